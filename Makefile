@@ -1,0 +1,47 @@
+# The two commands of the README are `make audit` and `make test`; each sets up what it needs.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+MODEL  ?= smollm2-135m-instruct
+READY  := $(VENV)/.ready
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup audit test lint slow bench clean
+
+help:                 ## list the targets
+	@sed -n 's/^\([a-z]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "auditkit needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,nnterp]'
+	@touch $@
+
+setup: $(READY)       ## make the environment
+
+# An audit that finds something (1) or cannot decide (10) has done its work: the report says so. Everything else
+# is a failure of the audit itself.
+audit: $(READY)       ## audit MODEL with every suite and print the path of the report
+	@$(BIN)/python -m pytest suites/ --model $(MODEL) $(ARGS); code=$$?; \
+	 case $$code in 0|1|10) echo "exit code of the audit: $$code (0 pass, 1 fail, 10 undecided)"; \
+	   echo "$$PWD/reports/latest/audit.html" ;; *) exit $$code ;; esac
+
+test: lint            ## lint, then the unit and model tiers
+	$(BIN)/python -m pytest tests/ -m "not slow" $(ARGS)
+
+slow: $(READY)        ## the slow tier
+	$(BIN)/python -m pytest tests/ -m slow $(ARGS)
+
+lint: $(READY)        ## ruff, the type checker and the layer check
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+bench: $(READY)       ## measure set-up, opening, plugin start-up and memory
+	$(BIN)/python benchmarks/first_light.py
+
+clean:                ## remove the environment and caches of tools
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

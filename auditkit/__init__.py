@@ -1,0 +1,40 @@
+"""auditkit: interpretability findings about language models, as tests with verdicts.
+
+A finding is written as a short pytest test, measured on a model, decided with an interval and reported. See
+`docs/` for how to write a suite. Names load on first use, so importing the package costs nothing in a test run
+that does not use it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "open_model": "auditkit.adapters",
+    "mlp": "auditkit.engine.sites",
+    "attention": "auditkit.engine.sites",
+    "residual": "auditkit.engine.sites",
+    "block_input": "auditkit.engine.sites",
+    "control": "auditkit.stats.verdicts",
+    "shown": "auditkit.stats.verdicts",
+    "NotApplicable": "auditkit.stats.verdicts",
+    "Inconclusive": "auditkit.stats.verdicts",
+    "read_run": "auditkit.record.store",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'auditkit' has no attribute {name!r}") from None
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,156 @@
+"""The default adapter: the plain transformers module, touched with forward hooks.
+
+The module's weights and arithmetic are never rewritten. When a model is opened, its batched and padded logits
+are compared with those of plain, one-at-a-time calls; the largest difference is the noise floor that later
+guards use, and a difference that rounding cannot explain refuses the model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import ChatEncoder, Prompt
+from auditkit.adapters.errors import IntegrityError
+from auditkit.adapters.layout import Layout, discover
+from auditkit.adapters.loading import Loaded
+from auditkit.adapters.protocol import Batch, Component, Meter, Place, Support, Touch
+from auditkit.data.prompts import Chat
+from auditkit.record.schema import ModelInfo
+
+_PARITY_CHATS = (
+    Chat(user="Hello."),
+    Chat(
+        user="What is the capital of France?",
+        system="You are a student.",
+        assistant="The capital of France is",
+    ),
+    Chat(user="Name a colour that is often used for road signs, and say in a few words why it was chosen."),
+)
+
+# Rounding of a deep residual stream, in units of the dtype's epsilon times the largest logit.
+_PARITY_EPSILONS = 256
+
+
+class HFAdapter:
+    """A causal language model of transformers, opened for measurement.
+
+    Attributes:
+        info: identity of the model, as it enters the record.
+        chat: turns chats into prompts.
+        layers, heads, width: sizes of the model.
+        meter: work done so far.
+
+    Raises:
+        IntegrityError: batched logits differ from plain ones beyond rounding, or are not finite.
+        ModelError: the module has no recognisable list of blocks.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.module = loaded.module
+        self.tokenizer = loaded.tokenizer
+        self.chat = ChatEncoder(loaded.tokenizer)
+        self.meter = Meter()
+        config = self.module.config.get_text_config()
+        self.layers = int(config.num_hidden_layers)
+        self.heads = int(config.num_attention_heads)
+        self.width = int(config.hidden_size)
+        self._accepts = set(inspect.signature(self.module.forward).parameters)
+        self._pad_id = next(
+            (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
+            0,
+        )
+        prompts = [self.chat(chat) for chat in _PARITY_CHATS]
+        self._layout: Layout = discover(self.module, lambda: self._logits(self.batch(prompts[:1])))
+        self.info = self._describe(loaded, self._parity(prompts))
+        self.meter = Meter()  # opening is not part of any claim's cost
+
+    def support(self) -> Mapping[str, Support]:
+        """Component -> yes, or no with the reason."""
+        return self._layout.support()
+
+    def batch(self, prompts: Sequence[Prompt]) -> Batch:
+        """Left-padded batch on the model's device.
+
+        Raises:
+            ValueError: no prompts, or an empty one.
+        """
+        if not prompts or not all(prompts):
+            raise ValueError("a batch needs at least one prompt, and every prompt at least one token")
+        longest = max(len(prompt) for prompt in prompts)
+        pads = tuple(longest - len(prompt) for prompt in prompts)
+        ids = torch.tensor(
+            [[self._pad_id] * pad + list(prompt.ids) for pad, prompt in zip(pads, prompts, strict=True)]
+        )
+        mask = torch.tensor([[0] * pad + [1] * len(prompt) for pad, prompt in zip(pads, prompts, strict=True)])
+        device = self.module.device
+        return Batch(ids.to(device), mask.to(device), pads)
+
+    @torch.no_grad()
+    def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:
+        """Logits (batch, vocabulary) in float32 after the last token; touches fire on the way."""
+        with self._layout.touching(dict(touches or {})):
+            logits = self._logits(batch)
+        self.meter.token_layers += int(batch.mask.sum()) * self.layers
+        self.meter.runs += 1
+        return logits
+
+    @torch.no_grad()
+    def _logits(self, batch: Batch) -> Tensor:
+        options: dict[str, object] = {"use_cache": False}
+        if "position_ids" in self._accepts:
+            options["position_ids"] = (batch.mask.cumsum(-1) - 1).clamp(min=0)
+        if "logits_to_keep" in self._accepts:
+            options["logits_to_keep"] = 1
+        output = self.module(input_ids=batch.ids, attention_mask=batch.mask, **options)
+        last: Tensor = output.logits[:, -1]
+        return last.float()
+
+    @torch.no_grad()
+    def _parity(self, prompts: Sequence[Prompt]) -> float:
+        """Largest difference between batched logits with touches in place and plain unpadded calls."""
+        identity: dict[Place, Touch] = {
+            (Component.RESIDUAL, layer): lambda value: value for layer in range(self.layers)
+        }
+        ours = self.run(self.batch(prompts), identity)
+        device = self.module.device
+        plain = torch.stack(
+            [self.module(torch.tensor([prompt.ids], device=device)).logits[0, -1].float() for prompt in prompts]
+        )
+        if not torch.isfinite(plain).all():
+            dtype = str(self.module.dtype).removeprefix("torch.")
+            raise IntegrityError(
+                f"the model's own logits contain NaN or infinity in {dtype}; the weights are damaged, or this dtype "
+                "overflows (try --dtype float32)"
+            )
+        difference = float((ours - plain).abs().max())
+        allowed = _PARITY_EPSILONS * torch.finfo(self.module.dtype).eps * float(plain.abs().max())
+        if not difference <= allowed:
+            raise IntegrityError(
+                f"batched logits differ from one-at-a-time logits by {difference:.2g} (rounding explains "
+                f"{allowed:.2g}): padding changes numbers on this model, so nothing measured here could be trusted"
+            )
+        return difference
+
+    def _describe(self, loaded: Loaded, parity: float) -> ModelInfo:
+        return ModelInfo(
+            spec=loaded.spec,
+            name=loaded.name,
+            source=loaded.source,
+            weights_sha256=loaded.weights_sha256,
+            tokenizer_sha256=loaded.tokenizer_sha256,
+            chat_template_sha256=self.chat.template_sha256,
+            prompt_format=self.chat.format,
+            family=str(self.module.config.model_type),
+            parameters=sum(p.numel() for p in self.module.parameters()),
+            layers=self.layers,
+            heads=self.heads,
+            dtype=str(self.module.dtype).removeprefix("torch."),
+            device=str(self.module.device),
+            adapter="hf",
+            parity_max_abs=parity,
+            trust_remote_code=loaded.trust_remote_code,
+        )

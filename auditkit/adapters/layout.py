@@ -1,0 +1,191 @@
+"""Where a model's blocks and their parts are, found by looking and proved by adding up.
+
+Families name their modules differently, and some put a norm between a module and the residual stream. So no
+table of families decides here: the list of blocks is the module list as long as the config says, the candidates
+for attention and MLP are the block's children by their usual names, and the ones taken are those for which
+`block output = block input + attention + MLP` holds on a real forward pass. What does not add up is not offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from auditkit.adapters.errors import ModelError
+from auditkit.adapters.protocol import Component, Place, Support, Touch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ATTENTION_NAMES = (
+    "post_self_attn_layernorm",
+    "post_attention_layernorm",
+    "self_attn",
+    "self_attention",
+    "attn",
+    "attention",
+)
+_MLP_NAMES = (
+    "post_mlp_layernorm",
+    "post_feedforward_layernorm",
+    "mlp",
+    "feed_forward",
+    "block_sparse_moe",
+    "ffn",
+)
+
+_TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The blocks of a model and the child of each block that yields a component's contribution."""
+
+    blocks: nn.ModuleList
+    attention: str | None
+    mlp: str | None
+    reason: str
+    """Why attention and MLP are not offered; empty where they are."""
+
+    def support(self) -> dict[str, Support]:
+        """Component -> whether it can be read and replaced."""
+        contributions = Support(self.attention is not None, self.reason)
+        return {
+            Component.BLOCK_INPUT: Support(True),
+            Component.RESIDUAL: Support(True),
+            Component.ATTENTION: contributions,
+            Component.MLP: contributions,
+        }
+
+    @contextmanager
+    def touching(self, touches: dict[Place, Touch]) -> Iterator[None]:
+        """Call each touch when its place is reached, inside the block; hooks are removed whatever happens.
+
+        Raises:
+            ValueError: a layer that is out of range or a component that is not supported, before anything runs.
+        """
+        handles = []
+        try:
+            for (component, layer), touch in touches.items():
+                module = self._module(component, layer)
+                if component is Component.BLOCK_INPUT:
+                    handles.append(module.register_forward_pre_hook(_before(touch), with_kwargs=True))
+                else:
+                    handles.append(module.register_forward_hook(_after(touch)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _module(self, component: Component, layer: int) -> nn.Module:
+        if not 0 <= layer < len(self.blocks):
+            raise ValueError(f"{component} of layer {layer}: this model has layers 0 to {len(self.blocks) - 1}")
+        block = self.blocks[layer]
+        if component in (Component.BLOCK_INPUT, Component.RESIDUAL):
+            return block
+        name = self.attention if component is Component.ATTENTION else self.mlp
+        if name is None:
+            raise ValueError(f"{component} is not available on this model: {self.reason}")
+        return block.get_submodule(name)
+
+
+def discover(module: PreTrainedModel, forward: Callable[[], Any]) -> Layout:
+    """Find the layout of `module`; `forward` runs it once on a short prompt.
+
+    Raises:
+        ModelError: no list of blocks of the length that the config states.
+    """
+    blocks = _blocks(module)
+    first = blocks[0]
+    candidates = {
+        component: [name for name in names if isinstance(getattr(first, name, None), nn.Module)]
+        for component, names in ((Component.ATTENTION, _ATTENTION_NAMES), (Component.MLP, _MLP_NAMES))
+    }
+    seen: dict[tuple[int, str], Tensor] = {}
+    last = len(blocks) - 1
+    with _recording(blocks, {*candidates[Component.ATTENTION], *candidates[Component.MLP]}, (0, last), seen):
+        forward()
+    for attention, mlp in product(candidates[Component.ATTENTION], candidates[Component.MLP]):
+        if all(_adds_up(seen, layer, attention, mlp) for layer in (0, last)):
+            return Layout(blocks, attention, mlp, "")
+    tried = ", ".join((*candidates[Component.ATTENTION], *candidates[Component.MLP])) or "no known names"
+    return Layout(
+        blocks,
+        None,
+        None,
+        f"in {type(first).__name__} no attention and MLP part ({tried}) add up with the block's input to its output",
+    )
+
+
+def _blocks(module: PreTrainedModel) -> nn.ModuleList:
+    config = module.config.get_text_config()
+    depth = int(config.num_hidden_layers)
+    lists = [child for child in module.modules() if isinstance(child, nn.ModuleList) and len(child) == depth]
+    if not lists:
+        raise ModelError(
+            f"{type(module).__name__} has no module list of {depth} blocks, so auditkit cannot find its layers"
+        )
+    return max(lists, key=lambda child: sum(p.numel() for p in child.parameters()))
+
+
+@contextmanager
+def _recording(
+    blocks: nn.ModuleList, names: set[str], layers: tuple[int, ...], seen: dict[tuple[int, str], Tensor]
+) -> Iterator[None]:
+    def keep(layer: int, name: str) -> Touch:
+        return lambda value: seen.__setitem__((layer, name), value.detach())
+
+    handles = []
+    try:
+        for layer in set(layers):
+            block = blocks[layer]
+            handles.append(block.register_forward_pre_hook(_before(keep(layer, "input")), with_kwargs=True))
+            handles.append(block.register_forward_hook(_after(keep(layer, "output"))))
+            for name in names:
+                handles.append(block.get_submodule(name).register_forward_hook(_after(keep(layer, name))))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _adds_up(seen: dict[tuple[int, str], Tensor], layer: int, attention: str, mlp: str) -> bool:
+    parts = [seen.get((layer, name)) for name in ("input", attention, mlp, "output")]
+    if any(part is None for part in parts) or len({part.shape for part in parts if part is not None}) != 1:
+        return False
+    before, att, ffn, after = (part for part in parts if part is not None)
+    scale = float(after.abs().max())
+    error = float((before.float() + att.float() + ffn.float() - after.float()).abs().max())
+    return error <= _TOLERANCE.get(after.dtype, 1e-4) * max(scale, 1e-6)
+
+
+def _before(touch: Touch) -> Callable[..., Any]:
+    """A forward pre-hook that shows the module's first input to `touch`."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = None if args else "hidden_states"
+        new = touch(args[0] if name is None else kwargs[name])
+        if new is None:
+            return None
+        return ((new, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: new})
+
+    return hook
+
+
+def _after(touch: Touch) -> Callable[..., Any]:
+    """A forward hook that shows the module's output, or the first part of it, to `touch`."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        value = output if isinstance(output, Tensor) else output[0]
+        new = touch(value)
+        if new is None:
+            return None
+        return new if isinstance(output, Tensor) else (new, *output[1:])
+
+    return hook

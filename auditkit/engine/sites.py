@@ -1,0 +1,158 @@
+"""Sites: places in the network, written the way a paper says them.
+
+    mlp.at_depth(0.06, 0.19)          the MLPs in a band of relative depth
+    mlp.layer(0)["identity"]          the first MLP, at the identity word only
+    residual.layers(3, 5)[-1]         three block outputs at the last token
+
+A site is independent of any model until it is resolved against a number of layers and a prompt's spans.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from auditkit.adapters.protocol import Component
+
+Position = str | int | tuple[int, int]
+"""A named span ("identity", "last", "all"), an index (negative from the end), or a half-open span."""
+
+Span = tuple[int, int]
+
+
+class SiteError(ValueError):
+    """A site that this model or prompt does not have; the message names site, what was asked, what is allowed."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A component at some layers and positions.
+
+    Attributes:
+        component: what is touched.
+        first, last: inclusive layer indices (0-based), where chosen by index.
+        depth: (low, high) fractions of the depth, where chosen so.
+        position: where in the prompt; "all" unless narrowed with `site[...]`.
+    """
+
+    component: Component
+    first: int | None = None
+    last: int | None = None
+    depth: tuple[float, float] | None = None
+    position: Position = "all"
+
+    def __getitem__(self, position: Position) -> Site:
+        """The same site at some positions only: `site["identity"]`, `site[-1]`, `site[2, 5]`."""
+        return replace(self, position=position)
+
+    def layer_indices(self, layers: int) -> range:
+        """The layers this site covers in a model of `layers` blocks.
+
+        A fraction f of the depth is the layer nearest to f x layers, so [0.06, 0.19] of 16 layers is 1 to 3 and
+        of 30 layers is 2 to 6.
+
+        Raises:
+            SiteError: out of range.
+        """
+        if self.depth is not None:
+            low, high = (min(math.floor(fraction * layers + 0.5), layers - 1) for fraction in self.depth)
+            return range(low, high + 1)
+        first = 0 if self.first is None else self.first
+        last = layers - 1 if self.last is None else self.last
+        if not 0 <= first <= last < layers:
+            raise SiteError(f"{self}: layers {first} to {last} asked for, this model has layers 0 to {layers - 1}")
+        return range(first, last + 1)
+
+    def span(self, length: int, spans: Mapping[str, Span]) -> Span:
+        """Half-open token span in a prompt of `length` tokens with named `spans`.
+
+        Raises:
+            SiteError: an unknown name, an index out of range, an empty span.
+        """
+        if isinstance(self.position, str):
+            known = {"all": (0, length), "last": (length - 1, length), **spans}
+            if self.position not in known:
+                raise SiteError(
+                    f"{self}: no span named '{self.position}'; this prompt has {', '.join(sorted(known))}"
+                )
+            start, stop = known[self.position]
+        elif isinstance(self.position, int):
+            start = self.position + length if self.position < 0 else self.position
+            stop = start + 1
+        else:
+            start, stop = self.position
+        if not 0 <= start < stop <= length:
+            raise SiteError(
+                f"{self}: positions {start} to {stop - 1} asked for, this prompt has positions 0 to {length - 1}"
+            )
+        return start, stop
+
+    def __str__(self) -> str:
+        if self.depth is not None:
+            where = f" at depth {self.depth[0]:g}-{self.depth[1]:g}"
+        elif self.first is None and self.last is None:
+            where = " of every layer"
+        elif self.first == self.last:
+            where = f" of layer {self.first}"
+        else:
+            where = f" of layers {self.first}-{self.last}"
+        at = "" if self.position == "all" else f" at {self._position_words()}"
+        return f"{_NAMES[self.component]}{where}{at}"
+
+    def _position_words(self) -> str:
+        if isinstance(self.position, str):
+            return "the last token" if self.position == "last" else f"the {self.position} span"
+        return (
+            f"position {self.position}"
+            if isinstance(self.position, int)
+            else "positions {}-{}".format(*self.position)
+        )
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Sites of one component; the module's constants are what suites use."""
+
+    component: Component
+
+    def layer(self, index: int) -> Site:
+        """One layer (0-based)."""
+        return self.layers(index, index)
+
+    def layers(self, first: int, last: int) -> Site:
+        """Layers `first` to `last`, both included (0-based).
+
+        Raises:
+            SiteError: for an empty or negative range.
+        """
+        if not 0 <= first <= last:
+            raise SiteError(f"layers {first} to {last}: give 0 <= first <= last")
+        return Site(self.component, first, last)
+
+    def at_depth(self, low: float, high: float) -> Site:
+        """Layers whose relative depth lies in [low, high], 0 the first block and 1 the last.
+
+        Raises:
+            SiteError: unless 0 <= low <= high <= 1.
+        """
+        if not 0 <= low <= high <= 1:
+            raise SiteError(f"depth {low:g} to {high:g}: give fractions with 0 <= low <= high <= 1")
+        return Site(self.component, depth=(low, high))
+
+    def everywhere(self) -> Site:
+        """Every layer."""
+        return Site(self.component)
+
+
+_NAMES = {
+    Component.BLOCK_INPUT: "block input",
+    Component.RESIDUAL: "residual stream",
+    Component.ATTENTION: "attention",
+    Component.MLP: "MLP",
+}
+
+block_input = _Family(Component.BLOCK_INPUT)
+residual = _Family(Component.RESIDUAL)
+attention = _Family(Component.ATTENTION)
+mlp = _Family(Component.MLP)

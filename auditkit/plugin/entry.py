@@ -1,0 +1,217 @@
+"""What pytest loads: options and hooks, and nothing heavy before a claim has been collected.
+
+A test is a claim when it uses this plugin's `model` fixture, directly or through other fixtures. A run without
+claims is left alone: no output, no file, no import beyond this module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from auditkit.plugin.run import AuditRun
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "model": {
+        "metavar": "SPEC",
+        "help": "model to audit: an alias ('auditkit models' lists them), a directory, a .gguf file or a hub id",
+    },
+    "seed": {"type": int, "metavar": "N", "help": "seed that every random stream derives from (default 0)"},
+    "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
+    "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N (default auto)"},
+    "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
+    "profile": {
+        "choices": ["pr", "release"],
+        "help": "what an undecided claim means: 'pr' warns (default), 'release' blocks",
+    },
+}
+_DEFAULTS: dict[str, Any] = {
+    "model": None,
+    "seed": 0,
+    "items": None,
+    "device": "auto",
+    "dtype": "auto",
+    "profile": "pr",
+}
+
+_run_key: pytest.StashKey[AuditRun] = pytest.StashKey()
+_deselected_key: pytest.StashKey[list[str]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("auditkit", "auditkit: audits of language models")
+    for name, spec in _OPTIONS.items():
+        group.addoption(f"--audit-{name}", dest=f"audit_{name}", default=_DEFAULTS[name], **spec)
+    group.addoption(
+        "--audit-dir",
+        dest="audit_dir",
+        default="reports",
+        metavar="DIR",
+        help="folder for run folders (default: reports)",
+    )
+    group.addoption(
+        "--audit-trust-remote-code",
+        dest="audit_trust_remote_code",
+        action="store_true",
+        help="run code from the model's repository; the report says so in red",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, None, None]:
+    """Offer `--model` and the other short names where no plugin or conftest has taken them.
+
+    They cannot be registered sooner: a project whose own conftest adds `--model` would no longer start. Until
+    then their values look like test paths, so they are taken out of those first: the folder of a model is data,
+    and a conftest.py in it must not be imported.
+    """
+    short = {f"--{name}" for name in _OPTIONS}
+    values = {after for option, after in itertools.pairwise(args) if option in short}
+    known = early_config.known_args_namespace
+    known.file_or_dir = [path for path in known.file_or_dir if path not in values]
+    yield
+    groups = {id(group): group for group in (parser._anonymous, *parser._groups)}.values()
+    taken = {name for group in groups for option in group.options for name in option.names()}
+    group = parser.getgroup("auditkit")
+    for name, spec in _OPTIONS.items():
+        if f"--{name}" not in taken:
+            group.addoption(
+                f"--{name}",
+                dest=f"audit_{name}",
+                default=argparse.SUPPRESS,
+                **{**spec, "help": f"short for --audit-{name}"},
+            )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "claim(id): a claim about a model; `id` replaces the identity made from suite and function name",
+    )
+    items = config.getoption("audit_items")
+    if items is not None and items < 1:
+        raise pytest.UsageError(f"--items {items}: at least 1 item is needed to measure anything")
+    spec = config.getoption("audit_model")
+    if spec is not None:
+        from auditkit.adapters.catalogue import classify
+        from auditkit.adapters.errors import ModelError
+
+        try:
+            classify(spec)
+        except ModelError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    claims = [item for item in items if _is_claim(item)]
+    if claims:
+        from auditkit.plugin.run import AuditRun
+
+        run = AuditRun(config, claims, config.stash.get(_deselected_key, []))
+        config.stash[_run_key] = run
+        config.pluginmanager.register(run, "auditkit-run")
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    claims = [item.nodeid for item in items if _is_claim(item)]
+    if claims:
+        items[0].config.stash.setdefault(_deselected_key, []).extend(claims)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    run = session.config.stash.get(_run_key, None)
+    if run is not None and not session.config.option.collectonly and not session.testsfailed:
+        run.open()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    run = item.config.stash.get(_run_key, None)
+    with run.measuring(item) if run is not None and _is_claim(item) else contextlib.nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    run = item.config.stash.get(_run_key, None)
+    if (
+        run is not None
+        and _is_claim(item)
+        and (call.when == "call" or (call.when == "setup" and not report.passed))
+    ):
+        run.conclude(item, call, report)
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    verdict = getattr(report, "auditkit_verdict", None)
+    return {
+        "INCONCLUSIVE": ("inconclusive", "?", "INCONCLUSIVE"),
+        "NOT_APPLICABLE": ("not applicable", "-", "NOT APPLICABLE"),
+        "ERROR": ("error", "E", "ERROR"),
+    }.get(verdict or "")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    run = session.config.stash.get(_run_key, None)
+    if run is not None:
+        session.exitstatus = run.finish(int(exitstatus))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    run = config.stash.get(_run_key, None)
+    if run is not None:
+        run.summarize(terminalreporter)
+
+
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
+    if config.stash.get(_run_key, None) is None:
+        return None
+    from auditkit.plugin.run import explain
+
+    return explain(op, left, right)
+
+
+def _is_claim(item: pytest.Item) -> bool:
+    """Whether the test uses this plugin's `model` fixture (and not one of the same name from elsewhere)."""
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = list(info.name2fixturedefs.get("model") or []) if info is not None else []
+    return bool(definitions) and getattr(definitions[-1].func, "__module__", "") == __name__
+
+
+@pytest.fixture(scope="session")
+def model(pytestconfig: pytest.Config) -> Any:
+    """The audited model: an adapter (see `auditkit.adapters.protocol.Adapter`)."""
+    return pytestconfig.stash[_run_key].adapter
+
+
+@pytest.fixture(scope="session")
+def audit(pytestconfig: pytest.Config, model: Any) -> Any:
+    """Settings of the run: `audit.seed`, and `audit.items` (None: the suite's own default)."""
+    return pytestconfig.stash[_run_key].settings
+
+
+@pytest.fixture
+def threshold(request: pytest.FixtureRequest) -> Any:
+    """`threshold(0.30)`: the number a claim is compared with, and where it comes from."""
+    from auditkit.stats.verdicts import Threshold
+
+    def make(default: float, source: str = "suite default") -> Threshold:
+        return Threshold(default, source)
+
+    return make

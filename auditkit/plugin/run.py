@@ -1,0 +1,237 @@
+"""One audit: plan, open the model, gather each claim, write the record, say the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from auditkit.adapters.catalogue import DEFAULT_MODEL
+from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.engine.progress import progress_to
+from auditkit.plugin.claims import check_claims, claim_id, conclude, lost, plan_digest
+from auditkit.plugin.surroundings import environment, tool
+from auditkit.record.canonical import canonical
+from auditkit.record.evidence import Evidence, gathering
+from auditkit.record.journal import Entry, Header, Journal
+from auditkit.record.schema import SCHEMA_VERSION, Claim, Cost, Run, Untested, Verdict
+from auditkit.record.store import (
+    JOURNAL,
+    RecordError,
+    new_run_folder,
+    point_latest,
+    require_writable,
+    write_run,
+)
+from auditkit.report import write_outputs
+from auditkit.stats.verdicts import EXIT_INTEGRITY, describe, exit_code, summarize
+
+_evidence_key = pytest.StashKey[Evidence]()
+_started_key = pytest.StashKey[tuple[float, int]]()
+
+_MARKUP = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.ERROR: "red"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What suites may ask of the run."""
+
+    seed: int
+    items: int | None
+
+
+class AuditRun:
+    """The state of one audit; made at collection, when at least one claim was found."""
+
+    def __init__(self, config: pytest.Config, claims: list[pytest.Item], deselected: list[str]) -> None:
+        check_claims(claims)
+        if hasattr(config, "workerinput"):
+            raise pytest.UsageError("claims share one model and run in one process; leave out -n")
+        option = config.option
+        self.config = config
+        self.claims = claims
+        self.settings = Settings(seed=option.audit_seed, items=option.audit_items)
+        self.spec: str = option.audit_model or DEFAULT_MODEL
+        self.reports = Path(option.audit_dir)
+        self.plan_sha256 = plan_digest(
+            claims, [self.spec, option.audit_seed, option.audit_items, option.audit_dtype]
+        )
+        self.untested = [Untested(what=nodeid, reason="deselected on the command line") for nodeid in deselected]
+        self.adapter: Any = None
+        self.folder: Path | None = None
+        self.result: Run | None = None
+        self._entries: list[Entry] = []
+        self._foreign_failure = False
+
+    # -- before, during and after the claims -------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the model and start the journal; what cannot be opened ends the run before any claim."""
+        from auditkit.adapters import open_model
+
+        option = self.config.option
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"opening {self.spec} (the first time, weights are fetched and converted)")
+        try:
+            require_writable(self.reports)
+            self.adapter = open_model(
+                self.spec,
+                device=option.audit_device,
+                dtype=option.audit_dtype,
+                trust_remote_code=option.audit_trust_remote_code,
+            )
+            self.folder = new_run_folder(self.reports, self.adapter.info.name)
+        except IntegrityError as error:
+            pytest.exit(str(error), returncode=EXIT_INTEGRITY)
+        except (ModelError, RecordError) as error:
+            raise pytest.UsageError(str(error)) from None
+        self.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        header = Header(
+            plan_sha256=self.plan_sha256,
+            model_sha256=self.adapter.info.weights_sha256,
+            seed=self.settings.seed,
+            created=self.created,
+        )
+        self.journal = Journal(self.folder / JOURNAL, header)
+        self.untested += [
+            Untested(what=str(name), reason=support.reason)
+            for name, support in self.adapter.support().items()
+            if not support
+        ]
+
+    @contextmanager
+    def measuring(self, item: pytest.Item) -> Iterator[None]:
+        """Gather the evidence of one claim over setup and call; long work shows its progress."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        stream = reporter._tw._file if reporter is not None else StringIO()
+        with gathering() as evidence, progress_to(stream):
+            item.stash[_evidence_key] = evidence
+            item.stash[_started_key] = (time.perf_counter(), self.adapter.meter.token_layers)
+            yield
+
+    def conclude(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        """Turn a finished test into a claim, and its pytest outcome into the claim's verdict."""
+        evidence = item.stash[_evidence_key]
+        started, layers = item.stash[_started_key]
+        cost = Cost(
+            seconds=round(time.perf_counter() - started, 3),
+            token_layers=self.adapter.meter.token_layers - layers,
+            share_of_minimum=None,
+        )
+        error = call.excinfo.value if call.excinfo is not None else None
+        skipped = str(error) if isinstance(error, pytest.skip.Exception) else None
+        claim = conclude(item, evidence, error, skipped, cost, self._options())
+        rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
+        _set_outcome(report, claim, item, self.config.option.audit_profile)
+        # JSON text, so that the report can travel between processes like any other.
+        entry = msgspec.json.encode(canonical(Entry(claim=claim, items=rows))).decode()
+        vars(report).update(auditkit_verdict=str(claim.verdict), auditkit_entry=entry)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        encoded = getattr(report, "auditkit_entry", None)
+        if encoded is not None:
+            entry = msgspec.json.decode(encoded, type=Entry)
+            self._entries.append(entry)
+            self.journal.append(entry)
+        elif report.failed and getattr(report, "auditkit_verdict", None) is None:
+            self._foreign_failure = True
+
+    def finish(self, exitstatus: int) -> int:
+        """Write the record and its outputs; the exit code of the session."""
+        if self.folder is None:
+            return exitstatus
+        done = {entry.claim.id: entry.claim for entry in self._entries}
+        claims = tuple(
+            done.get(claim_id(item)) or lost(item, "not measured: the run ended before this claim")
+            for item in self.claims
+        )
+        option = self.config.option
+        self.result = Run(
+            schema_version=SCHEMA_VERSION,
+            created=self.created,
+            seed=self.settings.seed,
+            profile=option.audit_profile,
+            command=("pytest", *map(str, self.config.invocation_params.args)),
+            tool=tool(self.config.rootpath),
+            plan_sha256=self.plan_sha256,
+            model=self.adapter.info,
+            baseline=None,
+            environment=environment(),
+            summary=summarize(claims, option.audit_profile),
+            claims=claims,
+            untested=tuple(self.untested),
+        )
+        write_run(self.folder, self.result, [row for entry in self._entries for row in entry.items])
+        write_outputs(self.folder, self.result)
+        point_latest(self.folder)
+        # A session that pytest itself ended badly (interrupt, internal error) keeps its own code, and so does
+        # one in which a test that is no claim failed.
+        return exitstatus if exitstatus > 1 or self._foreign_failure else exit_code(self.result.summary)
+
+    def summarize(self, reporter: pytest.TerminalReporter) -> None:
+        """The table of claims and the path of the report."""
+        if self.result is None or self.folder is None:
+            return
+        reporter.section(f"audit of {self.result.model.name}")
+        for claim in self.result.claims:
+            reporter.write(f"{claim.verdict.replace('_', ' '):<16}", **_markup(claim.verdict))
+            reporter.write(f"{claim.id}\n")
+            reporter.write_line(f"{'':<16}{describe(claim.effect) if claim.effect else claim.reason}")
+            if claim.effect and claim.verdict is not Verdict.PASS:
+                reporter.write_line(f"{'':<16}{claim.reason}")
+        summary = self.result.summary
+        reporter.write_line("")
+        reporter.write(f"verdict: {summary.verdict}", bold=True, **_markup(summary.verdict))
+        reporter.write(f" ({summary.reason})\n")
+        reporter.write_line(f"report: {self.folder / 'audit.html'}")
+
+    # -- details -----------------------------------------------------------------------------------------------
+
+    def _options(self) -> str:
+        option = self.config.option
+        parts = [f"--model {self.spec}", f"--seed {self.settings.seed}"]
+        parts += [
+            f"--{name} {getattr(option, f'audit_{name}')}"
+            for name in ("items", "device", "dtype")
+            if getattr(option, f"audit_{name}") not in (None, "auto")
+        ]
+        return " ".join(parts)
+
+
+def explain(op: str, left: object, right: object) -> list[str] | None:
+    """Explanation of a failed `assert effect >= number` for pytest."""
+    from auditkit.stats.estimates import Estimate
+
+    if not isinstance(left, Estimate):
+        return None
+    shown = left - right if isinstance(right, Estimate) else left
+    limit = 0.0 if isinstance(right, Estimate) else float(right)  # type: ignore[arg-type]
+    effect = shown.describe(op, limit)  # type: ignore[arg-type]
+    return [f"effect {op} {right if isinstance(right, Estimate) else limit:g}", describe(effect)]
+
+
+def _set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item, profile: str) -> None:
+    blocks = claim.verdict in (Verdict.FAIL, Verdict.ERROR)
+    blocks |= claim.verdict is Verdict.INCONCLUSIVE and profile == "release"
+    if claim.verdict is Verdict.PASS:
+        report.outcome, report.longrepr = "passed", None
+    elif blocks:
+        report.outcome = "failed"
+        if claim.verdict is not Verdict.FAIL or not report.longrepr:
+            report.longrepr = f"{claim.id}: {claim.reason}"
+    else:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, f"{claim.verdict}: {claim.reason}")
+
+
+def _markup(verdict: Verdict) -> dict[str, bool]:
+    return {_MARKUP.get(verdict, "yellow"): True}

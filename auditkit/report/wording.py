@@ -1,0 +1,140 @@
+"""How verdicts, numbers and comparisons become words: defined once, for every output.
+
+A report that rounds differently in two places, or calls one thing by two names, cannot be checked against
+itself. So the page, the Markdown summary and the JUnit file take every word about a number from here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from auditkit.record.schema import Claim, Effect, Relation, Run, Verdict
+
+MISSING = "—"
+"""Stands where a number could not be measured; the reason always stands next to it."""
+
+MINUS = "\N{MINUS SIGN}"
+
+WORDS = {verdict: verdict.value.replace("_", " ") for verdict in Verdict}
+
+GLYPHS = {
+    Verdict.PASS: "✓",
+    Verdict.FAIL: "✗",
+    Verdict.INCONCLUSIVE: "?",
+    Verdict.NOT_APPLICABLE: "–",
+    Verdict.ERROR: "!",
+}
+
+MEANINGS = {
+    Verdict.PASS: "the whole interval lies on the claimed side of the threshold",
+    Verdict.FAIL: "the whole interval lies on the other side",
+    Verdict.INCONCLUSIVE: "the interval includes the threshold, or the data do not support an interval",
+    Verdict.NOT_APPLICABLE: "the model lacks something that the claim needs, or does not show the behaviour",
+    Verdict.ERROR: "the measurement itself failed; nothing is known",
+}
+
+_ATTENTION = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
+
+_RELATIONS: dict[Relation, str] = {">=": "≥", ">": ">", "<=": "≤", "<": "<", "within": "within ±"}
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+# What neither XML 1.0 nor HTML can hold: control characters, halves of surrogate pairs, two non-characters.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def clean(text: str) -> str:
+    """`text` with every character that no document can hold replaced by U+FFFD, which shows the loss."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def number(value: float | None) -> str:
+    """A number for readers: three significant digits, never fewer digits than stand before the point.
+
+    Exactly short numbers stay short (a threshold of 0.3 is not shown as 0.300); integers are shown whole;
+    very small and very large values get a power of ten. Missing and non-finite values become an em dash.
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", MINUS)
+    short = f"{value:.3g}"
+    rounded = float(short)
+    if rounded == 0:
+        return "0"  # also for -0.0
+    size = abs(rounded)
+    if size < 1e-4 or size >= 1e6:
+        mantissa, exponent = short.split("e")
+        text = f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    elif size >= 1000:
+        text = f"{value:,.0f}"
+    elif rounded == value:
+        text = f"{value:g}"
+    else:
+        text = f"{value:.{2 - math.floor(math.log10(size))}f}"
+    return text.replace("-", MINUS)
+
+
+def interval(effect: Effect) -> str:
+    """ "[0.51, 0.65]", or an em dash where the effect has no interval."""
+    if effect.lower is None and effect.upper is None:
+        return MISSING
+    return f"[{number(effect.lower)}, {number(effect.upper)}]"
+
+
+def threshold(effect: Effect) -> str:
+    """What the effect is compared with: "≥ 0.3", "within ±0.1"; an em dash where it is only shown."""
+    if effect.relation is None or effect.threshold is None:
+        return MISSING
+    space = "" if effect.relation == "within" else " "
+    return f"{_RELATIONS[effect.relation]}{space}{number(effect.threshold)}"
+
+
+def unit(text: str) -> str:
+    """The unit as it follows a number; the dimensionless unit "1" is not written."""
+    return "" if text == "1" else text
+
+
+def effect_text(effect: Effect | None) -> str:
+    """ "0.58 [0.51, 0.65] logit": estimate, interval and unit in one line."""
+    if effect is None or effect.estimate is None:
+        return MISSING
+    return " ".join(part for part in (number(effect.estimate), interval(effect), unit(effect.unit)) if part)
+
+
+def level(effect: Effect) -> str:
+    """The level of the effect's interval: "95 %"."""
+    return f"{number(round(100 * (1 - effect.alpha), 10))} %"
+
+
+def items_needed(effect: Effect) -> str:
+    """How many more items would decide: "needs about 120 more items"; an em dash where that is not known."""
+    if effect.items_needed is None:
+        return MISSING
+    more = effect.items_needed - effect.n
+    return (
+        f"needs about {number(more)} more items"
+        if more > 0
+        else f"about {number(effect.items_needed)} items decide"
+    )
+
+
+def needing_attention(run: Run) -> list[Claim]:
+    """Claims that a reader has to act on: failed, broken, undecided, in this order."""
+    claims = [claim for claim in run.claims if claim.verdict in _ATTENTION]
+    return sorted(claims, key=lambda claim: _ATTENTION.index(claim.verdict))
+
+
+def suites(run: Run) -> dict[str, list[Claim]]:
+    """The run's claims by suite, in the order in which they ran."""
+    grouped: dict[str, list[Claim]] = {}
+    for claim in run.claims:
+        grouped.setdefault(claim.suite, []).append(claim)
+    return grouped
+
+
+def effects_of(claim: Claim) -> list[Effect]:
+    """Every effect of a claim: the deciding one, the further comparisons, the controls'."""
+    controls = [control.effect for control in claim.controls]
+    return [effect for effect in (claim.effect, *claim.also, *controls) if effect is not None]

@@ -1,0 +1,124 @@
+"""Cluster-robust intervals for means and ratios of means.
+
+Values are columns measured on the same items. With one cluster factor the unit of inference is the cluster: the
+mean of cluster means, with a t interval on C - 1 degrees of freedom. With two crossed factors the variance is
+the two-way one of Cameron, Gelbach & Miller (2011): one-way variances of both factors minus that of their
+intersections, never below either, on min(C1, C2) - 1 degrees of freedom.
+
+The ratio interval is Fieller's (1954): the set of θ for which the contrast `numerator - θ denominator` is not
+distinguishable from zero. It is therefore the same decision as testing that contrast, and with a denominator
+that is constantly one it is the ordinary t interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+ALPHA = 0.05
+POWER = 0.80
+MIN_CLUSTERS = 5
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean vector (k,) and its covariance (k, k), with the clusters and degrees of freedom behind them."""
+
+    mean: Array
+    covariance: Array
+    clusters: int
+    df: int
+
+    def contrast(self, weights: Array) -> tuple[float, float]:
+        """Mean and standard error of a linear combination of the columns."""
+        variance = float(weights @ self.covariance @ weights)
+        return float(weights @ self.mean), math.sqrt(max(variance, 0.0))
+
+
+def moments(columns: Array, clusters: pd.DataFrame) -> Moments:
+    """Cluster-robust mean and covariance.
+
+    Args:
+        columns: (items, k) finite values.
+        clusters: (items, factors) labels, one or two factors.
+    """
+    factors = [pd.factorize(clusters[name])[0] for name in clusters.columns]
+    counts = [int(codes.max()) + 1 for codes in factors]
+    if len(factors) == 1:
+        means = _cluster_sums(columns, factors[0]) / np.bincount(factors[0])[:, None]
+        count = counts[0]
+        covariance = np.atleast_2d(np.cov(means.T, ddof=1)) / count if count > 1 else _unknown(columns)
+        return Moments(means.mean(axis=0), covariance, count, count - 1)
+    mean = columns.mean(axis=0)
+    if min(counts) < 2:
+        return Moments(mean, _unknown(columns), min(counts), min(counts) - 1)
+    cells = pd.factorize(factors[0] * counts[1] + factors[1])[0]
+    first, second, both = (_sandwich(columns - mean, codes) for codes in (*factors, cells))
+    covariance = max(
+        first + _positive_part(second - both),
+        second + _positive_part(first - both),
+        key=lambda matrix: float(np.trace(matrix)),
+    )
+    return Moments(mean, covariance, min(counts), min(counts) - 1)
+
+
+def cluster_means(values: Array, clusters: pd.DataFrame) -> Array:
+    """(clusters,) mean per cluster, of the factor with fewer clusters where two are crossed."""
+    factors = [pd.factorize(clusters[name])[0] for name in clusters.columns]
+    codes = min(factors, key=lambda candidate: int(candidate.max()))
+    return (_cluster_sums(values[:, None], codes) / np.bincount(codes)[:, None])[:, 0]
+
+
+def fieller(m: Moments, alpha: float = ALPHA) -> tuple[float, float] | None:
+    """Interval (lower, upper) of mean[0] / mean[1] at level 1 - alpha, or None when it is unbounded.
+
+    It is unbounded when the denominator's own interval touches zero: then no ratio can be stated.
+    """
+    t = critical(m.df, alpha)
+    a, b = m.mean
+    (vaa, vab), (_, vbb) = m.covariance
+    # Solve (a - θb)² <= t² (vaa - 2θ vab + θ² vbb) for θ.
+    quadratic, half_linear, constant = b * b - t * t * vbb, a * b - t * t * vab, a * a - t * t * vaa
+    if not quadratic > 0:
+        return None
+    root = math.sqrt(max(half_linear * half_linear - quadratic * constant, 0.0))
+    return float((half_linear - root) / quadratic), float((half_linear + root) / quadratic)
+
+
+def critical(df: int, alpha: float = ALPHA) -> float:
+    """Two-sided critical value of t."""
+    return float(stats.t.ppf(1 - alpha / 2, df))
+
+
+def detectable(standard_error: float, df: int, alpha: float = ALPHA) -> float:
+    """Distance from the threshold that is decided with 80 % power: (t_{1-α/2} + t_{0.8}) standard errors."""
+    return (critical(df, alpha) + float(stats.t.ppf(POWER, df))) * standard_error
+
+
+def _cluster_sums(columns: Array, codes: NDArray[np.intp]) -> Array:
+    sums = np.zeros((int(codes.max()) + 1, columns.shape[1]))
+    np.add.at(sums, codes, columns)
+    return sums
+
+
+def _sandwich(residuals: Array, codes: NDArray[np.intp]) -> Array:
+    sums = _cluster_sums(residuals, codes)
+    count = len(sums)
+    return (sums.T @ sums) * (count / (count - 1)) / len(residuals) ** 2
+
+
+def _positive_part(matrix: Array) -> Array:
+    eigenvalues, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    clipped: Array = (vectors * np.clip(eigenvalues, 0.0, None)) @ vectors.T
+    return clipped
+
+
+def _unknown(columns: Array) -> Array:
+    return np.full((columns.shape[1], columns.shape[1]), np.nan)

@@ -1,0 +1,129 @@
+"""The measurement table: one row per item and condition.
+
+Items are the unit of pairing: the same item is measured under several conditions (clean, corrupt, patched), and
+only its differences are compared. Clusters are the units that were sampled (question topics, persona words);
+items that share one are not independent. A design that varies two of them crosses two factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from auditkit.record.schema import ItemRow
+
+
+class MeasurementError(ValueError):
+    """A table that cannot be a measurement: duplicate rows, an item in two clusters, no cluster."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Values of `items` under `conditions`.
+
+    Attributes:
+        name: what was measured, unique within a claim.
+        unit: unit of the values.
+        values: (item x condition) table; NaN where a value could not be measured.
+        clusters: (item x factor) table of cluster labels; one column, or two where two factors are crossed.
+        prompts: item -> condition -> text given to the model, for the report's examples.
+    """
+
+    name: str
+    unit: str
+    values: pd.DataFrame
+    clusters: pd.DataFrame
+    prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.values.index.equals(self.clusters.index):
+            raise MeasurementError(f"{self.name}: values and clusters must list the same items in the same order")
+        if not self.values.index.is_unique:
+            twice = self.values.index[self.values.index.duplicated()][0]
+            raise MeasurementError(f"{self.name}: item {twice!r} occurs twice; item ids must be unique")
+        if not 1 <= self.clusters.shape[1] <= 2:
+            raise MeasurementError(
+                f"{self.name}: one or two cluster factors are needed, got {self.clusters.shape[1]}"
+            )
+        if self.clusters.isna().to_numpy().any():
+            raise MeasurementError(
+                f"{self.name}: every item needs a cluster label in {list(self.clusters.columns)}"
+            )
+
+    @classmethod
+    def from_rows(
+        cls,
+        name: str,
+        unit: str,
+        rows: Iterable[Mapping[str, object]],
+        factors: Iterable[str],
+        prompts: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Measurement:
+        """Build from tidy rows with keys `item`, `condition`, `value` and one key per cluster factor.
+
+        Raises:
+            MeasurementError: a missing key, an item measured twice under a condition, or an item whose cluster
+                label differs between its rows.
+        """
+        factors = list(factors)
+        frame = pd.DataFrame(list(rows))
+        missing = {"item", "condition", "value", *factors} - set(frame.columns)
+        if missing:
+            raise MeasurementError(f"{name}: rows lack {sorted(missing)}")
+        twice = frame.duplicated(["item", "condition"])
+        if twice.any():
+            row = frame[twice].iloc[0]
+            raise MeasurementError(
+                f"{name}: item {row['item']!r} occurs twice under condition {row['condition']!r}"
+            )
+        clusters = frame.groupby("item", sort=False)[factors]
+        if (clusters.nunique(dropna=False) > 1).to_numpy().any():
+            raise MeasurementError(f"{name}: an item carries two labels of one cluster factor")
+        values = frame.pivot(index="item", columns="condition", values="value").astype(float)
+        labels = clusters.first().loc[values.index]
+        return cls(name, unit, values, labels, prompts or {})
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return tuple(self.values.columns)
+
+    def condition(self, name: str) -> NDArray[np.float64]:
+        """(items,) values under one condition.
+
+        Raises:
+            MeasurementError: for a condition that was not measured.
+        """
+        if name not in self.values.columns:
+            raise MeasurementError(
+                f"{self.name}: no condition {name!r}; measured were {', '.join(self.conditions)}"
+            )
+        return self.values[name].to_numpy(dtype=np.float64)
+
+    def with_conditions(self, extra: Mapping[str, NDArray[np.float64]]) -> Measurement:
+        """The same items with further conditions; `extra` maps condition -> (items,) values."""
+        values = self.values.assign(**{name: np.asarray(column) for name, column in extra.items()})
+        return Measurement(self.name, self.unit, values, self.clusters, self.prompts)
+
+    def rows(self, claim: str) -> list[ItemRow]:
+        """Every value as a row of items.parquet."""
+        labels = [
+            ";".join(f"{factor}={label}" for factor, label in zip(self.clusters.columns, row, strict=True))
+            for row in self.clusters.itertuples(index=False, name=None)
+        ]
+        return [
+            ItemRow(
+                claim=claim,
+                measurement=self.name,
+                condition=str(condition),
+                item=str(item),
+                clusters=label,
+                value=None if not np.isfinite(value) else float(value),
+                unit=self.unit,
+            )
+            for condition in self.values.columns
+            for item, label, value in zip(self.values.index, labels, self.values[condition], strict=True)
+        ]

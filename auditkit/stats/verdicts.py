@@ -1,0 +1,181 @@
+"""Verdict rules: how comparisons make a claim's verdict, and claims a run's.
+
+Missing evidence never reads as good news: a claim passes only if it compared something, every comparison
+passed, and its controls came out the way theory says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from auditkit.record.evidence import Decision, Evidence, current
+from auditkit.record.schema import Claim, Control, Effect, Summary, Verdict
+
+if TYPE_CHECKING:
+    from auditkit.stats.estimates import Estimate
+
+EXIT_INCONCLUSIVE = 10
+EXIT_INTEGRITY = 11
+
+
+class Inconclusive(Exception):
+    """The evidence does not decide; `decision` holds what was measured."""
+
+    def __init__(self, reason: str, decision: Decision | None = None) -> None:
+        super().__init__(reason)
+        self.decision = decision
+
+
+class NotApplicable(Exception):
+    """The claim cannot be asked of this model: a missing capability, or a behaviour it does not show."""
+
+
+class NotReadable(Exception):
+    """A guard or control failed, so no number of this claim may be read."""
+
+
+class Threshold(float):
+    """A number to compare with that remembers where it comes from."""
+
+    source: str
+
+    def __new__(cls, value: float, source: str) -> Self:
+        threshold = super().__new__(cls, value)
+        threshold.source = source
+        return threshold
+
+
+@contextmanager
+def control(name: str) -> Iterator[None]:
+    """Comparisons inside the block are the claim's control `name`.
+
+    A control that fails makes the claim ERROR ("not readable"), an undecided one leaves it INCONCLUSIVE. The
+    block never ends the test, so that the claim itself is measured too; write controls above the assertion.
+    Outside a claim (in a notebook) the exceptions pass through.
+    """
+    evidence = current()
+    if evidence is None:
+        yield
+        return
+    before = len(evidence.decisions)
+    evidence.in_control = True
+    outcome: Exception | None = None
+    try:
+        yield
+    except (AssertionError, Inconclusive, NotApplicable) as error:
+        outcome = error
+    finally:
+        evidence.in_control = False
+        decisions = evidence.decisions[before:]
+        del evidence.decisions[before:]
+    evidence.controls += [_judged(name, decision) for decision in decisions]
+    if not decisions:
+        reason = f"nothing could be compared: {outcome}" if outcome else "the block compared no effect"
+        evidence.controls.append(Control(name=name, effect=None, verdict=Verdict.INCONCLUSIVE, reason=reason))
+
+
+def shown(name: str, estimate: Estimate) -> None:
+    """Put an estimate beside the claim without judging it, whatever it says."""
+    evidence = current()
+    if evidence is not None:
+        effect = estimate.describe()
+        estimate.keep_items()
+        evidence.controls.append(Control(name=name, effect=effect, verdict=None, reason="measured and shown"))
+
+
+def judge(evidence: Evidence) -> tuple[Verdict, str]:
+    """A claim's verdict from what it gathered, and the reason in words.
+
+    A failed control comes first, since it takes the meaning out of everything else; then FAIL, then what is
+    undecided. A claim that compared nothing is an ERROR: it asserts nothing.
+    """
+    failed = [c for c in evidence.controls if c.verdict not in (None, Verdict.PASS, Verdict.INCONCLUSIVE)]
+    if failed:
+        return Verdict.ERROR, f"not readable: control '{failed[0].name}' did not hold ({failed[0].reason})"
+    if not evidence.decisions:
+        return Verdict.ERROR, "the claim compared no effect with a threshold, so it asserts nothing"
+    for verdict in (Verdict.ERROR, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE):
+        for decision in evidence.decisions:
+            if decision.verdict is verdict:
+                return verdict, decision.reason
+    undecided = [c for c in evidence.controls if c.verdict is Verdict.INCONCLUSIVE]
+    if undecided:
+        return Verdict.INCONCLUSIVE, f"control '{undecided[0].name}' is undecided ({undecided[0].reason})"
+    return Verdict.PASS, "; ".join(decision.reason for decision in evidence.decisions)
+
+
+def deciding(decisions: Sequence[Decision], verdict: Verdict) -> Decision | None:
+    """The comparison that the verdict rests on: the first with that verdict, else the first."""
+    return next((d for d in decisions if d.verdict is verdict), decisions[0] if decisions else None)
+
+
+def summarize(claims: Iterable[Claim], profile: str) -> Summary:
+    """Counts and overall verdict of a run."""
+    claims = tuple(claims)
+    count = {verdict: sum(claim.verdict is verdict for claim in claims) for verdict in Verdict}
+    if count[Verdict.FAIL]:
+        verdict, reason = Verdict.FAIL, _naming(claims, Verdict.FAIL, "failed")
+    elif count[Verdict.ERROR]:
+        verdict, reason = Verdict.ERROR, _naming(claims, Verdict.ERROR, "could not be read")
+    elif not count[Verdict.PASS]:
+        verdict, reason = (
+            Verdict.INCONCLUSIVE,
+            "no claim could be decided" if claims else "no claim was measured",
+        )
+    elif count[Verdict.INCONCLUSIVE] and profile == "release":
+        verdict, reason = Verdict.INCONCLUSIVE, _naming(claims, Verdict.INCONCLUSIVE, "undecided")
+    else:
+        verdict, reason = Verdict.PASS, _naming(claims, Verdict.PASS, "passed")
+        if count[Verdict.INCONCLUSIVE]:
+            reason += f"; {_naming(claims, Verdict.INCONCLUSIVE, 'undecided')}"
+    return Summary(
+        verdict=verdict,
+        reason=reason,
+        passed=count[Verdict.PASS],
+        failed=count[Verdict.FAIL],
+        inconclusive=count[Verdict.INCONCLUSIVE],
+        not_applicable=count[Verdict.NOT_APPLICABLE],
+        error=count[Verdict.ERROR],
+        waived=0,
+    )
+
+
+def exit_code(summary: Summary) -> int:
+    """0 PASS, 1 FAIL, 10 undecided, 11 integrity (design: The run)."""
+    return {
+        Verdict.PASS: 0,
+        Verdict.FAIL: 1,
+        Verdict.ERROR: EXIT_INTEGRITY,
+    }.get(summary.verdict, EXIT_INCONCLUSIVE)
+
+
+def describe(effect: Effect) -> str:
+    """One line for the terminal: estimate, interval, comparison, n, clusters, and what would decide."""
+    if effect.estimate is None:
+        return f"{effect.name}: not measurable"
+    unit = f" {effect.unit}" if effect.unit else ""
+    interval = "" if effect.lower is None else f" [{effect.lower:.3g}, {effect.upper:.3g}]"
+    parts = [f"{effect.name}: {effect.estimate:.3g}{interval}{unit}"]
+    if effect.relation == "within":
+        parts.append(f"to lie within ±{effect.threshold:.3g}")
+    elif effect.relation is not None:
+        parts.append(f"to be {effect.relation} {effect.threshold:.3g}")
+    parts.append(f"n={effect.n}, clusters={effect.clusters}")
+    if effect.mde is not None:
+        parts.append(f"minimum detectable effect {effect.mde:.3g}")
+    if effect.items_needed is not None:
+        parts.append(f"about {effect.items_needed} items would decide")
+    return ", ".join(parts)
+
+
+def _judged(name: str, decision: Decision) -> Control:
+    return Control(name=name, effect=decision.effect, verdict=decision.verdict, reason=decision.reason)
+
+
+def _naming(claims: Sequence[Claim], verdict: Verdict, word: str) -> str:
+    which = [claim for claim in claims if claim.verdict is verdict]
+    if verdict is Verdict.PASS or len(which) > 1:
+        return f"{len(which)} of {len(claims)} claims {word}"
+    return f"{which[0].id} {word}: {which[0].reason}"

@@ -1,0 +1,145 @@
+"""Numbers and comparisons in words, and where they fall on a drawing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditkit.record.schema import Effect
+from auditkit.report import forest, wording
+
+pytestmark = pytest.mark.unit
+
+
+def effect(**changes: Any) -> Effect:
+    fields: dict[str, Any] = {
+        "name": "e",
+        "estimate": 0.5,
+        "lower": 0.4,
+        "upper": 0.6,
+        "unit": "logit",
+        "relation": ">=",
+        "threshold": 0.3,
+        "alpha": 0.05,
+        "n": 96,
+        "clusters": 12,
+        "standardized": None,
+        "mde": None,
+        "items_needed": None,
+        "method": "t",
+    }
+    return Effect(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "—"),
+        (float("nan"), "—"),
+        (float("inf"), "—"),
+        (0, "0"),
+        (0.0, "0"),
+        (-0.0, "0"),
+        (-1e-12, "−1×10⁻¹²"),
+        (0.3, "0.3"),
+        (0.58324, "0.583"),
+        (0.58, "0.58"),
+        (0.58003, "0.580"),
+        (-0.86951, "−0.870"),
+        (0.99961, "1.00"),
+        (1.0, "1"),
+        (12.345, "12.3"),
+        (99.96, "100"),
+        (123.4, "123"),
+        (1234.5, "1,234"),
+        (1.53e-5, "1.53×10⁻⁵"),
+        (0.00012345, "0.000123"),
+        (2.5e7, "2.5×10⁷"),
+        (134_515_008, "134,515,008"),
+        (-7, "−7"),
+    ],
+)
+def test_number(value: float | None, text: str) -> None:
+    assert wording.number(value) == text
+
+
+@given(st.floats(-1e300, 1e300))
+def test_number_keeps_three_digits_and_its_sign(value: float) -> None:
+    text = wording.number(value)
+    assert "-" not in text
+    assert text not in {"−0", ""}
+    back, _, power = text.replace("−", "-").replace(",", "").partition("×10")
+    exponent = int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) or 0)
+    assert float(f"{back}e{exponent}") == pytest.approx(value, rel=5.1e-3)
+
+
+def test_number_at_the_edge_of_floats() -> None:
+    assert wording.number(1.7976931348623157e308) == "1.8×10³⁰⁸"
+    assert wording.number(-5e-324) == "−4.94×10⁻³²⁴"
+
+
+def test_comparisons() -> None:
+    assert wording.effect_text(effect()) == "0.5 [0.4, 0.6] logit"
+    assert wording.effect_text(effect(unit="1", lower=None, upper=None)) == "0.5 —"
+    assert wording.effect_text(None) == "—"
+    assert wording.interval(effect(lower=None)) == "[—, 0.6]"
+    assert wording.threshold(effect()) == "≥ 0.3"
+    assert wording.threshold(effect(relation="within", threshold=0.1)) == "within ±0.1"
+    assert wording.threshold(effect(relation=None)) == "—"
+    assert wording.level(effect()) == "95 %"
+    assert wording.items_needed(effect(items_needed=236)) == "needs about 140 more items"
+    assert wording.items_needed(effect()) == "—"
+
+
+def test_rows_of_one_unit_share_a_scale() -> None:
+    scales = forest.scales([effect(), effect(estimate=-1.0, lower=-1.2, upper=-0.8), effect(unit="1")])
+    assert set(scales) == {"logit", "1"}
+    assert scales["logit"].low <= -1.2
+    assert scales["logit"].high >= 0.6
+
+
+def test_drawing_shows_where_the_interval_must_lie() -> None:
+    scale = forest.Scale(-1.0, 1.0)
+    middle = forest.WIDTH / 2
+    at_least = forest.drawing(effect(threshold=0), scale)
+    at_most = forest.drawing(effect(threshold=0, relation="<"), scale)
+    within = forest.drawing(effect(threshold=0.5, relation="within"), scale)
+    assert at_least
+    assert at_most
+    assert within
+    assert within.region
+    assert at_least.region == (middle, middle - 8)
+    assert at_most.region == (8, middle - 8)
+    assert len(within.ticks) == 2
+    assert within.region[0] + within.region[1] / 2 == middle
+    assert forest.drawing(effect(relation=None), scale).region is None  # type: ignore[union-attr]
+    assert forest.drawing(effect(estimate=None), scale) is None
+
+
+def test_wide_interval_is_cut_and_marked() -> None:
+    wide = effect(lower=-1000.0, upper=1000.0)
+    scale = forest.scales([effect(), wide])["logit"]
+    drawn = forest.drawing(wide, scale)
+    assert drawn
+    assert drawn.beyond_low
+    assert drawn.beyond_high
+    assert scale.high - scale.low < 2
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e12, max_value=1e12)
+
+
+@given(
+    st.lists(st.tuples(st.none() | finite, st.none() | finite, st.none() | finite, st.none() | finite), min_size=1)
+)
+def test_everything_drawn_lies_inside(values: list[tuple[float | None, ...]]) -> None:
+    effects = [effect(estimate=e, lower=lo, upper=up, threshold=t) for e, lo, up, t in values]
+    scale = forest.scales(effects)["logit"]
+    for one in effects:
+        drawn = forest.drawing(one, scale)
+        if drawn:
+            positions = [drawn.estimate, drawn.lower, drawn.upper, drawn.zero, *drawn.ticks]
+            assert all(0 <= x <= forest.WIDTH for x in positions if x is not None)
