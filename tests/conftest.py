@@ -14,4 +14,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         tiers = [name for name in TIERS if item.get_closest_marker(name)]
         if len(tiers) != 1:
-            raise pytest.UsageError(f"{item.nodeid} must carry exactly one of the marks {', '.join(TIERS)}: {tiers}")
+            raise pytest.UsageError(
+                f"{item.nodeid} must carry exactly one of the marks {', '.join(TIERS)}: {tiers}"
+            )

@@ -81,5 +81,7 @@ def test_modules_stay_readable(layer: str, path: Path) -> None:
 def test_importing_stays_light(module: str, heavy: set[str]) -> None:
     """What a module really loads, with everything it imports: measured in a fresh interpreter."""
     code = f"import sys, {module}; print(' '.join(m for m in sys.modules if '.' not in m))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not heavy & set(loaded)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import sqrt
 
 import numpy as np
@@ -39,7 +38,11 @@ from auditkit.stats.verdicts import NotApplicable
 
 SYSTEM = "You are {persona}."
 FACTORS = ("topic", "pair")
+ACCURACY_ITEMS = 60
+"""Questions asked without a persona to see whether the model knows any answers."""
+
 CURVE_ITEMS, CURVE_PAIRS = 6, 6
+"""Questions and persona pairs of the exploratory layer curve."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class RandomBands:
 class _Arm:
     """Questions crossed with persona pairs, ready to run; `table` has columns item, topic, pair."""
 
+    key: tuple[str, str, int, int]
     pairs: tuple[PatchPair, ...]
     table: pd.DataFrame
 
@@ -88,8 +92,8 @@ class PersonaPatching:
         adapter: Adapter,
         *,
         seed: int = 0,
-        n_items: int = 24,
-        n_pairs: int = 8,
+        n_items: int = 17,
+        n_pairs: int = 16,
         items: Sequence[CompletionItem] | None = None,
         groups: dict[str, tuple[Persona, ...]] | None = None,
     ) -> None:
@@ -103,17 +107,19 @@ class PersonaPatching:
                 f"{len(checked.dropped)} of {len(checked.dropped) + len(checked.kept)} items dropped because their "
                 f"answers are not single tokens for this tokenizer (first: {first.item_id}: {first.reason})"
             )
-        kept = {entry.item.id: entry for entry in checked.kept}
-        chosen = select([entry.item for entry in checked.kept], n_items, seed=seed)
-        self._items: tuple[TokenizedItem, ...] = tuple(kept[item.id] for item in chosen)
-        topics = {entry.item.topic for entry in self._items}
+        topics = {entry.item.topic for entry in checked.kept}
         if len(topics) < MIN_CLUSTERS:
             raise NotApplicable(
-                f"only {len(self._items)} usable items in {len(topics)} topics; {MIN_CLUSTERS} topics are needed "
+                f"only {len(checked.kept)} usable items in {len(topics)} topics; {MIN_CLUSTERS} topics are needed "
                 "to state an interval"
             )
+        self._usable = {entry.item.id: entry for entry in checked.kept}
+        self._items = self._select(n_items)
+        if len(self._items) < n_items:
+            self._notes.append(f"{n_items} items were asked for; all {len(self._items)} usable ones are measured")
         self._recoveries: dict[str, Estimate] = {}
-        self._arms: dict[tuple[str, str], _Arm] = {}
+        self._arms: dict[tuple[str, str, int, int], _Arm] = {}
+        self._base_logits: dict[tuple[str, str, int, int], torch.Tensor] = {}
         self._require_accuracy()
 
     # -- claims ------------------------------------------------------------------------------------------------
@@ -134,23 +140,35 @@ class PersonaPatching:
         """Recoveries of several sites over the same items, measured together."""
         wanted = [site for site in dict.fromkeys(sites) if str(site) not in self._recoveries]
         if wanted:
-            self._recoveries.update(self._measure(self._arm("negative", "positive"), wanted, "recovery"))
+            measurement = self._measure(self._arm("negative", "positive"), wanted, "recovery")
+            for site in map(str, wanted):
+                self._recoveries[site] = recovery(
+                    measurement, site, clean="clean", corrupt="corrupt", name=f"recovery by {site}"
+                )
         self._tell()
         return tuple(self._recoveries[str(site)] for site in sites)
 
-    def layer_curve(self, *components: Site, bands: dict[str, Site] | None = None) -> None:
-        """Draw the recovery by each single layer of `components` (sites that cover several layers).
+    def layer_curve(self, component: Site, *, bands: dict[str, Site]) -> None:
+        """Draw what restoring each single layer of `component` brings back, in logits.
 
-        Exploratory: measured on fewer items, to show where a band lies, and not to decide.
+        Exploratory: measured on fewer items, to show where a band lies, and not to decide. In logits and not as
+        a share, so that few items still have an interval.
         """
         arm = self._arm("negative", "positive", CURVE_ITEMS, CURVE_PAIRS)
-        series = []
-        for component in components:
-            layers = component.layer_indices(self.adapter.layers)
-            single = [Site(component.component, layer, layer, position=component.position) for layer in layers]
-            estimates = self._measure(arm, single, f"layer curve, {component.component}")
-            effects = [estimates[str(site)].describe() for site in single]
-            series.append(
+        layers = component.layer_indices(self.adapter.layers)
+        single = [Site(component.component, layer, layer, position=component.position) for layer in layers]
+        measurement = self._measure(arm, single, "layer curve")
+        effects = [mean_difference(measurement, str(s), "corrupt", name=str(s)).describe() for s in single]
+        total = mean_difference(measurement, "clean", "corrupt", name="persona effect").describe()
+        covered = {name: band.layer_indices(self.adapter.layers) for name, band in bands.items()}
+        data = {
+            "x_label": "layer",
+            "y_label": "logit difference restored (logit)",
+            "reading": (
+                "Each point restores one layer alone at every position; the dashed line is the whole difference "
+                f"between the clean and the corrupt persona. Exploratory: {len(arm.pairs)} items."
+            ),
+            "series": [
                 {
                     "name": str(component.component),
                     "x": list(layers),
@@ -158,29 +176,11 @@ class PersonaPatching:
                     "lower": [effect.lower for effect in effects],
                     "upper": [effect.upper for effect in effects],
                 }
-            )
-        shaded = []
-        for name, band in (bands or {}).items():
-            indices = band.layer_indices(self.adapter.layers)
-            shaded.append({"name": name, "start": indices[0], "stop": indices[-1]})
-        figure(
-            Figure(
-                title="Recovery by restoring one layer",
-                kind="layers",
-                data={
-                    "x_label": "layer",
-                    "y_label": "share of the persona effect restored",
-                    "reading": (
-                        "1 means that restoring this layer alone brings back the whole difference between the "
-                        f"clean and the corrupt persona, 0 that it brings back nothing ({len(arm.pairs)} items; "
-                        "exploratory)."
-                    ),
-                    "series": series,
-                    "bands": shaded,
-                    "reference": 0.0,
-                },
-            )
-        )
+            ],
+            "bands": [{"name": name, "start": band[0], "stop": band[-1]} for name, band in covered.items()],
+            "reference": total.estimate,
+        }
+        figure(Figure(title="Restoring one layer at a time", kind="layers", data=data))
 
     def random_bands(self, like: Site) -> RandomBands:
         """Bands of the same width at random places that do not overlap `like`, drawn per item.
@@ -194,15 +194,12 @@ class PersonaPatching:
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
-    def _measure(self, arm: _Arm, sites: Sequence[Site | RandomBands], description: str) -> dict[str, Estimate]:
+    def _measure(self, arm: _Arm, sites: Sequence[Site | RandomBands], description: str) -> Measurement:
+        """Logit difference of the corrupt and the clean run, and of the corrupt run with each site restored."""
         conditions = {str(site): self._condition(arm, site) for site in sites}
-        patched = patch(self.adapter, arm.pairs, conditions, description)
+        patched = patch(self.adapter, arm.pairs, conditions, description, base=self._base_logits.get(arm.key))
         columns = {"corrupt": patched.base, "clean": patched.source, **patched.conditions}
-        measurement = arm.measurement.with_conditions({name: _difference(v) for name, v in columns.items()})
-        return {
-            name: recovery(measurement, name, clean="clean", corrupt="corrupt", name=f"recovery by {name}")
-            for name in conditions
-        }
+        return arm.measurement.with_conditions({name: _difference(logits) for name, logits in columns.items()})
 
     def _condition(self, arm: _Arm, site: Site | RandomBands) -> Condition:
         if isinstance(site, Site):
@@ -239,13 +236,14 @@ class PersonaPatching:
         return arm.measurement.with_conditions({name: _difference(logits) for name, logits in values.items()})
 
     def _arm(self, corrupt: str, clean: str, n_items: int | None = None, n_pairs: int | None = None) -> _Arm:
-        """Questions x persona pairs of two groups."""
-        key = (corrupt, clean) if n_items is None else (f"{corrupt}:{n_items}", f"{clean}:{n_pairs}")
+        """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for."""
+        key = (corrupt, clean, n_items or len(self._items), n_pairs or self.n_pairs)
         if key not in self._arms:
-            self._arms[key] = self._build_arm(corrupt, clean, n_items, n_pairs or self.n_pairs)
+            self._arms[key] = self._build_arm(key)
         return self._arms[key]
 
-    def _build_arm(self, corrupt: str, clean: str, n_items: int | None, n_pairs: int) -> _Arm:
+    def _build_arm(self, key: tuple[str, str, int, int]) -> _Arm:
+        corrupt, clean, n_items, n_pairs = key
         probe = self._items[0].item
         built = build_pairs(
             self._groups[clean],
@@ -271,7 +269,7 @@ class PersonaPatching:
                 item = f"{entry.item.id}|{aligned.pair.id}"
                 rows.append({"item": item, "topic": entry.item.topic, "pair": aligned.pair.id})
                 pairs.append(self._patch_pair(aligned, entry, item))
-        return _Arm(tuple(pairs), pd.DataFrame(rows))
+        return _Arm(key, tuple(pairs), pd.DataFrame(rows))
 
     def _patch_pair(self, aligned: AlignedPair, entry: TokenizedItem, item: str) -> PatchPair:
         base = self._prompt(aligned.pair.corrupt, entry.item)
@@ -296,16 +294,26 @@ class PersonaPatching:
     def _prefix(self, item: CompletionItem) -> str:
         return self.adapter.chat.render(Chat(user=item.question, assistant=item.start))
 
-    @cached_property
-    def _plain(self) -> torch.Tensor:
-        prompts = [self._prompt(None, entry.item) for entry in self._items]
-        answers = [(entry.right_id, entry.wrong_id) for entry in self._items]
-        return answer_logits(self.adapter, prompts, answers, "questions without persona")
+    def _select(self, n: int) -> tuple[TokenizedItem, ...]:
+        """`n` usable items spread evenly over topics, or all where there are fewer."""
+        items = [entry.item for entry in self._usable.values()]
+        return tuple(self._usable[item.id] for item in select(items, min(n, len(items)), seed=self.seed))
 
     def _require_accuracy(self) -> None:
-        """A model that does not know the answers has no logit difference worth patching (protocol, section 4)."""
-        right = int((_difference(self._plain) > 0).sum())
-        n = len(self._items)
+        """A model that does not know the answers has no logit difference worth patching (protocol, section 4).
+
+        Asked without a persona, on more questions than are measured, so that a short run can tell too.
+        """
+        asked = self._select(max(ACCURACY_ITEMS, len(self._items)))
+        n = len(asked)
+        prompts = [self._prompt(None, entry.item) for entry in asked]
+        logits = answer_logits(
+            self.adapter,
+            prompts,
+            [(entry.right_id, entry.wrong_id) for entry in asked],
+            "questions without persona",
+        )
+        right = int((_difference(logits) > 0).sum())
         needed = 0.5 + 3 * sqrt(0.25 / n)
         said = f"without a persona the right answer beats the wrong one in {right} of {n} items"
         if right / n < needed:

@@ -103,12 +103,13 @@ def patch(
     pairs: Sequence[PatchPair],
     conditions: Mapping[str, Condition],
     description: str = "patching",
+    base: Tensor | None = None,
 ) -> Patched:
     """Run every pair's base prompt once per condition, with its sites restored from the source run.
 
-    Cost: (conditions + 2) forward passes per pair, and two more per pair of the first batch for the guards.
-    Nothing is reused between conditions beyond the source run: this is the plain method that any model can do
-    and that faster ones are checked against.
+    This is the plain method that any model can do and that faster ones are checked against. Cost: one forward
+    pass per pair for the source, one for the base unless its (pairs, 2) answer logits are given, one for each
+    condition, and three more per pair of the first batch for the guards.
 
     Raises:
         SiteError: a site that the model or a prompt does not have, before anything runs.
@@ -118,7 +119,8 @@ def patch(
     plans = {name: _plan(adapter, pairs, condition) for name, condition in conditions.items()}
     places = sorted({place for plan in plans.values() for place in plan})
     n = len(pairs)
-    base, source = torch.empty(n, 2), torch.empty(n, 2)
+    known = base is not None
+    base, source = base.clone() if base is not None else torch.empty(n, 2), torch.empty(n, 2)
     results = {name: torch.empty(n, 2) for name in conditions}
     identity_error = full_error = 0.0
     everything = (Component.BLOCK_INPUT, 0)
@@ -128,15 +130,16 @@ def patch(
         base_batch = adapter.batch([pair.base for pair in chunk])
         source_batch = adapter.batch([pair.source for pair in chunk])
         source_logits, donors = capture(adapter, source_batch, [*places, everything])
-        guarded = number == 0
-        base_logits, own = capture(adapter, base_batch, places if guarded else [])
-        source[rows], base[rows] = _answers(source_logits, answers), _answers(base_logits, answers)
+        source[rows] = _answers(source_logits, answers)
+        if not known:
+            base[rows] = _answers(adapter.run(base_batch), answers)
         for name, plan in plans.items():
             tails = {place: mask[rows][:, -base_batch.width :] for place, mask in plan.items()}
             masks = {place: mask for place, mask in tails.items() if mask.any()}
             logits = _run_edited(adapter, base_batch, masks, donors)
             results[name][rows] = _answers(logits, answers)
-        if guarded:
+        if number == 0:
+            base_logits, own = capture(adapter, base_batch, places)
             everywhere = torch.ones(len(rows), base_batch.width, dtype=torch.bool)
             same = _run_edited(adapter, base_batch, dict.fromkeys(places, everywhere), own)
             identity_error = _guard(adapter, "identity edit changes", same, base_logits)

@@ -31,8 +31,8 @@ from auditkit.record.store import (
     require_writable,
     write_run,
 )
-from auditkit.report import write_outputs
-from auditkit.stats.verdicts import EXIT_INTEGRITY, describe, exit_code, summarize
+from auditkit.report import wording, write_outputs
+from auditkit.stats.verdicts import EXIT_INTEGRITY, exit_code, summarize
 
 _evidence_key = pytest.StashKey[Evidence]()
 _started_key = pytest.StashKey[tuple[float, int]]()
@@ -166,7 +166,7 @@ class AuditRun:
             model=self.adapter.info,
             baseline=None,
             environment=environment(),
-            summary=summarize(claims, option.audit_profile),
+            summary=summarize(claims),
             claims=claims,
             untested=tuple(self.untested),
         )
@@ -175,17 +175,22 @@ class AuditRun:
         point_latest(self.folder)
         # A session that pytest itself ended badly (interrupt, internal error) keeps its own code, and so does
         # one in which a test that is no claim failed.
-        return exitstatus if exitstatus > 1 or self._foreign_failure else exit_code(self.result.summary)
+        return (
+            exitstatus
+            if exitstatus > 1 or self._foreign_failure
+            else exit_code(self.result.summary, option.audit_profile)
+        )
 
     def summarize(self, reporter: pytest.TerminalReporter) -> None:
         """The table of claims and the path of the report."""
         if self.result is None or self.folder is None:
             return
+        reporter.ensure_newline()
         reporter.section(f"audit of {self.result.model.name}")
         for claim in self.result.claims:
             reporter.write(f"{claim.verdict.replace('_', ' '):<16}", **_markup(claim.verdict))
             reporter.write(f"{claim.id}\n")
-            reporter.write_line(f"{'':<16}{describe(claim.effect) if claim.effect else claim.reason}")
+            reporter.write_line(f"{'':<16}{wording.line(claim.effect) if claim.effect else claim.reason}")
             if claim.effect and claim.verdict is not Verdict.PASS:
                 reporter.write_line(f"{'':<16}{claim.reason}")
         summary = self.result.summary
@@ -216,7 +221,7 @@ def explain(op: str, left: object, right: object) -> list[str] | None:
     shown = left - right if isinstance(right, Estimate) else left
     limit = 0.0 if isinstance(right, Estimate) else float(right)  # type: ignore[arg-type]
     effect = shown.describe(op, limit)  # type: ignore[arg-type]
-    return [f"effect {op} {right if isinstance(right, Estimate) else limit:g}", describe(effect)]
+    return [f"effect {op} {right if isinstance(right, Estimate) else limit:g}", wording.line(effect)]
 
 
 def _set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item, profile: str) -> None:

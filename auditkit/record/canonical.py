@@ -22,15 +22,16 @@ def canonical(record: S) -> S:
     try:
         document = msgspec.json.encode(record)
     except UnicodeEncodeError:
-        document = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(record)))
+        document = msgspec.json.encode(without_surrogates(msgspec.to_builtins(record)))
     return msgspec.json.decode(document, type=type(record))
 
 
-def _without_surrogates(value: Any) -> Any:
+def without_surrogates(value: Any) -> Any:
+    """Builtin `value` with every half surrogate pair in its text replaced by U+FFFD."""
     if isinstance(value, str):
         return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_surrogates(item) for item in value]
+        return [without_surrogates(item) for item in value]
     return value

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, ItemRow, Struct
 from auditkit.record.store import RecordError
 
@@ -33,15 +34,22 @@ class Header(Struct, frozen=True, kw_only=True):
 
 
 class Journal:
-    """Appends entries to `path`; the header is written when the file is created."""
+    """Appends entries to `path`; the header is written when the file has none.
+
+    What a kill left of a last line is cut off first, so that the next line does not grow out of it.
+    """
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
-        if not path.exists():
-            self._append(msgspec.json.encode(header))
+        whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
+        if whole:
+            os.truncate(path, whole)
+        else:
+            path.unlink(missing_ok=True)
+            self._append(msgspec.json.encode(canonical(header)))
 
     def append(self, entry: Entry) -> None:
-        self._append(msgspec.json.encode(entry))
+        self._append(msgspec.json.encode(canonical(entry)))
 
     def _append(self, line: bytes) -> None:
         with self.path.open("ab") as stream:
@@ -54,16 +62,18 @@ def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
     """Header and entries of a journal.
 
     Raises:
-        RecordError: no header, or a broken line that is not the last.
+        RecordError: not there, no header, or a broken line that is not the last.
     """
-    lines = path.read_bytes().split(b"\n")
-    tail = lines.pop()  # empty after a whole line; otherwise what a kill left of the last one
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror or error}") from None
+    lines.pop()  # empty after a whole line; otherwise what a kill left of the last one
     if not lines:
         raise RecordError(f"{path} has no header line; nothing can be resumed from it")
     try:
         header = msgspec.json.decode(lines[0], type=Header)
         entries = tuple(msgspec.json.decode(line, type=Entry) for line in lines[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{path} is damaged before its last line: {error}") from None
-    del tail
     return header, entries

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from auditkit.record.canonical import canonical
+from auditkit.record.canonical import canonical, without_surrogates
 from auditkit.record.schema import SCHEMA_VERSION, ItemRow, Run
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def require_writable(reports: Path) -> None:
 def new_run_folder(reports: Path, model: str, now: datetime | None = None) -> Path:
     """Create `reports/<UTC time>-<model>`; a second run in the same second gets a counter."""
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-.') or 'model'}"
+    name = f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model)[:100].strip('-.') or 'model'}"
     for attempt in range(1, 1000):
         folder = reports / (name if attempt == 1 else f"{name}-{attempt}")
         try:
@@ -85,12 +85,20 @@ def write_run(folder: Path, run: Run, items: Iterable[ItemRow]) -> None:
 
 
 def point_latest(folder: Path) -> None:
-    """Make `reports/latest` point at `folder`, in one step and relative, so that reports/ can be moved."""
+    """Make `reports/latest` point at `folder`, in one step and relative, so that reports/ can be moved.
+
+    Raises:
+        RecordError: `latest` is a folder of its own, or the file system has no links.
+    """
     link = folder.parent / "latest"
     temporary = folder.parent / f".latest.{os.getpid()}"
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(folder.name, target_is_directory=True)
-    os.replace(temporary, link)
+    try:
+        temporary.symlink_to(folder.name, target_is_directory=True)
+        os.replace(temporary, link)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RecordError(f"cannot make {link} point at {folder.name}: {error.strerror or error}") from None
 
 
 def read_run(path: Path) -> Run:
@@ -112,15 +120,24 @@ def read_run(path: Path) -> Run:
                 "open it with the auditkit version that wrote it (see tool.version in the file)"
             )
         return msgspec.json.decode(raw, type=Run)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{file} is not a whole audit record: {error}") from None
 
 
 def read_items(path: Path) -> pd.DataFrame:
-    """The items of a run, one row per claim, measurement, condition and item (columns of `ItemRow`)."""
-    import pandas as pd
+    """The items of a run, one row per claim, measurement, condition and item (columns of `ItemRow`).
 
-    return pd.read_parquet(path / ITEMS_PARQUET if path.is_dir() else path)
+    Raises:
+        RecordError: absent or damaged.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    file = path / ITEMS_PARQUET if path.is_dir() else path
+    try:
+        return pd.read_parquet(file)
+    except (OSError, pa.ArrowException) as error:
+        raise RecordError(f"cannot read the items in {file}: {error}") from None
 
 
 class _Versioned(msgspec.Struct):
@@ -133,9 +150,11 @@ def _parquet(items: Iterable[ItemRow]) -> bytes:
 
     columns: dict[str, pa.DataType] = {field: pa.string() for field in ItemRow.__struct_fields__}
     columns["value"] = pa.float64()
-    table = pa.Table.from_pylist(
-        [msgspec.to_builtins(row) for row in items], schema=pa.schema(list(columns.items()))
-    )
+    rows, schema = msgspec.to_builtins(list(items)), pa.schema(list(columns.items()))
+    try:
+        table = pa.Table.from_pylist(rows, schema=schema)
+    except UnicodeEncodeError:
+        table = pa.Table.from_pylist(without_surrogates(rows), schema=schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())

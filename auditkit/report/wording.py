@@ -120,6 +120,19 @@ def items_needed(effect: Effect) -> str:
     )
 
 
+def line(effect: Effect) -> str:
+    """An effect and its comparison in one line, for a terminal: estimate, interval, threshold, n and power."""
+    parts = [f"{effect.name}: {effect_text(effect)}"]
+    if effect.relation is not None:
+        parts.append(f"to be {threshold(effect)}")
+    parts.append(f"n={effect.n}, clusters={effect.clusters}")
+    if effect.mde is not None:
+        parts.append(f"minimum detectable effect {number(effect.mde)}")
+    if effect.items_needed is not None:
+        parts.append(items_needed(effect))
+    return ", ".join(parts)
+
+
 def needing_attention(run: Run) -> list[Claim]:
     """Claims that a reader has to act on: failed, broken, undecided, in this order."""
     claims = [claim for claim in run.claims if claim.verdict in _ATTENTION]

@@ -2,7 +2,7 @@
 
 An `Estimate` is a mean, or a ratio of two means, over paired and clustered items. `estimate >= 0.3` passes when
 the whole interval lies at or above 0.3, is false when the whole interval lies below, and otherwise raises
-`Inconclusive`: a comparison that cannot tell never says no. What is tested is the linear contrast
+`Inconclusive`: a comparison that cannot tell never says no, and `==` or bare truth, which could, are refused. What is tested is the linear contrast
 `numerator - θ denominator` per item, so no item's ratio is ever taken.
 """
 
@@ -53,6 +53,19 @@ class Estimate:
     denominator: Array | None = None
     shown_conditions: tuple[str, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        items = (len(self.measurement.values),)
+        if self.numerator.shape != items or (self.denominator is not None and self.denominator.shape != items):
+            raise MeasurementError(f"'{self.name}' needs one value for each of the {items[0]} items")
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError(f"'{self.name}' cannot be tested with == or !=; use equals(..., within=margin)")
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"'{self.name}' is an estimate and neither true nor false; compare it with a threshold")
+
     def __ge__(self, threshold: float | Estimate) -> Decision:
         return self._compare(">=", threshold)
 
@@ -72,37 +85,49 @@ class Estimate:
         displayed one. Fails when the whole interval lies outside.
 
         Raises:
-            ValueError: for a margin that is not positive.
+            ValueError: for a margin that is not positive and finite.
             Inconclusive: when the interval crosses the margin.
         """
-        if not within > 0:
-            raise ValueError(f"an equivalence margin must be positive, got {within}")
+        if not 0 < within < math.inf:
+            raise ValueError(f"an equivalence margin must be positive and finite, got {within}")
         difference = self - other
         return difference._decide("within", within)
 
     def __sub__(self, other: float | Estimate) -> Estimate:
-        """Paired difference with another estimate over the same items, or shift by a number."""
+        """Paired difference with another estimate over the same items, or shift by a number.
+
+        Raises:
+            MeasurementError: other items, clusters or units, or ratios with different denominators.
+        """
         scale = np.ones_like(self.numerator) if self.denominator is None else self.denominator
         if not isinstance(other, Estimate):
             return replace(self, name=f"{self.name} minus {other:g}", numerator=self.numerator - other * scale)
         theirs = np.ones_like(other.numerator) if other.denominator is None else other.denominator
-        same_items = self.measurement.values.index.equals(other.measurement.values.index)
-        if not same_items or not np.array_equal(scale, theirs, equal_nan=True):
+        same_items = self.measurement.clusters.equals(other.measurement.clusters)
+        if not same_items or self.unit != other.unit or not np.array_equal(scale, theirs, equal_nan=True):
             raise MeasurementError(
-                f"'{self.name}' and '{other.name}' cannot be paired: they must be measured on the same items, and "
-                "ratios must share their denominator"
+                f"'{self.name}' and '{other.name}' cannot be paired: they must be measured on the same items with "
+                "the same clusters, in the same unit, and ratios must share their denominator"
             )
-        extra = {
-            c: other.measurement.condition(c)
-            for c in other.measurement.conditions
-            if c not in self.measurement.conditions
-        }
+        extra: dict[str, Array] = {}
+        called: dict[str, str] = {}
+        for condition in other.measurement.conditions:
+            name, values = condition, other.measurement.condition(condition)
+            taken = name in self.measurement.conditions
+            if taken and not np.array_equal(self.measurement.condition(name), values, equal_nan=True):
+                while name in self.measurement.conditions:
+                    name = f"{name} ({other.name})"
+                taken = False
+            called[condition] = name
+            if not taken:
+                extra[name] = values
+        theirs_shown = tuple(called[condition] for condition in other.shown_conditions)
         return replace(
             self,
             name=f"{self.name} minus {other.name}",
             measurement=self.measurement.with_conditions(extra) if extra else self.measurement,
             numerator=self.numerator - other.numerator,
-            shown_conditions=tuple(dict.fromkeys((*self.shown_conditions, *other.shown_conditions))),
+            shown_conditions=tuple(dict.fromkeys((*self.shown_conditions, *theirs_shown))),
         )
 
     def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
@@ -120,7 +145,7 @@ class Estimate:
         items_needed: int | None = None
         if m is not None and interval is not None:
             scale = float(m.mean[1])
-            distance, standard_error = self._nearest(m, relation, threshold)
+            distance, standard_error = self._nearest(relation, threshold)
             if standard_error > 0:
                 mde = detectable(standard_error, m.df) / abs(scale)
                 spread = float(
@@ -130,7 +155,8 @@ class Estimate:
                     )
                 )
                 standardized = distance / spread if spread > 0 else None
-                if relation is not None and abs(distance) <= critical(m.df) * standard_error:
+                undecided = relation and threshold is not None and not any(_sides(relation, *interval, threshold))
+                if undecided and scale > 0:
                     items_needed = _needed(int(self._finite.sum()), distance, detectable(standard_error, m.df))
         return Effect(
             name=self.name,
@@ -139,7 +165,7 @@ class Estimate:
             upper=interval[1] if interval else None,
             unit=self.unit,
             relation=relation,
-            threshold=None if threshold is None else float(threshold),
+            threshold=float(threshold) if threshold is not None and math.isfinite(threshold) else None,
             alpha=ALPHA,
             n=int(self._finite.sum()),
             clusters=m.clusters if m else 0,
@@ -164,6 +190,8 @@ class Estimate:
         return self._decide(relation, threshold)
 
     def _decide(self, relation: Relation, threshold: float) -> Decision:
+        if not math.isfinite(threshold):
+            raise ValueError(f"a threshold must be a finite number, got {threshold}")
         effect = self.describe(relation, threshold)
         verdict, reason = self._verdict(effect)
         source = getattr(threshold, "source", "written in the claim")
@@ -192,13 +220,7 @@ class Estimate:
             return Verdict.NOT_APPLICABLE, (
                 f"the effect that '{self.name}' is a share of has the opposite sign on this model"
             )
-        holds, fails = {
-            ">=": (lower >= threshold, upper < threshold),
-            ">": (lower > threshold, upper <= threshold),
-            "<=": (upper <= threshold, lower > threshold),
-            "<": (upper < threshold, lower >= threshold),
-            "within": (-threshold <= lower and upper <= threshold, lower > threshold or upper < -threshold),
-        }[effect.relation or "within"]
+        holds, fails = _sides(effect.relation or "within", lower, upper, threshold)
         what = f"±{threshold:.3g}" if effect.relation == "within" else f"{effect.relation} {threshold:.3g}"
         span = f"[{lower:.3g}, {upper:.3g}]"
         if holds:
@@ -231,25 +253,48 @@ class Estimate:
 
     @cached_property
     def _interval(self) -> tuple[float, float] | None:
-        if self._degenerate or self._moments is None:
+        if self._degenerate or self._centred is None:
             return None
-        return fieller(self._moments)
+        centre, m = self._centred
+        shift = fieller(m)
+        return (centre + shift[0], centre + shift[1]) if shift else None
+
+    @cached_property
+    def _centred(self) -> tuple[float, Moments] | None:
+        """The point estimate, and the moments of (contrast at that point, denominator).
+
+        Every deciding number is computed from these: the variance of a contrast that is small beside its two
+        terms (a recovery near 1 has nothing else) would drown in the rounding of the terms' variances.
+        """
+        m = self._moments
+        if m is None:
+            return None
+        centre = _divide(m.mean[0], m.mean[1]) or 0.0
+        finite = self._finite.to_numpy()
+        with np.errstate(over="ignore", invalid="ignore"):
+            columns = np.column_stack([self._contrast(centre), self._columns[finite, 1]])
+        return centre, moments(columns, self._clusters)
 
     @cached_property
     def _degenerate(self) -> str | None:
         """Reason code and words when no honest interval exists (design, Statistics, rule 6)."""
-        m = self._moments
+        m, centred = self._moments, self._centred
         lost = int((~self._finite).sum())
-        if m is None:
+        if m is None or centred is None:
             return f"no_items: none of {len(self._finite)} items has a finite value"
         if lost:
             return f"non_finite: {lost} of {len(self._finite)} items have NaN or infinite values"
         if m.clusters < MIN_CLUSTERS:
             return f"too_few_clusters: {m.clusters} clusters, at least {MIN_CLUSTERS} are needed to decide"
-        spread = np.abs(self._columns - self._columns.mean(axis=0)).max()
-        if spread <= 1e-12 * max(1.0, float(np.abs(self._columns).max())):
+        centre, around = centred
+        _, error = around.contrast(np.array([1.0, 0.0]))
+        if not all(np.isfinite(part).all() for part in (centre, around.mean, around.covariance, m.covariance)):
+            return "non_finite: the values are too large for an interval to be computed"
+        shown = [self.measurement.condition(condition) for condition in self.shown_conditions]
+        rounding = 1e-12 * max(float(np.abs(part).max()) for part in (*self._columns.T * [[1], [centre]], *shown))
+        if np.abs(self._contrast(centre)).max() <= rounding:
             return "constant: every item has the same value, so there is no spread to judge by"
-        if m.contrast(np.array([1.0, 0.0]))[1] == 0.0:
+        if error <= rounding:
             return "constant: every cluster has the same mean, so there is no spread to judge by"
         return None
 
@@ -269,21 +314,23 @@ class Estimate:
     def _reference(self, relation: Relation | None, threshold: float | None) -> float:
         """The number that the contrast is taken against: the nearer margin for an equivalence, else the
         threshold, else zero."""
-        if threshold is None or self._moments is None:
+        if threshold is None or self._centred is None:
             return 0.0
         if relation == "within":
-            mean, _ = self._moments.contrast(np.array([1.0, 0.0]))
-            return math.copysign(threshold, mean)
+            return math.copysign(threshold, self._centred[0])
         return float(threshold)
 
-    def _nearest(self, m: Moments, relation: Relation | None, threshold: float | None) -> tuple[float, float]:
-        return m.contrast(np.array([1.0, -self._reference(relation, threshold)]))
+    def _nearest(self, relation: Relation | None, threshold: float | None) -> tuple[float, float]:
+        """Mean and standard error of the contrast that is tested."""
+        assert self._centred is not None
+        centre, m = self._centred
+        return m.contrast(np.array([1.0, centre - self._reference(relation, threshold)]))
 
     def _examples(self, relation: Relation, threshold: float) -> tuple[Example, ...]:
         """The two worst items and the median one, from the claim's point of view."""
         finite = self._finite.to_numpy()
-        items = self.measurement.values.index[finite]
-        if not len(items):
+        rows = np.flatnonzero(finite)
+        if not len(rows):
             return ()
         merit = self._contrast(0.0 if relation == "within" else threshold)
         merit = {"within": -np.abs(merit), "<": -merit, "<=": -merit}.get(relation, merit)
@@ -291,16 +338,16 @@ class Estimate:
         median = int(order[len(order) // 2])
         worst = [int(i) for i in order[:2] if i != median]
         return (
-            *(self._example(str(items[i]), "worst") for i in worst),
-            self._example(str(items[median]), "median"),
+            *(self._example(int(rows[i]), "worst") for i in worst),
+            self._example(int(rows[median]), "median"),
         )
 
-    def _example(self, item: str, rank: Literal["worst", "median"]) -> Example:
+    def _example(self, row: int, rank: Literal["worst", "median"]) -> Example:
         conditions = self.shown_conditions or self.measurement.conditions
-        row = self.measurement.values.index.get_loc(item)
+        item = self.measurement.values.index[row]
         values = {c: float(self.measurement.condition(c)[row]) for c in conditions}
         return Example(
-            item=item,
+            item=str(item),
             rank=rank,
             prompts=dict(self.measurement.prompts.get(item, {})),
             values={c: value for c, value in values.items() if np.isfinite(value)},
@@ -333,6 +380,18 @@ def recovery(measurement: Measurement, patched: str, *, clean: str, corrupt: str
         measurement.condition(clean) - base,
         shown_conditions=(corrupt, patched, clean),
     )
+
+
+def _sides(relation: Relation, lower: float, upper: float, threshold: float) -> tuple[bool, bool]:
+    """Whether the whole interval lies on the right side, and whether it lies on the wrong one."""
+    sides: dict[Relation, tuple[bool, bool]] = {
+        ">=": (lower >= threshold, upper < threshold),
+        ">": (lower > threshold, upper <= threshold),
+        "<=": (upper <= threshold, lower > threshold),
+        "<": (upper < threshold, lower >= threshold),
+        "within": (-threshold <= lower and upper <= threshold, lower > threshold or upper < -threshold),
+    }
+    return sides[relation]
 
 
 def _divide(a: float, b: float) -> float | None:

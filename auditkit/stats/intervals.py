@@ -3,7 +3,7 @@
 Values are columns measured on the same items. With one cluster factor the unit of inference is the cluster: the
 mean of cluster means, with a t interval on C - 1 degrees of freedom. With two crossed factors the variance is
 the two-way one of Cameron, Gelbach & Miller (2011): one-way variances of both factors minus that of their
-intersections, never below either, on min(C1, C2) - 1 degrees of freedom.
+intersections, for no contrast below either, on min(C1, C2) - 1 degrees of freedom.
 
 The ratio interval is Fieller's (1954): the set of θ for which the contrast `numerator - θ denominator` is not
 distinguishable from zero. It is therefore the same decision as testing that contrast, and with a denominator
@@ -49,7 +49,11 @@ def moments(columns: Array, clusters: pd.DataFrame) -> Moments:
         columns: (items, k) finite values.
         clusters: (items, factors) labels, one or two factors.
     """
-    factors = [pd.factorize(clusters[name])[0] for name in clusters.columns]
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows comes out as not finite
+        return _moments(columns, [pd.factorize(clusters[name])[0] for name in clusters.columns])
+
+
+def _moments(columns: Array, factors: list[NDArray[np.intp]]) -> Moments:
     counts = [int(codes.max()) + 1 for codes in factors]
     if len(factors) == 1:
         means = _cluster_sums(columns, factors[0]) / np.bincount(factors[0])[:, None]
@@ -61,12 +65,7 @@ def moments(columns: Array, clusters: pd.DataFrame) -> Moments:
         return Moments(mean, _unknown(columns), min(counts), min(counts) - 1)
     cells = pd.factorize(factors[0] * counts[1] + factors[1])[0]
     first, second, both = (_sandwich(columns - mean, codes) for codes in (*factors, cells))
-    covariance = max(
-        first + _positive_part(second - both),
-        second + _positive_part(first - both),
-        key=lambda matrix: float(np.trace(matrix)),
-    )
-    return Moments(mean, covariance, min(counts), min(counts) - 1)
+    return Moments(mean, _two_way(first, second, both), min(counts), min(counts) - 1)
 
 
 def cluster_means(values: Array, clusters: pd.DataFrame) -> Array:
@@ -83,13 +82,17 @@ def fieller(m: Moments, alpha: float = ALPHA) -> tuple[float, float] | None:
     """
     t = critical(m.df, alpha)
     a, b = m.mean
-    (vaa, vab), (_, vbb) = m.covariance
-    # Solve (a - θb)² <= t² (vaa - 2θ vab + θ² vbb) for θ.
-    quadratic, half_linear, constant = b * b - t * t * vbb, a * b - t * t * vab, a * a - t * t * vaa
+    (_, vab), (_, vbb) = m.covariance
+    # Solve (a - θb)² <= t² (vaa - 2θ vab + θ² vbb) for δ = θ - a/b. Around the estimate, and not around zero,
+    # since the textbook discriminant loses every digit of an interval that is narrow for its distance from 0.
+    quadratic = b * b - t * t * vbb
     if not quadratic > 0:
         return None
-    root = math.sqrt(max(half_linear * half_linear - quadratic * constant, 0.0))
-    return float((half_linear - root) / quadratic), float((half_linear + root) / quadratic)
+    ratio = a / b
+    _, error = m.contrast(np.array([1.0, -ratio]))
+    skew = t * (ratio * vbb - vab)  # t times the covariance of denominator and contrast, negated
+    root = math.sqrt(quadratic * error * error + skew * skew)
+    return float(ratio + t * (skew - root) / quadratic), float(ratio + t * (skew + root) / quadratic)
 
 
 def critical(df: int, alpha: float = ALPHA) -> float:
@@ -112,6 +115,34 @@ def _sandwich(residuals: Array, codes: NDArray[np.intp]) -> Array:
     sums = _cluster_sums(residuals, codes)
     count = len(sums)
     return (sums.T @ sums) * (count / (count - 1)) / len(residuals) ** 2
+
+
+def _two_way(first: Array, second: Array, both: Array) -> Array:
+    """`first + second - both`, raised where needed so that no contrast falls below either one-way variance.
+
+    Matrices are compared in coordinates in which `first + second` is the identity, so that the result follows
+    every change of units and every shift of the numerator by a multiple of the denominator.
+    """
+    total = first + second
+    if not (np.isfinite(total).all() and np.isfinite(both).all()):
+        return np.full_like(total, np.nan)
+    scale = np.sqrt(np.diag(total))
+    scale[scale == 0] = 1.0
+    eigenvalues, vectors = np.linalg.eigh(total / np.outer(scale, scale))
+    kept = eigenvalues > 1e-12
+    root = np.sqrt(eigenvalues[kept])
+    into, back = (vectors[:, kept] / root).T / scale, scale[:, None] * vectors[:, kept] * root
+    one, two, cells = (into @ matrix @ into.T for matrix in (first, second, both))
+
+    def raised(*floors: Array) -> Array:
+        bound: Array = one + two - cells
+        for floor in floors:
+            bound = floor + _positive_part(bound - floor)
+        return bound
+
+    # Both orders bound both floors; their mean does not depend on which factor is named first.
+    covariance: Array = back @ ((raised(one, two) + raised(two, one)) / 2) @ back.T
+    return covariance
 
 
 def _positive_part(matrix: Array) -> Array:

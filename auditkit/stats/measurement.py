@@ -21,7 +21,7 @@ class MeasurementError(ValueError):
     """A table that cannot be a measurement: duplicate rows, an item in two clusters, no cluster."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measurement:
     """Values of `items` under `conditions`.
 
@@ -45,6 +45,9 @@ class Measurement:
         if not self.values.index.is_unique:
             twice = self.values.index[self.values.index.duplicated()][0]
             raise MeasurementError(f"{self.name}: item {twice!r} occurs twice; item ids must be unique")
+        if not self.values.columns.is_unique:
+            twice = self.values.columns[self.values.columns.duplicated()][0]
+            raise MeasurementError(f"{self.name}: condition {twice!r} occurs twice; conditions must be unique")
         if not 1 <= self.clusters.shape[1] <= 2:
             raise MeasurementError(
                 f"{self.name}: one or two cluster factors are needed, got {self.clusters.shape[1]}"
@@ -74,6 +77,9 @@ class Measurement:
         missing = {"item", "condition", "value", *factors} - set(frame.columns)
         if missing:
             raise MeasurementError(f"{name}: rows lack {sorted(missing)}")
+        nameless = frame[["item", "condition"]].isna().any(axis=1)
+        if nameless.any():
+            raise MeasurementError(f"{name}: row {int(nameless.argmax())} has no item or no condition")
         twice = frame.duplicated(["item", "condition"])
         if twice.any():
             row = frame[twice].iloc[0]
@@ -104,7 +110,14 @@ class Measurement:
         return self.values[name].to_numpy(dtype=np.float64)
 
     def with_conditions(self, extra: Mapping[str, NDArray[np.float64]]) -> Measurement:
-        """The same items with further conditions; `extra` maps condition -> (items,) values."""
+        """The same items with further conditions; `extra` maps condition -> (items,) values.
+
+        Raises:
+            MeasurementError: for a condition that is there already.
+        """
+        taken = [name for name in extra if name in self.values.columns]
+        if taken:
+            raise MeasurementError(f"{self.name}: condition {taken[0]!r} is already measured")
         values = self.values.assign(**{name: np.asarray(column) for name, column in extra.items()})
         return Measurement(self.name, self.unit, values, self.clusters, self.prompts)
 

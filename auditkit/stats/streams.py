@@ -9,5 +9,5 @@ import numpy as np
 
 def stream(seed: int, *names: str) -> np.random.Generator:
     """A generator that depends on `seed` and `names` only, not on what was drawn before."""
-    digest = hashlib.sha256("\x1f".join((str(seed), *names)).encode()).digest()
+    digest = hashlib.sha256("\x1f".join((str(seed), *names)).encode(errors="surrogatepass")).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))

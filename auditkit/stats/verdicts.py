@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from auditkit.record.evidence import Decision, Evidence, current
-from auditkit.record.schema import Claim, Control, Effect, Summary, Verdict
+from auditkit.record.schema import Claim, Control, Summary, Verdict
 
 if TYPE_CHECKING:
     from auditkit.stats.estimates import Estimate
@@ -46,6 +46,9 @@ class Threshold(float):
         threshold.source = source
         return threshold
 
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]  # copies keep the source
+        return float(self), self.source
+
 
 @contextmanager
 def control(name: str) -> Iterator[None]:
@@ -59,7 +62,7 @@ def control(name: str) -> Iterator[None]:
     if evidence is None:
         yield
         return
-    before = len(evidence.decisions)
+    before, outer = len(evidence.decisions), evidence.in_control
     evidence.in_control = True
     outcome: Exception | None = None
     try:
@@ -67,13 +70,20 @@ def control(name: str) -> Iterator[None]:
     except (AssertionError, Inconclusive, NotApplicable) as error:
         outcome = error
     finally:
-        evidence.in_control = False
+        evidence.in_control = outer
         decisions = evidence.decisions[before:]
         del evidence.decisions[before:]
     evidence.controls += [_judged(name, decision) for decision in decisions]
     if not decisions:
         reason = f"nothing could be compared: {outcome}" if outcome else "the block compared no effect"
         evidence.controls.append(Control(name=name, effect=None, verdict=Verdict.INCONCLUSIVE, reason=reason))
+    elif outcome and all(decision.verdict is Verdict.PASS for decision in decisions):
+        # The block ended early for something other than its comparisons: what was left is missing evidence.
+        failed = isinstance(outcome, AssertionError)
+        first = (str(outcome).splitlines() or ["assertion failed"])[0]
+        reason = f"an assertion that compares no effect failed: {first}" if failed else first
+        verdict = Verdict.FAIL if failed else Verdict.INCONCLUSIVE
+        evidence.controls.append(Control(name=name, effect=None, verdict=verdict, reason=reason))
 
 
 def shown(name: str, estimate: Estimate) -> None:
@@ -89,9 +99,9 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     """A claim's verdict from what it gathered, and the reason in words.
 
     A failed control comes first, since it takes the meaning out of everything else; then FAIL, then what is
-    undecided. A claim that compared nothing is an ERROR: it asserts nothing.
+    undecided. A control that could not be asked of this model is undecided: it vouches for nothing. A claim that compared nothing is an ERROR: it asserts nothing.
     """
-    failed = [c for c in evidence.controls if c.verdict not in (None, Verdict.PASS, Verdict.INCONCLUSIVE)]
+    failed = [c for c in evidence.controls if c.verdict in (Verdict.FAIL, Verdict.ERROR)]
     if failed:
         return Verdict.ERROR, f"not readable: control '{failed[0].name}' did not hold ({failed[0].reason})"
     if not evidence.decisions:
@@ -100,7 +110,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
         for decision in evidence.decisions:
             if decision.verdict is verdict:
                 return verdict, decision.reason
-    undecided = [c for c in evidence.controls if c.verdict is Verdict.INCONCLUSIVE]
+    undecided = [c for c in evidence.controls if c.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)]
     if undecided:
         return Verdict.INCONCLUSIVE, f"control '{undecided[0].name}' is undecided ({undecided[0].reason})"
     return Verdict.PASS, "; ".join(decision.reason for decision in evidence.decisions)
@@ -111,8 +121,8 @@ def deciding(decisions: Sequence[Decision], verdict: Verdict) -> Decision | None
     return next((d for d in decisions if d.verdict is verdict), decisions[0] if decisions else None)
 
 
-def summarize(claims: Iterable[Claim], profile: str) -> Summary:
-    """Counts and overall verdict of a run."""
+def summarize(claims: Iterable[Claim]) -> Summary:
+    """Counts and overall verdict of a run: the worst there is, and PASS only when nothing is undecided."""
     claims = tuple(claims)
     count = {verdict: sum(claim.verdict is verdict for claim in claims) for verdict in Verdict}
     if count[Verdict.FAIL]:
@@ -120,16 +130,13 @@ def summarize(claims: Iterable[Claim], profile: str) -> Summary:
     elif count[Verdict.ERROR]:
         verdict, reason = Verdict.ERROR, _naming(claims, Verdict.ERROR, "could not be read")
     elif not count[Verdict.PASS]:
-        verdict, reason = (
-            Verdict.INCONCLUSIVE,
-            "no claim could be decided" if claims else "no claim was measured",
-        )
-    elif count[Verdict.INCONCLUSIVE] and profile == "release":
-        verdict, reason = Verdict.INCONCLUSIVE, _naming(claims, Verdict.INCONCLUSIVE, "undecided")
+        verdict = Verdict.INCONCLUSIVE
+        reason = "no claim could be decided" if claims else "no claim was measured"
+    elif count[Verdict.INCONCLUSIVE]:
+        verdict = Verdict.INCONCLUSIVE
+        reason = f"{_naming(claims, Verdict.PASS, 'passed')}, {count[verdict]} undecided"
     else:
         verdict, reason = Verdict.PASS, _naming(claims, Verdict.PASS, "passed")
-        if count[Verdict.INCONCLUSIVE]:
-            reason += f"; {_naming(claims, Verdict.INCONCLUSIVE, 'undecided')}"
     return Summary(
         verdict=verdict,
         reason=reason,
@@ -142,32 +149,20 @@ def summarize(claims: Iterable[Claim], profile: str) -> Summary:
     )
 
 
-def exit_code(summary: Summary) -> int:
-    """0 PASS, 1 FAIL, 10 undecided, 11 integrity (design: The run)."""
-    return {
-        Verdict.PASS: 0,
-        Verdict.FAIL: 1,
-        Verdict.ERROR: EXIT_INTEGRITY,
-    }.get(summary.verdict, EXIT_INCONCLUSIVE)
+def exit_code(summary: Summary, profile: str) -> int:
+    """0 pass, 1 fail, 10 undecided, 11 integrity (design, The run).
 
-
-def describe(effect: Effect) -> str:
-    """One line for the terminal: estimate, interval, comparison, n, clusters, and what would decide."""
-    if effect.estimate is None:
-        return f"{effect.name}: not measurable"
-    unit = f" {effect.unit}" if effect.unit else ""
-    interval = "" if effect.lower is None else f" [{effect.lower:.3g}, {effect.upper:.3g}]"
-    parts = [f"{effect.name}: {effect.estimate:.3g}{interval}{unit}"]
-    if effect.relation == "within":
-        parts.append(f"to lie within ±{effect.threshold:.3g}")
-    elif effect.relation is not None:
-        parts.append(f"to be {effect.relation} {effect.threshold:.3g}")
-    parts.append(f"n={effect.n}, clusters={effect.clusters}")
-    if effect.mde is not None:
-        parts.append(f"minimum detectable effect {effect.mde:.3g}")
-    if effect.items_needed is not None:
-        parts.append(f"about {effect.items_needed} items would decide")
-    return ", ".join(parts)
+    Under the "pr" profile an undecided claim warns and does not block, as long as another one passed.
+    """
+    match summary.verdict:
+        case Verdict.PASS:
+            return 0
+        case Verdict.FAIL:
+            return 1
+        case Verdict.ERROR:
+            return EXIT_INTEGRITY
+        case _:
+            return 0 if profile == "pr" and summary.passed else EXIT_INCONCLUSIVE
 
 
 def _judged(name: str, decision: Decision) -> Control:
