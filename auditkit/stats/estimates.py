@@ -2,8 +2,8 @@
 
 An `Estimate` is a mean, or a ratio of two means, over paired and clustered items. `estimate >= 0.3` passes when
 the whole interval lies at or above 0.3, is false when the whole interval lies below, and otherwise raises
-`Inconclusive`: a comparison that cannot tell never says no, and `==` or bare truth, which could, are refused. What is tested is the linear contrast
-`numerator - θ denominator` per item, so no item's ratio is ever taken.
+`Inconclusive`: a comparison that cannot tell never says no, and `==` or bare truth, which could, are refused.
+What is tested is the linear contrast `numerator - θ denominator` per item, so no item's ratio is ever taken.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from auditkit.stats.intervals import (
     Array,
     Moments,
     cluster_means,
-    critical,
     detectable,
     fieller,
     moments,
@@ -140,7 +139,7 @@ class Estimate:
         estimate = standard_error = None
         if m is not None:
             ratio = m.mean[0] if self.denominator is None else _divide(m.mean[0], m.mean[1])
-            estimate = float(ratio) if ratio is not None and math.isfinite(ratio) else None
+            estimate = _finite(ratio)
         standardized = mde = None
         items_needed: int | None = None
         if m is not None and interval is not None:
@@ -169,8 +168,8 @@ class Estimate:
             alpha=ALPHA,
             n=int(self._finite.sum()),
             clusters=m.clusters if m else 0,
-            standardized=standardized,
-            mde=mde,
+            standardized=_finite(standardized),
+            mde=_finite(mde),
             items_needed=items_needed,
             method=self._method,
         )
@@ -392,6 +391,10 @@ def _sides(relation: Relation, lower: float, upper: float, threshold: float) -> 
         "within": (-threshold <= lower and upper <= threshold, lower > threshold or upper < -threshold),
     }
     return sides[relation]
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _divide(a: float, b: float) -> float | None:

@@ -99,7 +99,8 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     """A claim's verdict from what it gathered, and the reason in words.
 
     A failed control comes first, since it takes the meaning out of everything else; then FAIL, then what is
-    undecided. A control that could not be asked of this model is undecided: it vouches for nothing. A claim that compared nothing is an ERROR: it asserts nothing.
+    undecided. A control that could not be asked of this model is undecided: it vouches for nothing. A claim that
+    compared nothing is an ERROR: it asserts nothing.
     """
     failed = [c for c in evidence.controls if c.verdict in (Verdict.FAIL, Verdict.ERROR)]
     if failed:
