@@ -41,7 +41,7 @@ FACTORS = ("topic", "pair")
 ACCURACY_ITEMS = 60
 """Questions asked without a persona to see whether the model knows any answers."""
 
-CURVE_ITEMS, CURVE_PAIRS = 6, 6
+CURVE_ITEMS, CURVE_PAIRS = 5, 5
 """Questions and persona pairs of the exploratory layer curve."""
 
 

@@ -27,8 +27,11 @@ from auditkit.engine.progress import progress
 from auditkit.engine.sites import Site, SiteError, Span
 from auditkit.stats.verdicts import NotApplicable, NotReadable
 
-TOKEN_BUDGET = 2048
-"""Padded tokens per batch: large enough that weights are read rarely, small enough for little memory."""
+TOKEN_BUDGET = 1024
+"""Padded tokens per batch: large enough that weights are read rarely, small enough to stay in the caches."""
+
+GUARDED_PAIRS = 8
+"""Pairs on which the guards of a measurement run; the count of fired edits is checked on all."""
 
 
 class GuardTripped(NotReadable):
@@ -109,7 +112,7 @@ def patch(
 
     This is the plain method that any model can do and that faster ones are checked against. Cost: one forward
     pass per pair for the source, one for the base unless its (pairs, 2) answer logits are given, one for each
-    condition, and three more per pair of the first batch for the guards.
+    condition, and four for each of the first few pairs for the guards.
 
     Raises:
         SiteError: a site that the model or a prompt does not have, before anything runs.
@@ -122,29 +125,19 @@ def patch(
     known = base is not None
     base, source = base.clone() if base is not None else torch.empty(n, 2), torch.empty(n, 2)
     results = {name: torch.empty(n, 2) for name in conditions}
-    identity_error = full_error = 0.0
-    everything = (Component.BLOCK_INPUT, 0)
-    for number, rows in enumerate(_chunks([len(pair.base) for pair in pairs], description)):
+    identity_error, full_error = _guards(adapter, pairs[:GUARDED_PAIRS], places)
+    for rows in _chunks([len(pair.base) for pair in pairs], description):
         chunk = [pairs[i] for i in rows]
         answers = [pair.answers for pair in chunk]
         base_batch = adapter.batch([pair.base for pair in chunk])
-        source_batch = adapter.batch([pair.source for pair in chunk])
-        source_logits, donors = capture(adapter, source_batch, [*places, everything])
+        source_logits, donors = capture(adapter, adapter.batch([pair.source for pair in chunk]), places)
         source[rows] = _answers(source_logits, answers)
         if not known:
             base[rows] = _answers(adapter.run(base_batch), answers)
         for name, plan in plans.items():
             tails = {place: mask[rows][:, -base_batch.width :] for place, mask in plan.items()}
             masks = {place: mask for place, mask in tails.items() if mask.any()}
-            logits = _run_edited(adapter, base_batch, masks, donors)
-            results[name][rows] = _answers(logits, answers)
-        if number == 0:
-            base_logits, own = capture(adapter, base_batch, places)
-            everywhere = torch.ones(len(rows), base_batch.width, dtype=torch.bool)
-            same = _run_edited(adapter, base_batch, dict.fromkeys(places, everywhere), own)
-            identity_error = _guard(adapter, "identity edit changes", same, base_logits)
-            full = _run_edited(adapter, base_batch, {everything: everywhere}, donors)
-            full_error = _guard(adapter, "full patch misses the source run by", full, source_logits)
+            results[name][rows] = _answers(_run_edited(adapter, base_batch, masks, donors), answers)
     return Patched(base, source, results, identity_error, full_error)
 
 
@@ -209,7 +202,23 @@ def _plan(adapter: Adapter, pairs: Sequence[PatchPair], condition: Condition) ->
     return masks
 
 
-def _guard(adapter: Adapter, what: str, got: Tensor, expected: Tensor) -> float:
+def _guards(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place]) -> tuple[float, float]:
+    """Largest error of the identity edit at all `places` together, and of the full patch, in logits."""
+    base = adapter.batch([pair.base for pair in pairs])
+    source = adapter.batch([pair.source for pair in pairs])
+    everything = (Component.BLOCK_INPUT, 0)
+    everywhere = torch.ones(len(base), base.width, dtype=torch.bool)
+    base_logits, own = capture(adapter, base, places)
+    source_logits, donors = capture(adapter, source, [everything])
+    same = _run_edited(adapter, base, dict.fromkeys(places, everywhere), own)
+    full = _run_edited(adapter, base, {everything: everywhere}, donors)
+    return (
+        _within_noise(adapter, "identity edit changes", same, base_logits),
+        _within_noise(adapter, "full patch misses the source run by", full, source_logits),
+    )
+
+
+def _within_noise(adapter: Adapter, what: str, got: Tensor, expected: Tensor) -> float:
     error = float((got - expected).abs().max())
     floor = max(adapter.info.parity_max_abs, 1e-6 * float(expected.abs().max()))
     if not error <= floor:

@@ -128,7 +128,12 @@ def test_with_conditions_never_replaces_what_was_measured():
 
 def test_rows_carry_claim_clusters_and_unit():
     row = build(ROWS, "topic", "pair").rows("suite/claim")[0]
-    assert (row.claim, row.measurement, row.condition, row.item) == ("suite/claim", "logit difference", "clean", "q1")
+    assert (row.claim, row.measurement, row.condition, row.item) == (
+        "suite/claim",
+        "logit difference",
+        "clean",
+        "q1",
+    )
     assert (row.clusters, row.value, row.unit) == ("topic=botany;pair=a", 2.0, "logit")
 
 
@@ -144,7 +149,12 @@ def test_rows_give_back_the_table(drawn):
     back = built.rows("claim")
     again = build(
         [
-            {"item": r.item, "condition": r.condition, "value": r.value, "topic": r.clusters.removeprefix("topic=")}
+            {
+                "item": r.item,
+                "condition": r.condition,
+                "value": r.value,
+                "topic": r.clusters.removeprefix("topic="),
+            }
             for r in back
         ]
     )

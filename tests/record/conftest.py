@@ -1,0 +1,86 @@
+"""Records drawn by hypothesis: a builder for every type of the schema."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from auditkit.record import schema
+
+# Timings on shared cores say nothing about the code.
+settings.register_profile("shared cores", deadline=None)
+settings.load_profile("shared cores")
+
+text = st.text(max_size=12)
+sha = st.text("0123456789abcdef", min_size=8, max_size=8)
+real = st.floats(allow_nan=False, allow_infinity=False)
+count = st.integers(0, 2**62)
+figures = st.floats(allow_nan=False, allow_infinity=False) | st.none() | st.integers(-(2**53), 2**53) | text
+data = st.recursive(
+    figures, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=5
+)
+
+
+def few(strategy):
+    return st.lists(strategy, max_size=2).map(tuple)
+
+
+def _strategies() -> dict[str, st.SearchStrategy]:
+    """One strategy per record type; fields of text and of words are inferred from their annotation."""
+    optional = dict.fromkeys(("estimate", "lower", "upper", "threshold", "standardized", "mde"), st.none() | real)
+    effects = st.builds(
+        schema.Effect, **optional, alpha=real, n=count, clusters=count, items_needed=st.none() | count
+    )
+    costs = st.builds(schema.Cost, seconds=real, token_layers=count, share_of_minimum=st.none() | real)
+    controls = st.builds(schema.Control, effect=st.none() | effects)
+    claims = st.builds(
+        schema.Claim,
+        effect=st.none() | effects,
+        also=few(effects),
+        controls=few(controls),
+        figures=few(st.builds(schema.Figure, data=st.dictionaries(text, data, max_size=3))),
+        examples=few(
+            st.builds(
+                schema.Example,
+                prompts=st.dictionaries(text, text, max_size=2),
+                values=st.dictionaries(text, real, max_size=2),
+            )
+        ),
+        notes=few(text),
+        cost=costs,
+        rerun=text,
+    )
+    models = st.builds(
+        schema.ModelInfo,
+        weights_sha256=sha,
+        parameters=count,
+        layers=count,
+        heads=count,
+        parity_max_abs=real,
+        trust_remote_code=st.booleans(),
+    )
+    summaries = st.builds(
+        schema.Summary,
+        **dict.fromkeys(("passed", "failed", "inconclusive", "not_applicable", "error", "waived"), count),
+    )
+    runs = st.builds(
+        schema.Run,
+        schema_version=st.just(schema.SCHEMA_VERSION),
+        seed=st.integers(-(2**63), 2**64 - 1),
+        command=few(text),
+        model=models,
+        baseline=st.none() | models,
+        environment=st.builds(schema.Environment, packages=st.dictionaries(text, text, max_size=2), threads=count),
+        summary=summaries,
+        claims=few(claims),
+        untested=few(st.builds(schema.Untested)),
+    )
+    rows = st.builds(schema.ItemRow, value=st.none() | real)
+    return {"effect": effects, "claim": claims, "run": runs, "row": rows}
+
+
+@pytest.fixture(scope="session")
+def records() -> dict[str, st.SearchStrategy]:
+    """Strategies of records by name: effect, claim, run, row."""
+    return _strategies()
