@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,7 +102,7 @@ CATALOGUE: dict[str, Entry] = {
     for entry in family
 }
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 Kind = Literal["alias", "directory", "gguf", "hub"]
 
@@ -117,23 +118,30 @@ def classify(spec: str) -> Kind:
     """
     if spec in CATALOGUE:
         return "alias"
-    path = Path(spec).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
+    if _is(spec, Path.is_dir):
+        if not _is(f"{spec}/config.json", Path.is_file):
             raise ModelError(
-                f"directory {spec} holds no config.json, so it is not a transformers model; "
+                f"directory {spec!r} holds no config.json, so it is not a transformers model; "
                 "give the folder that save_pretrained wrote"
             )
         return "directory"
     if spec.endswith(".gguf"):
-        if path.is_file():
+        if _is(spec, Path.is_file):
             return "gguf"
-        raise ModelError(f"no file {spec}; give the path of a .gguf file that exists")
+        raise ModelError(f"no file {spec!r}; give the path of a .gguf file that exists")
     if _HUB_ID.fullmatch(spec) and not spec.startswith((".", "/", "~")):
         return "hub"
     near = difflib.get_close_matches(spec.lower(), CATALOGUE, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}? " if near else ""
     raise ModelError(
-        f"unknown model '{spec}': {hint}It is no alias (see 'auditkit models'), no directory, no .gguf file and "
+        f"unknown model {spec[:100]!r}: {hint}It is no alias (see 'auditkit models'), no directory, no .gguf file and "
         "no hub id of the form owner/name"
     )
+
+
+def _is(spec: str, test: Callable[[Path], bool]) -> bool:
+    """Whether a path passes `test`; no for what cannot be a path at all (empty, too long, an unknown ~user)."""
+    try:
+        return bool(spec) and test(Path(spec).expanduser())
+    except (OSError, RuntimeError, ValueError):
+        return False

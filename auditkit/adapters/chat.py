@@ -57,6 +57,8 @@ class ChatEncoder:
     def template(self) -> str | None:
         """The chat template's source; None where the model has none."""
         template: Any = getattr(self.tokenizer, "chat_template", None)
+        if isinstance(template, dict):  # several named templates; transformers applies this one when none is named
+            template = template.get("default")
         return template if isinstance(template, str) and template.strip() else None
 
     @property

@@ -7,3 +7,9 @@ class ModelError(Exception):
 
 class IntegrityError(ModelError):
     """The bytes are not those that were promised: a digest does not match, or numbers are not what they were."""
+
+
+def first_line(error: BaseException, length: int = 240) -> str:
+    """The first line of an error's message that says something, for a message of ours; its type where none does."""
+    lines = (" ".join(line.split()) for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:length]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import ChatEncoder, Prompt
-from auditkit.adapters.errors import IntegrityError
+from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.layout import Layout, discover
 from auditkit.adapters.loading import Loaded
 from auditkit.adapters.protocol import Batch, Component, Meter, Place, Support, Touch
@@ -46,7 +46,8 @@ class HFAdapter:
 
     Raises:
         IntegrityError: batched logits differ from plain ones beyond rounding, or are not finite.
-        ModelError: the module has no recognisable list of blocks.
+        ModelError: the module has no attention heads or no recognisable list of blocks, or the tokenizer is not
+            this model's.
     """
 
     def __init__(self, loaded: Loaded) -> None:
@@ -54,16 +55,21 @@ class HFAdapter:
         self.tokenizer = loaded.tokenizer
         self.chat = ChatEncoder(loaded.tokenizer)
         self.meter = Meter()
-        config = self.module.config.get_text_config()
-        self.layers = int(config.num_hidden_layers)
-        self.heads = int(config.num_attention_heads)
-        self.width = int(config.hidden_size)
+        self.layers, self.heads, self.width = (
+            self._size(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
+        )
         self._accepts = set(inspect.signature(self.module.forward).parameters)
         self._pad_id = next(
             (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
             0,
         )
         prompts = [self.chat(chat) for chat in _PARITY_CHATS]
+        highest = max(token for prompt in prompts for token in (*prompt.ids, self._pad_id))
+        rows = self.module.get_input_embeddings().weight.shape[0]
+        if highest >= rows:
+            raise ModelError(
+                f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not belong together"
+            )
         self._layout: Layout = discover(self.module, lambda: self._logits(self.batch(prompts[:1])))
         self.info = self._describe(loaded, self._parity(prompts))
         self.meter = Meter()  # opening is not part of any claim's cost
@@ -134,6 +140,15 @@ class HFAdapter:
                 f"{allowed:.2g}): padding changes numbers on this model, so nothing measured here could be trusted"
             )
         return difference
+
+    def _size(self, name: str) -> int:
+        config = self.module.config.get_text_config()
+        size = getattr(config, name, None)
+        if not isinstance(size, int):
+            raise ModelError(
+                f"{type(config).__name__} has no {name}: auditkit measures transformers with attention in every block"
+            )
+        return size
 
     def _describe(self, loaded: Loaded, parity: float) -> ModelInfo:
         return ModelInfo(

@@ -2,8 +2,9 @@
 
 Families name their modules differently, and some put a norm between a module and the residual stream. So no
 table of families decides here: the list of blocks is the module list as long as the config says, the candidates
-for attention and MLP are the block's children by their usual names, and the ones taken are those for which
-`block output = block input + attention + MLP` holds on a real forward pass. What does not add up is not offered.
+for attention and MLP are the block's parts by their usual names, and the ones taken are those for which
+`block output = block input + attention + MLP` holds in every block on a real forward pass. What does not add up
+is not offered.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _ATTENTION_NAMES = (
     "self_attention",
     "attn",
     "attention",
+    "self_attention.dense",  # BLOOM: the module around it adds the residual itself
 )
 _MLP_NAMES = (
     "post_mlp_layernorm",
@@ -38,6 +40,9 @@ _MLP_NAMES = (
     "feed_forward",
     "block_sparse_moe",
     "ffn",
+    "mlp.dense_4h_to_h",  # BLOOM, as above
+    "ffn.down_proj",  # MPT, as above
+    "fc2",  # BioGPT, XGLM: the block holds the MLP's layers itself
 )
 
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
@@ -45,7 +50,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
 @dataclass(frozen=True)
 class Layout:
-    """The blocks of a model and the child of each block that yields a component's contribution."""
+    """The blocks of a model and the part of each block that yields a component's contribution."""
 
     blocks: nn.ModuleList
     attention: str | None
@@ -104,23 +109,32 @@ def discover(module: PreTrainedModel, forward: Callable[[], Any]) -> Layout:
     blocks = _blocks(module)
     first = blocks[0]
     candidates = {
-        component: [name for name in names if isinstance(getattr(first, name, None), nn.Module)]
+        component: [name for name in names if all(_has(block, name) for block in blocks)]
         for component, names in ((Component.ATTENTION, _ATTENTION_NAMES), (Component.MLP, _MLP_NAMES))
     }
     seen: dict[tuple[int, str], Tensor] = {}
-    last = len(blocks) - 1
-    with _recording(blocks, {*candidates[Component.ATTENTION], *candidates[Component.MLP]}, (0, last), seen):
+    with _recording(blocks, {*candidates[Component.ATTENTION], *candidates[Component.MLP]}, seen):
         forward()
     for attention, mlp in product(candidates[Component.ATTENTION], candidates[Component.MLP]):
-        if all(_adds_up(seen, layer, attention, mlp) for layer in (0, last)):
+        if all(_adds_up(seen, layer, attention, mlp) for layer in range(len(blocks))):
             return Layout(blocks, attention, mlp, "")
-    tried = ", ".join((*candidates[Component.ATTENTION], *candidates[Component.MLP])) or "no known names"
-    return Layout(
-        blocks,
-        None,
-        None,
-        f"in {type(first).__name__} no attention and MLP part ({tried}) add up with the block's input to its output",
-    )
+    return Layout(blocks, None, None, _reason(type(first).__name__, candidates))
+
+
+def _has(block: nn.Module, name: str) -> bool:
+    try:
+        block.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _reason(block: str, candidates: dict[Component, list[str]]) -> str:
+    absent = [component for component, names in candidates.items() if not names]
+    if absent:
+        return f"the {block}s have no part in common that is known as {' or '.join(absent)}"
+    tried = ", ".join(name for names in candidates.values() for name in names)
+    return f"in {block} no attention and MLP part ({tried}) add up with the block's input to its output"
 
 
 def _blocks(module: PreTrainedModel) -> nn.ModuleList:
@@ -135,16 +149,13 @@ def _blocks(module: PreTrainedModel) -> nn.ModuleList:
 
 
 @contextmanager
-def _recording(
-    blocks: nn.ModuleList, names: set[str], layers: tuple[int, ...], seen: dict[tuple[int, str], Tensor]
-) -> Iterator[None]:
+def _recording(blocks: nn.ModuleList, names: set[str], seen: dict[tuple[int, str], Tensor]) -> Iterator[None]:
     def keep(layer: int, name: str) -> Touch:
-        return lambda value: seen.__setitem__((layer, name), value.detach())
+        return lambda value: seen.__setitem__((layer, name), value.detach().clone())
 
     handles = []
     try:
-        for layer in set(layers):
-            block = blocks[layer]
+        for layer, block in enumerate(blocks):
             handles.append(block.register_forward_pre_hook(_before(keep(layer, "input")), with_kwargs=True))
             handles.append(block.register_forward_hook(_after(keep(layer, "output"))))
             for name in names:
@@ -160,9 +171,9 @@ def _adds_up(seen: dict[tuple[int, str], Tensor], layer: int, attention: str, ml
     if any(part is None for part in parts) or len({part.shape for part in parts if part is not None}) != 1:
         return False
     before, att, ffn, after = (part for part in parts if part is not None)
-    scale = float(after.abs().max())
-    error = float((before.float() + att.float() + ffn.float() - after.float()).abs().max())
-    return error <= _TOLERANCE.get(after.dtype, 1e-4) * max(scale, 1e-6)
+    error = (before.float() + att.float() + ffn.float() - after.float()).abs().amax(-1)
+    scale = after.float().abs().amax(-1).clamp(min=1e-6)  # by position: the first token's is often far larger
+    return bool((error <= _TOLERANCE.get(after.dtype, 1e-4) * scale).all())
 
 
 def _before(touch: Touch) -> Callable[..., Any]:

@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditkit.adapters.catalogue import CATALOGUE, classify
-from auditkit.adapters.errors import ModelError
+from auditkit.adapters.errors import ModelError, first_line
 from auditkit.adapters.quiet import quiet
-from auditkit.adapters.weights import combined_sha256, gguf_model, is_cached, origin_of, wheel_model
+from auditkit.adapters.weights import (
+    combined_sha256,
+    gguf_model,
+    is_cached,
+    origin_of,
+    refuse_incomplete,
+    wheel_model,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +28,8 @@ if TYPE_CHECKING:
 
 _WEIGHTS = "*.safetensors"
 _HUB_FILES = [_WEIGHTS, "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+_HUB_OTHERS = ["*/*", "consolidated*"]  # exports to other formats, and Mistral's second copy of all weights
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,12 @@ def load(spec: str, *, device: str = "auto", dtype: str = "auto", trust_remote_c
     Raises:
         ModelError: it cannot be opened; IntegrityError where the bytes are not those promised.
     """
+    classify(spec)
+    place = _device(device)
+    if dtype not in _DTYPES:
+        raise ModelError(f"unknown dtype {dtype!r}; use {', '.join(_DTYPES)}")
     folder, source = locate(spec)
-    module, tokenizer = _read(folder, source, device, dtype, trust_remote_code)
+    module, tokenizer = _read(folder, source, place, dtype, trust_remote_code)
     return Loaded(
         spec=spec,
         name=_name(spec),
@@ -95,22 +108,20 @@ def cached(alias: str) -> bool:
 
 def _from_hub(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+        with quiet():
+            return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_OTHERS))
+    except HFValidationError as error:
+        raise ModelError(f"'{hub_id}' is no hub id: {first_line(error)}") from None
     except GatedRepoError:
         raise ModelError(
             f"{hub_id} is gated on the hub: accept its licence there, then log in with 'hf auth login'"
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(f"the hub has no model '{hub_id}' (or it is private and needs 'hf auth login')") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the hub client lets its HTTP library's errors through
         raise ModelError(
             f"cannot fetch {hub_id} from the hub ({type(error).__name__}) and it is not cached; connect to a network, "
             "or give a local directory or .gguf file with --model"
@@ -118,7 +129,7 @@ def _from_hub(hub_id: str) -> Path:
 
 
 def _read(
-    folder: Path, source: str, device: str, dtype: str, trust_remote_code: bool
+    folder: Path, source: str, device: torch.device, dtype: str, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -127,25 +138,27 @@ def _read(
             f"{source} holds no .safetensors weights; auditkit loads safetensors or GGUF only, "
             "since pickled weights can run code"
         )
-    place = _device(device)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-            module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            module: PreTrainedModel
+            module, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=config,
-                dtype=_dtype(dtype, place, config),
+                dtype=_dtype(dtype, device, config),
                 trust_remote_code=trust_remote_code,
                 use_safetensors=True,
                 local_files_only=True,
+                output_loading_info=True,
             )
-    except ModelError:
-        raise
     except Exception as error:  # whatever a wrong config or damaged file runs into
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"cannot load {source}: {first_line[:240]}") from error
-    module = module.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+        raise ModelError(f"cannot load {source}: {first_line(error)}") from error
+    refuse_incomplete(report, source)
+    try:
+        module = module.to(device)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+    except Exception as error:  # no such device, or not enough memory on it
+        raise ModelError(f"cannot put {source} on {device}: {first_line(error)}") from error
     return module.eval().requires_grad_(False), tokenizer
 
 
@@ -157,7 +170,9 @@ def _device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ModelError(f"unknown device '{device}'; use auto, cpu, cuda or cuda:N") from None
+        chosen = torch.device("meta")
+    if chosen.type == "meta":
+        raise ModelError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device '{device}' was asked for, but torch sees no CUDA GPU; use --device cpu")
     return chosen
@@ -166,13 +181,10 @@ def _device(device: str) -> torch.device:
 def _dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:
     import torch
 
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
         own = getattr(config, "dtype", None)
         return torch.float32 if device.type == "cpu" or not isinstance(own, torch.dtype) else own
-    if dtype not in known:
-        raise ModelError(f"unknown dtype '{dtype}'; use auto, {', '.join(known)}")
-    return known[dtype]
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
 def _name(spec: str) -> str:

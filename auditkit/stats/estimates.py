@@ -29,7 +29,7 @@ from auditkit.stats.intervals import (
     moments,
 )
 from auditkit.stats.measurement import Measurement, MeasurementError
-from auditkit.stats.verdicts import Inconclusive, NotApplicable, Threshold
+from auditkit.stats.verdicts import Inconclusive, NotApplicable, Threshold, sides
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class Estimate:
                     )
                 )
                 standardized = distance / spread if spread > 0 else None
-                undecided = relation and threshold is not None and not any(_sides(relation, *interval, threshold))
+                undecided = relation and threshold is not None and not any(sides(relation, *interval, threshold))
                 if undecided and scale > 0:
                     items_needed = _needed(int(self._finite.sum()), distance, detectable(standard_error, m.df))
         return Effect(
@@ -219,7 +219,7 @@ class Estimate:
             return Verdict.NOT_APPLICABLE, (
                 f"the effect that '{self.name}' is a share of has the opposite sign on this model"
             )
-        holds, fails = _sides(effect.relation or "within", lower, upper, threshold)
+        holds, fails = sides(effect.relation or "within", lower, upper, threshold)
         what = f"±{threshold:.3g}" if effect.relation == "within" else f"{effect.relation} {threshold:.3g}"
         span = f"[{lower:.3g}, {upper:.3g}]"
         if holds:
@@ -379,18 +379,6 @@ def recovery(measurement: Measurement, patched: str, *, clean: str, corrupt: str
         measurement.condition(clean) - base,
         shown_conditions=(corrupt, patched, clean),
     )
-
-
-def _sides(relation: Relation, lower: float, upper: float, threshold: float) -> tuple[bool, bool]:
-    """Whether the whole interval lies on the right side, and whether it lies on the wrong one."""
-    sides: dict[Relation, tuple[bool, bool]] = {
-        ">=": (lower >= threshold, upper < threshold),
-        ">": (lower > threshold, upper <= threshold),
-        "<=": (upper <= threshold, lower > threshold),
-        "<": (upper < threshold, lower >= threshold),
-        "within": (-threshold <= lower and upper <= threshold, lower > threshold or upper < -threshold),
-    }
-    return sides[relation]
 
 
 def _finite(value: float | None) -> float | None:

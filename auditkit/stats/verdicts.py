@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from auditkit.record.evidence import Decision, Evidence, current
-from auditkit.record.schema import Claim, Control, Summary, Verdict
+from auditkit.record.schema import Claim, Control, Relation, Summary, Verdict
 
 if TYPE_CHECKING:
     from auditkit.stats.estimates import Estimate
@@ -48,6 +48,18 @@ class Threshold(float):
 
     def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]  # copies keep the source
         return float(self), self.source
+
+
+def sides(relation: Relation, lower: float, upper: float, threshold: float) -> tuple[bool, bool]:
+    """Whether the whole interval lies on the right side, and whether it lies on the wrong one."""
+    table: dict[Relation, tuple[bool, bool]] = {
+        ">=": (lower >= threshold, upper < threshold),
+        ">": (lower > threshold, upper <= threshold),
+        "<=": (upper <= threshold, lower > threshold),
+        "<": (upper < threshold, lower >= threshold),
+        "within": (-threshold <= lower and upper <= threshold, lower > threshold or upper < -threshold),
+    }
+    return table[relation]
 
 
 @contextmanager

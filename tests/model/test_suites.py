@@ -1,0 +1,66 @@
+"""The suites on the small real model, as a user runs them: short, in a process of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from auditkit.record.schema import Verdict
+from auditkit.record.store import read_items, read_run
+
+pytestmark = pytest.mark.model
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    reports = tmp_path_factory.mktemp("reports")
+    command = [sys.executable, "-m", "pytest", "suites/", "--model", "smollm2-135m-instruct", "--items", "6"]
+    done = subprocess.run([*command, "--audit-dir", str(reports)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1, 10), done.stdout + done.stderr
+    return done, reports / "latest"
+
+
+def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit) -> None:
+    run = read_run(audit[1])
+    assert len(run.claims) >= 3
+    assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
+    for claim in run.claims:
+        assert claim.effect is not None
+        assert claim.effect.n >= 50
+        assert claim.effect.clusters >= 5
+        assert claim.verdict is Verdict.NOT_APPLICABLE or claim.effect.lower < claim.effect.upper
+        assert claim.examples
+        assert all("student" in text for example in claim.examples for text in example.prompts.values())
+
+
+def test_controls_and_what_is_shown_beside_stand_in_the_record(audit) -> None:
+    claims = {claim.id: claim for claim in read_run(audit[1]).claims}
+    shift = claims["persona_patching/negative_personas_lower_the_answer"]
+    assert [(control.name, control.verdict) for control in shift.controls] == [
+        ("nonsense words against positive ones", None)
+    ]
+    first = claims["persona_patching/first_mlp_acts_at_the_identity_word"]
+    assert [control.name for control in first.controls] == [
+        "the same patch at another position recovers at most 5 %"
+    ]
+    (figure,) = claims["persona_patching/early_mlps_carry_the_persona"].figures
+    assert len(figure.data["series"][0]["y"]) == 30
+
+
+def test_items_hold_every_condition_of_every_claim(audit) -> None:
+    items = read_items(audit[1])
+    assert items["value"].notna().all()
+    conditions = set(items.loc[items["claim"].str.endswith("first_mlp_acts_at_the_identity_word"), "condition"])
+    assert {"clean", "corrupt", "MLP of layer 0", "MLP of layer 0 at the identity span"} <= conditions
+
+
+def test_the_terminal_names_the_report_that_was_written(audit) -> None:
+    done, latest = audit
+    line = next(line for line in done.stdout.splitlines() if line.startswith("report: "))
+    assert Path(line.removeprefix("report: ")).read_bytes() == (latest / "audit.html").read_bytes()
+    assert (latest / "audit.html").stat().st_size < 2_000_000
