@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Timings on shared cores say nothing about the code.
+settings.register_profile("shared cores", deadline=None)
+settings.load_profile("shared cores")
 
 TIERS = ("unit", "model", "slow")
 

@@ -70,7 +70,8 @@ class _Arm:
             item: {"corrupt": pair.base.text, "clean": pair.source.text}
             for item, pair in zip(self.table["item"], self.pairs, strict=True)
         }
-        return Measurement("logit difference", "logit", pd.DataFrame(index=clusters.index), clusters, prompts)
+        name = f"logit difference, {self.key[0]} against {self.key[1]} personas"
+        return Measurement(name, "logit", pd.DataFrame(index=clusters.index), clusters, prompts)
 
 
 class PersonaPatching:

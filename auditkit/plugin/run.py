@@ -70,6 +70,7 @@ class AuditRun:
         self.result: Run | None = None
         self._entries: list[Entry] = []
         self._foreign_failure = False
+        self._remark = ""
 
     # -- before, during and after the claims -------------------------------------------------------------------
 
@@ -172,7 +173,10 @@ class AuditRun:
         )
         write_run(self.folder, self.result, [row for entry in self._entries for row in entry.items])
         write_outputs(self.folder, self.result)
-        point_latest(self.folder)
+        try:
+            point_latest(self.folder)
+        except RecordError as error:  # the run itself is written; only the short way to it is missing
+            self._remark = str(error)
         # A session that pytest itself ended badly (interrupt, internal error) keeps its own code, and so does
         # one in which a test that is no claim failed.
         return (
@@ -197,6 +201,8 @@ class AuditRun:
         reporter.write_line("")
         reporter.write(f"verdict: {summary.verdict}", bold=True, **_markup(summary.verdict))
         reporter.write(f" ({summary.reason})\n")
+        if self._remark:
+            reporter.write_line(self._remark, yellow=True)
         reporter.write_line(f"report: {self.folder / 'audit.html'}")
 
     # -- details -----------------------------------------------------------------------------------------------

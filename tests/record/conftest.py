@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from auditkit.record import schema
-
-# Timings on shared cores say nothing about the code.
-settings.register_profile("shared cores", deadline=None)
-settings.load_profile("shared cores")
 
 text = st.text(max_size=12)
 sha = st.text("0123456789abcdef", min_size=8, max_size=8)

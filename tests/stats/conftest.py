@@ -8,14 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import settings
 
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
-
-# Timings on shared cores say nothing about the code.
-settings.register_profile("shared cores", deadline=None)
-settings.load_profile("shared cores")
 
 
 def _table(
