@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,12 +66,15 @@ class HFAdapter:
         )
         prompts = [self.chat(chat) for chat in _PARITY_CHATS]
         highest = max(token for prompt in prompts for token in (*prompt.ids, self._pad_id))
-        rows = self.module.get_input_embeddings().weight.shape[0]
+        weight: Any = self.module.get_input_embeddings().weight
+        rows = int(weight.shape[0])
         if highest >= rows:
             raise ModelError(
-                f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not belong together"
+                f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not "
+                "belong together"
             )
-        self._layout: Layout = discover(self.module, lambda: self._logits(self.batch(prompts[:1])))
+        short = Prompt("", prompts[0].ids[:8])
+        self._layout: Layout = discover(self.module, lambda: self._logits(self.batch([short])))
         self.info = self._describe(loaded, self._parity(prompts))
         self.meter = Meter()  # opening is not part of any claim's cost
 

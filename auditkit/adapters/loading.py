@@ -111,8 +111,7 @@ def _from_hub(hub_id: str) -> Path:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        with quiet():
-            return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_OTHERS))
+        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_OTHERS))
     except HFValidationError as error:
         raise ModelError(f"'{hub_id}' is no hub id: {first_line(error)}") from None
     except GatedRepoError:
@@ -138,12 +137,13 @@ def _read(
             f"{source} holds no .safetensors weights; auditkit loads safetensors or GGUF only, "
             "since pickled weights can run code"
         )
+    loader: Any = AutoModelForCausalLM
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
             module: PreTrainedModel
-            module, report = AutoModelForCausalLM.from_pretrained(
+            module, report = loader.from_pretrained(
                 folder,
                 config=config,
                 dtype=_dtype(dtype, device, config),

@@ -168,6 +168,7 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
 
     with _scratch() as scratch:
         target = scratch / "model"
+        loader: Any = transformers.AutoModelForCausalLM
         options: dict[str, object] = {
             "gguf_file": gguf.name,
             "dtype": torch.float32,
@@ -178,7 +179,7 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
         try:
             with quiet(), redirect_stderr(io.StringIO()):  # the reader draws a bar of its own
                 tokenizer = transformers.AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-                model, report = transformers.AutoModelForCausalLM.from_pretrained(str(gguf.parent), **options)
+                model, report = loader.from_pretrained(str(gguf.parent), **options)
         except Exception as error:  # the readers raise whatever the damaged bytes run into
             raise ModelError(
                 f"cannot read {gguf.name}: it is truncated, damaged, or of an architecture that transformers "
