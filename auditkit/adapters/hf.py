@@ -29,7 +29,6 @@ _PARITY_CHATS = (
         system="You are a student.",
         assistant="The capital of France is",
     ),
-    Chat(user="Name a colour that is often used for road signs, and say in a few words why it was chosen."),
 )
 
 # Rounding of a deep residual stream, in units of the dtype's epsilon times the largest logit.

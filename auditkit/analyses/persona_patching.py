@@ -226,15 +226,10 @@ class PersonaPatching:
         arm = self._arm(corrupt, clean)
         self._tell()
         answers = [pair.answers for pair in arm.pairs]
-        values = {
-            "corrupt": answer_logits(
-                self.adapter, [pair.base for pair in arm.pairs], answers, f"{corrupt} personas"
-            ),
-            "clean": answer_logits(
-                self.adapter, [pair.source for pair in arm.pairs], answers, f"{clean} personas"
-            ),
-        }
-        return arm.measurement.with_conditions({name: _difference(logits) for name, logits in values.items()})
+        base = answer_logits(self.adapter, [pair.base for pair in arm.pairs], answers, f"{corrupt} personas")
+        source = answer_logits(self.adapter, [pair.source for pair in arm.pairs], answers, f"{clean} personas")
+        self._base_logits[arm.key] = base
+        return arm.measurement.with_conditions({"corrupt": _difference(base), "clean": _difference(source)})
 
     def _arm(self, corrupt: str, clean: str, n_items: int | None = None, n_pairs: int | None = None) -> _Arm:
         """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for."""

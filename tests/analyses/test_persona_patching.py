@@ -193,6 +193,18 @@ def test_what_was_measured_once_is_not_measured_again(patching: PersonaPatching)
     assert patching.adapter.meter.runs == runs
 
 
+def test_the_base_run_of_a_shift_serves_the_patching_too() -> None:
+    def runs(*, shift_first: bool) -> int:
+        patching = PersonaPatching(Planted(), n_items=10, n_pairs=8)
+        if shift_first:
+            patching.shift("negative", against="positive")
+        before = patching.adapter.meter.runs
+        patching.recovery(mlp.layer(2))
+        return patching.adapter.meter.runs - before
+
+    assert runs(shift_first=True) < runs(shift_first=False)
+
+
 def test_a_model_without_the_effect_is_not_applicable() -> None:
     patching = PersonaPatching(Planted(effect=0.001), n_items=10, n_pairs=8)
     with pytest.raises(NotApplicable, match="does not show the behaviour"):
