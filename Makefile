@@ -1,10 +1,11 @@
 # The two commands of the README are `make audit` and `make test`; each sets up what it needs.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 MODEL  ?= smollm2-135m-instruct
 READY  := $(VENV)/.ready
+REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
@@ -25,9 +26,9 @@ setup: $(READY)       ## make the environment
 # An audit that finds something (1) or cannot decide (10) has done its work: the report says so. Everything else
 # is a failure of the audit itself.
 audit: $(READY)       ## audit MODEL with every suite and print the path of the report
-	@$(BIN)/python -m pytest suites/ --model $(MODEL) $(ARGS); code=$$?; \
+	@$(BIN)/python -m pytest suites/ --model $(MODEL) --audit-dir $(REPORTS) $(ARGS); code=$$?; \
 	 case $$code in 0|1|10) echo "exit code of the audit: $$code (0 pass, 1 fail, 10 undecided)"; \
-	   echo "$$PWD/reports/latest/audit.html" ;; *) exit $$code ;; esac
+	   realpath $(REPORTS)/latest/audit.html ;; *) exit $$code ;; esac
 
 test: lint            ## lint, then the unit and model tiers
 	$(BIN)/python -m pytest tests/ -m "not slow" $(ARGS)

@@ -80,7 +80,7 @@ class PersonaPatching:
     Args:
         adapter: the model.
         seed: of the run; decides which items, pairs and random bands are drawn.
-        n_items: questions, spread evenly over topics.
+        n_items: questions, spread evenly over topics; by default one of each topic.
         n_pairs: persona pairs per comparison of two groups.
         items, groups: questions and persona words to use instead of the project's own.
 
@@ -93,7 +93,7 @@ class PersonaPatching:
         adapter: Adapter,
         *,
         seed: int = 0,
-        n_items: int = 17,
+        n_items: int | None = None,
         n_pairs: int = 16,
         items: Sequence[CompletionItem] | None = None,
         groups: dict[str, tuple[Persona, ...]] | None = None,
@@ -115,6 +115,7 @@ class PersonaPatching:
                 "to state an interval"
             )
         self._usable = {entry.item.id: entry for entry in checked.kept}
+        n_items = len(topics) if n_items is None else n_items
         self._items = self._select(n_items)
         if len(self._items) < n_items:
             self._notes.append(f"{n_items} items were asked for; all {len(self._items)} usable ones are measured")
@@ -199,6 +200,10 @@ class PersonaPatching:
         """Logit difference of the corrupt and the clean run, and of the corrupt run with each site restored."""
         conditions = {str(site): self._condition(arm, site) for site in sites}
         patched = patch(self.adapter, arm.pairs, conditions, description, base=self._base_logits.get(arm.key))
+        note(
+            f"guards ({description}): the identity edit changed logits by at most {patched.identity_error:.1e}, the "
+            f"full patch missed the clean run by at most {patched.full_patch_error:.1e}; every edit fired once per run"
+        )
         columns = {"corrupt": patched.base, "clean": patched.source, **patched.conditions}
         return arm.measurement.with_conditions({name: _difference(logits) for name, logits in columns.items()})
 

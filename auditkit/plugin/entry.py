@@ -100,6 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if items is not None and items < 1:
         raise pytest.UsageError(f"--items {items}: at least 1 item is needed to measure anything")
     spec = config.getoption("audit_model")
+    if spec is not None and config.getoption("numprocesses", None):
+        raise pytest.UsageError("claims share one model and run in one process; leave out -n")
     if spec is not None:
         from auditkit.adapters.catalogue import classify
         from auditkit.adapters.errors import ModelError

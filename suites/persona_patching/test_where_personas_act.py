@@ -16,6 +16,7 @@ def test_early_mlps_carry_the_persona(patching, threshold):
     early = mlp.at_depth(0.06, 0.19)
     patching.layer_curve(mlp.everywhere(), bands={"depth 0.06-0.19": early})
     recovered, elsewhere = patching.recoveries(early, patching.random_bands(early))
+    shown("bands of the same width elsewhere", elsewhere)
     assert recovered >= threshold(0.30)
     assert recovered > elsewhere
 
