@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr
@@ -138,6 +139,10 @@ def _is_whole(folder: Path) -> bool:
     return (folder / ORIGIN).is_file() and (folder / "config.json").is_file()
 
 
+_ABANDONED = 24 * 3600
+"""Seconds after which a scratch folder belongs to no living run."""
+
+
 class _scratch:
     """A temporary folder inside the cache, so that results can be moved and not copied."""
 
@@ -145,6 +150,9 @@ class _scratch:
         root = cache_root() / "tmp"
         try:
             root.mkdir(parents=True, exist_ok=True)
+            for left in root.iterdir():  # by runs that were killed while they converted
+                if time.time() - left.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(left, ignore_errors=True)
             self.path = Path(tempfile.mkdtemp(dir=root))
         except OSError as error:
             raise _unwritable(error) from None

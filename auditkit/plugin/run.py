@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import msgspec
 import pytest
@@ -22,7 +22,7 @@ from auditkit.plugin.surroundings import environment, tool
 from auditkit.record.canonical import canonical
 from auditkit.record.evidence import Evidence, gathering
 from auditkit.record.journal import Entry, Header, Journal
-from auditkit.record.schema import SCHEMA_VERSION, Claim, Cost, Run, Untested, Verdict
+from auditkit.record.schema import SCHEMA_VERSION, Claim, Cost, Relation, Run, Untested, Verdict
 from auditkit.record.store import (
     JOURNAL,
     RecordError,
@@ -219,15 +219,17 @@ class AuditRun:
 
 
 def explain(op: str, left: object, right: object) -> list[str] | None:
-    """Explanation of a failed `assert effect >= number` for pytest."""
+    """Explanation of a failed `assert estimate >= number` for pytest."""
     from auditkit.stats.estimates import Estimate
 
-    if not isinstance(left, Estimate):
+    if not isinstance(left, Estimate) or op not in get_args(Relation):
         return None
-    shown = left - right if isinstance(right, Estimate) else left
-    limit = 0.0 if isinstance(right, Estimate) else float(right)  # type: ignore[arg-type]
-    effect = shown.describe(op, limit)  # type: ignore[arg-type]
-    return [f"effect {op} {right if isinstance(right, Estimate) else limit:g}", wording.line(effect)]
+    relation = cast(Relation, op)
+    if isinstance(right, Estimate):
+        return [f"{left.name} {op} {right.name}", wording.line((left - right).describe(relation, 0.0))]
+    if isinstance(right, int | float):
+        return [f"{left.name} {op} {right:g}", wording.line(left.describe(relation, float(right)))]
+    return None
 
 
 def _set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item, profile: str) -> None:

@@ -365,3 +365,17 @@ def test_cache_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     assert weights.cache_root() == tmp_path / "auditkit"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert weights.cache_root() == Path.home() / ".cache" / "auditkit"
+
+
+def test_what_a_killed_conversion_left_is_swept_a_day_later(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_CACHE", str(tmp_path))
+    old, fresh = tmp_path / "tmp" / "old", tmp_path / "tmp" / "fresh"
+    for folder in (old, fresh):
+        folder.mkdir(parents=True)
+        (folder / "half.safetensors").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with weights._scratch() as scratch:
+        assert scratch.is_dir()
+    assert not old.exists()
+    assert fresh.exists()
+    assert not scratch.exists()
