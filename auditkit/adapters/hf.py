@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from auditkit.adapters import blockwise
+from auditkit.adapters.blockwise import Joining, Memory
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.layout import Layout, discover
@@ -43,6 +45,7 @@ class HFAdapter:
         chat: turns chats into prompts.
         layers, heads, width: sizes of the model.
         meter: work done so far.
+        blockwise: restarts from a block, where `support()["blockwise"]`; else None.
 
     Raises:
         IntegrityError: batched logits differ from plain ones beyond rounding, or are not finite.
@@ -75,11 +78,16 @@ class HFAdapter:
         short = Prompt("", prompts[0].ids[:8])
         self._layout: Layout = discover(self.module, lambda: self._logits(self.batch([short])))
         self.info = self._describe(loaded, self._parity(prompts))
+        first, second = prompts[0].ids[:6], prompts[1].ids[:5]
+        pair = self.batch([Prompt("", first), Prompt("", second if len(first) == 6 else second[:-1])])
+        self.blockwise, self._blockwise_support = blockwise.opened(
+            self.module, self._layout.blocks, self._accepts, pair, self._logits(pair)
+        )
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
-        """Component -> yes, or no with the reason."""
-        return self._layout.support()
+        """Component, and "blockwise" -> yes, or no with the reason."""
+        return {**self._layout.support(), "blockwise": self._blockwise_support}
 
     def batch(self, prompts: Sequence[Prompt]) -> Batch:
         """Left-padded batch on the model's device.
@@ -106,6 +114,35 @@ class HFAdapter:
         self.meter.token_layers += int(batch.mask.sum()) * self.layers
         self.meter.runs += 1
         return logits
+
+    @torch.no_grad()
+    def record(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> tuple[Tensor, Memory]:
+        """A run as `run` makes it, and what restarts need of it.
+
+        Raises:
+            ModelError: this model cannot be restarted; `support()` says why.
+        """
+        with self._layout.touching(dict(touches or {})):
+            recorded = self._restarting().record(batch)
+        self.meter.token_layers += int(batch.mask.sum()) * self.layers
+        self.meter.runs += 1
+        return recorded
+
+    def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
+        """Answer logits (row, 2) of rows that join a walk on the last `tokens` positions.
+
+        Raises:
+            ModelError: this model cannot be restarted; `support()` says why.
+        """
+        restarted = self._restarting().restart(memory, tokens, joining, answers)
+        self.meter.token_layers += restarted.token_layers
+        self.meter.runs += 1
+        return restarted.logits
+
+    def _restarting(self) -> blockwise.Blockwise:
+        if self.blockwise is None:
+            raise ModelError(self._blockwise_support.reason)
+        return self.blockwise
 
     @torch.no_grad()
     def _logits(self, batch: Batch) -> Tensor:
