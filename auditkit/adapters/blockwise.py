@@ -16,7 +16,7 @@ when it is opened (`opened`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -107,9 +107,7 @@ class Blockwise:
         return logits, Memory(batch, keys, values)
 
     @torch.no_grad()
-    def restart(
-        self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor
-    ) -> Restarted:
+    def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Restarted:
         """Walk the blocks once on the last `tokens` positions.
 
         Args:
@@ -120,11 +118,9 @@ class Blockwise:
         """
         layers = sorted(joining)
         prompts = torch.cat([joining[layer].prompts for layer in layers])
-        used, templates = prompts.unique(return_inverse=True)
+        used, templates = torch.unique(prompts, return_inverse=True)
         split = torch.split(templates, [len(joining[layer].prompts) for layer in layers])
-        renamed = {
-            layer: Joining(part, joining[layer].stream) for layer, part in zip(layers, split, strict=True)
-        }
+        renamed = {layer: Joining(part, joining[layer].stream) for layer, part in zip(layers, split, strict=True)}
         walk = _Walk(renamed, memory.batch.mask[used, -tokens:].sum(1))
         cache = _Cache(memory, used, memory.batch.width - tokens, walk)
         if self._finish is None:
@@ -155,9 +151,9 @@ class Blockwise:
         handles = [self._head.register_forward_pre_hook(reached)] if stop else []
         try:
             with self._walking(walk):
-                logits: Tensor = self.module(
-                    input_ids=ids[:, -tokens:], attention_mask=mask, **options
-                ).logits[:, -1]
+                logits: Tensor = self.module(input_ids=ids[:, -tokens:], attention_mask=mask, **options).logits[
+                    :, -1
+                ]
                 return logits
         except _Reached as at:
             return at.value
@@ -215,7 +211,7 @@ class Blockwise:
         each = self._per_prompt[path]
         if each == 1 and len(value) == 1:
             return value.expand(len(prompts), *value.shape[1:])
-        return value.unflatten(0, (-1, each))[prompts].flatten(0, 1)
+        return value.reshape(-1, each, *value.shape[1:])[prompts].flatten(0, 1)
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -366,7 +362,7 @@ class _Walk:
         self.prompts = torch.cat([self.prompts, new.prompts])
 
 
-class _Cache(DynamicCache):  # type: ignore[misc]
+class _Cache(DynamicCache):
     """Shows a block the base run's keys and values for the tokens before the restarted ones; keeps none itself.
 
     Without a memory it is a recorder of a whole run. It has no sliding layers: where a window ends is a matter of
@@ -392,7 +388,9 @@ class _Cache(DynamicCache):  # type: ignore[misc]
             return key_states, value_states
         if not self.prefix:
             return key_states, value_states
-        rows = torch.arange(len(self.memory.batch), device=self.memory.batch.ids.device)[self.used][self.walk.prompts]
+        rows = torch.arange(len(self.memory.batch), device=self.memory.batch.ids.device)[self.used][
+            self.walk.prompts
+        ]
         return (
             torch.cat([self._before(self.memory.keys[layer_idx], rows), key_states], dim=2),
             torch.cat([self._before(self.memory.values[layer_idx], rows), value_states], dim=2),
@@ -414,10 +412,11 @@ class _Cache(DynamicCache):  # type: ignore[misc]
 
 def _leading(path: Path, value: Any) -> dict[Path, int]:
     """Path -> leading size of every tensor in nested arguments."""
+    parts: Iterable[tuple[Any, Any]]
     if isinstance(value, dict):
         parts = value.items()
     elif isinstance(value, (tuple, list)):
-        parts = enumerate(value)  # type: ignore[assignment]
+        parts = enumerate(value)
     else:
         return {path: len(value)} if isinstance(value, Tensor) and value.ndim else {}
     return {p: size for key, part in parts for p, size in _leading((*path, key), part).items()}

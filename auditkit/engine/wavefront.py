@@ -220,9 +220,18 @@ class _Work:
                 self.values[row.site, row.pair] = self.base[row.pair]
                 self.filled[row.site, row.pair] += 1
         full = [
-            _Row(_FULL, j, -1, Component.BLOCK_INPUT, differ, len(self.pairs[j].base), len(self.pairs[j].base) - differ)
+            _Row(
+                _FULL,
+                j,
+                -1,
+                Component.BLOCK_INPUT,
+                differ,
+                len(self.pairs[j].base),
+                len(self.pairs[j].base) - differ,
+            )
             for j in group
-            if j < patching.GUARDED_PAIRS and (differ := _first_difference(self.pairs[j])) < len(self.pairs[j].base)
+            if j < patching.GUARDED_PAIRS
+            and (differ := _first_difference(self.pairs[j])) < len(self.pairs[j].base)
         ]
         walks = [
             (tokens, walk)
@@ -318,7 +327,7 @@ class _Work:
                 error = self._within_rounding("identity edit changes", value, self.base[row.pair])
                 self.identity_error = max(self.identity_error, error)
             elif row.site == _FULL:
-                error = self._within_rounding("full patch misses the source run by", value, self.source[row.pair])
+                error = self._within_rounding("full patch misses the source run's", value, self.source[row.pair])
                 self.full_error = max(self.full_error, error)
             else:
                 self.values[row.site, row.pair] = value
