@@ -16,16 +16,16 @@ when it is opened (`opened`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from auditkit.adapters.protocol import Adapter, Batch, Place, Support, Touch
+from auditkit.adapters.protocol import Batch, Joining, Memory, Support
 
 Path = tuple[int | str, ...]
 
@@ -33,44 +33,11 @@ _EPSILONS = 160
 """Rounding of a restart against the whole run, in units of the dtype's epsilon times the largest logit."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """A run as later restarts need it: keys and values (prompt, head, position, size) of each block."""
-
-    batch: Batch
-    keys: Sequence[Tensor]
-    values: Sequence[Tensor]
-
-
-class Joining(NamedTuple):
-    """Rows that join the walk after one block.
-
-    Attributes:
-        prompts: (row,) index of the prompt in the memory that each row belongs to.
-        stream: (row, token, width) the residual stream, for the restarted tokens.
-    """
-
-    prompts: Tensor
-    stream: Tensor
-
-
 class Restarted(NamedTuple):
     """Answer logits (row, 2) in the order of joining, and tokens times blocks that were run."""
 
     logits: Tensor
     token_layers: int
-
-
-class Restartable(Adapter, Protocol):
-    """What an adapter offers besides where its `support()["blockwise"]` says yes."""
-
-    def record(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> tuple[Tensor, Memory]:
-        """A whole run, as `run`, and what restarts need of it."""
-        ...
-
-    def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
-        """Answer logits (row, 2) of rows that join a walk on the last `tokens` positions; see `Blockwise`."""
-        ...
 
 
 class Blockwise:

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters import blockwise
-from auditkit.adapters.blockwise import Joining, Memory
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.layout import Layout, discover
 from auditkit.adapters.loading import Loaded
-from auditkit.adapters.protocol import Batch, Component, Meter, Place, Support, Touch
+from auditkit.adapters.protocol import Batch, Component, Joining, Memory, Meter, Place, Support, Touch
 from auditkit.data.prompts import Chat
 from auditkit.record.schema import ModelInfo
 

@@ -27,8 +27,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from auditkit.adapters.blockwise import Joining, Memory, Restartable, allowed
-from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
+from auditkit.adapters.blockwise import allowed
+from auditkit.adapters.protocol import Adapter, Batch, Component, Joining, Memory, Place, Restartable, Touch
 from auditkit.engine import patching
 from auditkit.engine.patching import GuardTripped, PatchPair, capture, patch
 from auditkit.engine.progress import progress

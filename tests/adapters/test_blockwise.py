@@ -9,7 +9,7 @@ from auditkit.adapters import blockwise
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.protocol import Component, Support
+from auditkit.adapters.protocol import Component, Joining, Support
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.wavefront import grid, sweep
 
@@ -69,7 +69,7 @@ def test_a_failing_block_leaves_the_module_as_it_was(
 ) -> None:
     _, memory = llama.record(llama.batch([pairs[0].base]))
     stream = torch.zeros(1, 2, 7)  # not the model's width
-    joining = {0: blockwise.Joining(torch.tensor([0]), stream)}
+    joining = {0: Joining(torch.tensor([0]), stream)}
     with pytest.raises(RuntimeError):
         llama.restart(memory, 2, joining, torch.tensor([[1, 2]]))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in llama.module.modules())
