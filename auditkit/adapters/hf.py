@@ -74,13 +74,13 @@ class HFAdapter:
                 f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not "
                 "belong together"
             )
-        short = Prompt("", prompts[0].ids[:8])
-        self._layout: Layout = discover(self.module, lambda: self._logits(self.batch([short])))
+        start = prompts[-1].ids[:6]
+        short = self.batch([Prompt("", start), Prompt("", start[2:])])
+        seen: list[Tensor] = []
+        self._layout: Layout = discover(self.module, lambda: seen.append(self._logits(short)))
         self.info = self._describe(loaded, self._parity(prompts))
-        first, second = prompts[0].ids[:6], prompts[1].ids[:5]
-        pair = self.batch([Prompt("", first), Prompt("", second if len(first) == 6 else second[:-1])])
         self.blockwise, self._blockwise_support = blockwise.opened(
-            self.module, self._layout.blocks, self._accepts, pair, self._logits(pair)
+            self.module, self._layout.blocks, self._accepts, short, seen[0]
         )
         self.meter = Meter()  # opening is not part of any claim's cost
 
