@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from auditkit.adapters import blockwise
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.layout import Layout, discover
 from auditkit.adapters.loading import Loaded
-from auditkit.adapters.protocol import Batch, Component, Meter, Place, Support, Touch
+from auditkit.adapters.protocol import Batch, Component, Joining, Memory, Meter, Place, Support, Touch
 from auditkit.data.prompts import Chat
 from auditkit.record.schema import ModelInfo
 
@@ -43,6 +44,7 @@ class HFAdapter:
         chat: turns chats into prompts.
         layers, heads, width: sizes of the model.
         meter: work done so far.
+        blockwise: restarts from a block, where `support()["blockwise"]`; else None.
 
     Raises:
         IntegrityError: batched logits differ from plain ones beyond rounding, or are not finite.
@@ -72,14 +74,19 @@ class HFAdapter:
                 f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not "
                 "belong together"
             )
-        short = Prompt("", prompts[0].ids[:8])
-        self._layout: Layout = discover(self.module, lambda: self._logits(self.batch([short])))
+        start = prompts[-1].ids[:6]
+        short = self.batch([Prompt("", start), Prompt("", start[2:])])
+        seen: list[Tensor] = []
+        self._layout: Layout = discover(self.module, lambda: seen.append(self._logits(short)))
         self.info = self._describe(loaded, self._parity(prompts))
+        self.blockwise, self._blockwise_support = blockwise.opened(
+            self.module, self._layout.blocks, self._accepts, short, seen[0]
+        )
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
-        """Component -> yes, or no with the reason."""
-        return self._layout.support()
+        """Component, and "blockwise" -> yes, or no with the reason."""
+        return {**self._layout.support(), "blockwise": self._blockwise_support}
 
     def batch(self, prompts: Sequence[Prompt]) -> Batch:
         """Left-padded batch on the model's device.
@@ -106,6 +113,35 @@ class HFAdapter:
         self.meter.token_layers += int(batch.mask.sum()) * self.layers
         self.meter.runs += 1
         return logits
+
+    @torch.no_grad()
+    def record(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> tuple[Tensor, Memory]:
+        """A run as `run` makes it, and what restarts need of it.
+
+        Raises:
+            ModelError: this model cannot be restarted; `support()` says why.
+        """
+        with self._layout.touching(dict(touches or {})):
+            recorded = self._restarting().record(batch)
+        self.meter.token_layers += int(batch.mask.sum()) * self.layers
+        self.meter.runs += 1
+        return recorded
+
+    def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
+        """Answer logits (row, 2) of rows that join a walk on the last `tokens` positions.
+
+        Raises:
+            ModelError: this model cannot be restarted; `support()` says why.
+        """
+        restarted = self._restarting().restart(memory, tokens, joining, answers)
+        self.meter.token_layers += restarted.token_layers
+        self.meter.runs += 1
+        return restarted.logits
+
+    def _restarting(self) -> blockwise.Blockwise:
+        if self.blockwise is None:
+            raise ModelError(self._blockwise_support.reason)
+        return self.blockwise
 
     @torch.no_grad()
     def _logits(self, batch: Batch) -> Tensor:

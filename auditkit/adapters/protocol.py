@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.record.schema import ModelInfo
@@ -110,4 +110,37 @@ class Adapter(Protocol):
         Raises:
             ValueError: a place that this model does not have.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A run as later restarts need it: keys and values (prompt, head, position, size) of each block."""
+
+    batch: Batch
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+
+
+class Joining(NamedTuple):
+    """Rows that join the walk after one block.
+
+    Attributes:
+        prompts: (row,) index of the prompt in the memory that each row belongs to.
+        stream: (row, token, width) the residual stream, for the restarted tokens.
+    """
+
+    prompts: Tensor
+    stream: Tensor
+
+
+class Restartable(Adapter, Protocol):
+    """What an adapter offers besides where its `support()["blockwise"]` says yes."""
+
+    def record(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> tuple[Tensor, Memory]:
+        """A whole run, as `run`, and what restarts need of it."""
+        ...
+
+    def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
+        """Answer logits (row, 2) of rows that join a walk on the last `tokens` positions; see `blockwise`."""
         ...

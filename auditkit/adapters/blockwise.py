@@ -1,0 +1,389 @@
+"""Restarting a model in the middle: from a block, and from a token, of a run that was already made.
+
+With causal attention a change at block l and token p reaches neither earlier blocks nor earlier tokens. So the
+effect of an edit there is had by running the later blocks only, on the tokens from p on only, with the keys and
+values of the earlier tokens taken from the base run. Many such restarts share one walk through the blocks: the
+batch grows on the way, each row joining where its edit is (`Blockwise.restart`).
+
+This module is the only one that depends on how transformers calls its blocks. It knows no family. The model's own
+forward makes masks and position embeddings and calls its own blocks in order; for the length of the call each
+block's `forward` is wrapped, so that it works on the rows that have joined instead of on the prompts given. What
+the model passes to a block is given to each row from the prompt that it belongs to; which of these tensors belong
+to prompts is found by asking the model with two prompts and with three. The cache passed in puts the base run's
+keys and values before those of the restarted tokens. Whether all of this is right on a given model is measured
+when it is opened (`opened`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from auditkit.adapters.protocol import Batch, Joining, Memory, Support
+
+Path = tuple[int | str, ...]
+
+_EPSILONS = 160
+"""Rounding of a restart against the whole run, in units of the dtype's epsilon times the largest logit."""
+
+
+class Restarted(NamedTuple):
+    """Answer logits (row, 2) in the order of joining, and tokens times blocks that were run."""
+
+    logits: Tensor
+    token_layers: int
+
+
+class Blockwise:
+    """Runs and restarts one module block by block.
+
+    Attributes:
+        parity_max_abs: largest difference between restarted and whole runs when the model was opened, in logits.
+    """
+
+    def __init__(self, module: PreTrainedModel, blocks: nn.ModuleList, accepts: set[str]) -> None:
+        self.module, self.blocks = module, blocks
+        self.parity_max_abs = float("nan")
+        self._accepts = accepts
+        self._heads = int(module.config.get_text_config().num_attention_heads)
+        self._extras: list[int | None] = [None] * len(blocks)
+        self._per_prompt: dict[Path, int] = {}
+        self._finish: Callable[[Tensor], Tensor] | None = None
+        head = module.get_output_embeddings()
+        if not isinstance(head, nn.Module):
+            raise ValueError("the model names no output embeddings")
+        self._head: Any = head
+
+    @torch.no_grad()
+    def record(self, batch: Batch) -> tuple[Tensor, Memory]:
+        """One whole run: logits (prompt, vocabulary) after the last token, and what restarts need of it."""
+        cache = _Cache()
+        logits = self._forward(batch, batch.width, cache).float()
+        if sorted(cache.seen) != list(range(len(self.blocks))):
+            raise ValueError(f"{len(cache.seen)} of {len(self.blocks)} blocks keep keys and values")
+        keys, values = zip(*(cache.seen[layer] for layer in range(len(self.blocks))), strict=True)
+        wanted = (len(batch), batch.width)
+        if any((t.shape[0], t.shape[2]) != wanted for t in (*keys, *values)):
+            raise ValueError("keys and values are not (prompt, head, position, size)")
+        return logits, Memory(batch, keys, values)
+
+    @torch.no_grad()
+    def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Restarted:
+        """Walk the blocks once on the last `tokens` positions.
+
+        Args:
+            memory: the base run.
+            tokens: how many positions are restarted; all rows have the same.
+            joining: block -> the rows that join after it; -1 joins before the first block.
+            answers: (row, 2) token ids, rows in order of joining.
+        """
+        layers = sorted(joining)
+        prompts = torch.cat([joining[layer].prompts for layer in layers])
+        used, templates = torch.unique(prompts, return_inverse=True)
+        split = torch.split(templates, [len(joining[layer].prompts) for layer in layers])
+        renamed = {layer: Joining(part, joining[layer].stream) for layer, part in zip(layers, split, strict=True)}
+        walk = _Walk(renamed, memory.batch.mask[used, -tokens:].sum(1))
+        cache = _Cache(memory, used, memory.batch.width - tokens, walk)
+        if self._finish is None:
+            logits = self._forward(memory.batch, tokens, cache, walk).float().gather(1, answers)
+        else:
+            last = self._forward(memory.batch, tokens, cache, walk, stop=True)
+            rows, bias = self._head.weight[answers].float(), self._head.bias
+            logits = torch.einsum("rd,rad->ra", last.float(), rows)
+            logits = self._finish(logits if bias is None else logits + bias[answers].float())
+        if walk.blocks != len(self.blocks) or len(logits) != len(prompts):
+            raise RuntimeError(f"a restart passed {walk.blocks} blocks and answered {len(logits)} rows")
+        return Restarted(logits, walk.token_layers)
+
+    def _forward(
+        self, batch: Batch, tokens: int, cache: _Cache, walk: _Walk | None = None, stop: bool = False
+    ) -> Tensor:
+        """The model's own forward on the last `tokens` positions: (row, vocabulary), or the head's input."""
+        ids, mask = batch.ids[cache.used], batch.mask[cache.used]
+        options: dict[str, Any] = {"use_cache": True, "past_key_values": cache}
+        if "position_ids" in self._accepts:
+            options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens:]
+        if "logits_to_keep" in self._accepts:
+            options["logits_to_keep"] = 1
+
+        def reached(module: nn.Module, args: tuple[Any, ...]) -> None:
+            raise _Reached(args[0][:, -1])
+
+        handles = [self._head.register_forward_pre_hook(reached)] if stop else []
+        try:
+            with self._walking(walk):
+                logits: Tensor = self.module(input_ids=ids[:, -tokens:], attention_mask=mask, **options).logits[
+                    :, -1
+                ]
+                return logits
+        except _Reached as at:
+            return at.value
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def _walking(self, walk: _Walk | None) -> Iterator[None]:
+        """Let every block work on the rows of `walk`; the blocks are as before afterwards, whatever happens."""
+        if walk is None:
+            yield
+            return
+        before = [block.__dict__.get("forward") for block in self.blocks]
+        try:
+            for layer, block in enumerate(self.blocks):
+                block.forward = self._on_rows(walk, layer, block.forward)
+            yield
+        finally:
+            for block, own in zip(self.blocks, before, strict=True):
+                if own is None:
+                    block.__dict__.pop("forward", None)
+                else:
+                    block.forward = own
+
+    def _on_rows(self, walk: _Walk, layer: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            given = args[0] if args else kwargs.pop("hidden_states")
+            rest = args[1:]
+            if walk.sizes is not None:
+                walk.sizes.update(_leading((layer,), (rest, kwargs)))
+            walk.join(layer - 1)
+            if len(walk.prompts):
+                rest, kwargs = self._for_rows((layer,), (rest, kwargs), walk.prompts)
+                output = forward(walk.stream, *rest, **kwargs)
+                walk.stream = output if isinstance(output, Tensor) else output[0]
+                walk.token_layers += int(walk.tokens[walk.prompts].sum())
+            walk.blocks += 1
+            if layer == len(self.blocks) - 1:
+                walk.join(layer)
+            value = walk.stream if len(walk.prompts) else given
+            extras = self._extras[layer]
+            return value if extras is None else (value, *[None] * extras)
+
+        return wrapped
+
+    def _for_rows(self, path: Path, value: Any, prompts: Tensor) -> Any:
+        """What the model passes to a block, with every tensor that belongs to prompts repeated by row."""
+        if isinstance(value, dict):
+            return {key: self._for_rows((*path, key), part, prompts) for key, part in value.items()}
+        if isinstance(value, (tuple, list)):
+            return tuple(self._for_rows((*path, i), part, prompts) for i, part in enumerate(value))
+        if not isinstance(value, Tensor) or not value.ndim or path not in self._per_prompt:
+            return value
+        each = self._per_prompt[path]
+        if each == 1 and len(value) == 1:
+            return value.expand(len(prompts), *value.shape[1:])
+        return value.reshape(-1, each, *value.shape[1:])[prompts].flatten(0, 1)
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def learn(self, memory: Memory) -> None:
+        """Find which tensors that the blocks are given belong to prompts: those that grow with their number."""
+        sizes: list[dict[Path, int]] = []
+        for prompts in ([0, 1], [0, 1, 0]):
+            used = torch.tensor(prompts, device=memory.batch.ids.device)
+            walk = _Walk({}, torch.ones_like(used), {})
+            self._forward(memory.batch, 2, _Cache(memory, used, memory.batch.width - 2, walk), walk, stop=True)
+            sizes.append(walk.sizes or {})
+        if sizes[0].keys() != sizes[1].keys():
+            raise ValueError("what a block is given depends on the number of prompts")
+        for path, two in sizes[0].items():
+            three = sizes[1][path]
+            if two != three:
+                each = three - two
+                if (two, three) != (2 * each, 3 * each):
+                    raise ValueError(f"{path[-1]} has {two} rows for two prompts and {three} for three")
+                self._per_prompt[path] = each
+
+    def learn_head(self, last: Tensor, logits: Tensor) -> None:
+        """Find whether the logits are a linear map of the head's input, and what the family does to them after it."""
+        weight = getattr(self._head, "weight", None)
+        if not isinstance(self._head, nn.Linear) or not isinstance(weight, Tensor):
+            return
+        linear = self._head(last).float()
+        config = self.module.config.get_text_config()
+        cap = getattr(config, "final_logit_softcapping", None)
+        scale = getattr(config, "logit_scale", None)
+        divisor = getattr(config, "logits_scaling", None)
+        candidates: list[Callable[[Tensor], Tensor]] = [lambda x: x]
+        if cap:
+            candidates.append(lambda x: torch.tanh(x / cap) * cap)
+        if isinstance(scale, (int, float)):
+            candidates.append(lambda x: x * scale)
+        if divisor:
+            candidates.append(lambda x: x / divisor)
+        bound = allowed(logits, self.module.dtype)
+        self._finish = next((f for f in candidates if float((f(linear) - logits).abs().max()) <= bound), None)
+
+    @contextmanager
+    def observing(self) -> Iterator[tuple[list[Tensor], dict[int, Tensor]]]:
+        """The head's inputs and the residual stream after each block (-1: before the first) of a whole run."""
+        heads: list[Tensor] = []
+        streams: dict[int, Tensor] = {}
+
+        def entered(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            streams[-1] = (args[0] if args else kwargs["hidden_states"]).detach().clone()
+
+        def left(layer: int) -> Callable[..., None]:
+            def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+                single = isinstance(output, Tensor)
+                self._extras[layer] = None if single else len(output) - 1
+                streams[layer] = (output if single else output[0]).detach().clone()
+
+            return hook
+
+        handles = [
+            self.blocks[0].register_forward_pre_hook(entered, with_kwargs=True),
+            self._head.register_forward_pre_hook(lambda module, args: heads.append(args[0][:, -1])),
+            *(block.register_forward_hook(left(layer)) for layer, block in enumerate(self.blocks)),
+        ]
+        try:
+            yield heads, streams
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def opened(
+    module: PreTrainedModel, blocks: nn.ModuleList, accepts: set[str], batch: Batch, plain: Tensor
+) -> tuple[Blockwise | None, Support]:
+    """A `Blockwise` for this module if restarting gives the module's own logits, else the reason.
+
+    Three rows are restarted two tokens before the end, from the embeddings and from the middle of the network, with
+    the base run's own stream: they must give the whole run's logits within rounding. So must the whole run with
+    the cache that records it.
+
+    Args:
+        batch: two prompts of different length, of at least three tokens.
+        plain: the module's own logits (prompt, vocabulary) for them.
+    """
+    try:
+        blockwise = Blockwise(module, blocks, accepts)
+        with blockwise.observing() as (heads, streams):
+            whole, memory = blockwise.record(batch)
+        blockwise.learn(memory)
+        blockwise.learn_head(heads[0], whole)
+        middle = (len(blocks) - 1) // 2
+        order = torch.tensor([1, 0, 1], device=batch.ids.device)
+        joining = {
+            -1: Joining(order[:2], streams[-1][order[:2], -2:]),
+            middle: Joining(order[2:], streams[middle][order[2:], -2:]),
+        }
+        answers = whole.topk(2).indices[order]
+        got = blockwise.restart(memory, 2, joining, answers).logits
+    except Exception as error:  # a family may do anything with what it is given; the plain way remains
+        text = str(error).strip().split("\n")[0]
+        return None, Support(False, f"restarting from a block fails: {type(error).__name__}: {text}")
+    bound = allowed(plain, module.dtype)
+    measured = {
+        "a run that records keys and values": float((whole - plain).abs().max()),
+        "a restart from a block": float((got - plain[order].gather(1, answers)).abs().max()),
+    }
+    for what, difference in measured.items():
+        if not difference <= bound:
+            return None, Support(False, f"{what} misses the model's logits by {difference:.2g}, not by rounding")
+    blockwise.parity_max_abs = max(measured.values())
+    return blockwise, Support(True)
+
+
+def allowed(logits: Tensor, dtype: torch.dtype) -> float:
+    """How far logits may move when the same sums are made in another order."""
+    return _EPSILONS * torch.finfo(dtype).eps * float(logits.abs().max())
+
+
+class _Reached(Exception):
+    """The output embeddings were reached; nothing after them is wanted."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+
+@dataclass
+class _Walk:
+    """The rows on their way through the blocks."""
+
+    joining: Mapping[int, Joining]
+    tokens: Tensor
+    """(prompt,) restarted tokens without padding."""
+    sizes: dict[Path, int] | None = None
+    """Where wanted: leading size of every tensor that a block is given."""
+    blocks: int = 0
+    token_layers: int = 0
+    prompts: Tensor = field(init=False)
+    stream: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prompts = self.tokens.new_empty(0, dtype=torch.long)
+
+    def join(self, layer: int) -> None:
+        new = self.joining.get(layer)
+        if new is None:
+            return
+        self.stream = torch.cat([self.stream, new.stream]) if len(self.prompts) else new.stream.clone()
+        self.prompts = torch.cat([self.prompts, new.prompts])
+
+
+class _Cache(DynamicCache):
+    """Shows a block the base run's keys and values for the tokens before the restarted ones; keeps none itself.
+
+    Without a memory it is a recorder of a whole run. It has no sliding layers: where a window ends is a matter of
+    the mask, which the model makes for as many positions as `get_mask_sizes` says.
+    """
+
+    def __init__(
+        self,
+        memory: Memory | None = None,
+        used: Tensor | slice = slice(None),
+        prefix: int = 0,
+        walk: _Walk | None = None,
+    ) -> None:
+        super().__init__()
+        self.memory, self.used, self.prefix, self.walk = memory, used, prefix, walk
+        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if self.memory is None or self.walk is None:
+            self.seen[layer_idx] = (key_states.detach().clone(), value_states.detach().clone())
+            return key_states, value_states
+        if not self.prefix:
+            return key_states, value_states
+        rows = torch.arange(len(self.memory.batch), device=self.memory.batch.ids.device)[self.used][
+            self.walk.prompts
+        ]
+        return (
+            torch.cat([self._before(self.memory.keys[layer_idx], rows), key_states], dim=2),
+            torch.cat([self._before(self.memory.values[layer_idx], rows), value_states], dim=2),
+        )
+
+    def _before(self, whole: Tensor, rows: Tensor) -> Tensor:
+        head = whole[:, :, : self.prefix]
+        return head.expand(len(rows), -1, -1, -1) if len(whole) == 1 else head[rows]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.prefix
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        return self.prefix
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return self.prefix + query_length, 0
+
+
+def _leading(path: Path, value: Any) -> dict[Path, int]:
+    """Path -> leading size of every tensor in nested arguments."""
+    parts: Iterable[tuple[Any, Any]]
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, (tuple, list)):
+        parts = enumerate(value)
+    else:
+        return {path: len(value)} if isinstance(value, Tensor) and value.ndim else {}
+    return {p: size for key, part in parts for p, size in _leading((*path, key), part).items()}

@@ -1,0 +1,105 @@
+"""Restarts of every family: offered where they are exact, refused with the reason where they are not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from auditkit.adapters import blockwise
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.errors import ModelError
+from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.protocol import Component, Joining, Support
+from auditkit.engine.patching import PatchPair, patch
+from auditkit.engine.wavefront import grid, sweep
+
+pytestmark = pytest.mark.unit
+
+BATCHED = 2e-5
+"""In units of the largest logit; the largest difference seen over all families is 8e-7."""
+
+REFUSED = {
+    # the model gives its last stream the shape of the prompts, not of the rows
+    "gpt_bigcode": "restarting from a block fails: RuntimeError: shape ",
+    # convolutions keep a state of their own
+    "lfm2_hybrid": "restarting from a block fails: IndexError",
+}
+
+
+@pytest.fixture
+def pairs() -> list[PatchPair]:
+    """Longer than the families' windows; first differences at several places."""
+    generator = torch.Generator().manual_seed(1)
+    made = []
+    for length, differ in ((9, 3), (12, 0), (9, 8), (15, 5)):
+        ids = torch.randint(10, 290, (length,), generator=generator).tolist()
+        other = [*ids[:differ], ids[differ] + 7, *ids[differ + 1 :]]
+        spans = {"word": (differ, differ + 1)}
+        made.append(PatchPair(Prompt("", tuple(ids)), Prompt("", tuple(other)), (11, 12), spans))
+    return made
+
+
+def test_restarts_are_offered_or_refused_with_the_reason(family: str, adapter: HFAdapter) -> None:
+    support = adapter.support()["blockwise"]
+    assert bool(support) == (family not in REFUSED)
+    assert support.reason.startswith(REFUSED.get(family, ""))
+    assert bool(support.reason) == (family in REFUSED)
+
+
+def test_a_sweep_equals_one_site_at_a_time(family: str, adapter: HFAdapter, pairs: list[PatchPair]) -> None:
+    components = [component for component in Component if adapter.support()[component]]
+    sites = grid(components, range(adapter.layers), ["all", "word", -1, 3, (2, 6)])
+    swept = sweep(adapter, pairs, sites)
+    assert swept.method == ("plain" if family in REFUSED else "wavefront")
+    patched = patch(adapter, pairs, {str(i): [[site]] * len(pairs) for i, site in enumerate(sites)})
+    expected = torch.stack(list(patched.conditions.values()))
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(swept.values, expected, rtol=0, atol=BATCHED * scale)
+    assert float((expected - swept.base).abs().max()) > 0.1 * scale  # there is something to get wrong
+
+
+def test_opening_and_sweeping_leave_the_module_as_it_was(adapter: HFAdapter, pairs: list[PatchPair]) -> None:
+    sweep(adapter, pairs, grid([Component.RESIDUAL], range(2), ["all"]))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in adapter.module.modules())
+    assert not any("forward" in m.__dict__ for m in adapter.module.modules())
+
+
+def test_a_failing_block_leaves_the_module_as_it_was(
+    llama: HFAdapter, pairs: list[PatchPair], monkeypatch
+) -> None:
+    _, memory = llama.record(llama.batch([pairs[0].base]))
+    stream = torch.zeros(1, 2, 7)  # not the model's width
+    joining = {0: Joining(torch.tensor([0]), stream)}
+    with pytest.raises(RuntimeError):
+        llama.restart(memory, 2, joining, torch.tensor([[1, 2]]))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in llama.module.modules())
+    assert not any("forward" in m.__dict__ for m in llama.module.modules())
+
+
+def test_restarts_that_miss_the_logits_are_not_offered(
+    llama: HFAdapter, pairs: list[PatchPair], monkeypatch
+) -> None:
+    batch = llama.batch([Prompt("", pairs[0].base.ids[:5]), Prompt("", pairs[1].base.ids[:4])])
+    plain = llama.run(batch)
+    opened = (llama.module, llama._layout.blocks, llama._accepts, batch)
+    assert blockwise.opened(*opened, plain)[1]
+    none, support = blockwise.opened(*opened, plain + 0.01)
+    assert none is None
+    assert support.reason == (
+        "a run that records keys and values misses the model's logits by 0.01, not by rounding"
+    )
+
+    def shifted(self: blockwise._Cache, whole: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return whole[:, :, : self.prefix][rows.flip(0)]
+
+    monkeypatch.setattr(blockwise._Cache, "_before", shifted)
+    assert blockwise.opened(*opened, plain)[1].reason.startswith("a restart from a block misses")
+
+
+def test_a_model_without_restarts_says_so_when_asked(
+    llama: HFAdapter, pairs: list[PatchPair], monkeypatch
+) -> None:
+    monkeypatch.setattr(llama, "blockwise", None)
+    monkeypatch.setattr(llama, "_blockwise_support", Support(False, "not today"))
+    with pytest.raises(ModelError, match="not today"):
+        llama.record(llama.batch([pairs[0].base]))
