@@ -26,8 +26,9 @@ from auditkit.adapters.protocol import Adapter
 from auditkit.data.items import CompletionItem, TokenizedItem, check_tokens, completion_items, select
 from auditkit.data.personas import AlignedPair, Persona, build_pairs, differing_span, persona_groups
 from auditkit.data.prompts import Chat
-from auditkit.engine.patching import Condition, PatchPair, answer_logits, patch
+from auditkit.engine.patching import Condition, Patched, PatchPair, answer_logits, patch
 from auditkit.engine.sites import Site
+from auditkit.engine.wavefront import Sweep, sweep
 from auditkit.record.evidence import figure, note
 from auditkit.record.schema import Figure
 from auditkit.stats.estimates import Estimate, mean_difference, recovery
@@ -159,7 +160,13 @@ class PersonaPatching:
         arm = self._arm("negative", "positive", CURVE_ITEMS, CURVE_PAIRS)
         layers = component.layer_indices(self.adapter.layers)
         single = [Site(component.component, layer, layer, position=component.position) for layer in layers]
-        measurement = self._measure(arm, single, "layer curve")
+        swept = sweep(self.adapter, arm.pairs, single, "layer curve")
+        _note_guards(f"layer curve, {swept.method}", swept)
+        columns = {"corrupt": swept.base, "clean": swept.source}
+        columns |= {str(site): value for site, value in zip(single, swept.values, strict=True)}
+        measurement = arm.measurement.with_conditions(
+            {name: _difference(value) for name, value in columns.items()}
+        )
         effects = [mean_difference(measurement, str(s), "corrupt", name=str(s)).describe() for s in single]
         total = mean_difference(measurement, "clean", "corrupt", name="persona effect").describe()
         covered = {name: band.layer_indices(self.adapter.layers) for name, band in bands.items()}
@@ -200,10 +207,7 @@ class PersonaPatching:
         """Logit difference of the corrupt and the clean run, and of the corrupt run with each site restored."""
         conditions = {str(site): self._condition(arm, site) for site in sites}
         patched = patch(self.adapter, arm.pairs, conditions, description, base=self._base_logits.get(arm.key))
-        note(
-            f"guards ({description}): the identity edit changed logits by at most {patched.identity_error:.1e}, the "
-            f"full patch missed the clean run by at most {patched.full_patch_error:.1e}; every edit fired once per run"
-        )
+        _note_guards(description, patched)
         columns = {"corrupt": patched.base, "clean": patched.source, **patched.conditions}
         return arm.measurement.with_conditions({name: _difference(logits) for name, logits in columns.items()})
 
@@ -326,6 +330,13 @@ class PersonaPatching:
     def _tell(self) -> None:
         for text in self._notes:
             note(text)
+
+
+def _note_guards(description: str, measured: Patched | Sweep) -> None:
+    note(
+        f"guards ({description}): the identity edit changed logits by at most {measured.identity_error:.1e}, the full "
+        f"patch missed the clean run by at most {measured.full_patch_error:.1e}; every edit was made exactly once"
+    )
 
 
 def _difference(logits: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -78,9 +78,9 @@ def answer_logits(
         GuardTripped: logits that are NaN or infinite.
     """
     out = torch.empty(len(prompts), 2)
-    for rows in _chunks([len(p) for p in prompts], description):
+    for rows in chunks([len(p) for p in prompts], description):
         logits = adapter.run(adapter.batch([prompts[i] for i in rows]))
-        out[rows] = _answers(logits, [answers[i] for i in rows])
+        out[rows] = answer_rows(logits, [answers[i] for i in rows])
     return out
 
 
@@ -126,18 +126,18 @@ def patch(
     base, source = base.clone() if base is not None else torch.empty(n, 2), torch.empty(n, 2)
     results = {name: torch.empty(n, 2) for name in conditions}
     identity_error, full_error = _guards(adapter, pairs[:GUARDED_PAIRS], places)
-    for rows in _chunks([len(pair.base) for pair in pairs], description):
+    for rows in chunks([len(pair.base) for pair in pairs], description):
         chunk = [pairs[i] for i in rows]
         answers = [pair.answers for pair in chunk]
         base_batch = adapter.batch([pair.base for pair in chunk])
         source_logits, donors = capture(adapter, adapter.batch([pair.source for pair in chunk]), places)
-        source[rows] = _answers(source_logits, answers)
+        source[rows] = answer_rows(source_logits, answers)
         if not known:
-            base[rows] = _answers(adapter.run(base_batch), answers)
+            base[rows] = answer_rows(adapter.run(base_batch), answers)
         for name, plan in plans.items():
             tails = {place: mask[rows][:, -base_batch.width :] for place, mask in plan.items()}
             masks = {place: mask for place, mask in tails.items() if mask.any()}
-            results[name][rows] = _answers(_run_edited(adapter, base_batch, masks, donors), answers)
+            results[name][rows] = answer_rows(_run_edited(adapter, base_batch, masks, donors), answers)
     return Patched(base, source, results, identity_error, full_error)
 
 
@@ -214,7 +214,7 @@ def _guards(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place
     full = _run_edited(adapter, base, {everything: everywhere}, donors)
     return (
         _within_noise(adapter, "identity edit changes", same, base_logits),
-        _within_noise(adapter, "full patch misses the source run by", full, source_logits),
+        _within_noise(adapter, "full patch misses the source run's", full, source_logits),
     )
 
 
@@ -226,7 +226,7 @@ def _within_noise(adapter: Adapter, what: str, got: Tensor, expected: Tensor) ->
     return error
 
 
-def _answers(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
+def answer_rows(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
     ids = torch.tensor(answers, device=logits.device)
     picked = logits.gather(1, ids).cpu()
     bad = int((~torch.isfinite(logits)).any(dim=1).sum())
@@ -238,16 +238,16 @@ def _answers(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
     return picked
 
 
-def _chunks(lengths: Sequence[int], description: str) -> Iterator[list[int]]:
+def chunks(lengths: Sequence[int], description: str) -> Iterator[list[int]]:
     """Row indices per batch: similar lengths together, at most TOKEN_BUDGET padded tokens each."""
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    chunks: list[list[int]] = []
+    batches: list[list[int]] = []
     for i in order:
-        if chunks and (len(chunks[-1]) + 1) * lengths[i] <= TOKEN_BUDGET:
-            chunks[-1].append(i)
+        if batches and (len(batches[-1]) + 1) * lengths[i] <= TOKEN_BUDGET:
+            batches[-1].append(i)
         else:
-            chunks.append([i])
-    yield from progress(chunks, description, len(chunks))
+            batches.append([i])
+    yield from progress(batches, description, len(batches))
 
 
 def _words(place: Place) -> str:

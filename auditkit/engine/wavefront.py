@@ -107,7 +107,7 @@ def sweep(
         errors = (plain.identity_error, plain.full_patch_error)
     else:
         work = _Work(cast(Restartable, adapter), pairs, len(sites))
-        groups = list(patching._chunks([len(pair.base) for pair in pairs], description))
+        groups = list(patching.chunks([len(pair.base) for pair in pairs], description))
         for group in groups:
             work.run(group, [row for row in rows if row.pair in set(group)], description)
         declared = work.declared
@@ -258,12 +258,12 @@ class _Work:
         stream: list[Place] = [(Component.BLOCK_INPUT, 0), *((Component.RESIDUAL, layer) for layer in layers)]
         batch = adapter.batch([pair.base for pair in chunk])
         logits, memory = adapter.record(batch, {place: keep(place) for place in (*stream, *mlps)})
-        self.base[group] = patching._answers(logits, answers)
+        self.base[group] = patching.answer_rows(logits, answers)
         base = {level: kept[place] for level, place in zip(range(-1, adapter.layers), stream, strict=True)}
         wanted = [*stream, *mlps, *((Component.ATTENTION, layer) for layer in layers if attention)]
         source = adapter.batch([pair.source for pair in chunk])
         logits, donors = capture(adapter, source, wanted)
-        self.source[group] = patching._answers(logits, answers)
+        self.source[group] = patching.answer_rows(logits, answers)
         made: dict[tuple[Component, int], Tensor] = {}
         for level, place in zip(range(-1, adapter.layers), stream, strict=True):
             made[Component.RESIDUAL, level] = made[Component.BLOCK_INPUT, level] = donors[place]

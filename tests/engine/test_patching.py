@@ -199,7 +199,7 @@ def test_a_full_patch_that_misses_the_source_is_an_error(tiny, pairs) -> None:
             kept[embeddings] = half_written
         return adapter.run(batch, kept)
 
-    with pytest.raises(GuardTripped, match="full patch misses the source run"):
+    with pytest.raises(GuardTripped, match="full patch misses the source run's logits"):
         patch(Tampered(tiny, half), pairs, {"site": [[mlp.layer(2)]] * len(pairs)})
 
 
