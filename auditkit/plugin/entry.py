@@ -30,6 +30,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ["pr", "release"],
         "help": "what an undecided claim means: 'pr' warns (default), 'release' blocks",
     },
+    "resume": {
+        "nargs": "?",
+        "const": "",
+        "metavar": "FOLDER",
+        "help": "continue an interrupted run: its finished claims are taken over (default: the newest cut-off run)",
+    },
 }
 _DEFAULTS: dict[str, Any] = {
     "model": None,
@@ -38,6 +44,7 @@ _DEFAULTS: dict[str, Any] = {
     "device": "auto",
     "dtype": "auto",
     "profile": "pr",
+    "resume": None,
 }
 
 _run_key: pytest.StashKey[AuditRun] = pytest.StashKey()
@@ -99,6 +106,15 @@ def pytest_configure(config: pytest.Config) -> None:
     items = config.getoption("audit_items")
     if items is not None and items < 1:
         raise pytest.UsageError(f"--items {items}: at least 1 item is needed to measure anything")
+    resume = config.getoption("audit_resume")
+    if resume:  # looked at now, since in `--resume suites/` the option takes the path of the suites for its own
+        from auditkit.record.resume import named_folder
+        from auditkit.record.store import RecordError
+
+        try:
+            named_folder(resume)
+        except RecordError as error:
+            raise pytest.UsageError(f"{error} (test paths go before --resume)") from None
     spec = config.getoption("audit_model")
     if spec is not None and config.getoption("numprocesses", None):
         raise pytest.UsageError("claims share one model and run in one process; leave out -n")
