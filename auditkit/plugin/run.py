@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ from auditkit.record.store import (
     write_run,
 )
 from auditkit.report import wording, write_outputs
-from auditkit.stats.verdicts import EXIT_INTEGRITY, exit_code, summarize
+from auditkit.stats.thresholds import Thresholds, ThresholdsError, read_thresholds
+from auditkit.stats.verdicts import EXIT_INTEGRITY, Threshold, exit_code, summarize
 
 _evidence_key = pytest.StashKey[Evidence]()
 _started_key = pytest.StashKey[tuple[float, int]]()
@@ -53,7 +55,7 @@ class Settings:
 class AuditRun:
     """The state of one audit; made at collection, when at least one claim was found."""
 
-    def __init__(self, config: pytest.Config, claims: list[pytest.Item], deselected: list[str]) -> None:
+    def __init__(self, config: pytest.Config, claims: list[pytest.Item], deselected: list[pytest.Item]) -> None:
         check_claims(claims)
         if hasattr(config, "workerinput"):
             raise pytest.UsageError("claims share one model and run in one process; leave out -n")
@@ -63,14 +65,19 @@ class AuditRun:
         self.settings = Settings(seed=option.audit_seed, items=option.audit_items)
         self.spec: str = option.audit_model or DEFAULT_MODEL
         self.reports = Path(option.audit_dir)
-        self.plan_sha256 = plan_digest(
-            claims, [self.spec, option.audit_seed, option.audit_items, option.audit_dtype]
-        )
-        self.untested = [Untested(what=nodeid, reason="deselected on the command line") for nodeid in deselected]
+        self.thresholds = self._read_thresholds([*claims, *deselected])
+        settings = [self.spec, option.audit_seed, option.audit_items, option.audit_dtype]
+        settings += [self.thresholds.sha256] if self.thresholds else []
+        self.plan_sha256 = plan_digest(claims, settings)
+        self.untested = [
+            Untested(what=item.nodeid, reason="deselected on the command line") for item in deselected
+        ]
         self.adapter: Any = None
         self.folder: Path | None = None
         self.result: Run | None = None
         self._entries: list[Entry] = []
+        self._overrides: dict[tuple[str, int], Threshold] = {}
+        self._asked: set[tuple[str, int]] = set()
         self._foreign_failure = False
         self._remark = ""
 
@@ -103,6 +110,9 @@ class AuditRun:
             pytest.exit(str(error), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
             raise pytest.UsageError(str(error)) from None
+        if self.thresholds is not None:
+            info = self.adapter.info
+            self._overrides = self.thresholds.applying_to([info.name, self.spec], info.family)
         self.folder = folder
         self.header = earlier.header if earlier else header
         if earlier is not None:
@@ -117,6 +127,11 @@ class AuditRun:
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
         """Run nothing for a claim that was taken over; its report is made from the journal."""
         return True if _taken_key in pyfuncitem.stash else None
+
+    def override(self, item: pytest.Item, call: int) -> Threshold | None:
+        """The threshold that the file puts in place of what the claim's call asks for, if it names one."""
+        self._asked.add((claim_id(item), call))
+        return self._overrides.get((claim_id(item), call))
 
     @contextmanager
     def measuring(self, item: pytest.Item) -> Iterator[None]:
@@ -144,6 +159,8 @@ class AuditRun:
         )
         error = call.excinfo.value if call.excinfo is not None else None
         skipped = str(error) if isinstance(error, pytest.skip.Exception) else None
+        if evidence.decisions:  # a claim that ended sooner may have had more to ask
+            evidence.notes += self._not_asked(claim_id(item))
         claim = conclude(item, evidence, error, skipped, cost, self._options())
         rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
         _set_outcome(report, claim, item, self.config.option.audit_profile)
@@ -226,6 +243,7 @@ class AuditRun:
         """What this run is, as far as it is known before the model is open."""
         option = self.config.option
         settings = {"model": self.spec, **{k: getattr(option, f"audit_{k}") for k in ("items", "dtype", "device")}}
+        settings["thresholds"] = self.thresholds and f"{option.audit_thresholds} ({self.thresholds.sha256[:12]})"
         return Header(
             plan_sha256=self.plan_sha256,
             model_sha256="",
@@ -253,6 +271,23 @@ class AuditRun:
             item.fixturenames = []  # type: ignore[attr-defined]
         self._say(f"resuming {earlier.folder}: {len(taken)} of {len(self.claims)} claims are taken over")
 
+    def _read_thresholds(self, claims: list[pytest.Item]) -> Thresholds | None:
+        """The file of thresholds, if one is given; deselected claims may stand in it too."""
+        path = self.config.option.audit_thresholds
+        try:
+            return None if path is None else read_thresholds(Path(path), [claim_id(item) for item in claims])
+        except ThresholdsError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def _not_asked(self, claim: str) -> list[str]:
+        """What the reader must know when the file has a threshold that the claim made no use of."""
+        return [
+            f"a threshold of {override:g} from {override.source} was not used: the claim asks for no threshold "
+            f"number {number}"
+            for (name, number), override in self._overrides.items()
+            if name == claim and (name, number) not in self._asked
+        ]
+
     def _say(self, line: str) -> None:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
@@ -266,6 +301,8 @@ class AuditRun:
             for name in ("items", "device", "dtype")
             if getattr(option, f"audit_{name}") not in (None, "auto")
         ]
+        if option.audit_thresholds is not None:
+            parts.append(f"--thresholds {shlex.quote(option.audit_thresholds)}")
         return " ".join(parts)
 
 

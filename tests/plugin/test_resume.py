@@ -270,6 +270,7 @@ def test_a_run_that_was_stopped_in_good_order_is_continued_when_it_is_named(audi
         (["--seed", "1"], "*--seed was 0, is 1*"),
         (["--items", "3"], "*--items was not given, is 3*"),
         (["-k", "not two"], "*the plan differs: claims were selected, added or changed*"),
+        (["--thresholds", "limits.toml"], "*--thresholds was not given, is limits.toml (*"),
         ("suite", "*the plan differs*code or data behind them*"),
         ("weights", "*the model's weights differ (SHA-256 was *, is *)*"),
         ("model", "*--model was *tiny-llama*, is copy;*"),
@@ -285,6 +286,7 @@ def test_another_run_is_not_continued_and_nothing_is_touched(
     whole = audits.latest
     folder = audits.cut(whole, 4000)
     more = change if isinstance(change, list) else []
+    (audits.path / "limits.toml").write_text('[default]\n"suite/one" = { threshold = 0.5 }')
     if change == "suite":
         (audits.path / "suite" / "helper.py").write_text("LIMIT = 2\n")
     elif change == "model":
