@@ -63,6 +63,8 @@ class _Arm:
     key: tuple[str, str, int, int]
     pairs: tuple[PatchPair, ...]
     table: pd.DataFrame
+    note: str
+    """Which words could not be paired; empty where all were."""
 
     @property
     def measurement(self) -> Measurement:
@@ -141,14 +143,15 @@ class PersonaPatching:
 
     def recoveries(self, *sites: Site | RandomBands) -> tuple[Estimate, ...]:
         """Recoveries of several sites over the same items, measured together."""
+        arm = self._arm("negative", "positive")
         wanted = [site for site in dict.fromkeys(sites) if str(site) not in self._recoveries]
         if wanted:
-            measurement = self._measure(self._arm("negative", "positive"), wanted, "recovery")
+            measurement = self._measure(arm, wanted, "recovery")
             for site in map(str, wanted):
                 self._recoveries[site] = recovery(
                     measurement, site, clean="clean", corrupt="corrupt", name=f"recovery by {site}"
                 )
-        self._tell()
+        self._tell(arm)
         return tuple(self._recoveries[str(site)] for site in sites)
 
     def layer_curve(self, component: Site, *, bands: dict[str, Site]) -> None:
@@ -233,7 +236,7 @@ class PersonaPatching:
 
     def _unpatched(self, corrupt: str, clean: str) -> Measurement:
         arm = self._arm(corrupt, clean)
-        self._tell()
+        self._tell(arm)
         answers = [pair.answers for pair in arm.pairs]
         base = answer_logits(self.adapter, [pair.base for pair in arm.pairs], answers, f"{corrupt} personas")
         source = answer_logits(self.adapter, [pair.source for pair in arm.pairs], answers, f"{clean} personas")
@@ -263,8 +266,9 @@ class PersonaPatching:
                 f"only {len(built.pairs)} pairs of {corrupt} and {clean} personas have equal token length, "
                 f"{MIN_CLUSTERS} are needed{why}"
             )
+        left_out = ""
         if built.dropped:
-            self._notes.append(
+            left_out = (
                 f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {len(built.dropped)} words not used "
                 f"(first: {built.dropped[0].reason})"
             )
@@ -274,7 +278,7 @@ class PersonaPatching:
                 item = f"{entry.item.id}|{aligned.pair.id}"
                 rows.append({"item": item, "topic": entry.item.topic, "pair": aligned.pair.id})
                 pairs.append(self._patch_pair(aligned, entry, item))
-        return _Arm(key, tuple(pairs), pd.DataFrame(rows))
+        return _Arm(key, tuple(pairs), pd.DataFrame(rows), left_out)
 
     def _patch_pair(self, aligned: AlignedPair, entry: TokenizedItem, item: str) -> PatchPair:
         base = self._prompt(aligned.pair.corrupt, entry.item)
@@ -327,8 +331,9 @@ class PersonaPatching:
             )
         self._notes.append(said)
 
-    def _tell(self) -> None:
-        for text in self._notes:
+    def _tell(self, arm: _Arm) -> None:
+        """What a reader of a claim on this arm must know; the same whichever claims ran before it."""
+        for text in filter(None, (*self._notes, arm.note)):
             note(text)
 
 

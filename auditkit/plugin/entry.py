@@ -30,6 +30,16 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ["pr", "release"],
         "help": "what an undecided claim means: 'pr' warns (default), 'release' blocks",
     },
+    "thresholds": {
+        "metavar": "FILE",
+        "help": "TOML file of thresholds that replace the suites' own, per model, family or by default",
+    },
+    "resume": {
+        "nargs": "?",
+        "const": "",
+        "metavar": "FOLDER",
+        "help": "continue an interrupted run: its finished claims are taken over (default: the newest cut-off run)",
+    },
 }
 _DEFAULTS: dict[str, Any] = {
     "model": None,
@@ -38,10 +48,12 @@ _DEFAULTS: dict[str, Any] = {
     "device": "auto",
     "dtype": "auto",
     "profile": "pr",
+    "thresholds": None,
+    "resume": None,
 }
 
 _run_key: pytest.StashKey[AuditRun] = pytest.StashKey()
-_deselected_key: pytest.StashKey[list[str]] = pytest.StashKey()
+_deselected_key: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -99,6 +111,15 @@ def pytest_configure(config: pytest.Config) -> None:
     items = config.getoption("audit_items")
     if items is not None and items < 1:
         raise pytest.UsageError(f"--items {items}: at least 1 item is needed to measure anything")
+    resume = config.getoption("audit_resume")
+    if resume:  # looked at now, since in `--resume suites/` the option takes the path of the suites for its own
+        from auditkit.record.resume import named_folder
+        from auditkit.record.store import RecordError
+
+        try:
+            named_folder(resume)
+        except RecordError as error:
+            raise pytest.UsageError(f"{error} (test paths go before --resume)") from None
     spec = config.getoption("audit_model")
     if spec is not None and config.getoption("numprocesses", None):
         raise pytest.UsageError("claims share one model and run in one process; leave out -n")
@@ -124,7 +145,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    claims = [item.nodeid for item in items if _is_claim(item)]
+    claims = [item for item in items if _is_claim(item)]
     if claims:
         items[0].config.stash.setdefault(_deselected_key, []).extend(claims)
 
@@ -210,10 +231,18 @@ def audit(pytestconfig: pytest.Config, model: Any) -> Any:
 
 @pytest.fixture
 def threshold(request: pytest.FixtureRequest) -> Any:
-    """`threshold(0.30)`: the number a claim is compared with, and where it comes from."""
+    """`threshold(0.30)`: the number a claim is compared with, and where it comes from.
+
+    A file given with `--thresholds` replaces the number of a claim's first call, or of call N where its key ends
+    in `#N`.
+    """
     from auditkit.stats.verdicts import Threshold
 
+    run = request.config.stash.get(_run_key, None)
+    calls = itertools.count(1)
+
     def make(default: float, source: str = "suite default") -> Threshold:
-        return Threshold(default, source)
+        override = run.override(request.node, next(calls)) if run is not None else None
+        return Threshold(default, source) if override is None else override
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from auditkit.plugin.surroundings import environment, tool
 from auditkit.record.canonical import canonical
 from auditkit.record.evidence import Evidence, gathering
 from auditkit.record.journal import Entry, Header, Journal
+from auditkit.record.resume import Interrupted, find_interrupted
 from auditkit.record.schema import SCHEMA_VERSION, Claim, Cost, Relation, Run, Untested, Verdict
 from auditkit.record.store import (
     JOURNAL,
@@ -32,10 +34,12 @@ from auditkit.record.store import (
     write_run,
 )
 from auditkit.report import wording, write_outputs
-from auditkit.stats.verdicts import EXIT_INTEGRITY, exit_code, summarize
+from auditkit.stats.thresholds import Thresholds, ThresholdsError, read_thresholds
+from auditkit.stats.verdicts import EXIT_INTEGRITY, Threshold, exit_code, summarize
 
 _evidence_key = pytest.StashKey[Evidence]()
 _started_key = pytest.StashKey[tuple[float, int]]()
+_taken_key = pytest.StashKey[Claim]()
 
 _MARKUP = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.ERROR: "red"}
 
@@ -51,7 +55,7 @@ class Settings:
 class AuditRun:
     """The state of one audit; made at collection, when at least one claim was found."""
 
-    def __init__(self, config: pytest.Config, claims: list[pytest.Item], deselected: list[str]) -> None:
+    def __init__(self, config: pytest.Config, claims: list[pytest.Item], deselected: list[pytest.Item]) -> None:
         check_claims(claims)
         if hasattr(config, "workerinput"):
             raise pytest.UsageError("claims share one model and run in one process; leave out -n")
@@ -61,14 +65,19 @@ class AuditRun:
         self.settings = Settings(seed=option.audit_seed, items=option.audit_items)
         self.spec: str = option.audit_model or DEFAULT_MODEL
         self.reports = Path(option.audit_dir)
-        self.plan_sha256 = plan_digest(
-            claims, [self.spec, option.audit_seed, option.audit_items, option.audit_dtype]
-        )
-        self.untested = [Untested(what=nodeid, reason="deselected on the command line") for nodeid in deselected]
+        self.thresholds = self._read_thresholds([*claims, *deselected])
+        settings = [self.spec, option.audit_seed, option.audit_items, option.audit_dtype]
+        settings += [self.thresholds.sha256] if self.thresholds else []
+        self.plan_sha256 = plan_digest(claims, settings)
+        self.untested = [
+            Untested(what=item.nodeid, reason="deselected on the command line") for item in deselected
+        ]
         self.adapter: Any = None
         self.folder: Path | None = None
         self.result: Run | None = None
         self._entries: list[Entry] = []
+        self._overrides: dict[tuple[str, int], Threshold] = {}
+        self._asked: set[tuple[str, int]] = set()
         self._foreign_failure = False
         self._remark = ""
 
@@ -79,35 +88,50 @@ class AuditRun:
         from auditkit.adapters import open_model
 
         option = self.config.option
-        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line(f"opening {self.spec} (the first time, weights are fetched and converted)")
+        header = self._header()
         try:
-            require_writable(self.reports)
+            earlier = None if option.audit_resume is None else self._interrupted(header, option.audit_resume)
+            require_writable(self.reports if earlier is None else earlier.folder)
+            self._say(f"opening {self.spec} (the first time, weights are fetched and converted)")
             self.adapter = open_model(
                 self.spec,
                 device=option.audit_device,
                 dtype=option.audit_dtype,
                 trust_remote_code=option.audit_trust_remote_code,
             )
-            self.folder = new_run_folder(self.reports, self.adapter.info.name)
+            header = msgspec.structs.replace(header, model_sha256=self.adapter.info.weights_sha256)
+            if earlier is not None:
+                earlier.require_same(header)
+            folder = earlier.folder if earlier else new_run_folder(self.reports, self.adapter.info.name)
+            self.journal = Journal(folder / JOURNAL, header)
+            if earlier is not None:  # read again: until the lock was ours, another process may have gone on
+                earlier = self._interrupted(header, str(folder))
         except IntegrityError as error:
             pytest.exit(str(error), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
             raise pytest.UsageError(str(error)) from None
-        self.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        header = Header(
-            plan_sha256=self.plan_sha256,
-            model_sha256=self.adapter.info.weights_sha256,
-            seed=self.settings.seed,
-            created=self.created,
-        )
-        self.journal = Journal(self.folder / JOURNAL, header)
+        if self.thresholds is not None:
+            info = self.adapter.info
+            self._overrides = self.thresholds.applying_to([info.name, self.spec], info.family)
+        self.folder = folder
+        self.header = earlier.header if earlier else header
+        if earlier is not None:
+            self._take_over(earlier)
         self.untested += [
             Untested(what=str(name), reason=support.reason)
             for name, support in self.adapter.support().items()
             if not support
         ]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """Run nothing for a claim that was taken over; its report is made from the journal."""
+        return True if _taken_key in pyfuncitem.stash else None
+
+    def override(self, item: pytest.Item, call: int) -> Threshold | None:
+        """The threshold that the file puts in place of what the claim's call asks for, if it names one."""
+        self._asked.add((claim_id(item), call))
+        return self._overrides.get((claim_id(item), call))
 
     @contextmanager
     def measuring(self, item: pytest.Item) -> Iterator[None]:
@@ -121,6 +145,11 @@ class AuditRun:
 
     def conclude(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         """Turn a finished test into a claim, and its pytest outcome into the claim's verdict."""
+        earlier = item.stash.get(_taken_key, None)
+        if earlier is not None:  # it is in the journal already
+            _set_outcome(report, earlier, item, self.config.option.audit_profile)
+            vars(report).update(auditkit_verdict=str(earlier.verdict))
+            return
         evidence = item.stash[_evidence_key]
         started, layers = item.stash[_started_key]
         cost = Cost(
@@ -130,6 +159,8 @@ class AuditRun:
         )
         error = call.excinfo.value if call.excinfo is not None else None
         skipped = str(error) if isinstance(error, pytest.skip.Exception) else None
+        if evidence.decisions:  # a claim that ended sooner may have had more to ask
+            evidence.notes += self._not_asked(claim_id(item))
         claim = conclude(item, evidence, error, skipped, cost, self._options())
         rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
         _set_outcome(report, claim, item, self.config.option.audit_profile)
@@ -158,10 +189,10 @@ class AuditRun:
         option = self.config.option
         self.result = Run(
             schema_version=SCHEMA_VERSION,
-            created=self.created,
+            created=self.header.created,
             seed=self.settings.seed,
             profile=option.audit_profile,
-            command=("pytest", *map(str, self.config.invocation_params.args)),
+            command=self.header.command,
             tool=tool(self.config.rootpath),
             plan_sha256=self.plan_sha256,
             model=self.adapter.info,
@@ -173,6 +204,7 @@ class AuditRun:
         )
         write_run(self.folder, self.result, [row for entry in self._entries for row in entry.items])
         write_outputs(self.folder, self.result)
+        self.journal.close()
         try:
             point_latest(self.folder)
         except RecordError as error:  # the run itself is written; only the short way to it is missing
@@ -207,6 +239,60 @@ class AuditRun:
 
     # -- details -----------------------------------------------------------------------------------------------
 
+    def _header(self) -> Header:
+        """What this run is, as far as it is known before the model is open."""
+        option = self.config.option
+        settings = {"model": self.spec, **{k: getattr(option, f"audit_{k}") for k in ("items", "dtype", "device")}}
+        settings["thresholds"] = self.thresholds and f"{option.audit_thresholds} ({self.thresholds.sha256[:12]})"
+        return Header(
+            plan_sha256=self.plan_sha256,
+            model_sha256="",
+            seed=self.settings.seed,
+            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            command=("pytest", *map(str, self.config.invocation_params.args)),
+            settings={f"--{name}": str(value) for name, value in settings.items() if value is not None},
+        )
+
+    def _interrupted(self, header: Header, folder: str) -> Interrupted:
+        """The run to continue, refused before the model is opened where that can be told."""
+        earlier = find_interrupted(self.reports, folder)
+        earlier.require_same(header)
+        earlier.require_missing({claim_id(item) for item in self.claims})
+        return earlier
+
+    def _take_over(self, earlier: Interrupted) -> None:
+        """Let finished claims stand: pytest runs them with its hooks, but without fixtures and body."""
+        self._entries = list(earlier.entries)
+        finished = {entry.claim.id: entry.claim for entry in earlier.entries}
+        taken = [item for item in self.claims if claim_id(item) in finished]
+        for item in taken:
+            item.stash[_taken_key] = finished[claim_id(item)]
+            # Replaced, not emptied: parametrised tests share the list. What no item asks for is not built.
+            item.fixturenames = []  # type: ignore[attr-defined]
+        self._say(f"resuming {earlier.folder}: {len(taken)} of {len(self.claims)} claims are taken over")
+
+    def _read_thresholds(self, claims: list[pytest.Item]) -> Thresholds | None:
+        """The file of thresholds, if one is given; deselected claims may stand in it too."""
+        path = self.config.option.audit_thresholds
+        try:
+            return None if path is None else read_thresholds(Path(path), [claim_id(item) for item in claims])
+        except ThresholdsError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def _not_asked(self, claim: str) -> list[str]:
+        """What the reader must know when the file has a threshold that the claim made no use of."""
+        return [
+            f"a threshold of {override:g} from {override.source} was not used: the claim asks for no threshold "
+            f"number {number}"
+            for (name, number), override in self._overrides.items()
+            if name == claim and (name, number) not in self._asked
+        ]
+
+    def _say(self, line: str) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(line)
+
     def _options(self) -> str:
         option = self.config.option
         parts = [f"--model {self.spec}", f"--seed {self.settings.seed}"]
@@ -215,6 +301,8 @@ class AuditRun:
             for name in ("items", "device", "dtype")
             if getattr(option, f"audit_{name}") not in (None, "auto")
         ]
+        if option.audit_thresholds is not None:
+            parts.append(f"--thresholds {shlex.quote(option.audit_thresholds)}")
         return " ".join(parts)
 
 

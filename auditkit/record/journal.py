@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -31,31 +32,57 @@ class Header(Struct, frozen=True, kw_only=True):
     model_sha256: str
     seed: int
     created: str
+    command: tuple[str, ...] = ()
+    """As the run was first called: its record shows this one, not the call that continued it."""
+    settings: dict[str, str] = msgspec.field(default_factory=dict)
+    """Option -> value, so that a refusal can say which one differs; `plan_sha256` only says that one does."""
 
 
 class Journal:
     """Appends entries to `path`; the header is written when the file has none.
 
-    What a kill left of a last line is cut off first, so that the next line does not grow out of it.
+    What a kill left of a last line is cut off first, so that the next line does not grow out of it. The file is
+    locked until it is closed or the process ends, however it ends: a run that is still going on has a journal and
+    no record, just like one that was killed, and must not be continued by a second process.
+
+    Raises:
+        RecordError: another process writes it.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
-        whole = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
-        if whole:
-            os.truncate(path, whole)
-        else:
-            path.unlink(missing_ok=True)
+        self._stream = path.open("ab")
+        try:
+            _lock(self._stream)
+        except BlockingIOError:
+            self._stream.close()
+            raise RecordError(
+                f"{path.parent} is being measured by another process; wait for it, or end it"
+            ) from None
+        whole = path.read_bytes().rfind(b"\n") + 1
+        os.truncate(path, whole)
+        if not whole:
             self._append(msgspec.json.encode(canonical(header)))
 
     def append(self, entry: Entry) -> None:
         self._append(msgspec.json.encode(canonical(entry)))
 
+    def close(self) -> None:
+        self._stream.close()
+
     def _append(self, line: bytes) -> None:
-        with self.path.open("ab") as stream:
-            stream.write(line + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        self._stream.write(line + b"\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+
+def has_header(path: Path) -> bool:
+    """Whether the first line is there and whole."""
+    try:
+        with path.open("rb") as stream:
+            return stream.readline().endswith(b"\n")
+    except OSError:
+        return False
 
 
 def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
@@ -77,3 +104,21 @@ def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{path} is damaged before its last line: {error}") from None
     return header, entries
+
+
+def _lock(stream: BinaryIO) -> None:
+    """Lock for this process alone, where the system has such locks.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks: no reason to refuse the run
+        pass

@@ -12,10 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-# Imported here because pytester forgets what a run imported, and every run would import it anew.
-import auditkit.adapters.hf
-import auditkit.plugin.run
-import auditkit.stats.estimates  # noqa: F401
 from auditkit.record.journal import read_journal
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_items, read_run

@@ -131,3 +131,14 @@ def test_a_journal_that_begins_with_a_claim_is_refused(written):
 def test_a_journal_that_is_not_there_is_one_line_of_words(tmp_path):
     with pytest.raises(RecordError, match=r"cannot read .*No such file"):
         read_journal(tmp_path / "journal.jsonl")
+
+
+def test_a_second_writer_is_refused_until_the_first_is_done(written):
+    before = written.read_bytes()
+    first = Journal(written, HEADER)
+    with pytest.raises(RecordError, match="is being measured by another process"):
+        Journal(written, HEADER)
+    assert written.read_bytes() == before
+    first.close()
+    Journal(written, HEADER).append(entry(3))
+    assert len(read_journal(written)[1]) == 4

@@ -1,0 +1,106 @@
+"""Continuing an interrupted run: which folder, and whether its claims may be taken over.
+
+A run that was killed leaves its journal and no `audit.json`. Its finished claims stand for the present run only
+if that run would have asked exactly the same of exactly the same weights, so everything that says so is compared
+before anything is written; where it differs, the folder is left as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditkit.record.journal import Entry, Header, has_header, read_journal
+from auditkit.record.store import AUDIT_JSON, JOURNAL, RecordError
+
+_ANEW = "leave out --resume to start anew"
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """An earlier run as its journal describes it."""
+
+    folder: Path
+    header: Header
+    entries: tuple[Entry, ...]
+
+    def require_missing(self, planned: set[str]) -> None:
+        """Refuse a run that has nothing left to measure: it is finished, and its record stands.
+
+        Raises:
+            RecordError: audit.json is there, and every planned claim is in the journal.
+        """
+        if (self.folder / AUDIT_JSON).exists() and planned <= {entry.claim.id for entry in self.entries}:
+            raise RecordError(f"nothing to resume: {self.folder} is finished; {_ANEW}")
+
+    def require_same(self, present: Header) -> None:
+        """Refuse to continue what is not the same run; an empty `model_sha256` is not compared (not opened yet).
+
+        Raises:
+            RecordError: naming each thing that differs, as it was and as it is.
+        """
+        was, now = self.header, present
+        said = [
+            f"{name} was {was.settings.get(name, 'not given')}, is {now.settings.get(name, 'not given')}"
+            for name in {**was.settings, **now.settings}
+            if was.settings.get(name) != now.settings.get(name)
+        ]
+        if was.seed != now.seed:
+            said.append(f"--seed was {was.seed}, is {now.seed}")
+        if not said and was.plan_sha256 != now.plan_sha256:
+            # Every setting is part of the plan's digest, so it says something of its own only when none differs.
+            said.append(
+                "the plan differs: claims were selected, added or changed, or the code or data behind them "
+                f"(plan_sha256 was {was.plan_sha256[:12]}, is {now.plan_sha256[:12]})"
+            )
+        if now.model_sha256 and was.model_sha256 != now.model_sha256:
+            said.append(
+                f"the model's weights differ (SHA-256 was {was.model_sha256[:12]}, is {now.model_sha256[:12]})"
+            )
+        if said:
+            raise RecordError(f"cannot resume {self.folder}: {'; '.join(said)}; {_ANEW}")
+
+
+def find_interrupted(reports: Path, folder: str) -> Interrupted:
+    """The run in `folder`, or, where that is empty, the newest unfinished one under `reports`.
+
+    A folder that is named may hold an audit.json: a run that was stopped in good order (an interrupt, `-x`) has
+    written its record, with what it did not measure as ERROR.
+
+    Raises:
+        RecordError: there is none, or its journal is damaged.
+    """
+    if not folder:
+        unfinished = sorted(filter(_is_unfinished, reports.glob(f"*/{JOURNAL}")), key=_age)
+        if not unfinished:
+            raise RecordError(
+                f"nothing to resume: no run under {reports} was cut off (a run that was stopped and still wrote its "
+                "record is continued with --resume FOLDER)"
+            )
+        path = unfinished[-1].parent
+    else:
+        path = named_folder(folder)
+    header, entries = read_journal(path / JOURNAL)
+    return Interrupted(path, header, entries)
+
+
+def named_folder(folder: str) -> Path:
+    """The run folder that somebody named, itself where it is a link: `reports/latest` may move on meanwhile.
+
+    Raises:
+        RecordError: it is none.
+    """
+    path = Path(folder).resolve()
+    if not (path / JOURNAL).is_file():
+        raise RecordError(f"nothing to resume: {folder} is no run folder, it holds no {JOURNAL}")
+    return path
+
+
+def _is_unfinished(journal: Path) -> bool:
+    """Whether there is something to continue; a run killed before its first line was whole left nothing."""
+    return not journal.parent.is_symlink() and not (journal.parent / AUDIT_JSON).exists() and has_header(journal)
+
+
+def _age(journal: Path) -> tuple[str, int]:
+    """By the time in the folder's name; two runs of the same second by their journals' last line."""
+    return journal.parent.name.split("-", 1)[0], journal.stat().st_mtime_ns
