@@ -268,7 +268,7 @@ class AuditRun:
         for item in taken:
             item.stash[_taken_key] = finished[claim_id(item)]
             # Replaced, not emptied: parametrised tests share the list. What no item asks for is not built.
-            item.fixturenames = []  # type: ignore[attr-defined]
+            item.fixturenames = []  # type: ignore[attr-defined]  # of functions, not of items in general
         self._say(f"resuming {earlier.folder}: {len(taken)} of {len(self.claims)} claims are taken over")
 
     def _read_thresholds(self, claims: list[pytest.Item]) -> Thresholds | None:

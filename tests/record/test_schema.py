@@ -90,4 +90,4 @@ def test_a_field_of_the_wrong_type_is_refused_with_its_path(change, said):
 
 def test_records_cannot_be_changed():
     with pytest.raises(AttributeError, match="immutable"):
-        Untested(what="a", reason="b").what = "c"  # type: ignore[misc]
+        Untested(what="a", reason="b").what = "c"  # type: ignore[misc]  # the misuse under test

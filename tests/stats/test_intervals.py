@@ -19,7 +19,7 @@ seeds = st.integers(0, 10**6)
 
 
 def frame(*factors: object) -> pd.DataFrame:
-    return pd.DataFrame({f"factor{i}": list(labels) for i, labels in enumerate(factors)})  # type: ignore[call-overload]
+    return pd.DataFrame({f"factor{i}": list(labels) for i, labels in enumerate(factors)})  # type: ignore[call-overload]  # stubs want one label type
 
 
 def one_way(seed: int) -> tuple[np.ndarray, pd.DataFrame]:
@@ -56,7 +56,7 @@ def one_way_variance(values: np.ndarray, labels: list[object]) -> float:
 def parts(values: np.ndarray, clusters: pd.DataFrame) -> tuple[float, float, float]:
     first, second = (list(clusters[name]) for name in clusters.columns)
     both = list(zip(first, second, strict=True))
-    return tuple(one_way_variance(values, labels) for labels in (first, second, both))  # type: ignore[return-value]
+    return tuple(one_way_variance(values, labels) for labels in (first, second, both))  # type: ignore[return-value]  # always three
 
 
 # -- one factor ------------------------------------------------------------------------------------------------
