@@ -42,7 +42,7 @@ class HFAdapter:
     Attributes:
         info: identity of the model, as it enters the record.
         chat: turns chats into prompts.
-        layers, heads, width: sizes of the model.
+        layers, heads, groups, width: sizes of the model.
         meter: work done so far.
         blockwise: restarts from a block, where `support()["blockwise"]`; else None.
 
@@ -60,6 +60,8 @@ class HFAdapter:
         self.layers, self.heads, self.width = (
             self._size(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
         )
+        own = getattr(self.module.config.get_text_config(), "num_key_value_heads", None)
+        self.groups = own if isinstance(own, int) else self.heads
         self._accepts = set(inspect.signature(self.module.forward).parameters)
         self._pad_id = next(
             (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),

@@ -61,7 +61,9 @@ class Layout:
     def support(self) -> dict[str, Support]:
         """Component -> whether it can be read and replaced."""
         contributions = Support(self.attention is not None, self.reason)
+        later = Support(False, "not measured by this version")
         return {
+            **dict.fromkeys(Component, later),
             Component.BLOCK_INPUT: Support(True),
             Component.RESIDUAL: Support(True),
             Component.ATTENTION: contributions,
@@ -94,7 +96,7 @@ class Layout:
         block = self.blocks[layer]
         if component in (Component.BLOCK_INPUT, Component.RESIDUAL):
             return block
-        name = self.attention if component is Component.ATTENTION else self.mlp
+        name = {Component.ATTENTION: self.attention, Component.MLP: self.mlp}.get(component)
         if name is None:
             raise ValueError(f"{component} is not available on this model: {self.reason}")
         return block.get_submodule(name)

@@ -20,23 +20,60 @@ if TYPE_CHECKING:
 
 
 class Component(StrEnum):
-    """Where in a block. Values are (batch, position, width), as they enter the residual stream."""
+    """Where in a model; the shape of a value is `Shape.STREAM` unless the component says another."""
 
+    EMBEDDINGS = "embeddings"
+    """What the input embedding module gives for each token; layer 0 only."""
     BLOCK_INPUT = "block_input"
-    """Residual stream before the block; at layer 0 these are the embeddings."""
+    """Residual stream before the block."""
+    MIDDLE = "middle"
+    """Residual stream after attention and before the MLP, in blocks that have the two in this order."""
     RESIDUAL = "residual"
     """Residual stream after the block."""
     ATTENTION = "attention"
     """What attention adds to the residual stream (after a post-norm, where the family has one)."""
     MLP = "mlp"
     """What the MLP adds to the residual stream (likewise)."""
+    Z = "z"
+    """What each head has attended to, before the output projection: `Shape.HEADS`."""
+    Q = "q"
+    """Queries as they meet the keys (after rotation and norms): `Shape.HEADS`."""
+    K = "k"
+    """Keys, one for each group of heads that shares them (grouped-query attention): `Shape.GROUPS`."""
+    V = "v"
+    """Values, likewise: `Shape.GROUPS`."""
+    PATTERN = "pattern"
+    """Attention probabilities of every query over every key: `Shape.PATTERN`."""
+
+    @property
+    def shape(self) -> Shape:
+        """The axes of this component's values."""
+        return _SHAPES.get(self, Shape.STREAM)
+
+
+class Shape(StrEnum):
+    """Axes of an activation."""
+
+    STREAM = "(batch, position, width)"
+    HEADS = "(batch, position, head, size)"
+    GROUPS = "(batch, position, group, size)"
+    PATTERN = "(batch, head, query, key)"
+
+
+_SHAPES = {
+    Component.Z: Shape.HEADS,
+    Component.Q: Shape.HEADS,
+    Component.K: Shape.GROUPS,
+    Component.V: Shape.GROUPS,
+    Component.PATTERN: Shape.PATTERN,
+}
 
 
 Place = tuple[Component, int]
 """A component of one layer."""
 
 Touch = Callable[["Tensor"], "Tensor | None"]
-"""Sees the activation (batch, position, width) at a place; a returned tensor replaces it.
+"""Sees the activation at a place, in its component's shape; a returned tensor of that shape replaces it.
 
 Some families (Falcon) go on to change the tensor in place, so a touch clones what it keeps and what it returns
 but does not own."""
@@ -85,12 +122,18 @@ class Meter:
 
 
 class Adapter(Protocol):
-    """What an adapter must offer; `layers`, `heads` and `width` are the model's sizes."""
+    """What an adapter must offer.
+
+    Attributes:
+        layers, heads, width: sizes of the model.
+        groups: groups of heads that share keys and values; as many as `heads` without grouped-query attention.
+    """
 
     info: ModelInfo
     chat: ChatEncoder
     layers: int
     heads: int
+    groups: int
     width: int
     meter: Meter
 

@@ -3,6 +3,8 @@
     mlp.at_depth(0.06, 0.19)          the MLPs in a band of relative depth
     mlp.layer(0)["identity"]          the first MLP, at the identity word only
     residual.layers(3, 5)[-1]         three block outputs at the last token
+    head(5, 8)                        head 8 of layer 5: what it attended to, before the output projection
+    k.layer(5).head(2)["identity"]    the keys of group 2 of layer 5 at the identity word
 
 A site is independent of any model until it is resolved against a number of layers and a prompt's spans.
 """
@@ -13,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from auditkit.adapters.protocol import Component
+from auditkit.adapters.protocol import Component, Shape
 
 Position = str | int | tuple[int, int]
 """A named span ("identity", "last", "all"), an index (negative from the end), or a half-open span."""
@@ -33,7 +35,9 @@ class Site:
         component: what is touched.
         first, last: inclusive layer indices (0-based), where chosen by index.
         depth: (low, high) fractions of the depth, where chosen so.
-        position: where in the prompt; "all" unless narrowed with `site[...]`.
+        position: where in the prompt; "all" unless narrowed with `site[...]`. Of attention probabilities it is
+            the query.
+        heads: which heads, or groups of heads for keys and values; None is all of them.
     """
 
     component: Component
@@ -41,10 +45,40 @@ class Site:
     last: int | None = None
     depth: tuple[float, float] | None = None
     position: Position = "all"
+    heads: tuple[int, ...] | None = None
 
     def __getitem__(self, position: Position) -> Site:
         """The same site at some positions only: `site["identity"]`, `site[-1]`, `site[2, 5]`."""
         return replace(self, position=position)
+
+    def head(self, *indices: int) -> Site:
+        """The same site at some heads only (0-based); for keys and values these are groups of heads.
+
+        Raises:
+            SiteError: a component that has no heads, no index, a negative or a repeated one.
+        """
+        if self.component.shape is Shape.STREAM:
+            raise SiteError(f"{self} has no heads; use z, q, k, v or pattern")
+        if not indices or min(indices) < 0 or len(set(indices)) < len(indices):
+            raise SiteError(f"{self}: heads {indices} asked for, give different indices from 0 on")
+        return replace(self, heads=tuple(sorted(indices)))
+
+    def head_indices(self, heads: int, groups: int) -> tuple[int, ...]:
+        """The heads this site covers in a model of `heads` heads in `groups` groups; empty where it has no heads.
+
+        Raises:
+            SiteError: out of range.
+        """
+        if self.component.shape is Shape.STREAM:
+            return ()
+        shared = self.component.shape is Shape.GROUPS
+        size = groups if shared else heads
+        if self.heads is None:
+            return tuple(range(size))
+        if self.heads[-1] >= size:
+            what = f"{size} groups of heads that share keys and values (0 to {size - 1})"
+            raise SiteError(f"{self}: this model has {what if shared else f'heads 0 to {size - 1}'}")
+        return self.heads
 
     def layer_indices(self, layers: int) -> range:
         """The layers this site covers in a model of `layers` blocks.
@@ -89,7 +123,9 @@ class Site:
         return start, stop
 
     def __str__(self) -> str:
-        if self.depth is not None:
+        if self.component is Component.EMBEDDINGS:
+            where = ""
+        elif self.depth is not None:
             where = f" at depth {self.depth[0]:g}-{self.depth[1]:g}"
         elif self.first is None and self.last is None:
             where = " of every layer"
@@ -98,7 +134,13 @@ class Site:
         else:
             where = f" of layers {self.first}-{self.last}"
         at = "" if self.position == "all" else f" at {self._position_words()}"
-        return f"{_NAMES[self.component]}{where}{at}"
+        return f"{_NAMES[self.component]}{self._head_words()}{where}{at}"
+
+    def _head_words(self) -> str:
+        if self.heads is None:
+            return ""
+        what = "group" if self.component.shape is Shape.GROUPS else "head"
+        return f" of {what}{'s' * (len(self.heads) > 1)} {', '.join(map(str, self.heads))}"
 
     def _position_words(self) -> str:
         if isinstance(self.position, str):
@@ -146,13 +188,36 @@ class _Family:
 
 
 _NAMES = {
+    Component.EMBEDDINGS: "embeddings",
     Component.BLOCK_INPUT: "block input",
+    Component.MIDDLE: "middle of the residual stream",
     Component.RESIDUAL: "residual stream",
     Component.ATTENTION: "attention",
     Component.MLP: "MLP",
+    Component.Z: "attended values",
+    Component.Q: "queries",
+    Component.K: "keys",
+    Component.V: "values",
+    Component.PATTERN: "attention probabilities",
 }
 
+embeddings = Site(Component.EMBEDDINGS, 0, 0)
 block_input = _Family(Component.BLOCK_INPUT)
+middle = _Family(Component.MIDDLE)
 residual = _Family(Component.RESIDUAL)
 attention = _Family(Component.ATTENTION)
 mlp = _Family(Component.MLP)
+z = _Family(Component.Z)
+q = _Family(Component.Q)
+k = _Family(Component.K)
+v = _Family(Component.V)
+pattern = _Family(Component.PATTERN)
+
+
+def head(layer: int, index: int) -> Site:
+    """What one head has attended to, before the output projection (0-based layer and head).
+
+    Raises:
+        SiteError: a negative index.
+    """
+    return z.layer(layer).head(index)
