@@ -8,18 +8,19 @@ guards use, and a difference that rounding cannot explain refuses the model.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from auditkit.adapters import blockwise
+from auditkit.adapters import blockwise, tap
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.layout import Layout, discover
 from auditkit.adapters.loading import Loaded
-from auditkit.adapters.protocol import Batch, Component, Joining, Memory, Meter, Place, Support, Touch
+from auditkit.adapters.protocol import Batch, Component, Joining, Look, Memory, Meter, Place, Support, Touch
 from auditkit.data.prompts import Chat
 from auditkit.record.schema import ModelInfo
 
@@ -60,8 +61,6 @@ class HFAdapter:
         self.layers, self.heads, self.width = (
             self._size(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
         )
-        own = getattr(self.module.config.get_text_config(), "num_key_value_heads", None)
-        self.groups = own if isinstance(own, int) else self.heads
         self._accepts = set(inspect.signature(self.module.forward).parameters)
         self._pad_id = next(
             (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
@@ -80,6 +79,10 @@ class HFAdapter:
         short = self.batch([Prompt("", start), Prompt("", start[2:])])
         seen: list[Tensor] = []
         self._layout: Layout = discover(self.module, lambda: seen.append(self._logits(short)))
+        alone = self.batch([Prompt("", start)])
+        self._tap = tap.opened(self._layout, self.heads, self._logits, [short, alone])
+        own = getattr(self.module.config.get_text_config(), "num_key_value_heads", None)
+        self.groups = self._tap.groups or (own if isinstance(own, int) else self.heads)
         self.info = self._describe(loaded, self._parity(prompts))
         self.blockwise, self._blockwise_support = blockwise.opened(
             self.module, self._layout.blocks, self._accepts, short, seen[0]
@@ -88,7 +91,7 @@ class HFAdapter:
 
     def support(self) -> Mapping[str, Support]:
         """Component, and "blockwise" -> yes, or no with the reason."""
-        return {**self._layout.support(), "blockwise": self._blockwise_support}
+        return {**self._layout.support(), **self._tap.support(), "blockwise": self._blockwise_support}
 
     def batch(self, prompts: Sequence[Prompt]) -> Batch:
         """Left-padded batch on the model's device.
@@ -110,7 +113,22 @@ class HFAdapter:
     @torch.no_grad()
     def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:
         """Logits (batch, vocabulary) in float32 after the last token; touches fire on the way."""
-        with self._layout.touching(dict(touches or {})):
+        with self._touching(touches or {}):
+            logits = self._logits(batch)
+        self.meter.token_layers += int(batch.mask.sum()) * self.layers
+        self.meter.runs += 1
+        return logits
+
+    @torch.no_grad()
+    def attend(
+        self, batch: Batch, looks: Mapping[int, Look], touches: Mapping[Place, Touch] | None = None
+    ) -> Tensor:
+        """A run as `run` makes it, in which the attention of some layers is looked at: layer -> look.
+
+        Raises:
+            ValueError: a place that this model does not have, or attention that it does not show.
+        """
+        with self._touching(touches or {}, looks):
             logits = self._logits(batch)
         self.meter.token_layers += int(batch.mask.sum()) * self.layers
         self.meter.runs += 1
@@ -123,7 +141,7 @@ class HFAdapter:
         Raises:
             ModelError: this model cannot be restarted; `support()` says why.
         """
-        with self._layout.touching(dict(touches or {})):
+        with self._touching(touches or {}):
             recorded = self._restarting().record(batch)
         self.meter.token_layers += int(batch.mask.sum()) * self.layers
         self.meter.runs += 1
@@ -139,6 +157,13 @@ class HFAdapter:
         self.meter.token_layers += restarted.token_layers
         self.meter.runs += 1
         return restarted.logits
+
+    @contextmanager
+    def _touching(self, touches: Mapping[Place, Touch], looks: Mapping[int, Look] | None = None) -> Iterator[None]:
+        headed = {place: touch for place, touch in touches.items() if place[0] in tap.HEADED}
+        others = {place: touch for place, touch in touches.items() if place[0] not in tap.HEADED}
+        with self._tap.touching(headed, looks), self._layout.touching(others):
+            yield
 
     def _restarting(self) -> blockwise.Blockwise:
         if self.blockwise is None:

@@ -187,3 +187,32 @@ class Restartable(Adapter, Protocol):
     def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
         """Answer logits (row, 2) of rows that join a walk on the last `tokens` positions; see `blockwise`."""
         ...
+
+
+class AttentionView(Protocol):
+    """The attention of one layer during a run, with any touched queries and keys already in place."""
+
+    def probabilities(self, queries: Tensor) -> Tensor:
+        """Attention probabilities (batch, head, chosen query, key) in float32, as the model weighs the values.
+
+        Costs memory for heads x chosen queries x keys, never the whole square. Keys that a query does not see have
+        probability exactly 0. Where the family has attention sinks, what goes to the sink is missing from the sum.
+
+        Args:
+            queries: positions in the padded batch, (chosen,) for all rows alike or (batch, chosen).
+        """
+        ...
+
+
+Look = Callable[[AttentionView], None]
+"""Reads a layer's attention; the view is valid only during the call."""
+
+
+class Attending(Adapter, Protocol):
+    """What an adapter offers besides where its `support()["pattern"]` says yes."""
+
+    def attend(
+        self, batch: Batch, looks: Mapping[int, Look], touches: Mapping[Place, Touch] | None = None
+    ) -> Tensor:
+        """A run, as `run`, in which the attention of some layers is looked at: layer -> look."""
+        ...
