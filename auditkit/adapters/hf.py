@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditkit.adapters import blockwise, tap
+from auditkit.adapters import blockwise, continuing, tap
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.layout import Layout, discover
@@ -46,6 +46,7 @@ class HFAdapter:
         layers, heads, groups, width: sizes of the model.
         meter: work done so far.
         blockwise: restarts from a block, where `support()["blockwise"]`; else None.
+        generation_parity: largest difference that going on from a run made when the model was opened, in logits.
 
     Raises:
         IntegrityError: batched logits differ from plain ones beyond rounding, or are not finite.
@@ -78,20 +79,28 @@ class HFAdapter:
         start = prompts[-1].ids[:6]
         short = self.batch([Prompt("", start), Prompt("", start[2:])])
         seen: list[Tensor] = []
-        self._layout: Layout = discover(self.module, lambda: seen.append(self._logits(short)))
+        self._layout: Layout = discover(self.module, lambda: seen.append(self._window(short)[:, 0]))
         alone = self.batch([Prompt("", start)])
-        self._tap = tap.opened(self._layout, self.heads, self._logits, [short, alone])
+        self._tap = tap.opened(self._layout, self.heads, self._window, [short, alone])
         own = getattr(self.module.config.get_text_config(), "num_key_value_heads", None)
         self.groups = self._tap.groups or (own if isinstance(own, int) else self.heads)
         self.info = self._describe(loaded, self._parity(prompts))
         self.blockwise, self._blockwise_support = blockwise.opened(
             self.module, self._layout.blocks, self._accepts, short, seen[0]
         )
+        self._generation_support, self.generation_parity = continuing.checked(
+            self.module, self.layers, self._accepts, short, seen[0]
+        )
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
-        """Component, and "blockwise" -> yes, or no with the reason."""
-        return {**self._layout.support(), **self._tap.support(), "blockwise": self._blockwise_support}
+        """Component, "blockwise" and "generation" -> yes, or no with the reason."""
+        return {
+            **self._layout.support(),
+            **self._tap.support(),
+            "blockwise": self._blockwise_support,
+            "generation": self._generation_support,
+        }
 
     def batch(self, prompts: Sequence[Prompt]) -> Batch:
         """Left-padded batch on the model's device.
@@ -110,13 +119,22 @@ class HFAdapter:
         device = self.module.device
         return Batch(ids.to(device), mask.to(device), pads)
 
-    @torch.no_grad()
     def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:
         """Logits (batch, vocabulary) in float32 after the last token; touches fire on the way."""
+        return self.predict(batch, touches)[:, 0]
+
+    @torch.no_grad()
+    def predict(self, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1) -> Tensor:
+        """Logits (batch, tokens, vocabulary) in float32 after each of the last `tokens` positions.
+
+        Raises:
+            ValueError: more tokens than the batch has positions, or a place that this model does not have.
+        """
+        if not 1 <= tokens <= batch.width:
+            raise ValueError(f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions")
         with self._touching(touches or {}):
-            logits = self._logits(batch)
-        self.meter.token_layers += int(batch.mask.sum()) * self.layers
-        self.meter.runs += 1
+            logits = self._window(batch, tokens)
+        self._count(batch)
         return logits
 
     @torch.no_grad()
@@ -129,10 +147,26 @@ class HFAdapter:
             ValueError: a place that this model does not have, or attention that it does not show.
         """
         with self._touching(touches or {}, looks):
-            logits = self._logits(batch)
-        self.meter.token_layers += int(batch.mask.sum()) * self.layers
-        self.meter.runs += 1
+            logits = self._window(batch)[:, 0]
+        self._count(batch)
         return logits
+
+    @torch.no_grad()
+    def extend(
+        self, past: Memory | None, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1
+    ) -> tuple[Tensor, Memory]:
+        """Run `batch` on the keys and values of `past`; logits as `predict`, and the memory of the whole.
+
+        Raises:
+            ModelError: this model cannot go on from a run; `support()["generation"]` says why.
+            ValueError: padding in a batch that goes on, another number of prompts, or as `predict`.
+        """
+        if not self._generation_support:
+            raise ModelError(self._generation_support.reason)
+        with self._touching(touches or {}):
+            extended = continuing.extended(self.module, self.layers, self._accepts, past, batch, tokens)
+        self._count(batch)
+        return extended
 
     @torch.no_grad()
     def record(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> tuple[Tensor, Memory]:
@@ -143,8 +177,7 @@ class HFAdapter:
         """
         with self._touching(touches or {}):
             recorded = self._restarting().record(batch)
-        self.meter.token_layers += int(batch.mask.sum()) * self.layers
-        self.meter.runs += 1
+        self._count(batch)
         return recorded
 
     def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
@@ -170,15 +203,15 @@ class HFAdapter:
             raise ModelError(self._blockwise_support.reason)
         return self.blockwise
 
+    def _count(self, batch: Batch) -> None:
+        self.meter.token_layers += int(batch.mask.sum()) * self.layers
+        self.meter.runs += 1
+
     @torch.no_grad()
-    def _logits(self, batch: Batch) -> Tensor:
-        options: dict[str, object] = {"use_cache": False}
-        if "position_ids" in self._accepts:
-            options["position_ids"] = (batch.mask.cumsum(-1) - 1).clamp(min=0)
-        if "logits_to_keep" in self._accepts:
-            options["logits_to_keep"] = 1
-        output = self.module(input_ids=batch.ids, attention_mask=batch.mask, **options)
-        last: Tensor = output.logits[:, -1]
+    def _window(self, batch: Batch, tokens: int = 1) -> Tensor:
+        options = continuing.placed(self._accepts, batch.mask, batch.width, tokens)
+        output = self.module(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False, **options)
+        last: Tensor = output.logits[:, -tokens:]
         return last.float()
 
     @torch.no_grad()

@@ -113,6 +113,24 @@ class Batch:
         return int(self.ids.shape[1])
 
 
+@dataclass(frozen=True)
+class Memory:
+    """A run as later restarts and continuations need it: keys and values (prompt, head, position, size) by block."""
+
+    batch: Batch
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+
+    def rows(self, rows: Sequence[int]) -> Memory:
+        """The same run for some of its prompts, in the order given; one may come several times."""
+        some, batch = list(rows), self.batch
+        return Memory(
+            Batch(batch.ids[some], batch.mask[some], tuple(batch.pads[row] for row in some)),
+            [keys[some] for keys in self.keys],
+            [values[some] for values in self.values],
+        )
+
+
 @dataclass
 class Meter:
     """Counts the work done: `token_layers` is tokens (without padding) times blocks, summed over runs."""
@@ -155,14 +173,34 @@ class Adapter(Protocol):
         """
         ...
 
+    def predict(self, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1) -> Tensor:
+        """Logits (batch, tokens, vocabulary) in float32 after each of the last `tokens` positions; else as `run`.
 
-@dataclass(frozen=True)
-class Memory:
-    """A run as later restarts need it: keys and values (prompt, head, position, size) of each block."""
+        Raises:
+            ValueError: more tokens than the batch has positions, or as `run`.
+        """
+        ...
 
-    batch: Batch
-    keys: Sequence[Tensor]
-    values: Sequence[Tensor]
+
+class Continuable(Adapter, Protocol):
+    """What an adapter offers besides where its `support()["generation"]` says yes."""
+
+    def extend(
+        self, past: Memory | None, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1
+    ) -> tuple[Tensor, Memory]:
+        """Run `batch` on the keys and values of `past` (None: from the start).
+
+        A batch that goes on has no padding of its own, so that a prompt's tokens always lie side by side. Touches
+        see the new positions. `past` is left as it was and can be gone on from again.
+
+        Returns:
+            Logits (batch, tokens, vocabulary) in float32 after each of the last `tokens` positions, and the memory
+            of the whole, from which the run can go on.
+
+        Raises:
+            ValueError: padding in a batch that goes on, another number of prompts, or as `predict`.
+        """
+        ...
 
 
 class Joining(NamedTuple):
