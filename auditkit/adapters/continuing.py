@@ -18,7 +18,6 @@ from auditkit.adapters.blockwise import allowed
 from auditkit.adapters.protocol import Batch, Memory, Support
 
 
-
 def extended(
     module: PreTrainedModel, layers: int, accepts: set[str], past: Memory | None, batch: Batch, tokens: int
 ) -> tuple[Tensor, Memory]:
@@ -30,7 +29,9 @@ def extended(
     """
     whole = batch if past is None else _joined(past.batch, batch)
     if not 1 <= tokens <= batch.width:
-        raise ValueError(f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions")
+        raise ValueError(
+            f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions"
+        )
     cache = _Growing(past)
     output = module(
         input_ids=batch.ids,

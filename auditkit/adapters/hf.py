@@ -8,7 +8,7 @@ guards use, and a difference that rounding cannot explain refuses the model.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,12 +94,13 @@ class HFAdapter:
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
-        """Component, "blockwise" and "generation" -> yes, or no with the reason."""
+        """Component, "blockwise", "generation" and "gradients" -> yes, or no with the reason."""
         return {
             **self._layout.support(),
             **self._tap.support(),
             "blockwise": self._blockwise_support,
             "generation": self._generation_support,
+            "gradients": Support(True),
         }
 
     def batch(self, prompts: Sequence[Prompt]) -> Batch:
@@ -131,7 +132,9 @@ class HFAdapter:
             ValueError: more tokens than the batch has positions, or a place that this model does not have.
         """
         if not 1 <= tokens <= batch.width:
-            raise ValueError(f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions")
+            raise ValueError(
+                f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions"
+            )
         with self._touching(touches or {}):
             logits = self._window(batch, tokens)
         self._count(batch)
@@ -150,6 +153,41 @@ class HFAdapter:
             logits = self._window(batch)[:, 0]
         self._count(batch)
         return logits
+
+    def gradients(
+        self, batch: Batch, places: Collection[Place], answers: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, dict[Place, Tensor], dict[Place, Tensor]]:
+        """A run as `run` makes it, and the gradient of each row's answer difference: logits, values, gradients.
+
+        Raises:
+            ValueError: a place that this model does not have.
+        """
+        values: dict[Place, Tensor] = {}
+
+        def enter(value: Tensor) -> Tensor:
+            return value.detach().clone().requires_grad_()
+
+        def watch(place: Place) -> Touch:
+            def touch(value: Tensor) -> Tensor:
+                values[place] = value.clone() if value.requires_grad else enter(value)
+                return values[place]
+
+            return touch
+
+        first = (Component.EMBEDDINGS, 0)
+        if first not in places:
+            first = (Component.BLOCK_INPUT, 0)
+        touches: dict[Place, Touch] = {first: enter, **{place: watch(place) for place in places}}
+        with torch.enable_grad(), self._touching(touches):
+            logits = self._forward(batch)[:, 0]
+            ids = torch.tensor(answers, device=logits.device)
+            right, wrong = logits.gather(1, ids).unbind(1)
+            kept = list(values)
+            found = torch.autograd.grad((right - wrong).sum(), [values[place] for place in kept])
+        # A pass back through a block costs about two passes forward.
+        self._count(batch, 3)
+        detached = {place: value.detach() for place, value in values.items()}
+        return logits.detach(), detached, dict(zip(kept, found, strict=True))
 
     @torch.no_grad()
     def extend(
@@ -203,12 +241,15 @@ class HFAdapter:
             raise ModelError(self._blockwise_support.reason)
         return self.blockwise
 
-    def _count(self, batch: Batch) -> None:
-        self.meter.token_layers += int(batch.mask.sum()) * self.layers
+    def _count(self, batch: Batch, times: int = 1) -> None:
+        self.meter.token_layers += int(batch.mask.sum()) * self.layers * times
         self.meter.runs += 1
 
     @torch.no_grad()
     def _window(self, batch: Batch, tokens: int = 1) -> Tensor:
+        return self._forward(batch, tokens)
+
+    def _forward(self, batch: Batch, tokens: int = 1) -> Tensor:
         options = continuing.placed(self._accepts, batch.mask, batch.width, tokens)
         output = self.module(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False, **options)
         last: Tensor = output.logits[:, -tokens:]

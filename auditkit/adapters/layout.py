@@ -154,7 +154,9 @@ class _Part:
         if self.between:
             moved = added + (new - value) / self.multiplier
         else:
-            moved = torch.where(new == value, added, new / self.multiplier)
+            moved = new / self.multiplier
+            if not moved.requires_grad:  # a gradient has to pass through what the touch gave back
+                moved = torch.where(new == value, added, moved)
         return moved.reshape(output.shape)
 
 

@@ -7,7 +7,7 @@ returns None. Everything else (sites, edits, sweeps) is built on that one primit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -253,4 +253,18 @@ class Attending(Adapter, Protocol):
         self, batch: Batch, looks: Mapping[int, Look], touches: Mapping[Place, Touch] | None = None
     ) -> Tensor:
         """A run, as `run`, in which the attention of some layers is looked at: layer -> look."""
+        ...
+
+
+class Differentiable(Adapter, Protocol):
+    """What an adapter offers besides where its `support()["gradients"]` says yes."""
+
+    def gradients(
+        self, batch: Batch, places: Collection[Place], answers: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, dict[Place, Tensor], dict[Place, Tensor]]:
+        """A run, as `run`, with one pass back: logits, values and gradients by place.
+
+        The gradient is that of each row's difference between its (right, wrong) answer logits, in logits per unit
+        of the value; rows do not mix.
+        """
         ...
