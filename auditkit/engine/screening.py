@@ -113,7 +113,7 @@ def attribution(
     offered = adapter.support().get("gradients")
     if not offered:
         raise NotApplicable(
-            f"attribution needs gradients: {offered.reason if offered else 'this adapter has none'}"
+            f"attribution needs gradients: {'this adapter has none' if offered is None else offered.reason}"
         )
     spans = [[located(adapter, site, len(pair.base), pair.spans) for pair in pairs] for site in sites]
     within = [site for site in sites if site.component in _WITHIN_ATTENTION]
