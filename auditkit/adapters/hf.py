@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditkit.adapters import blockwise, continuing, tap
+from auditkit.adapters import blockwise, continuing, devices, tap
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.layout import Layout, discover
@@ -304,7 +304,7 @@ class HFAdapter:
             layers=self.layers,
             heads=self.heads,
             dtype=str(self.module.dtype).removeprefix("torch."),
-            device=str(self.module.device),
+            device=devices.described(self.module),
             adapter="hf",
             parity_max_abs=parity,
             trust_remote_code=loaded.trust_remote_code,

@@ -24,7 +24,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "seed": {"type": int, "metavar": "N", "help": "seed that every random stream derives from (default 0)"},
     "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
-    "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N (default auto)"},
+    "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N, or spread over all GPUs (default auto)"},
     "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
     "profile": {
         "choices": ["pr", "release"],
