@@ -27,11 +27,12 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.loading import load
 from auditkit.adapters.protocol import AttentionView, Batch, Component, Place, Touch
+from auditkit.engine.attention import entropies
 
 pytestmark = pytest.mark.unit
 
 ROUNDING = 1e-5
-"""Largest fp32 difference between sdpa and eager attention; the largest seen over all families is 4e-6."""
+"""Largest fp32 difference between sdpa and eager attention; the largest seen over all families is 2e-6."""
 
 OWN = {
     "gptj": "GPTJAttention",
@@ -183,6 +184,20 @@ def test_chosen_queries_are_rows_of_the_eager_twin(tapped: HFAdapter, batch: Bat
         rows = torch.stack([whole[i, :, each[i]] for i in range(2)])
         torch.testing.assert_close(of_each, rows, rtol=0, atol=ROUNDING)
     assert len(seen) == 3
+
+
+def test_entropies_do_not_depend_on_the_batch(tapped: HFAdapter) -> None:
+    generator = torch.Generator().manual_seed(4)
+    prompts = [
+        Prompt("", tuple(torch.randint(10, 290, (length,), generator=generator).tolist())) for length in (9, 4, 12)
+    ]
+    together = entropies(tapped, prompts, "all")
+    for prompt, ours in zip(prompts, together, strict=True):
+        assert ours.shape == (3, 4, len(prompt))
+        torch.testing.assert_close(ours, entropies(tapped, [prompt], "all")[0], rtol=0, atol=ROUNDING)
+        limits = torch.arange(1, len(prompt) + 1).log()
+        assert (ours <= limits + 1e-6).all()
+        assert (ours[..., 1:] > 0).all()
 
 
 @pytest.mark.parametrize("component", RECOMPUTED)
