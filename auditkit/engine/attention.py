@@ -17,7 +17,8 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Attending, AttentionView, Component, Look
-from auditkit.engine.patching import GuardTripped, chunks
+from auditkit.engine.guards import GuardTripped
+from auditkit.engine.patching import chunks
 from auditkit.engine.sites import Position, Site, SiteError, Span, pattern
 from auditkit.stats.verdicts import NotApplicable
 
@@ -106,7 +107,9 @@ def _read(
 
         def look(layer: int, where: Tensor = where, seen: dict[int, Tensor] = seen) -> Look:
             def see(view: AttentionView) -> None:
-                parts = [reduce(view.probabilities(part)[:, chosen_heads]) for part in torch.split(where, QUERIES, 1)]
+                parts = [
+                    reduce(view.probabilities(part)[:, chosen_heads]) for part in torch.split(where, QUERIES, 1)
+                ]
                 seen[layer] = torch.cat(parts, 2).cpu()
 
             return see

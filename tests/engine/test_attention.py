@@ -17,7 +17,7 @@ from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.protocol import Batch, Component, Look, Support
 from auditkit.engine import attention
 from auditkit.engine.attention import entropies, entropy, probabilities
-from auditkit.engine.patching import GuardTripped
+from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import Position, SiteError
 from auditkit.stats.verdicts import NotApplicable
 
