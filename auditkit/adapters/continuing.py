@@ -18,7 +18,6 @@ from auditkit.adapters.blockwise import allowed
 from auditkit.adapters.protocol import Batch, Memory, Support
 
 
-
 def extended(
     module: PreTrainedModel, layers: int, accepts: set[str], past: Memory | None, batch: Batch, tokens: int
 ) -> tuple[Tensor, Memory]:

@@ -145,6 +145,7 @@ class Adapter(Protocol):
     Attributes:
         layers, heads, width: sizes of the model.
         groups: groups of heads that share keys and values; as many as `heads` without grouped-query attention.
+        ends: token ids that end a text.
     """
 
     info: ModelInfo
@@ -153,6 +154,7 @@ class Adapter(Protocol):
     heads: int
     groups: int
     width: int
+    ends: tuple[int, ...]
     meter: Meter
 
     def support(self) -> Mapping[str, Support]:

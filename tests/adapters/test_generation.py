@@ -1,0 +1,164 @@
+"""Going on from a run, of every family: cached equals whole, batched equals single, edits equal plain hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.errors import ModelError
+from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.protocol import Batch
+from auditkit.engine.continued import Continued, Timed
+from auditkit.engine.edits import add, replace, scale
+from auditkit.engine.generation import generate
+from auditkit.engine.sites import residual
+
+pytestmark = pytest.mark.unit
+
+ROUNDING = 1e-5
+"""Largest fp32 difference between one computation in another order; the largest seen over all families is 2e-6."""
+
+REFUSED = {"lfm2_hybrid": "going on from a run fails: IndexError"}  # convolutions keep a state of their own
+
+BLOCKS = {
+    **dict.fromkeys(
+        ("gpt2", "gptj", "codegen", "gpt_neo", "gpt_bigcode", "bloom", "falcon", "falcon_sequential", "falcon_new"),
+        "transformer.h",
+    ),
+    "gpt_neox": "gpt_neox.layers",
+    "mpt": "transformer.blocks",
+    "biogpt": "biogpt.layers",
+    "opt": "model.decoder.layers",
+}
+TOKENS = 6
+SPAN = (2, 4)
+VECTOR = torch.linspace(-2, 2, 32)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    """Longer than the families' windows, of three lengths."""
+    generator = torch.Generator().manual_seed(3)
+    return [Prompt("", tuple(torch.randint(3, 290, (n,), generator=generator).tolist())) for n in (7, 10, 7, 13)]
+
+
+def slowly(adapter: HFAdapter, family: str, prompt: Prompt, donor: Prompt) -> tuple[list[int], Tensor]:
+    """The reference: every step runs the whole sequence, unpadded, with plain hooks; nothing of the engine."""
+    blocks: Any = adapter.module.get_submodule(BLOCKS.get(family, "model.layers"))
+    kept: list[Tensor] = []
+    length = len(prompt)
+
+    def hook(layer: int, change):
+        def after(module, args, output):
+            value = (output if isinstance(output, Tensor) else output[0]).clone()
+            change(value)
+            return value if isinstance(output, Tensor) else (value, *output[1:])
+
+        return blocks[layer].register_forward_hook(after)
+
+    def run(ids: tuple[int, ...]) -> Tensor:
+        with torch.no_grad():
+            return adapter.module(torch.tensor([ids]), use_cache=False).logits[0, -1]
+
+    def first(value: Tensor) -> None:
+        value[:, slice(*SPAN)] = kept[0][:, slice(*SPAN)]
+        value[:, length:] += VECTOR
+
+    def second(value: Tensor) -> None:
+        for step in (1, 3):
+            value[:, length + step : length + step + 1] *= 0.25
+
+    handle = hook(1, lambda value: kept.append(value))
+    run(donor.ids)
+    handle.remove()
+    handles = [hook(1, first), hook(0, second)]
+    ids, logits = prompt.ids, []
+    for _ in range(TOKENS):
+        logits.append(run(ids))
+        ids = (*ids, int(logits[-1].argmax()))
+    for handle in handles:
+        handle.remove()
+    return list(ids[length:]), torch.stack(logits)
+
+
+def steered(prompt: Prompt) -> tuple[Continued, Prompt]:
+    donor = Prompt("", tuple(reversed(prompt.ids)))
+    edits = (
+        replace(residual.layer(1)[SPAN], donor),
+        Timed(add(residual.layer(1), VECTOR), "generated"),
+        Timed(scale(residual.layer(0), 0.25), "generated", (1, 3)),
+    )
+    return Continued(prompt, edits), donor
+
+
+def test_going_on_is_offered_or_refused_with_the_reason(family: str, adapter: HFAdapter) -> None:
+    support = adapter.support()["generation"]
+    assert bool(support) == (family not in REFUSED)
+    assert support.reason.startswith(REFUSED.get(family, ""))
+    assert bool(support.reason) == (family in REFUSED)
+
+
+def test_predictions_at_every_position_are_the_modules_own(adapter: HFAdapter, prompts: list[Prompt]) -> None:
+    batch = adapter.batch(prompts)
+    got = adapter.predict(batch, None, 7)
+    for row, prompt in enumerate(prompts):
+        with torch.no_grad():
+            plain = adapter.module(torch.tensor([prompt.ids])).logits[0, -7:]
+        torch.testing.assert_close(got[row], plain, rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(got[:, -1], adapter.run(batch), rtol=0, atol=ROUNDING)
+    with pytest.raises(ValueError, match="after the last 14 tokens asked for, this batch has 13 positions"):
+        adapter.predict(batch, None, 14)
+
+
+def test_a_run_in_pieces_is_the_whole_run(family: str, adapter: HFAdapter, prompts: list[Prompt]) -> None:
+    """Pieces of several lengths, on prompts padded to different widths; a memory can be gone on from twice."""
+    start = adapter.batch([Prompt("", p.ids[:-6]) for p in prompts])
+    if family in REFUSED:
+        with pytest.raises(ModelError, match="going on from a run fails"):
+            adapter.extend(None, start)
+        return
+    before = adapter.meter.token_layers
+    _, memory = adapter.extend(None, start)
+    shape = [keys.shape for keys in memory.keys]
+    for pieces in ((6,), (1, 2, 3)):
+        past, got, at = memory, [], -6
+        for size in pieces:
+            ids = torch.tensor([p.ids[at : at + size or None] for p in prompts])
+            logits, past = adapter.extend(past, Batch(ids, torch.ones_like(ids), (0,) * len(ids)), None, size)
+            got.append(logits)
+            at += size
+        whole = adapter.predict(adapter.batch(prompts), None, 6)
+        torch.testing.assert_close(torch.cat(got, 1), whole, rtol=0, atol=ROUNDING)
+        assert past.batch.width == 13
+        assert [keys.shape for keys in memory.keys] == shape
+    tokens = sum(map(len, prompts))
+    assert adapter.meter.token_layers - before == 3 * (tokens - 6 * 4 + 2 * 6 * 4 + 2 * tokens)
+
+
+def test_generation_with_edits_equals_plain_hooks_without_a_cache(
+    family: str, adapter: HFAdapter, prompts: list[Prompt]
+) -> None:
+    runs, donors = zip(*map(steered, prompts), strict=True)
+    got = generate(adapter, runs, TOKENS, stop=False)
+    assert got.method == ("whole" if family in REFUSED else "cached")
+    for row, (prompt, donor) in enumerate(zip(prompts, donors, strict=True)):
+        tokens, logits = slowly(adapter, family, prompt, donor)
+        assert list(got.tokens[row]) == tokens
+        scores = torch.tensor(got.scores[row])
+        torch.testing.assert_close(scores, logits.amax(-1), rtol=0, atol=ROUNDING)
+    plain = generate(adapter, prompts, TOKENS, stop=False)
+    assert plain.tokens != got.tokens  # there is something to get wrong
+
+
+@pytest.mark.parametrize(("ids", "message"), [((1, 2), "2 prompts cannot go on from a run of 1"), ((1,), "padding")])
+def test_going_on_with_gaps_or_other_rows_is_refused(llama: HFAdapter, ids: tuple[int, ...], message: str) -> None:
+    _, memory = llama.extend(None, llama.batch([Prompt("", (5, 6, 7))]))
+    batch = llama.batch([Prompt("", (i,)) for i in ids])
+    if message == "padding":
+        batch = Batch(torch.tensor([[0, 5]]), torch.tensor([[0, 1]]), (1,))
+    with pytest.raises(ValueError, match=message):
+        llama.extend(memory, batch)
