@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place, Shape
-from auditkit.engine.edits import Edit, Edited, layers_of, located, spots
+from auditkit.engine.batching import TOKEN_BUDGET
+from auditkit.engine.edits import Edit, Edited, layers_of, spots
 from auditkit.engine.runs import Donated, Interventions, donate
 from auditkit.engine.sites import Site, SiteError, Span
 
@@ -56,7 +57,9 @@ class Timed:
             if self.steps is not None:
                 raise SiteError(f"{site}: steps count generated tokens; an edit of the prompt has none")
             return
-        if self.steps is not None and (not self.steps or min(self.steps) < 0 or len(set(self.steps)) < len(self.steps)):
+        if self.steps is not None and (
+            not self.steps or min(self.steps) < 0 or len(set(self.steps)) < len(self.steps)
+        ):
             raise SiteError(f"{site}: steps {self.steps} asked for, give different steps from 0 on")
         if self.when == "generated" and site.position != "all":
             raise SiteError(f"{site}: generated tokens are named by their step, not by a position of the prompt")
@@ -65,7 +68,9 @@ class Timed:
         if give is None:
             return
         if not isinstance(give, Tensor):
-            raise SiteError(f"{site}: a donor has no generated tokens to take from; give a tensor for one position")
+            raise SiteError(
+                f"{site}: a donor has no generated tokens to take from; give a tensor for one position"
+            )
         rank = 2 if site.component.shape is Shape.STREAM else 3
         if give.ndim > rank or (give.ndim == rank and len(give) != 1):
             raise SiteError(f"{site}: a tensor of shape {tuple(give.shape)} was given; give one for one position")
@@ -116,12 +121,6 @@ class Settled:
     early: tuple[Edit, ...]
     late: tuple[tuple[Edit, tuple[int, ...] | None], ...]
 
-    @property
-    def places(self) -> set[Place]:
-        """Every place that is edited at some time."""
-        edits = (*self.early, *(edit for edit, _ in self.late))
-        return {(edit.site.component, edit.site.first or 0) for edit in edits}
-
     def whole(self, tokens: Sequence[int]) -> Edited:
         """Prompt and `tokens` as one sequence, with every edit in its place."""
         length = len(self.prompt)
@@ -140,20 +139,20 @@ class Settled:
         return Edited(Prompt("", (token,)), tuple(_at(edit, (0, 1)) for edit in edits))
 
 
-def settle(adapter: Adapter, runs: Sequence[Continued], budget: int) -> list[Settled]:
-    """Run the donors of all edits once, and put what they gave in their place.
-
-    Args:
-        budget: padded tokens per batch of donors.
+def places(adapter: Adapter, run: Continued) -> set[Place]:
+    """Every place that a run edits at some time; nothing is run to find out.
 
     Raises:
-        SiteError, NotApplicable: see `auditkit.engine.edits.spots`.
+        SiteError, NotApplicable: an edit that cannot be made, see `auditkit.engine.edits.spots`.
     """
-    for run in runs:
-        for timed in run.timed:
-            located(adapter, timed.edit.site, len(run.prompt), run.spans)
+    late = Edited(Prompt("", (0,)), tuple(_at(edit, (0, 1)) for edit, _ in _late(adapter, run)))
+    return {spot.place for edited in (run.start, late) for spot in spots(adapter, edited)}
+
+
+def settle(adapter: Adapter, runs: Sequence[Continued]) -> list[Settled]:
+    """Run the donors of all edits, once each, and put what they gave in their place."""
     starts = [run.start for run in runs]
-    donated = donate(adapter, starts, budget)
+    donated = donate(adapter, starts, TOKEN_BUDGET)
     return [
         Settled(run.prompt, tuple(_constants(adapter, start, donated)), tuple(_late(adapter, run)))
         for run, start in zip(runs, starts, strict=True)
@@ -194,15 +193,6 @@ def _with_keys(edit: Edit, more: int) -> Edit:
     return edit
 
 
-def identity(run: Settled) -> Settled:
-    """The same places and times, with edits that change nothing."""
-
-    def same(edit: Edit) -> Edit:
-        return Edit(edit.site, 1.0)
-
-    return Settled(run.prompt, tuple(map(same, run.early)), tuple((same(edit), steps) for edit, steps in run.late))
-
-
 @dataclass(frozen=True)
 class Forced:
     """Runs over given continuations, as comparisons take them.
@@ -219,25 +209,21 @@ class Forced:
     logits: Callable[[list[int]], Tensor]
 
 
-def forced(adapter: Adapter, runs: Sequence[Settled], continuations: Sequence[Sequence[int]]) -> Forced:
+def forced(adapter: Adapter, runs: Sequence[Continued], continuations: Sequence[Sequence[int]]) -> Forced:
     """Every run read over its continuation, with its edits, as one sequence.
 
     Raises:
         SiteError: a continuation is missing or empty.
     """
     windows = window_lengths(len(runs), continuations)
-    return reading(
-        adapter, [run.whole(tokens[:-1]) for run, tokens in zip(runs, continuations, strict=True)], windows
-    )
-
-
-def reading(adapter: Adapter, runs: Sequence[Edited], windows: tuple[int, ...]) -> Forced:
-    """Runs whose edits need no donors, read at the last positions of each: as many as its window."""
 
     def logits(rows: list[int]) -> Tensor:
-        return predicted(adapter, [runs[i] for i in rows], max(windows[i] for i in rows))
+        some = settle(adapter, [runs[i] for i in rows])
+        whole = [run.whole(continuations[i][:-1]) for run, i in zip(some, rows, strict=True)]
+        return predicted(adapter, whole, max(windows[i] for i in rows))
 
-    return Forced(tuple(len(run.prompt) for run in runs), windows, logits)
+    lengths = (len(run.prompt) + window - 1 for run, window in zip(runs, windows, strict=True))
+    return Forced(tuple(lengths), windows, logits)
 
 
 def predicted(adapter: Adapter, runs: Sequence[Edited], tokens: int) -> Tensor:
@@ -262,4 +248,3 @@ def window_lengths(rows: int, continuations: Sequence[Sequence[int]]) -> tuple[i
     if len(continuations) != rows or not all(continuations):
         raise SiteError(f"{rows} runs need one continuation of at least one token each")
     return tuple(len(tokens) for tokens in continuations)
-

@@ -25,7 +25,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Place
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
-from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, Settled, continued, forced, reading, settle
+from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, continued, forced, places, predicted, settle
 from auditkit.engine.edits import Edit, replace
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import Site, block_input
@@ -98,22 +98,20 @@ def divergence(
         NotApplicable: a component that this model does not offer.
         GuardTripped: a guard found the numbers not to be trusted.
     """
-    base = settle(adapter, [continued(run) for run in reference], TOKEN_BUDGET)
+    base = [continued(run) for run in reference]
+    touched = {place for run in base for place in places(adapter, run)}
     known = forced(adapter, base, continuations)
     others: dict[str, Forced] = {}
-    touched: set[Place] = set()
     for name, condition in conditions.items():
         if isinstance(condition, Forced):
             others[name] = condition
             continue
-        runs = settle(adapter, [continued(run) for run in condition], TOKEN_BUDGET)
-        touched |= {place for run in runs for place in run.places}
+        runs = [continued(run) for run in condition]
+        touched |= {place for run in runs for place in places(adapter, run)}
         others[name] = forced(adapter, runs, continuations)
     some = base[:GUARDED_ROWS]
     floor, identity_error, full_error = _guards(adapter, some, continuations[: len(some)], touched)
-    return Divergences(
-        compare(adapter, known, others, description), floor, identity_error, full_error
-    )
+    return Divergences(compare(adapter, known, others, description), floor, identity_error, full_error)
 
 
 def compare(
@@ -127,7 +125,9 @@ def compare(
     """
     work = _Work(reference, conditions)
     vocabulary = len(adapter.chat.tokenizer)
-    longest = [max(lengths) for lengths in zip(*(run.lengths for run in (reference, *conditions.values())), strict=True)]
+    longest = [
+        max(lengths) for lengths in zip(*(run.lengths for run in (reference, *conditions.values())), strict=True)
+    ]
     as_tokens = [window * vocabulary * TOKEN_BUDGET // LOGIT_BUDGET for window in reference.windows]
     in_batches(work.run, list(map(max, longest, as_tokens)), description)
     rows = range(len(longest))
@@ -180,22 +180,25 @@ def nats(reference: Tensor, other: Tensor) -> Tensor:
 
 
 def _guards(
-    adapter: Adapter, runs: Sequence[Settled], continuations: Sequence[Sequence[int]], places: Collection[Place]
+    adapter: Adapter, runs: Sequence[Continued], continuations: Sequence[Sequence[int]], touched: Collection[Place]
 ) -> tuple[float, float, float]:
-    """Floor, and the largest divergence per token of the identity edit at all `places` and of the full patch.
+    """Floor, and the largest divergence per token of the identity edit at all `touched` and of the full patch.
 
     The identity edit gives every run its own activations; the full patch gives it the embeddings of its tokens in
     reverse order, and must reproduce the run of those.
     """
-    plain = [run.whole(tokens[:-1]).prompt for run, tokens in zip(runs, continuations, strict=True)]
+    plain = [
+        Prompt(run.prompt.text, (*run.prompt.ids, *tokens[:-1]))
+        for run, tokens in zip(runs, continuations, strict=True)
+    ]
     turned = [Prompt(prompt.text, prompt.ids[::-1]) for prompt in plain]
-    own = [tuple(replace(Site(part, layer, layer), prompt) for part, layer in sorted(places)) for prompt in plain]
+    own = [tuple(replace(Site(part, layer, layer), prompt) for part, layer in sorted(touched)) for prompt in plain]
     full = [(replace(block_input.layer(0), prompt),) for prompt in turned]
     windows = tuple(map(len, continuations))
 
     def read(prompts: Sequence[Prompt], edits: Sequence[tuple[Edit, ...]]) -> Tensor:
-        made = settle(adapter, [Continued(p, e) for p, e in zip(prompts, edits, strict=True)], TOKEN_BUDGET)
-        return reading(adapter, [run.whole(()) for run in made], windows).logits(list(range(len(made))))
+        made = settle(adapter, [Continued(p, e) for p, e in zip(prompts, edits, strict=True)])
+        return predicted(adapter, [run.whole(()) for run in made], max(windows))
 
     nothing: list[tuple[Edit, ...]] = [()] * len(plain)
     base, source = read(plain, nothing), read(turned, nothing)

@@ -28,8 +28,9 @@ from torch import Tensor
 from auditkit.adapters.blockwise import allowed
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Continuable, Memory, Support
-from auditkit.engine.batching import TOKEN_BUDGET, in_batches
-from auditkit.engine.continued import GUARDED_ROWS, Continued, Settled, continued, identity, predicted, settle
+from auditkit.engine.batching import in_batches
+from auditkit.engine.continued import GUARDED_ROWS, Continued, Settled, continued, places, predicted, settle
+from auditkit.engine.edits import Edit
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.runs import Donated, Interventions
 
@@ -82,12 +83,14 @@ def generate(
         raise ValueError(f"{tokens} tokens asked for, give 1 or more")
     if not runs:
         raise ValueError("no prompts to go on from")
-    settled = settle(adapter, [continued(run) for run in runs], TOKEN_BUDGET)
-    reason = _why_whole(adapter, settled) if cached else "asked for"
+    some = [continued(run) for run in runs]
+    reason = _why_whole(adapter, some)
+    if not cached:
+        reason = reason or "asked for"
     ends = frozenset(adapter.ends) if stop else frozenset()
-    error = _guards(adapter, settled[:GUARDED_ROWS], tokens, ends, reason)
-    work = _Work(adapter, settled, tokens, ends, not reason)
-    in_batches(work.run, [len(run.prompt) + tokens for run in settled], description)
+    error = _guards(adapter, some[:GUARDED_ROWS], tokens, ends, not reason)
+    work = _Work(adapter, some, tokens, ends, not reason)
+    work.all(description)
     decode = adapter.chat.tokenizer.decode
     return Generated(
         tuple(map(tuple, work.tokens)),
@@ -99,12 +102,17 @@ def generate(
     )
 
 
-def _why_whole(adapter: Adapter, runs: Sequence[Settled]) -> str:
-    """Why these runs cannot go on from keys and values; empty where they can."""
+def _why_whole(adapter: Adapter, runs: Sequence[Continued]) -> str:
+    """Why these runs cannot go on from keys and values; empty where they can.
+
+    Raises:
+        SiteError, NotApplicable: an edit that cannot be made.
+    """
+    edited = {component for run in runs for component, _ in places(adapter, run)}
     support = adapter.support().get("generation", Support(False, "this adapter keeps no keys and values"))
     if not support:
         return support.reason
-    inside = sorted({component for run in runs for component, _ in run.places} & {Component.K, Component.V})
+    inside = sorted(edited & {Component.K, Component.V})
     return f"the {inside[0]} that later steps find kept are not the edited ones" if inside else ""
 
 
@@ -113,7 +121,7 @@ class _Work:
     """Generation under way: tokens and their scores so far."""
 
     adapter: Adapter
-    runs: Sequence[Settled]
+    runs: Sequence[Continued]
     most: int
     ends: frozenset[int]
     cached: bool
@@ -124,16 +132,21 @@ class _Work:
         self.tokens = [[] for _ in self.runs]
         self.scores = [[] for _ in self.runs]
 
-    def run(self, rows: list[int]) -> None:
+    def all(self, description: str) -> None:
+        in_batches(self.some, [len(run.prompt) + self.most for run in self.runs], description)
+
+    def some(self, rows: list[int]) -> None:
         """All tokens of some rows; rows that have ended take no further part."""
+        settled = dict(zip(rows, settle(self.adapter, [self.runs[row] for row in rows]), strict=True))
         for row in rows:
             self.tokens[row], self.scores[row] = [], []
         active, memory = rows, None
         for step in range(self.most):
             if self.cached:
-                logits, memory = self._go_on(active, step, memory)
+                logits, memory = self._go_on([settled[row] for row in active], active, step, memory)
             else:
-                logits = self._again(active)
+                whole = [settled[row].whole(self.tokens[row]) for row in active]
+                logits = predicted(self.adapter, whole, 1)[:, 0]
             going = self._choose(active, logits)
             if len(going) < len(active):
                 memory = None if memory is None else memory.rows(going)
@@ -151,22 +164,20 @@ class _Work:
             self.scores[row].append(score)
         return [k for k, token in enumerate(tokens.tolist()) if token not in self.ends]
 
-    def _go_on(self, rows: list[int], step: int, past: Memory | None) -> tuple[Tensor, Memory]:
+    def _go_on(
+        self, settled: Sequence[Settled], rows: list[int], step: int, past: Memory | None
+    ) -> tuple[Tensor, Memory]:
         """Logits (row, vocabulary) for token `step` of each row."""
         adapter = cast(Continuable, self.adapter)
         if past is None:
-            some = [self.runs[row].whole(()) for row in rows]
+            some = [run.whole(()) for run in settled]
         else:
-            some = [self.runs[row].step(step - 1, self.tokens[row][-1]) for row in rows]
+            some = [run.step(step - 1, self.tokens[row][-1]) for run, row in zip(settled, rows, strict=True)]
         batch = adapter.batch([run.prompt for run in some])
         interventions = Interventions(adapter, batch, some, Donated())
         logits, memory = adapter.extend(past, batch, interventions.touches)
         interventions.confirm()
         return logits[:, 0], memory
-
-    def _again(self, rows: list[int]) -> Tensor:
-        some = [self.runs[row].whole(self.tokens[row]) for row in rows]
-        return predicted(self.adapter, some, 1)[:, 0]
 
 
 def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,30 +187,24 @@ def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     return best, torch.where(logits == best[..., None], ids, logits.shape[-1]).amin(-1)
 
 
-def _guards(adapter: Adapter, runs: Sequence[Settled], tokens: int, ends: frozenset[int], reason: str) -> float:
-    """Largest miss of the scores by a run of the whole, in logits, once identity edits have given the plain tokens."""
-    plain, same, edited = (
-        _Work(adapter, some, tokens, ends, not reason)
-        for some in ([replace(run, early=(), late=()) for run in runs], [identity(run) for run in runs], runs)
-    )
-    for work in (plain, same, edited):
-        in_batches(work.run, [len(run.prompt) + tokens for run in runs], "guards")
-    for row in range(len(runs)):
-        if plain.tokens[row] != same.tokens[row]:
-            step = next(
-                i for i, pair in enumerate(zip(plain.tokens[row], same.tokens[row], strict=False)) if pair[0] != pair[1]
-            )
+def _guards(adapter: Adapter, runs: Sequence[Continued], tokens: int, ends: frozenset[int], cached: bool) -> float:
+    """Largest miss of the scores by a run of the whole, in logits, once edits that change nothing have done so."""
+    made = []
+    for some in ([Continued(run.prompt) for run in runs], [_unchanging(run) for run in runs], runs):
+        made.append(_Work(adapter, some, tokens, ends, cached))
+        made[-1].all("guards")
+    plain, same, edited = made
+    for row, (one, other) in enumerate(zip(plain.tokens, same.tokens, strict=True)):
+        if one != other:
+            step = next(i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
             raise GuardTripped(f"guard: edits that change nothing change token {step} of prompt {row}")
-    dtype = getattr(torch, adapter.info.dtype)
     worst = 0.0
-    for row in range(len(runs)):
-        chosen = torch.tensor(edited.tokens[row])
-        logits = predicted(adapter, [runs[row].whole(edited.tokens[row][:-1])], len(chosen))[0].cpu()
-        scores = torch.tensor(edited.scores[row])
-        missed = (logits.gather(1, chosen[:, None])[:, 0] - scores).abs().max()
-        beaten = (logits.amax(-1) - scores).abs().max()
-        error = float(torch.maximum(missed, beaten))
-        floor = max(adapter.info.parity_max_abs, allowed(logits, dtype))
+    for row, run in enumerate(settle(adapter, runs)):
+        chosen, scores = torch.tensor(edited.tokens[row]), torch.tensor(edited.scores[row])
+        logits = predicted(adapter, [run.whole(edited.tokens[row][:-1])], len(chosen))[0].cpu()
+        missed, best = logits.gather(1, chosen[:, None])[:, 0] - scores, logits.amax(-1) - scores
+        error = float(torch.stack([missed, best]).abs().max())
+        floor = max(adapter.info.parity_max_abs, allowed(logits, getattr(torch, adapter.info.dtype)))
         if not error <= floor:
             raise GuardTripped(
                 f"guard: run as one sequence, the tokens generated for prompt {row} get scores that differ by "
@@ -207,3 +212,9 @@ def _guards(adapter: Adapter, runs: Sequence[Settled], tokens: int, ends: frozen
             )
         worst = max(worst, error)
     return worst
+
+
+def _unchanging(run: Continued) -> Continued:
+    """The same places and times, with edits that keep the value as it is."""
+    edits = tuple(replace(timed, edit=Edit(timed.edit.site, 1.0)) for timed in run.timed)
+    return Continued(run.prompt, edits, run.spans)
