@@ -145,7 +145,7 @@ class HFAdapter:
 
         Raises:
             ModelError: this model cannot go on from a run; `support()["generation"]` says why.
-            ValueError: padding in a batch that goes on, another number of prompts, or as `predict`.
+            ValueError: padding between tokens, another number of prompts, or as `predict`.
         """
         if not self._generation_support:
             raise ModelError(self._generation_support.reason)

@@ -208,7 +208,7 @@ def _guards(
         max(float(nats(known[i, -window:], got[i, -window:]).abs().max()) for i, window in enumerate(windows))
         for known, got in ((base, read(plain, own)), (source, read(plain, full)))
     ]
-    for what, error in zip(("identity edit moves", "full patch misses the source run's"), errors, strict=True):
+    for what, error in zip(("identity edit moves the", "full patch misses the source run's"), errors, strict=True):
         if not error <= floor:
             raise GuardTripped(
                 f"guard: the {what} distribution by up to {error:.3g} nats, the noise floor is {floor:.3g}"

@@ -154,11 +154,17 @@ def test_generation_with_edits_equals_plain_hooks_without_a_cache(
     assert plain.tokens != got.tokens  # there is something to get wrong
 
 
-@pytest.mark.parametrize(("ids", "message"), [((1, 2), "2 prompts cannot go on from a run of 1"), ((1,), "padding")])
-def test_going_on_with_gaps_or_other_rows_is_refused(llama: HFAdapter, ids: tuple[int, ...], message: str) -> None:
+def test_going_on_with_other_rows_is_refused(llama: HFAdapter) -> None:
     _, memory = llama.extend(None, llama.batch([Prompt("", (5, 6, 7))]))
-    batch = llama.batch([Prompt("", (i,)) for i in ids])
-    if message == "padding":
-        batch = Batch(torch.tensor([[0, 5]]), torch.tensor([[0, 1]]), (1,))
-    with pytest.raises(ValueError, match=message):
-        llama.extend(memory, batch)
+    with pytest.raises(ValueError, match="2 prompts cannot go on from a run of 1"):
+        llama.extend(memory, llama.batch([Prompt("", (1,)), Prompt("", (2,))]))
+
+
+def test_padding_between_tokens_is_refused_and_before_the_first_is_not(llama: HFAdapter) -> None:
+    whole = llama.batch([Prompt("", (5, 6, 7, 8, 9)), Prompt("", (5, 6))])
+    _, memory = llama.extend(None, whole.columns(0, 2))
+    got, _ = llama.extend(memory, whole.columns(2, 5))
+    torch.testing.assert_close(got[:, 0], llama.run(whole), rtol=0, atol=ROUNDING)
+    _, memory = llama.extend(None, whole.columns(0, 4))
+    with pytest.raises(ValueError, match="padding between the tokens of a prompt"):
+        llama.extend(memory, whole.columns(2, 5))
