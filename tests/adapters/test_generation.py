@@ -11,11 +11,12 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.protocol import Batch
+from auditkit.adapters.protocol import Batch, Component
 from auditkit.engine.continued import Continued, Timed
-from auditkit.engine.edits import add, replace, scale
+from auditkit.engine.edits import add, replace, scale, zero
 from auditkit.engine.generation import generate
-from auditkit.engine.sites import residual
+from auditkit.engine.sites import residual, v
+from auditkit.stats.verdicts import NotApplicable
 
 pytestmark = pytest.mark.unit
 
@@ -168,3 +169,32 @@ def test_padding_between_tokens_is_refused_and_before_the_first_is_not(llama: HF
     _, memory = llama.extend(None, whole.columns(0, 4))
     with pytest.raises(ValueError, match="padding between the tokens of a prompt"):
         llama.extend(memory, whole.columns(2, 5))
+
+
+def test_edited_values_are_seen_by_every_later_step(llama: HFAdapter, prompts: list[Prompt]) -> None:
+    """What the cache keeps are the values before the edit, so the whole is run again at every step."""
+    runs = [Continued(p, (zero(v.layer(1)[SPAN]),)) for p in prompts]
+    if not llama.support()[Component.V]:
+        with pytest.raises(NotApplicable, match="values of layer 1 at positions 2-3 cannot be touched"):
+            generate(llama, runs, TOKENS)
+        return
+    got = generate(llama, runs, TOKENS, stop=False)
+    assert (got.method, got.reason) == ("whole", "the v that later steps find kept are not the edited ones")
+
+    def forget(module, args, output):
+        output = output.clone()
+        output[:, slice(*SPAN)] = 0
+        return output
+
+    handle = llama.module.model.layers[1].self_attn.v_proj.register_forward_hook(forget)
+    for row, prompt in enumerate(prompts):
+        ids, scores = prompt.ids, []
+        for _ in range(TOKENS):
+            with torch.no_grad():
+                logits = llama.module(torch.tensor([ids]), use_cache=False).logits[0, -1]
+            scores.append(float(logits.max()))
+            ids = (*ids, int(logits.argmax()))
+        assert got.tokens[row] == ids[-TOKENS:]
+        assert list(got.scores[row]) == pytest.approx(scores, abs=ROUNDING)
+    handle.remove()
+    assert got.scores != generate(llama, prompts, TOKENS, stop=False).scores
