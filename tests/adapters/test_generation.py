@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.protocol import Batch, Component
 from auditkit.engine.continued import Continued, Timed
+from auditkit.engine.divergence import divergence
 from auditkit.engine.edits import add, replace, scale, zero
 from auditkit.engine.generation import generate
-from auditkit.engine.sites import residual, v
+from auditkit.engine.sites import Site, residual, v
 from auditkit.stats.verdicts import NotApplicable
 
 pytestmark = pytest.mark.unit
@@ -153,6 +155,35 @@ def test_generation_with_edits_equals_plain_hooks_without_a_cache(
         torch.testing.assert_close(scores, logits.amax(-1), rtol=0, atol=ROUNDING)
     plain = generate(adapter, prompts, TOKENS, stop=False)
     assert plain.tokens != got.tokens  # there is something to get wrong
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "mistral", "gpt_oss", "falcon_new"])
+def test_every_component_acts_alike_cached_and_whole(
+    name: str, open_family: Callable[[str], HFAdapter], prompts: list[Prompt]
+) -> None:
+    """In the prompt from a donor, and at generated tokens; a divergence from the plain run shows that it acts."""
+    adapter, prompts = open_family(name), prompts[:2]
+    given = [(21, 22, 23)] * len(prompts)
+    for component in (part for part in Component if adapter.support()[part]):
+        layer = 0 if component is Component.EMBEDDINGS else 1
+        edited = [
+            [replace(Site(component, layer, layer, position=(len(p) - 3, len(p) - 1)), Prompt("", p.ids[::-1]))]
+            for p in prompts
+        ]
+        if component is not Component.PATTERN:
+            edited += [[Timed(scale(Site(component, layer, layer), 0.5), "generated")] for _ in prompts]
+        runs = [Continued(p, tuple(edits)) for p, edits in zip(prompts * 2, edited, strict=False)]
+        got = generate(adapter, runs, 4, stop=False)
+        whole = generate(adapter, runs, 4, stop=False, cached=False)
+        inside = component in (Component.K, Component.V) or not adapter.support()["generation"]
+        assert got.method == ("whole" if inside else "cached")
+        assert got.tokens == whole.tokens
+        for one, other in zip(got.scores, whole.scores, strict=True):
+            assert one == pytest.approx(other, abs=ROUNDING)
+        for some in (runs[: len(prompts)], runs[len(prompts) :]):
+            if some:
+                moved = divergence(adapter, prompts, given, {"edited": some})
+                assert float(moved.conditions["edited"].totals.min()) > moved.floor
 
 
 def test_going_on_with_other_rows_is_refused(llama: HFAdapter) -> None:
