@@ -196,16 +196,24 @@ def _guards(
     full = [(replace(block_input.layer(0), prompt),) for prompt in turned]
     windows = tuple(map(len, continuations))
 
-    def read(prompts: Sequence[Prompt], edits: Sequence[tuple[Edit, ...]]) -> Tensor:
-        made = settle(adapter, [Continued(p, e) for p, e in zip(prompts, edits, strict=True)])
-        return predicted(adapter, [run.whole(()) for run in made], max(windows))
+    def read(prompts: Sequence[Prompt], edits: Sequence[tuple[Edit, ...]]) -> list[Tensor]:
+        """(window, vocabulary) by row."""
+        out: dict[int, Tensor] = {}
+
+        def work(rows: list[int]) -> None:
+            made = settle(adapter, [Continued(prompts[i], edits[i]) for i in rows])
+            logits = predicted(adapter, [run.whole(()) for run in made], max(windows[i] for i in rows))
+            out.update((i, logits[k, -windows[i] :]) for k, i in enumerate(rows))
+
+        in_batches(work, [len(prompt) for prompt in prompts], "guards")
+        return [out[i] for i in range(len(prompts))]
 
     nothing: list[tuple[Edit, ...]] = [()] * len(plain)
     base, source = read(plain, nothing), read(turned, nothing)
-    noise = max(adapter.info.parity_max_abs, 1e-6 * float(base.abs().max()))
+    noise = max(adapter.info.parity_max_abs, 1e-6 * max(float(logits.abs().max()) for logits in base))
     floor = noise**2 / 2 + _SUM
     errors = [
-        max(float(nats(known[i, -window:], got[i, -window:]).abs().max()) for i, window in enumerate(windows))
+        max(float(nats(one, other).abs().max()) for one, other in zip(known, got, strict=True))
         for known, got in ((base, read(plain, own)), (source, read(plain, full)))
     ]
     for what, error in zip(("identity edit moves the", "full patch misses the source run's"), errors, strict=True):

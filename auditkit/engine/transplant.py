@@ -253,15 +253,16 @@ def _guard(
     continuations: Sequence[Sequence[int]],
 ) -> None:
     """A transplant must have the logits of the prompts written out in `plain`."""
-    if not plain:
-        return
-    rows = list(range(len(plain)))
-    known = forced(adapter, [Continued(Prompt("", ids)) for ids in plain], continuations).logits(rows)
-    got = run.logits(rows)
-    floor = max(adapter.info.parity_max_abs, allowed(known, getattr(torch, adapter.info.dtype)))
-    for row, window in enumerate(run.windows):
-        error = float((got[row, -window:] - known[row, -window:]).abs().max())
-        if not error <= floor:
-            raise GuardTripped(
-                f"guard: {what} the logits of prompt {row} by up to {error:.3g}, the noise floor is {floor:.3g}"
-            )
+    known = forced(adapter, [Continued(Prompt("", ids)) for ids in plain], continuations)
+
+    def work(rows: list[int]) -> None:
+        expected, got = known.logits(rows), run.logits(rows)
+        floor = max(adapter.info.parity_max_abs, allowed(expected, getattr(torch, adapter.info.dtype)))
+        for k, row in enumerate(rows):
+            error = float((got[k, -run.windows[row] :] - expected[k, -run.windows[row] :]).abs().max())
+            if not error <= floor:
+                raise GuardTripped(
+                    f"guard: {what} the logits of prompt {row} by up to {error:.3g}, the noise floor is {floor:.3g}"
+                )
+
+    in_batches(work, known.lengths, "guards")

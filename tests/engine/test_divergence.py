@@ -17,6 +17,7 @@ from auditkit.engine import divergence as module
 from auditkit.engine.continued import Continued, Timed
 from auditkit.engine.divergence import compare, divergence, nats
 from auditkit.engine.edits import add, replace, scale
+from auditkit.engine.generation import generate
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import SiteError, attention, block_input, mlp, residual
 from auditkit.engine.transplant import PrefixGraft, prefixes
@@ -175,6 +176,44 @@ def test_small_batches_change_nothing(tiny, monkeypatch) -> None:
     pieces = divergence(tiny, PROMPTS, CONTINUATIONS, conditions).conditions["scaled"].totals
     assert tiny.meter.runs - runs > once
     torch.testing.assert_close(whole, pieces, rtol=1e-4, atol=1e-9)
+
+
+class Small:
+    """An adapter on a device with room for two rows."""
+
+    def __init__(self, adapter) -> None:
+        self._adapter = adapter
+
+    def __getattr__(self, name):
+        return getattr(self._adapter, name)
+
+    def _fits(self, batch) -> None:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("no room for three rows")
+
+    def predict(self, batch, touches=None, tokens=1):
+        self._fits(batch)
+        return self._adapter.predict(batch, touches, tokens)
+
+    def extend(self, past, batch, touches=None, tokens=1):
+        self._fits(batch)
+        return self._adapter.extend(past, batch, touches, tokens)
+
+
+def test_a_small_device_gives_the_same_numbers(tiny) -> None:
+    """Divergence, transplants and generation, guards included."""
+    small = Small(tiny)
+    edited = [Continued(p, (scale(mlp.layer(1), 0.0),)) for p in PROMPTS]
+    grafts = [PrefixGraft(p, 4, prompt(6, 9), 6) for p in PROMPTS]
+    got, expected = (
+        divergence(a, PROMPTS, CONTINUATIONS, {"edited": edited, "graft": prefixes(a, grafts, CONTINUATIONS)})
+        for a in (small, tiny)
+    )
+    for name in ("edited", "graft"):
+        torch.testing.assert_close(
+            got.conditions[name].totals, expected.conditions[name].totals, rtol=1e-4, atol=1e-9
+        )
+    assert generate(small, edited, 5, stop=False).tokens == generate(tiny, edited, 5, stop=False).tokens
 
 
 # -- guards and bad input --------------------------------------------------------------------------------------
