@@ -24,8 +24,8 @@ def extended(
     """Run `batch` after `past`: logits (prompt, tokens, vocabulary) in float32, and the memory of the whole.
 
     Raises:
-        ValueError: padding in a batch that goes on, another number of prompts, more tokens than there are, or a
-            model that does not keep keys and values (prompt, head, position, size) for every block.
+        ValueError: padding between tokens, another number of prompts, more tokens than there are, or a model that
+            does not keep keys and values (prompt, head, position, size) for every block.
     """
     whole = batch if past is None else _joined(past.batch, batch)
     if not 1 <= tokens <= batch.width:
@@ -73,7 +73,7 @@ def checked(
         past: Memory | None = None
         got = plain
         for first, last in ((0, start), (start, start + 2), (start + 2, batch.width)):
-            got, past = extended(module, layers, accepts, past, _columns(batch, first, last), 1)
+            got, past = extended(module, layers, accepts, past, batch.columns(first, last), 1)
     except Exception as error:  # a family may do anything with what it is given; whole runs remain
         text = str(error).strip().split("\n")[0]
         return Support(False, f"going on from a run fails: {type(error).__name__}: {text}"), float("nan")
@@ -84,20 +84,14 @@ def checked(
     return Support(True), difference
 
 
-def _columns(batch: Batch, first: int, last: int) -> Batch:
-    return Batch(
-        batch.ids[:, first:last],
-        batch.mask[:, first:last],
-        tuple(min(max(pad - first, 0), last - first) for pad in batch.pads),
-    )
-
-
 def _joined(past: Batch, new: Batch) -> Batch:
     if len(past) != len(new):
         raise ValueError(f"{len(new)} prompts cannot go on from a run of {len(past)}")
-    if any(new.pads):  # a gap would shift windows and linear position biases, which count columns
-        raise ValueError("tokens that go on from a run must have no padding; run each length on its own")
-    return Batch(torch.cat([past.ids, new.ids], 1), torch.cat([past.mask, new.mask], 1), past.pads)
+    if any(pad and before < past.width for pad, before in zip(new.pads, past.pads, strict=True)):
+        # Windows and linear position biases count columns: a gap would shift them.
+        raise ValueError("padding between the tokens of a prompt; run each length on its own")
+    pads = tuple(before + pad for before, pad in zip(past.pads, new.pads, strict=True))
+    return Batch(torch.cat([past.ids, new.ids], 1), torch.cat([past.mask, new.mask], 1), pads)
 
 
 class _Growing(DynamicCache):

@@ -44,6 +44,7 @@ class HFAdapter:
         info: identity of the model, as it enters the record.
         chat: turns chats into prompts.
         layers, heads, groups, width: sizes of the model.
+        ends: token ids that end a text, by the model's generation config, else the tokenizer.
         meter: work done so far.
         blockwise: restarts from a block, where `support()["blockwise"]`; else None.
         generation_parity: largest difference that going on from a run made when the model was opened, in logits.
@@ -67,6 +68,9 @@ class HFAdapter:
             (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
             0,
         )
+        own_ends = getattr(getattr(self.module, "generation_config", None), "eos_token_id", None)
+        ends = loaded.tokenizer.eos_token_id if own_ends is None else own_ends
+        self.ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
         prompts = [self.chat(chat) for chat in _PARITY_CHATS]
         highest = max(token for prompt in prompts for token in (*prompt.ids, self._pad_id))
         weight: Any = self.module.get_input_embeddings().weight
@@ -197,7 +201,7 @@ class HFAdapter:
 
         Raises:
             ModelError: this model cannot go on from a run; `support()["generation"]` says why.
-            ValueError: padding in a batch that goes on, another number of prompts, or as `predict`.
+            ValueError: padding between tokens, another number of prompts, or as `predict`.
         """
         if not self._generation_support:
             raise ModelError(self._generation_support.reason)

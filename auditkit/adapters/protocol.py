@@ -112,6 +112,11 @@ class Batch:
         """Padded length."""
         return int(self.ids.shape[1])
 
+    def columns(self, first: int, last: int) -> Batch:
+        """Positions [first, last) of the padded batch."""
+        pads = tuple(min(max(pad - first, 0), last - first) for pad in self.pads)
+        return Batch(self.ids[:, first:last], self.mask[:, first:last], pads)
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -145,6 +150,7 @@ class Adapter(Protocol):
     Attributes:
         layers, heads, width: sizes of the model.
         groups: groups of heads that share keys and values; as many as `heads` without grouped-query attention.
+        ends: token ids that end a text.
     """
 
     info: ModelInfo
@@ -153,6 +159,7 @@ class Adapter(Protocol):
     heads: int
     groups: int
     width: int
+    ends: tuple[int, ...]
     meter: Meter
 
     def support(self) -> Mapping[str, Support]:
@@ -190,15 +197,15 @@ class Continuable(Adapter, Protocol):
     ) -> tuple[Tensor, Memory]:
         """Run `batch` on the keys and values of `past` (None: from the start).
 
-        A batch that goes on has no padding of its own, so that a prompt's tokens always lie side by side. Touches
-        see the new positions. `past` is left as it was and can be gone on from again.
+        A batch that goes on has padding only where a prompt has not begun, so that its tokens always lie side by
+        side. Touches see the new positions. `past` is left as it was and can be gone on from again.
 
         Returns:
             Logits (batch, tokens, vocabulary) in float32 after each of the last `tokens` positions, and the memory
             of the whole, from which the run can go on.
 
         Raises:
-            ValueError: padding in a batch that goes on, another number of prompts, or as `predict`.
+            ValueError: padding between tokens, another number of prompts, or as `predict`.
         """
         ...
 

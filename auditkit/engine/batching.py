@@ -24,12 +24,6 @@ def batches(lengths: Sequence[int], budget: int | None = None) -> list[list[int]
     return made
 
 
-def chunks(lengths: Sequence[int], description: str) -> Iterator[list[int]]:
-    """`batches` behind a progress bar."""
-    made = batches(lengths)
-    yield from progress(made, description, len(made))
-
-
 def in_batches(
     work: Callable[[list[int]], None], lengths: Sequence[int], description: str, budget: int | None = None
 ) -> int:
