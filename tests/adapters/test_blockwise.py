@@ -10,6 +10,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.protocol import Component, Joining, Support
+from auditkit.adapters.walk import Cache
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.wavefront import grid, sweep
 
@@ -89,10 +90,10 @@ def test_restarts_that_miss_the_logits_are_not_offered(
         "a run that records keys and values misses the model's logits by 0.01, not by rounding"
     )
 
-    def shifted(self: blockwise._Cache, whole: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def shifted(self: Cache, whole: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return whole[:, :, : self.prefix][rows.flip(0)]
 
-    monkeypatch.setattr(blockwise._Cache, "_before", shifted)
+    monkeypatch.setattr(Cache, "_before", shifted)
     assert blockwise.opened(*opened, plain)[1].reason.startswith("a restart from a block misses")
 
 

@@ -9,7 +9,7 @@ import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component, Support
-from auditkit.engine import wavefront
+from auditkit.engine import rows
 from auditkit.engine.patching import GuardTripped, PatchPair, patch
 from auditkit.engine.sites import SiteError, mlp, residual
 from auditkit.engine.wavefront import grid, sweep
@@ -165,7 +165,7 @@ def tiny_deep(tiny_llama, tmp_path_factory):
 
 @pytest.mark.parametrize("budget", [1, 40, 100_000])
 def test_the_size_of_walks_does_not_change_the_result(tiny, pairs, swept, monkeypatch, budget) -> None:
-    monkeypatch.setattr(wavefront, "ROW_BUDGET", budget)
+    monkeypatch.setattr(rows, "ROW_BUDGET", budget)
     close(sweep(tiny, pairs, swept.sites).values, swept.values)
 
 
@@ -285,7 +285,7 @@ def test_a_site_that_is_not_there_is_refused_before_anything_runs(tiny, pairs, s
 
 def test_a_missing_component_is_not_applicable(tiny, pairs) -> None:
     support = {**tiny.support(), Component.MLP: Support(False, "it has none")}
-    with pytest.raises(NotApplicable, match="MLP of layer 1 cannot be patched on this model: it has none"):
+    with pytest.raises(NotApplicable, match="MLP of layer 1 cannot be touched on this model: it has none"):
         sweep(Tampered(tiny, support=support), pairs, [mlp.layer(1)])
 
 
