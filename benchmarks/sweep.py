@@ -9,7 +9,7 @@ layer at all positions for 48 persona pairs. The ways:
 - raw hooks: plain forward hooks on the module, one site and one pair per forward pass, the head at the last token only;
 - patch: the engine's plain method, one site per condition, pairs in batches;
 - TransformerLens: `patching.generic_activation_patch` on a bridge around a copy of the same module, one site per
-  forward pass, pairs in one batch. The bridge attends eagerly and folds no weights;
+  forward pass, pairs in one batch or one at a time. The bridge attends eagerly and folds no weights;
 - nnterp: one trace per layer, a row for each position.
 
 All but the wavefront are measured on a random sample and their time scaled to all sites; --full lets TransformerLens
@@ -39,7 +39,7 @@ from auditkit import open_model
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.protocol import Component
-from auditkit.data.items import check_tokens, completion_items
+from auditkit.data.items import CompletionItem, check_tokens, completion_items
 from auditkit.data.personas import persona_groups
 from auditkit.data.prompts import Chat
 from auditkit.engine.patching import PatchPair, patch
@@ -94,7 +94,11 @@ def persona_pairs(adapter: HFAdapter) -> list[PatchPair]:
     groups = persona_groups()
     words = list(zip(groups["negative"], groups["positive"], strict=False))
     found: dict[int, list[PatchPair]] = defaultdict(list)
-    items = check_tokens(completion_items(), adapter.chat.encode).kept
+
+    def prefix(item: CompletionItem) -> str:
+        return adapter.chat(Chat(user=item.question, assistant=item.start)).text
+
+    items = check_tokens(completion_items(), adapter.chat.encode, prefix).kept
     for number, entry in enumerate(items):
         worse, better = words[number % len(words)]
 
@@ -157,8 +161,27 @@ def transformer_lens(
     adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Site], some: Sequence[int]
 ) -> Way | Missing:
     """TransformerLens' own patching, all pairs in one batch."""
+    return _transformer_lens("TransformerLens", adapter, pairs, sites, some, list(range(len(pairs))))
+
+
+def transformer_lens_singly(
+    adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Site], some: Sequence[int]
+) -> Way | Missing:
+    """Likewise, one pair per forward pass; one pair is drawn and measured."""
+    name = "TransformerLens, one pair at a time"
+    return _transformer_lens(name, adapter, pairs, sites, some, [random.Random(3).randrange(len(pairs))])
+
+
+def _transformer_lens(
+    name: str,
+    adapter: HFAdapter,
+    pairs: Sequence[PatchPair],
+    sites: Sequence[Site],
+    some: Sequence[int],
+    together: Sequence[int],
+) -> Way | Missing:
     if find_spec("transformer_lens") is None:
-        return Missing("TransformerLens", "not installed")
+        return Missing(name, "not installed")
     import pandas as pd
     from transformer_lens import patching
     from transformer_lens.model_bridge import TransformerBridge
@@ -170,32 +193,33 @@ def transformer_lens(
         device="cpu",
         dtype=torch.float32,
     )
-    base, source = (torch.tensor([getattr(pair, name).ids for pair in pairs]) for name in ("base", "source"))
-    answers, row = torch.tensor([pair.answers for pair in pairs]), torch.arange(len(pairs))
+    batch = [pairs[j] for j in together]
+    base, source = (torch.tensor([getattr(pair, role).ids for pair in batch]) for role in ("base", "source"))
+    answers, row = torch.tensor([pair.answers for pair in batch]), torch.arange(len(batch))
     metrics = {str(i): lambda logits, i=i: logits[row, -1, answers[:, i]] for i in range(2)}
 
     def everywhere(corrupted, index, clean):
         corrupted[:] = clean
         return corrupted
 
-    seconds, values = 0.0, torch.empty(len(some), len(pairs), 2)
+    seconds, values = 0.0, torch.full((len(some), len(pairs), 2), torch.nan)
     for component in sorted({sites[i].component for i in some}):
         rows = [k for k, i in enumerate(some) if sites[i].component is component]
         chosen = [sites[some[k]] for k in rows]
-        name = TRANSFORMER_LENS[component]
-        _, cache = bridge.run_with_cache(source, names_filter=lambda hook, name=name: hook.endswith(name))
+        kind = TRANSFORMER_LENS[component]
+        _, cache = bridge.run_with_cache(source, names_filter=lambda hook, kind=kind: hook.endswith(kind))
         by_position = all(isinstance(site.position, int) for site in chosen)
         index = {"layer": [site.first for site in chosen]}
         index |= {"pos": [site.position for site in chosen]} if by_position else {}
         setter = patching.layer_pos_patch_setter if by_position else everywhere
         spent, result = timed(
-            lambda cache=cache, setter=setter, name=name, index=index: patching.generic_activation_patch(
-                bridge, base, cache, metrics, setter, name, index_df=pd.DataFrame(index), reduce="none"
+            lambda cache=cache, setter=setter, kind=kind, index=index: patching.generic_activation_patch(
+                bridge, base, cache, metrics, setter, kind, index_df=pd.DataFrame(index), reduce="none"
             )
         )
         seconds += spent
-        values[rows] = result.values.permute(1, 2, 0)
-    return Way("TransformerLens", seconds * len(sites) / len(some), some, values)
+        values[torch.tensor(rows)[:, None], torch.tensor(together)] = result.values.permute(1, 2, 0)
+    return Way(name, seconds * len(sites) / len(some) * len(pairs) / len(together), some, values)
 
 
 def nnterp(
@@ -250,10 +274,10 @@ def rows(wave: float, result: Sweep, ways: Sequence[Way | Missing], wanted: dict
         if isinstance(way, Missing):
             yield [way.name, way.reason, "", "", wanted.get(way.name, "")]
             continue
-        part = len(way.sites)
-        share = "" if part == len(result.sites) else f" ({part} of {len(result.sites)} sites, scaled)"
         difference = (result.values[list(way.sites)] - way.values).abs()
-        worst = float(difference[~difference.isnan()].max())
+        known = ~difference.isnan()
+        worst, part = float(difference[known].max()), int(known.sum()) // 2
+        share = "" if part == n else f" ({part} of {n} values, scaled)"
         ratio = f"{way.seconds / wave:.1f}"
         yield [f"{way.name}{share}", f"{way.seconds:.0f}", ratio, f"{worst:.1e}", wanted.get(way.name, "")]
 
@@ -315,13 +339,14 @@ def main() -> None:
             some,
             {"raw hooks": "8, 2e-5", "TransformerLens": "12"},
         )
-        title = f"{adapter.layers} layers x {length} positions, one persona pair that differs at position {first}"
+        title = f"{adapter.layers} layers x {length} positions, one persona pair that differs from position {first}"
         parts.append(f"## Residual stream: {title}\n\n{text}")
     if arguments.only != "full":
         pairs = persona_pairs(adapter)
         sites = grid([Component.MLP, Component.ATTENTION], range(adapter.layers), ["all"])
         some = sorted(random.Random(0).sample(range(len(sites)), min(len(sites), max(2, arguments.sample // 4))))
-        text = measure(adapter, pairs, sites, (raw_hooks, plain, lens), some, {"TransformerLens": "6"})
+        wanted = {"TransformerLens": "6", "TransformerLens, one pair at a time": "6"}
+        text = measure(adapter, pairs, sites, (raw_hooks, plain, lens, transformer_lens_singly), some, wanted)
         title = f"{adapter.layers} layers, all positions, {len(pairs)} persona pairs of {len(pairs[0].base)} tokens"
         parts.append(f"## MLP and attention: {title}\n\n{text}")
     packages = ("torch", "transformers", "transformer-lens", "nnterp", "nnsight")
