@@ -41,8 +41,10 @@ lint: $(READY)        ## ruff, the type checker and the layer check
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
-bench: $(READY)       ## measure set-up, opening, plugin start-up and memory
-	$(BIN)/python benchmarks/first_light.py
+bench: $(READY)       ## run every benchmark beside its peers; ARGS=--write stores the tables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,nnterp,bench]'
+	@set -e; for script in $$(ls benchmarks/*.py | grep -v common.py); do \
+	   echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
 clean:                ## remove the environment and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -88,13 +88,16 @@ class HFAdapter:
         self._tap = tap.opened(self._layout, self.heads, self._window, [short, alone])
         own = getattr(self.module.config.get_text_config(), "num_key_value_heads", None)
         self.groups = self._tap.groups or (own if isinstance(own, int) else self.heads)
-        self.info = self._describe(loaded, self._parity(prompts))
+        parity = self._parity(prompts)
         self.blockwise, self._blockwise_support = blockwise.opened(
             self.module, self._layout.blocks, self._accepts, short, seen[0]
         )
         self._generation_support, self.generation_parity = continuing.checked(
             self.module, self.layers, self._accepts, short, seen[0]
         )
+
+        restarts = self.blockwise.parity_max_abs if self.blockwise else 0.0
+        self.info = self._describe(loaded, max(parity, restarts))
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:

@@ -210,16 +210,36 @@ class Continuable(Adapter, Protocol):
         ...
 
 
+class Swap(NamedTuple):
+    """Keys or values that a row is shown in the first block that it passes, in place of its own.
+
+    Attributes:
+        row: of those that join together.
+        component: `Component.K` or `Component.V`.
+        groups: groups of heads that are swapped.
+        start: first swapped position, counted in the padded prompt.
+        value: (position, group, size) from there on.
+    """
+
+    row: int
+    component: Component
+    groups: Sequence[int]
+    start: int
+    value: Tensor
+
+
 class Joining(NamedTuple):
     """Rows that join the walk after one block.
 
     Attributes:
         prompts: (row,) index of the prompt in the memory that each row belongs to.
         stream: (row, token, width) the residual stream, for the restarted tokens.
+        swaps: keys and values exchanged in the block that comes next.
     """
 
     prompts: Tensor
     stream: Tensor
+    swaps: Sequence[Swap] = ()
 
 
 class Restartable(Adapter, Protocol):

@@ -27,7 +27,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Place
 from auditkit.engine.edits import Edit, Edited, spots
 from auditkit.engine.edits import replace as restored
-from auditkit.engine.guards import GuardTripped
+from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.progress import progress
 from auditkit.engine.runs import Donated, donate, execute
 from auditkit.engine.sites import Site, SiteError, Span, block_input
@@ -190,11 +190,7 @@ def _within_noise(
     """Largest difference between runs to which one donor each gives everything, and that donor, in logits."""
     got, _ = execute(adapter, runs, given)
     expected = torch.stack([given.logits[donor] for donor in donors])
-    error = float((got - expected).abs().max())
-    floor = max(adapter.info.parity_max_abs, 1e-6 * float(expected.abs().max()))
-    if not error <= floor:
-        raise GuardTripped(f"guard: the {what} logits by up to {error:.3g}, the noise floor is {floor:.3g}")
-    return error
+    return within_noise(adapter, what, got, expected)
 
 
 def answer_rows(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
@@ -209,13 +205,19 @@ def answer_rows(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
     return picked
 
 
-def chunks(lengths: Sequence[int], description: str) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int]) -> list[list[int]]:
     """Row indices per batch: similar lengths together, at most TOKEN_BUDGET padded tokens each."""
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    batches: list[list[int]] = []
+    made: list[list[int]] = []
     for i in order:
-        if batches and (len(batches[-1]) + 1) * lengths[i] <= TOKEN_BUDGET:
-            batches[-1].append(i)
+        if made and (len(made[-1]) + 1) * lengths[i] <= TOKEN_BUDGET:
+            made[-1].append(i)
         else:
-            batches.append([i])
-    yield from progress(batches, description, len(batches))
+            made.append([i])
+    return made
+
+
+def chunks(lengths: Sequence[int], description: str) -> Iterator[list[int]]:
+    """The `batches` one by one, with a progress bar."""
+    made = batches(lengths)
+    yield from progress(made, description, len(made))
