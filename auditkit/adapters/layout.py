@@ -9,7 +9,7 @@ is not offered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -118,7 +118,7 @@ def discover(module: PreTrainedModel, forward: Callable[[], Any]) -> Layout:
     with _recording(blocks, {*candidates[Component.ATTENTION], *candidates[Component.MLP]}, seen):
         forward()
     for attention, mlp in product(candidates[Component.ATTENTION], candidates[Component.MLP]):
-        if all(_adds_up(seen, layer, attention, mlp) for layer in range(len(blocks))):
+        if all(adds_up(seen, layer, attention, mlp) for layer in range(len(blocks))):
             return Layout(blocks, attention, mlp, "")
     return Layout(blocks, None, None, _reason(type(first).__name__, candidates))
 
@@ -168,7 +168,8 @@ def _recording(blocks: nn.ModuleList, names: set[str], seen: dict[tuple[int, str
             handle.remove()
 
 
-def _adds_up(seen: dict[tuple[int, str], Tensor], layer: int, attention: str, mlp: str) -> bool:
+def adds_up(seen: Mapping[tuple[int, str], Tensor], layer: int, attention: str, mlp: str) -> bool:
+    """Whether input + attention + MLP of a block, as seen at (layer, part), give its output within rounding."""
     parts = [seen.get((layer, name)) for name in ("input", attention, mlp, "output")]
     if any(part is None for part in parts) or len({part.shape for part in parts if part is not None}) != 1:
         return False
