@@ -11,6 +11,7 @@ where it adds up with the block's input to its output (behind a post-norm it doe
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import Mapping
 from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
@@ -284,6 +285,8 @@ def _standardize(loaded: Loaded) -> Any:
     nnterp's own checks are left out: they look at the first layer only, and their row-sum test of attention
     probabilities fails by chance in bfloat16. What is offered is proved on every layer instead.
     """
+    log = logging.getLogger("nnterp")  # its remarks on names are in `support()`, with what follows from them
+    was, log.disabled = log.disabled, True
     try:
         model = _StandardizedTransformer(
             loaded.module, tokenizer=loaded.tokenizer, device_map=None, check_renaming=False
@@ -294,6 +297,8 @@ def _standardize(loaded: Loaded) -> Any:
         raise ModelError(
             f"nnterp {_version('nnterp')} does not know the parts of {type(loaded.module).__name__} by name{what}"
         ) from error
+    finally:
+        log.disabled = was
     return model
 
 
