@@ -12,7 +12,9 @@ from typing import Any
 __all__ = ["open_model"]
 
 
-def open_model(spec: str, *, adapter: str = "hf", device: str = "auto", dtype: str = "auto", **options: Any) -> Any:
+def open_model(
+    spec: str, *, adapter: str = "hf", device: str = "auto", dtype: str = "auto", **options: Any
+) -> Any:
     """Open a model by alias, local directory, `.gguf` file or hub id.
 
     Args:

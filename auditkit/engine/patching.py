@@ -24,6 +24,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
 from auditkit.engine.progress import progress
+from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Site, SiteError, Span
 from auditkit.stats.verdicts import NotApplicable, NotReadable
 
@@ -138,6 +139,7 @@ def patch(
             tails = {place: mask[rows][:, -base_batch.width :] for place, mask in plan.items()}
             masks = {place: mask for place, mask in tails.items() if mask.any()}
             results[name][rows] = answer_rows(_run_edited(adapter, base_batch, masks, donors), answers)
+    offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
     return Patched(base, source, results, identity_error, full_error)
 
 

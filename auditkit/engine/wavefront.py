@@ -32,6 +32,7 @@ from auditkit.adapters.protocol import Adapter, Batch, Component, Joining, Memor
 from auditkit.engine import patching
 from auditkit.engine.patching import GuardTripped, PatchPair, capture, patch
 from auditkit.engine.progress import progress
+from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Position, Site, SiteError
 from auditkit.stats.verdicts import NotApplicable
 
@@ -121,6 +122,7 @@ def sweep(
                     raise GuardTripped(f"the edit at {sites[i]} was applied {count} times instead of once")
         values, base, source, method, reason = work.values, work.base, work.source, "wavefront", ""
         errors = (work.identity_error, work.full_error)
+        offer(pairs, (([[site]] * len(pairs), logits) for site, logits in zip(sites, values, strict=True)))
     spent = adapter.meter.token_layers - before
     return Sweep(tuple(sites), values, base, source, method, reason, spent, minimum, *errors)
 

@@ -81,7 +81,9 @@ def test_it_reads_and_edits_what_the_first_adapter_does(
     family: str, adapter: HFAdapter, open_nnterp: Callable[[str], NnterpAdapter]
 ) -> None:
     if family == "biogpt":
-        with pytest.raises(ModelError, match=r"nnterp 1\.3\.0 does not know the parts of BioGptForCausalLM by name"):
+        with pytest.raises(
+            ModelError, match=r"nnterp 1\.3\.0 does not know the parts of BioGptForCausalLM by name"
+        ):
             open_nnterp(family)
         return
     second = open_nnterp(family)
@@ -224,9 +226,7 @@ def test_a_pair_of_versions_that_cannot_be_imported_gives_one_line(monkeypatch: 
         monkeypatch,
         ModuleNotFoundError("No module named 'nnsight.intervention.tracing'", name="nnsight.intervention.tracing"),
     )
-    monkeypatch.setattr(
-        "auditkit.adapters.nnterp.version", {"nnterp": "1.3.0", "nnsight": "0.8.1"}.__getitem__
-    )
+    monkeypatch.setattr("auditkit.adapters.nnterp.version", {"nnterp": "1.3.0", "nnsight": "0.8.1"}.__getitem__)
     with pytest.raises(ModelError) as caught:
         standardized_transformer()
     assert str(caught.value) == (
