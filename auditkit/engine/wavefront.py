@@ -30,8 +30,10 @@ from torch import Tensor
 from auditkit.adapters.blockwise import allowed
 from auditkit.adapters.protocol import Adapter, Batch, Component, Joining, Memory, Place, Restartable, Touch
 from auditkit.engine import patching
-from auditkit.engine.patching import GuardTripped, PatchPair, capture, patch
+from auditkit.engine.guards import GuardTripped
+from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.progress import progress
+from auditkit.engine.runs import capture
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Position, Site, SiteError
 from auditkit.stats.verdicts import NotApplicable

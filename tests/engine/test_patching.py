@@ -234,7 +234,7 @@ def test_a_site_that_is_not_there_is_refused_before_anything_runs(tiny, pairs, s
 
 def test_a_missing_component_is_not_applicable(tiny, pairs) -> None:
     support = {**tiny.support(), Component.MLP: Support(False, "it has none")}
-    with pytest.raises(NotApplicable, match="MLP of layer 1 cannot be patched on this model: it has none"):
+    with pytest.raises(NotApplicable, match="MLP of layer 1 cannot be touched on this model: it has none"):
         patch(Tampered(tiny, support=support), pairs, {"site": [[mlp.layer(1)]] * len(pairs)})
 
 
@@ -244,5 +244,5 @@ def test_unequal_lengths_are_refused(pairs) -> None:
 
 
 def test_conditions_must_cover_every_pair(tiny, pairs) -> None:
-    with pytest.raises(SiteError, match="sites for each of 5 pairs, got 1"):
+    with pytest.raises(SiteError, match="edits for each of 5 pairs, got 1"):
         patch(tiny, pairs, {"site": [[mlp.layer(1)]]})

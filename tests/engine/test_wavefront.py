@@ -47,8 +47,11 @@ def pairs() -> list[PatchPair]:
     return made
 
 
+WHOLE = (Component.BLOCK_INPUT, Component.RESIDUAL, Component.ATTENTION, Component.MLP)
+
+
 def every(adapter, positions=("all", "word", "last", 3, (2, 6))):
-    return grid(Component, range(adapter.layers), positions)
+    return grid(WHOLE, range(adapter.layers), positions)
 
 
 def by_hooks(adapter, pair: PatchPair, site) -> torch.Tensor:
@@ -110,7 +113,7 @@ def test_one_pair_at_every_position_equals_plain_hooks(tiny, pairs) -> None:
 
 
 def test_a_site_that_can_change_nothing_has_the_base_value_and_is_not_run(tiny, pairs) -> None:
-    before_the_difference = grid(Component, range(tiny.layers), range(3))
+    before_the_difference = grid(WHOLE, range(tiny.layers), range(3))
     last_layer = grid([Component.RESIDUAL, Component.MLP], [tiny.layers - 1], range(8))
     result = sweep(tiny, pairs[:1], [*before_the_difference, *last_layer])
     assert torch.equal(result.values, result.base.expand_as(result.values))
