@@ -34,7 +34,7 @@ def main(sites: int) -> None:
     sample = Sample(sites, seed=0)
     start = time.perf_counter()
     with sampling(sample):
-        swept = sweep(first, [pair], grid(COMPONENTS, range(first.layers), range(len(base))))
+        swept = sweep(first, [pair], grid(COMPONENTS, range(first.layers), range(-40, 0, 4)))
     middle = time.perf_counter()
     second = adapter_factory("nnterp")(loaded)
     result = cross_check(second, sample.kept, first.info.parity_max_abs)

@@ -264,16 +264,16 @@ def patched_is_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> _Larges
             handle.remove()
         return logits.cpu()[list(pair.answers)]
 
-    for layer in range(adapter.layers):
+    sites = {layer: residual.layer(layer)[1, 3] for layer in range(adapter.layers)}
+    ours = patch(adapter, [pair], {str(layer): [[site]] for layer, site in sites.items()}).conditions
+    for layer, site in sites.items():
         kept: list[Tensor] = []
         hooked(pair.source, layer, lambda value, kept=kept: kept.append(value.clone()))  # type: ignore[misc]
 
         def restore(value: Tensor, donor: Tensor = kept[0]) -> Tensor:
             return torch.cat((value[:, :1], donor[:, 1:3], value[:, 3:]), dim=1)
 
-        site = residual.layer(layer)[1, 3]
-        ours = patch(adapter, [pair], {"site": [[site]]}).conditions["site"][0]
-        largest.compare(str(site), ours, hooked(pair.base, layer, restore))
+        largest.compare(str(site), ours[str(layer)][0], hooked(pair.base, layer, restore))
     return largest
 
 
