@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test lint slow bench clean
+.PHONY: help setup audit test lint slow bench conformance clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ lint: $(READY)        ## ruff, the type checker and the layer check
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
+
+conformance: $(READY) ## write docs/conformance.md: families, checks and adapters
+	$(BIN)/python -m pytest -q tests/adapters/test_conformance.py --write-conformance
 
 bench: $(READY)       ## run every benchmark beside its peers; ARGS=--write stores the tables
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,nnterp,bench]'

@@ -103,7 +103,9 @@ def persona_pairs(adapter: HFAdapter) -> list[PatchPair]:
         worse, better = words[number % len(words)]
 
         def prompt(word: str, item=entry.item) -> Prompt:
-            return adapter.chat(Chat(system=f"You are a {word} student.", user=item.question, assistant=item.start))
+            return adapter.chat(
+                Chat(system=f"You are a {word} student.", user=item.question, assistant=item.start)
+            )
 
         base, source = prompt(worse.word), prompt(better.word)
         if len(base) == len(source):
@@ -134,7 +136,9 @@ def raw_hooks(adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Si
             return value if isinstance(output, Tensor) else (value, *output[1:])
 
         handle = module.register_forward_hook(keep)
-        adapter.module(torch.tensor([pair.source.ids]), logits_to_keep=1)  # in a whole sweep once per pair: not timed
+        adapter.module(
+            torch.tensor([pair.source.ids]), logits_to_keep=1
+        )  # in a whole sweep once per pair: not timed
         handle.remove()
 
         def patched(module=module, write=write, pair=pair) -> Tensor:
@@ -339,7 +343,9 @@ def main() -> None:
             some,
             {"raw hooks": "8, 2e-5", "TransformerLens": "12"},
         )
-        title = f"{adapter.layers} layers x {length} positions, one persona pair that differs from position {first}"
+        title = (
+            f"{adapter.layers} layers x {length} positions, one persona pair that differs from position {first}"
+        )
         parts.append(f"## Residual stream: {title}\n\n{text}")
     if arguments.only != "full":
         pairs = persona_pairs(adapter)
@@ -347,7 +353,9 @@ def main() -> None:
         some = sorted(random.Random(0).sample(range(len(sites)), min(len(sites), max(2, arguments.sample // 4))))
         wanted = {"TransformerLens": "6", "TransformerLens, one pair at a time": "6"}
         text = measure(adapter, pairs, sites, (raw_hooks, plain, lens, transformer_lens_singly), some, wanted)
-        title = f"{adapter.layers} layers, all positions, {len(pairs)} persona pairs of {len(pairs[0].base)} tokens"
+        title = (
+            f"{adapter.layers} layers, all positions, {len(pairs)} persona pairs of {len(pairs[0].base)} tokens"
+        )
         parts.append(f"## MLP and attention: {title}\n\n{text}")
     packages = ("torch", "transformers", "transformer-lens", "nnterp", "nnsight")
     report("sweep", "Sweeps", "\n\n".join(parts), packages, arguments.write)

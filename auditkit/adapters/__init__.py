@@ -12,9 +12,22 @@ from typing import Any
 __all__ = ["open_model"]
 
 
-def open_model(spec: str, *, device: str = "auto", dtype: str = "auto", **options: Any) -> Any:
-    """Open a model by alias, local directory, `.gguf` file or hub id; see `auditkit.adapters.hf.HFAdapter`."""
-    from auditkit.adapters.hf import HFAdapter
+def open_model(
+    spec: str, *, adapter: str = "hf", device: str = "auto", dtype: str = "auto", **options: Any
+) -> Any:
+    """Open a model by alias, local directory, `.gguf` file or hub id.
+
+    Args:
+        adapter: "hf" (`auditkit.adapters.hf.HFAdapter`), "nnterp" (`auditkit.adapters.nnterp.NnterpAdapter`), or a
+            name that another package has registered (see `auditkit.adapters.registry`).
+        device, dtype, options: see `auditkit.adapters.loading.load`.
+
+    Raises:
+        ModelError: an unknown name of adapter or model, or a model that cannot be opened.
+    """
+    from auditkit.adapters.registry import adapter_factory
+
+    factory = adapter_factory(adapter)
     from auditkit.adapters.loading import load
 
-    return HFAdapter(load(spec, device=device, dtype=dtype, **options))
+    return factory(load(spec, device=device, dtype=dtype, **options))

@@ -1,43 +1,25 @@
 """The default adapter: the plain transformers module, touched with forward hooks.
 
-The module's weights and arithmetic are never rewritten. When a model is opened, its batched and padded logits
-are compared with those of plain, one-at-a-time calls; the largest difference is the noise floor that later
-guards use, and a difference that rounding cannot explain refuses the model.
+The module's weights and arithmetic are never rewritten; `common` checks that when a model is opened.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from auditkit.adapters import blockwise, continuing, devices, tap
-from auditkit.adapters.chat import ChatEncoder, Prompt
-from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.adapters import blockwise, continuing, tap
+from auditkit.adapters.common import ModuleAdapter
+from auditkit.adapters.errors import ModelError
 from auditkit.adapters.layout import Layout, discover
 from auditkit.adapters.loading import Loaded
 from auditkit.adapters.protocol import Batch, Component, Joining, Look, Memory, Meter, Place, Support, Touch
-from auditkit.data.prompts import Chat
-from auditkit.record.schema import ModelInfo
-
-_PARITY_CHATS = (
-    Chat(user="Hello."),
-    Chat(
-        user="What is the capital of France?",
-        system="You are a student.",
-        assistant="The capital of France is",
-    ),
-)
-
-# Rounding of a deep residual stream, in units of the dtype's epsilon times the largest logit.
-_PARITY_EPSILONS = 256
 
 
-class HFAdapter:
+class HFAdapter(ModuleAdapter):
     """A causal language model of transformers, opened for measurement.
 
     Attributes:
@@ -56,39 +38,13 @@ class HFAdapter:
     """
 
     def __init__(self, loaded: Loaded) -> None:
-        self.module = loaded.module
-        self.tokenizer = loaded.tokenizer
-        self.chat = ChatEncoder(loaded.tokenizer)
-        self.meter = Meter()
-        self.layers, self.heads, self.width = (
-            self._size(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
-        )
-        self._accepts = set(inspect.signature(self.module.forward).parameters)
-        self._pad_id = next(
-            (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
-            0,
-        )
-        own_ends = getattr(getattr(self.module, "generation_config", None), "eos_token_id", None)
-        ends = loaded.tokenizer.eos_token_id if own_ends is None else own_ends
-        self.ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
-        prompts = [self.chat(chat) for chat in _PARITY_CHATS]
-        highest = max(token for prompt in prompts for token in (*prompt.ids, self._pad_id))
-        weight: Any = self.module.get_input_embeddings().weight
-        rows = int(weight.shape[0])
-        if highest >= rows:
-            raise ModelError(
-                f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not "
-                "belong together"
-            )
-        start = prompts[-1].ids[:6]
-        short = self.batch([Prompt("", start), Prompt("", start[2:])])
+        super().__init__(loaded)
+        short, alone = self._short, self._alone
         seen: list[Tensor] = []
         self._layout: Layout = discover(self.module, lambda: seen.append(self._window(short)[:, 0]))
-        alone = self.batch([Prompt("", start)])
         self._tap = tap.opened(self._layout, self.heads, self._window, [short, alone])
-        own = getattr(self.module.config.get_text_config(), "num_key_value_heads", None)
-        self.groups = self._tap.groups or (own if isinstance(own, int) else self.heads)
-        parity = self._parity(prompts)
+        self.groups = self._tap.groups or self.groups
+        parity = self._parity(self.run)
         self.blockwise, self._blockwise_support = blockwise.opened(
             self.module, self._layout.blocks, self._accepts, short, seen[0]
         )
@@ -97,7 +53,7 @@ class HFAdapter:
         )
 
         restarts = self.blockwise.parity_max_abs if self.blockwise else 0.0
-        self.info = self._describe(loaded, max(parity, restarts))
+        self.info = self._describe(loaded, "hf", max(parity, restarts))
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
@@ -110,23 +66,6 @@ class HFAdapter:
             "gradients": Support(True),
         }
 
-    def batch(self, prompts: Sequence[Prompt]) -> Batch:
-        """Left-padded batch on the model's device.
-
-        Raises:
-            ValueError: no prompts, or an empty one.
-        """
-        if not prompts or not all(prompts):
-            raise ValueError("a batch needs at least one prompt, and every prompt at least one token")
-        longest = max(len(prompt) for prompt in prompts)
-        pads = tuple(longest - len(prompt) for prompt in prompts)
-        ids = torch.tensor(
-            [[self._pad_id] * pad + list(prompt.ids) for pad, prompt in zip(pads, prompts, strict=True)]
-        )
-        mask = torch.tensor([[0] * pad + [1] * len(prompt) for pad, prompt in zip(pads, prompts, strict=True)])
-        device = self.module.device
-        return Batch(ids.to(device), mask.to(device), pads)
-
     def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:
         """Logits (batch, vocabulary) in float32 after the last token; touches fire on the way."""
         return self.predict(batch, touches)[:, 0]
@@ -138,10 +77,7 @@ class HFAdapter:
         Raises:
             ValueError: more tokens than the batch has positions, or a place that this model does not have.
         """
-        if not 1 <= tokens <= batch.width:
-            raise ValueError(
-                f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions"
-            )
+        self._check_tokens(batch, tokens)
         with self._touching(touches or {}):
             logits = self._window(batch, tokens)
         self._count(batch)
@@ -248,71 +184,10 @@ class HFAdapter:
             raise ModelError(self._blockwise_support.reason)
         return self.blockwise
 
-    def _count(self, batch: Batch, times: int = 1) -> None:
-        self.meter.token_layers += int(batch.mask.sum()) * self.layers * times
-        self.meter.runs += 1
-
     @torch.no_grad()
     def _window(self, batch: Batch, tokens: int = 1) -> Tensor:
         return self._forward(batch, tokens)
 
     def _forward(self, batch: Batch, tokens: int = 1) -> Tensor:
-        options = continuing.placed(self._accepts, batch.mask, batch.width, tokens)
-        output = self.module(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False, **options)
-        last: Tensor = output.logits[:, -tokens:]
+        last: Tensor = self.module(**self._inputs(batch, tokens)).logits[:, -tokens:]
         return last.float()
-
-    @torch.no_grad()
-    def _parity(self, prompts: Sequence[Prompt]) -> float:
-        """Largest difference between batched logits with touches in place and plain unpadded calls."""
-        identity: dict[Place, Touch] = {
-            (Component.RESIDUAL, layer): lambda value: value for layer in range(self.layers)
-        }
-        ours = self.run(self.batch(prompts), identity)
-        device = self.module.device
-        plain = torch.stack(
-            [self.module(torch.tensor([prompt.ids], device=device)).logits[0, -1].float() for prompt in prompts]
-        )
-        if not torch.isfinite(plain).all():
-            dtype = str(self.module.dtype).removeprefix("torch.")
-            raise IntegrityError(
-                f"the model's own logits contain NaN or infinity in {dtype}; the weights are damaged, or this dtype "
-                "overflows (try --dtype float32)"
-            )
-        difference = float((ours - plain).abs().max())
-        allowed = _PARITY_EPSILONS * torch.finfo(self.module.dtype).eps * float(plain.abs().max())
-        if not difference <= allowed:
-            raise IntegrityError(
-                f"batched logits differ from one-at-a-time logits by {difference:.2g} (rounding explains "
-                f"{allowed:.2g}): padding changes numbers on this model, so nothing measured here could be trusted"
-            )
-        return difference
-
-    def _size(self, name: str) -> int:
-        config = self.module.config.get_text_config()
-        size = getattr(config, name, None)
-        if not isinstance(size, int):
-            raise ModelError(
-                f"{type(config).__name__} has no {name}: auditkit measures transformers with attention in every block"
-            )
-        return size
-
-    def _describe(self, loaded: Loaded, parity: float) -> ModelInfo:
-        return ModelInfo(
-            spec=loaded.spec,
-            name=loaded.name,
-            source=loaded.source,
-            weights_sha256=loaded.weights_sha256,
-            tokenizer_sha256=loaded.tokenizer_sha256,
-            chat_template_sha256=self.chat.template_sha256,
-            prompt_format=self.chat.format,
-            family=str(self.module.config.model_type),
-            parameters=sum(p.numel() for p in self.module.parameters()),
-            layers=self.layers,
-            heads=self.heads,
-            dtype=str(self.module.dtype).removeprefix("torch."),
-            device=devices.described(self.module),
-            adapter="hf",
-            parity_max_abs=parity,
-            trust_remote_code=loaded.trust_remote_code,
-        )

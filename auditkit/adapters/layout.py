@@ -186,7 +186,7 @@ def discover(module: PreTrainedModel, forward: Callable[[], Any]) -> Layout:
     stated = getattr(module.config.get_text_config(), "residual_multiplier", None)
     multiplier = float(stated) if isinstance(stated, (int, float)) and stated else 1.0
     for attention, mlp in product(candidates[Component.ATTENTION], candidates[Component.MLP]):
-        if all(_adds_up(seen, layer, attention, mlp, multiplier) for layer in range(len(blocks))):
+        if all(adds_up(seen, layer, attention, mlp, multiplier) for layer in range(len(blocks))):
             layout = Layout(blocks, embeddings, attention, mlp, "", multiplier, embedded, Support(False))
             return replace(layout, middle=_middle(layout, forward))
     reason = _reason(type(first).__name__, candidates)
@@ -276,7 +276,10 @@ def _recording(blocks: nn.ModuleList, names: set[str], seen: dict[tuple[int, str
             handle.remove()
 
 
-def _adds_up(seen: dict[tuple[int, str], Tensor], layer: int, attention: str, mlp: str, multiplier: float) -> bool:
+def adds_up(
+    seen: Mapping[tuple[int, str], Tensor], layer: int, attention: str, mlp: str, multiplier: float = 1.0
+) -> bool:
+    """Whether input + multiplier x (attention + MLP) of a block, as seen at (layer, part), give its output."""
     parts = [seen.get((layer, name)) for name in ("input", attention, mlp, "output")]
     if any(part is None for part in parts) or len({part.numel() for part in parts if part is not None}) != 1:
         return False

@@ -30,6 +30,7 @@ from auditkit.engine.edits import replace as restored
 from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.progress import progress
 from auditkit.engine.runs import Donated, donate, execute
+from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Site, SiteError, Span, block_input
 
 TOKEN_BUDGET = 1024
@@ -151,6 +152,7 @@ def patch(
     spent = adapter.meter.token_layers - before
     if spent != declared:
         raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")
+    offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
     return Patched(base, source, results, identity_error, full_error)
 
 

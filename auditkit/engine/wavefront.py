@@ -48,6 +48,7 @@ from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.progress import progress
 from auditkit.engine.rows import CACHED, FULL, IDENTITY, Group, Row, Transplant, planned
 from auditkit.engine.runs import words
+from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Position, Site, SiteError
 
 
@@ -129,6 +130,7 @@ def sweep(
         work.confirm(sites, adapter.meter.token_layers - before, plan.token_layers)
         values, base, source, method, reason = work.values, work.base, work.source, "wavefront", ""
         errors = (work.identity_error, work.full_error)
+        offer(pairs, (([[site]] * len(pairs), logits) for site, logits in zip(sites, values, strict=True)))
     spent = adapter.meter.token_layers - before
     return Sweep(tuple(sites), values, base, source, method, reason, spent, plan.minimum, *errors)
 

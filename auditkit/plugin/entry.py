@@ -26,6 +26,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
     "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N, or spread over all GPUs (default auto)"},
     "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
+    "adapter": {"metavar": "NAME", "help": "how the model is touched: hf (default), nnterp, or one registered"},
+    "cross-check": {
+        "type": int,
+        "metavar": "N",
+        "help": "measure N random sites of the run again through the other adapter; a difference ends with 11",
+    },
     "profile": {
         "choices": ["pr", "release"],
         "help": "what an undecided claim means: 'pr' warns (default), 'release' blocks",
@@ -47,6 +53,8 @@ _DEFAULTS: dict[str, Any] = {
     "items": None,
     "device": "auto",
     "dtype": "auto",
+    "adapter": "hf",
+    "cross-check": None,
     "profile": "pr",
     "thresholds": None,
     "resume": None,
@@ -59,7 +67,7 @@ _deselected_key: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("auditkit", "auditkit: audits of language models")
     for name, spec in _OPTIONS.items():
-        group.addoption(f"--audit-{name}", dest=f"audit_{name}", default=_DEFAULTS[name], **spec)
+        group.addoption(f"--audit-{name}", dest=_dest(name), default=_DEFAULTS[name], **spec)
     group.addoption(
         "--audit-dir",
         dest="audit_dir",
@@ -97,7 +105,7 @@ def pytest_load_initial_conftests(
         if f"--{name}" not in taken:
             group.addoption(
                 f"--{name}",
-                dest=f"audit_{name}",
+                dest=_dest(name),
                 default=argparse.SUPPRESS,
                 **{**spec, "help": f"short for --audit-{name}"},
             )
@@ -111,6 +119,18 @@ def pytest_configure(config: pytest.Config) -> None:
     items = config.getoption("audit_items")
     if items is not None and items < 1:
         raise pytest.UsageError(f"--items {items}: at least 1 item is needed to measure anything")
+    sites = config.getoption("audit_cross_check")
+    if sites is not None and sites < 1:
+        raise pytest.UsageError(f"--cross-check {sites}: at least 1 site is needed to compare two adapters")
+    adapter = config.getoption("audit_adapter")
+    if adapter != _DEFAULTS["adapter"]:
+        from auditkit.adapters.errors import ModelError
+        from auditkit.adapters.registry import require_known
+
+        try:
+            require_known(adapter)
+        except ModelError as error:
+            raise pytest.UsageError(f"--adapter: {error}") from None
     resume = config.getoption("audit_resume")
     if resume:  # looked at now, since in `--resume suites/` the option takes the path of the suites for its own
         from auditkit.record.resume import named_folder
@@ -208,6 +228,10 @@ def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, righ
     from auditkit.plugin.run import explain
 
     return explain(op, left, right)
+
+
+def _dest(name: str) -> str:
+    return f"audit_{name.replace('-', '_')}"
 
 
 def _is_claim(item: pytest.Item) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
@@ -17,14 +17,17 @@ import pytest
 
 from auditkit.adapters.catalogue import DEFAULT_MODEL
 from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.adapters.registry import DEFAULT_ADAPTER, adapter_factory
 from auditkit.engine.progress import progress_to
+from auditkit.engine.sampling import Sample, sampling
 from auditkit.plugin.claims import check_claims, claim_id, conclude, lost, plan_digest
+from auditkit.plugin.crosscheck import cross_checked, other_than
 from auditkit.plugin.surroundings import environment, tool
 from auditkit.record.canonical import canonical
 from auditkit.record.evidence import Evidence, gathering
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.resume import Interrupted, find_interrupted
-from auditkit.record.schema import SCHEMA_VERSION, Claim, Cost, Relation, Run, Untested, Verdict
+from auditkit.record.schema import SCHEMA_VERSION, Claim, Cost, CrossCheck, Relation, Run, Untested, Verdict
 from auditkit.record.store import (
     JOURNAL,
     RecordError,
@@ -41,6 +44,7 @@ _evidence_key = pytest.StashKey[Evidence]()
 _started_key = pytest.StashKey[tuple[float, int]]()
 _taken_key = pytest.StashKey[Claim]()
 
+_AGREEMENT = {True: {"green": True}, False: {"red": True}, None: {"yellow": True}}
 _MARKUP = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.ERROR: "red"}
 
 
@@ -68,14 +72,17 @@ class AuditRun:
         self.thresholds = self._read_thresholds([*claims, *deselected])
         settings = [self.spec, option.audit_seed, option.audit_items, option.audit_dtype]
         settings += [self.thresholds.sha256] if self.thresholds else []
+        settings += [option.audit_adapter] if option.audit_adapter != DEFAULT_ADAPTER else []
         self.plan_sha256 = plan_digest(claims, settings)
         self.untested = [
             Untested(what=item.nodeid, reason="deselected on the command line") for item in deselected
         ]
+        self.sample = Sample(option.audit_cross_check, option.audit_seed) if option.audit_cross_check else None
         self.adapter: Any = None
         self.folder: Path | None = None
         self.result: Run | None = None
         self._entries: list[Entry] = []
+        self._taken: list[pytest.Item] = []
         self._overrides: dict[tuple[str, int], Threshold] = {}
         self._asked: set[tuple[str, int]] = set()
         self._foreign_failure = False
@@ -85,20 +92,24 @@ class AuditRun:
 
     def open(self) -> None:
         """Open the model and start the journal; what cannot be opened ends the run before any claim."""
-        from auditkit.adapters import open_model
+        from auditkit.adapters.loading import load
 
         option = self.config.option
         header = self._header()
         try:
+            factory = adapter_factory(option.audit_adapter)
+            if self.sample is not None:  # missing packages are found out now, not when all claims are done
+                adapter_factory(other_than(option.audit_adapter))
             earlier = None if option.audit_resume is None else self._interrupted(header, option.audit_resume)
             require_writable(self.reports if earlier is None else earlier.folder)
             self._say(f"opening {self.spec} (the first time, weights are fetched and converted)")
-            self.adapter = open_model(
+            self.loaded = load(
                 self.spec,
                 device=option.audit_device,
                 dtype=option.audit_dtype,
                 trust_remote_code=option.audit_trust_remote_code,
             )
+            self.adapter = factory(self.loaded)
             header = msgspec.structs.replace(header, model_sha256=self.adapter.info.weights_sha256)
             if earlier is not None:
                 earlier.require_same(header)
@@ -138,7 +149,8 @@ class AuditRun:
         """Gather the evidence of one claim over setup and call; long work shows its progress."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         stream = reporter._tw._file if reporter is not None else StringIO()
-        with gathering() as evidence, progress_to(stream):
+        sampled = nullcontext() if self.sample is None else sampling(self.sample)
+        with gathering() as evidence, progress_to(stream), sampled:
             item.stash[_evidence_key] = evidence
             item.stash[_started_key] = (time.perf_counter(), self.adapter.meter.token_layers)
             yield
@@ -187,6 +199,11 @@ class AuditRun:
             for item in self.claims
         )
         option = self.config.option
+        check = self._cross_check(stopped=exitstatus > 1)
+        summary = summarize(claims)
+        if check is not None and check.agrees is False:  # whatever the claims came to, it rests on these numbers
+            reason = wording.cross_check(check)
+            summary = msgspec.structs.replace(summary, verdict=Verdict.ERROR, reason=reason)
         self.result = Run(
             schema_version=SCHEMA_VERSION,
             created=self.header.created,
@@ -198,9 +215,10 @@ class AuditRun:
             model=self.adapter.info,
             baseline=None,
             environment=environment(),
-            summary=summarize(claims),
+            summary=summary,
             claims=claims,
             untested=tuple(self.untested),
+            cross_check=check,
         )
         write_run(self.folder, self.result, [row for entry in self._entries for row in entry.items])
         write_outputs(self.folder, self.result)
@@ -233,9 +251,24 @@ class AuditRun:
         reporter.write_line("")
         reporter.write(f"verdict: {summary.verdict}", bold=True, **_markup(summary.verdict))
         reporter.write(f" ({summary.reason})\n")
+        check = self.result.cross_check
+        if check is not None:
+            reporter.write_line(f"cross-check: {wording.cross_check(check)}", **_AGREEMENT[check.agrees])
         if self._remark:
             reporter.write_line(self._remark, yellow=True)
         reporter.write_line(f"report: {self.folder / 'audit.html'}")
+
+    def _cross_check(self, stopped: bool) -> CrossCheck | None:
+        """The sampled sites measured again, if that was asked for; a comparison of nothing counts as untested."""
+        if self.sample is None:
+            return None
+        other, taken = other_than(self.config.option.audit_adapter), len(self._taken)
+        if self.sample.kept and not stopped:
+            self._say(f"\nmeasuring {len(self.sample.kept)} sites again through {other}")
+        check = cross_checked(self.loaded, self.adapter.info, self.sample, other, taken, stopped)
+        if check.agrees is None:
+            self.untested.append(Untested(what="cross-check", reason=check.reason))
+        return check
 
     # -- details -----------------------------------------------------------------------------------------------
 
@@ -243,6 +276,8 @@ class AuditRun:
         """What this run is, as far as it is known before the model is open."""
         option = self.config.option
         settings = {"model": self.spec, **{k: getattr(option, f"audit_{k}") for k in ("items", "dtype", "device")}}
+        adapter = option.audit_adapter
+        settings["adapter"] = None if adapter == DEFAULT_ADAPTER else adapter
         settings["thresholds"] = self.thresholds and f"{option.audit_thresholds} ({self.thresholds.sha256[:12]})"
         return Header(
             plan_sha256=self.plan_sha256,
@@ -264,7 +299,7 @@ class AuditRun:
         """Let finished claims stand: pytest runs them with its hooks, but without fixtures and body."""
         self._entries = list(earlier.entries)
         finished = {entry.claim.id: entry.claim for entry in earlier.entries}
-        taken = [item for item in self.claims if claim_id(item) in finished]
+        self._taken = taken = [item for item in self.claims if claim_id(item) in finished]
         for item in taken:
             item.stash[_taken_key] = finished[claim_id(item)]
             # Replaced, not emptied: parametrised tests share the list. What no item asks for is not built.
@@ -298,8 +333,8 @@ class AuditRun:
         parts = [f"--model {self.spec}", f"--seed {self.settings.seed}"]
         parts += [
             f"--{name} {getattr(option, f'audit_{name}')}"
-            for name in ("items", "device", "dtype")
-            if getattr(option, f"audit_{name}") not in (None, "auto")
+            for name in ("items", "device", "dtype", "adapter")
+            if getattr(option, f"audit_{name}") not in (None, "auto", DEFAULT_ADAPTER)
         ]
         if option.audit_thresholds is not None:
             parts.append(f"--thresholds {shlex.quote(option.audit_thresholds)}")

@@ -204,6 +204,33 @@ class Untested(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class CrossCheck(Struct, frozen=True, kw_only=True):
+    """A random sample of the run's edits, measured again through another adapter."""
+
+    adapter: str
+    """The other adapter."""
+    asked: int
+    """How many sites were asked for."""
+    offered: int
+    """Edits that this process measured, from which the sample was drawn."""
+    measured: int
+    """How many of the sample were measured again."""
+    missing: dict[str, int]
+    """Why the other adapter could not make an edit -> how many of the sample."""
+    largest: float | None
+    """Largest absolute difference of an answer logit; None where nothing was measured again."""
+    where: str
+    """Site of the largest difference."""
+    allowed: float | None
+    """The difference that rounding explains."""
+    agrees: bool | None
+    """None: nothing could be compared, and nothing is vouched for."""
+    reason: str
+    """Why nothing could be compared; empty where something was."""
+    claims_taken_over: int = 0
+    """Claims of an interrupted run, measured by another process and so not part of the sample."""
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """One execution: the whole of audit.json."""
 
@@ -223,6 +250,8 @@ class Run(Struct, frozen=True, kw_only=True):
     summary: Summary
     claims: tuple[Claim, ...]
     untested: tuple[Untested, ...]
+    cross_check: CrossCheck | None = None
+    """None: not asked for."""
 
 
 class ItemRow(Struct, frozen=True, kw_only=True):

@@ -51,6 +51,8 @@ def render_markdown(run: Run) -> str:
         f"adapter {_text(model.adapter)}, profile {run.profile}, seed {run.seed}, "
         f"plan `{_digest(run.plan_sha256)}`, auditkit {_text(run.tool.version)}, {_text(run.created)}.",
     ]
+    if run.cross_check is not None:
+        lines += ["", f"Cross-check: {_text(wording.cross_check(run.cross_check))}."]
     if model.trust_remote_code:
         lines += ["", "**trust\\_remote\\_code is on.**"]
     body = "\n".join(lines) + "\n"

@@ -119,6 +119,7 @@ def _environment() -> Environment:
         "unit": wording.unit,
         "level": wording.level,
         "items_text": wording.items_needed,
+        "cross_check": wording.cross_check,
     }
     environment.globals |= {
         "Verdict": Verdict,

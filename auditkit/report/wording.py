@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from auditkit.record.schema import Claim, Effect, Relation, Run, Verdict
+from auditkit.record.schema import Claim, CrossCheck, Effect, Relation, Run, Verdict
 
 MISSING = "—"
 """Stands where a number could not be measured; the reason always stands next to it."""
@@ -131,6 +131,24 @@ def line(effect: Effect) -> str:
     if effect.items_needed is not None:
         parts.append(items_needed(effect))
     return ", ".join(parts)
+
+
+def cross_check(check: CrossCheck) -> str:
+    """What a cross-check found, in one line for every output."""
+    if check.agrees is None:
+        text = f"the cross-check through {check.adapter} compared nothing: {check.reason}"
+    else:
+        text = (
+            f"{number(check.measured)} of {number(check.offered)} measured sites again through {check.adapter}: "
+            f"largest difference {number(check.largest)} logits at {check.where}, "
+            f"rounding explains {number(check.allowed)}"
+        )
+        if not check.agrees:
+            text = f"the two adapters do not agree, so the numbers cannot be trusted: {text}"
+    text += "".join(f"; {number(count)} not measured again: {why}" for why, count in check.missing.items())
+    if check.claims_taken_over:
+        text += f"; {number(check.claims_taken_over)} claims were measured by an earlier process and not sampled"
+    return text
 
 
 def needing_attention(run: Run) -> list[Claim]:

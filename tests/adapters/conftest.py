@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.loading import load
+from auditkit.adapters.loading import Loaded, load
+from auditkit.adapters.nnterp import NnterpAdapter
 from auditkit.adapters.quiet import quiet
 
 SENTENCES = ("What is the capital of France?", "You are a student.", "The capital of France is", "Hello.")
@@ -128,6 +130,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("family", FAMILIES)
 
 
+@pytest.fixture(scope="session")
+def families() -> list[str]:
+    """Every family, for tests over all of them at once."""
+    return list(FAMILIES)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -223,6 +231,33 @@ def open_family(
         return opened[family]
 
     return open_once
+
+
+@pytest.fixture(scope="session")
+def open_nnterp(open_family: Callable[[str], HFAdapter]) -> Callable[[str], NnterpAdapter]:
+    """Family -> the second adapter on a copy of the same module, opened once per session."""
+    opened: dict[str, NnterpAdapter] = {}
+
+    def open_once(family: str) -> NnterpAdapter:
+        if family not in opened:
+            opened[family] = NnterpAdapter(loaded_again(open_family(family)))
+        return opened[family]
+
+    return open_once
+
+
+def loaded_again(adapter: HFAdapter) -> Loaded:
+    """A copy of what the adapter was made of: nnsight leaves wrappers on the module it is given."""
+    info = adapter.info
+    return Loaded(
+        spec=info.spec,
+        name=info.name,
+        source=info.source,
+        module=copy.deepcopy(adapter.module),
+        tokenizer=adapter.tokenizer,
+        weights_sha256=info.weights_sha256,
+        tokenizer_sha256=info.tokenizer_sha256,
+    )
 
 
 @pytest.fixture

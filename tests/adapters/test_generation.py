@@ -29,7 +29,17 @@ REFUSED = {"lfm2_hybrid": "going on from a run fails: IndexError"}  # convolutio
 
 BLOCKS = {
     **dict.fromkeys(
-        ("gpt2", "gptj", "codegen", "gpt_neo", "gpt_bigcode", "bloom", "falcon", "falcon_sequential", "falcon_new"),
+        (
+            "gpt2",
+            "gptj",
+            "codegen",
+            "gpt_neo",
+            "gpt_bigcode",
+            "bloom",
+            "falcon",
+            "falcon_sequential",
+            "falcon_new",
+        ),
         "transformer.h",
     ),
     "gpt_neox": "gpt_neox.layers",

@@ -201,7 +201,10 @@ def test_without_a_cache_the_whole_is_run_and_the_result_says_why(tiny) -> None:
         (lambda: Timed(zero(mlp.layer(1)[2]), "generated"), "named by their step, not by a position"),
         (lambda: Timed(zero(pattern.layer(1)), "all"), "have no fixed number of keys"),
         (lambda: Timed(replace(mlp.layer(1), PROMPTS[0]), "all"), "a donor has no generated tokens"),
-        (lambda: Timed(add(mlp.layer(1), torch.ones(2, 32)), "all"), r"shape \(2, 32\) was given; give one for one"),
+        (
+            lambda: Timed(add(mlp.layer(1), torch.ones(2, 32)), "all"),
+            r"shape \(2, 32\) was given; give one for one",
+        ),
     ],
 )
 def test_times_that_make_no_sense_are_refused(make, message) -> None:

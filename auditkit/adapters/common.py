@@ -1,0 +1,172 @@
+"""What adapters over one transformers module share: sizes, padding, inputs, identity, and the parity check.
+
+When a model is opened, its batched and padded logits, as the adapter gives them with touches in place, are compared
+with those of plain, one-at-a-time calls. The largest difference is the noise floor that later guards use, and a
+difference that rounding cannot explain refuses the model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auditkit.adapters import continuing, devices
+from auditkit.adapters.chat import ChatEncoder, Prompt
+from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.adapters.loading import Loaded
+from auditkit.adapters.protocol import Batch, Component, Meter, Place, Touch
+from auditkit.data.prompts import Chat
+from auditkit.record.schema import ModelInfo
+
+_PARITY_CHATS = (
+    Chat(user="Hello."),
+    Chat(
+        user="What is the capital of France?",
+        system="You are a student.",
+        assistant="The capital of France is",
+    ),
+)
+
+# Rounding of a deep residual stream, in units of the dtype's epsilon times the largest logit.
+_PARITY_EPSILONS = 256
+
+
+class ModuleAdapter:
+    """The part of an adapter that does not depend on how activations are reached.
+
+    Attributes:
+        module, tokenizer: what was loaded, unchanged.
+        chat: turns chats into prompts.
+        layers, heads, groups, width: sizes of the model.
+        meter: work done so far.
+        ends: token ids at which the model's own generation ends.
+
+    Raises:
+        ModelError: the module has no attention heads, or the tokenizer is not this model's.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.module = loaded.module
+        self.tokenizer = loaded.tokenizer
+        self.chat = ChatEncoder(loaded.tokenizer)
+        self.meter = Meter()
+        self.layers, self.heads, self.width = (
+            self._size(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
+        )
+        own = getattr(self.module.config.get_text_config(), "num_key_value_heads", None)
+        self.groups = own if isinstance(own, int) else self.heads
+        self._accepts = set(inspect.signature(self.module.forward).parameters)
+        self._pad_id = next(
+            (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
+            0,
+        )
+        own_ends = getattr(getattr(self.module, "generation_config", None), "eos_token_id", None)
+        ends = loaded.tokenizer.eos_token_id if own_ends is None else own_ends
+        self.ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
+        self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
+        highest = max(token for prompt in self._prompts for token in (*prompt.ids, self._pad_id))
+        weight: Any = self.module.get_input_embeddings().weight
+        rows = int(weight.shape[0])
+        if highest >= rows:
+            raise ModelError(
+                f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not "
+                "belong together"
+            )
+        start = self._prompts[-1].ids[:6]
+        self._short = self.batch([Prompt("", start), Prompt("", start[2:])])
+        self._alone = self.batch([Prompt("", start)])
+
+    def batch(self, prompts: Sequence[Prompt]) -> Batch:
+        """Left-padded batch on the model's device.
+
+        Raises:
+            ValueError: no prompts, or an empty one.
+        """
+        if not prompts or not all(prompts):
+            raise ValueError("a batch needs at least one prompt, and every prompt at least one token")
+        longest = max(len(prompt) for prompt in prompts)
+        pads = tuple(longest - len(prompt) for prompt in prompts)
+        ids = torch.tensor(
+            [[self._pad_id] * pad + list(prompt.ids) for pad, prompt in zip(pads, prompts, strict=True)]
+        )
+        mask = torch.tensor([[0] * pad + [1] * len(prompt) for pad, prompt in zip(pads, prompts, strict=True)])
+        device = self.module.device
+        return Batch(ids.to(device), mask.to(device), pads)
+
+    def _inputs(self, batch: Batch, tokens: int = 1) -> dict[str, Any]:
+        """What the module's forward is given to answer after each of the last `tokens` positions."""
+        placed = continuing.placed(self._accepts, batch.mask, batch.width, tokens)
+        return {"input_ids": batch.ids, "attention_mask": batch.mask, "use_cache": False, **placed}
+
+    @staticmethod
+    def _check_tokens(batch: Batch, tokens: int) -> None:
+        if not 1 <= tokens <= batch.width:
+            raise ValueError(
+                f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions"
+            )
+
+    def _count(self, batch: Batch, times: int = 1) -> None:
+        self.meter.token_layers += int(batch.mask.sum()) * self.layers * times
+        self.meter.runs += 1
+
+    @torch.no_grad()
+    def _parity(self, run: Callable[[Batch, Mapping[Place, Touch]], Tensor]) -> float:
+        """Largest difference between batched logits with touches in place and plain unpadded calls."""
+        identity: dict[Place, Touch] = {
+            (Component.RESIDUAL, layer): lambda value: value for layer in range(self.layers)
+        }
+        ours = run(self.batch(self._prompts), identity)
+        device = self.module.device
+        plain = torch.stack(
+            [
+                self.module(torch.tensor([prompt.ids], device=device)).logits[0, -1].float()
+                for prompt in self._prompts
+            ]
+        )
+        if not torch.isfinite(plain).all():
+            dtype = str(self.module.dtype).removeprefix("torch.")
+            raise IntegrityError(
+                f"the model's own logits contain NaN or infinity in {dtype}; the weights are damaged, or this dtype "
+                "overflows (try --dtype float32)"
+            )
+        difference = float((ours - plain).abs().max())
+        allowed = _PARITY_EPSILONS * torch.finfo(self.module.dtype).eps * float(plain.abs().max())
+        if not difference <= allowed:
+            raise IntegrityError(
+                f"batched logits differ from one-at-a-time logits by {difference:.2g} (rounding explains "
+                f"{allowed:.2g}): padding changes numbers on this model, so nothing measured here could be trusted"
+            )
+        return difference
+
+    def _size(self, name: str) -> int:
+        config = self.module.config.get_text_config()
+        size = getattr(config, name, None)
+        if not isinstance(size, int):
+            raise ModelError(
+                f"{type(config).__name__} has no {name}: auditkit measures transformers with attention in every block"
+            )
+        return size
+
+    def _describe(self, loaded: Loaded, adapter: str, parity: float) -> ModelInfo:
+        return ModelInfo(
+            spec=loaded.spec,
+            name=loaded.name,
+            source=loaded.source,
+            weights_sha256=loaded.weights_sha256,
+            tokenizer_sha256=loaded.tokenizer_sha256,
+            chat_template_sha256=self.chat.template_sha256,
+            prompt_format=self.chat.format,
+            family=str(self.module.config.model_type),
+            parameters=sum(p.numel() for p in self.module.parameters()),
+            layers=self.layers,
+            heads=self.heads,
+            dtype=str(self.module.dtype).removeprefix("torch."),
+            device=devices.described(self.module),
+            adapter=adapter,
+            parity_max_abs=parity,
+            trust_remote_code=loaded.trust_remote_code,
+        )
