@@ -19,7 +19,7 @@ from auditkit.engine.sampling import Sample, sampling
 from auditkit.engine.wavefront import grid, sweep
 
 COMPONENTS = (Component.RESIDUAL, Component.ATTENTION, Component.MLP)
-QUESTION = "Which gas do plants take in from the air?\n(A) oxygen\n(B) carbon dioxide\nAnswer with one letter."
+QUESTION = "Which gas do plants take in? (A) oxygen (B) carbon dioxide"
 
 
 def main(sites: int) -> None:
@@ -34,7 +34,7 @@ def main(sites: int) -> None:
     sample = Sample(sites, seed=0)
     start = time.perf_counter()
     with sampling(sample):
-        swept = sweep(first, [pair], grid(COMPONENTS, range(first.layers), range(-40, 0, 4)))
+        swept = sweep(first, [pair], grid(COMPONENTS, range(first.layers), range(-20, 0, 4)))
     middle = time.perf_counter()
     second = adapter_factory("nnterp")(loaded)
     result = cross_check(second, sample.kept, first.info.parity_max_abs)
