@@ -13,6 +13,7 @@ from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.loading import cached
 from auditkit.adapters.protocol import Component, Place
 from auditkit.data.prompts import Chat
+from auditkit.engine.generation import generate
 
 pytestmark = pytest.mark.model
 
@@ -68,3 +69,14 @@ def test_contributions_add_up_in_every_block(smollm2: HFAdapter) -> None:
         after = seen[Component.RESIDUAL, layer]
         # fp32 rounding of two additions, by position
         assert ((whole - after).abs().amax(-1) <= 1e-6 * after.abs().amax(-1)).all()
+
+
+def test_greedy_text_is_that_of_transformers(smollm2: HFAdapter) -> None:
+    prompts = [smollm2.chat(CAPITAL), smollm2.chat(Chat(user="Name a colour."))]
+    got = generate(smollm2, prompts, 8)
+    for prompt, tokens in zip(prompts, got.tokens, strict=True):
+        ids = torch.tensor([prompt.ids])
+        out = smollm2.module.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=8
+        )
+        assert out[0, len(prompt) :].tolist() == list(tokens)
