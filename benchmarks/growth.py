@@ -169,9 +169,10 @@ def main() -> None:
     )
     text = table(head, rows) + (
         f"\n\nThe cost of a full sweep grows with layers to the power {slopes['layers']:.1f} (sites and blocks after "
-        f"each both grow), with changed tokens to the power {slopes['changed tokens']:.1f} (positions, and tokens after "
-        f"each), and with items to the power {slopes['items']:.1f}; one run per site has at best the same slopes, from a "
-        "higher start.\n\n![Processor seconds against layers, changed tokens and items, on log axes](growth.svg)"
+        f"each both grow), with changed tokens to the power {slopes['changed tokens']:.1f} (positions, and tokens "
+        f"after each), and with items to the power {slopes['items']:.1f}. One run per site starts higher and grows "
+        "with all tokens of the prompt.\n\n"
+        "![Processor seconds against layers, changed tokens and items, on log axes](growth.svg)"
     )
     if arguments.write:
         target = ROOT / "benchmarks" / "results" / "growth.svg"
