@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import torch
+from common import MODEL, report, table, timed
 
 from auditkit import open_model
 from auditkit.adapters.chat import Prompt
@@ -29,8 +27,6 @@ from auditkit.data.prompts import Chat
 from auditkit.engine.attention import entropies, entropy, probabilities
 from auditkit.engine.patching import chunks
 
-ROOT = Path(__file__).resolve().parents[1]
-MODEL = "smollm2-135m-instruct"
 LENGTHS = (128, 512, 1024)
 PERSONAS = ("teacher", "doctor", "sailor", "judge", "farmer", "painter", "nurse", "pilot")
 QUESTIONS = (
@@ -41,12 +37,6 @@ QUESTIONS = (
     "Which is the larger number, 17 or 71? A: 17 B: 71. Answer with one letter.",
     "Who wrote the play in which two young people of hostile families fall in love?",
 )
-
-
-def timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def times(adapter, prompts: list[Prompt], rounds: int) -> list[tuple[str, str, str]]:
@@ -65,7 +55,7 @@ def times(adapter, prompts: list[Prompt], rounds: int) -> list[tuple[str, str, s
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds + 1):  # the first round warms up
         for name, work in works.items():
-            seconds[name].append(timed(work))
+            seconds[name].append(timed(work)[0])
     median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     tokens = sum(len(prompt) for prompt in prompts)
     return [
@@ -163,19 +153,8 @@ def main() -> None:
         for question in QUESTIONS
     ]
     rows = times(adapter, prompts, arguments.rounds) + errors(adapter, prompts) + memory()
-    lines = ["| what | measured | wanted |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    text = "\n".join(lines)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
-    machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python "
-        f"{platform.python_version()}, {versions}"
-    )
-    print(f"{text}\n\n{machine}")
-    if arguments.write:
-        target = ROOT / "benchmarks" / "results" / "attention.md"
-        target.parent.mkdir(exist_ok=True)
-        command = " ".join(["python", "benchmarks/attention.py", *sys.argv[1:]])
-        target.write_text(f"# Reading attention\n\n{text}\n\nMeasured on {machine}, with `{command}`.\n")
+    text = table(("what", "measured", "wanted"), rows)
+    report("attention", "Reading attention", text, ("torch", "transformers"), arguments.write)
 
 
 if __name__ == "__main__":

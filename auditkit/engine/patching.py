@@ -8,7 +8,7 @@ way round: `PatchPair.swapped`.
 Three guards stand over every measurement (design, Engine):
 
 - the identity edit, which writes the base run's own activations back at every site, changes nothing beyond the
-  noise floor measured when the model was opened;
+  noise floor (`auditkit.engine.guards.noise_floor`);
 - the full patch, which gives the base run the source run's embeddings, reproduces the source run's logits;
 - every edit fires exactly as often as declared, and the work done is the work declared.
 
