@@ -25,7 +25,7 @@ from auditkit import open_model
 from auditkit.adapters.chat import Prompt
 from auditkit.data.prompts import Chat
 from auditkit.engine.attention import entropies, entropy, probabilities
-from auditkit.engine.patching import chunks
+from auditkit.engine.batching import batches as split
 
 LENGTHS = (128, 512, 1024)
 PERSONAS = ("teacher", "doctor", "sailor", "judge", "farmer", "painter", "nurse", "pilot")
@@ -41,7 +41,7 @@ QUESTIONS = (
 
 def times(adapter, prompts: list[Prompt], rounds: int) -> list[tuple[str, str, str]]:
     """Plain forward passes and entropies of the same batches, in turn."""
-    batches = [adapter.batch([prompts[i] for i in rows]) for rows in chunks([len(p) for p in prompts], "")]
+    batches = [adapter.batch([prompts[i] for i in rows]) for rows in split([len(p) for p in prompts])]
 
     def plain() -> None:
         for batch in batches:

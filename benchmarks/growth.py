@@ -129,7 +129,9 @@ def draw(found: dict[str, list[Point]], target: Path) -> None:
     figure, axes = plt.subplots(1, len(found), figsize=(11, 3.6), sharey=True, layout="constrained")
     for axis, (what, points) in zip(axes, found.items(), strict=True):
         sizes = [point.size for point in points]
-        axis.loglog(sizes, [point.plain for point in points], "s--", color="#888888", label="one run per site (scaled)")
+        axis.loglog(
+            sizes, [point.plain for point in points], "s--", color="#888888", label="one run per site (scaled)"
+        )
         axis.loglog(sizes, [point.seconds for point in points], "o-", color="#1f5fa8", label="wavefront")
         axis.set_xticks(sizes, [str(size) for size in sizes])
         axis.minorticks_off()

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Attending, AttentionView, Component, Look
+from auditkit.engine.batching import in_batches
 from auditkit.engine.guards import GuardTripped
-from auditkit.engine.patching import chunks
 from auditkit.engine.sites import Position, Site, SiteError, Span, pattern
 from auditkit.stats.verdicts import NotApplicable
 
@@ -97,7 +97,8 @@ def _read(
     if not offered:
         raise NotApplicable(f"{site} cannot be read on this model: {offered.reason}")
     results: dict[int, tuple[int, Tensor]] = {}
-    for rows in chunks([len(prompt) for prompt in prompts], description):
+
+    def work(rows: list[int]) -> None:
         batch = adapter.batch([prompts[i] for i in rows])
         counts = [chosen[i][1] - chosen[i][0] for i in rows]
         firsts = torch.tensor([chosen[i][0] + pad for i, pad in zip(rows, batch.pads, strict=True)])
@@ -122,6 +123,8 @@ def _read(
         for row, (i, count) in enumerate(zip(rows, counts, strict=True)):
             of_layers = torch.stack([seen[layer][row, :, :count] for layer in chosen_layers])
             results[i] = (batch.pads[row], of_layers)
+
+    in_batches(work, [len(prompt) for prompt in prompts], description)
     return [results[i] for i in range(len(prompts))]
 
 

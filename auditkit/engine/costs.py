@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from auditkit.engine.patching import GUARDED_PAIRS, TOKEN_BUDGET
+from auditkit.engine.batching import TOKEN_BUDGET
+from auditkit.engine.patching import GUARDED_PAIRS
 from auditkit.engine.rows import ROW_BUDGET
 
 

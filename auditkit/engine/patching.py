@@ -17,7 +17,7 @@ A guard that trips raises `GuardTripped`; there is no number then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -25,16 +25,13 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Place
+from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edit, Edited, spots
 from auditkit.engine.edits import replace as restored
 from auditkit.engine.guards import GuardTripped, within_noise
-from auditkit.engine.progress import progress
 from auditkit.engine.runs import Donated, donate, execute
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Site, SiteError, Span, block_input
-
-TOKEN_BUDGET = 1024
-"""Padded tokens per batch: large enough that weights are read rarely, small enough to stay in the caches."""
 
 GUARDED_PAIRS = 8
 """Pairs on which the guards of a measurement run; the count of fired edits is checked on all."""
@@ -84,9 +81,12 @@ def answer_logits(
         GuardTripped: logits that are NaN or infinite.
     """
     out = torch.empty(len(prompts), 2)
-    for rows in chunks([len(p) for p in prompts], description):
+
+    def work(rows: list[int]) -> None:
         logits = adapter.run(adapter.batch([prompts[i] for i in rows]))
         out[rows] = answer_rows(logits, [answers[i] for i in rows])
+
+    in_batches(work, [len(prompt) for prompt in prompts], description)
     return out
 
 
@@ -132,14 +132,16 @@ def patch(
     known = base is not None
     base, source = base.clone() if base is not None else torch.empty(n, 2), torch.empty(n, 2)
     results = {name: torch.empty(n, 2) for name in conditions}
-    identity_error, full_error = _guards(adapter, pairs[:GUARDED_PAIRS], places)
-    before, declared = adapter.meter.token_layers, 0
-    for rows in chunks([len(pair.base) for pair in pairs], description):
+    lengths = [len(pair.base) for pair in pairs]
+
+    def work(rows: list[int]) -> None:
+        before = adapter.meter.token_layers
         chunk = [pairs[i] for i in rows]
         answers = [pair.answers for pair in chunk]
         edited = {name: [plan[i] for i in rows] for name, plan in plans.items()}
         sources: dict[Prompt | Edited, Sequence[Place]] = {pair.source: () for pair in chunk}
-        given = donate(adapter, [run for plan in edited.values() for run in plan], TOKEN_BUDGET, sources)
+        room = len(rows) * max(lengths[i] for i in rows)
+        given = donate(adapter, [run for plan in edited.values() for run in plan], room, sources)
         source[rows] = answer_rows(torch.stack([given.logits[pair.source] for pair in chunk]), answers)
         if not known:
             logits, _ = execute(adapter, [Edited(pair.base) for pair in chunk], Donated())
@@ -147,13 +149,16 @@ def patch(
         for name, plan in edited.items():
             logits, _ = execute(adapter, plan, given)
             results[name][rows] = answer_rows(logits, answers)
-        tokens = sum(len(pair.base) for pair in chunk)
-        declared += adapter.layers * (tokens * (len(plans) + (not known)) + given.tokens)
-    spent = adapter.meter.token_layers - before
-    if spent != declared:
-        raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")
+        tokens = sum(lengths[i] for i in rows)
+        declared = adapter.layers * (tokens * (len(plans) + (not known)) + given.tokens)
+        spent = adapter.meter.token_layers - before
+        if spent != declared:
+            raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")
+
+    errors = _guards(adapter, pairs[:GUARDED_PAIRS], places)
+    in_batches(work, lengths, description)
     offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
-    return Patched(base, source, results, identity_error, full_error)
+    return Patched(base, source, results, *errors)
 
 
 def _runs(pairs: Sequence[PatchPair], condition: Condition) -> list[Edited]:
@@ -172,18 +177,29 @@ def _runs(pairs: Sequence[PatchPair], condition: Condition) -> list[Edited]:
 
 def _guards(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place]) -> tuple[float, float]:
     """Largest error of the identity edit at all `places` together, and of the full patch, in logits."""
-    base, source = [pair.base for pair in pairs], [pair.source for pair in pairs]
     everything = block_input.layer(0)
-    own, other = Donated(), Donated()
-    for given, prompts, wanted in ((own, base, places), (other, source, [(everything.component, 0)])):
-        given.take(prompts, *execute(adapter, [Edited(prompt) for prompt in prompts], Donated(), wanted))
     everywhere = [Site(component, layer, layer) for component, layer in places]
-    same = [Edited(prompt, tuple(restored(site, prompt) for site in everywhere)) for prompt in base]
-    full = [Edited(pair.base, (restored(everything, pair.source),)) for pair in pairs]
-    return (
-        _within_noise(adapter, "identity edit changes", same, base, own),
-        _within_noise(adapter, "full patch misses the source run's", full, source, other),
+    errors = [(0.0, 0.0)]
+
+    def work(rows: list[int]) -> None:
+        base, source = [pairs[i].base for i in rows], [pairs[i].source for i in rows]
+        own, other = Donated(), Donated()
+        for given, prompts, wanted in ((own, base, places), (other, source, [(everything.component, 0)])):
+            given.take(prompts, *execute(adapter, [Edited(prompt) for prompt in prompts], Donated(), wanted))
+        same = [Edited(prompt, tuple(restored(site, prompt) for site in everywhere)) for prompt in base]
+        full = [
+            Edited(*both)
+            for both in zip(base, [(restored(everything, prompt),) for prompt in source], strict=True)
+        ]
+        identity = _within_noise(adapter, "identity edit changes", same, base, own)
+        errors.append(
+            (identity, _within_noise(adapter, "full patch misses the source run's", full, source, other))
+        )
+
+    in_batches(
+        work, [len(pair.base) for pair in pairs], "guards", GUARDED_PAIRS * max(len(pair.base) for pair in pairs)
     )
+    return max(error for error, _ in errors), max(error for _, error in errors)
 
 
 def _within_noise(
@@ -205,21 +221,3 @@ def answer_rows(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
             "(try --dtype float32)"
         )
     return picked
-
-
-def batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Row indices per batch: similar lengths together, at most TOKEN_BUDGET padded tokens each."""
-    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    made: list[list[int]] = []
-    for i in order:
-        if made and (len(made[-1]) + 1) * lengths[i] <= TOKEN_BUDGET:
-            made[-1].append(i)
-        else:
-            made.append([i])
-    return made
-
-
-def chunks(lengths: Sequence[int], description: str) -> Iterator[list[int]]:
-    """The `batches` one by one, with a progress bar."""
-    made = batches(lengths)
-    yield from progress(made, description, len(made))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from auditkit.adapters.protocol import Adapter, Component
-from auditkit.engine import patching
+from auditkit.engine.batching import batches
 from auditkit.engine.edits import located
-from auditkit.engine.patching import PatchPair
+from auditkit.engine.patching import GUARDED_PAIRS, PatchPair
 from auditkit.engine.sites import Site, SiteError
 
 ROW_BUDGET = 4096
@@ -106,9 +106,9 @@ def planned(adapter: Adapter, pairs: Sequence[PatchPair], sites: Sequence[Site])
     ]
     active = [row for row in rows if row.tokens]
     groups = []
-    for together in patching.batches(lengths):
+    for together in batches(lengths):
         mine = [row for row in active if row.pair in set(together)]
-        guards = [_full(j, pairs[j]) for j in together if j < patching.GUARDED_PAIRS]
+        guards = [_full(j, pairs[j]) for j in together if j < GUARDED_PAIRS]
         walks: list[tuple[int, Sequence[Row]]] = []
         for tokens, bucket in _buckets([*mine, *(row for row in guards if row.tokens)], layers):
             for walk in _split(bucket, max(1, ROW_BUDGET // tokens)):

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.protocol import Adapter, Component, Differentiable, Place, Shape
+from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Donor, Edited, layers_of, located, replace
-from auditkit.engine.patching import TOKEN_BUDGET, PatchPair, chunks
+from auditkit.engine.patching import PatchPair
 from auditkit.engine.runs import donate, execute
 from auditkit.engine.sites import Position, Site, SiteError, block_input, k, pattern, q
 from auditkit.engine.wavefront import Sweep, sweep
@@ -120,11 +121,14 @@ def attribution(
     if within:
         located(adapter, Site(Component.Z), len(pairs[0].base), {})
     out = torch.empty(len(sites), len(pairs))
-    for rows in chunks([len(pair.base) for pair in pairs], description):
+
+    def work(rows: list[int]) -> None:
         linear = _Expansion(adapter, [pairs[i] for i in rows], sites)
         for number, site in enumerate(sites):
             for row, i in enumerate(rows):
                 out[number, i] = linear.effect(site, row, *spans[number][i])
+
+    in_batches(work, [len(pair.base) for pair in pairs], description)
     if not torch.isfinite(out).all():
         raise SiteError("the gradient contains NaN or infinity; nothing can be ranked by it (try --dtype float32)")
     return out
@@ -149,11 +153,11 @@ class _Expansion:
             for n in layers_of(adapter, site)
         }
         batch = adapter.batch([pair.base for pair in pairs])
-        self.pads = batch.pads
+        self.pads, self.room = batch.pads, batch.width * len(batch)
         answers = [pair.answers for pair in pairs]
         _, self.base, self.gradient = cast(Differentiable, adapter).gradients(batch, places | attended, answers)
         wanted: dict[Donor, set[Place]] = {pair.source: places for pair in pairs}
-        self.source = donate(adapter, [], TOKEN_BUDGET, wanted)
+        self.source = donate(adapter, [], self.room, wanted)
         self.moved = {key: self._attended(*key, attended) for key in within}
 
     def effect(self, site: Site, row: int, start: int, stop: int) -> float:
@@ -197,7 +201,7 @@ class _Expansion:
             )
             for pair in self.pairs
         ]
-        given = donate(self.adapter, runs, TOKEN_BUDGET)
+        given = donate(self.adapter, runs, self.room)
         _, kept = execute(self.adapter, runs, given, places)
         return {place[1]: ((kept[place] - self.base[place]) * self.gradient[place]).sum(-1) for place in places}
 

@@ -76,7 +76,5 @@ def test_greedy_text_is_that_of_transformers(smollm2: HFAdapter) -> None:
     got = generate(smollm2, prompts, 8)
     for prompt, tokens in zip(prompts, got.tokens, strict=True):
         ids = torch.tensor([prompt.ids])
-        out = smollm2.module.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=8
-        )
+        out = smollm2.module.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=8)
         assert out[0, len(prompt) :].tolist() == list(tokens)
