@@ -15,127 +15,56 @@ An adapter of another package is tested by a subclass:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Literal
+from inspect import signature
+from typing import Any
 from unittest import SkipTest
 
 import torch
 from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Shape, Touch
+from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Shape, Support, Touch
 from auditkit.data.prompts import Chat
-from auditkit.engine.crosscheck import allowed_difference
+from auditkit.engine.continued import Continued, Timed
+from auditkit.engine.edits import scale
+from auditkit.engine.findings import CHECKS, Check, Failed, Finding, Largest, Refused, named
+from auditkit.engine.generation import generate
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.sites import residual
 from auditkit.engine.wavefront import grid, sweep
 
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check came to.
-
-    Attributes:
-        check: its name.
-        outcome: "refused" where the adapter says that this model cannot do what is asked.
-        difference: the largest difference seen, in the units of what was compared; None where nothing was.
-        reason: of a refusal or a failure.
-    """
-
-    check: str
-    outcome: Literal["green", "refused", "failed"]
-    difference: float | None
-    reason: str
+__all__ = ["CHECKS", "Check", "Conformance", "Finding", "example_pairs", "example_prompts"]
 
 
-Check = Callable[[Adapter, Sequence[Prompt]], Finding]
-
-CHECKS: dict[str, Check] = {}
-"""Name -> check, in the order of the table in docs/conformance.md."""
-
-
-class _Refused(Exception):
-    """The model lacks what the check asks for."""
-
-
-class _Failed(Exception):
-    """The adapter does not do what it must."""
-
-
-_Inner = Callable[[Adapter, Sequence[Prompt]], "_Largest"]
-
-
-def _check(name: str) -> Callable[[_Inner], Check]:
-    """Make a check of a function that gives differences, refuses or fails; whatever it raises is a failure."""
-
-    def named(inner: _Inner) -> Check:
-        @wraps(inner)
-        def check(adapter: Adapter, prompts: Sequence[Prompt]) -> Finding:
-            try:
-                found = inner(adapter, prompts)
-            except _Refused as refused:
-                return Finding(name, "refused", None, str(refused))
-            except Exception as error:  # an adapter may raise anything
-                said = str(error) if isinstance(error, _Failed) else f"{type(error).__name__}: {error}"
-                return Finding(name, "failed", None, said)
-            if found.excess is not None:
-                return Finding(name, "failed", found.difference, found.excess)
-            return Finding(name, "green", found.difference, "")
-
-        CHECKS[name] = check
-        return check
-
-    return named
-
-
-class _Largest:
-    """The largest difference so far, and the first that rounding does not explain."""
-
-    def __init__(self, adapter: Adapter) -> None:
-        self.info = adapter.info
-        self.difference: float | None = None
-        self.excess: str | None = None
-
-    def compare(self, what: str, got: Tensor, expected: Tensor) -> None:
-        if got.shape != expected.shape:
-            raise _Failed(f"{what} has shape {tuple(got.shape)} instead of {tuple(expected.shape)}")
-        difference = float((got.float() - expected.float()).abs().max())
-        allowed = allowed_difference(float(expected.abs().max()), self.info.dtype, self.info.parity_max_abs)
-        if not difference <= allowed and self.excess is None:
-            self.excess = f"{what} differs by {difference:.2g}, rounding explains {allowed:.2g}"
-        self.difference = max(difference, self.difference or 0.0)
-
-
-@_check("batched = single")
-def batched_is_single(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
+@named("batched = single")
+def batched_is_single(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """A prompt's logits do not depend on its company."""
-    largest = _Largest(adapter)
+    largest = Largest(adapter)
     together = adapter.run(adapter.batch(prompts))
     for row, prompt in enumerate(prompts):
         largest.compare(f"the logits of prompt {row}", together[row], adapter.run(adapter.batch([prompt]))[0])
     return largest
 
 
-@_check("padding changes nothing")
-def padding_changes_nothing(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
+@named("padding changes nothing")
+def padding_changes_nothing(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """The activations of a padded prompt are those of the prompt alone, at every component that has positions."""
-    largest = _Largest(adapter)
+    largest = Largest(adapter)
     places = [place for place in _places(adapter) if place[0].shape is not Shape.PATTERN]
     batch = adapter.batch(prompts)
     padded = _read(adapter, batch, places)
     row = max(range(len(prompts)), key=batch.pads.__getitem__)
     if not batch.pads[row]:
-        raise _Failed("the prompts are of one length, so nothing was padded; give prompts of unequal length")
+        raise Failed("the prompts are of one length, so nothing was padded; give prompts of unequal length")
     for place, alone in _read(adapter, adapter.batch([prompts[row]]), places).items():
         largest.compare(_words(place), padded[place][row, batch.pads[row] :], alone[0])
     return largest
 
 
-@_check("right padding = left padding")
-def right_padding_is_left_padding(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
+@named("right padding = left padding")
+def right_padding_is_left_padding(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """The module itself, padded on the right, gives the logits that the adapter gives with padding on the left."""
-    largest = _Largest(adapter)
+    largest = Largest(adapter)
     module = _module(adapter)
     longest = max(map(len, prompts))
     ids = torch.tensor([[*p.ids, *(p.ids[-1:] * (longest - len(p)))] for p in prompts], device=module.device)
@@ -147,10 +76,10 @@ def right_padding_is_left_padding(adapter: Adapter, prompts: Sequence[Prompt]) -
     return largest
 
 
-@_check("identity edit")
-def identity_edit(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
+@named("identity edit")
+def identity_edit(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """Writing back what was read, at every place together, changes no logit."""
-    largest = _Largest(adapter)
+    largest = Largest(adapter)
     batch = adapter.batch(prompts)
     own = _read(adapter, batch, _places(adapter))
     same: dict[Place, Touch] = {place: lambda _, value=value: value for place, value in own.items()}  # type: ignore[misc]
@@ -158,10 +87,10 @@ def identity_edit(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
     return largest
 
 
-@_check("full patch")
-def full_patch(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
+@named("full patch")
+def full_patch(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """The source run's embeddings make the base run the source run."""
-    largest = _Largest(adapter)
+    largest = Largest(adapter)
     pairs = example_pairs(prompts)
     source = adapter.batch([pair.source for pair in pairs])
     given = _read(adapter, source, [(Component.BLOCK_INPUT, 0)])
@@ -171,8 +100,8 @@ def full_patch(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
     return largest
 
 
-@_check("every touch fires once")
-def every_touch_fires_once(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
+@named("every touch fires once")
+def every_touch_fires_once(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """At every place, in one run with touches at all of them, whatever order they are given in."""
     places = _places(adapter)
     fired = dict.fromkeys(places, 0)
@@ -186,12 +115,12 @@ def every_touch_fires_once(adapter: Adapter, prompts: Sequence[Prompt]) -> _Larg
     adapter.run(adapter.batch(prompts), {place: count(place) for place in reversed(places)})
     for place, times in fired.items():
         if times != 1:
-            raise _Failed(f"the touch at {_words(place)} fired {times} times")
-    return _Largest(adapter)
+            raise Failed(f"the touch at {_words(place)} fired {times} times")
+    return Largest(adapter)
 
 
-@_check("declared = works")
-def declared_is_what_works(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
+@named("declared = works")
+def declared_is_what_works(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """What is offered has the declared shape and changes logits; what is not has a reason and raises."""
     support = adapter.support()
     batch = adapter.batch(prompts)
@@ -201,11 +130,11 @@ def declared_is_what_works(adapter: Adapter, prompts: Sequence[Prompt]) -> _Larg
         if offered:
             (value,) = _read(adapter, batch, [place]).values()
             if not _fits(adapter, batch, component, value):
-                raise _Failed(f"{component} has shape {tuple(value.shape)} instead of {component.shape}")
+                raise Failed(f"{component} has shape {tuple(value.shape)} instead of {component.shape}")
             if torch.equal(adapter.run(batch, {place: lambda value: value * 0.5}), plain):
-                raise _Failed(f"replacing {_words(place)} changes no logit")
+                raise Failed(f"replacing {_words(place)} changes no logit")
         elif not offered.reason:
-            raise _Failed(f"{component} is refused without a reason")
+            raise Failed(f"{component} is refused without a reason")
         for wrong in [(component, -1), (component, adapter.layers), *([] if offered else [place])]:
             runs = adapter.meter.runs
             try:
@@ -213,36 +142,35 @@ def declared_is_what_works(adapter: Adapter, prompts: Sequence[Prompt]) -> _Larg
             except ValueError:
                 if adapter.meter.runs == runs:
                     continue
-            raise _Failed(f"{_words(wrong)} is not there, and asking for it is no ValueError before anything runs")
-    return _Largest(adapter)
+            raise Failed(f"{_words(wrong)} is not there, and asking for it is no ValueError before anything runs")
+    return Largest(adapter)
 
 
-@_check("sweep = one at a time")
-def sweep_is_one_at_a_time(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
+@named("sweep = one at a time")
+def sweep_is_one_at_a_time(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """A sweep that restarts blocks gives what whole runs with one edit each give."""
-    largest = _Largest(adapter)
+    largest = Largest(adapter)
     restarts = adapter.support().get("blockwise")
     if not restarts:
-        raise _Refused(
-            restarts.reason if restarts is not None else "the adapter cannot restart a run from a block"
-        )
-    swept = (Component.BLOCK_INPUT, Component.RESIDUAL, Component.ATTENTION, Component.MLP)
-    components = [component for component in swept if adapter.support()[component]]
+        raise Refused(restarts.reason if restarts is not None else "the adapter cannot restart a run from a block")
+    components = [component for component in Component if adapter.support()[component]]
     pairs = example_pairs(prompts)
-    sites = grid(components, sorted({0, adapter.layers // 2, adapter.layers - 1}), [1, -1])
+    sites = [
+        site for component in components for site in grid([component], _some_layers(adapter, component), [1, -1])
+    ]
     found = sweep(adapter, pairs, sites)
     if found.method != "wavefront":
-        raise _Failed(f"the sweep went the {found.method} way: {found.reason}")
+        raise Failed(f"the sweep went the {found.method} way: {found.reason}")
     single = patch(adapter, pairs, {str(i): [[site]] * len(pairs) for i, site in enumerate(sites)})
     for i, site in enumerate(sites):
         largest.compare(str(site), found.values[i], single.conditions[str(i)])
     return largest
 
 
-@_check("patched = raw hooks")
-def patched_is_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> _Largest:
+@named("patched = raw hooks")
+def patched_is_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """Patching the stream after each block gives what plain forward hooks on the module give."""
-    largest = _Largest(adapter)
+    largest = Largest(adapter)
     module = _module(adapter)
     pair = max(example_pairs(prompts), key=lambda pair: len(pair.base))
     lists = [
@@ -274,6 +202,46 @@ def patched_is_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> _Larges
             return torch.cat((value[:, :1], donor[:, 1:3], value[:, 3:]), dim=1)
 
         largest.compare(str(site), ours[str(layer)][0], hooked(pair.base, layer, restore))
+    return largest
+
+
+@named("tap = eager")
+def tap_is_eager(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
+    """Attention probabilities read under the model's own attention are those that the eager one gives out."""
+    largest = Largest(adapter)
+    offered = adapter.support()[Component.PATTERN]
+    if not offered:
+        raise Refused(offered.reason)
+    module, batch = _module(adapter), adapter.batch(prompts)
+    read = _read(adapter, batch, [(Component.PATTERN, layer) for layer in range(adapter.layers)])
+    own = module.config._attn_implementation
+    positions = (batch.mask.cumsum(-1) - 1).clamp(min=0)
+    placed = {"position_ids": positions} if "position_ids" in signature(module.forward).parameters else {}
+    try:
+        module.set_attn_implementation("eager")
+        with torch.no_grad():
+            eager = module(batch.ids, attention_mask=batch.mask, output_attentions=True, use_cache=False, **placed)
+    finally:
+        module.set_attn_implementation(own)
+    seen = batch.mask[:, None, :, None] > 0  # what a padding token attends to means nothing
+    for (_, layer), pattern in read.items():
+        largest.compare(f"the pattern of layer {layer}", pattern * seen, eager.attentions[layer].float() * seen)
+    return largest
+
+
+@named("cached = uncached")
+def cached_is_uncached(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
+    """Generation with an edit at every token goes on from keys and values as if it ran everything again."""
+    largest = Largest(adapter)
+    offered = adapter.support().get("generation", Support(False, "the adapter does not go on from a run"))
+    if not offered:
+        raise Refused(offered.reason)
+    edit = Timed(scale(residual.layer(adapter.layers // 2), 0.5), "all")
+    runs = [Continued(prompt, (edit,)) for prompt in prompts]
+    kept, again = (generate(adapter, runs, 4, stop=False, cached=cached) for cached in (True, False))
+    if kept.tokens != again.tokens:
+        raise Failed(f"the tokens are {kept.tokens} with a cache and {again.tokens} without")
+    largest.compare("the scores", torch.tensor(kept.scores), torch.tensor(again.scores))
     return largest
 
 
@@ -311,6 +279,12 @@ class Conformance:
     def test_patched_is_raw_hooks(self, adapter: Adapter) -> None:
         self._hold(patched_is_raw_hooks, adapter)
 
+    def test_tap_is_eager(self, adapter: Adapter) -> None:
+        self._hold(tap_is_eager, adapter)
+
+    def test_cached_is_uncached(self, adapter: Adapter) -> None:
+        self._hold(cached_is_uncached, adapter)
+
     def _hold(self, check: Check, adapter: Adapter) -> None:
         finding = check(adapter, self.prompts(adapter))
         if finding.outcome == "refused":
@@ -342,7 +316,7 @@ def example_pairs(prompts: Sequence[Prompt]) -> list[PatchPair]:
 def _module(adapter: Adapter) -> Any:
     module = getattr(adapter, "module", None)
     if not isinstance(module, nn.Module):
-        raise _Refused("the adapter shows no module to compare with")
+        raise Refused("the adapter shows no module to compare with")
     return module
 
 
@@ -354,6 +328,12 @@ def _places(adapter: Adapter) -> list[Place]:
         if adapter.support()[component]
         for layer in range(1 if component is Component.EMBEDDINGS else adapter.layers)
     ]
+
+
+def _some_layers(adapter: Adapter, component: Component) -> list[int]:
+    """First, middle and last; the embeddings are at layer 0 only."""
+    last = 0 if component is Component.EMBEDDINGS else adapter.layers - 1
+    return sorted({0, (last + 1) // 2, last})
 
 
 def _read(adapter: Adapter, batch: Batch, places: Sequence[Place]) -> dict[Place, Tensor]:
@@ -368,7 +348,7 @@ def _read(adapter: Adapter, batch: Batch, places: Sequence[Place]) -> dict[Place
     adapter.run(batch, {place: keep(place) for place in places})
     missing = [place for place in places if place not in values]
     if missing:
-        raise _Failed(f"nothing was read at {_words(missing[0])}")
+        raise Failed(f"nothing was read at {_words(missing[0])}")
     return {place: values[place] for place in places}
 
 

@@ -58,8 +58,13 @@ def test_every_check_is_green_or_refused_with_a_reason(
         return
     for finding in found[0]:
         assert finding.outcome == "green" or (finding.outcome == "refused" and finding.reason), finding
-        if finding.check == "sweep = one at a time":
-            assert (finding.outcome == "green") == bool(found[1]["blockwise"])
+        needed = {
+            "sweep = one at a time": "blockwise",
+            "tap = eager": "pattern",
+            "cached = uncached": "generation",
+        }
+        if finding.check in needed:
+            assert (finding.outcome == "green") == bool(found[1][needed[finding.check]])
         else:
             assert finding.outcome == "green", finding
 
@@ -89,7 +94,10 @@ def table(reports: Mapping[tuple[str, str], Report]) -> str:
     ]
     for name in ADAPTERS:
         mine = {family: found for (family, adapter), found in reports.items() if adapter == name}
-        for what, columns in (("checks", list(CHECKS)), ("what is offered", [*Component, "blockwise"])):
+        for what, columns in (
+            ("checks", list(CHECKS)),
+            ("what is offered", [*Component, "blockwise", "generation", "gradients"]),
+        ):
             lines += [
                 "",
                 f"## {name}: {what}",
