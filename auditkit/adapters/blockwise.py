@@ -89,9 +89,11 @@ class Blockwise:
         walk = Walk(renamed, memory.batch.mask[used, -tokens:].sum(1))
         cache = Cache(memory, used, memory.batch.width - tokens, walk)
         if self._finish is None:
-            logits = self._forward(memory.batch, tokens, cache, walk).float().gather(1, answers)
+            logits = self._forward(memory.batch, tokens, cache, walk).float()
+            logits = logits.gather(1, answers.to(logits.device))
         else:
-            last = self._forward(memory.batch, tokens, cache, walk, stop=True)
+            answers = answers.to(self._head.weight.device)
+            last = self._forward(memory.batch, tokens, cache, walk, stop=True).to(answers.device)
             rows, bias = self._head.weight[answers].float(), self._head.bias
             # A stream with one infinite element gives no logit, even where the answers' weights are zero there.
             last = last.float().masked_fill(~torch.isfinite(last).all(-1, keepdim=True), torch.nan)
@@ -194,7 +196,7 @@ class Blockwise:
         each = self._per_prompt[path]
         if each == 1 and len(value) == 1:
             return value.expand(len(prompts), *value.shape[1:])
-        return value.reshape(-1, each, *value.shape[1:])[prompts].flatten(0, 1)
+        return value.reshape(-1, each, *value.shape[1:])[prompts.to(value.device)].flatten(0, 1)
 
     # -- opening ---------------------------------------------------------------------------------------------------
 

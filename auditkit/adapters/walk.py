@@ -54,7 +54,8 @@ class Walk:
             return
         before = len(self.prompts)
         self.swaps = [swap._replace(row=before + swap.row) for swap in new.swaps]
-        self.stream = torch.cat([self.stream, new.stream]) if before else new.stream.clone()
+        # Blocks of a spread model are on several devices; rows go where the walk has arrived.
+        self.stream = torch.cat([self.stream, new.stream.to(self.stream.device)]) if before else new.stream.clone()
         self.prompts = torch.cat([self.prompts, new.prompts])
 
 
@@ -96,7 +97,7 @@ class Cache(DynamicCache):
 
     def _before(self, whole: Tensor, rows: Tensor) -> Tensor:
         head = whole[:, :, : self.prefix]
-        return head.expand(len(rows), -1, -1, -1) if len(whole) == 1 else head[rows]
+        return head.expand(len(rows), -1, -1, -1) if len(whole) == 1 else head[rows.to(whole.device)]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.prefix

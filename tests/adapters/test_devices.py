@@ -15,8 +15,11 @@ from auditkit.adapters import devices
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.loading import load
-from auditkit.adapters.protocol import Component
+from auditkit.adapters.protocol import Batch, Component, Joining, Memory, Support
+from auditkit.adapters.walk import Cache, Walk
+from auditkit.engine.edits import Edited, add
 from auditkit.engine.patching import PatchPair, patch
+from auditkit.engine.runs import Donated, Interventions
 from auditkit.engine.sites import attention, head, mlp
 from auditkit.engine.wavefront import grid, sweep
 
@@ -124,3 +127,38 @@ def test_half_precision_is_measured_with_its_own_noise_floor(dtype: str, save_ch
     assert swept.method == "wavefront"
     assert float((swept.values - patched).abs().max()) <= bound
     assert float((swept.values - exact).abs().max()) <= bound
+
+
+def test_what_is_given_goes_to_the_device_of_its_site() -> None:
+    """A stand-in for a second GPU: the meta device, which no operation mixes with the processor's tensors."""
+    elsewhere = torch.device("meta")
+    walk = Walk(
+        {
+            0: Joining(torch.tensor([0]), torch.zeros(1, 2, 4, device=elsewhere)),
+            1: Joining(torch.tensor([1]), torch.ones(1, 2, 4)),
+        },
+        torch.tensor([2, 2]),
+    )
+    for layer in range(2):
+        walk.join(layer)
+    assert (walk.stream.device, walk.stream.shape) == (elsewhere, (2, 2, 4))
+    batch = Batch(torch.ones(2, 6, dtype=torch.long), torch.ones(2, 6, dtype=torch.long), (0, 0))
+    kept = [torch.zeros(2, 2, 6, 4, device=elsewhere)]
+    cache = Cache(Memory(batch, kept, kept), torch.tensor([0, 1]), 4, walk)
+    fresh = torch.zeros(2, 2, 2, 4, device=elsewhere)
+    assert all(shown.shape == (2, 2, 6, 4) for shown in cache.update(fresh, fresh, 0))
+    prompt = Prompt("", (1, 2, 3))
+    run = Edited(prompt, (add(mlp.layer(0)[1], torch.ones(4)),))
+    interventions = Interventions(Sized(), Batch(batch.ids[:1, :3], batch.mask[:1, :3], (0,)), [run], Donated())
+    value = interventions.touches[Component.MLP, 0](torch.zeros(1, 3, 4, device=elsewhere))
+    assert value is not None
+    assert value.device == elsewhere
+
+
+class Sized:
+    """As much of an adapter as placing an edit asks for."""
+
+    layers, heads, groups, width = 2, 2, 2, 4
+
+    def support(self) -> dict[str, Support]:
+        return dict.fromkeys(Component, Support(True))
