@@ -112,6 +112,42 @@ class Example(Struct, frozen=True, kw_only=True):
     unit: str
 
 
+class FamilyPlace(Struct, frozen=True, kw_only=True):
+    """A claim among the claims that are judged together; Holm's correction holds for FAIL alone."""
+
+    name: str
+    size: int = 0
+    """Claims declared in the family, measured or not; 0 while the run has not ended."""
+    p: float | None = None
+    """One-sided p-value of "the claim holds"."""
+    p_adjusted: float | None = None
+    """The same by Holm; FAIL stands where it is at most half of alpha."""
+    alone: Verdict | None = None
+    """The claim's verdict without its family."""
+    alone_reason: str = ""
+
+
+class Cell(Struct, frozen=True, kw_only=True):
+    """One site of an exploratory grid."""
+
+    effect: Effect
+    p: float
+    q: float
+    """p adjusted by Benjamini & Hochberg: the smallest false discovery rate at which this is found."""
+    found: bool
+
+
+class Grid(Struct, frozen=True, kw_only=True):
+    """An exploratory look over many sites. It decides nothing: what it found is to be confirmed on other items."""
+
+    name: str
+    relation: Literal[">", "<", "!="]
+    threshold: float
+    rate: float
+    """False discovery rate (Benjamini & Hochberg): the expected share of false ones among those found."""
+    cells: tuple[Cell, ...]
+
+
 class Cost(Struct, frozen=True, kw_only=True):
     seconds: float
     """Wall-clock time of the claim, including measurements that later claims reuse."""
@@ -142,6 +178,10 @@ class Claim(Struct, frozen=True, kw_only=True):
     controls: tuple[Control, ...] = ()
     figures: tuple[Figure, ...] = ()
     examples: tuple[Example, ...] = ()
+    family: FamilyPlace | None = None
+    """The family the claim was declared in; None: judged alone."""
+    grids: tuple[Grid, ...] = ()
+    """Exploratory grids that were looked over on the way."""
     notes: tuple[str, ...] = ()
     """What a reader must know: items dropped, pairs that could not be built, how prompts were made."""
     cost: Cost
