@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from auditkit.record.evidence import note
 from auditkit.stats.measurement import Measurement, MeasurementError
@@ -42,11 +43,12 @@ def halves(items: Measurement | pd.DataFrame, seed: int, name: str) -> Halves:
     """
     clusters = items.clusters if isinstance(items, Measurement) else items
     sides = np.column_stack([_sides(clusters[factor], seed, name) for factor in clusters.columns])
-    first, second = sides.all(axis=1), ~sides.any(axis=1)
-    if not (first.any() and second.any()):
+    votes = sides.sum(axis=1)
+    ids = [tuple(clusters.index[np.flatnonzero(votes == n)]) for n in (len(clusters.columns), 0)]
+    if not all(ids):
         raise MeasurementError(f"'{name}': the clusters leave one half without an item")
-    ids = clusters.index
-    split = Halves(tuple(ids[first]), tuple(ids[second]), tuple(ids[~(first | second)]))
+    used = {*ids[0], *ids[1]}
+    split = Halves(ids[0], ids[1], tuple(item for item in clusters.index if item not in used))
     out = f"; {len(split.left_out)} items whose clusters went to different halves are left out"
     note(
         f"split half '{name}' by {' and '.join(map(str, clusters.columns))}: {len(split.discovery)} items to "
@@ -55,11 +57,11 @@ def halves(items: Measurement | pd.DataFrame, seed: int, name: str) -> Halves:
     return split
 
 
-def _sides(labels: pd.Series, seed: int, name: str) -> np.ndarray:  # type: ignore[type-arg]  # of bool
+def _sides(labels: pd.Series, seed: int, name: str) -> NDArray[np.bool_]:
     """(items,) whether an item's cluster is in the first half. Which it is does not depend on the items' order."""
     known = sorted(labels.astype(str).unique())
     if len(known) < 2:
         raise MeasurementError(f"'{name}': {labels.name} has one cluster; two are needed to split it in half")
     order = stream(seed, "halves", name, str(labels.name)).permutation(len(known))
     chosen = {known[i] for i in order[: (len(known) + 1) // 2]}
-    return labels.astype(str).isin(chosen).to_numpy()
+    return np.asarray(labels.astype(str).isin(chosen), dtype=bool)
