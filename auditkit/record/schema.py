@@ -75,6 +75,8 @@ class Effect(Struct, frozen=True, kw_only=True):
     p_fail: float | None = None
     """One-sided p-value of the comparison as a null hypothesis, from the statistic of the interval: small means
     that the effect is on the wrong side. What a family corrects; 0 or 1 for an exact comparison."""
+    df: int | None = None
+    """Degrees of freedom of that statistic; None: normal, or exact."""
 
 
 class Control(Struct, frozen=True, kw_only=True):

@@ -13,20 +13,21 @@ ratio is at least that.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, stats
 
 from auditkit.stats.intervals import Array
 
-_POINTS = 801
+_POINTS = 301
 _LOWEST = -9.0
 _MOST_ALIKE = 0.98
 """Looks more alike than this are treated as if they were this much alike, which the grid resolves."""
 
 
-def one_sided_levels(fractions: Sequence[float], ratios: Sequence[float], alpha: float) -> list[float]:
+@lru_cache(maxsize=1024)
+def one_sided_levels(fractions: tuple[float, ...], ratios: tuple[float, ...], alpha: float) -> tuple[float, ...]:
     """One-sided level at which each look tests, so that any look crosses with probability `alpha` at most.
 
     Args:
@@ -59,11 +60,12 @@ def one_sided_levels(fractions: Sequence[float], ratios: Sequence[float], alpha:
                 critical = float(optimize.brentq(lambda c, d=due, f=crossing: f(c) - d, -3.0, -_LOWEST, xtol=1e-7))
             level = float(stats.norm.sf(critical)) if due > 0 else 0.0
             new = np.linspace(_LOWEST, critical, _POINTS)
-            density = stats.norm.pdf((new[:, None] - r * grid[None, :]) / step) @ weighted / step
+            density = np.exp(-(((new[:, None] - r * grid[None, :]) / step) ** 2) / 2) @ weighted
+            density = density / (step * math.sqrt(2 * math.pi))
             grid = new
         spent += due
         levels.append(level)
-    return levels
+    return tuple(levels)
 
 
 def _weights(grid: Array) -> Array:
@@ -71,4 +73,5 @@ def _weights(grid: Array) -> Array:
     weights = np.full(len(grid), 2.0)
     weights[1::2] = 4.0
     weights[[0, -1]] = 1.0
-    return weights * (grid[1] - grid[0]) / 3
+    weights *= (grid[1] - grid[0]) / 3
+    return weights

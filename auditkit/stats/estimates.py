@@ -171,6 +171,7 @@ class Estimate(Comparable):
             method=self._method,
             items_assume=assume if needed else "",
             p_fail=_finite(wrong),
+            df=m.df if m else None,
         )
 
     def tail(self, threshold: float) -> float | None:

@@ -11,9 +11,10 @@ discoveries among those found, and what is found is a candidate for a claim, on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from auditkit.record.evidence import current
 from auditkit.record.schema import Cell, Claim, FamilyPlace, Grid, Verdict
@@ -26,15 +27,30 @@ def claim_p(claim: Claim) -> float:
     if claim.verdict in (Verdict.ERROR, Verdict.NOT_APPLICABLE):
         return 1.0
     effects = [effect for effect in (claim.effect, *claim.also) if effect is not None]
-    known = [effect.p_fail for effect in effects if effect.p_fail is not None]
+    known = [
+        effect.p_fail if effect.df is None else float(cautious(np.float64(effect.p_fail), effect.df))
+        for effect in effects
+        if effect.p_fail is not None
+    ]
     return min(1.0, len(effects) * min(known)) if known else 1.0
+
+
+def cautious(p: Any, df: int) -> Any:
+    """One-sided p-values of t statistics, from a t distribution with half the degrees of freedom, at most 10.
+
+    A correction for many claims asks for chances of one in a thousand, and so far out the tail of t is wrong for
+    skewed clusters: at 40 claims Holm on the plain p-values blocks up to 15 % of faultless runs instead of 2.5 %.
+    """
+    from scipy import stats
+
+    return stats.t.sf(stats.t.isf(p, df), min(df / 2, 10))
 
 
 def holm(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     """The claims with every FAIL of a family judged within it; claims without a family are as they were.
 
     Every declared claim of a family counts, measured or not. Each side of an interval errs at half of alpha, so
-    that is the level of the family too: a family of one decides as a claim alone. What was judged already is judged
+    that is the level of the family too. A family of one decides as a claim alone. What was judged already is judged
     anew from its verdict alone, so that doing it twice changes nothing.
     """
     from statsmodels.stats.multitest import multipletests
@@ -60,7 +76,7 @@ def _placed(claim: Claim, name: str, size: int, p: float, adjusted: float) -> Cl
         name=name, size=size, p=p, p_adjusted=adjusted, alone=claim.verdict, alone_reason=claim.reason
     )
     claim = msgspec.structs.replace(claim, family=place)
-    if claim.verdict is not Verdict.FAIL or adjusted <= ALPHA / 2:
+    if claim.verdict is not Verdict.FAIL or adjusted <= ALPHA / 2 or size == 1:
         return claim
     reason = (
         f"holm: {claim.reason}, but among {size} claims of family '{name}' this can be chance "

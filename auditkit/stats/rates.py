@@ -3,8 +3,8 @@
 A rate counts items of value 1 among items of value 0 or 1. Where every item is a cluster of its own the items are
 independent, and the interval is Wilson's. Where items share clusters, the items count for as many independent ones
 as the cluster-robust variance says (never for more than there are), and t with one degree of freedom fewer than
-clusters takes the place of the normal. Where every item came out the same there is no variance to go by; the clusters
-then count as the items.
+clusters takes the place of the normal. Where one of the two outcomes occurs in fewer than 5 clusters there is no
+variance to go by; there are then at most as many independent items as clusters.
 
 `women / men` and `women - men` compare the rates of two groups with a score interval, under the same rule.
 A rate of nothing (0 of 0) and a ratio to a rate of 0 are undefined, and undefined is undecided.
@@ -101,6 +101,7 @@ class _Score(Comparable):
             method=self._method,
             items_assume=(GROW if self._factors == 1 else GROW_BOTH) if needed is not None else "",
             p_fail=wrong,
+            df=self._df,
         )
 
     @property
@@ -174,9 +175,14 @@ class Rate(_Score):
         if self._independent:
             return float(items)
         variance, _ = pooled(self.values[self._rows] - mean, self._labels)
-        if mean in (0.0, 1.0) or not variance > 0:
-            return float(self._fewest)
-        return min(float(items), mean * (1 - mean) / variance)
+        most = self._fewest if self._lopsided else items
+        return min(float(most), mean * (1 - mean) / variance) if variance > 0 else float(self._fewest)
+
+    @cached_property
+    def _lopsided(self) -> bool:
+        """Whether one of the two outcomes occurs in too few clusters for their variance to be known."""
+        values = self.values[self._rows]
+        return any(int(self._labels[values == v].nunique().min()) < MIN_CLUSTERS for v in (0.0, 1.0))
 
     @property
     def _standard_error(self) -> float:  # type: ignore[override]  # computed once
@@ -277,9 +283,10 @@ class RateContrast(_Score):
         plain = sum(w * w * p * (1 - p) / n for w, (_, p, n) in zip(weights, parts, strict=True))
         residuals = [w * (r.values[r._rows] - p) * total / n for w, (r, p, n) in zip(weights, parts, strict=True)]
         variance, _ = pooled(np.concatenate(residuals), self.measurement.clusters.iloc[self._rows])
-        if not (plain > 0 and variance > 0):
-            return total / (self.rate._fewest + self.against._fewest)
-        return max(1.0, variance / plain)
+        least = 1.0
+        if self.rate._lopsided or self.against._lopsided:
+            least = total / (self.rate._fewest + self.against._fewest)
+        return max(least, variance / plain) if plain > 0 else least
 
     @property
     def _sizes(self) -> tuple[float, float]:

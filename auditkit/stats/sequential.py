@@ -63,7 +63,7 @@ class Plan:
             for a, b in itertools.pairwise(used)
         ]
         levels = [0.0] * len(clusters)
-        for k, level in zip(used, one_sided_levels(fractions, ratios, alpha / 2), strict=True):
+        for k, level in zip(used, one_sided_levels(tuple(fractions), tuple(ratios), alpha / 2), strict=True):
             levels[k] = 2 * level
         return levels
 
@@ -159,7 +159,7 @@ class Sequential(Comparable):
         observed = [self._at(j).describe(relation, threshold).p_fail for j in range(k + 1)]
         p = [1.0 if value is None else value for value in observed]
         low, high = 1e-12, ALPHA / 2
-        for _ in range(25):
+        for _ in range(15):
             middle = math.sqrt(low * high)
             levels = self.plan.levels(self._counts(k), 2 * middle)
             crossed = any(one <= level / 2 for one, level in zip(p, levels, strict=True))
