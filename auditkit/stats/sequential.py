@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from scipy import stats
 
 from auditkit.record.evidence import Decision, note
 from auditkit.record.schema import Effect, Relation, Verdict
@@ -64,7 +65,7 @@ class Plan:
         ]
         levels = [0.0] * len(clusters)
         for k, level in zip(used, one_sided_levels(tuple(fractions), tuple(ratios), alpha / 2), strict=True):
-            levels[k] = 2 * level
+            levels[k] = 2 * (level if len(self.looks) == 1 else _cautious(level, min(clusters[k]) - 1))
         return levels
 
 
@@ -146,7 +147,7 @@ class Sequential(Comparable):
         level = self.plan.levels(self._counts(k))[k]
         framing = (
             f"sequential design, look {k + 1} of {len(self.plan.looks)} at level {level:.3g}, "
-            "error spent in proportion to items; the intervals of all looks hold together with 95 %"
+            "error spent in proportion to items, t with half the degrees of freedom; the intervals of all looks hold together with 95 %"
         )
         estimate = self.taken[k] - self.shift if self.shift else self.taken[k]
         return replace(estimate, alpha=level or ALPHA, framing=framing)
@@ -177,6 +178,14 @@ def sequentially(plan: Plan, measure: Callable[[int], Estimate]) -> Sequential:
         MeasurementError: from a comparison, when `measure` gives other items than asked for.
     """
     return Sequential(plan, measure)
+
+
+def _cautious(level: float, df: int) -> float:
+    """The level at which t with `df` tests as strictly as t with half as many tests at `level`.
+
+    Early looks have few clusters and small levels, where the tail of t is too light for skewed clusters.
+    """
+    return float(stats.t.sf(stats.t.isf(level, df / 2), df))
 
 
 def _require_grown(before: Estimate, after: Estimate) -> None:

@@ -296,7 +296,7 @@ def _beta_binomial(rng: np.random.Generator, p: float, icc: float, size: tuple[i
 TABLES: dict[str, Callable[[int], list[list[str]]]] = {
     "coverage": lambda rounds: coverage("one factor", rounds),
     "crossed": lambda rounds: coverage("crossed", rounds // 4),
-    "threshold": lambda rounds: threshold_errors(rounds // 4),
+    "threshold": threshold_errors,
     "blocks": false_blocks,
     "sequential": sequential,
     "rates": rates,
