@@ -53,13 +53,13 @@ def holm(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     that is the level of the family too. A family of one decides as a claim alone. What was judged already is judged
     anew from its verdict alone, so that doing it twice changes nothing.
     """
-    from statsmodels.stats.multitest import multipletests
-
     claims = list(claims)
     members: dict[str, list[int]] = {}
     for index, claim in enumerate(claims):
         if claim.family is not None:
             members.setdefault(claim.family.name, []).append(index)
+    if members:  # statsmodels takes a second to import
+        from statsmodels.stats.multitest import multipletests
     for name, indices in members.items():
         p = [claim_p(claims[i]) for i in indices]
         _, adjusted, _, _ = multipletests(p, alpha=ALPHA / 2, method="holm")

@@ -195,5 +195,6 @@ def _require_grown(before: Estimate, after: Estimate) -> None:
         raise MeasurementError(f"'{after.name}': item {item!r} of the look before is missing at the next")
     rows = index.get_indexer(before.measurement.values.index)
     ours = after._columns[rows]
-    if not np.allclose(ours, before._columns, rtol=1e-4, atol=1e-4, equal_nan=True):
+    size = np.abs(before._columns[np.isfinite(before._columns)]).max(initial=0.0)
+    if not np.allclose(ours, before._columns, rtol=1e-4, atol=1e-4 * size, equal_nan=True):
         raise MeasurementError(f"'{after.name}': items of the look before have other values at the next")

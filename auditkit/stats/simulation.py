@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from auditkit.stats.families import cautious
-from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, critical
+from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, critical, guarded
 from auditkit.stats.proportions import Compare, quantile_and_cdf, score_statistic
 from auditkit.stats.sequential import Plan
 from auditkit.stats.streams import stream
@@ -111,15 +111,15 @@ def threshold_errors(rounds: int) -> list[list[str]]:
     """What happens when the truth is exactly at the threshold: the largest rates over all settings above."""
     rows = []
     for design, make in DESIGNS.items():
-        worst = np.zeros(5)
+        worst = np.zeros(4)
         for shape in SHAPES:
             for clusters in CLUSTERS:
                 for icc in CORRELATIONS:
                     t, df = make(_rng("again", design, shape, clusters, icc), shape, clusters, icc, rounds)
                     worst = np.maximum(worst, _at_threshold(t, df))
         rows.append([design, *map(_percent, worst)])
-    head = ["design", "PASS", "FAIL", "PASS then FAIL, or FAIL then PASS", "not worse, at the margin"]
-    return [[*head, "unchanged, at the margin"], *rows]
+    head = ["design", "PASS", "FAIL", "PASS then FAIL, or FAIL then PASS"]
+    return [[*head, "not worse, or unchanged, at the margin"], *rows]
 
 
 def _at_threshold(t: Array, df: int) -> Array:
@@ -127,10 +127,12 @@ def _at_threshold(t: Array, df: int) -> Array:
     passed, failed = t >= bound, t < -bound
     half = len(t) // 2
     contrary = (passed[:half] & failed[half : 2 * half]) | (failed[:half] & passed[half : 2 * half])
-    # No worse than a baseline, with the truth at -margin, passes where the interval of the difference lies above it.
-    # Unchanged with the truth at +margin passes where the upper end is below it; that the lower end must be above
-    # -margin too only makes it rarer, so a wide margin is the worst case.
-    return np.array([passed.mean(), failed.mean(), contrary.mean(), (t > bound).mean(), (t <= -bound).mean()])
+    # No worse than a baseline, with the truth at the margin, passes where the interval lies on its better side, which
+    # may be the side of the long tail or the other. Unchanged passes where the interval lies inside one margin; that it
+    # must lie inside the other too only makes it rarer, so a wide margin is the worst case, and the rate is the same.
+    strict = critical(df, guarded(df))
+    harm = max((t > strict).mean(), (t < -strict).mean())
+    return np.array([passed.mean(), failed.mean(), contrary.mean(), harm])
 
 
 def false_blocks(rounds: int, claims: int = 40) -> list[list[str]]:

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -21,7 +21,9 @@ pytestmark = pytest.mark.unit
 seeds = st.integers(0, 10**6)
 
 
-def claim(p: float | None, verdict: Verdict = Verdict.FAIL, *, family: str | None = "f", df: int | None = None, also=()):
+def claim(
+    p: float | None, verdict: Verdict = Verdict.FAIL, *, family: str | None = "f", df: int | None = None, also=()
+):
     def effect(p: float | None) -> Effect:
         return Effect(
             name="e", estimate=1.0, lower=0.5, upper=1.5, unit="logit", relation=">=", threshold=2.0, alpha=0.05,
@@ -38,6 +40,7 @@ def claim(p: float | None, verdict: Verdict = Verdict.FAIL, *, family: str | Non
 # -- Holm ------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
 def test_a_fail_stands_exactly_where_holm_rejects(ps):
     """Holm's procedure in its step-down form: the i-th smallest of m against level / (m - i)."""
@@ -56,6 +59,7 @@ def test_a_fail_stands_exactly_where_holm_rejects(ps):
             assert (after.verdict, after.reason) == (before.verdict, before.reason)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Verdict), st.none() | st.floats(0, 1)), max_size=8))
 def test_a_family_makes_nothing_better_than_undecided(members):
     claims = [claim(p, verdict) for verdict, p in members]
@@ -107,13 +111,13 @@ def test_the_record_holds_what_the_family_said():
 def test_exploring_bounds_the_share_of_false_discoveries(estimate):
     rng = np.random.default_rng(1)
     shares = []
-    for _ in range(150):
+    for _ in range(80):
         sites = [estimate(rng.normal(1.2 if i < 5 else 0.0, 1.0, 15), name=f"site {i}") for i in range(40)]
         found = explore("heads", sites, ">", 0.0, rate=0.1)
         false = sum(int(site.name.split()[1]) >= 5 for site in found)
         shares.append(false / max(len(found), 1))
         assert len(found) >= 1
-    assert np.mean(shares) <= 0.1 * 35 / 40 + 2 * np.std(shares) / np.sqrt(150)
+    assert np.mean(shares) <= 0.1 * 35 / 40 + 2 * np.std(shares) / np.sqrt(80)
 
 
 def test_a_grid_is_recorded_as_exploratory_and_decides_nothing(estimate):

@@ -166,7 +166,9 @@ def test_an_exact_comparison_has_no_interval_and_says_what_it_is_over(table):
     assert effect.exact
     assert "the prompts of policy 7, 10 items" in effect.method
     assert [d.effect.p_fail for d in evidence.decisions] == [1.0, 0.0, 1.0]
-    assert evidence.decisions[0].reason == "exactly 0.8 over all 10 items of the prompts of policy 7, which is >= 0.8"
+    assert (
+        evidence.decisions[0].reason == "exactly 0.8 over all 10 items of the prompts of policy 7, which is >= 0.8"
+    )
 
 
 def test_a_constant_population_and_one_of_a_single_item_can_be_exact(estimate):
@@ -193,7 +195,10 @@ def test_every_item_of_a_population_has_the_same_weight(estimate):
 )
 def test_a_sample_cannot_pass_for_the_population(estimate, code, values, size):
     for compare in (lambda e: e >= 0, lambda e: e <= 9):
-        assert undecided(lambda compare=compare: compare(exactly(estimate(values), population="p", size=size))) == code
+        assert (
+            undecided(lambda compare=compare: compare(exactly(estimate(values), population="p", size=size)))
+            == code
+        )
 
 
 def test_a_population_must_be_named(estimate):
@@ -220,7 +225,9 @@ def test_a_crossed_design_is_told_to_grow_both_factors(spread):
     found = [grid(rng, 10, 10, spread, 0.35).describe(">=", 0.0) for _ in range(60)]
     needed = [e.items_needed for e in found if e.items_needed]
     assert len(needed) > 10
-    assert {e.items_assume for e in found if e.items_needed} == {"both factors grow together and stay crossed as they are"}
+    assert {e.items_assume for e in found if e.items_needed} == {
+        "both factors grow together and stay crossed as they are"
+    }
     true_variance = (spread[0] ** 2 + spread[1] ** 2) / 10 + spread[2] ** 2 / 100
     assert min(needed) > 100
     one = next(e for e in found if e.items_needed)
