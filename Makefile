@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test lint slow bench conformance clean
+.PHONY: help setup audit test lint slow bench conformance simulate clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: $(READY)       ## run every benchmark beside its peers; ARGS=--write stor
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,nnterp,bench]'
 	@set -e; for script in $$(ls benchmarks/*.py | grep -v common.py); do \
 	   echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+
+simulate: $(READY)    ## simulate the error rates and write the tables of docs/statistics.md
+	$(BIN)/python -m auditkit.stats.simulation docs/statistics.md
 
 clean:                ## remove the environment and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

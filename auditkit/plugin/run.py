@@ -37,6 +37,7 @@ from auditkit.record.store import (
     write_run,
 )
 from auditkit.report import wording, write_outputs
+from auditkit.stats.families import holm
 from auditkit.stats.thresholds import Thresholds, ThresholdsError, read_thresholds
 from auditkit.stats.verdicts import EXIT_INTEGRITY, Threshold, exit_code, summarize
 
@@ -194,7 +195,7 @@ class AuditRun:
         if self.folder is None:
             return exitstatus
         done = {entry.claim.id: entry.claim for entry in self._entries}
-        claims = tuple(
+        claims = holm(
             done.get(claim_id(item)) or lost(item, "not measured: the run ended before this claim")
             for item in self.claims
         )
@@ -343,12 +344,12 @@ class AuditRun:
 
 def explain(op: str, left: object, right: object) -> list[str] | None:
     """Explanation of a failed `assert estimate >= number` for pytest."""
-    from auditkit.stats.estimates import Estimate
+    from auditkit.stats.comparing import Comparable
 
-    if not isinstance(left, Estimate) or op not in get_args(Relation):
+    if not isinstance(left, Comparable) or op not in get_args(Relation):
         return None
     relation = cast(Relation, op)
-    if isinstance(right, Estimate):
+    if isinstance(right, Comparable):
         return [f"{left.name} {op} {right.name}", wording.line((left - right).describe(relation, 0.0))]
     if isinstance(right, int | float):
         return [f"{left.name} {op} {right:g}", wording.line(left.describe(relation, float(right)))]
