@@ -22,6 +22,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place, Shape
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.edits import Edit, Edited, layers_of, spots
+from auditkit.engine.guards import costing
 from auditkit.engine.runs import Donated, Interventions, donate
 from auditkit.engine.sites import Site, SiteError, Span
 
@@ -234,7 +235,8 @@ def predicted(adapter: Adapter, runs: Sequence[Edited], tokens: int) -> Tensor:
     """
     batch = adapter.batch([run.prompt for run in runs])
     interventions = Interventions(adapter, batch, runs, Donated())
-    logits = adapter.predict(batch, interventions.touches, tokens)
+    with costing(adapter, sum(len(run.prompt) for run in runs)):
+        logits = adapter.predict(batch, interventions.touches, tokens)
     interventions.confirm()
     return logits
 

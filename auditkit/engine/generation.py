@@ -31,7 +31,7 @@ from auditkit.adapters.protocol import Adapter, Component, Continuable, Memory, 
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Settled, continued, places, predicted, settle
 from auditkit.engine.edits import Edit
-from auditkit.engine.guards import GuardTripped
+from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.runs import Donated, Interventions
 
 
@@ -175,7 +175,8 @@ class _Work:
             some = [run.step(step - 1, self.tokens[row][-1]) for run, row in zip(settled, rows, strict=True)]
         batch = adapter.batch([run.prompt for run in some])
         interventions = Interventions(adapter, batch, some, Donated())
-        logits, memory = adapter.extend(past, batch, interventions.touches)
+        with costing(adapter, sum(len(run.prompt) for run in some)):
+            logits, memory = adapter.extend(past, batch, interventions.touches)
         interventions.confirm()
         return logits[:, 0], memory
 

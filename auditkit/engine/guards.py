@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from auditkit.stats.verdicts import NotReadable
@@ -43,3 +45,17 @@ def within_noise(adapter: Adapter, what: str, got: Tensor, expected: Tensor) -> 
     if not error <= floor:
         raise GuardTripped(f"guard: the {what} logits by up to {error:.3g}, the noise floor is {floor:.3g}")
     return error
+
+
+@contextmanager
+def costing(adapter: Adapter, tokens: int) -> Iterator[None]:
+    """What runs in the block passes `tokens` tokens through every block, no more and no less.
+
+    Raises:
+        GuardTripped: the adapter's meter counted something else.
+    """
+    before = adapter.meter.token_layers
+    yield
+    spent, declared = adapter.meter.token_layers - before, tokens * adapter.layers
+    if spent != declared:
+        raise GuardTripped(f"a run cost {spent} token-layers and had declared {declared}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
 from auditkit.engine.edits import Donor, Edit, Edited, layers_of, located, spots
-from auditkit.engine.guards import GuardTripped
+from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.sites import Site, SiteError
 
 
@@ -190,7 +190,8 @@ def execute(
     touches = dict(interventions.touches)
     for place in places:
         touches[place] = _keeping(kept, place, touches.get(place))
-    logits = adapter.run(batch, touches)
+    with costing(adapter, sum(len(run.prompt) for run in runs)):
+        logits = adapter.run(batch, touches)
     interventions.confirm()
     for place in places:
         if place not in kept:

@@ -34,7 +34,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Continuable, Memory, Support
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, forced, window_lengths
-from auditkit.engine.guards import GuardTripped
+from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.sites import SiteError, Span
 from auditkit.stats.verdicts import NotApplicable
 
@@ -183,9 +183,10 @@ class _Prefixes:
         for length in sorted({len(self.rests[row]) for row in rows}):  # what goes on has no padding
             same = [row for row in rows if len(self.rests[row]) == length]
             heads = [Prompt("", graft.donor.ids[: graft.given]) for graft in (self.grafts[row] for row in same)]
-            _, memory = self.adapter.extend(None, self.adapter.batch(heads))
             rest = self.adapter.batch([Prompt("", self.rests[row]) for row in same])
-            got, _ = self.adapter.extend(memory, rest, None, min(most, length))
+            with costing(self.adapter, sum(map(len, heads)) + length * len(same)):
+                _, memory = self.adapter.extend(None, self.adapter.batch(heads))
+                got, _ = self.adapter.extend(memory, rest, None, min(most, length))
             # Rows of a short rest have a short window: what stands before it is never read.
             parts |= dict(zip(same, nn.functional.pad(got, (0, 0, most - got.shape[1], 0)), strict=True))
         return torch.stack([parts[row] for row in rows])
@@ -216,16 +217,18 @@ class _Spans:
         for k, row in enumerate(rows):
             for start, stop in self.grafts[row].spans:
                 ends.setdefault(hosts.pads[k] + stop, []).append((k, hosts.pads[k] + start))
-        _, given = self.adapter.extend(None, donors.columns(0, max(ends)))
-        past, at, out = None, 0, []
-        for end in sorted({*ends, hosts.width}):
-            wanted = end - max(at, hosts.width - most)
-            logits, past = self.adapter.extend(past, hosts.columns(at, end), None, max(wanted, 1))
-            if wanted > 0:
-                out.append(logits)
-            for k, start in ends.get(end, ()):
-                self._exchange(past, given, k, slice(start, end), self.grafts[rows[k]].layers)
-            at = end
+        early = donors.columns(0, max(ends))
+        with costing(self.adapter, int(early.mask.sum() + hosts.mask.sum())):
+            _, given = self.adapter.extend(None, early)
+            past, at, out = None, 0, []
+            for end in sorted({*ends, hosts.width}):
+                wanted = end - max(at, hosts.width - most)
+                logits, past = self.adapter.extend(past, hosts.columns(at, end), None, max(wanted, 1))
+                if wanted > 0:
+                    out.append(logits)
+                for k, start in ends.get(end, ()):
+                    self._exchange(past, given, k, slice(start, end), self.grafts[rows[k]].layers)
+                at = end
         return torch.cat(out, 1)
 
     def _exchange(

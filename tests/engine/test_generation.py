@@ -146,7 +146,10 @@ def test_an_adapter_that_keeps_the_keys_of_the_plain_run_is_found_out(tiny) -> N
 
     def forgetful(adapter, past, batch, touches, tokens):
         logits, _ = adapter.extend(past, batch, touches, tokens)
-        return logits, adapter.extend(past, batch, None, tokens)[1]
+        spent = adapter.meter.token_layers  # the meter is not what gives it away here
+        _, memory = adapter.extend(past, batch, None, tokens)
+        adapter.meter.token_layers = spent
+        return logits, memory
 
     with pytest.raises(GuardTripped, match="run as one sequence, the tokens generated for prompt 0 get scores"):
         generate(Tampered(tiny, forgetful), steered("prompt"), 5, stop=False)

@@ -262,3 +262,14 @@ def test_a_device_too_small_for_a_batch_gives_the_same_numbers(tiny, pairs) -> N
     for name in ("base", "source"):
         torch.testing.assert_close(getattr(small, name), getattr(whole, name), rtol=0, atol=1e-5)
     torch.testing.assert_close(small.conditions["site"], whole.conditions["site"], rtol=0, atol=1e-5)
+
+
+def test_work_that_was_not_declared_is_an_error(tiny, pairs) -> None:
+    """An adapter that runs twice as much as it is asked for, in silence."""
+
+    def twice(adapter, batch, touches):
+        adapter.run(batch)
+        return adapter.run(batch, touches)
+
+    with pytest.raises(GuardTripped, match="token-layers and had declared"):
+        patch(Tampered(tiny, twice), pairs, {"site": [[mlp.layer(2)]] * len(pairs)})
