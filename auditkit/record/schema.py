@@ -68,6 +68,13 @@ class Effect(Struct, frozen=True, kw_only=True):
     """Items that would decide at the present estimate; None where already decided or not computable."""
     method: str
     """Estimator and interval in words, for the report's methods section."""
+    items_assume: str = ""
+    """How the further items must be spread for `items_needed` to hold: "clusters grow with the items"."""
+    exact: bool = False
+    """The items are the whole population: the estimate is compared as it is, and there is no interval."""
+    p_fail: float | None = None
+    """One-sided p-value of the comparison as a null hypothesis, from the statistic of the interval: small means
+    that the effect is on the wrong side. What a family corrects; 0 or 1 for an exact comparison."""
 
 
 class Control(Struct, frozen=True, kw_only=True):
