@@ -35,7 +35,7 @@ def test_models_says_what_is_cached(tmp_path: Path, monkeypatch, capsys: pytest.
     ("content", "message"),
     [
         (None, "cannot read"),
-        ('{"schema_version": 1, "created": "20', "is not a whole audit record"),
+        (f'{{"schema_version": {SCHEMA_VERSION}, "created": "20', "is not a whole audit record"),
         (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', f"this auditkit reads version {SCHEMA_VERSION}"),
     ],
 )

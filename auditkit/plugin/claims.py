@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import shlex
 from collections.abc import Sequence
@@ -11,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from auditkit.adapters.errors import ModelError
+from auditkit.plugin.surroundings import versions
+from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.evidence import Evidence
-from auditkit.record.schema import Claim, Cost, Verdict
+from auditkit.record.schema import Claim, Cost, Plan, Verdict
+from auditkit.stats.intervals import ALPHA
 from auditkit.stats.verdicts import Inconclusive, NotApplicable, NotReadable, deciding, judge
 
 
@@ -51,16 +53,29 @@ def check_claims(items: Sequence[pytest.Item]) -> None:
         seen[identity] = item.nodeid
 
 
-def plan_digest(items: Sequence[pytest.Item], settings: Sequence[object]) -> str:
-    """SHA-256 of what is going to be asked: claims, the code of their suites, the project's data, settings."""
+def plan_of(
+    items: Sequence[pytest.Item], root: Path, thresholds: dict[str, str], settings: dict[str, object]
+) -> Plan:
+    """What is going to be asked: claims, the code and data of their suites, the project's data, settings, versions."""
     import auditkit.data
 
-    data = sorted(Path(auditkit.data.__file__).parent.glob("*.[ct][so][vm]*"))
-    suites = sorted({file for item in items for file in item.path.parent.glob("*.py")})
-    lines = [f"{claim_id(item)} {statement_of(item)}" for item in items]
-    lines += [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in (*suites, *data)]
-    lines += [repr(setting) for setting in settings]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    folders = {item.path.parent for item in items}
+    shared = {folder: shared_digest(folder, root) for folder in folders}
+    return Plan(
+        claims={
+            claim_id(item): claim_digest(item.path, _qualified(item), statement_of(item), shared[item.path.parent])
+            for item in items
+        },
+        thresholds=thresholds,
+        data=data_digests(Path(auditkit.data.__file__).parent, folders),
+        settings={name: str(value) for name, value in {**settings, "alpha": ALPHA}.items()},
+        versions=versions(),
+    )
+
+
+def _qualified(item: pytest.Item) -> str:
+    """Name of the test function in its module, "Class.test_name" in a class."""
+    return getattr(getattr(item, "function", None), "__qualname__", item.name)
 
 
 def conclude(

@@ -40,6 +40,14 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "TOML file of thresholds that replace the suites' own, per model, family or by default",
     },
+    "baseline": {
+        "metavar": "SPEC|RUN",
+        "help": "model, recorded run or its name ('auditkit baseline') to compare with, item by item",
+    },
+    "waivers": {
+        "metavar": "FILE",
+        "help": "TOML file of claims that need not block, each with owner, reason and expiry",
+    },
     "resume": {
         "nargs": "?",
         "const": "",
@@ -57,6 +65,8 @@ _DEFAULTS: dict[str, Any] = {
     "cross-check": None,
     "profile": "pr",
     "thresholds": None,
+    "baseline": None,
+    "waivers": None,
     "resume": None,
 }
 
@@ -201,6 +211,8 @@ def pytest_runtest_makereport(
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
     verdict = getattr(report, "auditkit_verdict", None)
+    if getattr(report, "auditkit_waived", False):
+        return "waived", "w", f"{verdict} (waived)"
     return {
         "INCONCLUSIVE": ("inconclusive", "?", "INCONCLUSIVE"),
         "NOT_APPLICABLE": ("not applicable", "-", "NOT APPLICABLE"),
@@ -266,7 +278,18 @@ def threshold(request: pytest.FixtureRequest) -> Any:
     calls = itertools.count(1)
 
     def make(default: float, source: str = "suite default") -> Threshold:
-        override = run.override(request.node, next(calls)) if run is not None else None
-        return Threshold(default, source) if override is None else override
+        call = next(calls)
+        override = run.override(request.node, call) if run is not None else None
+        return Threshold(default, source, call) if override is None else Threshold(override, override.source, call)
 
     return make
+
+
+@pytest.fixture
+def baseline(request: pytest.FixtureRequest, model: Any) -> Any:
+    """`baseline(estimate)`: the same estimate on the baseline, for `estimate.no_worse_than(baseline(estimate), ...)`.
+
+    Without `--baseline` the claim is NOT_APPLICABLE, after the values were recorded.
+    """
+    run = request.config.stash[_run_key]
+    return run.gate.counterpart(request.node, run.plan, run.adapter.info)

@@ -20,10 +20,12 @@ from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.registry import DEFAULT_ADAPTER, adapter_factory
 from auditkit.engine.progress import progress_to
 from auditkit.engine.sampling import Sample, sampling
-from auditkit.plugin.claims import check_claims, claim_id, conclude, lost, plan_digest
+from auditkit.plugin.claims import check_claims, claim_id, conclude, lost, plan_of
 from auditkit.plugin.crosscheck import cross_checked, other_than
+from auditkit.plugin.gate import Gate, write_gate
 from auditkit.plugin.surroundings import environment, tool
 from auditkit.record.canonical import canonical
+from auditkit.record.differences import plan_digest
 from auditkit.record.evidence import Evidence, gathering
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.resume import Interrupted, find_interrupted
@@ -70,10 +72,10 @@ class AuditRun:
         self.spec: str = option.audit_model or DEFAULT_MODEL
         self.reports = Path(option.audit_dir)
         self.thresholds = self._read_thresholds([*claims, *deselected])
-        settings = [self.spec, option.audit_seed, option.audit_items, option.audit_dtype]
-        settings += [self.thresholds.sha256] if self.thresholds else []
-        settings += [option.audit_adapter] if option.audit_adapter != DEFAULT_ADAPTER else []
-        self.plan_sha256 = plan_digest(claims, settings)
+        self.gate = Gate(config, [*claims, *deselected])
+        asked = {name: getattr(option, f"audit_{name}") for name in ("seed", "items", "dtype", "adapter")}
+        self.plan = plan_of(claims, config.rootpath, self.thresholds.listed() if self.thresholds else {}, asked)
+        self.plan_sha256 = plan_digest(self.plan)
         self.untested = [
             Untested(what=item.nodeid, reason="deselected on the command line") for item in deselected
         ]
@@ -95,6 +97,7 @@ class AuditRun:
         from auditkit.adapters.loading import load
 
         option = self.config.option
+        self.gate.open(self.plan_sha256, self._say)
         header = self._header()
         try:
             factory = adapter_factory(option.audit_adapter)
@@ -159,7 +162,7 @@ class AuditRun:
         """Turn a finished test into a claim, and its pytest outcome into the claim's verdict."""
         earlier = item.stash.get(_taken_key, None)
         if earlier is not None:  # it is in the journal already
-            _set_outcome(report, earlier, item, self.config.option.audit_profile)
+            _set_outcome(report, self.gate.waived(earlier), item, self.config.option.audit_profile)
             vars(report).update(auditkit_verdict=str(earlier.verdict))
             return
         evidence = item.stash[_evidence_key]
@@ -175,7 +178,7 @@ class AuditRun:
             evidence.notes += self._not_asked(claim_id(item))
         claim = conclude(item, evidence, error, skipped, cost, self._options())
         rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
-        _set_outcome(report, claim, item, self.config.option.audit_profile)
+        _set_outcome(report, self.gate.waived(claim), item, self.config.option.audit_profile)
         # JSON text, so that the report can travel between processes like any other.
         entry = msgspec.json.encode(canonical(Entry(claim=claim, items=rows))).decode()
         vars(report).update(auditkit_verdict=str(claim.verdict), auditkit_entry=entry)
@@ -195,7 +198,9 @@ class AuditRun:
             return exitstatus
         done = {entry.claim.id: entry.claim for entry in self._entries}
         claims = tuple(
-            done.get(claim_id(item)) or lost(item, "not measured: the run ended before this claim")
+            self.gate.waived(
+                done.get(claim_id(item)) or lost(item, "not measured: the run ended before this claim")
+            )
             for item in self.claims
         )
         option = self.config.option
@@ -211,7 +216,9 @@ class AuditRun:
             profile=option.audit_profile,
             command=self.header.command,
             tool=tool(self.config.rootpath),
+            plan=self.plan,
             plan_sha256=self.plan_sha256,
+            items_sha256="",
             model=self.adapter.info,
             baseline=None,
             environment=environment(),
@@ -220,7 +227,8 @@ class AuditRun:
             untested=tuple(self.untested),
             cross_check=check,
         )
-        write_run(self.folder, self.result, [row for entry in self._entries for row in entry.items])
+        rows = [row for entry in self._entries for row in entry.items]
+        self.result = write_run(self.folder, self.gate.passed(self.result, rows), rows)
         write_outputs(self.folder, self.result)
         self.journal.close()
         try:
@@ -247,10 +255,13 @@ class AuditRun:
             reporter.write_line(f"{'':<16}{wording.line(claim.effect) if claim.effect else claim.reason}")
             if claim.effect and claim.verdict is not Verdict.PASS:
                 reporter.write_line(f"{'':<16}{claim.reason}")
+            for line in wording.remarks(claim):
+                reporter.write_line(f"{'':<16}{line}")
         summary = self.result.summary
         reporter.write_line("")
         reporter.write(f"verdict: {summary.verdict}", bold=True, **_markup(summary.verdict))
         reporter.write(f" ({summary.reason})\n")
+        write_gate(reporter, self.result)
         check = self.result.cross_check
         if check is not None:
             reporter.write_line(f"cross-check: {wording.cross_check(check)}", **_AGREEMENT[check.agrees])
@@ -278,6 +289,7 @@ class AuditRun:
         settings = {"model": self.spec, **{k: getattr(option, f"audit_{k}") for k in ("items", "dtype", "device")}}
         adapter = option.audit_adapter
         settings["adapter"] = None if adapter == DEFAULT_ADAPTER else adapter
+        settings["baseline"] = option.audit_baseline
         settings["thresholds"] = self.thresholds and f"{option.audit_thresholds} ({self.thresholds.sha256[:12]})"
         return Header(
             plan_sha256=self.plan_sha256,
@@ -336,8 +348,11 @@ class AuditRun:
             for name in ("items", "device", "dtype", "adapter")
             if getattr(option, f"audit_{name}") not in (None, "auto", DEFAULT_ADAPTER)
         ]
-        if option.audit_thresholds is not None:
-            parts.append(f"--thresholds {shlex.quote(option.audit_thresholds)}")
+        parts += [
+            f"--{name} {shlex.quote(getattr(option, f'audit_{name}'))}"
+            for name in ("thresholds", "baseline", "waivers")
+            if getattr(option, f"audit_{name}") is not None
+        ]
         return " ".join(parts)
 
 
@@ -356,8 +371,10 @@ def explain(op: str, left: object, right: object) -> list[str] | None:
 
 
 def _set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item, profile: str) -> None:
-    blocks = claim.verdict in (Verdict.FAIL, Verdict.ERROR)
-    blocks |= claim.verdict is Verdict.INCONCLUSIVE and profile == "release"
+    if claim.waiver is not None:
+        vars(report).update(auditkit_waived=True)
+    blocks = claim.waiver is None and claim.verdict in (Verdict.FAIL, Verdict.ERROR)
+    blocks |= claim.waiver is None and claim.verdict is Verdict.INCONCLUSIVE and profile == "release"
     if claim.verdict is Verdict.PASS:
         report.outcome, report.longrepr = "passed", None
     elif blocks:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from auditkit import __version__
-from auditkit.record.schema import Environment, Tool
+from auditkit.record.schema import SCHEMA_VERSION, Environment, Tool
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "nnterp", "nnsight", "numpy", "scipy", "pandas", "pytest")
 
@@ -33,6 +33,12 @@ def environment() -> Environment:
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         threads=torch.get_num_threads(),
     )
+
+
+def versions() -> dict[str, str]:
+    """auditkit, the record's schema and the packages that compute."""
+    found = {name: version for name in _PACKAGES if (version := _version(name))}
+    return {"auditkit": __version__, "record schema": str(SCHEMA_VERSION), **found}
 
 
 def _version(name: str) -> str | None:

@@ -50,7 +50,7 @@ class Interrupted:
         if not said and was.plan_sha256 != now.plan_sha256:
             # Every setting is part of the plan's digest, so it says something of its own only when none differs.
             said.append(
-                "the plan differs: claims were selected, added or changed, or the code or data behind them "
+                "the plan differs: claims were selected, added or changed, or the code, data or versions behind them "
                 f"(plan_sha256 was {was.plan_sha256[:12]}, is {now.plan_sha256[:12]})"
             )
         if now.model_sha256 and was.model_sha256 != now.model_sha256:

@@ -6,6 +6,7 @@ it and a full disk or a kill leaves the previous file as it was.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -78,10 +79,13 @@ def new_run_folder(reports: Path, model: str, now: datetime | None = None) -> Pa
     raise RecordError(f"{reports} already holds 1000 runs named {name}")
 
 
-def write_run(folder: Path, run: Run, items: Iterable[ItemRow]) -> None:
-    """Write audit.json and items.parquet into `folder`."""
-    atomic_write(folder / ITEMS_PARQUET, _parquet(items))
+def write_run(folder: Path, run: Run, items: Iterable[ItemRow]) -> Run:
+    """Write audit.json and items.parquet into `folder`; the run as written, with the digest of its items."""
+    table = _parquet(items)
+    run = msgspec.structs.replace(run, items_sha256=hashlib.sha256(table).hexdigest())
+    atomic_write(folder / ITEMS_PARQUET, table)
     atomic_write(folder / AUDIT_JSON, msgspec.json.format(msgspec.json.encode(canonical(run)), indent=1) + b"\n")
+    return run
 
 
 def point_latest(folder: Path) -> None:

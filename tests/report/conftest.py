@@ -17,6 +17,7 @@ from auditkit.record.schema import (
     Example,
     Figure,
     ModelInfo,
+    Plan,
     Run,
     Summary,
     Tool,
@@ -284,6 +285,16 @@ def build_run(**changes: Any) -> Run:
         "profile": "pr",
         "command": ("pytest", "suites/", "--model", "smollm2-135m-instruct", "-k", "persona or composition"),
         "tool": Tool(version="0.1.0", git="4f1c2aa9d07be6635c1fb1f1aa6b2b1ad3f1e77c+dirty"),
+        "plan": Plan(
+            claims={one.id: f"{number:064x}" for number, one in enumerate(_claims())},
+            thresholds={
+                "[family.llama] persona_patching/neutral_personas_change_nothing#1": "0.1 (thresholds.toml)"
+            },
+            data={"auditkit/personas.csv": "90" * 32},
+            settings={"seed": "20250711", "items": "192", "alpha": "0.05", "dtype": "auto", "adapter": "hf"},
+            versions={"auditkit": "0.1.0", "torch": "2.7.1"},
+        ),
+        "items_sha256": "5e" * 32,
         "plan_sha256": "7d0c5a9be7f1145ad0a5e1c4c9a8f2f3b0e6d3381f2e9b64c77a1d2f05b8e913",
         "model": ModelInfo(
             spec="smollm2-135m-instruct",
