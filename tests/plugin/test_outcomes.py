@@ -83,7 +83,7 @@ def test_a_passing_claim_is_recorded_with_everything_a_reader_needs(audit, pytes
     latest = pytester.path / "reports" / "latest"
     items = read_items(latest)
     assert list(items["claim"].unique()) == ["suite/holds"]
-    assert len(items) == 60
+    assert len(items[items["effect"] == ""]) == len(items[items["effect"] == "planted"]) == 60
     header, entries = read_journal(latest / "journal.jsonl")
     assert header.plan_sha256 == run.plan_sha256
     assert [entry.claim for entry in entries] == [claim]

@@ -271,7 +271,7 @@ def test_a_run_that_was_stopped_in_good_order_is_continued_when_it_is_named(audi
         (["--items", "3"], "*--items was not given, is 3*"),
         (["-k", "not two"], "*the plan differs: claims were selected, added or changed*"),
         (["--thresholds", "limits.toml"], "*--thresholds was not given, is limits.toml (*"),
-        ("suite", "*the plan differs*code or data behind them*"),
+        ("suite", "*the plan differs*code, data or versions behind them*"),
         ("weights", "*the model's weights differ (SHA-256 was *, is *)*"),
         ("model", "*--model was *tiny-llama*, is copy;*"),
     ],
