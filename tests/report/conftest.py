@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from auditkit.record.schema import (
     SCHEMA_VERSION,
+    Baseline,
+    Change,
     Claim,
     Control,
     Cost,
@@ -23,6 +26,7 @@ from auditkit.record.schema import (
     Tool,
     Untested,
     Verdict,
+    Waiver,
 )
 
 PERSONAS = "Where persona words act (Poonia & Jain 2025, arXiv:2507.20936)."
@@ -386,3 +390,40 @@ def many_claims_run(sample_run: Run) -> Run:
         for one in [sample_run.claims[i % len(sample_run.claims)]]
     ]
     return build_run(claims=tuple(claims))
+
+
+@pytest.fixture
+def gated_run() -> Run:
+    """The sample run compared with a baseline: changes with and without an interval, one claim that is not
+    comparable, one that is new, one that is gone, and waivers in every state."""
+    plain = build_run()
+    moved = effect(-0.0412, -0.0671, -0.0153, name="recovery minus the baseline", relation=None, threshold=None)
+    same = effect(0.0, None, None, name="shift minus the baseline", relation=None, threshold=None, unit="logit")
+    changes = (
+        Change(verdict=Verdict.PASS, comparable=True, effects=(moved,), reason=""),
+        Change(verdict=Verdict.PASS, comparable=True, effects=(same,), reason="constant: nothing moved"),
+        Change(verdict=Verdict.PASS, comparable=False, effects=(), reason="other data: persona_patching/a.csv"),
+        Change(verdict=None, comparable=False, effects=(), reason="the baseline holds no such claim"),
+        Change(verdict=Verdict.PASS, comparable=True, effects=(), reason="no effect was measured on either"),
+        Change(verdict=Verdict.NOT_APPLICABLE, comparable=True, effects=(), reason="an ERROR here"),
+    )
+    waivers = tuple(
+        Waiver(claim=one.id, owner=f"owner {state}", reason="ticket 12", expires="2025-12-31", state=state)
+        for one, state in zip(
+            plain.claims, ("not needed", "not measured", "applied", "expired", "cannot be waived"), strict=False
+        )
+    )
+    claims = [msgspec.structs.replace(one, change=c) for one, c in zip(plain.claims, changes, strict=True)]
+    claims[2] = msgspec.structs.replace(claims[2], waiver=waivers[2])
+    baseline = Baseline(
+        name="released",
+        run="20250601T101112Z-base",
+        created="2025-06-01T10:11:12Z",
+        audit_sha256="ab" * 32,
+        plan_sha256="cd" * 32,
+        plan_differences=("seed was 0, is 20250711", "claims added: composition/role_vectors_compose"),
+        model=plain.model,
+        summary=plain.summary,
+        absent={"persona_patching/old_claim": Verdict.PASS},
+    )
+    return build_run(claims=tuple(claims), waivers=waivers, baseline=baseline)

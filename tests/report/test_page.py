@@ -175,6 +175,11 @@ def test_hostile_text_stays_text(sample_run: Run, text: str) -> None:
     check_hostile(sample_run, text)
 
 
+def test_hostile_text_in_baselines_and_waivers_stays_text(gated_run: Run) -> None:
+    for text in HOSTILE[:12]:
+        check_hostile(gated_run, text)
+
+
 @settings(max_examples=20, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=()) | st.sampled_from("<>&\"'{}%$`\\")))
 def test_any_text_stays_text(text: str) -> None:
