@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test lint slow bench clean
+.PHONY: help setup audit test lint slow bench simulate clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lint: $(READY)        ## ruff, the type checker and the layer check
 
 bench: $(READY)       ## measure set-up, opening, plugin start-up and memory
 	$(BIN)/python benchmarks/first_light.py
+
+simulate: $(READY)    ## simulate the error rates and write the tables of docs/statistics.md
+	$(BIN)/python -m auditkit.stats.simulation docs/statistics.md
 
 clean:                ## remove the environment and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -13,7 +13,7 @@ from auditkit.adapters.errors import ModelError
 from auditkit.plugin.surroundings import versions
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.evidence import Evidence
-from auditkit.record.schema import Claim, Cost, Plan, Verdict
+from auditkit.record.schema import Claim, Cost, FamilyPlace, Plan, Verdict
 from auditkit.stats.intervals import ALPHA
 from auditkit.stats.verdicts import Inconclusive, NotApplicable, NotReadable, deciding, judge
 
@@ -32,6 +32,12 @@ def claim_id(item: pytest.Item) -> str:
 def statement_of(item: pytest.Item) -> str:
     """The claim in words: the test function's docstring, in one line."""
     return " ".join((inspect.getdoc(getattr(item, "obj", None)) or "").split())
+
+
+def family_of(item: pytest.Item) -> FamilyPlace | None:
+    """The family a claim is declared in, by `@pytest.mark.claim(family="...")` on the test or its module."""
+    names = [marker.kwargs["family"] for marker in item.iter_markers("claim") if "family" in marker.kwargs]
+    return FamilyPlace(name=str(names[0])) if names else None
 
 
 def check_claims(items: Sequence[pytest.Item]) -> None:
@@ -111,6 +117,8 @@ def conclude(
         controls=tuple(evidence.controls),
         figures=tuple(evidence.figures),
         examples=decision.examples if decision is not None else (),
+        family=family_of(item),
+        grids=tuple(evidence.grids),
         notes=tuple(evidence.notes),
         cost=cost,
         rerun=f"pytest {shlex.quote(item.nodeid)} {options}",

@@ -124,7 +124,8 @@ def pytest_load_initial_conftests(
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "claim(id): a claim about a model; `id` replaces the identity made from suite and function name",
+        "claim(id, family): a claim about a model; `id` replaces the identity made from suite and function name, "
+        "`family` names the claims among which a FAIL is judged",
     )
     items = config.getoption("audit_items")
     if items is not None and items < 1:

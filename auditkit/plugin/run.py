@@ -39,6 +39,7 @@ from auditkit.record.store import (
     write_run,
 )
 from auditkit.report import wording, write_outputs
+from auditkit.stats.families import holm
 from auditkit.stats.thresholds import Thresholds, ThresholdsError, read_thresholds
 from auditkit.stats.verdicts import EXIT_INTEGRITY, Threshold, exit_code, summarize
 
@@ -197,12 +198,11 @@ class AuditRun:
         if self.folder is None:
             return exitstatus
         done = {entry.claim.id: entry.claim for entry in self._entries}
-        claims = tuple(
-            self.gate.waived(
-                done.get(claim_id(item)) or lost(item, "not measured: the run ended before this claim")
-            )
+        judged = holm(
+            done.get(claim_id(item)) or lost(item, "not measured: the run ended before this claim")
             for item in self.claims
         )
+        claims = tuple(map(self.gate.waived, judged))
         option = self.config.option
         check = self._cross_check(stopped=exitstatus > 1)
         summary = summarize(claims)
@@ -358,12 +358,12 @@ class AuditRun:
 
 def explain(op: str, left: object, right: object) -> list[str] | None:
     """Explanation of a failed `assert estimate >= number` for pytest."""
-    from auditkit.stats.estimates import Estimate
+    from auditkit.stats.comparing import Comparable
 
-    if not isinstance(left, Estimate) or op not in get_args(Relation):
+    if not isinstance(left, Comparable) or op not in get_args(Relation):
         return None
     relation = cast(Relation, op)
-    if isinstance(right, Estimate):
+    if isinstance(right, Comparable):
         return [f"{left.name} {op} {right.name}", wording.line((left - right).describe(relation, 0.0))]
     if isinstance(right, int | float):
         return [f"{left.name} {op} {right:g}", wording.line(left.describe(relation, float(right)))]

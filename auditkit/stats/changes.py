@@ -190,7 +190,8 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
             effects.append(effect)
         problems += [f"'{name}': {problem}"] if problem else []
     if not here and not there:
-        problems.append("no effect was measured on either")
+        kept = "exact values, contrasts of rates and rates of a part of the items are not paired"
+        problems.append("no effect was measured" if claim.effect is None else kept)
     return Change(verdict=verdict, comparable=comparable, effects=tuple(effects), reason="; ".join(problems))
 
 

@@ -63,7 +63,7 @@ class Comparable(ABC):
         """Equivalence: passes when the whole interval of the difference lies within ±`within`.
 
         Two one-sided tests (Schuirmann 1987), each at half of alpha, so that the deciding interval is the
-        displayed one. Fails when the whole interval lies outside.
+        displayed one (of means: t with one degree of freedom fewer, against skewed clusters). Fails when the whole interval lies outside.
 
         Raises:
             ValueError: for a margin that is not positive and finite.
@@ -72,7 +72,7 @@ class Comparable(ABC):
         if not 0 < within < math.inf:
             raise ValueError(f"an equivalence margin must be positive and finite, got {within}")
         difference: Comparable = self - other
-        return difference._decide("within", within)
+        return difference._guarded()._decide("within", within)
 
     @abstractmethod
     def __sub__(self: Self, other: Any) -> Any:
@@ -93,6 +93,10 @@ class Comparable(ABC):
     @abstractmethod
     def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
         """Rows of the items that enter, and how far each speaks for a larger effect than `threshold`."""
+
+    def _guarded(self) -> Comparable:
+        """The effect as a claim of "no harm" (unchanged, not worse) compares it."""
+        return self
 
     def _not_applicable(self, effect: Effect) -> str | None:
         """Why the comparison cannot be asked of this model, if so."""

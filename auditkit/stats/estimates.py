@@ -29,6 +29,7 @@ from auditkit.stats.intervals import (
     cluster_means,
     detectable,
     fieller,
+    guarded,
     moments,
 )
 from auditkit.stats.measurement import Measurement, MeasurementError, match
@@ -114,7 +115,7 @@ class Estimate(Comparable):
         if better not in ("higher", "lower"):
             raise ValueError(f"better must be 'higher' or 'lower', got {better!r}")
         framing = f"paired non-inferiority, margin {by:g}, {better} is better"
-        change = replace(self.change_from(baseline, called=called), framing=framing)
+        change = replace(self.change_from(baseline, called=called)._guarded(), framing=framing)
         margin = Threshold(-by if better == "higher" else by, getattr(by, "source", "written in the claim"))
         return change > margin if better == "higher" else change < margin
 
@@ -175,6 +176,7 @@ class Estimate(Comparable):
             method=self._method,
             items_assume=assume if needed else "",
             p_fail=_finite(wrong),
+            df=m.df if m else None,
         )
 
     def tail(self, threshold: float) -> float | None:
@@ -333,6 +335,9 @@ class Estimate(Comparable):
             numerator=numerator,
             shown_conditions=tuple(dict.fromkeys((*self.shown_conditions, *theirs_shown))),
         )
+
+    def _guarded(self) -> Estimate:
+        return replace(self, alpha=guarded(self._moments.df, self.alpha)) if self._moments else self
 
     def _taken(self, rows: np.ndarray[Any, Any]) -> Estimate:
         """The same estimate over the items in these rows, in this order."""

@@ -126,6 +126,14 @@ def critical(df: int, alpha: float = ALPHA) -> float:
     return float(stats.t.ppf(1 - alpha / 2, df))
 
 
+def guarded(df: int, alpha: float = ALPHA) -> float:
+    """The two-sided level at which t with `df` tests as strictly as t with one degree of freedom fewer.
+
+    For claims whose PASS says "no harm": skewed clusters make it err by up to 5.3 % instead of 2.5 % otherwise.
+    """
+    return 2 * float(stats.t.sf(critical(df - 1, alpha), df)) if df > 1 else alpha
+
+
 def detectable(standard_error: float, df: int, alpha: float = ALPHA) -> float:
     """Distance from the threshold that is decided with 80 % power: (t_{1-α/2} + t_{0.8}) standard errors."""
     return (critical(df, alpha) + float(stats.t.ppf(POWER, df))) * standard_error
