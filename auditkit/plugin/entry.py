@@ -7,20 +7,22 @@ claims is left alone: no output, no file, no import beyond this module.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from auditkit.plugin.run import AuditRun
+    from auditkit.plugin.measuring import Measuring
+    from auditkit.plugin.session import Audit
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "model": {
+        "action": "append",
         "metavar": "SPEC",
-        "help": "model to audit: an alias ('auditkit models' lists them), a directory, a .gguf file or a hub id",
+        "help": "model to audit: an alias ('auditkit models' lists them), a directory, a .gguf file or a hub id; "
+        "given several times, every claim is measured on each",
     },
     "seed": {"type": int, "metavar": "N", "help": "seed that every random stream derives from (default 0)"},
     "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
@@ -60,7 +62,8 @@ _DEFAULTS: dict[str, Any] = {
     "resume": None,
 }
 
-_run_key: pytest.StashKey[AuditRun] = pytest.StashKey()
+_audit_key: pytest.StashKey[Audit] = pytest.StashKey()
+_measuring_key: pytest.StashKey[Measuring] = pytest.StashKey()
 _deselected_key: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
 
 
@@ -140,15 +143,14 @@ def pytest_configure(config: pytest.Config) -> None:
             named_folder(resume)
         except RecordError as error:
             raise pytest.UsageError(f"{error} (test paths go before --resume)") from None
-    spec = config.getoption("audit_model")
-    if spec is not None and config.getoption("numprocesses", None):
-        raise pytest.UsageError("claims share one model and run in one process; leave out -n")
-    if spec is not None:
+    specs = config.getoption("audit_model")
+    if specs:
         from auditkit.adapters.catalogue import classify
         from auditkit.adapters.errors import ModelError
 
         try:
-            classify(spec)
+            for spec in specs:
+                classify(spec)
         except ModelError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -157,11 +159,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     claims = [item for item in items if _is_claim(item)]
     if claims:
-        from auditkit.plugin.run import AuditRun
+        from auditkit.plugin.session import Audit
 
-        run = AuditRun(config, claims, config.stash.get(_deselected_key, []))
-        config.stash[_run_key] = run
-        config.pluginmanager.register(run, "auditkit-run")
+        audit = config.stash[_audit_key] = Audit(config, claims, config.stash.get(_deselected_key, []))
+        config.pluginmanager.register(audit, "auditkit-audit")
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -172,31 +173,10 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    run = session.config.stash.get(_run_key, None)
-    if run is not None and not session.config.option.collectonly and not session.testsfailed:
-        run.open()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    run = item.config.stash.get(_run_key, None)
-    with run.measuring(item) if run is not None and _is_claim(item) else contextlib.nullcontext():
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    run = item.config.stash.get(_run_key, None)
-    if (
-        run is not None
-        and _is_claim(item)
-        and (call.when == "call" or (call.when == "setup" and not report.passed))
-    ):
-        run.conclude(item, call, report)
-    return report
+    audit = session.config.stash.get(_audit_key, None)
+    if audit is not None and not session.config.option.collectonly and not session.testsfailed:
+        audit.open()
+        session.config.stash[_measuring_key] = audit.measure_here()
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -208,24 +188,10 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     }.get(verdict or "")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    run = session.config.stash.get(_run_key, None)
-    if run is not None:
-        session.exitstatus = run.finish(int(exitstatus))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    run = config.stash.get(_run_key, None)
-    if run is not None:
-        run.summarize(terminalreporter)
-
-
 def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
-    if config.stash.get(_run_key, None) is None:
+    if config.stash.get(_measuring_key, None) is None:
         return None
-    from auditkit.plugin.run import explain
+    from auditkit.plugin.outcomes import explain
 
     return explain(op, left, right)
 
@@ -242,15 +208,17 @@ def _is_claim(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(scope="session")
-def model(pytestconfig: pytest.Config) -> Any:
+def model(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The audited model: an adapter (see `auditkit.adapters.protocol.Adapter`)."""
-    return pytestconfig.stash[_run_key].adapter
+    spec = getattr(request, "param", None)
+    with request.config.stash[_measuring_key].model(spec) as adapter:
+        yield adapter
 
 
 @pytest.fixture(scope="session")
 def audit(pytestconfig: pytest.Config, model: Any) -> Any:
     """Settings of the run: `audit.seed`, and `audit.items` (None: the suite's own default)."""
-    return pytestconfig.stash[_run_key].settings
+    return pytestconfig.stash[_measuring_key].settings
 
 
 @pytest.fixture
@@ -262,11 +230,11 @@ def threshold(request: pytest.FixtureRequest) -> Any:
     """
     from auditkit.stats.verdicts import Threshold
 
-    run = request.config.stash.get(_run_key, None)
+    measuring = request.config.stash.get(_measuring_key, None)
     calls = itertools.count(1)
 
     def make(default: float, source: str = "suite default") -> Threshold:
-        override = run.override(request.node, next(calls)) if run is not None else None
+        override = measuring.override(request.node, next(calls)) if measuring is not None else None
         return Threshold(default, source) if override is None else override
 
     return make

@@ -8,5 +8,5 @@ import pandas.core.arrays.arrow.extension_types  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
 import auditkit.adapters.hf
-import auditkit.plugin.run
+import auditkit.plugin.session
 import auditkit.stats.estimates  # noqa: F401
