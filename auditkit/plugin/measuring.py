@@ -23,6 +23,7 @@ from auditkit.adapters.registry import adapter_factory
 from auditkit.engine.progress import progress_to
 from auditkit.engine.sampling import Sample, sampling
 from auditkit.plugin.claims import claim_id, conclude, model_of, models_of, planned
+from auditkit.plugin.declared import promised_control
 from auditkit.plugin.outcomes import set_outcome
 from auditkit.plugin.settings import Settings, options_of
 from auditkit.record.canonical import canonical
@@ -30,7 +31,7 @@ from auditkit.record.evidence import Evidence, gathering
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Cost
 from auditkit.stats.thresholds import Thresholds
-from auditkit.stats.verdicts import Threshold
+from auditkit.stats.verdicts import NotReadable, Threshold
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,9 @@ class Measuring:
         skipped = str(error) if isinstance(error, pytest.skip.Exception) else None
         if evidence.decisions:  # a claim that ended sooner may have had more to ask
             evidence.notes += self._not_asked(item, course.asked)
+        promised = promised_control(item)
+        if error is None and promised is not None and not evidence.controls:
+            error = NotReadable(f"the control that its mark promises was not measured: {promised}")
         plan = planned(item, options_of(self.config, model_of(item)))
         claim = conclude(plan, evidence, error, skipped, cost)
         rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())

@@ -104,7 +104,7 @@ class AuditRun:
 
     def receive(self, entry: Entry) -> None:
         """Keep a finished claim. The first verdict of a claim stands, whoever measures it again."""
-        if entry.claim.id not in self._entries:
+        if entry.claim.id not in {*self._entries, *self._lost}:
             self._entries[entry.claim.id] = entry
             self.journal.append(entry)
 

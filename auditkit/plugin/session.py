@@ -16,6 +16,7 @@ from auditkit.engine.sampling import Sample
 from auditkit.plugin import terminal
 from auditkit.plugin.claims import check_claims, claim_id, model_of, models_of
 from auditkit.plugin.crosscheck import cross_checked, other_than
+from auditkit.plugin.declared import check_declarations
 from auditkit.plugin.measuring import Measuring, Opened, open_model
 from auditkit.plugin.resume import TakenOver
 from auditkit.plugin.run import AuditRun
@@ -49,6 +50,7 @@ class Audit:
         for spec in models_of(config):
             ours, left_out = ([i for i in some if model_of(i) == spec] for some in (items, deselected))
             check_claims(ours)
+            check_declarations(ours)
             if ours:
                 self.runs[spec] = AuditRun(config, spec, ours, left_out, self.thresholds)
         self.workers = 1
@@ -103,7 +105,12 @@ class Audit:
         if encoded is not None:
             self._run_of[report.nodeid].receive(msgspec.json.decode(encoded, type=Entry))
         elif report.failed and getattr(report, "auditkit_verdict", None) is None:
-            self._foreign_failure = True
+            self._foreign_failure |= not (is_crash(report) and report.nodeid in self._run_of)
+
+    def lose(self, nodeid: str, reason: str) -> None:
+        """The claim of this test will not come, unless it has come already."""
+        if nodeid in self._run_of:
+            self._run_of[nodeid].lose(self._claim_of[nodeid], reason)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -137,3 +144,9 @@ class Audit:
             terminal.say(self.config, f"\nmeasuring {len(self._sample.kept)} sites again through {other}")
         loaded = self._opened[run.spec].loaded
         return cross_checked(loaded, run.info, self._sample, other, len(run.taken), stopped)
+
+
+def is_crash(report: pytest.TestReport) -> bool:
+    """Whether xdist made the report, since the worker that ran the test died."""
+    when: str | None = report.when
+    return when == "???"
