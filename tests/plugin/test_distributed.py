@@ -37,12 +37,15 @@ def estimate(model, audit):
                         values)
     return make
 
-def die(how):
+@pytest.fixture
+def die():
     """Kill this process once, where the file asks for it."""
-    kill = Path("kill.txt")
-    if kill.exists() and kill.read_text() == how:
-        kill.unlink()
-        os._exit(3) if how == "exit" else os.kill(os.getpid(), signal.SIGKILL)
+    def now(how):
+        kill = Path("kill.txt")
+        if kill.exists() and kill.read_text() == how:
+            kill.unlink()
+            os._exit(3) if how == "exit" else os.kill(os.getpid(), signal.SIGKILL)
+    return now
 '''
 FIRST = '''"""A finding (Somebody 2020)."""
 from pathlib import Path
@@ -53,9 +56,8 @@ def test_one(estimate, model):
     Path("threads.txt").write_text(str(torch.get_num_threads()))
     assert estimate(float(model.info.layers) - 5) > 0.0
 
-def test_two(estimate):
+def test_two(estimate, die):
     """The second does not."""
-    from dying import die
     die("exit")
     assert estimate(1.0) > 2.0
 
@@ -74,9 +76,8 @@ import pytest
 def test_skipped(estimate):
     """Is skipped."""
 
-def test_broken(estimate):
+def test_broken(estimate, die):
     """Cannot be read."""
-    from dying import die
     die("kill")
     1 / 0
 
@@ -95,9 +96,6 @@ def audit(pytester: pytest.Pytester, tiny_llama: Path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         (path.parent / "conftest.py").write_text(CONFTEST)
-    (pytester.path / "dying.py").write_text(CONFTEST)
-    pytester.syspathinsert()  # workers get the controller's
-
     def run(*args: str, model: Path | str = tiny_llama) -> tuple[pytest.RunResult, Run | None]:
         (pytester.path / "log.txt").write_text("")
         named = ["--model", str(model)] if model else []
