@@ -14,6 +14,7 @@ import difflib
 import inspect
 import textwrap
 from collections.abc import Iterator, Sequence
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
@@ -45,11 +46,8 @@ def is_causal(item: pytest.Item) -> bool:
     mark = item.get_closest_marker("causal")
     if mark is not None:
         return bool(mark.kwargs.get("edits", True))
-    function = getattr(item, "obj", None)
-    code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
-    names = [known[name] for name in code.co_names if name in known] if code is not None else []
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    return any(_is_site(value) for value in (*names, *parameters.values()))
+    return any(map(_is_site, parameters.values())) or _names_a_site(getattr(item, "obj", None), set())
 
 
 def has_control(item: pytest.Item) -> bool:
@@ -81,6 +79,31 @@ def _is_site(value: object) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return any(map(_is_site, value))
     return type(value).__module__ == _SITES
+
+
+def _names_a_site(function: Any, seen: set[int]) -> bool:
+    """Whether a function speaks of a site by a global name, itself or through helpers of its own module."""
+    code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+    if code is None or id(code) in seen:
+        return False
+    seen.add(id(code))
+    names = _names(code)
+    for value in (known[name] for name in names if name in known):
+        if isinstance(value, ModuleType) and value.__name__.startswith("auditkit"):
+            found = any(_is_site(getattr(value, name, None)) for name in names)
+        elif inspect.isfunction(value) and value.__module__ == function.__module__:
+            found = _names_a_site(value, seen)
+        else:
+            found = _is_site(value)
+        if found:
+            return True
+    return False
+
+
+def _names(code: CodeType) -> set[str]:
+    """Names that a function uses, comprehensions and inner functions included."""
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _body(item: pytest.Item) -> Iterator[ast.AST]:
