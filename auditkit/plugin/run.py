@@ -6,6 +6,7 @@ It measures nothing. The claims come from `auditkit.plugin.measuring`, in this p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -145,14 +146,13 @@ class AuditRun:
             cross_check=check,
         )
         rows = [row for claim in claims if claim.id in self._entries for row in self._entries[claim.id].items]
-        with writing(self.folder):
+        with closing(self.journal), writing(self.folder):
             write_run(self.folder, self.result, rows)
             write_outputs(self.folder, self.result)
             try:
                 point_latest(self.folder)
             except RecordError as error:  # the run itself is written; only the short way to it is missing
                 self.remark = str(error)
-        self.journal.close()
         return exit_code(summary, option.audit_profile)
 
     def _same(self, folder: str) -> Interrupted:

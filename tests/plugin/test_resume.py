@@ -378,13 +378,16 @@ def test_a_kill_between_the_files_of_a_record_is_made_good(
     whole = audits.latest
     real = getattr(run, moment)
 
+    class Killed(BaseException):
+        """As good as a kill: nothing behind it runs."""
+
     def killed(folder: Path, *rest: object) -> None:
         if moment == "write_outputs":
             (folder / ".audit.html.abcdefgh").write_text("<html")  # what a kill leaves of a file under way
-        raise SystemExit("as good as a kill: nothing after this line runs")
+        raise Killed
 
     monkeypatch.setattr(run, moment, killed)
-    with pytest.raises(SystemExit):
+    with pytest.raises(Killed):
         audits()
     (folder,) = audits.folders() - {whole}
     assert (folder / "audit.json").exists() == (moment != "write_run")
