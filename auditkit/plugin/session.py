@@ -26,6 +26,7 @@ from auditkit.record.schema import CrossCheck
 from auditkit.record.store import RecordError, require_writable
 from auditkit.stats.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
 
+_NOT_AGAIN = "claims are not run again (--reruns): the first verdict of a claim stands"
 _WORST_FIRST = (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE, 0)
 
 
@@ -81,6 +82,8 @@ class Audit:
                     terminal.say(self.config, f"resuming {earlier.folder}: {line}")
                 if len(self.runs) == 1:  # with several, each is opened again when its turn comes
                     self._opened[spec] = opened
+            if vars(option).get("reruns") or any(item.get_closest_marker("flaky") for item in self.items):
+                terminal.say(self.config, _NOT_AGAIN)
         except IntegrityError as error:
             pytest.exit(str(error), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
