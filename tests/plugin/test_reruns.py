@@ -67,13 +67,11 @@ def test_counts():
 '''
 
 
-@pytest.mark.parametrize("plugin", ["simulated", "pytest_rerunfailures"])
+@pytest.mark.parametrize("plugin", ["simulated", *filter(find_spec, ["pytest_rerunfailures"])])
 def test_the_first_verdict_stands(pytester: pytest.Pytester, tiny_llama: Path, plugin: str) -> None:
     if plugin == "simulated":
         pytester.makeconftest(AGAIN)
         options = ["-p", "no:rerunfailures"]
-    elif find_spec(plugin) is None:
-        pytest.skip("pytest-rerunfailures is not installed")
     else:
         options = []
     pytester.makepyfile(test_finding=SUITE)
