@@ -107,7 +107,7 @@ def plan_here(config: pytest.Config, session: pytest.Session, specs: list[Any]) 
     session.perform_collect()
     audit = config.stash.get(audit_key, None)
     if audit is not None and not session.testsfailed:
-        audit.open()
+        audit.open(keep=False)
         config.pluginmanager.register(Distributed(audit, session.items, specs), "auditkit-distributed")
         config.option.tx = config.option.tx[: len(specs)]
 

@@ -189,7 +189,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     audit = config.stash.get(audit_key, None)
     distributed = config.pluginmanager.hasplugin("auditkit-distributed")
     if audit is not None and not distributed and not config.option.collectonly and not session.testsfailed:
-        audit.open()
+        audit.open(keep=True)
         config.stash[_measuring_key] = audit.measure_here()
 
 

@@ -6,6 +6,7 @@ That is the only process of a serial run, and each worker of a distributed one. 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -57,6 +58,15 @@ def open_model(config: pytest.Config, spec: str, thresholds: Thresholds | None) 
     adapter = factory(loaded)
     overrides = thresholds.applying_to([adapter.info.name, spec], adapter.info.family) if thresholds else {}
     return Opened(loaded, adapter, overrides)
+
+
+def let_go() -> None:
+    """Give back the memory of models that nothing refers to any more, an accelerator's too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @dataclass
@@ -114,16 +124,19 @@ class Measuring:
         if kept is not None:
             yield kept.adapter
             return
+        began = time.perf_counter()
         opened = open_model(self.config, spec, self._thresholds)
         if opened.adapter.info.weights_sha256 != self._digests[spec]:
             raise IntegrityError(f"the weights of {spec} have changed since the run began")
         self._opened[spec] = opened
-        if self._course is not None:
+        if self._course is not None:  # opening is no cost of the claim that happens to be first
             self._course.token_layers = opened.adapter.meter.token_layers
+            self._course.started += time.perf_counter() - began
         try:
             yield opened.adapter
         finally:
-            del self._opened[spec]
+            del self._opened[spec], opened
+            let_go()
 
     def override(self, item: pytest.Item, call: int) -> Threshold | None:
         """The threshold that the file puts in place of what the claim's call asks for, if it names one."""

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from auditkit.plugin.claims import claim_id, files_behind, planned
-from auditkit.plugin.measuring import Opened
 from auditkit.plugin.settings import header_settings, options_of, plan_settings
 from auditkit.plugin.surroundings import environment, tool
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.plan import completed, plan_digest
 from auditkit.record.resume import Interrupted, find_interrupted
-from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, Run, Untested, Verdict
+from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested, Verdict
 from auditkit.record.store import JOURNAL, RecordError, new_run_folder, point_latest, write_run, writing
 from auditkit.report import wording, write_outputs
 from auditkit.stats.thresholds import Thresholds
@@ -78,14 +78,22 @@ class AuditRun:
         folder = self.config.option.audit_resume
         return None if folder is None else self._same(folder)
 
-    def begin(self, opened: Opened, earlier: Interrupted | None) -> None:
-        """Start the journal of an opened model, or go on with that of an interrupted run.
+    def describe(self, adapter: Any) -> None:
+        """Note what the opened model is, and what it cannot be asked."""
+        self.info: ModelInfo = adapter.info
+        self.header = msgspec.structs.replace(self.header, model_sha256=self.info.weights_sha256)
+        self.untested += [
+            Untested(what=str(name), reason=support.reason)
+            for name, support in adapter.support().items()
+            if not support
+        ]
+
+    def begin(self, earlier: Interrupted | None) -> None:
+        """Start the journal, or go on with that of an interrupted run.
 
         Raises:
             RecordError: the folder cannot be written, or the run that is to be continued is another one.
         """
-        self.info = opened.adapter.info
-        self.header = msgspec.structs.replace(self.header, model_sha256=self.info.weights_sha256)
         if earlier is not None:
             earlier.require_same(self.header)
         folder = earlier.folder if earlier else new_run_folder(self.reports, self.info.name)
@@ -97,11 +105,6 @@ class AuditRun:
             finished = {claim_id(item): item.nodeid for item in self.items}
             self.taken = {finished[name]: entry.claim for name, entry in self._entries.items() if name in finished}
         self.folder = folder
-        self.untested += [
-            Untested(what=str(name), reason=support.reason)
-            for name, support in opened.adapter.support().items()
-            if not support
-        ]
 
     def receive(self, entry: Entry) -> None:
         """Keep a finished claim. The first verdict of a claim stands, whoever measures it again."""

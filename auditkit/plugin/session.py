@@ -17,7 +17,7 @@ from auditkit.plugin import terminal
 from auditkit.plugin.claims import check_claims, claim_id, model_of, models_of
 from auditkit.plugin.crosscheck import cross_checked, other_than
 from auditkit.plugin.declared import check_declarations
-from auditkit.plugin.measuring import Measuring, Opened, open_model
+from auditkit.plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.plugin.resume import TakenOver
 from auditkit.plugin.run import AuditRun
 from auditkit.plugin.settings import thresholds_of
@@ -65,23 +65,34 @@ class Audit:
 
     # -- before the claims -------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Open each model and start its journal; what cannot be opened ends the session before any claim."""
+    def open(self, keep: bool) -> None:
+        """Open each model, then start the journals; what cannot be opened ends the session before any claim.
+
+        Args:
+            keep: the only model stays in memory, to be measured in this process. Several are opened again one by
+                one, and workers open their own.
+        """
         option = self.config.option
         try:
             if option.audit_cross_check:  # missing packages are found out now, not when all claims are done
                 adapter_factory(other_than(option.audit_adapter))
+            earlier = {spec: run.interrupted() for spec, run in self.runs.items()}
             for spec, run in self.runs.items():
-                earlier = run.interrupted()
-                require_writable(run.reports if earlier is None else earlier.folder)
+                before = earlier[spec]
+                require_writable(run.reports if before is None else before.folder)
                 terminal.say(self.config, f"opening {spec} (the first time, weights are fetched and converted)")
                 opened = open_model(self.config, spec, self.thresholds)
-                run.begin(opened, earlier)
-                if earlier is not None:
-                    line = f"{len(run.taken)} of {len(run.plan)} claims are taken over"
-                    terminal.say(self.config, f"resuming {earlier.folder}: {line}")
-                if len(self.runs) == 1:  # with several, each is opened again when its turn comes
+                run.describe(opened.adapter)
+                if keep and len(self.runs) == 1:
                     self._opened[spec] = opened
+                del opened
+            let_go()
+            for spec, run in self.runs.items():
+                before = earlier[spec]
+                run.begin(before)
+                if before is not None:
+                    line = f"{len(run.taken)} of {len(run.plan)} claims are taken over"
+                    terminal.say(self.config, f"resuming {before.folder}: {line}")
             if vars(option).get("reruns") or any(item.get_closest_marker("flaky") for item in self.items):
                 terminal.say(self.config, _NOT_AGAIN)
         except IntegrityError as error:

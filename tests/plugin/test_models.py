@@ -140,10 +140,20 @@ def test_what_several_models_do_not_work_with_is_one_line(audits: Audits, args: 
     assert not (audits.path / "reports").exists()
 
 
+def test_a_second_model_that_cannot_be_opened_leaves_nothing_behind(audits: Audits) -> None:
+    (audits.path / "bigger" / "model.safetensors").write_bytes(b"damaged")
+    result = audits("--model", "small", "--model", "bigger")
+    assert result.ret == 4
+    assert len([line for line in result.errlines if line.startswith("ERROR: ")]) == 1
+    assert not list((audits.path / "reports").glob("2*"))
+    assert (audits.path / "log.txt").read_text() == ""
+
+
 def test_two_workers_take_a_model_each(audits: Audits) -> None:
     pytest.importorskip("xdist", reason="-n belongs to pytest-xdist")
-    result = audits("--model", "small", "--model", "bigger", "-n", "2")
+    result = audits("--model", "small", "--model", "bigger", "-n", "3")  # no worker without work
     assert result.ret == 1
     assert sorted((audits.path / "log.txt").read_text().split()) == ["bigger", "small"]
     assert [len(audits.run(model)[0].claims) for model in ("small", "bigger")] == [3, 3]
     assert [str(audits.run(model)[0].summary.verdict) for model in ("small", "bigger")] == ["FAIL", "PASS"]
+    assert audits.run("small")[0].environment.workers == 2
