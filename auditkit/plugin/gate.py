@@ -11,7 +11,7 @@ import pytest
 
 from auditkit.plugin.baseline import measured_baseline, recorded_baseline
 from auditkit.plugin.claims import claim_id
-from auditkit.record.baseline import Recorded, measured_before
+from auditkit.record.baseline import Recorded, measured_before, read_recorded
 from auditkit.record.schema import Claim, ItemRow, ModelInfo, Plan, Run
 from auditkit.report import wording
 from auditkit.stats.changes import Counterpart, Past, compare
@@ -51,6 +51,11 @@ class Gate:
         self.baseline = recorded_baseline(text if before is None else str(before), reports)
         if self.baseline is None:
             self.baseline = measured_baseline(text, self.config.invocation_params, reports, say)
+
+    def take(self, folder: str | None) -> None:
+        """In a worker: the baseline that the controller has read or measured."""
+        if folder is not None:
+            self.baseline = read_recorded(Path(folder), self.config.option.audit_baseline)
 
     def counterpart(self, item: pytest.Item, plan: Plan, model: ModelInfo) -> Counterpart:
         """What a claim may ask about its past."""

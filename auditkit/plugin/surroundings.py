@@ -22,8 +22,13 @@ def tool(root: Path) -> Tool:
     return Tool(version=__version__, git=commit or None)
 
 
-def environment() -> Environment:
-    """Python, packages, processor, accelerator and threads."""
+def environment(workers: int = 1, threads: int | None = None) -> Environment:
+    """Python, packages, processor, accelerator and threads.
+
+    Args:
+        workers: processes that measured claims.
+        threads: threads of each; None: those of this process.
+    """
     import torch
 
     return Environment(
@@ -31,7 +36,8 @@ def environment() -> Environment:
         packages={name: version for name in _PACKAGES if (version := _version(name))},
         cpu=_cpu(),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        threads=torch.get_num_threads(),
+        threads=torch.get_num_threads() if threads is None else threads,
+        workers=workers,
     )
 
 

@@ -264,6 +264,9 @@ class Environment(Struct, frozen=True, kw_only=True):
     cpu: str
     gpu: str | None
     threads: int
+    """Of each process that measured claims."""
+    workers: int = 1
+    """Processes that measured claims side by side."""
 
 
 class Summary(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 AUDIT_JSON = "audit.json"
 ITEMS_PARQUET = "items.parquet"
 JOURNAL = "journal.jsonl"
+_WRITING = ".writing"
 
 
 class RecordError(Exception):
@@ -86,6 +88,26 @@ def write_run(folder: Path, run: Run, items: Iterable[ItemRow]) -> Run:
     atomic_write(folder / ITEMS_PARQUET, table)
     atomic_write(folder / AUDIT_JSON, msgspec.json.format(msgspec.json.encode(canonical(run)), indent=1) + b"\n")
     return run
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Mark `folder` as unfinished while its outputs are written one after the other and `latest` is moved.
+
+    Each file appears whole, but a kill may come between two of them; the mark then says that the run is to be
+    continued although its `audit.json` is there. What a kill left of a file under way is removed.
+    """
+    mark = folder / _WRITING
+    mark.touch()
+    for rest in folder.glob(".*.*.????????"):
+        rest.unlink(missing_ok=True)
+    yield
+    mark.unlink()
+
+
+def is_written(folder: Path) -> bool:
+    """Whether the run in `folder` has come to its end: the record, its outputs, and `latest`."""
+    return (folder / AUDIT_JSON).exists() and not (folder / _WRITING).exists()
 
 
 def point_latest(folder: Path) -> None:

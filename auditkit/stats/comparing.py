@@ -63,7 +63,8 @@ class Comparable(ABC):
         """Equivalence: passes when the whole interval of the difference lies within ±`within`.
 
         Two one-sided tests (Schuirmann 1987), each at half of alpha, so that the deciding interval is the
-        displayed one (of means: t with one degree of freedom fewer, against skewed clusters). Fails when the whole interval lies outside.
+        displayed one (of means: t with one degree of freedom fewer, against skewed clusters). Fails when the
+        whole interval lies outside.
 
         Raises:
             ValueError: for a margin that is not positive and finite.

@@ -150,7 +150,8 @@ class Sequential(Comparable):
         level = self.plan.levels(self._counts(k))[k]
         framing = (
             f"sequential design, look {k + 1} of {len(self.plan.looks)} at level {level:.3g}, "
-            "error spent in proportion to items, t with half the degrees of freedom; the intervals of all looks hold together with 95 %"
+            "error spent in proportion to items, t with half the degrees of freedom; the intervals of all looks hold "
+            "together with 95 %"
         )
         estimate = self.taken[k] - self.shift if self.shift else self.taken[k]
         return replace(estimate, alpha=level or ALPHA, framing=framing)

@@ -17,7 +17,7 @@ import pyarrow.parquet  # noqa: F401
 import pytest
 
 import auditkit.adapters.hf
-import auditkit.plugin.run
+import auditkit.plugin.session
 import auditkit.stats.estimates  # noqa: F401
 from auditkit.record.schema import Claim, Run
 from auditkit.record.store import read_run

@@ -326,3 +326,23 @@ def test_a_baseline_model_that_cannot_be_measured_ends_with_11(audits: Any) -> N
     assert result.ret == 11
     result.stdout.fnmatch_lines(["*the baseline *broken could not be measured (pytest ended with 4: *"])
     assert audits.folders() == set()
+
+
+def test_workers_compare_with_the_same_baseline_and_waivers(audits: Any, recorded: Path) -> None:
+    audits.plant(shift=-0.5)
+    (audits.path / "waivers.toml").write_text(
+        '[[waiver]]\nclaim = "suite/kept"\nowner = "Jane"\nreason = "known"\nexpires = 2999-12-31\n'
+    )
+    args = ("--baseline", str(recorded), "--waivers", "waivers.toml", "-k", "kept or share")
+    audits(*args)
+    serial = audits.run
+    result = audits.pytester.runpytest_subprocess("suite", "--model", str(audits.model), *args, "-n", "1")
+    assert result.ret == 0
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*1 waived*"])
+    assert audits.claim("kept").waiver.owner == "Jane"
+    assert audits.run.environment.workers == 1
+    cost = serial.claims[0].cost
+    assert [msgspec.structs.replace(claim, cost=cost) for claim in audits.run.claims] == [
+        msgspec.structs.replace(claim, cost=cost) for claim in serial.claims
+    ]
