@@ -190,7 +190,7 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
             effects.append(effect)
         problems += [f"'{name}': {problem}"] if problem else []
     if not here and not there:
-        kept = "exact values, contrasts of rates and rates of a part of the items are not paired"
+        kept = "exact values and contrasts of rates are not paired"
         problems.append("no effect was measured" if claim.effect is None else kept)
     return Change(verdict=verdict, comparable=comparable, effects=tuple(effects), reason="; ".join(problems))
 

@@ -13,15 +13,17 @@ A rate of nothing (0 of 0) and a ratio to a rate of 0 are undefined, and undefin
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from auditkit.record.evidence import Decision
 from auditkit.record.schema import Effect, Relation
 from auditkit.stats.comparing import Comparable
+from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, POWER, Array, pooled
 from auditkit.stats.measurement import Measurement, MeasurementError
 from auditkit.stats.power import GROW, GROW_BOTH, p_fail
@@ -144,8 +146,23 @@ class Rate(_Score):
         """Ratio to the rate of another group; below 0.8 it misses the four-fifths rule."""
         return RateContrast(f"{self.name} / {_named(other)}", "1", "ratio", self, other)
 
-    def _averaged(self) -> Mapping[str, Array]:
-        return {"numerator": self.values} if self.members.all() else {}
+    def mean(self) -> Estimate:
+        """The same items as a mean of zeros and ones, to be paired with those of another model."""
+        everyone = Estimate(self.name, self.unit, self.measurement, self.values, None, self.shown_conditions)
+        return everyone._taken(np.flatnonzero(self.members))
+
+    def no_worse_than(
+        self, baseline: Rate, *, by: float, better: Literal["higher", "lower"], called: str = "the baseline"
+    ) -> Decision:
+        """Paired non-inferiority of the rate of one model to that of another: `Estimate.no_worse_than`.
+
+        Raises:
+            Inconclusive: also when no item differs between the two, since there is then no spread to judge by.
+        """
+        return self.mean().no_worse_than(baseline.mean(), by=by, better=better, called=called)
+
+    def keep_effect(self) -> None:
+        self.mean().keep_effect()
 
     @cached_property
     def _rows(self) -> Rows:  # type: ignore[override]  # computed once

@@ -127,7 +127,9 @@ class Sequential(Comparable):
         where = f"at look {k + 1} of {len(looks)}, with {looks[k]} of at most {looks[-1]} items"
         note(f"sequential design: looks at {', '.join(map(str, looks))} items; ended {where}")
         effect = decision.effect
-        p = self._p(k, relation, threshold) if decision.verdict is Verdict.FAIL else effect.p_fail and 1.0
+        p = None if effect.p_fail is None else 1.0
+        if decision.verdict is Verdict.FAIL:
+            p = self._p(k, relation, threshold)
         effect = msgspec.structs.replace(effect, items_needed=None, items_assume="", alpha=ALPHA, p_fail=p)
         return replace(decision, effect=effect, reason=f"{decision.reason.split('; about')[0]}, {where}")
 
@@ -136,6 +138,10 @@ class Sequential(Comparable):
         while len(self.taken) <= k:
             wanted = self.plan.looks[len(self.taken)]
             estimate = self.measure(wanted)
+            if not isinstance(estimate, Estimate):
+                raise MeasurementError(
+                    "a sequential design takes means and shares; use rate(...).mean() for a rate"
+                )
             if len(estimate.numerator) != wanted:
                 raise MeasurementError(
                     f"'{estimate.name}': a look at {wanted} items got {len(estimate.numerator)}"

@@ -42,7 +42,10 @@ def test_items_needed_say_what_they_assume() -> None:
 def test_a_family_is_named_with_what_it_changed(sample_run: Run) -> None:
     place = FamilyPlace(name="release", size=40, p=0.01, p_adjusted=0.4, alone=Verdict.FAIL, alone_reason="x")
     run = replaced(sample_run, family=place, verdict=Verdict.INCONCLUSIVE)
-    text = "release: FAIL corrected by Holm over 40 claims; p = 0.01 that the claim holds, 0.4 corrected; FAIL if judged alone"
+    text = (
+        "release: FAIL corrected by Holm over 40 claims; p = 0.01 that the claim holds, 0.4 corrected; "
+        "FAIL if judged alone"
+    )
     assert wording.family(run.claims[0]) == text
     assert text in render_html(run)
     assert wording.family(sample_run.claims[0]) == ""

@@ -14,6 +14,7 @@ from auditkit.record.schema import ItemRow
 from auditkit.stats.changes import read_effects
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement, content_digest, read_labels, written_labels
+from auditkit.stats.rates import rate
 from auditkit.stats.verdicts import control
 
 pytestmark = pytest.mark.unit
@@ -80,6 +81,17 @@ def test_two_effects_of_one_name_cannot_be_told_apart_so_neither_is_kept() -> No
         assert all(row.value is not None for row in evidence.items.values())
         assert other > 0
     assert {row.value for row in evidence.items.values() if row.effect} == {None}
+
+
+def test_the_rate_of_a_group_keeps_the_items_of_the_group() -> None:
+    index = pd.Index([f"i{i}" for i in range(60)], name="item")
+    clusters = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
+    table = pd.DataFrame({"agrees": [float(i % 3 == 0) for i in range(60)]}, index=index)
+    with gathering() as evidence:
+        assert rate(Measurement("m", "1", table, clusters), "agrees", name="agreement", among=list(index[:30])) < 0.9
+    kept = [row for row in evidence.items.values() if row.effect]
+    assert [row.item for row in kept] == list(index[:30])
+    assert {row.condition for row in kept} == {"numerator"}
 
 
 labels = st.text(alphabet=st.sampled_from("ab;=\\\n é"), max_size=6)

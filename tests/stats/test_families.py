@@ -192,6 +192,6 @@ def test_a_measurement_is_split_and_the_split_is_noted(table):
 def test_one_cluster_cannot_be_split():
     with pytest.raises(MeasurementError, match="one cluster"):
         halves(pd.DataFrame({"f": [1, 1]}, index=["a", "b"]), 0, "claim")
+    diagonal = pd.DataFrame({"f": [1, 2], "g": [1, 2]}, index=["a", "b"])
     with pytest.raises(MeasurementError, match="without an item"):
-        for seed in range(20):
-            halves(pd.DataFrame({"f": [1, 2], "g": [1, 2]}, index=["a", "b"]), seed, "claim")
+        _ = [halves(diagonal, seed, "claim") for seed in range(20)]

@@ -131,9 +131,21 @@ def test_the_interval_of_a_change_of_shares_covers_95_percent(table):
     assert 0.92 <= covered / 400 <= 0.98
 
 
+def test_rates_of_two_models_are_paired_by_item(table):
+    values = np.array([1.0] * 50 + [0.0] * 10)
+    changed = values.copy()
+    changed[[3, 55]] = 0, 1
+    base, candidate, worse = (
+        rate(table({"right": v}, range(60)), "right", name="accuracy") for v in (values, changed, 1 - values)
+    )
+    assert candidate.no_worse_than(base, by=0.1, better="higher")
+    assert not worse.no_worse_than(base, by=0.1, better="higher")
+    assert undecided(lambda: base.no_worse_than(base, by=0.1, better="higher")) == "constant"
+
+
 @pytest.mark.parametrize(("by", "better"), [(0, "higher"), (-1, "higher"), (math.nan, "higher"), (1, "up")])
 def test_margin_and_direction_must_be_stated(estimate, by, better):
-    with pytest.raises(ValueError, match="margin|better must be"):
+    with pytest.raises(ValueError, match=r"margin|better must be"):
         estimate(RAMP).no_worse_than(estimate(RAMP + 1), by=by, better=better)
 
 
@@ -146,7 +158,7 @@ def test_the_margin_keeps_its_source(estimate):
 def test_other_units_are_refused(estimate, table):
     rates_ = mean_difference(table({"a": RAMP, "b": 2 * RAMP}, range(20)), "a", "b", name="x")
     other = Estimate("y", "nats", rates_.measurement, RAMP)
-    with pytest.raises(MeasurementError, match="logit.*nats"):
+    with pytest.raises(MeasurementError, match=r"logit.*nats"):
         rates_.no_worse_than(other, by=1, better="higher")
 
 

@@ -176,7 +176,7 @@ def test_bad_values_decide_nothing(table, code, values, clusters):
 
 def test_what_is_no_rate_is_refused(table):
     measured = table({"x": [0.0, 0.5, 1.0] * 4}, range(12))
-    with pytest.raises(MeasurementError, match="values of 0 and 1, 'x' has 0.5"):
+    with pytest.raises(MeasurementError, match=r"values of 0 and 1, 'x' has 0\.5"):
         rate(measured, "x", name="x")
     with pytest.raises(MeasurementError, match="item 'nobody' was not measured"):
         rate(table({"x": hits(3, 6)}, range(6)), "x", name="x", among=["nobody"])

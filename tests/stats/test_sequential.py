@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ from auditkit.stats.verdicts import Inconclusive, judge
 pytestmark = pytest.mark.unit
 
 FIFTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
-RATIOS = tuple(a / b for a, b in zip(FIFTHS, FIFTHS[1:], strict=False))
+RATIOS = tuple(a / b for a, b in itertools.pairwise(FIFTHS))
 VALUES = np.random.default_rng(4).normal(0.0, 1.0, 60)
 
 
@@ -73,7 +75,7 @@ def test_no_more_than_the_whole_error_is_ever_spent(looks, seed):
     plan = Plan(tuple(looks))
     rng = np.random.default_rng(seed)
     fractions = tuple(n / looks[-1] for n in looks)
-    ratios = tuple(a / b for a, b in zip(looks, looks[1:], strict=False))
+    ratios = tuple(a / b for a, b in itertools.pairwise(looks))
     bounds = stats.norm.isf(one_sided_levels(fractions, ratios, 0.025))
     steps = rng.normal(size=(20_000, len(looks))) * np.sqrt(np.diff([0, *looks]))
     walks = steps.cumsum(axis=1) / np.sqrt(looks)
