@@ -35,7 +35,7 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all record types: immutable and strict about unknown fields."""
 
 
-class Effect(Struct, frozen=True, kw_only=True):
+class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An estimate with its interval, and the comparison that was asked of it."""
 
     name: str
