@@ -5,20 +5,58 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 USAGE_ERROR = 4
+INTEGRITY = 11
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 4 with one line on standard error for bad input."""
+    """Run one command; the exit code is 0, or 4 with one line on standard error for bad input.
+
+    A baseline that is missing or damaged ends with 11, as it does in a run.
+    """
+    arguments = _parser().parse_args(argv)
+    match arguments.command:
+        case "models":
+            return _models()
+        case "report":
+            return _report(arguments.run)
+        case "calibrate":
+            return _calibrate(arguments.run, arguments.out, arguments.table)
+        case _:
+            return _baseline(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="auditkit", description="Audits of language models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("models", help="list the model names, where each comes from, and which are cached")
     report = commands.add_parser("report", help="write the report of a recorded run again; needs no model")
     report.add_argument("run", type=Path, help="run folder, for example reports/latest")
-    arguments = parser.parse_args(argv)
-    return _models() if arguments.command == "models" else _report(arguments.run)
+    calibrate = commands.add_parser("calibrate", help="propose thresholds and margins from a recorded run")
+    calibrate.add_argument("run", type=Path, help="run folder, for example reports/latest")
+    calibrate.add_argument("--out", type=Path, metavar="FILE", help="TOML file to write (default: print it)")
+    calibrate.add_argument(
+        "--table",
+        choices=["family", "model", "default"],
+        default="family",
+        help="whom the numbers are for: models of this family (default), this model alone, or all",
+    )
+    baseline = commands.add_parser("baseline", help="name recorded runs, to compare with by --baseline NAME")
+    actions = baseline.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="every recorded run, with its names")
+    setting = actions.add_parser("set", help="give a recorded run a name")
+    setting.add_argument("name", metavar="NAME")
+    setting.add_argument("run", type=Path, metavar="RUN", help="run folder, for example reports/latest")
+    showing = actions.add_parser("show", help="what a baseline is, after checking that it is whole")
+    showing.add_argument("name", metavar="NAME")
+    for action in (listing, setting, showing):
+        action.add_argument(
+            "--audit-dir", type=Path, default=Path("reports"), metavar="DIR", help="folder of run folders"
+        )
+    return parser
 
 
 def _models() -> int:
@@ -44,12 +82,89 @@ def _report(run: Path) -> int:
         folder = run.resolve() if run.is_dir() else run.resolve().parent
         print(write_outputs(folder, read_run(run)))
     except RecordError as error:
-        print(f"auditkit: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return _refused(str(error))
     except OSError as error:
-        print(f"auditkit: cannot write the report to {run}: {error.strerror or error}", file=sys.stderr)
-        return USAGE_ERROR
+        return _refused(f"cannot write the report to {run}: {error.strerror or error}")
     return 0
+
+
+def _calibrate(run: Path, out: Path | None, table: str) -> int:
+    from auditkit.record.store import RecordError, atomic_write, read_run
+    from auditkit.stats.calibrate import propose, render_thresholds
+
+    try:
+        record = read_run(run)
+        folder = run.resolve() if run.is_dir() else run.resolve().parent
+        proposals = propose(record)
+        text = render_thresholds(record, folder.name, proposals, table, datetime.now(UTC).date())
+        found = sum(proposal.value is not None for proposal in proposals)
+        if out is None:
+            print(text, end="")
+        else:
+            atomic_write(out, text.encode())
+            print(f"{out}: {found} thresholds proposed, {len(proposals) - found} left as they are")
+    except RecordError as error:
+        return _refused(str(error))
+    except OSError as error:
+        return _refused(f"cannot write {out}: {error.strerror or error}")
+    return 0
+
+
+def _baseline(arguments: argparse.Namespace) -> int:
+    from auditkit.adapters.catalogue import CATALOGUE
+    from auditkit.record.baseline import named_baseline, read_names, set_name
+    from auditkit.record.store import AUDIT_JSON, RecordError, read_run
+
+    reports: Path = arguments.audit_dir
+    try:
+        if arguments.action == "list":
+            names = read_names(reports)
+            for file in sorted(reports.glob(f"2*/{AUDIT_JSON}")):
+                called = ", ".join(name for name, entry in names.items() if entry.run == file.parent.name)
+                try:
+                    run = read_run(file)
+                    print(f"{file.parent.name}  {run.summary.verdict}  {run.model.name}  {called}".rstrip())
+                except RecordError as error:
+                    print(f"{file.parent.name}  not readable: {error}")
+            gone = {
+                name: entry.run for name, entry in names.items() if not (reports / entry.run / AUDIT_JSON).exists()
+            }
+            for name, folder in gone.items():
+                print(f"{folder}  MISSING  {name}")
+        elif arguments.action == "set":
+            if arguments.name in CATALOGUE:
+                return _refused(f"'{arguments.name}' is the name of a model; choose another for the recorded run")
+            recorded = set_name(reports, arguments.name, arguments.run)
+            print(
+                f"{arguments.name} is {recorded.folder.name}: {recorded.run.summary.verdict}, {recorded.run.model.name}"
+            )
+        else:
+            recorded = named_baseline(reports, arguments.name)
+            run = recorded.run
+            for key, value in {
+                "run": recorded.folder.name,
+                "verdict": f"{run.summary.verdict} ({run.summary.reason})",
+                "model": run.model.name,
+                "weights SHA-256": run.model.weights_sha256,
+                "created": run.created,
+                "auditkit": run.tool.version,
+                "seed": run.seed,
+                "plan SHA-256": run.plan_sha256,
+                "audit.json SHA-256": recorded.audit_sha256,
+                "claims": len(run.claims),
+                "items": len(recorded.items),
+            }.items():
+                print(f"{key:<20}{value}")
+    except RecordError as error:
+        return _refused(str(error), INTEGRITY)
+    except OSError as error:
+        return _refused(f"cannot write to {reports}: {error.strerror or error}")
+    return 0
+
+
+def _refused(message: str, code: int = USAGE_ERROR) -> int:
+    print(f"auditkit: {message}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

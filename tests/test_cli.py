@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from auditkit.adapters.catalogue import CATALOGUE
 from auditkit.cli import main
-from auditkit.record.schema import SCHEMA_VERSION
-from auditkit.record.store import AUDIT_JSON
+from auditkit.record.schema import SCHEMA_VERSION, Run
+from auditkit.record.store import AUDIT_JSON, read_run, write_run
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +36,7 @@ def test_models_says_what_is_cached(tmp_path: Path, monkeypatch, capsys: pytest.
     ("content", "message"),
     [
         (None, "cannot read"),
-        ('{"schema_version": 1, "created": "20', "is not a whole audit record"),
+        (f'{{"schema_version": {SCHEMA_VERSION}, "created": "20', "is not a whole audit record"),
         (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', f"this auditkit reads version {SCHEMA_VERSION}"),
     ],
 )
@@ -50,3 +51,83 @@ def test_a_run_that_cannot_be_read_is_one_line_and_exit_code_4(
     assert message in printed.err
     assert len(printed.err.splitlines()) == 1
     assert not (tmp_path / "audit.html").exists()
+
+
+@pytest.fixture
+def reports(tmp_path: Path, a_run: Run) -> Path:
+    """A folder of runs with one recorded run in it."""
+    (tmp_path / "reports" / "20250711T000000Z-m").mkdir(parents=True)
+    write_run(tmp_path / "reports" / "20250711T000000Z-m", a_run, [])
+    return tmp_path / "reports"
+
+
+def test_a_recorded_run_is_named_listed_and_shown(reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--audit-dir", str(reports)]
+    folder = reports / "20250711T000000Z-m"
+    (reports / "latest").symlink_to(folder.name)
+    assert main(["baseline", "list", *where]) == 0
+    assert main(["baseline", "set", "released", str(reports / "latest"), *where]) == 0
+    assert main(["baseline", "set", "again", str(folder / AUDIT_JSON), *where]) == 0
+    assert main(["baseline", "list", *where]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "20250711T000000Z-m  PASS  m",
+        "released is 20250711T000000Z-m: PASS, m",
+        "again is 20250711T000000Z-m: PASS, m",
+        "20250711T000000Z-m  PASS  m  again, released",
+    ]
+    assert str(reports) not in (reports / "baselines.json").read_text(), "no machine path, so it can be moved"
+    assert main(["baseline", "show", "released", *where]) == 0
+    shown = capsys.readouterr().out
+    assert "PASS (passed)" in shown
+    assert read_run(folder).items_sha256 not in shown
+    (folder / AUDIT_JSON).unlink()
+    main(["baseline", "list", *where])
+    assert capsys.readouterr().out.splitlines() == [
+        "20250711T000000Z-m  MISSING  again",
+        "20250711T000000Z-m  MISSING  released",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["show", "relased"], 11, "no baseline is called 'relased'; did you mean released?"),
+        (["set", "a/b", "20250711T000000Z-m"], 11, "'a/b' is no name for a baseline"),
+        (["set", "x", "20200101T000000Z-gone"], 11, "lies outside"),
+        (["set", "smollm2-135m", "20250711T000000Z-m"], 4, "'smollm2-135m' is the name of a model"),
+    ],
+)
+def test_a_baseline_that_cannot_be_named_or_shown_is_one_line(
+    reports: Path, monkeypatch, capsys: pytest.CaptureFixture[str], args: list[str], code: int, message: str
+) -> None:
+    main(["baseline", "set", "released", str(reports / "20250711T000000Z-m"), "--audit-dir", str(reports)])
+    capsys.readouterr()
+    monkeypatch.chdir(reports if "gone" not in args[-1] else reports.parent)
+    assert main(["baseline", *args, "--audit-dir", str(reports)]) == code
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_a_damaged_file_of_names_is_one_line(reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (reports / "baselines.json").write_text("{")
+    assert main(["baseline", "show", "x", "--audit-dir", str(reports)]) == 11
+    assert "cannot read " in capsys.readouterr().err
+
+
+def test_calibrate_prints_or_writes_and_says_how_much(
+    reports: Path, tmp_path: Path, a_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = reports / "20250711T000000Z-m"
+    asked = msgspec.structs.replace(a_run.claims[0].effect, threshold_call=1)
+    first = msgspec.structs.replace(a_run.claims[0], effect=asked)
+    write_run(folder, msgspec.structs.replace(a_run, claims=(first, a_run.claims[1])), [])
+    assert main(["calibrate", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert main(["calibrate", str(folder), "--out", str(tmp_path / "t.toml"), "--table", "model"]) == 0
+    assert "1 thresholds proposed, 1 left as they are" in capsys.readouterr().out
+    assert (tmp_path / "t.toml").read_text() == printed.replace('[family."llama"]', '[model."m"]')
+    assert main(["calibrate", str(tmp_path)]) == 4
+    assert main(["calibrate", str(folder), "--out", str(tmp_path / "no" / "t.toml")]) == 4
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["auditkit"] * 2

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from auditkit.adapters.catalogue import DEFAULT_MODEL
 from auditkit.adapters.errors import ModelError
+from auditkit.plugin.surroundings import versions
+from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.evidence import Evidence
-from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
+from auditkit.record.plan import PlannedClaim
+from auditkit.record.schema import Claim, Cost, FamilyPlace, Plan, Verdict
+from auditkit.stats.intervals import ALPHA
+from auditkit.stats.thresholds import Thresholds
 from auditkit.stats.verdicts import Inconclusive, NotApplicable, NotReadable, deciding, judge
 
 
 def claim_id(item: pytest.Item) -> str:
-    """Suite folder and function name: stable when files move and lines shift.
+    """Suite folder and function name: stable when files move and lines shift, and the same for every model.
 
     `@pytest.mark.claim(id="...")` replaces it.
     """
     marker = item.get_closest_marker("claim")
     if marker is not None and "id" in marker.kwargs:
         return str(marker.kwargs["id"])
-    return f"{item.path.parent.name}/{item.name.removeprefix('test_')}"
+    return f"{item.path.parent.name}/{_without_model(item, item.name).removeprefix('test_')}"
 
 
 def statement_of(item: pytest.Item) -> str:
@@ -32,10 +39,20 @@ def statement_of(item: pytest.Item) -> str:
     return " ".join((inspect.getdoc(getattr(item, "obj", None)) or "").split())
 
 
-def family_of(item: pytest.Item) -> FamilyPlace | None:
-    """The family a claim is declared in, by `@pytest.mark.claim(family="...")` on the test or its module."""
-    names = [marker.kwargs["family"] for marker in item.iter_markers("claim") if "family" in marker.kwargs]
-    return FamilyPlace(name=str(names[0])) if names else None
+def planned(item: pytest.Item, options: str) -> PlannedClaim:
+    """The claim that a test is going to measure.
+
+    Args:
+        options: command-line options that measure the same thing again.
+    """
+    return PlannedClaim(
+        id=claim_id(item),
+        suite=item.path.parent.name,
+        statement=statement_of(item),
+        source=" ".join((inspect.getdoc(getattr(item, "module", None)) or "").split()),
+        rerun=f"pytest {shlex.quote(_without_model(item, item.nodeid))} {options}",
+        family=family_of(item),
+    )
 
 
 def check_claims(items: Sequence[pytest.Item]) -> None:
@@ -57,25 +74,38 @@ def check_claims(items: Sequence[pytest.Item]) -> None:
         seen[identity] = item.nodeid
 
 
-def plan_digest(items: Sequence[pytest.Item], settings: Sequence[object]) -> str:
-    """SHA-256 of what is going to be asked: claims, the code of their suites, the project's data, settings."""
+def family_of(item: pytest.Item) -> FamilyPlace | None:
+    """The family a claim is declared in, by `@pytest.mark.claim(family="...")` on the test or its module."""
+    names = [marker.kwargs["family"] for marker in item.iter_markers("claim") if "family" in marker.kwargs]
+    return FamilyPlace(name=str(names[0])) if names else None
+
+
+def plan_of(config: pytest.Config, items: Sequence[pytest.Item], thresholds: Thresholds | None) -> Plan:
+    """What is going to be asked: claims, the code and data of their suites, the project's data, settings, versions."""
     import auditkit.data
 
-    data = sorted(Path(auditkit.data.__file__).parent.glob("*.[ct][so][vm]*"))
-    suites = sorted({file for item in items for file in item.path.parent.glob("*.py")})
-    lines = [f"{claim_id(item)} {statement_of(item)}" for item in items]
-    lines += [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in (*suites, *data)]
-    lines += [repr(setting) for setting in settings]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    settings = {name: getattr(config.option, f"audit_{name}") for name in ("seed", "items", "dtype", "adapter")}
+    folders = {item.path.parent for item in items}
+    shared = {folder: shared_digest(folder, config.rootpath) for folder in folders}
+    return Plan(
+        claims={
+            claim_id(item): claim_digest(item.path, _qualified(item), statement_of(item), shared[item.path.parent])
+            for item in items
+        },
+        thresholds=thresholds.listed() if thresholds is not None else {},
+        data=data_digests(Path(auditkit.data.__file__).parent, folders),
+        settings={name: str(value) for name, value in {**settings, "alpha": ALPHA}.items()},
+        versions=versions(),
+    )
+
+
+def _qualified(item: pytest.Item) -> str:
+    """Name of the test function in its module, "Class.test_name" in a class."""
+    return getattr(getattr(item, "function", None), "__qualname__", item.name)
 
 
 def conclude(
-    item: pytest.Item,
-    evidence: Evidence,
-    error: BaseException | None,
-    skipped: str | None,
-    cost: Cost,
-    options: str,
+    plan: PlannedClaim, evidence: Evidence, error: BaseException | None, skipped: str | None, cost: Cost
 ) -> Claim:
     """The claim of a finished test.
 
@@ -83,37 +113,46 @@ def conclude(
         evidence: what it gathered.
         error: the exception that ended it, if any.
         skipped: reason of a pytest skip, if it was skipped.
-        options: command-line options that measure the same thing again.
     """
     verdict, reason = _verdict(evidence, error, skipped)
     decision = deciding(evidence.decisions, verdict)
-    others = tuple(d.effect for d in evidence.decisions if d is not decision)
-    module = getattr(item, "module", None)
-    return Claim(
-        id=claim_id(item),
-        suite=item.path.parent.name,
-        statement=statement_of(item),
-        source=" ".join((inspect.getdoc(module) or "").split()),
-        verdict=verdict,
-        reason=reason,
+    return msgspec.structs.replace(
+        plan.claim(verdict, reason, cost),
         threshold_source=decision.threshold_source if decision is not None else "",
         effect=decision.effect if decision is not None else None,
-        also=others,
+        also=tuple(d.effect for d in evidence.decisions if d is not decision),
         controls=tuple(evidence.controls),
         figures=tuple(evidence.figures),
         examples=decision.examples if decision is not None else (),
-        family=family_of(item),
         grids=tuple(evidence.grids),
         notes=tuple(evidence.notes),
-        cost=cost,
-        rerun=f"pytest {shlex.quote(item.nodeid)} {options}",
     )
 
 
-def lost(item: pytest.Item, reason: str) -> Claim:
-    """A claim that was planned and never finished: an ERROR, never absent."""
-    cost = Cost(seconds=0.0, token_layers=0, share_of_minimum=None)
-    return conclude(item, Evidence(), NotReadable(reason), None, cost, "")
+def models_of(config: pytest.Config) -> list[str]:
+    """What the run is to measure: one spec per model, as the user wrote them."""
+    return list(config.option.audit_model or [DEFAULT_MODEL])
+
+
+def model_ids(specs: Sequence[str]) -> list[str]:
+    """One short name per model, for the ids of tests."""
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec).name) or "model" for spec in specs]
+    return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names, 1)]
+
+
+def model_of(item: pytest.Item) -> str:
+    """The model that the item is measured on."""
+    specs = models_of(item.config)
+    return str(item.callspec.params["model"]) if len(specs) > 1 else specs[0]  # type: ignore[attr-defined]
+
+
+def _without_model(item: pytest.Item, name: str) -> str:
+    """The name or node id that the test has in a run with one model; the model's id comes last in it."""
+    specs = models_of(item.config)
+    if len(specs) == 1:
+        return name
+    own = model_ids(specs)[specs.index(model_of(item))]
+    return name.removesuffix(f"[{own}]") if name.endswith(f"[{own}]") else name.removesuffix(f"-{own}]") + "]"
 
 
 def _verdict(evidence: Evidence, error: BaseException | None, skipped: str | None) -> tuple[Verdict, str]:

@@ -7,20 +7,22 @@ claims is left alone: no output, no file, no import beyond this module.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from auditkit.plugin.run import AuditRun
+    from auditkit.plugin.measuring import Measuring
+    from auditkit.plugin.session import Audit
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "model": {
+        "action": "append",
         "metavar": "SPEC",
-        "help": "model to audit: an alias ('auditkit models' lists them), a directory, a .gguf file or a hub id",
+        "help": "model to audit: an alias ('auditkit models' lists them), a directory, a .gguf file or a hub id; "
+        "given several times, every claim is measured on each",
     },
     "seed": {"type": int, "metavar": "N", "help": "seed that every random stream derives from (default 0)"},
     "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
@@ -40,6 +42,14 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "TOML file of thresholds that replace the suites' own, per model, family or by default",
     },
+    "baseline": {
+        "metavar": "SPEC|RUN",
+        "help": "model, recorded run or its name ('auditkit baseline') to compare with, item by item",
+    },
+    "waivers": {
+        "metavar": "FILE",
+        "help": "TOML file of claims that need not block, each with owner, reason and expiry",
+    },
     "resume": {
         "nargs": "?",
         "const": "",
@@ -57,10 +67,15 @@ _DEFAULTS: dict[str, Any] = {
     "cross-check": None,
     "profile": "pr",
     "thresholds": None,
+    "baseline": None,
+    "waivers": None,
     "resume": None,
 }
 
-_run_key: pytest.StashKey[AuditRun] = pytest.StashKey()
+_UNNAMED = "claims run in several processes only for a model that is named: add --model SPEC, or leave out -n"
+
+audit_key: pytest.StashKey[Audit] = pytest.StashKey()
+_measuring_key: pytest.StashKey[Measuring] = pytest.StashKey()
 _deselected_key: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
 
 
@@ -117,91 +132,89 @@ def pytest_configure(config: pytest.Config) -> None:
         "claim(id, family): a claim about a model; `id` replaces the identity made from suite and function name, "
         "`family` names the claims among which a FAIL is judged",
     )
-    items = config.getoption("audit_items")
-    if items is not None and items < 1:
-        raise pytest.UsageError(f"--items {items}: at least 1 item is needed to measure anything")
-    sites = config.getoption("audit_cross_check")
-    if sites is not None and sites < 1:
-        raise pytest.UsageError(f"--cross-check {sites}: at least 1 site is needed to compare two adapters")
-    adapter = config.getoption("audit_adapter")
-    if adapter != _DEFAULTS["adapter"]:
-        from auditkit.adapters.errors import ModelError
-        from auditkit.adapters.registry import require_known
-
+    config.addinivalue_line(
+        "markers",
+        "causal(edits, control): a claim that rests on edits inside the model (edits=False: it does not); `control` "
+        "names the control that a fixture or helper measures",
+    )
+    if not _is_worker(config):
         try:
-            require_known(adapter)
-        except ModelError as error:
-            raise pytest.UsageError(f"--adapter: {error}") from None
-    resume = config.getoption("audit_resume")
-    if resume:  # looked at now, since in `--resume suites/` the option takes the path of the suites for its own
-        from auditkit.record.resume import named_folder
-        from auditkit.record.store import RecordError
-
-        try:
-            named_folder(resume)
-        except RecordError as error:
-            raise pytest.UsageError(f"{error} (test paths go before --resume)") from None
-    spec = config.getoption("audit_model")
-    if spec is not None and config.getoption("numprocesses", None):
-        raise pytest.UsageError("claims share one model and run in one process; leave out -n")
-    if spec is not None:
-        from auditkit.adapters.catalogue import classify
-        from auditkit.adapters.errors import ModelError
-
-        try:
-            classify(spec)
-        except ModelError as error:
+            _check_options(config)
+        except ValueError as error:
             raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    claims = [item for item in items if _is_claim(item)]
-    if claims:
-        from auditkit.plugin.run import AuditRun
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Several models: each claim once per model, in the order of the models; with one, ids stay as they are."""
+    specs = metafunc.config.getoption("audit_model") or []
+    if len(specs) > 1 and _uses_model(metafunc.definition):
+        from auditkit.plugin.claims import model_ids
 
-        run = AuditRun(config, claims, config.stash.get(_deselected_key, []))
-        config.stash[_run_key] = run
-        config.pluginmanager.register(run, "auditkit-run")
+        metafunc.parametrize("model", specs, indirect=True, scope="session", ids=model_ids(specs))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    claims = [item for item in items if _uses_model(item)]
+    deselected = config.stash.get(_deselected_key, [])
+    if not claims:
+        if config.getoption("audit_model") and not _is_worker(config) and not session.testsfailed:
+            said = f"all {len(deselected)} are deselected" if deselected else "no test uses the fixture `model`"
+            raise pytest.UsageError(f"no claim to measure: {said}")
+    elif not _is_worker(config):
+        from auditkit.plugin.session import Audit
+
+        audit = config.stash[audit_key] = Audit(config, claims, deselected)
+        config.pluginmanager.register(audit, "auditkit-audit")
+    elif "auditkit" in config.workerinput:  # type: ignore[attr-defined]  # xdist's
+        from auditkit.plugin.distribute import measure_in_worker
+
+        config.stash[_measuring_key] = measure_in_worker(config, claims, deselected)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    claims = [item for item in items if _is_claim(item)]
+    claims = [item for item in items if _uses_model(item)]
     if claims:
         items[0].config.stash.setdefault(_deselected_key, []).extend(claims)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Plan and open a distributed run before its workers are started."""
+    if config.getoption("audit_model"):
+        from auditkit.plugin.distribute import plan_here
+
+        plan_here(config, config.pluginmanager.getplugin("session"), specs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    if session.testsfailed and session.config.pluginmanager.hasplugin("dsession"):
+        raise session.Interrupted(f"{session.testsfailed} errors during collection")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    run = session.config.stash.get(_run_key, None)
-    if run is not None and not session.config.option.collectonly and not session.testsfailed:
-        run.open()
+    config = session.config
+    audit = config.stash.get(audit_key, None)
+    distributed = config.pluginmanager.hasplugin("auditkit-distributed")
+    if audit is not None and not distributed and not config.option.collectonly and not session.testsfailed:
+        audit.open(keep=True)
+        config.stash[_measuring_key] = audit.measure_here()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    run = item.config.stash.get(_run_key, None)
-    with run.measuring(item) if run is not None and _is_claim(item) else contextlib.nullcontext():
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    run = item.config.stash.get(_run_key, None)
-    if (
-        run is not None
-        and _is_claim(item)
-        and (call.when == "call" or (call.when == "setup" and not report.passed))
-    ):
-        run.conclude(item, call, report)
-    return report
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed and report.when == "setup" and _UNNAMED in report.longreprtext:
+        pytest.exit(_UNNAMED, returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
     verdict = getattr(report, "auditkit_verdict", None)
+    if getattr(report, "auditkit_waived", False):
+        return "waived", "w", f"{verdict} (waived)"
     return {
         "INCONCLUSIVE": ("inconclusive", "?", "INCONCLUSIVE"),
         "NOT_APPLICABLE": ("not applicable", "-", "NOT APPLICABLE"),
@@ -209,33 +222,77 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     }.get(verdict or "")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    run = session.config.stash.get(_run_key, None)
-    if run is not None:
-        session.exitstatus = run.finish(int(exitstatus))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    run = config.stash.get(_run_key, None)
-    if run is not None:
-        run.summarize(terminalreporter)
-
-
 def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
-    if config.stash.get(_run_key, None) is None:
+    if config.stash.get(_measuring_key, None) is None:
         return None
-    from auditkit.plugin.run import explain
+    from auditkit.plugin.outcomes import explain
 
     return explain(op, left, right)
+
+
+def _check_options(config: pytest.Config) -> None:
+    """Refuse what can be told from the command line alone.
+
+    Raises:
+        ValueError: in one line.
+    """
+    option = config.option
+    specs = option.audit_model or []
+    if option.audit_items is not None and option.audit_items < 1:
+        raise ValueError(f"--items {option.audit_items}: at least 1 item is needed to measure anything")
+    sites = option.audit_cross_check
+    if sites is not None and sites < 1:
+        raise ValueError(f"--cross-check {sites}: at least 1 site is needed to compare two adapters")
+    if len(specs) > 1:
+        if len(set(specs)) < len(specs):
+            raise ValueError(f"--model {next(s for s in specs if specs.count(s) > 1)} is given twice")
+        if option.audit_resume is not None:
+            raise ValueError(
+                "--resume continues one run: give the --model and the folder of each in a call of its own"
+            )
+        if sites is not None:
+            raise ValueError("--cross-check compares the adapters on one model; give one --model")
+    if specs and getattr(option, "tx", None) and option.dist != "no":
+        if option.dist != "load":
+            raise ValueError(f"--dist {option.dist}: claims are sent out by suite; leave out --dist")
+        if sites is not None:
+            raise ValueError("--cross-check samples what one process has measured; leave out -n")
+    if option.audit_adapter != _DEFAULTS["adapter"]:
+        from auditkit.adapters.errors import ModelError
+        from auditkit.adapters.registry import require_known
+
+        try:
+            require_known(option.audit_adapter)
+        except ModelError as error:
+            raise ValueError(f"--adapter: {error}") from None
+    if option.audit_resume:  # now, since in `--resume suites/` the option takes the path of the suites for its own
+        from auditkit.record.resume import named_folder
+        from auditkit.record.store import RecordError
+
+        try:
+            named_folder(option.audit_resume)
+        except RecordError as error:
+            raise ValueError(f"{error} (test paths go before --resume)") from None
+    if specs:
+        from auditkit.adapters.catalogue import classify
+        from auditkit.adapters.errors import ModelError
+
+        try:
+            for spec in specs:
+                classify(spec)
+        except ModelError as error:
+            raise ValueError(str(error)) from None
 
 
 def _dest(name: str) -> str:
     return f"audit_{name.replace('-', '_')}"
 
 
-def _is_claim(item: pytest.Item) -> bool:
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _uses_model(item: pytest.Item) -> bool:
     """Whether the test uses this plugin's `model` fixture (and not one of the same name from elsewhere)."""
     info = getattr(item, "_fixtureinfo", None)
     definitions = list(info.name2fixturedefs.get("model") or []) if info is not None else []
@@ -243,15 +300,20 @@ def _is_claim(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(scope="session")
-def model(pytestconfig: pytest.Config) -> Any:
+def model(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The audited model: an adapter (see `auditkit.adapters.protocol.Adapter`)."""
-    return pytestconfig.stash[_run_key].adapter
+    spec = getattr(request, "param", None)
+    measuring = request.config.stash.get(_measuring_key, None)
+    if measuring is None:
+        pytest.fail(_UNNAMED, pytrace=False)
+    with measuring.model(spec) as adapter:
+        yield adapter
 
 
 @pytest.fixture(scope="session")
 def audit(pytestconfig: pytest.Config, model: Any) -> Any:
     """Settings of the run: `audit.seed`, and `audit.items` (None: the suite's own default)."""
-    return pytestconfig.stash[_run_key].settings
+    return pytestconfig.stash[_measuring_key].settings
 
 
 @pytest.fixture
@@ -263,11 +325,21 @@ def threshold(request: pytest.FixtureRequest) -> Any:
     """
     from auditkit.stats.verdicts import Threshold
 
-    run = request.config.stash.get(_run_key, None)
+    measuring = request.config.stash.get(_measuring_key, None)
     calls = itertools.count(1)
 
     def make(default: float, source: str = "suite default") -> Threshold:
-        override = run.override(request.node, next(calls)) if run is not None else None
-        return Threshold(default, source) if override is None else override
+        call = next(calls)
+        override = measuring.override(request.node, call) if measuring is not None else None
+        return Threshold(default, source, call) if override is None else Threshold(override, override.source, call)
 
     return make
+
+
+@pytest.fixture
+def baseline(request: pytest.FixtureRequest, model: Any) -> Any:
+    """`baseline(estimate)`: the same estimate on the baseline, for `estimate.no_worse_than(baseline(estimate), ...)`.
+
+    Without `--baseline` the claim is NOT_APPLICABLE, after the values were recorded.
+    """
+    return request.config.stash[_measuring_key].counterpart(request.node, model.info)

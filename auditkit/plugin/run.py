@@ -1,374 +1,174 @@
-"""One audit: plan, open the model, gather each claim, write the record, say the verdict."""
+"""The run of one model: its plan and journal, and the record that is written at the end.
+
+It measures nothing. The claims come from `auditkit.plugin.measuring`, in this process or in workers.
+"""
 
 from __future__ import annotations
 
-import shlex
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
-from io import StringIO
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import msgspec
 import pytest
 
-from auditkit.adapters.catalogue import DEFAULT_MODEL
-from auditkit.adapters.errors import IntegrityError, ModelError
-from auditkit.adapters.registry import DEFAULT_ADAPTER, adapter_factory
-from auditkit.engine.progress import progress_to
-from auditkit.engine.sampling import Sample, sampling
-from auditkit.plugin.claims import check_claims, claim_id, conclude, lost, plan_digest
-from auditkit.plugin.crosscheck import cross_checked, other_than
+from auditkit.plugin.claims import claim_id, plan_of, planned
+from auditkit.plugin.gate import Gate
+from auditkit.plugin.settings import header_settings, options_of
 from auditkit.plugin.surroundings import environment, tool
-from auditkit.record.canonical import canonical
-from auditkit.record.evidence import Evidence, gathering
+from auditkit.record.differences import plan_digest
 from auditkit.record.journal import Entry, Header, Journal
+from auditkit.record.plan import completed
 from auditkit.record.resume import Interrupted, find_interrupted
-from auditkit.record.schema import SCHEMA_VERSION, Claim, Cost, CrossCheck, Relation, Run, Untested, Verdict
-from auditkit.record.store import (
-    JOURNAL,
-    RecordError,
-    new_run_folder,
-    point_latest,
-    require_writable,
-    write_run,
-)
+from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested, Verdict
+from auditkit.record.store import JOURNAL, RecordError, new_run_folder, point_latest, write_run, writing
 from auditkit.report import wording, write_outputs
 from auditkit.stats.families import holm
-from auditkit.stats.thresholds import Thresholds, ThresholdsError, read_thresholds
-from auditkit.stats.verdicts import EXIT_INTEGRITY, Threshold, exit_code, summarize
-
-_evidence_key = pytest.StashKey[Evidence]()
-_started_key = pytest.StashKey[tuple[float, int]]()
-_taken_key = pytest.StashKey[Claim]()
-
-_AGREEMENT = {True: {"green": True}, False: {"red": True}, None: {"yellow": True}}
-_MARKUP = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.ERROR: "red"}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What suites may ask of the run."""
-
-    seed: int
-    items: int | None
+from auditkit.stats.thresholds import Thresholds
+from auditkit.stats.verdicts import exit_code, summarize
 
 
 class AuditRun:
-    """The state of one audit; made at collection, when at least one claim was found."""
+    """The state of one run: planned at collection, opened before the first claim, written after the last.
 
-    def __init__(self, config: pytest.Config, claims: list[pytest.Item], deselected: list[pytest.Item]) -> None:
-        check_claims(claims)
-        if hasattr(config, "workerinput"):
-            raise pytest.UsageError("claims share one model and run in one process; leave out -n")
-        option = config.option
+    Args:
+        spec: the model.
+        items: the claims that are measured on it.
+        deselected: claims that the command line left out.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        spec: str,
+        items: Sequence[pytest.Item],
+        deselected: Sequence[pytest.Item],
+        thresholds: Thresholds | None,
+        gate: Gate,
+    ) -> None:
         self.config = config
-        self.claims = claims
-        self.settings = Settings(seed=option.audit_seed, items=option.audit_items)
-        self.spec: str = option.audit_model or DEFAULT_MODEL
-        self.reports = Path(option.audit_dir)
-        self.thresholds = self._read_thresholds([*claims, *deselected])
-        settings = [self.spec, option.audit_seed, option.audit_items, option.audit_dtype]
-        settings += [self.thresholds.sha256] if self.thresholds else []
-        settings += [option.audit_adapter] if option.audit_adapter != DEFAULT_ADAPTER else []
-        self.plan_sha256 = plan_digest(claims, settings)
+        self.spec = spec
+        self.items = items
+        self.reports = Path(config.option.audit_dir)
+        self.plan = [planned(item, options_of(config, spec)) for item in items]
+        self.gate = gate
+        self.asked = plan_of(config, items, thresholds)
+        self.plan_sha256 = plan_digest(self.asked)
         self.untested = [
             Untested(what=item.nodeid, reason="deselected on the command line") for item in deselected
         ]
-        self.sample = Sample(option.audit_cross_check, option.audit_seed) if option.audit_cross_check else None
-        self.adapter: Any = None
+        self.header = Header(
+            plan_sha256=self.plan_sha256,
+            model_sha256="",
+            seed=config.option.audit_seed,
+            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            command=("pytest", *map(str, config.invocation_params.args)),
+            settings=header_settings(config, spec, thresholds),
+        )
         self.folder: Path | None = None
         self.result: Run | None = None
-        self._entries: list[Entry] = []
-        self._taken: list[pytest.Item] = []
-        self._overrides: dict[tuple[str, int], Threshold] = {}
-        self._asked: set[tuple[str, int]] = set()
-        self._foreign_failure = False
-        self._remark = ""
+        self.taken: dict[str, Claim] = {}
+        """Node id -> claim that an earlier process measured."""
+        self.remark = ""
+        self._entries: dict[str, Entry] = {}
+        self._lost: dict[str, str] = {}
 
-    # -- before, during and after the claims -------------------------------------------------------------------
+    def interrupted(self) -> Interrupted | None:
+        """The run to continue, if that was asked for; refused before the model is opened where that can be told.
 
-    def open(self) -> None:
-        """Open the model and start the journal; what cannot be opened ends the run before any claim."""
-        from auditkit.adapters.loading import load
+        Raises:
+            RecordError: there is none, it is another run, or it has nothing left to measure.
+        """
+        folder = self.config.option.audit_resume
+        return None if folder is None else self._same(folder)
 
-        option = self.config.option
-        header = self._header()
-        try:
-            factory = adapter_factory(option.audit_adapter)
-            if self.sample is not None:  # missing packages are found out now, not when all claims are done
-                adapter_factory(other_than(option.audit_adapter))
-            earlier = None if option.audit_resume is None else self._interrupted(header, option.audit_resume)
-            require_writable(self.reports if earlier is None else earlier.folder)
-            self._say(f"opening {self.spec} (the first time, weights are fetched and converted)")
-            self.loaded = load(
-                self.spec,
-                device=option.audit_device,
-                dtype=option.audit_dtype,
-                trust_remote_code=option.audit_trust_remote_code,
-            )
-            self.adapter = factory(self.loaded)
-            header = msgspec.structs.replace(header, model_sha256=self.adapter.info.weights_sha256)
-            if earlier is not None:
-                earlier.require_same(header)
-            folder = earlier.folder if earlier else new_run_folder(self.reports, self.adapter.info.name)
-            self.journal = Journal(folder / JOURNAL, header)
-            if earlier is not None:  # read again: until the lock was ours, another process may have gone on
-                earlier = self._interrupted(header, str(folder))
-        except IntegrityError as error:
-            pytest.exit(str(error), returncode=EXIT_INTEGRITY)
-        except (ModelError, RecordError) as error:
-            raise pytest.UsageError(str(error)) from None
-        if self.thresholds is not None:
-            info = self.adapter.info
-            self._overrides = self.thresholds.applying_to([info.name, self.spec], info.family)
-        self.folder = folder
-        self.header = earlier.header if earlier else header
-        if earlier is not None:
-            self._take_over(earlier)
+    def describe(self, adapter: Any) -> None:
+        """Note what the opened model is, and what it cannot be asked."""
+        self.info: ModelInfo = adapter.info
+        self.header = msgspec.structs.replace(self.header, model_sha256=self.info.weights_sha256)
         self.untested += [
             Untested(what=str(name), reason=support.reason)
-            for name, support in self.adapter.support().items()
+            for name, support in adapter.support().items()
             if not support
         ]
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
-        """Run nothing for a claim that was taken over; its report is made from the journal."""
-        return True if _taken_key in pyfuncitem.stash else None
+    def begin(self, earlier: Interrupted | None) -> None:
+        """Start the journal, or go on with that of an interrupted run.
 
-    def override(self, item: pytest.Item, call: int) -> Threshold | None:
-        """The threshold that the file puts in place of what the claim's call asks for, if it names one."""
-        self._asked.add((claim_id(item), call))
-        return self._overrides.get((claim_id(item), call))
+        Raises:
+            RecordError: the folder cannot be written, or the run that is to be continued is another one.
+        """
+        if earlier is not None:
+            earlier.require_same(self.header)
+        folder = earlier.folder if earlier else new_run_folder(self.reports, self.info.name)
+        self.journal = Journal(folder / JOURNAL, self.header)
+        if earlier is not None:  # read again: until the lock was ours, another process may have gone on
+            earlier = self._same(str(folder))
+            self.header = earlier.header
+            self._entries = {entry.claim.id: entry for entry in earlier.entries}
+            finished = {claim_id(item): item.nodeid for item in self.items}
+            self.taken = {finished[name]: entry.claim for name, entry in self._entries.items() if name in finished}
+        self.folder = folder
 
-    @contextmanager
-    def measuring(self, item: pytest.Item) -> Iterator[None]:
-        """Gather the evidence of one claim over setup and call; long work shows its progress."""
-        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        stream = reporter._tw._file if reporter is not None else StringIO()
-        sampled = nullcontext() if self.sample is None else sampling(self.sample)
-        with gathering() as evidence, progress_to(stream), sampled:
-            item.stash[_evidence_key] = evidence
-            item.stash[_started_key] = (time.perf_counter(), self.adapter.meter.token_layers)
-            yield
-
-    def conclude(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        """Turn a finished test into a claim, and its pytest outcome into the claim's verdict."""
-        earlier = item.stash.get(_taken_key, None)
-        if earlier is not None:  # it is in the journal already
-            _set_outcome(report, earlier, item, self.config.option.audit_profile)
-            vars(report).update(auditkit_verdict=str(earlier.verdict))
-            return
-        evidence = item.stash[_evidence_key]
-        started, layers = item.stash[_started_key]
-        cost = Cost(
-            seconds=round(time.perf_counter() - started, 3),
-            token_layers=self.adapter.meter.token_layers - layers,
-            share_of_minimum=None,
-        )
-        error = call.excinfo.value if call.excinfo is not None else None
-        skipped = str(error) if isinstance(error, pytest.skip.Exception) else None
-        if evidence.decisions:  # a claim that ended sooner may have had more to ask
-            evidence.notes += self._not_asked(claim_id(item))
-        claim = conclude(item, evidence, error, skipped, cost, self._options())
-        rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
-        _set_outcome(report, claim, item, self.config.option.audit_profile)
-        # JSON text, so that the report can travel between processes like any other.
-        entry = msgspec.json.encode(canonical(Entry(claim=claim, items=rows))).decode()
-        vars(report).update(auditkit_verdict=str(claim.verdict), auditkit_entry=entry)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        encoded = getattr(report, "auditkit_entry", None)
-        if encoded is not None:
-            entry = msgspec.json.decode(encoded, type=Entry)
-            self._entries.append(entry)
+    def receive(self, entry: Entry) -> None:
+        """Keep a finished claim. The first verdict of a claim stands, whoever measures it again."""
+        if entry.claim.id not in {*self._entries, *self._lost}:
+            self._entries[entry.claim.id] = entry
             self.journal.append(entry)
-        elif report.failed and getattr(report, "auditkit_verdict", None) is None:
-            self._foreign_failure = True
 
-    def finish(self, exitstatus: int) -> int:
-        """Write the record and its outputs; the exit code of the session."""
-        if self.folder is None:
-            return exitstatus
-        done = {entry.claim.id: entry.claim for entry in self._entries}
-        claims = holm(
-            done.get(claim_id(item)) or lost(item, "not measured: the run ended before this claim")
-            for item in self.claims
-        )
-        option = self.config.option
-        check = self._cross_check(stopped=exitstatus > 1)
+    def lose(self, claim: str, reason: str) -> None:
+        """A claim will not come; it is not written to the journal, so a continued run measures it."""
+        self._lost[claim] = reason
+
+    def write(self, check: CrossCheck | None, workers: int, threads: int | None) -> int:
+        """Write the record and its outputs; the exit code that the run stands for.
+
+        Args:
+            workers: processes that measured claims.
+            threads: threads of each; None: those of this process.
+        """
+        assert self.folder is not None
+        done = {name: entry.claim for name, entry in self._entries.items()}
+        claims = tuple(map(self.gate.waived, holm(completed(self.plan, done, self._lost))))
         summary = summarize(claims)
+        if check is not None and check.agrees is None:  # a comparison of nothing counts as untested
+            self.untested.append(Untested(what="cross-check", reason=check.reason))
         if check is not None and check.agrees is False:  # whatever the claims came to, it rests on these numbers
             reason = wording.cross_check(check)
             summary = msgspec.structs.replace(summary, verdict=Verdict.ERROR, reason=reason)
+        option = self.config.option
         self.result = Run(
             schema_version=SCHEMA_VERSION,
             created=self.header.created,
-            seed=self.settings.seed,
+            seed=option.audit_seed,
             profile=option.audit_profile,
             command=self.header.command,
             tool=tool(self.config.rootpath),
+            plan=self.asked,
             plan_sha256=self.plan_sha256,
-            model=self.adapter.info,
+            items_sha256="",
+            model=self.info,
             baseline=None,
-            environment=environment(),
+            environment=environment(workers, threads),
             summary=summary,
             claims=claims,
             untested=tuple(self.untested),
             cross_check=check,
         )
-        write_run(self.folder, self.result, [row for entry in self._entries for row in entry.items])
-        write_outputs(self.folder, self.result)
-        self.journal.close()
-        try:
-            point_latest(self.folder)
-        except RecordError as error:  # the run itself is written; only the short way to it is missing
-            self._remark = str(error)
-        # A session that pytest itself ended badly (interrupt, internal error) keeps its own code, and so does
-        # one in which a test that is no claim failed.
-        return (
-            exitstatus
-            if exitstatus > 1 or self._foreign_failure
-            else exit_code(self.result.summary, option.audit_profile)
-        )
+        rows = [row for claim in claims if claim.id in self._entries for row in self._entries[claim.id].items]
+        with closing(self.journal), writing(self.folder):
+            self.result = write_run(self.folder, self.gate.passed(self.result, rows), rows)
+            write_outputs(self.folder, self.result)
+            try:
+                point_latest(self.folder)
+            except RecordError as error:  # the run itself is written; only the short way to it is missing
+                self.remark = str(error)
+        return exit_code(summary, option.audit_profile)
 
-    def summarize(self, reporter: pytest.TerminalReporter) -> None:
-        """The table of claims and the path of the report."""
-        if self.result is None or self.folder is None:
-            return
-        reporter.ensure_newline()
-        reporter.section(f"audit of {self.result.model.name}")
-        for claim in self.result.claims:
-            reporter.write(f"{claim.verdict.replace('_', ' '):<16}", **_markup(claim.verdict))
-            reporter.write(f"{claim.id}\n")
-            reporter.write_line(f"{'':<16}{wording.line(claim.effect) if claim.effect else claim.reason}")
-            if claim.effect and claim.verdict is not Verdict.PASS:
-                reporter.write_line(f"{'':<16}{claim.reason}")
-        summary = self.result.summary
-        reporter.write_line("")
-        reporter.write(f"verdict: {summary.verdict}", bold=True, **_markup(summary.verdict))
-        reporter.write(f" ({summary.reason})\n")
-        check = self.result.cross_check
-        if check is not None:
-            reporter.write_line(f"cross-check: {wording.cross_check(check)}", **_AGREEMENT[check.agrees])
-        if self._remark:
-            reporter.write_line(self._remark, yellow=True)
-        reporter.write_line(f"report: {self.folder / 'audit.html'}")
-
-    def _cross_check(self, stopped: bool) -> CrossCheck | None:
-        """The sampled sites measured again, if that was asked for; a comparison of nothing counts as untested."""
-        if self.sample is None:
-            return None
-        other, taken = other_than(self.config.option.audit_adapter), len(self._taken)
-        if self.sample.kept and not stopped:
-            self._say(f"\nmeasuring {len(self.sample.kept)} sites again through {other}")
-        check = cross_checked(self.loaded, self.adapter.info, self.sample, other, taken, stopped)
-        if check.agrees is None:
-            self.untested.append(Untested(what="cross-check", reason=check.reason))
-        return check
-
-    # -- details -----------------------------------------------------------------------------------------------
-
-    def _header(self) -> Header:
-        """What this run is, as far as it is known before the model is open."""
-        option = self.config.option
-        settings = {"model": self.spec, **{k: getattr(option, f"audit_{k}") for k in ("items", "dtype", "device")}}
-        adapter = option.audit_adapter
-        settings["adapter"] = None if adapter == DEFAULT_ADAPTER else adapter
-        settings["thresholds"] = self.thresholds and f"{option.audit_thresholds} ({self.thresholds.sha256[:12]})"
-        return Header(
-            plan_sha256=self.plan_sha256,
-            model_sha256="",
-            seed=self.settings.seed,
-            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            command=("pytest", *map(str, self.config.invocation_params.args)),
-            settings={f"--{name}": str(value) for name, value in settings.items() if value is not None},
-        )
-
-    def _interrupted(self, header: Header, folder: str) -> Interrupted:
-        """The run to continue, refused before the model is opened where that can be told."""
+    def _same(self, folder: str) -> Interrupted:
         earlier = find_interrupted(self.reports, folder)
-        earlier.require_same(header)
-        earlier.require_missing({claim_id(item) for item in self.claims})
+        earlier.require_same(self.header)
+        earlier.require_missing({claim.id for claim in self.plan})
         return earlier
-
-    def _take_over(self, earlier: Interrupted) -> None:
-        """Let finished claims stand: pytest runs them with its hooks, but without fixtures and body."""
-        self._entries = list(earlier.entries)
-        finished = {entry.claim.id: entry.claim for entry in earlier.entries}
-        self._taken = taken = [item for item in self.claims if claim_id(item) in finished]
-        for item in taken:
-            item.stash[_taken_key] = finished[claim_id(item)]
-            # Replaced, not emptied: parametrised tests share the list. What no item asks for is not built.
-            item.fixturenames = []  # type: ignore[attr-defined]  # of functions, not of items in general
-        self._say(f"resuming {earlier.folder}: {len(taken)} of {len(self.claims)} claims are taken over")
-
-    def _read_thresholds(self, claims: list[pytest.Item]) -> Thresholds | None:
-        """The file of thresholds, if one is given; deselected claims may stand in it too."""
-        path = self.config.option.audit_thresholds
-        try:
-            return None if path is None else read_thresholds(Path(path), [claim_id(item) for item in claims])
-        except ThresholdsError as error:
-            raise pytest.UsageError(str(error)) from None
-
-    def _not_asked(self, claim: str) -> list[str]:
-        """What the reader must know when the file has a threshold that the claim made no use of."""
-        return [
-            f"a threshold of {override:g} from {override.source} was not used: the claim asks for no threshold "
-            f"number {number}"
-            for (name, number), override in self._overrides.items()
-            if name == claim and (name, number) not in self._asked
-        ]
-
-    def _say(self, line: str) -> None:
-        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line(line)
-
-    def _options(self) -> str:
-        option = self.config.option
-        parts = [f"--model {self.spec}", f"--seed {self.settings.seed}"]
-        parts += [
-            f"--{name} {getattr(option, f'audit_{name}')}"
-            for name in ("items", "device", "dtype", "adapter")
-            if getattr(option, f"audit_{name}") not in (None, "auto", DEFAULT_ADAPTER)
-        ]
-        if option.audit_thresholds is not None:
-            parts.append(f"--thresholds {shlex.quote(option.audit_thresholds)}")
-        return " ".join(parts)
-
-
-def explain(op: str, left: object, right: object) -> list[str] | None:
-    """Explanation of a failed `assert estimate >= number` for pytest."""
-    from auditkit.stats.comparing import Comparable
-
-    if not isinstance(left, Comparable) or op not in get_args(Relation):
-        return None
-    relation = cast(Relation, op)
-    if isinstance(right, Comparable):
-        return [f"{left.name} {op} {right.name}", wording.line((left - right).describe(relation, 0.0))]
-    if isinstance(right, int | float):
-        return [f"{left.name} {op} {right:g}", wording.line(left.describe(relation, float(right)))]
-    return None
-
-
-def _set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item, profile: str) -> None:
-    blocks = claim.verdict in (Verdict.FAIL, Verdict.ERROR)
-    blocks |= claim.verdict is Verdict.INCONCLUSIVE and profile == "release"
-    if claim.verdict is Verdict.PASS:
-        report.outcome, report.longrepr = "passed", None
-    elif blocks:
-        report.outcome = "failed"
-        if claim.verdict is not Verdict.FAIL or not report.longrepr:
-            report.longrepr = f"{claim.id}: {claim.reason}"
-    else:
-        report.outcome = "skipped"
-        report.longrepr = (str(item.path), item.location[1] or 0, f"{claim.verdict}: {claim.reason}")
-
-
-def _markup(verdict: Verdict) -> dict[str, bool]:
-    return {_MARKUP.get(verdict, "yellow"): True}

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from auditkit import __version__
-from auditkit.record.schema import Environment, Tool
+from auditkit.record.schema import SCHEMA_VERSION, Environment, Tool
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "nnterp", "nnsight", "numpy", "scipy", "pandas", "pytest")
 
@@ -22,8 +22,13 @@ def tool(root: Path) -> Tool:
     return Tool(version=__version__, git=commit or None)
 
 
-def environment() -> Environment:
-    """Python, packages, processor, accelerator and threads."""
+def environment(workers: int = 1, threads: int | None = None) -> Environment:
+    """Python, packages, processor, accelerator and threads.
+
+    Args:
+        workers: processes that measured claims.
+        threads: threads of each; None: those of this process.
+    """
     import torch
 
     return Environment(
@@ -31,8 +36,15 @@ def environment() -> Environment:
         packages={name: version for name in _PACKAGES if (version := _version(name))},
         cpu=_cpu(),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        threads=torch.get_num_threads(),
+        threads=torch.get_num_threads() if threads is None else threads,
+        workers=workers,
     )
+
+
+def versions() -> dict[str, str]:
+    """auditkit, the record's schema and the packages that compute."""
+    found = {name: version for name in _PACKAGES if (version := _version(name))}
+    return {"auditkit": __version__, "record schema": str(SCHEMA_VERSION), **found}
 
 
 def _version(name: str) -> str | None:

@@ -47,8 +47,8 @@ class Evidence:
     figures: list[Figure] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    items: dict[tuple[str, str, str], ItemRow] = field(default_factory=dict)
-    """(measurement, condition, item) -> row; keyed, since several effects may rest on one measurement."""
+    items: dict[tuple[str, str, str, str], ItemRow] = field(default_factory=dict)
+    """(effect, measurement, condition, item) -> row; keyed, since several effects may rest on one measurement."""
     in_control: bool = False
 
 

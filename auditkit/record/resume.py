@@ -1,6 +1,6 @@
 """Continuing an interrupted run: which folder, and whether its claims may be taken over.
 
-A run that was killed leaves its journal and no `audit.json`. Its finished claims stand for the present run only
+A run that was killed leaves its journal and no finished record. Its finished claims stand for the present run only
 if that run would have asked exactly the same of exactly the same weights, so everything that says so is compared
 before anything is written; where it differs, the folder is left as it was.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.record.journal import Entry, Header, has_header, read_journal
-from auditkit.record.store import AUDIT_JSON, JOURNAL, RecordError
+from auditkit.record.store import JOURNAL, RecordError, is_written
 
 _ANEW = "leave out --resume to start anew"
 
@@ -28,9 +28,9 @@ class Interrupted:
         """Refuse a run that has nothing left to measure: it is finished, and its record stands.
 
         Raises:
-            RecordError: audit.json is there, and every planned claim is in the journal.
+            RecordError: it is written, and every planned claim is in the journal.
         """
-        if (self.folder / AUDIT_JSON).exists() and planned <= {entry.claim.id for entry in self.entries}:
+        if is_written(self.folder) and planned <= {entry.claim.id for entry in self.entries}:
             raise RecordError(f"nothing to resume: {self.folder} is finished; {_ANEW}")
 
     def require_same(self, present: Header) -> None:
@@ -50,7 +50,7 @@ class Interrupted:
         if not said and was.plan_sha256 != now.plan_sha256:
             # Every setting is part of the plan's digest, so it says something of its own only when none differs.
             said.append(
-                "the plan differs: claims were selected, added or changed, or the code or data behind them "
+                "the plan differs: claims were selected, added or changed, or the code, data or versions behind them "
                 f"(plan_sha256 was {was.plan_sha256[:12]}, is {now.plan_sha256[:12]})"
             )
         if now.model_sha256 and was.model_sha256 != now.model_sha256:
@@ -98,7 +98,7 @@ def named_folder(folder: str) -> Path:
 
 def _is_unfinished(journal: Path) -> bool:
     """Whether there is something to continue; a run killed before its first line was whole left nothing."""
-    return not journal.parent.is_symlink() and not (journal.parent / AUDIT_JSON).exists() and has_header(journal)
+    return not journal.parent.is_symlink() and not is_written(journal.parent) and has_header(journal)
 
 
 def _age(journal: Path) -> tuple[str, int]:

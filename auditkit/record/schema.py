@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Verdict(StrEnum):
@@ -35,7 +35,7 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all record types: immutable and strict about unknown fields."""
 
 
-class Effect(Struct, frozen=True, kw_only=True):
+class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An estimate with its interval, and the comparison that was asked of it."""
 
     name: str
@@ -72,6 +72,9 @@ class Effect(Struct, frozen=True, kw_only=True):
     """How the further items must be spread for `items_needed` to hold: "clusters grow with the items"."""
     exact: bool = False
     """The items are the whole population: the estimate is compared as it is, and there is no interval."""
+    threshold_call: int | None = None
+    """Which `threshold()` call of the claim gave the threshold, from 1: its key in a file of thresholds is the claim's
+    id and this number. None: the number cannot be replaced from a file."""
     p_fail: float | None = None
     """One-sided p-value of the comparison as a null hypothesis, from the statistic of the interval: small means
     that the effect is on the wrong side. What a family corrects; 0 or 1 for an exact comparison."""
@@ -159,6 +162,32 @@ class Cost(Struct, frozen=True, kw_only=True):
     """Theoretical minimum of token-layers divided by those run (1 is perfect); None where not declared."""
 
 
+class Change(Struct, frozen=True, kw_only=True):
+    """A claim beside the same claim on the baseline: what it came to there, and by how much its effects differ."""
+
+    verdict: Verdict | None
+    """The verdict on the baseline; None: the claim was not part of that run."""
+    comparable: bool
+    """The same was asked in the same way of both. If not, `reason` says what differs, and nothing is subtracted."""
+    effects: tuple[Effect, ...]
+    """Candidate minus baseline over the same items, paired, for each effect that both measured."""
+    reason: str
+    """Why nothing, or not everything, could be subtracted; empty where all was."""
+
+
+class Waiver(Struct, frozen=True, kw_only=True):
+    """Somebody's decision that a claim need not block a release until a day."""
+
+    claim: str
+    owner: str
+    reason: str
+    expires: str
+    """Last day on which it holds, ISO 8601, UTC."""
+    state: Literal["applied", "expired", "not needed", "cannot be waived", "not measured"]
+    """"not needed": the claim passed or does not apply. "cannot be waived": the claim is an ERROR. "not measured": it
+    was deselected."""
+
+
 class Claim(Struct, frozen=True, kw_only=True):
     """One claim: what was asserted, what was measured, what follows."""
 
@@ -189,6 +218,10 @@ class Claim(Struct, frozen=True, kw_only=True):
     cost: Cost
     rerun: str = ""
     """Command that measures this claim again."""
+    change: Change | None = None
+    """None: the run compares with no baseline."""
+    waiver: Waiver | None = None
+    """The waiver that keeps this claim from blocking; its verdict stays what it is."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -231,6 +264,9 @@ class Environment(Struct, frozen=True, kw_only=True):
     cpu: str
     gpu: str | None
     threads: int
+    """Of each process that measured claims."""
+    workers: int = 1
+    """Processes that measured claims side by side."""
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -244,6 +280,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     not_applicable: int
     error: int
     waived: int
+    """How many of the claims above do not block because of a waiver."""
 
 
 class Untested(Struct, frozen=True, kw_only=True):
@@ -251,6 +288,41 @@ class Untested(Struct, frozen=True, kw_only=True):
 
     what: str
     reason: str
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What was going to be asked, fixed before the first forward pass. The model is no part of it: two models asked
+    the same have one plan."""
+
+    claims: dict[str, str]
+    """Claim -> SHA-256 of its statement, its code (comments and layout apart) and what its suite shares."""
+    thresholds: dict[str, str]
+    """Table and key in the file of thresholds -> number and source."""
+    data: dict[str, str]
+    """Data file -> SHA-256; those of a suite begin with its name, the project's own with "auditkit"."""
+    settings: dict[str, str]
+    """Seed, items, level of the intervals, number type, adapter."""
+    versions: dict[str, str]
+    """auditkit, the record's schema and the packages that compute."""
+
+
+class Baseline(Struct, frozen=True, kw_only=True):
+    """The recorded run that this one is compared with."""
+
+    name: str
+    """How it was asked for, in words: the name of a recorded run, its folder, or a model."""
+    run: str
+    """Name of its run folder."""
+    created: str
+    audit_sha256: str
+    """Digest of its audit.json."""
+    plan_sha256: str
+    plan_differences: tuple[str, ...]
+    """How its plan differs from this run's; empty where the plans are the same."""
+    model: ModelInfo
+    summary: Summary
+    absent: dict[str, Verdict]
+    """Claims of the baseline that this run does not hold -> their verdict there."""
 
 
 class CrossCheck(Struct, frozen=True, kw_only=True):
@@ -290,17 +362,21 @@ class Run(Struct, frozen=True, kw_only=True):
     profile: Literal["pr", "release"]
     command: tuple[str, ...]
     tool: Tool
+    plan: Plan
     plan_sha256: str
-    """Digest of what was going to be asked (claims, their code, data, seed, item counts), taken before the
-    first forward pass."""
+    """Digest of `plan`."""
+    items_sha256: str
+    """Digest of items.parquet, so that a record and items of two runs are not taken for one."""
     model: ModelInfo
-    baseline: ModelInfo | None
+    baseline: Baseline | None
     environment: Environment
     summary: Summary
     claims: tuple[Claim, ...]
     untested: tuple[Untested, ...]
     cross_check: CrossCheck | None = None
     """None: not asked for."""
+    waivers: tuple[Waiver, ...] = ()
+    """Every waiver of the file that was given, with what became of it."""
 
 
 class ItemRow(Struct, frozen=True, kw_only=True):
@@ -311,6 +387,12 @@ class ItemRow(Struct, frozen=True, kw_only=True):
     condition: str
     item: str
     clusters: str
-    """Labels of the clusters the item belongs to, as "factor=label" joined by ";"."""
+    """Labels of the clusters the item belongs to, as "factor=label" joined by ";"; a backslash stands before one of
+    these signs that belongs to a label."""
     value: float | None
     unit: str
+    digest: str = ""
+    """Of the item's content: its prompts and clusters. The same item has the same digest in every run."""
+    effect: str = ""
+    """Empty: a measured value. Otherwise the effect that averages this value; `condition` is then "numerator" or
+    "denominator", and `unit` the effect's."""

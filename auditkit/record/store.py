@@ -6,10 +6,12 @@ it and a full disk or a kill leaves the previous file as it was.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 AUDIT_JSON = "audit.json"
 ITEMS_PARQUET = "items.parquet"
 JOURNAL = "journal.jsonl"
+_WRITING = ".writing"
 
 
 class RecordError(Exception):
@@ -78,10 +81,33 @@ def new_run_folder(reports: Path, model: str, now: datetime | None = None) -> Pa
     raise RecordError(f"{reports} already holds 1000 runs named {name}")
 
 
-def write_run(folder: Path, run: Run, items: Iterable[ItemRow]) -> None:
-    """Write audit.json and items.parquet into `folder`."""
-    atomic_write(folder / ITEMS_PARQUET, _parquet(items))
+def write_run(folder: Path, run: Run, items: Iterable[ItemRow]) -> Run:
+    """Write audit.json and items.parquet into `folder`; the run as written, with the digest of its items."""
+    table = _parquet(items)
+    run = msgspec.structs.replace(run, items_sha256=hashlib.sha256(table).hexdigest())
+    atomic_write(folder / ITEMS_PARQUET, table)
     atomic_write(folder / AUDIT_JSON, msgspec.json.format(msgspec.json.encode(canonical(run)), indent=1) + b"\n")
+    return run
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Mark `folder` as unfinished while its outputs are written one after the other and `latest` is moved.
+
+    Each file appears whole, but a kill may come between two of them; the mark then says that the run is to be
+    continued although its `audit.json` is there. What a kill left of a file under way is removed.
+    """
+    mark = folder / _WRITING
+    mark.touch()
+    for rest in folder.glob(".*.*.????????"):
+        rest.unlink(missing_ok=True)
+    yield
+    mark.unlink()
+
+
+def is_written(folder: Path) -> bool:
+    """Whether the run in `folder` has come to its end: the record, its outputs, and `latest`."""
+    return (folder / AUDIT_JSON).exists() and not (folder / _WRITING).exists()
 
 
 def point_latest(folder: Path) -> None:

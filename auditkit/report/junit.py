@@ -2,8 +2,8 @@
 
 One test case per claim, in one test suite per suite. The format knows passed, failed, broken and skipped
 only, so a verdict that is neither good nor bad news is "skipped" with its reason, and an undecided claim
-fails where the profile says that undecided blocks. Numbers travel as properties; what was not measured is
-left out.
+fails where the profile says that undecided blocks. A waived claim is "skipped" too, and names its waiver.
+Numbers travel as properties; what was not measured is left out.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def render_junit(run: Run) -> bytes:
                 "profile": run.profile,
                 "seed": run.seed,
                 "auditkit": run.tool.version,
+                "baseline": wording.changes(run) if run.baseline else None,
+                **{f"waiver.{number}": wording.waiver(w) for number, w in enumerate(run.waivers, start=1)},
             },
         )
         for claim in claims:
@@ -51,6 +53,8 @@ def render_junit(run: Run) -> bytes:
 
 
 def _outcome(claim: Claim, run: Run) -> Outcome | None:
+    if claim.waiver is not None:
+        return "skipped"
     match claim.verdict:
         case Verdict.PASS:
             return None
@@ -93,6 +97,14 @@ def _testcase(suite: ET.Element, claim: Claim, run: Run) -> None:
         "cost.token_layers": claim.cost.token_layers,
         "cost.share_of_minimum": claim.cost.share_of_minimum,
     }
+    if claim.waiver is not None:
+        values["waiver"] = wording.waiver(claim.waiver)
+    if claim.change is not None:
+        values["baseline.verdict"] = claim.change.verdict.value if claim.change.verdict else None
+        values["baseline.comparable"] = str(claim.change.comparable).lower()
+        values["baseline.reason"] = claim.change.reason or None
+        for index, effect in enumerate(claim.change.effects, start=1):
+            values |= _statistics(f"change.{index}", effect)
     values |= _statistics("effect", claim.effect)
     for index, effect in enumerate(claim.also, start=1):
         values |= _statistics(f"also.{index}", effect)
@@ -103,7 +115,8 @@ def _testcase(suite: ET.Element, claim: Claim, run: Run) -> None:
     _properties(case, values)
     outcome = _outcome(claim, run)
     if outcome is not None:
-        message = wording.clean(f"{wording.WORDS[claim.verdict]}: {claim.reason}")
+        said = "" if claim.waiver is None else f" ({wording.waiver(claim.waiver)})"
+        message = wording.clean(f"{wording.WORDS[claim.verdict]}{said}: {claim.reason}")
         element = ET.SubElement(case, outcome, message=message)
         if outcome != "skipped":
             element.set("type", claim.verdict.value)

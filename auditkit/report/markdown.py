@@ -53,12 +53,19 @@ def render_markdown(run: Run) -> str:
     ]
     if run.cross_check is not None:
         lines += ["", f"Cross-check: {_text(wording.cross_check(run.cross_check))}."]
+    if run.baseline is not None:
+        lines += ["", f"Compared with {_text(wording.changes(run))}."]
+        lines += [f"- the plan differs: {_text(line)}" for line in run.baseline.plan_differences[:20]]
+    if run.waivers:
+        lines += ["", "### Waivers", "", *(f"- {_text(wording.waiver(waiver))}" for waiver in run.waivers)]
     if model.trust_remote_code:
         lines += ["", "**trust\\_remote\\_code is on.**"]
     body = "\n".join(lines) + "\n"
     body += _within(
         "\n### Needs attention\n\n", map(_bullet, wording.needing_attention(run)), LIMIT // 2 - _size(body)
     )
+    changed = "\n### Changes since baseline\n\n| Claim | Baseline | Here | Change |\n| --- | --- | --- | --- |\n"
+    body += _within(changed, (row for claim in run.claims for row in _changes(claim)), LIMIT // 2 - _size(body))
     head = "\n### All claims\n\n| Verdict | Claim | Effect | Threshold |\n| --- | --- | --- | --- |\n"
     body += _within(head, map(_row, run.claims), LIMIT - _size(body))
     return body
@@ -72,18 +79,33 @@ def _bullet(claim: Claim) -> str:
         )
         if claim.effect.items_needed is not None:
             parts.append(wording.items_needed(claim.effect))
+    if claim.waiver is not None:
+        parts.append(f"**{_text(wording.waiver(claim.waiver))}**")
     return " — ".join([*parts, _text(claim.reason)]) + "\n"
 
 
 def _row(claim: Claim) -> str:
     limit = wording.MISSING if claim.effect is None else wording.threshold(claim.effect)
     cells = (
-        _verdict(claim.verdict),
+        _verdict(claim.verdict) + (" (waived)" if claim.waiver is not None else ""),
         _text(claim.statement),
         _text(wording.effect_text(claim.effect)),
         _text(limit),
     )
     return "| " + " | ".join(cells) + " |\n"
+
+
+def _changes(claim: Claim) -> list[str]:
+    """Rows of the table of changes for one claim; none where the run has no baseline."""
+    change = claim.change
+    if change is None:
+        return []
+    said = [f"{wording.moved(e)}: {wording.effect_text(e)} ({e.name})" for e in change.effects]
+    if change.reason:
+        said.append(change.reason if change.comparable else f"not comparable: {change.reason}")
+    was = wording.MISSING if change.verdict is None else _verdict(change.verdict)
+    cells = [_text(claim.statement), was, _verdict(claim.verdict)]
+    return ["| " + " | ".join([*cells, _text(text)]) + " |\n" for text in said or [wording.MISSING]]
 
 
 def _within(head: str, lines: Iterable[str], budget: int) -> str:

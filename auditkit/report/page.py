@@ -29,6 +29,8 @@ def render_html(run: Run) -> str:
     style = resources.files(__package__).joinpath("templates", "style.css").read_text("utf-8")
     effects = [effect for claim in run.claims for effect in wording.effects_of(claim)]
     scales = forest.scales(effects)
+    # Changes are small beside what changed, so they have scales of their own.
+    changes = forest.scales(effect for claim in run.claims if claim.change for effect in claim.change.effects)
     anchors = _anchors(run)
     page = (
         _environment()
@@ -40,6 +42,8 @@ def render_html(run: Run) -> str:
             anchor=lambda claim: anchors[id(claim)],
             methods=_methods(run),
             scales=scales,
+            change_scales=changes,
+            drawn_change=lambda effect: forest.drawing(effect, changes[effect.unit]),
             drawing=lambda effect: forest.drawing(effect, scales[effect.unit]),
             command=shlex.join(run.command),
             policy=_policy(style),
@@ -121,6 +125,10 @@ def _environment() -> Environment:
         "family": wording.family,
         "items_text": wording.items_needed,
         "cross_check": wording.cross_check,
+        "changes": wording.changes,
+        "moved": wording.moved,
+        "transitions": wording.transitions,
+        "waiver": wording.waiver,
     }
     environment.globals |= {
         "Verdict": Verdict,

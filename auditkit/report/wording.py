@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from auditkit.record.schema import Claim, CrossCheck, Effect, Relation, Run, Verdict
+from auditkit.record.schema import Claim, CrossCheck, Effect, Relation, Run, Verdict, Waiver
 
 MISSING = "—"
 """Stands where a number could not be measured; the reason always stands next to it."""
@@ -171,6 +171,71 @@ def cross_check(check: CrossCheck) -> str:
     text += "".join(f"; {number(count)} not measured again: {why}" for why, count in check.missing.items())
     if check.claims_taken_over:
         text += f"; {number(check.claims_taken_over)} claims were measured by an earlier process and not sampled"
+    return text
+
+
+def moved(change: Effect) -> str:
+    """Which way an effect went since the baseline, by its whole interval."""
+    if change.lower is None or change.upper is None:
+        return "no interval"
+    if change.lower > 0:
+        return "higher"
+    if change.upper < 0:
+        return "lower"
+    return "no change shown"
+
+
+def remarks(claim: Claim) -> list[str]:
+    """What the terminal says under a claim besides its effect: changes since the baseline, and a waiver."""
+    lines = []
+    if claim.change is not None:
+        said = [f"{moved(effect)}: {line(effect)}" for effect in claim.change.effects]
+        if claim.change.reason:
+            word = "" if claim.change.comparable else "not comparable: "
+            said.append(f"{word}{claim.change.reason}")
+        if claim.change.verdict not in (None, claim.verdict):
+            said.insert(0, f"{WORDS[claim.change.verdict]} on the baseline")
+        lines += [f"since baseline: {text}" for text in said]
+    if claim.waiver is not None:
+        lines.append(waiver(claim.waiver))
+    return lines
+
+
+def waiver(entry: Waiver) -> str:
+    """A waiver and what became of it, in one line for every output."""
+    said = {
+        "applied": f"waived until {entry.expires}",
+        "expired": f"EXPIRED on {entry.expires} and ignored",
+        "not needed": f"not needed (until {entry.expires})",
+        "cannot be waived": f"an ERROR cannot be waived (until {entry.expires})",
+        "not measured": f"not measured in this run (until {entry.expires})",
+    }[entry.state]
+    return f"waiver of {entry.claim} by {entry.owner}: {said}; {entry.reason}"
+
+
+def transitions(run: Run) -> dict[Verdict, dict[Verdict, int]]:
+    """Verdict on the baseline -> verdict here -> number of claims that were asked the same in both."""
+    table = {was: dict.fromkeys(Verdict, 0) for was in Verdict}
+    for claim in run.claims:
+        if claim.change is not None and claim.change.comparable and claim.change.verdict is not None:
+            table[claim.change.verdict][claim.verdict] += 1
+    return table
+
+
+def changes(run: Run) -> str:
+    """What became of the claims since the baseline, in one line for every output."""
+    assert run.baseline is not None
+    changes = [claim.change for claim in run.claims if claim.change is not None]
+    words = [moved(effect) for change in changes for effect in change.effects]
+    compared = sum(change.comparable for change in changes)
+    counts = [f"{words.count(word)} {word}" for word in ("higher", "lower", "no change shown", "no interval")]
+    same = "the same plan" if not run.baseline.plan_differences else "another plan"
+    text = (
+        f"baseline {run.baseline.run} ({run.baseline.model.name}, {run.baseline.created}, {same}): "
+        f"{compared} of {len(run.claims)} claims comparable; of {len(words)} effects {', '.join(counts)}"
+    )
+    if run.baseline.absent:
+        text += f"; {len(run.baseline.absent)} of its claims were not asked here"
     return text
 
 

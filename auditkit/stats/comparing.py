@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 
 from auditkit.record.evidence import Decision, current
@@ -106,7 +108,22 @@ class Comparable(ABC):
         evidence = current()
         if evidence is not None:
             for row in self.measurement.rows(claim=""):
-                evidence.items[(row.measurement, row.condition, row.item)] = row
+                evidence.items[("", row.measurement, row.condition, row.item)] = row
+
+    def keep_effect(self) -> None:
+        """Enter what this effect averages, item by item, so that another run can be compared with it in pairs."""
+        evidence = current()
+        if evidence is None or evidence.in_control:
+            return
+        for row in self.measurement.effect_rows(self.name, self._averaged(), self.unit):
+            key = (self.name, row.measurement, row.condition, row.item)
+            if evidence.items.get(key, row).value != row.value:  # two effects of one name: neither can be told
+                row = msgspec.structs.replace(row, value=None)
+            evidence.items[key] = row
+
+    def _averaged(self) -> Mapping[str, Array]:
+        """ "numerator" and, for a share, "denominator" -> (items,) values; empty for what is no mean of items."""
+        return {}
 
     # -- deciding ----------------------------------------------------------------------------------------------
 
@@ -122,6 +139,7 @@ class Comparable(ABC):
         if evidence is not None:
             evidence.decisions.append(decision)
             self.keep_items()
+            self.keep_effect()
         if decision.verdict is Verdict.INCONCLUSIVE:
             raise Inconclusive(decision.reason, decision)
         if decision.verdict is Verdict.NOT_APPLICABLE:
@@ -134,6 +152,7 @@ class Comparable(ABC):
             raise ValueError(f"a threshold must be a finite number, got {threshold}")
         effect = self.describe(relation, threshold)
         verdict, reason = self._verdict(effect)
+        effect = msgspec.structs.replace(effect, threshold_call=getattr(threshold, "call", None))
         source = getattr(threshold, "source", "written in the claim")
         return Decision(verdict, reason, effect, source, self._examples(relation, float(threshold)))
 

@@ -9,6 +9,7 @@ ever taken.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -50,6 +51,7 @@ class Estimate(Comparable):
         alpha: 1 - the level of the interval.
         framing: what kind of comparison this was made for, as the method says it.
         refused: reason code and words when the estimate must decide nothing, whatever its values.
+        is_change: whether this is a difference from a baseline; such a one is not compared with a baseline again.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Estimate(Comparable):
     alpha: float = ALPHA
     framing: str = ""
     refused: str = ""
+    is_change: bool = False
 
     def __post_init__(self) -> None:
         items = (len(self.measurement.values),)
@@ -127,11 +130,12 @@ class Estimate(Comparable):
                 f"'{self.name}' in {self.unit} cannot be compared with '{baseline.name}' in {baseline.unit}"
             )
         mine, theirs, problem = match(self.measurement, baseline.measurement)
+        problem = self.refused or baseline.refused or problem
         ours, other = self._taken(mine), replace(baseline._taken(theirs), name=called)
         shares = (ours.denominator is not None, other.denominator is not None)
         if any(shares) and not problem:
             ours, other = ours._linearised(), other._linearised()
-        return replace(ours._minus(other, ours.numerator - other.numerator), refused=problem)
+        return replace(ours._minus(other, ours.numerator - other.numerator), refused=problem, is_change=True)
 
     def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
         interval = self._interval
@@ -187,6 +191,12 @@ class Estimate(Comparable):
         distance, error = m.contrast(np.array([1.0, centre - threshold]))
         sign = math.copysign(1.0, m.mean[1])
         return float(stats.t.cdf(sign * distance / error, m.df)) if error > 0 else None
+
+    def _averaged(self) -> Mapping[str, Array]:
+        if self.is_change:
+            return {}
+        columns = {"numerator": self.numerator}
+        return columns if self.denominator is None else columns | {"denominator": self.denominator}
 
     # -- computing ---------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ items that share one are not independent. A design that varies two of them cross
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -138,23 +140,65 @@ class Measurement:
 
     def rows(self, claim: str) -> list[ItemRow]:
         """Every value as a row of items.parquet."""
+        columns = {str(name): self.values[name].to_numpy(dtype=np.float64) for name in self.values.columns}
+        return self._rows(claim, columns, self.unit, "")
+
+    def effect_rows(self, effect: str, columns: Mapping[str, NDArray[np.float64]], unit: str) -> list[ItemRow]:
+        """The values that an effect averages, as rows of items.parquet; `columns` holds (items,) each."""
+        return self._rows("", columns, unit, effect)
+
+    def _rows(
+        self, claim: str, columns: Mapping[str, NDArray[np.float64]], unit: str, effect: str
+    ) -> list[ItemRow]:
         labels = [
-            ";".join(f"{factor}={label}" for factor, label in zip(self.clusters.columns, row, strict=True))
+            written_labels(dict(zip(self.clusters.columns, row, strict=True)))
             for row in self.clusters.itertuples(index=False, name=None)
+        ]
+        items = list(map(str, self.values.index))
+        digests = [
+            content_digest(label, self.prompts.get(item, {}))
+            for item, label in zip(self.values.index, labels, strict=True)
         ]
         return [
             ItemRow(
                 claim=claim,
                 measurement=self.name,
-                condition=str(condition),
-                item=str(item),
+                condition=condition,
+                item=item,
                 clusters=label,
                 value=None if not np.isfinite(value) else float(value),
-                unit=self.unit,
+                unit=unit,
+                digest=digest,
+                effect=effect,
             )
-            for condition in self.values.columns
-            for item, label, value in zip(self.values.index, labels, self.values[condition], strict=True)
+            for condition, column in columns.items()
+            for item, label, digest, value in zip(items, labels, digests, column, strict=True)
         ]
+
+
+def written_labels(labels: Mapping[object, object]) -> str:
+    """Cluster labels by factor as text, "factor=label" joined by ";"; `read_labels` undoes it."""
+    return ";".join(f"{_escaped(factor)}={_escaped(label)}" for factor, label in labels.items())
+
+
+def read_labels(text: str) -> dict[str, str]:
+    """Cluster labels by factor from their text."""
+    parts = re.findall(r"((?:[^;=\\]|\\.)*)=((?:[^;=\\]|\\.)*)(?:;|$)", text, re.DOTALL)
+    return {_plain(factor): _plain(label) for factor, label in parts}
+
+
+def content_digest(labels: str, prompts: Mapping[str, str]) -> str:
+    """Digest of an item's content: the prompts it stands for, by condition, and its cluster labels."""
+    text = "\x1f".join((labels, *(f"{name}\x1e{prompts[name]}" for name in sorted(prompts))))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _escaped(part: object) -> str:
+    return re.sub(r"([\\;=])", r"\\\1", str(part))
+
+
+def _plain(part: str) -> str:
+    return re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL)
 
 
 def match(mine: Measurement, theirs: Measurement) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:

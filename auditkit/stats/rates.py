@@ -161,6 +161,9 @@ class Rate(_Score):
         """
         return self.mean().no_worse_than(baseline.mean(), by=by, better=better, called=called)
 
+    def keep_effect(self) -> None:
+        self.mean().keep_effect()
+
     @cached_property
     def _rows(self) -> Rows:  # type: ignore[override]  # computed once
         return np.flatnonzero(self.members & np.isfinite(self.values))

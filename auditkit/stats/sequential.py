@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -109,6 +109,9 @@ class Sequential(Comparable):
     def _degenerate(self) -> str | None:
         self._look(0)
         return self._at(len(self.taken) - 1)._degenerate
+
+    def _averaged(self) -> Mapping[str, Array]:
+        return self.taken[-1]._averaged()
 
     def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
         return self._at(len(self.taken) - 1)._merit(relation, threshold)

@@ -10,7 +10,8 @@
     "persona_patching/early_mlps_carry_the_persona#2" = { threshold = 0.10, source = "policy 7" }
 
 A key is a claim's identity and means the first `threshold()` of that claim, `#2` the second, and so on. What is said
-of a model goes before what is said of its family, and that before the default.
+of a model goes before what is said of its family, and that before the default. A table [calibration], as `auditkit
+calibrate` writes it, says where the numbers come from.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ class Thresholds:
     sha256: str
     tables: dict[tuple[str, str], dict[Key, Threshold]]
     """("default", ""), ("family", name) or ("model", name) -> thresholds."""
+
+    def listed(self) -> dict[str, str]:
+        """Table and key -> number and source, for the plan."""
+        return {
+            f"[{'.'.join(filter(None, table))}] {claim}#{call}": f"{threshold:g} ({threshold.source})"
+            for table, entries in self.tables.items()
+            for (claim, call), threshold in entries.items()
+        }
 
     def applying_to(self, names: Collection[str], family: str) -> dict[Key, Threshold]:
         """What holds for a model with these names (its alias, the path it was given by) and this family."""
@@ -86,6 +95,8 @@ def _tables(path: Path, document: dict[str, Any]) -> list[tuple[str, str, str, A
     """(heading, kind, name, entries) of each table."""
     found = []
     for kind, content in document.items():
+        if kind == "calibration" and isinstance(content, dict):
+            continue  # where the numbers come from, written by `auditkit calibrate`
         if kind == "default":
             found.append(("[default]", kind, "", content))
         elif kind in ("family", "model") and isinstance(content, dict):

@@ -37,17 +37,24 @@ class NotReadable(Exception):
 
 
 class Threshold(float):
-    """A number to compare with that remembers where it comes from."""
+    """A number to compare with that remembers where it comes from.
+
+    Attributes:
+        source: paper, policy, calibration run, ...
+        call: which `threshold()` call of the claim it answers, from 1; None outside a claim.
+    """
 
     source: str
+    call: int | None
 
-    def __new__(cls, value: float, source: str) -> Self:
+    def __new__(cls, value: float, source: str, call: int | None = None) -> Self:
         threshold = super().__new__(cls, value)
         threshold.source = source
+        threshold.call = call
         return threshold
 
-    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]  # copies keep the source
-        return float(self), self.source
+    def __getnewargs__(self) -> tuple[float, str, int | None]:  # type: ignore[override]  # copies keep them
+        return float(self), self.source, self.call
 
 
 def sides(relation: Relation, lower: float, upper: float, threshold: float) -> tuple[bool, bool]:
@@ -135,21 +142,31 @@ def deciding(decisions: Sequence[Decision], verdict: Verdict) -> Decision | None
 
 
 def summarize(claims: Iterable[Claim]) -> Summary:
-    """Counts and overall verdict of a run: the worst there is, and PASS only when nothing is undecided."""
+    """Counts and overall verdict of a run: the worst there is, and PASS only when nothing is undecided.
+
+    A waived claim is counted under its verdict and under `waived`, and does not decide; the reason names it.
+    """
     claims = tuple(claims)
     count = {verdict: sum(claim.verdict is verdict for claim in claims) for verdict in Verdict}
-    if count[Verdict.FAIL]:
+    waived = [claim for claim in claims if claim.waiver is not None]
+    blocking = {verdict: count[verdict] - sum(c.verdict is verdict for c in waived) for verdict in Verdict}
+    if blocking[Verdict.FAIL]:
         verdict, reason = Verdict.FAIL, _naming(claims, Verdict.FAIL, "failed")
     elif count[Verdict.ERROR]:
         verdict, reason = Verdict.ERROR, _naming(claims, Verdict.ERROR, "could not be read")
     elif not count[Verdict.PASS]:
         verdict = Verdict.INCONCLUSIVE
         reason = "no claim could be decided" if claims else "no claim was measured"
-    elif count[Verdict.INCONCLUSIVE]:
+    elif blocking[Verdict.INCONCLUSIVE]:
         verdict = Verdict.INCONCLUSIVE
-        reason = f"{_naming(claims, Verdict.PASS, 'passed')}, {count[verdict]} undecided"
+        reason = f"{_naming(claims, Verdict.PASS, 'passed')}, {blocking[verdict]} undecided"
     else:
         verdict, reason = Verdict.PASS, _naming(claims, Verdict.PASS, "passed")
+    for claim in waived:
+        assert claim.waiver is not None
+        reason += (
+            f"; {claim.verdict.value} of {claim.id} waived by {claim.waiver.owner} until {claim.waiver.expires}"
+        )
     return Summary(
         verdict=verdict,
         reason=reason,
@@ -158,7 +175,7 @@ def summarize(claims: Iterable[Claim]) -> Summary:
         inconclusive=count[Verdict.INCONCLUSIVE],
         not_applicable=count[Verdict.NOT_APPLICABLE],
         error=count[Verdict.ERROR],
-        waived=0,
+        waived=len(waived),
     )
 
 
@@ -183,7 +200,7 @@ def _judged(name: str, decision: Decision) -> Control:
 
 
 def _naming(claims: Sequence[Claim], verdict: Verdict, word: str) -> str:
-    which = [claim for claim in claims if claim.verdict is verdict]
+    which = [claim for claim in claims if claim.verdict is verdict and claim.waiver is None]
     if verdict is Verdict.PASS or len(which) > 1:
         return f"{len(which)} of {len(claims)} claims {word}"
     return f"{which[0].id} {word}: {which[0].reason}"

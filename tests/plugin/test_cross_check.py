@@ -24,6 +24,7 @@ pytestmark = pytest.mark.unit
 SUITE = '''"""A finding (Somebody 2020)."""
 import numpy as np
 import pandas as pd
+from auditkit import control
 from auditkit.adapters.chat import Prompt
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.sites import attention, mlp, residual
@@ -55,6 +56,8 @@ def planted():
 def test_patched(model):
     """A claim that patches."""
     patch(model, pairs(), {"mlp": [[mlp.layer(1)["word"]]] * 4, "nothing": [[]] * 4})
+    with control("planted too"):
+        assert planted() >= 0.0
     assert planted() >= 0.5
 
 

@@ -50,7 +50,8 @@ def audit(pytester: pytest.Pytester, tiny_llama: Path):
         lines = suite.splitlines()
         body = "\n".join(line[8:] if line.startswith("        ") else line for line in lines)
         (folder / "test_finding.py").write_text(f'"""A finding (Somebody 2020)."""\n{body}\n')
-        result = pytester.runpytest_inprocess("suite", "--model", str(tiny_llama), *args)
+        model = () if "--model" in args else ("--model", str(tiny_llama))
+        result = pytester.runpytest_inprocess("suite", *model, *args)
         latest = pytester.path / "reports" / "latest"
         return result, read_run(latest) if latest.exists() else None
 
@@ -83,7 +84,7 @@ def test_a_passing_claim_is_recorded_with_everything_a_reader_needs(audit, pytes
     latest = pytester.path / "reports" / "latest"
     items = read_items(latest)
     assert list(items["claim"].unique()) == ["suite/holds"]
-    assert len(items) == 60
+    assert len(items[items["effect"] == ""]) == len(items[items["effect"] == "planted"]) == 60
     header, entries = read_journal(latest / "journal.jsonl")
     assert header.plan_sha256 == run.plan_sha256
     assert [entry.claim for entry in entries] == [claim]
@@ -272,7 +273,7 @@ def test_deselected_claims_are_listed_as_untested(audit) -> None:
         "one",
     )
     assert [claim.id for claim in run.claims] == ["suite/one"]
-    assert [untested.what.rsplit("::", 1)[1] for untested in run.untested] == ["test_two"]
+    assert [u.what.rsplit("::", 1)[1] for u in run.untested if "::" in u.what] == ["test_two"]
 
 
 def test_a_failing_test_that_is_no_claim_fails_the_session(audit) -> None:
@@ -321,15 +322,12 @@ HOLDS = '''
         (["--audit-dir", "a-file/reports"], "*cannot write reports to a-file/reports*--audit-dir*"),
         (["--dtype", "float3"], "*unknown dtype 'float3'; use auto, float32*"),
         (["--device", "warp"], "*unknown device 'warp'*"),
-        (["-n", "2"], "*run in one process; leave out -n*"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_4(
     audit, pytester: pytest.Pytester, args: list[str], line: str
 ) -> None:
     (pytester.path / "a-file").write_text("")
-    if args[0] == "-n":
-        pytest.importorskip("xdist", reason="-n belongs to pytest-xdist")
     result, run = audit(HOLDS, *args)
     assert result.ret == 4
     errors = [text for text in (*result.errlines, *result.outlines) if text.startswith("ERROR: ")]

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from auditkit.record.journal import Journal, read_journal
-from auditkit.record.store import read_items
+from auditkit.record.journal import Journal, has_header, read_journal
+from auditkit.record.store import is_written, read_items
 
 CONFTEST = '''
 import os, signal
@@ -271,7 +271,7 @@ def test_a_run_that_was_stopped_in_good_order_is_continued_when_it_is_named(audi
         (["--items", "3"], "*--items was not given, is 3*"),
         (["-k", "not two"], "*the plan differs: claims were selected, added or changed*"),
         (["--thresholds", "limits.toml"], "*--thresholds was not given, is limits.toml (*"),
-        ("suite", "*the plan differs*code or data behind them*"),
+        ("suite", "*the plan differs*code, data or versions behind them*"),
         ("weights", "*the model's weights differ (SHA-256 was *, is *)*"),
         ("model", "*--model was *tiny-llama*, is copy;*"),
     ],
@@ -290,7 +290,7 @@ def test_another_run_is_not_continued_and_nothing_is_touched(
     if change == "suite":
         (audits.path / "suite" / "helper.py").write_text("LIMIT = 2\n")
     elif change == "model":
-        more = ["--model", "copy"]
+        audits.args[2] = "copy"
     elif change == "weights":
         from safetensors.torch import load_file, save_file
 
@@ -366,14 +366,51 @@ def test_the_record_of_a_continued_run_names_the_first_call(audits: Audits) -> N
     assert record["command"] == ["pytest", *audits.args]
 
 
+@pytest.mark.unit
+@pytest.mark.parametrize("moment", ["write_run", "write_outputs", "point_latest"])
+def test_a_kill_between_the_files_of_a_record_is_made_good(
+    audits: Audits, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before or after `audit.json`, before the page, before `latest`: the run is still there to be continued."""
+    from auditkit.plugin import run
+
+    audits()
+    whole = audits.latest
+    real = getattr(run, moment)
+
+    class Killed(BaseException):
+        """As good as a kill: nothing behind it runs."""
+
+    def killed(folder: Path, *rest: object) -> None:
+        if moment == "write_outputs":
+            (folder / ".audit.html.abcdefgh").write_text("<html")  # what a kill leaves of a file under way
+        raise Killed
+
+    monkeypatch.setattr(run, moment, killed)
+    with pytest.raises(Killed):
+        audits()
+    (folder,) = audits.folders() - {whole}
+    assert (folder / "audit.json").exists() == (moment != "write_run")
+    assert audits.latest == whole
+    monkeypatch.setattr(run, moment, real)
+    result = audits("--resume")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([f"resuming *{folder.name}: 7 of 7 claims are taken over"])
+    assert audits.latest == folder
+    assert_same(folder, whole)
+    assert not list(folder.glob(".*"))
+    assert audits("--resume").ret == 4, "and now it is finished"
+
+
 @pytest.mark.slow
-def test_twenty_kills_from_outside_at_random_moments(audits: Audits) -> None:
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_twenty_kills_from_outside_at_random_moments(audits: Audits, workers: list[str]) -> None:
     """Whatever it is doing: importing, opening the model, measuring, writing the record."""
     import subprocess
     import sys
     import time
 
-    command = [sys.executable, "-m", "pytest", *audits.args, "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *audits.args, "-p", "no:cacheprovider", *workers]
     started = time.monotonic()
     subprocess.run(command, cwd=audits.path, capture_output=True)
     length = time.monotonic() - started
@@ -388,7 +425,8 @@ def test_twenty_kills_from_outside_at_random_moments(audits: Audits) -> None:
         result = subprocess.run([*command, "--resume"], cwd=audits.path, capture_output=True, text=True)
         if result.returncode == 4:
             assert "nothing to resume" in result.stderr, result.stderr
-            assert all((f / "audit.json").exists() or not (f / "journal.jsonl").exists() for f in new)
+            assert all(is_written(f) or not has_header(f / "journal.jsonl") for f in new)
+            assert not new or not is_written(*new) or audits.latest in new
             continue
         assert result.returncode == 1, result.stdout + result.stderr
         (folder,) = new

@@ -29,8 +29,13 @@ def _strategies() -> dict[str, st.SearchStrategy]:
     )
     costs = st.builds(schema.Cost, seconds=real, token_layers=count, share_of_minimum=st.none() | real)
     controls = st.builds(schema.Control, effect=st.none() | effects)
+    verdicts = st.sampled_from(schema.Verdict)
+    changes = st.builds(schema.Change, verdict=st.none() | verdicts, effects=few(effects))
+    waivers = st.builds(schema.Waiver)
     claims = st.builds(
         schema.Claim,
+        change=st.none() | changes,
+        waiver=st.none() | waivers,
         effect=st.none() | effects,
         also=few(effects),
         controls=few(controls),
@@ -59,13 +64,25 @@ def _strategies() -> dict[str, st.SearchStrategy]:
         schema.Summary,
         **dict.fromkeys(("passed", "failed", "inconclusive", "not_applicable", "error", "waived"), count),
     )
+    baselines = st.builds(
+        schema.Baseline,
+        plan_differences=few(text),
+        model=models,
+        summary=summaries,
+        absent=st.dictionaries(text, verdicts, max_size=2),
+    )
     runs = st.builds(
         schema.Run,
         schema_version=st.just(schema.SCHEMA_VERSION),
         seed=st.integers(-(2**63), 2**64 - 1),
         command=few(text),
         model=models,
-        baseline=st.none() | models,
+        plan=st.builds(
+            schema.Plan,
+            **{name: st.dictionaries(text, text, max_size=2) for name in schema.Plan.__struct_fields__},
+        ),
+        baseline=st.none() | baselines,
+        waivers=few(waivers),
         environment=st.builds(schema.Environment, packages=st.dictionaries(text, text, max_size=2), threads=count),
         summary=summaries,
         claims=few(claims),

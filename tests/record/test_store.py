@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -15,18 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from auditkit.record.schema import (
-    Claim,
-    Control,
-    Cost,
-    Effect,
-    Environment,
+    SCHEMA_VERSION,
     ItemRow,
-    ModelInfo,
-    Run,
-    Summary,
-    Tool,
-    Untested,
-    Verdict,
 )
 from auditkit.record.store import (
     AUDIT_JSON,
@@ -57,39 +48,6 @@ def row(number: int, value: float | None, item: str = "item") -> ItemRow:
         value=value,
         unit="logit",
     )
-
-
-@pytest.fixture(scope="session")
-def a_run() -> Run:
-    """A run of two claims, with an effect, a control, notes and text beyond ASCII."""
-    effect = Effect(
-        name="recovery", estimate=0.5, lower=0.4, upper=0.6, unit="of the total effect", relation=">=",
-        threshold=0.3, alpha=0.05, n=20, clusters=10, standardized=None, mde=0.1, items_needed=None, method="mean",
-    )  # fmt: skip
-    claims = tuple(
-        Claim(
-            id=f"suite/claim{i}", suite="suite", statement="says “so”", source="a paper", verdict=Verdict.PASS,
-            reason="the whole interval is above", threshold_source="table 2", effect=effect, notes=("a", "b"),
-            controls=(Control(name="wrong donor", effect=None, verdict=None, reason="shown"),),
-            cost=Cost(seconds=1.5, token_layers=7, share_of_minimum=None),
-        )
-        for i in range(2)
-    )  # fmt: skip
-    model = ModelInfo(
-        spec="m", name="m", source="directory", weights_sha256="ab", tokenizer_sha256="cd",
-        chat_template_sha256=None, prompt_format="plain", family="llama", parameters=1, layers=2, heads=3,
-        dtype="float32", device="cpu", adapter="hf", parity_max_abs=0.0,
-    )  # fmt: skip
-    return Run(
-        schema_version=1, created="2025-07-11T00:00:00Z", seed=7, profile="pr", command=("pytest",),
-        tool=Tool(version="0", git=None), plan_sha256="ef", model=model, baseline=None,
-        environment=Environment(python="3.11", packages={"numpy": "2"}, cpu="c", gpu=None, threads=2),
-        summary=Summary(
-            verdict=Verdict.PASS, reason="passed", passed=2, failed=0, inconclusive=0, not_applicable=0, error=0,
-            waived=0,
-        ),
-        claims=claims, untested=(Untested(what="attention", reason="no tap"),),
-    )  # fmt: skip
 
 
 def refused(path: Path) -> str:
@@ -190,8 +148,8 @@ def test_a_folder_named_latest_is_left_alone(tmp_path):
 @given(st.data())
 @quick
 def test_a_run_is_read_back_as_it_was_written(records, tmp_path, data):
-    run = data.draw(records["run"])
-    write_run(tmp_path, run, [])
+    run = write_run(tmp_path, data.draw(records["run"]), [])
+    assert run.items_sha256 == hashlib.sha256((tmp_path / ITEMS_PARQUET).read_bytes()).hexdigest()
     assert read_run(tmp_path) == read_run(tmp_path / AUDIT_JSON) == run
 
 
@@ -214,19 +172,19 @@ def test_a_record_cut_anywhere_is_refused_in_one_line(a_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfe", b'{"schema_version": 1, "created": "\xff"}', b"[]", b"null", b"[" * 100_000, b'"x"']
+    "content", [b"\xff\xfe", b'{"schema_version": 2, "created": "\xff"}', b"[]", b"null", b"[" * 100_000, b'"x"']
 )
 def test_what_is_no_record_is_refused_in_one_line(tmp_path, content):
     (tmp_path / AUDIT_JSON).write_bytes(content)
     assert "is not a whole audit record" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, -1, 10**6])
+@pytest.mark.parametrize("version", [0, 1, SCHEMA_VERSION + 1, -1, 10**6])
 def test_another_schema_version_is_said_in_one_line(a_run, tmp_path, version):
     document = msgspec.to_builtins(a_run) | {"schema_version": version, "added_later": {}}
     (tmp_path / AUDIT_JSON).write_bytes(msgspec.json.encode(document))
     said = refused(tmp_path)
-    assert f"has schema version {version}; this auditkit reads version 1" in said
+    assert f"has schema version {version}; this auditkit reads version {SCHEMA_VERSION}" in said
 
 
 def test_an_unknown_field_is_refused_with_its_path(a_run, tmp_path):

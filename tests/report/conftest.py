@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from auditkit.record.schema import (
     SCHEMA_VERSION,
+    Baseline,
+    Change,
     Claim,
     Control,
     Cost,
@@ -17,11 +20,13 @@ from auditkit.record.schema import (
     Example,
     Figure,
     ModelInfo,
+    Plan,
     Run,
     Summary,
     Tool,
     Untested,
     Verdict,
+    Waiver,
 )
 
 PERSONAS = "Where persona words act (Poonia & Jain 2025, arXiv:2507.20936)."
@@ -284,6 +289,16 @@ def build_run(**changes: Any) -> Run:
         "profile": "pr",
         "command": ("pytest", "suites/", "--model", "smollm2-135m-instruct", "-k", "persona or composition"),
         "tool": Tool(version="0.1.0", git="4f1c2aa9d07be6635c1fb1f1aa6b2b1ad3f1e77c+dirty"),
+        "plan": Plan(
+            claims={one.id: f"{number:064x}" for number, one in enumerate(_claims())},
+            thresholds={
+                "[family.llama] persona_patching/neutral_personas_change_nothing#1": "0.1 (thresholds.toml)"
+            },
+            data={"auditkit/personas.csv": "90" * 32},
+            settings={"seed": "20250711", "items": "192", "alpha": "0.05", "dtype": "auto", "adapter": "hf"},
+            versions={"auditkit": "0.1.0", "torch": "2.7.1"},
+        ),
+        "items_sha256": "5e" * 32,
         "plan_sha256": "7d0c5a9be7f1145ad0a5e1c4c9a8f2f3b0e6d3381f2e9b64c77a1d2f05b8e913",
         "model": ModelInfo(
             spec="smollm2-135m-instruct",
@@ -375,3 +390,40 @@ def many_claims_run(sample_run: Run) -> Run:
         for one in [sample_run.claims[i % len(sample_run.claims)]]
     ]
     return build_run(claims=tuple(claims))
+
+
+@pytest.fixture
+def gated_run() -> Run:
+    """The sample run compared with a baseline: changes with and without an interval, one claim that is not
+    comparable, one that is new, one that is gone, and waivers in every state."""
+    plain = build_run()
+    moved = effect(-0.0412, -0.0671, -0.0153, name="recovery minus the baseline", relation=None, threshold=None)
+    same = effect(0.0, None, None, name="shift minus the baseline", relation=None, threshold=None, unit="logit")
+    changes = (
+        Change(verdict=Verdict.PASS, comparable=True, effects=(moved,), reason=""),
+        Change(verdict=Verdict.PASS, comparable=True, effects=(same,), reason="constant: nothing moved"),
+        Change(verdict=Verdict.PASS, comparable=False, effects=(), reason="other data: persona_patching/a.csv"),
+        Change(verdict=None, comparable=False, effects=(), reason="the baseline holds no such claim"),
+        Change(verdict=Verdict.PASS, comparable=True, effects=(), reason="no effect was measured on either"),
+        Change(verdict=Verdict.NOT_APPLICABLE, comparable=True, effects=(), reason="an ERROR here"),
+    )
+    waivers = tuple(
+        Waiver(claim=one.id, owner=f"owner {state}", reason="ticket 12", expires="2025-12-31", state=state)
+        for one, state in zip(
+            plain.claims, ("not needed", "not measured", "applied", "expired", "cannot be waived"), strict=False
+        )
+    )
+    claims = [msgspec.structs.replace(one, change=c) for one, c in zip(plain.claims, changes, strict=True)]
+    claims[2] = msgspec.structs.replace(claims[2], waiver=waivers[2])
+    baseline = Baseline(
+        name="released",
+        run="20250601T101112Z-base",
+        created="2025-06-01T10:11:12Z",
+        audit_sha256="ab" * 32,
+        plan_sha256="cd" * 32,
+        plan_differences=("seed was 0, is 20250711", "claims added: composition/role_vectors_compose"),
+        model=plain.model,
+        summary=plain.summary,
+        absent={"persona_patching/old_claim": Verdict.PASS},
+    )
+    return build_run(claims=tuple(claims), waivers=waivers, baseline=baseline)

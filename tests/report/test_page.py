@@ -24,7 +24,7 @@ from auditkit.report import render_html, wording, write_outputs
 pytestmark = pytest.mark.unit
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
-CLOSED = {"profile", "verdict", "relation", "kind", "rank"}
+CLOSED = {"profile", "verdict", "relation", "kind", "rank", "state"}
 """Fields whose values come from a closed list and cannot hold other text."""
 
 HOSTILE = [
@@ -124,10 +124,13 @@ def replace_text(run: Run, change: Callable[[str], str]) -> Run:
         if isinstance(value, str):
             return value if key in CLOSED else change(value)
         if isinstance(value, dict):
-            free = key in {"prompts", "values", "packages"}
+            if key == "absent":
+                return {change(name): verdict for name, verdict in value.items()}
+            plan = {"claims", "thresholds", "data", "settings", "versions"}
+            free = key in {"prompts", "values", "packages"} or (key in plan and "series" not in value)
             return {change(name) if free else name: walk(item, name) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [walk(item, key) for item in value]
+            return [walk(item) for item in value]
         return value
 
     return msgspec.convert(walk(msgspec.to_builtins(run)), Run)
@@ -170,6 +173,11 @@ def check_hostile(run: Run, text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_stays_text(sample_run: Run, text: str) -> None:
     check_hostile(sample_run, text)
+
+
+def test_hostile_text_in_baselines_and_waivers_stays_text(gated_run: Run) -> None:
+    for text in HOSTILE[:12]:
+        check_hostile(gated_run, text)
 
 
 @settings(max_examples=20, deadline=None)
@@ -261,7 +269,7 @@ def test_claims_that_share_an_id_keep_their_own_anchor(sample_run: Run) -> None:
 def test_remote_code_is_shown_in_the_strip(sample_run: Run) -> None:
     assert "trust_remote_code is on" not in render_html(sample_run)
     model = msgspec.structs.replace(sample_run.model, trust_remote_code=True)
-    page = render_html(msgspec.structs.replace(sample_run, model=model, baseline=model))
+    page = render_html(msgspec.structs.replace(sample_run, model=model))
     assert '<li class="danger">' in page
     assert "own code ran during this audit" in page
 

@@ -1,0 +1,161 @@
+"""The plan: what a run is going to ask, fixed before the first forward pass, and how two plans differ.
+
+Two numbers may be subtracted only if they answer the same question. Whether they do is decided from the plans, which
+are digests of everything that goes into an answer apart from the model: the claim's code and what its suite shares,
+data, thresholds, seed, items, level, versions. Code is digested without comments and layout, and without the other
+claims of its file, so that tidying a suite or adding a claim to it does not cut a claim off from its past.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from auditkit.record.schema import ModelInfo, Plan
+
+OWN_DATA = "auditkit"
+"""First part of the names of data files that belong to the project and not to a suite."""
+
+_DATA = {".csv", ".tsv", ".json", ".jsonl", ".toml", ".txt", ".yaml", ".yml", ".parquet"}
+_ASKED = ("seed", "items", "alpha")
+"""Settings that change what is asked. The others change how it is run; what came of them stands with the model."""
+
+
+def plan_digest(plan: Plan) -> str:
+    """SHA-256 of a plan."""
+    return hashlib.sha256(msgspec.json.encode(plan, order="sorted")).hexdigest()
+
+
+def claim_digest(path: Path, qualified: str, statement: str, shared: str) -> str:
+    """SHA-256 of what makes one claim what it is.
+
+    Args:
+        path: file of the test function.
+        qualified: its name there, "Class.test_name" in a class.
+        statement: the claim in words.
+        shared: `shared_digest` of its suite.
+    """
+    return _digest("\x1f".join((statement, _code(path, qualified), shared)))
+
+
+def shared_digest(folder: Path, root: Path) -> str:
+    """SHA-256 of the code that all claims of a suite share: its modules that are no tests, and the conftest.py of
+    every folder from there up to `root`."""
+    modules = [
+        p for p in sorted(folder.glob("*.py")) if not (p.stem.startswith("test_") or p.stem.endswith("_test"))
+    ]
+    above = [parent / "conftest.py" for parent in folder.parents if parent == root or root in parent.parents]
+    found = [*modules, *(path for path in above if path.is_file())]
+    return _digest("\x1f".join(f"{path.name} {_code(path, '')}" for path in found))
+
+
+def data_digests(own: Path, suites: Iterable[Path]) -> dict[str, str]:
+    """Name -> SHA-256 of each data file: the project's in folder `own`, and those that lie in the suites' folders."""
+    files = [(OWN_DATA, path) for path in sorted(own.iterdir())]
+    files += [(folder.name, path) for folder in sorted(set(suites)) for path in sorted(folder.iterdir())]
+    return {
+        f"{owner}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for owner, path in files
+        if path.suffix in _DATA and path.is_file()
+    }
+
+
+def differences(was: Plan, now: Plan) -> tuple[str, ...]:
+    """How `now` differs from `was`, one line each; empty for equal plans."""
+    said = []
+    both = was.claims.keys() & now.claims.keys()
+    for word, names in (
+        ("added", now.claims.keys() - both),
+        ("left out", was.claims.keys() - both),
+        ("changed (statement or code)", {claim for claim in both if was.claims[claim] != now.claims[claim]}),
+    ):
+        if names:
+            said.append(f"claims {word}: {_listed(names)}")
+    for name in _differing(was.data, now.data):
+        what = "is new" if name not in was.data else "is gone" if name not in now.data else "has other content"
+        said.append(f"data file {name} {what}")
+    said += _values("threshold ", was.thresholds, now.thresholds)
+    return (*said, *_values("", was.settings, now.settings), *_values("version of ", was.versions, now.versions))
+
+
+def not_comparable(claim: str, suite: str, was: Plan, then: ModelInfo, now: Plan, present: ModelInfo) -> str:
+    """Why a claim's numbers of two runs must not be subtracted, as far as plans and models tell; empty if they may.
+
+    Args:
+        was, then: plan and model of the baseline.
+        now, present: plan and model of this run.
+    """
+    reasons = []
+    if was.claims.get(claim) != now.claims.get(claim):
+        reasons.append("the claim's statement or code, or what its suite shares, has changed")
+    touching = [name for name in _differing(was.data, now.data) if name.split("/")[0] in (OWN_DATA, suite)]
+    if touching:
+        reasons.append(f"other data: {_listed(touching)}")
+    for name in _ASKED:
+        if was.settings.get(name) != now.settings.get(name):
+            reasons.append(f"{name}: {was.settings.get(name)} there, {now.settings.get(name)} here")
+    if was.versions.get("auditkit") != now.versions.get("auditkit"):
+        there, here = (plan.versions.get("auditkit") for plan in (was, now))
+        reasons.append(f"measured by auditkit {there} there, {here} here")
+    for word, there, here in (("dtype", then.dtype, present.dtype), ("adapter", then.adapter, present.adapter)):
+        if there != here:
+            reasons.append(f"{word}: {there} there, {here} here")
+    return "; ".join(reasons)
+
+
+def _values(kind: str, was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [
+        f"{kind}{name} was {was.get(name, 'not given')}, is {now.get(name, 'not given')}"
+        for name in _differing(was, now)
+    ]
+
+
+def _differing(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
+
+
+def _listed(names: Iterable[str]) -> str:
+    first = sorted(names)
+    more = f" and {len(first) - 5} more" if len(first) > 5 else ""
+    return ", ".join(first[:5]) + more
+
+
+def _code(path: Path, qualified: str) -> str:
+    """The module's code without other tests, comments and layout; the bytes of what is no Python."""
+    raw = path.read_bytes()
+    try:
+        return _unparsed(raw, qualified)
+    except (SyntaxError, ValueError, RecursionError):
+        return hashlib.sha256(raw).hexdigest()
+
+
+@lru_cache(maxsize=512)
+def _unparsed(raw: bytes, qualified: str) -> str:
+    tree = ast.parse(raw)
+    _drop_other_tests(tree, qualified.split("."))
+    return ast.unparse(tree)
+
+
+def _drop_other_tests(body: ast.Module | ast.ClassDef, wanted: list[str]) -> None:
+    kept: list[ast.stmt] = []
+    for node in body.body:
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
+            if wanted[0] == node.name and len(wanted) > 1:
+                _drop_other_tests(node, wanted[1:])
+                kept.append(node)
+        elif (
+            not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            or not node.name.startswith("test")
+            or wanted == [node.name]
+        ):
+            kept.append(node)
+    body.body = kept or [ast.Pass()]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -1,0 +1,57 @@
+"""What is going to be asked, before anything is measured: the claims, and the record they will make.
+
+A planned claim that never finishes is still part of the record, as an ERROR: what is absent from a report cannot be
+told from what was never asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
+
+
+@dataclass(frozen=True)
+class PlannedClaim:
+    """A claim as far as it is known before it is measured; the fields are those of `schema.Claim`."""
+
+    id: str
+    suite: str
+    statement: str
+    source: str
+    rerun: str
+    family: FamilyPlace | None = None
+
+    def claim(self, verdict: Verdict, reason: str, cost: Cost) -> Claim:
+        """The claim with a verdict and no evidence yet."""
+        return Claim(
+            id=self.id,
+            suite=self.suite,
+            statement=self.statement,
+            source=self.source,
+            verdict=verdict,
+            reason=reason,
+            threshold_source="",
+            effect=None,
+            cost=cost,
+            rerun=self.rerun,
+            family=self.family,
+        )
+
+    def lost(self, reason: str) -> Claim:
+        """The claim when it was not measured to its end: an ERROR, never absent."""
+        return self.claim(Verdict.ERROR, reason, Cost(seconds=0.0, token_layers=0, share_of_minimum=None))
+
+
+def completed(
+    planned: Sequence[PlannedClaim], done: Mapping[str, Claim], lost: Mapping[str, str]
+) -> tuple[Claim, ...]:
+    """Every planned claim in the plan's order: as it was measured, or as lost with the reason.
+
+    Args:
+        done: claim id -> measured claim.
+        lost: claim id -> why it was not measured to its end, where that is known.
+    """
+    unreached = "not measured: the run ended before this claim"
+    return tuple(done.get(claim.id) or claim.lost(lost.get(claim.id, unreached)) for claim in planned)

@@ -1,0 +1,270 @@
+"""Changes since a baseline: the same effects of two models or two recorded runs, item by item.
+
+A run keeps what each of its effects averages, item by item. Two runs that asked the same of the same items are then
+compared in pairs, long after the models are gone: per item the difference is taken, and its mean has an interval from
+the same statistics as every other. Whatever is not the same in both (the claim, data, thresholds, seed, version, an
+item's content, an item that only one has) is said, and then nothing is subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from auditkit.record.baseline import Recorded
+from auditkit.record.differences import differences, not_comparable
+from auditkit.record.schema import (
+    Baseline,
+    Change,
+    Claim,
+    Effect,
+    ItemRow,
+    ModelInfo,
+    Plan,
+    Run,
+    Untested,
+    Verdict,
+)
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.measurement import Measurement, MeasurementError, content_digest, read_labels, written_labels
+from auditkit.stats.verdicts import NotApplicable
+
+if TYPE_CHECKING:
+    from auditkit.stats.intervals import Array
+
+CALLED = "the baseline"
+_BESIDE = "the same on the baseline"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An effect as its run recorded it: the estimate, and the digest of each item's content."""
+
+    estimate: Estimate
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Past:
+    """A recorded run, as seen from a run with this plan on this model."""
+
+    recorded: Recorded
+    plan: Plan
+    model: ModelInfo
+
+    def why_not(self, claim: str, suite: str) -> str:
+        """Why the claim was not asked in the same way of both; empty if it was."""
+        run = self.recorded.run
+        if claim not in self._claims:
+            return "the baseline holds no such claim"
+        return not_comparable(claim, suite, run.plan, run.model, self.plan, self.model)
+
+    def unreadable(self, claim: str) -> str:
+        """Why no number of the claim on the baseline may be read; empty if they may."""
+        then = self._claims.get(claim)
+        if then is None or then.verdict is not Verdict.ERROR:
+            return ""
+        return f"an ERROR on the baseline, so no number of it may be read: {then.reason}"
+
+    def claim(self, name: str) -> Claim | None:
+        return self._claims.get(name)
+
+    def effects(self, claim: str) -> dict[str, Kept]:
+        """Effect -> what was recorded of it for this claim."""
+        items = self.recorded.items
+        return read_effects(items[(items["claim"] == claim) & (items["effect"] != "")])
+
+    @cached_property
+    def _claims(self) -> dict[str, Claim]:
+        return {claim.id: claim for claim in self.recorded.run.claims}
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """What a claim asks for the past of its estimates: `baseline(estimate)` is the same estimate on the baseline.
+
+    The present values are recorded in any case, so that a run without a baseline can be one.
+    """
+
+    claim: str
+    suite: str
+    past: Past | None
+
+    def __call__(self, estimate: Estimate) -> Estimate:
+        """The same estimate on the baseline, for `no_worse_than` and `change_from`.
+
+        What is not comparable comes back as an estimate that decides nothing and says why.
+
+        Raises:
+            NotApplicable: the run has no baseline.
+        """
+        estimate.keep_items()
+        estimate.keep_effect()
+        if self.past is None:
+            raise NotApplicable(
+                "there is no baseline to compare with (--baseline); the values are recorded, so this run can be one"
+            )
+        reason = self.past.why_not(self.claim, self.suite) or self.past.unreadable(self.claim)
+        kept = None if reason else self.past.effects(self.claim).get(estimate.name)
+        if kept is None:
+            return _undecidable(estimate, reason or f"'{estimate.name}' was not measured on the baseline")
+        reason = _other_content(_digests(estimate.measurement), kept.digests)
+        if reason:
+            return _undecidable(estimate, reason)
+        ids = {str(item): item for item in estimate.measurement.values.index}
+        called = kept.estimate.measurement
+        index = pd.Index([ids.get(item, item) for item in called.values.index], name="item")
+        values, clusters = called.values.set_axis(index), called.clusters.set_axis(index)
+        return replace(kept.estimate, measurement=Measurement(called.name, called.unit, values, clusters))
+
+
+def compare(run: Run, rows: Iterable[ItemRow], recorded: Recorded) -> Run:
+    """`run` with its baseline, and with the change of each claim.
+
+    Args:
+        rows: the items of `run`.
+        recorded: the run to compare with.
+    """
+    past = Past(recorded, run.plan, run.model)
+    kept: dict[str, list[ItemRow]] = {}
+    for row in rows:
+        if row.effect:
+            kept.setdefault(row.claim, []).append(row)
+    claims = tuple(
+        msgspec.structs.replace(claim, change=change_of(claim, kept.get(claim.id, ()), past))
+        for claim in run.claims
+    )
+    then, here = recorded.run, {claim.id for claim in run.claims}
+    baseline = Baseline(
+        name=recorded.name,
+        run=recorded.folder.name,
+        created=then.created,
+        audit_sha256=recorded.audit_sha256,
+        plan_sha256=then.plan_sha256,
+        plan_differences=differences(then.plan, run.plan),
+        model=then.model,
+        summary=then.summary,
+        absent={claim.id: claim.verdict for claim in then.claims if claim.id not in here},
+    )
+    without = [claim.id for claim in claims if claim.change is not None and not claim.change.comparable]
+    untested = run.untested
+    if without:
+        said = f"change since the baseline of {len(without)} of {len(claims)} claims"
+        untested += (Untested(what=said, reason="not comparable; each claim says why"),)
+    return msgspec.structs.replace(run, claims=claims, baseline=baseline, untested=untested)
+
+
+def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
+    """What became of one claim; `rows` are the values that its effects average."""
+    then = past.claim(claim.id)
+    verdict = then.verdict if then is not None else None
+    reason = past.why_not(claim.id, claim.suite) or (_other_threshold(claim, then) if then is not None else "")
+    if reason:
+        return Change(verdict=verdict, comparable=False, effects=(), reason=reason)
+    unread = past.unreadable(claim.id)
+    if claim.verdict is Verdict.ERROR:
+        unread = f"an ERROR here, so no number of it may be read: {claim.reason}"
+    if unread:
+        return Change(verdict=verdict, comparable=True, effects=(), reason=unread)
+    here = read_effects(pd.DataFrame(msgspec.to_builtins(list(rows)), columns=list(ItemRow.__struct_fields__)))
+    there = past.effects(claim.id)
+    effects: list[Effect] = []
+    problems = [f"'{name}' was measured only here" for name in here if name not in there]
+    problems += [f"'{name}' was measured only on the baseline" for name in there if name not in here]
+    comparable = True
+    for name in [name for name in here if name in there]:
+        try:
+            problem, effect = _paired(here[name], there[name])
+        except (NotApplicable, MeasurementError) as error:
+            problems.append(str(error))
+            continue
+        if effect is None:
+            comparable = False
+        else:
+            effects.append(effect)
+        problems += [f"'{name}': {problem}"] if problem else []
+    if not here and not there:
+        kept = "exact values and contrasts of rates are not paired"
+        problems.append("no effect was measured" if claim.effect is None else kept)
+    return Change(verdict=verdict, comparable=comparable, effects=tuple(effects), reason="; ".join(problems))
+
+
+def read_effects(items: pd.DataFrame) -> dict[str, Kept]:
+    """Effect -> what was recorded of it, from rows of one claim (columns of `ItemRow`), in their order."""
+    found: dict[str, Kept] = {}
+    for name, frame in items.groupby("effect", sort=False):
+        columns = {
+            str(condition): part.set_index("item") for condition, part in frame.groupby("condition", sort=False)
+        }
+        top = columns["numerator"]
+        clusters = pd.DataFrame([read_labels(text) for text in top["clusters"]], index=top.index)
+        numerator: Array = top["value"].to_numpy(dtype=np.float64)
+        values = pd.DataFrame({_BESIDE: numerator}, index=top.index)
+        unit = str(top["unit"].iloc[0])
+        denominator: Array | None = None
+        if "denominator" in columns:
+            denominator = columns["denominator"]["value"].reindex(top.index).to_numpy(dtype=np.float64)
+        measurement = Measurement(str(name), unit, values, clusters)
+        shown = () if denominator is not None else (_BESIDE,)
+        estimate = Estimate(str(name), unit, measurement, numerator, denominator, shown)
+        found[str(name)] = Kept(estimate, dict(zip(top.index, top["digest"], strict=True)))
+    return found
+
+
+def _paired(here: Kept, there: Kept) -> tuple[str, Effect | None]:
+    """The paired difference as a record, and why it has none, or no interval."""
+    content = _other_content(here.digests, there.digests)
+    change = here.estimate.change_from(there.estimate, called=CALLED)
+    reason = content or change.refused
+    if reason:
+        return reason, None
+    return change._degenerate or "", change.describe()
+
+
+def _other_threshold(claim: Claim, then: Claim) -> str:
+    """Which effect is compared with another number than on the baseline, if any."""
+    was = {effect.name: effect for effect in (then.effect, *then.also) if effect is not None}
+    for effect in (claim.effect, *claim.also):
+        if effect is None or effect.name not in was:
+            continue
+        before = was[effect.name]
+        if (before.relation, before.threshold) != (effect.relation, effect.threshold):
+            return f"other threshold: '{effect.name}' {_limit(before)} there, {_limit(effect)} here"
+    return ""
+
+
+def _limit(effect: Effect) -> str:
+    return "not compared" if effect.threshold is None else f"{effect.relation} {effect.threshold:g}"
+
+
+def _other_content(here: Mapping[str, str], there: Mapping[str, str]) -> str:
+    other = [item for item, digest in here.items() if item in there and there[item] != digest]
+    if not other:
+        return ""
+    return (
+        f"unmatched_content: {len(other)} of {len(here)} items have other prompts or clusters on the baseline "
+        f"(first: {other[0]})"
+    )
+
+
+def _digests(measurement: Measurement) -> dict[str, str]:
+    labels = measurement.clusters.to_dict("index")
+    return {
+        str(item): content_digest(
+            written_labels({str(factor): label for factor, label in labels[item].items()}),
+            measurement.prompts.get(item, {}),
+        )
+        for item in measurement.values.index
+    }
+
+
+def _undecidable(estimate: Estimate, reason: str) -> Estimate:
+    """An estimate without values: a difference from it decides nothing and says why."""
+    nothing = np.full_like(estimate.numerator, np.nan)
+    return replace(estimate, numerator=nothing, refused=f"not_comparable: {reason}")

@@ -1,0 +1,348 @@
+"""`--baseline`: item by item against a recorded run, and never subtracted where the two are not comparable."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from scipy import stats
+
+from auditkit.record.baseline import set_name
+from auditkit.record.schema import Verdict
+from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, read_items
+
+pytestmark = pytest.mark.unit
+
+
+# -- comparing -------------------------------------------------------------------------------------------------
+
+
+def test_effects_are_compared_in_pairs_with_the_interval_of_their_clusters(audits: Any, recorded: Path) -> None:
+    audits.plant(shift=-0.2)
+    result = audits("--baseline", str(recorded))
+    assert result.ret == 0
+    difference = audits.difference(-0.2)
+    means = difference.reshape(5, 12).mean(axis=0)
+    low, high = stats.t.interval(0.95, 11, means.mean(), stats.sem(means))
+    (effect,) = audits.claim("once").change.effects
+    assert (effect.estimate, effect.lower, effect.upper) == pytest.approx((difference.mean(), low, high), rel=1e-9)
+    assert (effect.n, effect.clusters, effect.unit) == (60, 12, "logit")
+    change = audits.claim("once").change
+    assert (change.verdict, change.comparable, change.reason) == (Verdict.PASS, True, "")
+    run = audits.run
+    assert (run.baseline.run, run.baseline.plan_differences, run.baseline.absent) == (recorded.name, (), {})
+    assert run.baseline.summary.verdict is Verdict.PASS
+    result.stdout.fnmatch_lines(
+        ["*since baseline: lower: effect minus the baseline: *", "baseline *: 3 of 3 claims *"]
+    )
+    page, summary = ((audits.folder / name).read_text() for name in ("audit.html", "summary.md"))
+    assert "Changes since baseline" in page
+    assert "effect minus the baseline" in page
+    assert "### Changes since baseline" in summary
+    assert "change.1.estimate" in (audits.folder / "junit.xml").read_text()
+
+
+def test_shares_are_compared_though_each_run_has_its_own_total(audits: Any, recorded: Path) -> None:
+    """The difference of two ratios of means; its standard error is the delta method's, from a plain loop."""
+    audits.plant(shift=-0.2)
+    audits("--baseline", str(recorded))
+    (effect,) = audits.claim("share").change.effects
+    noise = np.random.default_rng(0).normal(0, 0.4, 60)
+    was = (1 + noise - noise.mean(), 2 + 0.1 * np.cos(np.arange(60.0)))
+    now = (was[0] + audits.difference(-0.2), was[1] - 0.2)
+    ratios = [top.mean() / bottom.mean() for top, bottom in (now, was)]
+    parts = [
+        (top - ratio * bottom) / bottom.mean() for (top, bottom), ratio in zip((now, was), ratios, strict=True)
+    ]
+    means = (parts[0] - parts[1]).reshape(5, 12).mean(axis=0)
+    half = stats.t.ppf(0.975, 11) * stats.sem(means)
+    centre = ratios[0] - ratios[1]
+    assert (effect.estimate, effect.lower, effect.upper) == pytest.approx((centre, centre - half, centre + half))
+
+
+def test_a_claim_that_asks_for_the_baseline_does_not_apply_without_one(audits: Any, recorded: Path) -> None:
+    assert audits.claim("kept").verdict is Verdict.NOT_APPLICABLE
+    assert "no baseline to compare with (--baseline)" in audits.claim("kept").reason
+    items = read_items(recorded)
+    assert len(items[(items["claim"] == "suite/kept") & (items["effect"] == "kept")]) == 60
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"), [(-0.2, Verdict.PASS), (-0.5, Verdict.FAIL), (-0.3, Verdict.INCONCLUSIVE)]
+)
+def test_a_claim_is_decided_by_the_paired_difference(
+    audits: Any, recorded: Path, shift: float, verdict: Verdict
+) -> None:
+    audits.plant(shift=shift)
+    audits("--baseline", str(recorded), "-k", "kept")
+    kept = audits.claim("kept")
+    assert kept.verdict is verdict
+    assert kept.effect.estimate == pytest.approx(audits.difference(shift).mean())
+    assert [effect.estimate for effect in kept.change.effects] == [pytest.approx(kept.effect.estimate)]
+
+
+def test_the_same_model_again_has_no_spread_to_judge_by(audits: Any, recorded: Path) -> None:
+    audits("--baseline", str(recorded))
+    change = audits.claim("once").change
+    assert change.comparable
+    assert (change.effects[0].estimate, change.effects[0].lower) == (0.0, None)
+    assert "constant" in change.reason
+
+
+def test_a_candidate_run_can_be_the_next_baseline(audits: Any, recorded: Path) -> None:
+    audits.plant(shift=-0.2)
+    audits("--baseline", str(recorded))
+    audits.plant(shift=-0.4)
+    audits("--baseline", "reports/latest")
+    (effect,) = audits.claim("kept").change.effects
+    assert effect.estimate == pytest.approx(-0.2)
+    assert audits.run.baseline.plan_differences == ()
+
+
+# -- not comparable --------------------------------------------------------------------------------------------
+
+
+def other_statement(audits: Any) -> list[str]:
+    text = (audits.suite / "test_finding.py").read_text()
+    (audits.suite / "test_finding.py").write_text(text.replace("Is above a limit", "Is far above a limit"))
+    return []
+
+
+def other_shared_code(audits: Any) -> list[str]:
+    (audits.suite / "helper.py").write_text("LIMIT = 3\n")
+    return []
+
+
+def other_data(audits: Any) -> list[str]:
+    (audits.suite / "questions.csv").write_text("question\nwhy?\n")
+    return []
+
+
+def other_prompts(audits: Any) -> list[str]:
+    audits.plant(shift=-0.2, prompt="tell")
+    return []
+
+
+def fewer_items(audits: Any) -> list[str]:
+    audits.plant(shift=-0.2, items=48)
+    return []
+
+
+def other_threshold(audits: Any) -> list[str]:
+    (audits.path / "limits.toml").write_text('[default]\n"suite/once" = { threshold = 0.4 }')
+    return ["--thresholds", "limits.toml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "plan"),
+    [
+        (other_statement, "statement or code, or what its suite shares, has changed", "claims changed (*suite/once"),
+        (other_shared_code, "statement or code, or what its suite shares, has changed", "claims changed (*"),
+        (other_data, "other data: suite/questions.csv", "data file suite/questions.csv is new"),
+        (other_prompts, "unmatched_content: 60 of 60 items have other prompts", None),
+        (fewer_items, "unmatched_items: 0 of 48 items have no partner in the baseline, and 12 of its 60", None),
+        (other_threshold, "other threshold: 'effect' > 0.5 there, > 0.4 here", "threshold [[]default] suite/once#1 *"),
+        (lambda audits: ["--seed", "1"], "seed: 0 there, 1 here", "seed was 0, is 1"),
+        (lambda audits: ["--items", "9"], "items: None there, 9 here", "items was None, is 9"),
+    ],
+)  # fmt: skip
+def test_what_is_not_comparable_is_said_and_never_subtracted(
+    audits: Any, recorded: Path, change: Callable[[Any], list[str]], reason: str, plan: str | None
+) -> None:
+    audits.plant(shift=-0.2)
+    result = audits("--baseline", str(recorded), *change(audits))
+    once = audits.claim("once")
+    assert once.change.effects == ()
+    assert not once.change.comparable
+    assert reason in once.change.reason
+    differences = audits.run.baseline.plan_differences
+    assert bool(differences) == (plan is not None)
+    if plan is not None:
+        result.stdout.fnmatch_lines([f"  the plan differs: {plan}"])
+    assert "not comparable" in (audits.folder / "audit.html").read_text()
+    assert "not comparable: " in (audits.folder / "summary.md").read_text()
+    assert audits.run.untested[-1].what.startswith("change since the baseline of ")
+    if change is not other_statement and change is not other_threshold:
+        kept = audits.claim("kept")
+        assert kept.verdict is Verdict.INCONCLUSIVE, "asked for a baseline, given one, and no evidence"
+        assert kept.effect.estimate is None or "unmatched_items" in kept.reason
+
+
+def test_tidying_a_suite_or_adding_a_claim_keeps_its_past(audits: Any, recorded: Path) -> None:
+    file = audits.suite / "test_finding.py"
+    text = (
+        file.read_text()
+        .replace("assert estimate() >", "assert (estimate()  >")
+        .replace("(0.5)\n", "(0.5))  # yes\n")
+    )
+    file.write_text(text + '\ndef test_new(estimate):\n    """Is new."""\n    assert estimate() > 0\n')
+    audits.plant(shift=-0.2)
+    audits("--baseline", str(recorded), "-k", "not share")
+    assert audits.claim("once").change.comparable
+    new = audits.claim("new").change
+    assert (new.verdict, new.comparable, new.reason) == (None, False, "the baseline holds no such claim")
+    assert audits.run.baseline.absent == {"suite/share": Verdict.PASS}
+    assert audits.run.baseline.plan_differences == ("claims added: suite/new", "claims left out: suite/share")
+
+
+def test_numbers_of_another_auditkit_are_not_subtracted(audits: Any, recorded: Path) -> None:
+    document = json.loads((recorded / AUDIT_JSON).read_text())
+    document["plan"]["versions"]["auditkit"] = "0.0.9"
+    (recorded / AUDIT_JSON).write_text(json.dumps(document))
+    audits("--baseline", str(recorded), "-k", "once")
+    assert "measured by auditkit 0.0.9 there" in audits.claim("once").change.reason
+    assert "version of auditkit was 0.0.9, is " in audits.run.baseline.plan_differences[-1]
+
+
+def test_an_error_has_no_number_to_compare(audits: Any, recorded: Path) -> None:
+    document = json.loads((recorded / AUDIT_JSON).read_text())
+    document["claims"][0] |= {"verdict": "ERROR", "reason": "a guard tripped"}
+    (recorded / AUDIT_JSON).write_text(json.dumps(document))
+    audits.plant(shift=-0.2)
+    audits("--baseline", str(recorded))
+    change = audits.claim("once").change
+    assert (change.verdict, change.effects) == (Verdict.ERROR, ())
+    assert "a guard tripped" in change.reason
+
+
+# -- a baseline that cannot be used ----------------------------------------------------------------------------
+
+
+def no_items(folder: Path) -> None:
+    (folder / ITEMS_PARQUET).unlink()
+
+
+def other_items(folder: Path) -> None:
+    shutil.copy(folder / ITEMS_PARQUET, folder / "kept")
+    (folder / ITEMS_PARQUET).write_bytes((folder / "kept").read_bytes() + b" ")
+
+
+def cut_record(folder: Path) -> None:
+    (folder / AUDIT_JSON).write_bytes((folder / AUDIT_JSON).read_bytes()[:500])
+
+
+def other_schema(folder: Path) -> None:
+    document = json.loads((folder / AUDIT_JSON).read_text())
+    (folder / AUDIT_JSON).write_text(json.dumps(document | {"schema_version": 1}))
+
+
+def unfinished(folder: Path) -> None:
+    (folder / AUDIT_JSON).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (no_items, "*cannot read the items in *items.parquet: No such file*"),
+        (other_items, "*items.parquet is not the file that audit.json was written with*"),
+        (cut_record, "*audit.json is not a whole audit record*"),
+        (other_schema, "*audit.json has schema version 1; this auditkit reads version*"),
+        (unfinished, "*no baseline in *: the folder holds no audit.json*"),
+    ],
+)
+def test_a_damaged_baseline_ends_the_run_with_11_before_anything_is_measured(
+    audits: Any, recorded: Path, damage: Callable[[Path], None], line: str
+) -> None:
+    damage(recorded)
+    before = audits.folders()
+    result = audits("--baseline", str(recorded))
+    assert result.ret == 11
+    lines = [text for text in (*result.outlines, *result.errlines) if "baseline" in text or "audit.json" in text]
+    assert len(lines) == 1
+    result.stdout.fnmatch_lines([f"!* {line}"])
+    assert audits.folders() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line"),
+    [
+        ("reports/20200101T000000Z-gone", 11, "*no baseline reports/20200101T000000Z-gone: there is no such run*"),
+        ("releesed", 4, "ERROR: --baseline: no recorded run, and unknown model 'releesed'*"),
+        ("suite", 11, "*no baseline in suite: the folder holds no audit.json*"),
+    ],
+)
+def test_a_baseline_that_is_not_there_is_one_line(
+    audits: Any, recorded: Path, text: str, code: int, line: str
+) -> None:
+    result = audits("--audit-baseline", text)
+    assert result.ret == code
+    (result.stdout if code == 11 else result.stderr).fnmatch_lines([line])
+    assert audits.folders() == {recorded.name}
+
+
+def test_a_named_run_that_changed_is_refused(audits: Any, recorded: Path) -> None:
+    set_name(audits.path / "reports", "released", recorded)
+    audits("--baseline", "released", "-k", "once")
+    assert audits.run.baseline.name == "released"
+    (recorded / AUDIT_JSON).write_bytes((recorded / AUDIT_JSON).read_bytes() + b"\n")
+    result = audits("--baseline", "released")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*baseline 'released': *audit.json has changed since it was named*"])
+
+
+# -- a model as the baseline -----------------------------------------------------------------------------------
+
+
+def test_a_model_is_measured_first_and_both_are_recorded_runs(audits: Any) -> None:
+    base = audits.copy("base")
+    audits.plant(shift=-0.2, base={"shift": 0.0})
+    result = audits("--baseline", str(base), "-k", "once or kept")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["measuring the baseline *base first", "*suite/test_finding.py*", "opening *"])
+    run = audits.run
+    assert run.model.name != "base"
+    assert run.baseline.model.name == "base"
+    assert audits.folders() == {audits.folder.name, run.baseline.run}
+    assert run.baseline.plan_sha256 == run.plan_sha256, "the same was asked of both"
+    assert audits.claim("kept").verdict is Verdict.PASS
+    (effect,) = audits.claim("once").change.effects
+    assert effect.estimate == pytest.approx(audits.difference(-0.2).mean())
+    assert [path.name for path in (audits.path / "reports").iterdir() if path.name.startswith(".")] == []
+    # The candidate's run, cut off and continued, takes the baseline that is recorded already.
+    end = (audits.folder / "journal.jsonl").read_bytes().index(b"\n") + 1
+    whole = audits.folder
+    cut = whole.parent / "20990101T000000Z-cut"
+    cut.mkdir()
+    (cut / "journal.jsonl").write_bytes((whole / "journal.jsonl").read_bytes()[:end])
+    result = audits("--baseline", str(base), "-k", "once or kept", "--resume")
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*measuring the baseline*")
+    assert audits.folder == cut
+    assert [msgspec.structs.replace(c, cost=run.claims[0].cost) for c in audits.run.claims] == [
+        msgspec.structs.replace(c, cost=run.claims[0].cost) for c in run.claims
+    ]
+
+
+def test_a_baseline_model_that_cannot_be_measured_ends_with_11(audits: Any) -> None:
+    broken = audits.copy("broken")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    result = audits("--baseline", str(broken), "-k", "once")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*the baseline *broken could not be measured (pytest ended with 4: *"])
+    assert audits.folders() == set()
+
+
+def test_workers_compare_with_the_same_baseline_and_waivers(audits: Any, recorded: Path) -> None:
+    audits.plant(shift=-0.5)
+    (audits.path / "waivers.toml").write_text(
+        '[[waiver]]\nclaim = "suite/kept"\nowner = "Jane"\nreason = "known"\nexpires = 2999-12-31\n'
+    )
+    args = ("--baseline", str(recorded), "--waivers", "waivers.toml", "-k", "kept or share")
+    audits(*args)
+    serial = audits.run
+    result = audits.pytester.runpytest_subprocess("suite", "--model", str(audits.model), *args, "-n", "1")
+    assert result.ret == 0
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*1 waived*"])
+    assert audits.claim("kept").waiver.owner == "Jane"
+    assert audits.run.environment.workers == 1
+    cost = serial.claims[0].cost
+    assert [msgspec.structs.replace(claim, cost=cost) for claim in audits.run.claims] == [
+        msgspec.structs.replace(claim, cost=cost) for claim in serial.claims
+    ]

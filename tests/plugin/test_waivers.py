@@ -1,0 +1,95 @@
+"""`--waivers FILE`: a waived claim does not block, and every output says that it was waived."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+
+from auditkit.record.schema import Verdict
+
+pytestmark = pytest.mark.unit
+
+WAIVER = """
+[[waiver]]
+claim = "suite/{claim}"
+owner = "Jane Doe"
+reason = "ticket 12"
+expires = {expires}
+"""
+
+
+def waive(audits: Any, claim: str = "once", expires: str = "2999-12-31") -> list[str]:
+    (audits.path / "waivers.toml").write_text(WAIVER.format(claim=claim, expires=expires))
+    return ["--waivers", "waivers.toml"]
+
+
+def test_a_waived_claim_does_not_block_and_is_seen_everywhere(audits: Any) -> None:
+    audits.plant(shift=-0.6)
+    assert audits("-k", "once").ret == 1
+    result = audits(*waive(audits), "--profile", "release", "-x")
+    assert result.ret == 0
+    said = "waiver of suite/once by Jane Doe: waived until 2999-12-31; ticket 12"
+    result.stdout.fnmatch_lines(
+        [
+            "FAIL * suite/once",
+            f"*{said}",
+            "verdict: PASS (1 of 3 claims passed; FAIL of suite/once waived by Jane Doe *",
+            said,
+            "*1 waived*",
+        ]
+    )
+    once = audits.claim("once")
+    assert (once.verdict, once.waiver.owner) == (Verdict.FAIL, "Jane Doe")
+    assert (audits.run.summary.failed, audits.run.summary.waived) == (1, 1)
+    assert [waiver.state for waiver in audits.run.waivers] == ["applied"]
+    assert "--waivers waivers.toml" in once.rerun
+    page, summary = ((audits.folder / name).read_text() for name in ("audit.html", "summary.md"))
+    assert page.count("ticket 12") >= 3
+    assert said in summary
+    cases = {case.get("name"): case for case in ET.parse(audits.folder / "junit.xml").iter("testcase")}
+    assert said in cases["once"].find("skipped").get("message")
+    assert cases["once"].find("failure") is None
+
+
+def test_an_expired_waiver_is_ignored_loudly(audits: Any) -> None:
+    audits.plant(shift=-0.9)
+    result = audits(*waive(audits, expires="2020-01-31"), "-k", "once")
+    assert result.ret == 1
+    said = "waiver of suite/once by Jane Doe: EXPIRED on 2020-01-31 and ignored; ticket 12"
+    result.stdout.fnmatch_lines([said])
+    assert said in (audits.folder / "summary.md").read_text()
+    assert "expired, so ignored" in (audits.folder / "audit.html").read_text()
+    assert said in (audits.folder / "junit.xml").read_text()
+    assert audits.claim("once").waiver is None
+
+
+def test_a_claim_taken_over_from_a_cut_off_run_can_be_waived(audits: Any) -> None:
+    audits.plant(shift=-0.9)
+    audits("-k", "once")
+    whole = audits.folder
+    cut = whole.parent / "20990101T000000Z-cut"
+    cut.mkdir()
+    (cut / "journal.jsonl").write_bytes((whole / "journal.jsonl").read_bytes())
+    result = audits("-k", "once", "--resume", *waive(audits))
+    assert result.ret == 10, "nothing is left that passed"
+    assert audits.folder == cut
+    assert audits.claim("once").waiver is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (WAIVER.format(claim="onec", expires="2999-12-31"), "*no claim 'suite/onec' *did you mean 'suite/once'?"),
+        (WAIVER.replace("owner", "# owner").format(claim="once", expires="2999-12-31"), "*no owner; a waiver needs *"),
+        (WAIVER.replace("reason", "# reason").format(claim="once", expires="2999-12-31"), "*no reason; *"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_4(audits: Any, text: str, line: str) -> None:
+    (audits.path / "waivers.toml").write_text(text)
+    result = audits("--waivers", "waivers.toml")
+    assert result.ret == 4
+    assert len([text for text in result.errlines if text.startswith("ERROR: ")]) == 1
+    result.stderr.fnmatch_lines([line])
+    assert not (audits.path / "reports").exists()

@@ -1,0 +1,100 @@
+"""Changes and waivers in every output: nothing hidden, nothing subtracted that is not comparable."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import msgspec
+import pytest
+
+from auditkit.record.schema import Run, Verdict
+from auditkit.report import render_html, render_junit, render_markdown, wording
+
+pytestmark = pytest.mark.unit
+
+
+def test_only_comparable_claims_enter_the_matrix(gated_run: Run) -> None:
+    moved = {
+        (was, now): count
+        for was, row in wording.transitions(gated_run).items()
+        for now, count in row.items()
+        if count
+    }
+    assert moved == {
+        (Verdict.PASS, Verdict.PASS): 2,
+        (Verdict.PASS, Verdict.NOT_APPLICABLE): 1,
+        (Verdict.NOT_APPLICABLE, Verdict.ERROR): 1,
+    }
+
+
+def test_changes_are_summed_up_in_one_line(gated_run: Run) -> None:
+    assert wording.changes(gated_run) == (
+        "baseline 20250601T101112Z-base (SmolLM2-135M-Instruct, 2025-06-01T10:11:12Z, another plan): 4 of 6 claims "
+        "comparable; of 2 effects 0 higher, 1 lower, 0 no change shown, 1 no interval; "
+        "1 of its claims were not asked here"
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"),
+    [
+        ((0.1, 0.2), "higher"),
+        ((-0.2, -0.1), "lower"),
+        ((-0.1, 0.1), "no change shown"),
+        ((None, None), "no interval"),
+    ],
+)
+def test_a_change_is_shown_only_by_its_whole_interval(
+    gated_run: Run, interval: tuple[float, float], word: str
+) -> None:
+    effect = gated_run.claims[0].change.effects[0]
+    assert wording.moved(msgspec.structs.replace(effect, lower=interval[0], upper=interval[1])) == word
+
+
+def test_the_page_shows_changes_plan_and_waivers(gated_run: Run) -> None:
+    page = render_html(gated_run)
+    section = page.split('id="changes"')[1].split('id="waivers"')[0]
+    assert section.count("<strong>not comparable</strong>") == 3, "one differs, one is new, one is gone"
+    assert "other data: persona_patching/a.csv" in section
+    assert "persona_patching/old_claim" in section
+    assert "seed was 0, is 20250711" in section
+    assert "−0.0671, −0.0153" in section
+    waivers = page.split('id="waivers"')[1].split('id="claims"')[0]
+    assert all(f"owner {waiver.state}" in waivers for waiver in gated_run.waivers)
+    assert "expired, so ignored" in waivers
+    assert 'href="#changes"' in page
+    assert 'style="' not in page
+
+
+def test_a_run_without_a_gate_has_no_empty_sections(sample_run: Run) -> None:
+    page, summary = render_html(sample_run), render_markdown(sample_run)
+    assert 'id="changes"' not in page
+    assert 'id="waivers"' not in page
+    assert "baseline" not in summary.lower()
+
+
+def test_the_summary_keeps_its_tables_whole(gated_run: Run) -> None:
+    text = render_markdown(gated_run)
+    rows = [
+        line
+        for line in text.split("### Changes since baseline")[1].split("###")[0].splitlines()
+        if line[:1] == "|"
+    ]
+    assert len(rows) == 2 + 7
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {5}
+    assert "not comparable: other data" in text
+    assert "EXPIRED on 2025-12-31 and ignored" in text
+    assert "(waived)" in text
+
+
+def test_junit_skips_what_is_waived_and_names_the_waiver(gated_run: Run) -> None:
+    root = ET.fromstring(render_junit(gated_run))
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    waived = cases["neutral_personas_change_nothing"]
+    assert "waived until 2025-12-31" in waived.find("skipped").get("message")
+    assert waived.find("failure") is None
+    properties = {p.get("name"): p.get("value") for p in cases["early_mlps_carry_the_persona"].iter("property")}
+    assert (properties["baseline.verdict"], properties["baseline.comparable"]) == ("PASS", "true")
+    assert properties["change.1.estimate"] == "-0.0412"
+    assert root.get("failures") == "0"

@@ -1,0 +1,114 @@
+"""Effects as recorded: they come back as they were, and only the same items are paired."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditkit.record.evidence import gathering
+from auditkit.record.schema import ItemRow
+from auditkit.stats.changes import read_effects
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.measurement import Measurement, content_digest, read_labels, written_labels
+from auditkit.stats.rates import rate
+from auditkit.stats.verdicts import control
+
+pytestmark = pytest.mark.unit
+
+
+def crossed(share: bool) -> Estimate:
+    """Questions crossed with persona pairs, whose names hold the signs that separate labels."""
+    rng = np.random.default_rng(0)
+    index = pd.Index([f"q{i}|p{j}" for i in range(8) for j in range(6)], name="item")
+    labels = pd.DataFrame(
+        {
+            "topic": [f"a;b={i}" for i in range(8) for _ in range(6)],
+            "pair": [f"\\{j}" for _ in range(8) for j in range(6)],
+        },
+        index=index,
+    )
+    values = rng.normal(1, 0.4, 48)
+    table = pd.DataFrame({"p": values}, index=index)
+    total = rng.normal(3, 0.2, 48) if share else None
+    return Estimate("effect", "logit", Measurement("m", "logit", table, labels), values, total)
+
+
+def recorded(estimate: Estimate) -> pd.DataFrame:
+    with gathering() as evidence:
+        _ = estimate > -1e3
+    rows = msgspec.to_builtins([row for row in evidence.items.values() if row.effect])
+    return pd.DataFrame(rows, columns=list(ItemRow.__struct_fields__))
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_an_effect_comes_back_from_its_rows_with_the_same_interval(share: bool) -> None:
+    estimate = crossed(share)
+    back = read_effects(recorded(estimate))["effect"].estimate
+    assert back.describe("within", 0.2) == estimate.describe("within", 0.2)
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_change_does_not_depend_on_the_order_of_items(share: bool) -> None:
+    estimate = crossed(share)
+    items = recorded(estimate)
+    shuffled = items.sample(frac=1, random_state=1)
+    change = estimate.change_from(read_effects(shuffled)["effect"].estimate)
+    assert change.describe().estimate == pytest.approx(0, abs=1e-12)
+    assert change.refused == ""
+
+
+def test_controls_and_changes_are_no_effects_to_compare() -> None:
+    estimate = crossed(False)
+    with gathering() as evidence:
+        with control("beside"):
+            assert estimate > 0
+        assert not any(row.effect for row in evidence.items.values())
+        moved = Estimate("effect", "logit", estimate.measurement, estimate.numerator + np.arange(48.0) % 5)
+        assert moved.change_from(estimate) > 0
+    assert not any(row.effect for row in evidence.items.values())
+
+
+def test_two_effects_of_one_name_cannot_be_told_apart_so_neither_is_kept() -> None:
+    estimate = crossed(False)
+    other = Estimate("effect", "logit", estimate.measurement, estimate.numerator + 1)
+    with gathering() as evidence:
+        assert estimate > 0
+        assert estimate > 0.1, "the same again is no second effect"
+        assert all(row.value is not None for row in evidence.items.values())
+        assert other > 0
+    assert {row.value for row in evidence.items.values() if row.effect} == {None}
+
+
+def test_the_rate_of_a_group_keeps_the_items_of_the_group() -> None:
+    index = pd.Index([f"i{i}" for i in range(60)], name="item")
+    clusters = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
+    table = pd.DataFrame({"agrees": [float(i % 3 == 0) for i in range(60)]}, index=index)
+    with gathering() as evidence:
+        assert rate(Measurement("m", "1", table, clusters), "agrees", name="agreement", among=list(index[:30])) < 0.9
+    kept = [row for row in evidence.items.values() if row.effect]
+    assert [row.item for row in kept] == list(index[:30])
+    assert {row.condition for row in kept} == {"numerator"}
+
+
+labels = st.text(alphabet=st.sampled_from("ab;=\\\n é"), max_size=6)
+
+
+@given(st.dictionaries(labels, labels, max_size=2))
+def test_labels_survive_their_text(given_labels: dict[str, str]) -> None:
+    assert read_labels(written_labels(given_labels)) == given_labels
+
+
+def test_a_digest_depends_on_prompts_and_clusters_and_on_nothing_else() -> None:
+    base = content_digest("t=a", {"clean": "x", "corrupt": "y"})
+    assert base == content_digest("t=a", {"corrupt": "y", "clean": "x"})
+    others = [
+        content_digest("t=b", {"clean": "x", "corrupt": "y"}),
+        content_digest("t=a", {"clean": "y", "corrupt": "x"}),
+        content_digest("t=a", {"clean": "x"}),
+        content_digest("t=a", {}),
+    ]
+    assert len({base, *others}) == 5
