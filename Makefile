@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test lint slow bench clean
+.PHONY: help setup audit test lint slow bench conformance simulate clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -41,8 +41,16 @@ lint: $(READY)        ## ruff, the type checker and the layer check
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
-bench: $(READY)       ## measure set-up, opening, plugin start-up and memory
-	$(BIN)/python benchmarks/first_light.py
+conformance: $(READY) ## write docs/conformance.md: families, checks and adapters
+	$(BIN)/python -m pytest -q tests/adapters/test_conformance.py --write-conformance
+
+bench: $(READY)       ## run every benchmark beside its peers; ARGS=--write stores the tables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,nnterp,bench]'
+	@set -e; for script in $$(ls benchmarks/*.py | grep -v common.py); do \
+	   echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+
+simulate: $(READY)    ## simulate the error rates and write the tables of docs/statistics.md
+	$(BIN)/python -m auditkit.stats.simulation docs/statistics.md
 
 clean:                ## remove the environment and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

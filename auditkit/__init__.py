@@ -14,10 +14,23 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "open_model": "auditkit.adapters",
-    "mlp": "auditkit.engine.sites",
-    "attention": "auditkit.engine.sites",
-    "residual": "auditkit.engine.sites",
-    "block_input": "auditkit.engine.sites",
+    **dict.fromkeys(
+        (
+            "embeddings",
+            "block_input",
+            "middle",
+            "residual",
+            "attention",
+            "mlp",
+            "head",
+            "z",
+            "q",
+            "k",
+            "v",
+            "pattern",
+        ),
+        "auditkit.engine.sites",
+    ),
     "control": "auditkit.stats.verdicts",
     "shown": "auditkit.stats.verdicts",
     "NotApplicable": "auditkit.stats.verdicts",

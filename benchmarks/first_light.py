@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -19,11 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-MODEL = "smollm2-135m-instruct"
+from common import MODEL, ROOT, report, table
 
 OPEN = f"""
 import time
@@ -111,16 +108,8 @@ def main() -> None:
     rows = opening() + start_up()
     rows += audit() if arguments.audit else []
     rows += fresh_clone() if arguments.clone else []
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "pytest"))
-    lines = ["| what | measured | wanted |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    text = "\n".join(lines)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
-    print(f"{text}\n\n{machine}")
-    if arguments.write:
-        target = ROOT / "benchmarks" / "results" / "first_light.md"
-        target.parent.mkdir(exist_ok=True)
-        command = " ".join(["python", "benchmarks/first_light.py", *sys.argv[1:]])
-        target.write_text(f"# First light\n\n{text}\n\nMeasured on {machine}, with `{command}`.\n")
+    text = table(("what", "measured", "wanted"), rows)
+    report("first_light", "First light", text, ("torch", "transformers", "pytest"), arguments.write)
 
 
 if __name__ == "__main__":

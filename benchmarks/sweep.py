@@ -1,198 +1,364 @@
-"""A full residual sweep of one pair on the default model: every layer at every position, three ways.
+"""Sweeps of single sites on the default model: the wavefront beside other ways to the same numbers.
 
-    python benchmarks/sweep.py [--sample 40] [--write]
+    python benchmarks/sweep.py [--sample 40] [--only full|layers] [--full] [--write]
+
+Two sweeps: the residual stream of every layer at every position for one persona pair, and MLP and attention of every
+layer at all positions for 48 persona pairs. The ways:
 
 - wavefront: the engine's `sweep`, all sites;
-- raw hooks: plain forward hooks on the module, one site per forward pass, the head at the last token only. A random
-  sample of sites is measured and the time scaled to all of them;
-- patch: the engine's plain method, one site per condition, likewise sampled and scaled.
+- raw hooks: plain forward hooks on the module, one site and one pair per forward pass, the head at the last token only;
+- patch: the engine's plain method, one site per condition, pairs in batches;
+- TransformerLens: `patching.generic_activation_patch` on a bridge around a copy of the same module, one site per
+  forward pass, pairs in one batch or one at a time. The bridge attends eagerly and folds no weights;
+- nnterp: one trace per layer, a row for each position.
 
-The rate counts the multiplications with the blocks' weights on the tokens truly run; it stands beside that of a
-plain 2048 x 2048 float32 matrix product of the same run, before and after the sweep.
+All but the wavefront are measured on a random sample and their time scaled to all sites; --full lets TransformerLens
+run everything. A peer that is not installed is said to be missing (`pip install 'interp-auditkit[bench]'`).
+
+The rate counts the multiplications that torch counts in a sweep of its own (matrix products only), over the seconds of
+the sweep without counting. It stands beside that of a plain 2048 x 2048 float32 matrix product, before and after.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
+import copy
 import random
 import statistics
-import sys
-import time
-from collections.abc import Callable
-from importlib import metadata
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
+from common import MODEL, matmul_rate, report, table, timed
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from auditkit import open_model
 from auditkit.adapters.chat import Prompt
+from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.protocol import Component
+from auditkit.data.items import CompletionItem, check_tokens, completion_items
+from auditkit.data.personas import persona_groups
 from auditkit.data.prompts import Chat
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.sites import Site
-from auditkit.engine.wavefront import grid, sweep
+from auditkit.engine.wavefront import Sweep, grid, sweep
 
-ROOT = Path(__file__).resolve().parents[1]
-MODEL = "smollm2-135m-instruct"
+PAIRS = 48
+TRANSFORMER_LENS = {Component.RESIDUAL: "resid_post", Component.MLP: "mlp_out", Component.ATTENTION: "attn_out"}
+PARTS = {Component.RESIDUAL: "", Component.MLP: "mlp", Component.ATTENTION: "self_attn"}
 
 
-def pair(adapter) -> PatchPair:
-    """A persona pair of about 56 tokens: one word differs, after the head of the system turn."""
+@dataclass(frozen=True)
+class Way:
+    """One way through a sweep: seconds for all of it, and the values (site, pair, answer) of the `sites` measured."""
 
-    def prompt(persona: str) -> Prompt:
+    name: str
+    seconds: float
+    sites: Sequence[int]
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A way that could not be measured, and why."""
+
+    name: str
+    reason: str
+
+
+# -- prompts ---------------------------------------------------------------------------------------------------
+
+
+def persona_pair(adapter: HFAdapter) -> PatchPair:
+    """A persona pair of 56 tokens: one word of the system turn differs, and an answer's letter is asked for."""
+
+    def prompt(word: str) -> Prompt:
+        question = "Which of these four cities is the capital of France? A: Paris. B: London. C: Rome. D: Madrid."
         return adapter.chat(
             Chat(
-                system=f"You are a {persona} who works in a small town by the sea.",
-                user="Which of these is the capital of France? A: Paris B: London. Answer with one letter.",
-                assistant="Answer:",
+                system=f"You are a {word} student.",
+                user=f"{question} Answer with one letter only.",
+                assistant="The answer is",
             )
         )
 
     right, wrong = adapter.chat.encode(" A")[0], adapter.chat.encode(" B")[0]
-    return PatchPair(prompt("teacher"), prompt("doctor"), (right, wrong))
+    return PatchPair(prompt("bad"), prompt("good"), (right, wrong))
 
 
-def differing_everywhere(pair: PatchPair) -> PatchPair:
-    """The same base with a source that differs from the first token on: no site is free of work."""
-    other = (pair.base.ids[0] + 1, *pair.base.ids[1:])
-    return PatchPair(pair.base, Prompt("", other), pair.answers)
+def persona_pairs(adapter: HFAdapter) -> list[PatchPair]:
+    """48 pairs of the persona suite of one length, so that every way can batch them: a question, two words."""
+    groups = persona_groups()
+    words = list(zip(groups["negative"], groups["positive"], strict=False))
+    found: dict[int, list[PatchPair]] = defaultdict(list)
+
+    def prefix(item: CompletionItem) -> str:
+        return adapter.chat(Chat(user=item.question, assistant=item.start)).text
+
+    items = check_tokens(completion_items(), adapter.chat.encode, prefix).kept
+    for number, entry in enumerate(items):
+        worse, better = words[number % len(words)]
+
+        def prompt(word: str, item=entry.item) -> Prompt:
+            return adapter.chat(
+                Chat(system=f"You are a {word} student.", user=item.question, assistant=item.start)
+            )
+
+        base, source = prompt(worse.word), prompt(better.word)
+        if len(base) == len(source):
+            found[len(base)].append(PatchPair(base, source, (entry.right_id, entry.wrong_id)))
+    return max(found.values(), key=len)[:PAIRS]
 
 
-def matmul_rate() -> float:
-    """GFLOP/s of a plain matrix product, the median of ten."""
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    a @ b
-    seconds = []
-    for _ in range(10):
-        started = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - started)
-    return 2 * 2048**3 / statistics.median(seconds) / 1e9
+# -- ways ------------------------------------------------------------------------------------------------------
 
 
-def by_hooks(adapter, pair: PatchPair, sites: list[Site]) -> tuple[float, torch.Tensor]:
-    """One forward pass per site, nothing of the engine: the median seconds of a site, and the answers."""
-    blocks, out, seconds, streams = adapter.module.model.layers, [], [], {}
-    base, source = (torch.tensor([prompt.ids]) for prompt in (pair.base, pair.source))
+def raw_hooks(adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Site], some: Sequence[int]) -> Way:
+    """One forward pass per site and pair, nothing of the engine. Of several pairs, one is drawn for each site."""
+    blocks, rng = adapter.module.model.layers, random.Random(1)
+    values, seconds = torch.full((len(some), len(pairs), 2), torch.nan), []
+    for row, number in enumerate(some):
+        site, which = sites[number], rng.randrange(len(pairs))
+        pair = pairs[which]
+        module = blocks[site.first].get_submodule(PARTS[site.component])
+        start, stop = site.span(len(pair.base), {})
+        kept: list[Tensor] = []
 
-    def keep(layer: int) -> Callable[..., None]:
-        return lambda module, args, output: streams.__setitem__(layer, output)
+        def keep(module, args, output, kept=kept):
+            kept.append(output if isinstance(output, Tensor) else output[0])
 
-    with torch.no_grad():
-        handles = [block.register_forward_hook(keep(layer)) for layer, block in enumerate(blocks)]
-        adapter.module(source, logits_to_keep=1)
-        for handle in handles:
+        def write(module, args, output, kept=kept, start=start, stop=stop):
+            value = (output if isinstance(output, Tensor) else output[0]).clone()
+            value[:, start:stop] = kept[0][:, start:stop]
+            return value if isinstance(output, Tensor) else (value, *output[1:])
+
+        handle = module.register_forward_hook(keep)
+        adapter.module(
+            torch.tensor([pair.source.ids]), logits_to_keep=1
+        )  # in a whole sweep once per pair: not timed
+        handle.remove()
+
+        def patched(module=module, write=write, pair=pair) -> Tensor:
+            handle = module.register_forward_hook(write)
+            logits = adapter.module(torch.tensor([pair.base.ids]), logits_to_keep=1).logits[0, -1]
             handle.remove()
-        for site in sites:
+            return logits[list(pair.answers)]
 
-            def write(module, args, output, site=site):
-                output = output.clone()
-                output[:, site.position] = streams[site.first][:, site.position]
-                return output
-
-            started = time.perf_counter()
-            handle = blocks[site.first].register_forward_hook(write)
-            out.append(adapter.module(base, logits_to_keep=1).logits[0, -1, list(pair.answers)])
-            handle.remove()
-            seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds), torch.stack(out)
+        spent, values[row, which] = timed(patched)
+        seconds.append(spent)
+    # The median does not take part in what else the machine does.
+    return Way("raw hooks", statistics.median(seconds) * len(sites) * len(pairs), some, values)
 
 
-def timed(work: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
-    started = time.perf_counter()
-    value = work()
-    return time.perf_counter() - started, value
+def plain(adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Site], some: Sequence[int]) -> Way:
+    """The engine's plain method; its guards are part of it."""
+    conditions = {str(i): [[sites[i]]] * len(pairs) for i in some}
+    seconds, result = timed(lambda: patch(adapter, pairs, conditions))
+    values = torch.stack(list(result.conditions.values()))
+    return Way("`patch`", seconds * len(sites) / len(some), some, values)
 
 
+def transformer_lens(
+    adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Site], some: Sequence[int]
+) -> Way | Missing:
+    """TransformerLens' own patching, all pairs in one batch."""
+    return _transformer_lens("TransformerLens", adapter, pairs, sites, some, list(range(len(pairs))))
+
+
+def transformer_lens_singly(
+    adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Site], some: Sequence[int]
+) -> Way | Missing:
+    """Likewise, one pair per forward pass; one pair is drawn and measured."""
+    name = "TransformerLens, one pair at a time"
+    return _transformer_lens(name, adapter, pairs, sites, some, [random.Random(3).randrange(len(pairs))])
+
+
+def _transformer_lens(
+    name: str,
+    adapter: HFAdapter,
+    pairs: Sequence[PatchPair],
+    sites: Sequence[Site],
+    some: Sequence[int],
+    together: Sequence[int],
+) -> Way | Missing:
+    if find_spec("transformer_lens") is None:
+        return Missing(name, "not installed")
+    import pandas as pd
+    from transformer_lens import patching
+    from transformer_lens.model_bridge import TransformerBridge
+
+    bridge = TransformerBridge.boot_transformers(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",  # names the architecture; the module is the one given
+        hf_model=copy.deepcopy(adapter.module),
+        tokenizer=adapter.tokenizer,
+        device="cpu",
+        dtype=torch.float32,
+    )
+    batch = [pairs[j] for j in together]
+    base, source = (torch.tensor([getattr(pair, role).ids for pair in batch]) for role in ("base", "source"))
+    answers, row = torch.tensor([pair.answers for pair in batch]), torch.arange(len(batch))
+    metrics = {str(i): lambda logits, i=i: logits[row, -1, answers[:, i]] for i in range(2)}
+
+    def everywhere(corrupted, index, clean):
+        corrupted[:] = clean
+        return corrupted
+
+    seconds, values = 0.0, torch.full((len(some), len(pairs), 2), torch.nan)
+    for component in sorted({sites[i].component for i in some}):
+        rows = [k for k, i in enumerate(some) if sites[i].component is component]
+        chosen = [sites[some[k]] for k in rows]
+        kind = TRANSFORMER_LENS[component]
+        _, cache = bridge.run_with_cache(source, names_filter=lambda hook, kind=kind: hook.endswith(kind))
+        by_position = all(isinstance(site.position, int) for site in chosen)
+        index = {"layer": [site.first for site in chosen]}
+        index |= {"pos": [site.position for site in chosen]} if by_position else {}
+        setter = patching.layer_pos_patch_setter if by_position else everywhere
+        spent, result = timed(
+            lambda cache=cache, setter=setter, kind=kind, index=index: patching.generic_activation_patch(
+                bridge, base, cache, metrics, setter, kind, index_df=pd.DataFrame(index), reduce="none"
+            )
+        )
+        seconds += spent
+        values[torch.tensor(rows)[:, None], torch.tensor(together)] = result.values.permute(1, 2, 0)
+    return Way(name, seconds * len(sites) / len(some) * len(pairs) / len(together), some, values)
+
+
+def nnterp(
+    adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Site], some: Sequence[int]
+) -> Way | Missing:
+    """One trace for each of a few layers, with a row for every position of the one pair."""
+    if find_spec("nnterp") is None:
+        return Missing("nnterp", "not installed")
+    from nnterp import StandardizedTransformer
+
+    model = StandardizedTransformer(copy.deepcopy(adapter.module), tokenizer=adapter.tokenizer)
+    (pair,) = pairs
+    positions, donors = torch.arange(len(pair.base)), []
+    with model.trace(torch.tensor([pair.source.ids])):
+        for layer in range(adapter.layers):
+            donors.append(model.layers_output[layer].save())
+    base = torch.tensor([pair.base.ids]).expand(len(positions), -1)
+    layers = random.Random(2).sample(range(adapter.layers), 3)
+    numbers = [i for i, site in enumerate(sites) if site.first in layers]
+    values, seconds = torch.empty(len(sites), 1, 2), []
+    for layer in layers:
+
+        def trace(layer=layer) -> Tensor:
+            with model.trace(base):
+                new = model.layers_output[layer].clone()
+                new[positions, positions] = donors[layer][0]
+                model.layers_output[layer] = new
+                logits = model.logits[:, -1].save()
+            return logits[:, list(pair.answers)]
+
+        spent, answers = timed(trace)
+        seconds.append(spent)
+        values[[i for i in numbers if sites[i].first == layer], 0] = answers
+    return Way("nnterp", statistics.median(seconds) * adapter.layers, numbers, values[numbers])
+
+
+# -- the table -------------------------------------------------------------------------------------------------
+
+
+def flops(adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Site]) -> int:
+    """Floating-point operations of the matrix products of a sweep."""
+    with FlopCounterMode(display=False) as counter:
+        sweep(adapter, pairs, sites)
+    return int(counter.get_total_flops())
+
+
+def rows(wave: float, result: Sweep, ways: Sequence[Way | Missing], wanted: dict[str, str]) -> Iterator[list[str]]:
+    """Table rows: what, seconds, times the wavefront, largest difference, and what was wanted."""
+    n = len(result.sites) * len(result.base)
+    yield [f"wavefront, {n} values", f"{wave:.1f}", "1", "", ""]
+    for way in ways:
+        if isinstance(way, Missing):
+            yield [way.name, way.reason, "", "", wanted.get(way.name, "")]
+            continue
+        difference = (result.values[list(way.sites)] - way.values).abs()
+        known = ~difference.isnan()
+        worst, part = float(difference[known].max()), int(known.sum()) // 2
+        share = "" if part == n else f" ({part} of {n} values, scaled)"
+        ratio = f"{way.seconds / wave:.1f}"
+        yield [f"{way.name}{share}", f"{way.seconds:.0f}", ratio, f"{worst:.1e}", wanted.get(way.name, "")]
+
+
+def measure(
+    adapter: HFAdapter,
+    pairs: Sequence[PatchPair],
+    sites: Sequence[Site],
+    ways: Sequence[Callable[..., Way | Missing]],
+    some: Sequence[int],
+    wanted: dict[str, str],
+) -> str:
+    """One sweep by every way, as text."""
+    raw_hooks(adapter, pairs, sites, some[:2])  # so that nobody pays for being first
+    before = matmul_rate()
+    wave, result = timed(lambda: sweep(adapter, pairs, sites))
+    after = matmul_rate()
+    peak = statistics.mean([before, after])
+    rate = flops(adapter, pairs, sites) / wave / 1e9
+    measured = [way(adapter, pairs, sites, some) for way in ways]
+    head = ("way", "seconds", "times the wavefront", "largest difference in a logit", "wanted")
+    body = table(head, list(rows(wave, result, measured, wanted)))
+    assert result.method == "wavefront", result.reason
+    return (
+        f"{body}\n\n"
+        f"The wavefront multiplied at {rate:.0f} GFLOP/s, {rate / peak:.0%} of a 2048 x 2048 product ({before:.0f} and "
+        f"{after:.0f} GFLOP/s before and after; wanted at least 65 %). It ran {result.token_layers:,} token-layers, "
+        f"{result.share_of_minimum:.3f} of the minimum {result.minimum:,} (wanted at most 1.05). Largest answer logit "
+        f"{float(result.values.abs().max()):.1f}; identity edit {result.identity_error:.1e}, full patch "
+        f"{result.full_patch_error:.1e}."
+    )
+
+
+@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=40)
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--sample", type=int, default=40, help="sites measured of each way that is scaled")
+    parser.add_argument("--only", choices=("full", "layers"), help="one of the two sweeps")
+    parser.add_argument("--full", action="store_true", help="TransformerLens runs every site")
+    parser.add_argument("--write", action="store_true", help="store the tables in benchmarks/results")
     arguments = parser.parse_args()
     adapter = open_model(MODEL, device="cpu", dtype="float32")
-    one = pair(adapter)
-    length = len(one.base)
-    first = next(i for i in range(length) if one.base.ids[i] != one.source.ids[i])
-    sites = grid([Component.RESIDUAL], range(adapter.layers), range(length))
-    number = min(arguments.sample, len(sites))
-    chosen = sorted(random.Random(0).sample(range(len(sites)), number))
-    some = [sites[i] for i in chosen]
 
-    by_hooks(adapter, one, some[:2])
-    before = matmul_rate()
-    started = time.perf_counter()
-    result = sweep(adapter, [one], sites)
-    wave = time.perf_counter() - started
-    started = time.perf_counter()
-    hardest = sweep(adapter, [differing_everywhere(one)], sites)
-    wave_hardest = time.perf_counter() - started
-    after = matmul_rate()
-    seconds, reference = by_hooks(adapter, one, some)
-    hooks = seconds * number  # the median does not take part in what else the machine does
-    conditions = {str(i): [[site]] for i, site in enumerate(some)}
-    plain, patched = timed(lambda: torch.cat(list(patch(adapter, [one], conditions).conditions.values())))
+    def lens(adapter, pairs, sites, some):
+        return transformer_lens(adapter, pairs, sites, range(len(sites)) if arguments.full else some)
 
-    scale = len(sites) / number
-    weights = sum(p.numel() for block in adapter.module.model.layers for p in block.parameters() if p.ndim == 2)
-    rate = 2 * result.token_layers * weights / adapter.layers / wave / 1e9
-    ours = result.values[chosen, 0]
-    sampled = f"{number} of {len(sites)} sites measured, scaled"
-    peak = statistics.mean([before, after])
-    rows = [
-        (
-            f"wavefront, {len(sites)} sites ({adapter.layers} layers x {length} positions)",
-            f"{wave:.1f} s",
-            "",
-            f"the prompts differ from position {first} on",
-        ),
-        (
-            f"raw hooks, one site per forward ({sampled})",
-            f"{hooks * scale:.0f} s",
-            f"{float((ours - reference).abs().max()):.1e}",
-            f"{hooks * scale / wave:.1f}x the wavefront; wanted at least 8x, difference at most 2e-5",
-        ),
-        (
-            f"`patch`, one site per condition ({sampled})",
-            f"{plain * scale:.0f} s",
-            f"{float((ours - patched).abs().max()):.1e}",
-            f"{plain * scale / wave:.1f}x the wavefront",
-        ),
-        (
-            "rate of the wavefront",
-            f"{rate:.0f} GFLOP/s",
-            "",
-            f"{rate / peak:.0%} of a 2048 x 2048 product ({before:.0f} and {after:.0f} GFLOP/s); wanted at least 65 %",
-        ),
-        (
-            "token-layers run",
-            f"{result.token_layers:,}",
-            "",
-            f"{result.share_of_minimum:.3f} of the minimum {result.minimum:,}; wanted at most 1.05",
-        ),
-        (
-            "wavefront, prompts that differ from the first token on",
-            f"{wave_hardest:.1f} s",
-            "",
-            f"raw hooks take {hooks * scale / wave_hardest:.1f}x this; {hardest.share_of_minimum:.3f} of the minimum",
-        ),
-        ("largest logit of an answer", f"{float(result.values.abs().max()):.1f}", "", ""),
-        ("identity edit, full patch", f"{result.identity_error:.1e}, {result.full_patch_error:.1e}", "", ""),
-    ]
-    table = ["| what | measured | largest difference in a logit | |", "|---|---|---|---|"]
-    text = "\n".join([*table, *(f"| {' | '.join(row)} |" for row in rows)])
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {versions}"
-    print(f"{result.method} {result.reason}\n{text}\n\n{machine}")
-    if arguments.write:
-        target = ROOT / "benchmarks" / "results" / "sweep.md"
-        target.parent.mkdir(exist_ok=True)
-        command = " ".join(["python", "benchmarks/sweep.py", *sys.argv[1:]])
-        target.write_text(
-            f"# Full residual sweep\n\n{text}\n\nMeasured on {machine}, with `{command}`. TransformerLens is not "
-            "among the ways measured.\n"
+    parts = []
+    if arguments.only != "layers":
+        one = persona_pair(adapter)
+        length = len(one.base)
+        first = next(i for i in range(length) if one.base.ids[i] != one.source.ids[i])
+        sites = grid([Component.RESIDUAL], range(adapter.layers), range(length))
+        some = sorted(random.Random(0).sample(range(len(sites)), arguments.sample))
+        text = measure(
+            adapter,
+            [one],
+            sites,
+            (raw_hooks, plain, lens, nnterp),
+            some,
+            {"raw hooks": "8, 2e-5", "TransformerLens": "12"},
         )
+        title = (
+            f"{adapter.layers} layers x {length} positions, one persona pair that differs from position {first}"
+        )
+        parts.append(f"## Residual stream: {title}\n\n{text}")
+    if arguments.only != "full":
+        pairs = persona_pairs(adapter)
+        sites = grid([Component.MLP, Component.ATTENTION], range(adapter.layers), ["all"])
+        some = sorted(random.Random(0).sample(range(len(sites)), min(len(sites), max(2, arguments.sample // 4))))
+        wanted = {"TransformerLens": "6", "TransformerLens, one pair at a time": "6"}
+        text = measure(adapter, pairs, sites, (raw_hooks, plain, lens, transformer_lens_singly), some, wanted)
+        title = (
+            f"{adapter.layers} layers, all positions, {len(pairs)} persona pairs of {len(pairs[0].base)} tokens"
+        )
+        parts.append(f"## MLP and attention: {title}\n\n{text}")
+    packages = ("torch", "transformers", "transformer-lens", "nnterp", "nnsight")
+    report("sweep", "Sweeps", "\n\n".join(parts), packages, arguments.write)
 
 
 if __name__ == "__main__":

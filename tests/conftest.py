@@ -19,6 +19,14 @@ CHAT_TEMPLATE = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-conformance",
+        action="store_true",
+        help="write docs/conformance.md anew instead of comparing it with what the checks find",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of the project belongs to exactly one tier (tests written by tests do not count)."""
     here = Path(__file__).parent

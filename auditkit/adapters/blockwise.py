@@ -5,29 +5,27 @@ effect of an edit there is had by running the later blocks only, on the tokens f
 values of the earlier tokens taken from the base run. Many such restarts share one walk through the blocks: the
 batch grows on the way, each row joining where its edit is (`Blockwise.restart`).
 
-This module is the only one that depends on how transformers calls its blocks. It knows no family. The model's own
-forward makes masks and position embeddings and calls its own blocks in order; for the length of the call each
-block's `forward` is wrapped, so that it works on the rows that have joined instead of on the prompts given. What
-the model passes to a block is given to each row from the prompt that it belongs to; which of these tensors belong
-to prompts is found by asking the model with two prompts and with three. The cache passed in puts the base run's
-keys and values before those of the restarted tokens. Whether all of this is right on a given model is measured
-when it is opened (`opened`).
+This module and `walk` are the only ones that depend on how transformers calls its blocks. They know no family. The
+model's own forward makes masks and position embeddings and calls its own blocks in order; for the length of the call
+each block's `forward` is wrapped, so that it works on the rows that have joined instead of on the prompts given. What
+the model passes to a block is given to each row from the prompt that it belongs to; which of these tensors belong to
+prompts is found by asking the model with two prompts and with three. The cache passed in puts the base run's keys and
+values before those of the restarted tokens. Whether all of this is right on a given model is measured when it is
+opened (`opened`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from auditkit.adapters.protocol import Batch, Joining, Memory, Support
-
-Path = tuple[int | str, ...]
+from auditkit.adapters.walk import Cache, Path, Reached, Walk, leading
 
 _EPSILONS = 160
 """Rounding of a restart against the whole run, in units of the dtype's epsilon times the largest logit."""
@@ -51,7 +49,7 @@ class Blockwise:
         self.module, self.blocks = module, blocks
         self.parity_max_abs = float("nan")
         self._accepts = accepts
-        self._heads = int(module.config.get_text_config().num_attention_heads)
+        self._final: nn.Module | None = None
         self._extras: list[int | None] = [None] * len(blocks)
         self._per_prompt: dict[Path, int] = {}
         self._finish: Callable[[Tensor], Tensor] | None = None
@@ -63,7 +61,7 @@ class Blockwise:
     @torch.no_grad()
     def record(self, batch: Batch) -> tuple[Tensor, Memory]:
         """One whole run: logits (prompt, vocabulary) after the last token, and what restarts need of it."""
-        cache = _Cache()
+        cache = Cache()
         logits = self._forward(batch, batch.width, cache).float()
         if sorted(cache.seen) != list(range(len(self.blocks))):
             raise ValueError(f"{len(cache.seen)} of {len(self.blocks)} blocks keep keys and values")
@@ -87,22 +85,26 @@ class Blockwise:
         prompts = torch.cat([joining[layer].prompts for layer in layers])
         used, templates = torch.unique(prompts, return_inverse=True)
         split = torch.split(templates, [len(joining[layer].prompts) for layer in layers])
-        renamed = {layer: Joining(part, joining[layer].stream) for layer, part in zip(layers, split, strict=True)}
-        walk = _Walk(renamed, memory.batch.mask[used, -tokens:].sum(1))
-        cache = _Cache(memory, used, memory.batch.width - tokens, walk)
+        renamed = {layer: joining[layer]._replace(prompts=part) for layer, part in zip(layers, split, strict=True)}
+        walk = Walk(renamed, memory.batch.mask[used, -tokens:].sum(1))
+        cache = Cache(memory, used, memory.batch.width - tokens, walk)
         if self._finish is None:
-            logits = self._forward(memory.batch, tokens, cache, walk).float().gather(1, answers)
+            logits = self._forward(memory.batch, tokens, cache, walk).float()
+            logits = logits.gather(1, answers.to(logits.device))
         else:
-            last = self._forward(memory.batch, tokens, cache, walk, stop=True)
+            answers = answers.to(self._head.weight.device)
+            last = self._forward(memory.batch, tokens, cache, walk, stop=True).to(answers.device)
             rows, bias = self._head.weight[answers].float(), self._head.bias
-            logits = torch.einsum("rd,rad->ra", last.float(), rows)
+            # A stream with one infinite element gives no logit, even where the answers' weights are zero there.
+            last = last.float().masked_fill(~torch.isfinite(last).all(-1, keepdim=True), torch.nan)
+            logits = torch.einsum("rd,rad->ra", last, rows)
             logits = self._finish(logits if bias is None else logits + bias[answers].float())
         if walk.blocks != len(self.blocks) or len(logits) != len(prompts):
             raise RuntimeError(f"a restart passed {walk.blocks} blocks and answered {len(logits)} rows")
         return Restarted(logits, walk.token_layers)
 
     def _forward(
-        self, batch: Batch, tokens: int, cache: _Cache, walk: _Walk | None = None, stop: bool = False
+        self, batch: Batch, tokens: int, cache: Cache, walk: Walk | None = None, stop: bool = False
     ) -> Tensor:
         """The model's own forward on the last `tokens` positions: (row, vocabulary), or the head's input."""
         ids, mask = batch.ids[cache.used], batch.mask[cache.used]
@@ -113,7 +115,7 @@ class Blockwise:
             options["logits_to_keep"] = 1
 
         def reached(module: nn.Module, args: tuple[Any, ...]) -> None:
-            raise _Reached(args[0][:, -1])
+            raise Reached(args[0][:, -1])
 
         handles = [self._head.register_forward_pre_hook(reached)] if stop else []
         try:
@@ -122,14 +124,14 @@ class Blockwise:
                     :, -1
                 ]
                 return logits
-        except _Reached as at:
+        except Reached as at:
             return at.value
         finally:
             for handle in handles:
                 handle.remove()
 
     @contextmanager
-    def _walking(self, walk: _Walk | None) -> Iterator[None]:
+    def _walking(self, walk: Walk | None) -> Iterator[None]:
         """Let every block work on the rows of `walk`; the blocks are as before afterwards, whatever happens."""
         if walk is None:
             yield
@@ -146,16 +148,17 @@ class Blockwise:
                 else:
                     block.forward = own
 
-    def _on_rows(self, walk: _Walk, layer: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def _on_rows(self, walk: Walk, layer: int, forward: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             given = args[0] if args else kwargs.pop("hidden_states")
             rest = args[1:]
             if walk.sizes is not None:
-                walk.sizes.update(_leading((layer,), (rest, kwargs)))
+                walk.sizes.update(leading((layer,), (rest, kwargs)))
             walk.join(layer - 1)
             if len(walk.prompts):
                 rest, kwargs = self._for_rows((layer,), (rest, kwargs), walk.prompts)
-                output = forward(walk.stream, *rest, **kwargs)
+                with self._only_last(layer):
+                    output = forward(walk.stream, *rest, **kwargs)
                 walk.stream = output if isinstance(output, Tensor) else output[0]
                 walk.token_layers += int(walk.tokens[walk.prompts].sum())
             walk.blocks += 1
@@ -166,6 +169,21 @@ class Blockwise:
             return value if extras is None else (value, *[None] * extras)
 
         return wrapped
+
+    @contextmanager
+    def _only_last(self, layer: int) -> Iterator[None]:
+        """The MLP of the last block sees the last token only, since nothing else is read after it.
+
+        What it gives is added to every token's stream alike; only that of the last token means anything.
+        """
+        if self._final is None or layer < len(self.blocks) - 1:
+            yield
+            return
+        handle = self._final.register_forward_pre_hook(lambda module, args: (args[0][:, -1:], *args[1:]))
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _for_rows(self, path: Path, value: Any, prompts: Tensor) -> Any:
         """What the model passes to a block, with every tensor that belongs to prompts repeated by row."""
@@ -178,7 +196,7 @@ class Blockwise:
         each = self._per_prompt[path]
         if each == 1 and len(value) == 1:
             return value.expand(len(prompts), *value.shape[1:])
-        return value.reshape(-1, each, *value.shape[1:])[prompts].flatten(0, 1)
+        return value.reshape(-1, each, *value.shape[1:])[prompts.to(value.device)].flatten(0, 1)
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -187,8 +205,8 @@ class Blockwise:
         sizes: list[dict[Path, int]] = []
         for prompts in ([0, 1], [0, 1, 0]):
             used = torch.tensor(prompts, device=memory.batch.ids.device)
-            walk = _Walk({}, torch.ones_like(used), {})
-            self._forward(memory.batch, 2, _Cache(memory, used, memory.batch.width - 2, walk), walk, stop=True)
+            walk = Walk({}, torch.ones_like(used), {})
+            self._forward(memory.batch, 2, Cache(memory, used, memory.batch.width - 2, walk), walk, stop=True)
             sizes.append(walk.sizes or {})
         if sizes[0].keys() != sizes[1].keys():
             raise ValueError("what a block is given depends on the number of prompts")
@@ -219,6 +237,24 @@ class Blockwise:
             candidates.append(lambda x: x / divisor)
         bound = allowed(logits, self.module.dtype)
         self._finish = next((f for f in candidates if float((f(linear) - logits).abs().max()) <= bound), None)
+
+    def shorten(self, miss: Callable[[], float], bound: float) -> None:
+        """Spare the last block's MLP all tokens but the last, where `miss` then stays within `bound`.
+
+        The MLP is the largest part of the block for which it does; attention never is. Where there is none (Falcon
+        adds in place what it gives), the whole block is run.
+        """
+        sizes = {part: sum(p.numel() for p in part.parameters()) for part in self.blocks[-1].children()}
+        for part in sorted(sizes, key=lambda part: -sizes[part]):
+            self._final = part
+            try:
+                difference = miss()
+            except Exception:  # whatever the block does with it, it does not allow this
+                continue
+            if difference <= bound:
+                self.parity_max_abs = max(self.parity_max_abs, difference)
+                return
+        self._final = None
 
     @contextmanager
     def observing(self) -> Iterator[tuple[list[Tensor], dict[int, Tensor]]]:
@@ -268,122 +304,35 @@ def opened(
             whole, memory = blockwise.record(batch)
         blockwise.learn(memory)
         blockwise.learn_head(heads[0], whole)
-        middle = (len(blocks) - 1) // 2
         order = torch.tensor([1, 0, 1], device=batch.ids.device)
+        expected = plain[order].gather(1, answers := whole.topk(2).indices[order])
+        middle = (len(blocks) - 1) // 2
         joining = {
             -1: Joining(order[:2], streams[-1][order[:2], -2:]),
             middle: Joining(order[2:], streams[middle][order[2:], -2:]),
         }
-        answers = whole.topk(2).indices[order]
-        got = blockwise.restart(memory, 2, joining, answers).logits
+
+        def miss() -> float:
+            """How far restarts are from the model's own logits."""
+            return float((blockwise.restart(memory, 2, joining, answers).logits - expected).abs().max())
+
+        restarted = miss()
     except Exception as error:  # a family may do anything with what it is given; the plain way remains
         text = str(error).strip().split("\n")[0]
         return None, Support(False, f"restarting from a block fails: {type(error).__name__}: {text}")
     bound = allowed(plain, module.dtype)
     measured = {
         "a run that records keys and values": float((whole - plain).abs().max()),
-        "a restart from a block": float((got - plain[order].gather(1, answers)).abs().max()),
+        "a restart from a block": restarted,
     }
     for what, difference in measured.items():
         if not difference <= bound:
             return None, Support(False, f"{what} misses the model's logits by {difference:.2g}, not by rounding")
     blockwise.parity_max_abs = max(measured.values())
+    blockwise.shorten(miss, bound)
     return blockwise, Support(True)
 
 
 def allowed(logits: Tensor, dtype: torch.dtype) -> float:
     """How far logits may move when the same sums are made in another order."""
     return _EPSILONS * torch.finfo(dtype).eps * float(logits.abs().max())
-
-
-class _Reached(Exception):
-    """The output embeddings were reached; nothing after them is wanted."""
-
-    def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.value = value
-
-
-@dataclass
-class _Walk:
-    """The rows on their way through the blocks."""
-
-    joining: Mapping[int, Joining]
-    tokens: Tensor
-    """(prompt,) restarted tokens without padding."""
-    sizes: dict[Path, int] | None = None
-    """Where wanted: leading size of every tensor that a block is given."""
-    blocks: int = 0
-    token_layers: int = 0
-    prompts: Tensor = field(init=False)
-    stream: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.prompts = self.tokens.new_empty(0, dtype=torch.long)
-
-    def join(self, layer: int) -> None:
-        new = self.joining.get(layer)
-        if new is None:
-            return
-        self.stream = torch.cat([self.stream, new.stream]) if len(self.prompts) else new.stream.clone()
-        self.prompts = torch.cat([self.prompts, new.prompts])
-
-
-class _Cache(DynamicCache):
-    """Shows a block the base run's keys and values for the tokens before the restarted ones; keeps none itself.
-
-    Without a memory it is a recorder of a whole run. It has no sliding layers: where a window ends is a matter of
-    the mask, which the model makes for as many positions as `get_mask_sizes` says.
-    """
-
-    def __init__(
-        self,
-        memory: Memory | None = None,
-        used: Tensor | slice = slice(None),
-        prefix: int = 0,
-        walk: _Walk | None = None,
-    ) -> None:
-        super().__init__()
-        self.memory, self.used, self.prefix, self.walk = memory, used, prefix, walk
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        if self.memory is None or self.walk is None:
-            self.seen[layer_idx] = (key_states.detach().clone(), value_states.detach().clone())
-            return key_states, value_states
-        if not self.prefix:
-            return key_states, value_states
-        rows = torch.arange(len(self.memory.batch), device=self.memory.batch.ids.device)[self.used][
-            self.walk.prompts
-        ]
-        return (
-            torch.cat([self._before(self.memory.keys[layer_idx], rows), key_states], dim=2),
-            torch.cat([self._before(self.memory.values[layer_idx], rows), value_states], dim=2),
-        )
-
-    def _before(self, whole: Tensor, rows: Tensor) -> Tensor:
-        head = whole[:, :, : self.prefix]
-        return head.expand(len(rows), -1, -1, -1) if len(whole) == 1 else head[rows]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.prefix
-
-    def get_query_offset(self, layer_idx: int = 0) -> int:
-        return self.prefix
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        return self.prefix + query_length, 0
-
-
-def _leading(path: Path, value: Any) -> dict[Path, int]:
-    """Path -> leading size of every tensor in nested arguments."""
-    parts: Iterable[tuple[Any, Any]]
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, (tuple, list)):
-        parts = enumerate(value)
-    else:
-        return {path: len(value)} if isinstance(value, Tensor) and value.ndim else {}
-    return {p: size for key, part in parts for p, size in _leading((*path, key), part).items()}

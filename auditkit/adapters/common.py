@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from auditkit.adapters import continuing, devices
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.loading import Loaded
@@ -42,6 +43,7 @@ class ModuleAdapter:
         chat: turns chats into prompts.
         layers, heads, groups, width: sizes of the model.
         meter: work done so far.
+        ends: token ids at which the model's own generation ends.
 
     Raises:
         ModelError: the module has no attention heads, or the tokenizer is not this model's.
@@ -62,6 +64,9 @@ class ModuleAdapter:
             (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
             0,
         )
+        own_ends = getattr(getattr(self.module, "generation_config", None), "eos_token_id", None)
+        ends = loaded.tokenizer.eos_token_id if own_ends is None else own_ends
+        self.ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
         self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
         highest = max(token for prompt in self._prompts for token in (*prompt.ids, self._pad_id))
         weight: Any = self.module.get_input_embeddings().weight
@@ -73,6 +78,7 @@ class ModuleAdapter:
             )
         start = self._prompts[-1].ids[:6]
         self._short = self.batch([Prompt("", start), Prompt("", start[2:])])
+        self._alone = self.batch([Prompt("", start)])
 
     def batch(self, prompts: Sequence[Prompt]) -> Batch:
         """Left-padded batch on the model's device.
@@ -91,14 +97,21 @@ class ModuleAdapter:
         device = self.module.device
         return Batch(ids.to(device), mask.to(device), pads)
 
-    def _inputs(self, batch: Batch) -> dict[str, Any]:
-        """What the module's forward is given; position ids come from the mask, so padding never changes a number."""
-        inputs: dict[str, Any] = {"input_ids": batch.ids, "attention_mask": batch.mask, "use_cache": False}
-        if "position_ids" in self._accepts:
-            inputs["position_ids"] = (batch.mask.cumsum(-1) - 1).clamp(min=0)
-        if "logits_to_keep" in self._accepts:
-            inputs["logits_to_keep"] = 1
-        return inputs
+    def _inputs(self, batch: Batch, tokens: int = 1) -> dict[str, Any]:
+        """What the module's forward is given to answer after each of the last `tokens` positions."""
+        placed = continuing.placed(self._accepts, batch.mask, batch.width, tokens)
+        return {"input_ids": batch.ids, "attention_mask": batch.mask, "use_cache": False, **placed}
+
+    @staticmethod
+    def _check_tokens(batch: Batch, tokens: int) -> None:
+        if not 1 <= tokens <= batch.width:
+            raise ValueError(
+                f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions"
+            )
+
+    def _count(self, batch: Batch, times: int = 1) -> None:
+        self.meter.token_layers += int(batch.mask.sum()) * self.layers * times
+        self.meter.runs += 1
 
     @torch.no_grad()
     def _parity(self, run: Callable[[Batch, Mapping[Place, Touch]], Tensor]) -> float:
@@ -152,7 +165,7 @@ class ModuleAdapter:
             layers=self.layers,
             heads=self.heads,
             dtype=str(self.module.dtype).removeprefix("torch."),
-            device=str(self.module.device),
+            device=devices.described(self.module),
             adapter=adapter,
             parity_max_abs=parity,
             trust_remote_code=loaded.trust_remote_code,

@@ -5,17 +5,18 @@ The module's weights and arithmetic are never rewritten; `common` checks that wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from auditkit.adapters import blockwise
+from auditkit.adapters import blockwise, continuing, tap
 from auditkit.adapters.common import ModuleAdapter
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.layout import Layout, discover
 from auditkit.adapters.loading import Loaded
-from auditkit.adapters.protocol import Batch, Joining, Memory, Meter, Place, Support, Touch
+from auditkit.adapters.protocol import Batch, Component, Joining, Look, Memory, Meter, Place, Support, Touch
 
 
 class HFAdapter(ModuleAdapter):
@@ -25,8 +26,10 @@ class HFAdapter(ModuleAdapter):
         info: identity of the model, as it enters the record.
         chat: turns chats into prompts.
         layers, heads, groups, width: sizes of the model.
+        ends: token ids that end a text, by the model's generation config, else the tokenizer.
         meter: work done so far.
         blockwise: restarts from a block, where `support()["blockwise"]`; else None.
+        generation_parity: largest difference that going on from a run made when the model was opened, in logits.
 
     Raises:
         IntegrityError: batched logits differ from plain ones beyond rounding, or are not finite.
@@ -36,27 +39,115 @@ class HFAdapter(ModuleAdapter):
 
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
-        short = self._short
+        short, alone = self._short, self._alone
         seen: list[Tensor] = []
-        self._layout: Layout = discover(self.module, lambda: seen.append(self._logits(short)))
-        self.info = self._describe(loaded, "hf", self._parity(self.run))
+        self._layout: Layout = discover(self.module, lambda: seen.append(self._window(short)[:, 0]))
+        self._tap = tap.opened(self._layout, self.heads, self._window, [short, alone])
+        self.groups = self._tap.groups or self.groups
+        parity = self._parity(self.run)
         self.blockwise, self._blockwise_support = blockwise.opened(
             self.module, self._layout.blocks, self._accepts, short, seen[0]
         )
+        self._generation_support, self.generation_parity = continuing.checked(
+            self.module, self.layers, self._accepts, short, seen[0]
+        )
+
+        restarts = self.blockwise.parity_max_abs if self.blockwise else 0.0
+        self.info = self._describe(loaded, "hf", max(parity, restarts))
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
-        """Component, and "blockwise" -> yes, or no with the reason."""
-        return {**self._layout.support(), "blockwise": self._blockwise_support}
+        """Component, "blockwise", "generation" and "gradients" -> yes, or no with the reason."""
+        return {
+            **self._layout.support(),
+            **self._tap.support(),
+            "blockwise": self._blockwise_support,
+            "generation": self._generation_support,
+            "gradients": Support(True),
+        }
 
-    @torch.no_grad()
     def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:
         """Logits (batch, vocabulary) in float32 after the last token; touches fire on the way."""
-        with self._layout.touching(dict(touches or {})):
-            logits = self._logits(batch)
-        self.meter.token_layers += int(batch.mask.sum()) * self.layers
-        self.meter.runs += 1
+        return self.predict(batch, touches)[:, 0]
+
+    @torch.no_grad()
+    def predict(self, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1) -> Tensor:
+        """Logits (batch, tokens, vocabulary) in float32 after each of the last `tokens` positions.
+
+        Raises:
+            ValueError: more tokens than the batch has positions, or a place that this model does not have.
+        """
+        self._check_tokens(batch, tokens)
+        with self._touching(touches or {}):
+            logits = self._window(batch, tokens)
+        self._count(batch)
         return logits
+
+    @torch.no_grad()
+    def attend(
+        self, batch: Batch, looks: Mapping[int, Look], touches: Mapping[Place, Touch] | None = None
+    ) -> Tensor:
+        """A run as `run` makes it, in which the attention of some layers is looked at: layer -> look.
+
+        Raises:
+            ValueError: a place that this model does not have, or attention that it does not show.
+        """
+        with self._touching(touches or {}, looks):
+            logits = self._window(batch)[:, 0]
+        self._count(batch)
+        return logits
+
+    def gradients(
+        self, batch: Batch, places: Collection[Place], answers: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, dict[Place, Tensor], dict[Place, Tensor]]:
+        """A run as `run` makes it, and the gradient of each row's answer difference: logits, values, gradients.
+
+        Raises:
+            ValueError: a place that this model does not have.
+        """
+        values: dict[Place, Tensor] = {}
+
+        def enter(value: Tensor) -> Tensor:
+            return value.detach().clone().requires_grad_()
+
+        def watch(place: Place) -> Touch:
+            def touch(value: Tensor) -> Tensor:
+                values[place] = value.clone() if value.requires_grad else enter(value)
+                return values[place]
+
+            return touch
+
+        first = (Component.EMBEDDINGS, 0)
+        if first not in places:
+            first = (Component.BLOCK_INPUT, 0)
+        touches: dict[Place, Touch] = {first: enter, **{place: watch(place) for place in places}}
+        with torch.enable_grad(), self._touching(touches):
+            logits = self._forward(batch)[:, 0]
+            ids = torch.tensor(answers, device=logits.device)
+            right, wrong = logits.gather(1, ids).unbind(1)
+            kept = list(values)
+            found = torch.autograd.grad((right - wrong).sum(), [values[place] for place in kept])
+        # A pass back through a block costs about two passes forward.
+        self._count(batch, 3)
+        detached = {place: value.detach() for place, value in values.items()}
+        return logits.detach(), detached, dict(zip(kept, found, strict=True))
+
+    @torch.no_grad()
+    def extend(
+        self, past: Memory | None, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1
+    ) -> tuple[Tensor, Memory]:
+        """Run `batch` on the keys and values of `past`; logits as `predict`, and the memory of the whole.
+
+        Raises:
+            ModelError: this model cannot go on from a run; `support()["generation"]` says why.
+            ValueError: padding between tokens, another number of prompts, or as `predict`.
+        """
+        if not self._generation_support:
+            raise ModelError(self._generation_support.reason)
+        with self._touching(touches or {}):
+            extended = continuing.extended(self.module, self.layers, self._accepts, past, batch, tokens)
+        self._count(batch)
+        return extended
 
     @torch.no_grad()
     def record(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> tuple[Tensor, Memory]:
@@ -65,10 +156,9 @@ class HFAdapter(ModuleAdapter):
         Raises:
             ModelError: this model cannot be restarted; `support()` says why.
         """
-        with self._layout.touching(dict(touches or {})):
+        with self._touching(touches or {}):
             recorded = self._restarting().record(batch)
-        self.meter.token_layers += int(batch.mask.sum()) * self.layers
-        self.meter.runs += 1
+        self._count(batch)
         return recorded
 
     def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
@@ -82,13 +172,22 @@ class HFAdapter(ModuleAdapter):
         self.meter.runs += 1
         return restarted.logits
 
+    @contextmanager
+    def _touching(self, touches: Mapping[Place, Touch], looks: Mapping[int, Look] | None = None) -> Iterator[None]:
+        headed = {place: touch for place, touch in touches.items() if place[0] in tap.HEADED}
+        others = {place: touch for place, touch in touches.items() if place[0] not in tap.HEADED}
+        with self._tap.touching(headed, looks), self._layout.touching(others):
+            yield
+
     def _restarting(self) -> blockwise.Blockwise:
         if self.blockwise is None:
             raise ModelError(self._blockwise_support.reason)
         return self.blockwise
 
     @torch.no_grad()
-    def _logits(self, batch: Batch) -> Tensor:
-        output = self.module(**self._inputs(batch))
-        last: Tensor = output.logits[:, -1]
+    def _window(self, batch: Batch, tokens: int = 1) -> Tensor:
+        return self._forward(batch, tokens)
+
+    def _forward(self, batch: Batch, tokens: int = 1) -> Tensor:
+        last: Tensor = self.module(**self._inputs(batch, tokens)).logits[:, -tokens:]
         return last.float()

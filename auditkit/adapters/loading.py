@@ -23,13 +23,11 @@ from auditkit.adapters.weights import (
 )
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _WEIGHTS = "*.safetensors"
 _HUB_FILES = [_WEIGHTS, "*.json", "*.jinja", "tokenizer.model", "*.txt"]
 _HUB_OTHERS = ["*/*", "consolidated*"]  # exports to other formats, and Mistral's second copy of all weights
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -57,18 +55,19 @@ def load(spec: str, *, device: str = "auto", dtype: str = "auto", trust_remote_c
 
     Args:
         spec: alias, local directory, `.gguf` file or hub id.
-        device: "auto" (cuda where there is one, else cpu), "cpu", "cuda", "cuda:1" ...
+        device: "auto" (cuda where there is one, else cpu; over all GPUs where one is too small), "cpu", "cuda",
+            "cuda:1", ..., or "spread" (over all GPUs, and main memory where they are too small).
         dtype: "auto" (float32 on cpu, the checkpoint's own elsewhere), "float32", "bfloat16", "float16".
 
     Raises:
         ModelError: it cannot be opened; IntegrityError where the bytes are not those promised.
     """
     classify(spec)
-    place = _device(device)
-    if dtype not in _DTYPES:
-        raise ModelError(f"unknown dtype {dtype!r}; use {', '.join(_DTYPES)}")
+    from auditkit.adapters import devices
+
+    devices.check(device, dtype)
     folder, source = locate(spec)
-    module, tokenizer = _read(folder, source, place, dtype, trust_remote_code)
+    module, tokenizer = _read(folder, source, device, dtype, trust_remote_code)
     return Loaded(
         spec=spec,
         name=_name(spec),
@@ -128,9 +127,11 @@ def _from_hub(hub_id: str) -> Path:
 
 
 def _read(
-    folder: Path, source: str, device: torch.device, dtype: str, trust_remote_code: bool
+    folder: Path, source: str, device: str, dtype: str, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from auditkit.adapters import devices
 
     if not any(folder.glob(_WEIGHTS)):
         raise ModelError(
@@ -142,49 +143,28 @@ def _read(
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            size = sum(file.stat().st_size for file in folder.glob(_WEIGHTS))
+            place, wanted = devices.chosen(device, dtype, config, size)
             module: PreTrainedModel
             module, report = loader.from_pretrained(
                 folder,
                 config=config,
-                dtype=_dtype(dtype, device, config),
+                dtype=wanted,
                 trust_remote_code=trust_remote_code,
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
+                device_map="auto" if place is None else None,
             )
     except Exception as error:  # whatever a wrong config or damaged file runs into
         raise ModelError(f"cannot load {source}: {first_line(error)}") from error
     refuse_incomplete(report, source)
-    try:
-        module = module.to(device)  # type: ignore[arg-type]  # transformers' decorator hides the signature
-    except Exception as error:  # no such device, or not enough memory on it
-        raise ModelError(f"cannot put {source} on {device}: {first_line(error)}") from error
+    if place is not None:  # a spread model is where it belongs
+        try:
+            module = module.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+        except Exception as error:  # no such device, or not enough memory on it
+            raise ModelError(f"cannot put {source} on {place}: {first_line(error)}") from error
     return module.eval().requires_grad_(False), tokenizer
-
-
-def _device(device: str) -> torch.device:
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        chosen = torch.device("meta")
-    if chosen.type == "meta":
-        raise ModelError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device '{device}' was asked for, but torch sees no CUDA GPU; use --device cpu")
-    return chosen
-
-
-def _dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:
-    import torch
-
-    if dtype == "auto":
-        own = getattr(config, "dtype", None)
-        return torch.float32 if device.type == "cpu" or not isinstance(own, torch.dtype) else own
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
 def _name(spec: str) -> str:

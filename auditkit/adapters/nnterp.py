@@ -107,31 +107,40 @@ class NnterpAdapter(ModuleAdapter):
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
-        """Component, and "blockwise" -> yes, or no with the reason."""
-        blockwise = Support(False, "nnterp runs the whole model for every edit")
-        return {**{str(name): offered for name, offered in self._support.items()}, "blockwise": blockwise}
+        """Component, "blockwise", "generation" and "gradients" -> yes, or no with the reason."""
+        return {
+            **{str(name): offered for name, offered in self._support.items()},
+            "blockwise": Support(False, "nnterp runs the whole model for every edit"),
+            "generation": Support(False, "auditkit goes on from a run through the hf adapter only"),
+            "gradients": Support(False, "auditkit takes gradients through the hf adapter only"),
+        }
+
+    def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:
+        """Logits (batch, vocabulary) in float32 after the last token; touches fire on the way, see `predict`."""
+        return self.predict(batch, touches)[:, 0]
 
     @torch.no_grad()
-    def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:
-        """Logits (batch, vocabulary) in float32 after the last token; touches fire on the way.
+    def predict(self, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1) -> Tensor:
+        """Logits (batch, tokens, vocabulary) in float32 after each of the last `tokens` positions.
 
         Never in inference mode, whatever the caller is in: the thread in which touches run is outside it, and could
         not edit its values in place.
 
         Raises:
-            ValueError: a layer that is out of range or a component that is not supported, before anything runs.
+            ValueError: a layer that is out of range, a component that is not supported, or more tokens than there
+                are positions, before anything runs.
         """
+        self._check_tokens(batch, tokens)
         places = dict(touches or {})
         for place in places:
             self._check(place)
         ordered = sorted(places.items(), key=lambda item: self._rank(item[0]))
         with torch.inference_mode(False):
-            logits = self._traced(batch, ordered)
-        self.meter.token_layers += int(batch.mask.sum()) * self.layers
-        self.meter.runs += 1
+            logits = self._traced(batch, ordered, tokens)
+        self._count(batch)
         return logits
 
-    def _traced(self, batch: Batch, ordered: list[tuple[Place, Touch]]) -> Tensor:
+    def _traced(self, batch: Batch, ordered: list[tuple[Place, Touch]], tokens: int) -> Tensor:
         """One trace; `ordered` is in the order of the forward pass, or nnsight would wait for what is past."""
         context = contextvars.copy_context()
         raised: list[BaseException] = []
@@ -147,12 +156,12 @@ class NnterpAdapter(ModuleAdapter):
                 raise _TouchRaisedError from None
 
         try:
-            with self._model.trace(self._inputs(batch)):
+            with self._model.trace(self._inputs(batch, tokens)):
                 for place, touch in ordered:
                     new = call(touch, self._value(place))
                     if new is not None:
                         self._replace(place, new)
-                logits.append(self._model.output.logits[:, -1].float())
+                logits.append(self._model.output.logits[:, -tokens:].float())
         except Exception as error:
             raise (raised[0] if raised else getattr(error, "original", error)) from None
         return logits[0]

@@ -7,7 +7,7 @@ returns None. Everything else (sites, edits, sweeps) is built on that one primit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -112,6 +112,29 @@ class Batch:
         """Padded length."""
         return int(self.ids.shape[1])
 
+    def columns(self, first: int, last: int) -> Batch:
+        """Positions [first, last) of the padded batch."""
+        pads = tuple(min(max(pad - first, 0), last - first) for pad in self.pads)
+        return Batch(self.ids[:, first:last], self.mask[:, first:last], pads)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A run as later restarts and continuations need it: keys and values (prompt, head, position, size) by block."""
+
+    batch: Batch
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+
+    def rows(self, rows: Sequence[int]) -> Memory:
+        """The same run for some of its prompts, in the order given; one may come several times."""
+        some, batch = list(rows), self.batch
+        return Memory(
+            Batch(batch.ids[some], batch.mask[some], tuple(batch.pads[row] for row in some)),
+            [keys[some] for keys in self.keys],
+            [values[some] for values in self.values],
+        )
+
 
 @dataclass
 class Meter:
@@ -127,6 +150,7 @@ class Adapter(Protocol):
     Attributes:
         layers, heads, width: sizes of the model.
         groups: groups of heads that share keys and values; as many as `heads` without grouped-query attention.
+        ends: token ids that end a text.
     """
 
     info: ModelInfo
@@ -135,6 +159,7 @@ class Adapter(Protocol):
     heads: int
     groups: int
     width: int
+    ends: tuple[int, ...]
     meter: Meter
 
     def support(self) -> Mapping[str, Support]:
@@ -155,14 +180,52 @@ class Adapter(Protocol):
         """
         ...
 
+    def predict(self, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1) -> Tensor:
+        """Logits (batch, tokens, vocabulary) in float32 after each of the last `tokens` positions; else as `run`.
 
-@dataclass(frozen=True)
-class Memory:
-    """A run as later restarts need it: keys and values (prompt, head, position, size) of each block."""
+        Raises:
+            ValueError: more tokens than the batch has positions, or as `run`.
+        """
+        ...
 
-    batch: Batch
-    keys: Sequence[Tensor]
-    values: Sequence[Tensor]
+
+class Continuable(Adapter, Protocol):
+    """What an adapter offers besides where its `support()["generation"]` says yes."""
+
+    def extend(
+        self, past: Memory | None, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1
+    ) -> tuple[Tensor, Memory]:
+        """Run `batch` on the keys and values of `past` (None: from the start).
+
+        A batch that goes on has padding only where a prompt has not begun, so that its tokens always lie side by
+        side. Touches see the new positions. `past` is left as it was and can be gone on from again.
+
+        Returns:
+            Logits (batch, tokens, vocabulary) in float32 after each of the last `tokens` positions, and the memory
+            of the whole, from which the run can go on.
+
+        Raises:
+            ValueError: padding between tokens, another number of prompts, or as `predict`.
+        """
+        ...
+
+
+class Swap(NamedTuple):
+    """Keys or values that a row is shown in the first block that it passes, in place of its own.
+
+    Attributes:
+        row: of those that join together.
+        component: `Component.K` or `Component.V`.
+        groups: groups of heads that are swapped.
+        start: first swapped position, counted in the padded prompt.
+        value: (position, group, size) from there on.
+    """
+
+    row: int
+    component: Component
+    groups: Sequence[int]
+    start: int
+    value: Tensor
 
 
 class Joining(NamedTuple):
@@ -171,10 +234,12 @@ class Joining(NamedTuple):
     Attributes:
         prompts: (row,) index of the prompt in the memory that each row belongs to.
         stream: (row, token, width) the residual stream, for the restarted tokens.
+        swaps: keys and values exchanged in the block that comes next.
     """
 
     prompts: Tensor
     stream: Tensor
+    swaps: Sequence[Swap] = ()
 
 
 class Restartable(Adapter, Protocol):
@@ -186,4 +251,47 @@ class Restartable(Adapter, Protocol):
 
     def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
         """Answer logits (row, 2) of rows that join a walk on the last `tokens` positions; see `blockwise`."""
+        ...
+
+
+class AttentionView(Protocol):
+    """The attention of one layer during a run, with any touched queries and keys already in place."""
+
+    def probabilities(self, queries: Tensor) -> Tensor:
+        """Attention probabilities (batch, head, chosen query, key) in float32, as the model weighs the values.
+
+        Costs memory for heads x chosen queries x keys, never the whole square. Keys that a query does not see have
+        probability exactly 0. Where the family has attention sinks, what goes to the sink is missing from the sum.
+
+        Args:
+            queries: positions in the padded batch, (chosen,) for all rows alike or (batch, chosen).
+        """
+        ...
+
+
+Look = Callable[[AttentionView], None]
+"""Reads a layer's attention; the view is valid only during the call."""
+
+
+class Attending(Adapter, Protocol):
+    """What an adapter offers besides where its `support()["pattern"]` says yes."""
+
+    def attend(
+        self, batch: Batch, looks: Mapping[int, Look], touches: Mapping[Place, Touch] | None = None
+    ) -> Tensor:
+        """A run, as `run`, in which the attention of some layers is looked at: layer -> look."""
+        ...
+
+
+class Differentiable(Adapter, Protocol):
+    """What an adapter offers besides where its `support()["gradients"]` says yes."""
+
+    def gradients(
+        self, batch: Batch, places: Collection[Place], answers: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, dict[Place, Tensor], dict[Place, Tensor]]:
+        """A run, as `run`, with one pass back: logits, values and gradients by place.
+
+        The gradient is that of each row's difference between its (right, wrong) answer logits, in logits per unit
+        of the value; rows do not mix.
+        """
         ...

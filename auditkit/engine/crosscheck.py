@@ -7,14 +7,16 @@ make. If both say the same, neither padding nor hooks nor bookkeeping have made 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from auditkit.adapters.protocol import Adapter
+from auditkit.adapters.protocol import Adapter, Component
+from auditkit.engine.edits import Edit, Edited
 from auditkit.engine.patching import patch
 from auditkit.engine.sampling import Measured
+from auditkit.engine.sites import Site
 
 _AT_ONCE = 32
 """Edits measured together: `patch` keeps the source run's activations at all their places."""
@@ -66,26 +68,45 @@ def cross_check(adapter: Adapter, sample: Sequence[Measured], parity: float) -> 
     missing: Counter[str] = Counter()
     support = adapter.support()
     for measured in sample:
-        reasons = [support[site.component].reason for site in measured.sites if not support[site.component]]
+        reasons = [support[c].reason for c in map(_component, _within(measured.edits)) if not support[c]]
         if reasons:
             missing[reasons[0]] += 1
         else:
             able.append(measured)
-    able.sort(key=lambda measured: (str(measured.sites[0]), len(measured.pair.base)))
-    differences: list[float] = []
-    for start in range(0, len(able), _AT_ONCE):
-        part = able[start : start + _AT_ONCE]
-        again = patch(
-            adapter, [one.pair for one in part], {"again": [one.sites for one in part]}, "cross-check"
-        ).conditions["again"]
-        differences += (again - torch.tensor([one.logits for one in part])).abs().amax(1).tolist()
+    able.sort(key=lambda measured: (_words(measured.edits[0]), len(measured.pair.base)))
     if not able:
         return CrossChecked(0, dict(missing), None, "", None)
-    worst = max(range(len(able)), key=differences.__getitem__)
-    scale = max(abs(logit) for one in able for logit in one.logits)
+    again = []
+    for start in range(0, len(able), _AT_ONCE):
+        part = able[start : start + _AT_ONCE]
+        conditions = {"again": [one.edits for one in part]}
+        unused = torch.zeros(len(part), 2)  # the base run's answers: nothing here is compared with them
+        again.append(
+            patch(adapter, [one.pair for one in part], conditions, "cross-check", unused).conditions["again"]
+        )
+    logits = torch.tensor([one.logits for one in able])
+    differences = (torch.cat(again) - logits).abs().amax(1)
+    worst = int(differences.argmax())
+    scale = float(logits.abs().max())
     allowed = allowed_difference(scale, adapter.info.dtype, max(parity, adapter.info.parity_max_abs))
-    where = ", ".join(map(str, able[worst].sites))
-    return CrossChecked(len(able), dict(missing), differences[worst], where, allowed)
+    where = ", ".join(map(_words, able[worst].edits))
+    return CrossChecked(len(able), dict(missing), float(differences[worst]), where, allowed)
+
+
+def _within(edits: Sequence[Site | Edit]) -> Iterator[Site | Edit]:
+    """The edits, and those of the runs that give activations to them."""
+    for edit in edits:
+        yield edit
+        if isinstance(edit, Edit) and isinstance(edit.give, Edited):
+            yield from _within(edit.give.edits)
+
+
+def _component(edit: Site | Edit) -> Component:
+    return (edit.site if isinstance(edit, Edit) else edit).component
+
+
+def _words(edit: Site | Edit) -> str:
+    return str(edit.site if isinstance(edit, Edit) else edit)
 
 
 def allowed_difference(scale: float, dtype: str, parity: float) -> float:

@@ -1,42 +1,40 @@
 """Activation patching: what restoring activations from a source run does to a base run.
 
-Base and source prompts are paired and of equal length. A *condition* says, for each pair, which sites take
-their activation from the source run. Answers are read as logits after the last token.
+Base and source prompts are paired and of equal length. A *condition* says, for each pair, what is edited in the base
+run: a bare site takes its activation from the source run, and any other `Edit` may stand beside it. Answers are read
+as logits after the last token. Denoising restores the clean run's activations in the corrupt one, noising the other
+way round: `PatchPair.swapped`.
 
 Three guards stand over every measurement (design, Engine):
 
 - the identity edit, which writes the base run's own activations back at every site, changes nothing beyond the
-  noise floor measured when the model was opened;
+  noise floor (`auditkit.engine.guards.noise_floor`);
 - the full patch, which gives the base run the source run's embeddings, reproduces the source run's logits;
-- every edit fires exactly as often as declared.
+- every edit fires exactly as often as declared, and the work done is the work declared.
 
 A guard that trips raises `GuardTripped`; there is no number then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
-from auditkit.engine.progress import progress
+from auditkit.adapters.protocol import Adapter, Place
+from auditkit.engine.batching import in_batches
+from auditkit.engine.edits import Edit, Edited, spots
+from auditkit.engine.edits import replace as restored
+from auditkit.engine.guards import GuardTripped, within_noise
+from auditkit.engine.runs import Donated, donate, execute
 from auditkit.engine.sampling import offer
-from auditkit.engine.sites import Site, SiteError, Span
-from auditkit.stats.verdicts import NotApplicable, NotReadable
-
-TOKEN_BUDGET = 1024
-"""Padded tokens per batch: large enough that weights are read rarely, small enough to stay in the caches."""
+from auditkit.engine.sites import Site, SiteError, Span, block_input
 
 GUARDED_PAIRS = 8
 """Pairs on which the guards of a measurement run; the count of fired edits is checked on all."""
-
-
-class GuardTripped(NotReadable):
-    """A guard found that the measurement cannot be trusted; the message says which and by how much."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,13 @@ class PatchPair:
                 f"got {len(self.base)} and {len(self.source)} tokens"
             )
 
+    def swapped(self) -> PatchPair:
+        """Base and source with their roles exchanged: noising where this pair denoises."""
+        return replace(self, base=self.source, source=self.base)
 
-Condition = Sequence[Sequence[Site]]
-"""For each pair, the sites whose activation comes from the source run."""
+
+Condition = Sequence[Sequence[Site | Edit]]
+"""For each pair, what is edited in the base run; a bare site takes its activation from the source run."""
 
 
 def answer_logits(
@@ -79,9 +81,12 @@ def answer_logits(
         GuardTripped: logits that are NaN or infinite.
     """
     out = torch.empty(len(prompts), 2)
-    for rows in chunks([len(p) for p in prompts], description):
+
+    def work(rows: list[int]) -> None:
         logits = adapter.run(adapter.batch([prompts[i] for i in rows]))
         out[rows] = answer_rows(logits, [answers[i] for i in rows])
+
+    in_batches(work, [len(prompt) for prompt in prompts], description)
     return out
 
 
@@ -109,123 +114,101 @@ def patch(
     description: str = "patching",
     base: Tensor | None = None,
 ) -> Patched:
-    """Run every pair's base prompt once per condition, with its sites restored from the source run.
+    """Run every pair's base prompt once per condition, with its edits.
 
     This is the plain method that any model can do and that faster ones are checked against. Cost: one forward
-    pass per pair for the source, one for the base unless its (pairs, 2) answer logits are given, one for each
-    condition, and four for each of the first few pairs for the guards.
+    pass per pair for the source and every other run that gives activations, one for the base unless its (pairs, 2)
+    answer logits are given, one for each condition, and four for each of the first few pairs for the guards.
 
     Raises:
         SiteError: a site that the model or a prompt does not have, before anything runs.
         NotApplicable: a component that this model does not offer.
         GuardTripped: a guard found the numbers not to be trusted.
     """
-    plans = {name: _plan(adapter, pairs, condition) for name, condition in conditions.items()}
-    places = sorted({place for plan in plans.values() for place in plan})
+    plans = {name: _runs(pairs, condition) for name, condition in conditions.items()}
+    touched = [spot for plan in plans.values() for run in plan for spot in spots(adapter, run)]
+    places = sorted({spot.place for spot in touched})
     n = len(pairs)
     known = base is not None
     base, source = base.clone() if base is not None else torch.empty(n, 2), torch.empty(n, 2)
     results = {name: torch.empty(n, 2) for name in conditions}
-    identity_error, full_error = _guards(adapter, pairs[:GUARDED_PAIRS], places)
-    for rows in chunks([len(pair.base) for pair in pairs], description):
+    lengths = [len(pair.base) for pair in pairs]
+
+    def work(rows: list[int]) -> None:
+        before = adapter.meter.token_layers
         chunk = [pairs[i] for i in rows]
         answers = [pair.answers for pair in chunk]
-        base_batch = adapter.batch([pair.base for pair in chunk])
-        source_logits, donors = capture(adapter, adapter.batch([pair.source for pair in chunk]), places)
-        source[rows] = answer_rows(source_logits, answers)
+        edited = {name: [plan[i] for i in rows] for name, plan in plans.items()}
+        sources: dict[Prompt | Edited, Sequence[Place]] = {pair.source: () for pair in chunk}
+        room = len(rows) * max(lengths[i] for i in rows)
+        given = donate(adapter, [run for plan in edited.values() for run in plan], room, sources)
+        source[rows] = answer_rows(torch.stack([given.logits[pair.source] for pair in chunk]), answers)
         if not known:
-            base[rows] = answer_rows(adapter.run(base_batch), answers)
-        for name, plan in plans.items():
-            tails = {place: mask[rows][:, -base_batch.width :] for place, mask in plan.items()}
-            masks = {place: mask for place, mask in tails.items() if mask.any()}
-            results[name][rows] = answer_rows(_run_edited(adapter, base_batch, masks, donors), answers)
+            logits, _ = execute(adapter, [Edited(pair.base) for pair in chunk], Donated())
+            base[rows] = answer_rows(logits, answers)
+        for name, plan in edited.items():
+            logits, _ = execute(adapter, plan, given)
+            results[name][rows] = answer_rows(logits, answers)
+        tokens = sum(lengths[i] for i in rows)
+        declared = adapter.layers * (tokens * (len(plans) + (not known)) + given.tokens)
+        spent = adapter.meter.token_layers - before
+        if spent != declared:
+            raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")
+
+    errors = _guards(adapter, pairs[:GUARDED_PAIRS], places)
+    in_batches(work, lengths, description)
     offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
-    return Patched(base, source, results, identity_error, full_error)
+    return Patched(base, source, results, *errors)
 
 
-def capture(adapter: Adapter, batch: Batch, places: Sequence[Place]) -> tuple[Tensor, dict[Place, Tensor]]:
-    """One run: logits (batch, vocabulary) and the activations (batch, position, width) at `places`."""
-    kept: dict[Place, Tensor] = {}
-
-    def keep(place: Place) -> Touch:
-        def touch(value: Tensor) -> None:
-            kept[place] = value.detach().clone()
-
-        return touch
-
-    logits = adapter.run(batch, {place: keep(place) for place in places})
-    missing = [place for place in places if place not in kept]
-    if missing:
-        raise GuardTripped(f"nothing was captured at {_words(missing[0])}: the model never reached it")
-    return logits, kept
-
-
-def _run_edited(
-    adapter: Adapter, batch: Batch, masks: Mapping[Place, Tensor], donors: Mapping[Place, Tensor]
-) -> Tensor:
-    """Run with `donors` written wherever `masks` (batch, position) says; every edit must fire exactly once."""
-    fired = dict.fromkeys(masks, 0)
-
-    def write(place: Place, mask: Tensor) -> Touch:
-        where = mask.to(batch.ids.device)[..., None]
-
-        def touch(value: Tensor) -> Tensor:
-            fired[place] += 1
-            return torch.where(where.to(value.device), donors[place].to(value.device), value)
-
-        return touch
-
-    logits = adapter.run(batch, {place: write(place, mask) for place, mask in masks.items()})
-    for place, times in fired.items():
-        if times != 1:
-            raise GuardTripped(f"the edit at {_words(place)} fired {times} times in one run instead of once")
-    return logits
-
-
-def _plan(adapter: Adapter, pairs: Sequence[PatchPair], condition: Condition) -> dict[Place, Tensor]:
-    """Place -> (pairs, position) mask, right-aligned at the longest prompt: a narrower batch takes the tail."""
+def _runs(pairs: Sequence[PatchPair], condition: Condition) -> list[Edited]:
+    """The base run of each pair with the condition's edits."""
     if len(condition) != len(pairs):
-        raise SiteError(f"a condition needs sites for each of {len(pairs)} pairs, got {len(condition)}")
-    longest = max(len(pair.base) for pair in pairs)
-    support = adapter.support()
-    masks: dict[Place, Tensor] = {}
-    for row, (pair, sites) in enumerate(zip(pairs, condition, strict=True)):
-        length = len(pair.base)
-        for site in sites:
-            offered = support[site.component]
-            if not offered:
-                raise NotApplicable(f"{site} cannot be patched on this model: {offered.reason}")
-            start, stop = site.span(length, pair.spans)
-            for layer in site.layer_indices(adapter.layers):
-                place = (site.component, layer)
-                if place not in masks:
-                    masks[place] = torch.zeros(len(pairs), longest, dtype=torch.bool)
-                masks[place][row, longest - length + start : longest - length + stop] = True
-    return masks
+        raise SiteError(f"a condition needs edits for each of {len(pairs)} pairs, got {len(condition)}")
+    return [
+        Edited(
+            pair.base,
+            tuple(restored(edit, pair.source) if isinstance(edit, Site) else edit for edit in edits),
+            pair.spans,
+        )
+        for pair, edits in zip(pairs, condition, strict=True)
+    ]
 
 
 def _guards(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place]) -> tuple[float, float]:
     """Largest error of the identity edit at all `places` together, and of the full patch, in logits."""
-    base = adapter.batch([pair.base for pair in pairs])
-    source = adapter.batch([pair.source for pair in pairs])
-    everything = (Component.BLOCK_INPUT, 0)
-    everywhere = torch.ones(len(base), base.width, dtype=torch.bool)
-    base_logits, own = capture(adapter, base, places)
-    source_logits, donors = capture(adapter, source, [everything])
-    same = _run_edited(adapter, base, dict.fromkeys(places, everywhere), own)
-    full = _run_edited(adapter, base, {everything: everywhere}, donors)
-    return (
-        _within_noise(adapter, "identity edit changes", same, base_logits),
-        _within_noise(adapter, "full patch misses the source run's", full, source_logits),
+    everything = block_input.layer(0)
+    everywhere = [Site(component, layer, layer) for component, layer in places]
+    errors = [(0.0, 0.0)]
+
+    def work(rows: list[int]) -> None:
+        base, source = [pairs[i].base for i in rows], [pairs[i].source for i in rows]
+        own, other = Donated(), Donated()
+        for given, prompts, wanted in ((own, base, places), (other, source, [(everything.component, 0)])):
+            given.take(prompts, *execute(adapter, [Edited(prompt) for prompt in prompts], Donated(), wanted))
+        same = [Edited(prompt, tuple(restored(site, prompt) for site in everywhere)) for prompt in base]
+        full = [
+            Edited(*both)
+            for both in zip(base, [(restored(everything, prompt),) for prompt in source], strict=True)
+        ]
+        identity = _within_noise(adapter, "identity edit changes", same, base, own)
+        errors.append(
+            (identity, _within_noise(adapter, "full patch misses the source run's", full, source, other))
+        )
+
+    in_batches(
+        work, [len(pair.base) for pair in pairs], "guards", GUARDED_PAIRS * max(len(pair.base) for pair in pairs)
     )
+    return max(error for error, _ in errors), max(error for _, error in errors)
 
 
-def _within_noise(adapter: Adapter, what: str, got: Tensor, expected: Tensor) -> float:
-    error = float((got - expected).abs().max())
-    floor = max(adapter.info.parity_max_abs, 1e-6 * float(expected.abs().max()))
-    if not error <= floor:
-        raise GuardTripped(f"guard: the {what} logits by up to {error:.3g}, the noise floor is {floor:.3g}")
-    return error
+def _within_noise(
+    adapter: Adapter, what: str, runs: Sequence[Edited], donors: Sequence[Prompt], given: Donated
+) -> float:
+    """Largest difference between runs to which one donor each gives everything, and that donor, in logits."""
+    got, _ = execute(adapter, runs, given)
+    expected = torch.stack([given.logits[donor] for donor in donors])
+    return within_noise(adapter, what, got, expected)
 
 
 def answer_rows(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
@@ -238,19 +221,3 @@ def answer_rows(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
             "(try --dtype float32)"
         )
     return picked
-
-
-def chunks(lengths: Sequence[int], description: str) -> Iterator[list[int]]:
-    """Row indices per batch: similar lengths together, at most TOKEN_BUDGET padded tokens each."""
-    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    batches: list[list[int]] = []
-    for i in order:
-        if batches and (len(batches[-1]) + 1) * lengths[i] <= TOKEN_BUDGET:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    yield from progress(batches, description, len(batches))
-
-
-def _words(place: Place) -> str:
-    return f"{place[0]} of layer {place[1]}"

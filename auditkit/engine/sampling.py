@@ -1,8 +1,8 @@
 """A random sample of what a run measures, taken while it measures.
 
-The engine offers every edit whose answer it reads: the pair, the sites and the answer logits. Where somebody samples
-(the plugin, for a cross-check), a reservoir keeps each of them with equal probability without knowing how many there
-will be (Vitter 1985, algorithm R); elsewhere an offer costs nothing.
+The engine offers every edit whose answer it reads: the pair, what is done to it and the answer logits. Where somebody
+samples (the plugin, for a cross-check), a reservoir keeps each of them with equal probability without knowing how many
+there will be (Vitter 1985, algorithm R); elsewhere an offer costs nothing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from auditkit.stats.streams import stream
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from auditkit.engine.edits import Edit
     from auditkit.engine.patching import Condition, PatchPair
     from auditkit.engine.sites import Site
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One edited run: what was patched, and the logits of the (right, wrong) answer."""
+    """One edited run: what was done, as in a `Condition`, and the logits of the (right, wrong) answer."""
 
     pair: PatchPair
-    sites: tuple[Site, ...]
+    edits: tuple[Site | Edit, ...]
     logits: tuple[float, float]
 
 
@@ -74,6 +75,6 @@ def offer(pairs: Sequence[PatchPair], measured: Iterable[tuple[Condition, Tensor
     if sample is None:
         return
     for condition, logits in measured:
-        for pair, sites, (right, wrong) in zip(pairs, condition, logits.tolist(), strict=True):
-            if sites:
-                sample.add(Measured(pair, tuple(sites), (right, wrong)))
+        for pair, edits, (right, wrong) in zip(pairs, condition, logits.tolist(), strict=True):
+            if edits:
+                sample.add(Measured(pair, tuple(edits), (right, wrong)))

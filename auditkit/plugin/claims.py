@@ -15,7 +15,7 @@ from auditkit.adapters.catalogue import DEFAULT_MODEL
 from auditkit.adapters.errors import ModelError
 from auditkit.record.evidence import Evidence
 from auditkit.record.plan import PlannedClaim
-from auditkit.record.schema import Claim, Cost, Verdict
+from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
 from auditkit.stats.verdicts import Inconclusive, NotApplicable, NotReadable, deciding, judge
 
 
@@ -47,7 +47,14 @@ def planned(item: pytest.Item, options: str) -> PlannedClaim:
         statement=statement_of(item),
         source=" ".join((inspect.getdoc(getattr(item, "module", None)) or "").split()),
         rerun=f"pytest {shlex.quote(_without_model(item, item.nodeid))} {options}",
+        family=family_of(item),
     )
+
+
+def family_of(item: pytest.Item) -> FamilyPlace | None:
+    """The family a claim is declared in, by `@pytest.mark.claim(family="...")` on the test or its module."""
+    names = [marker.kwargs["family"] for marker in item.iter_markers("claim") if "family" in marker.kwargs]
+    return FamilyPlace(name=str(names[0])) if names else None
 
 
 def check_claims(items: Sequence[pytest.Item]) -> None:
@@ -97,6 +104,7 @@ def conclude(
         controls=tuple(evidence.controls),
         figures=tuple(evidence.figures),
         examples=decision.examples if decision is not None else (),
+        grids=tuple(evidence.grids),
         notes=tuple(evidence.notes),
     )
 

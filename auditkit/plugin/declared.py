@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-_MARKS = {"claim": ("id",), "causal": ("edits", "control")}
+_MARKS = {"claim": ("id", "family"), "causal": ("edits", "control")}
 _SITES = "auditkit.engine.sites"
 
 

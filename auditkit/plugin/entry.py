@@ -26,7 +26,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "seed": {"type": int, "metavar": "N", "help": "seed that every random stream derives from (default 0)"},
     "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
-    "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N (default auto)"},
+    "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N, or spread over all GPUs (default auto)"},
     "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
     "adapter": {"metavar": "NAME", "help": "how the model is touched: hf (default), nnterp, or one registered"},
     "cross-check": {
@@ -119,7 +119,8 @@ def pytest_load_initial_conftests(
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "claim(id): a claim about a model; `id` replaces the identity made from suite and function name",
+        "claim(id, family): a claim about a model; `id` replaces the identity made from suite and function name, "
+        "`family` names the claims among which a FAIL is judged",
     )
     config.addinivalue_line(
         "markers",

@@ -34,12 +34,12 @@ def set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item) -> N
 
 def explain(op: str, left: object, right: object) -> list[str] | None:
     """Explanation of a failed `assert estimate >= number` for pytest."""
-    from auditkit.stats.estimates import Estimate
+    from auditkit.stats.comparing import Comparable
 
-    if not isinstance(left, Estimate) or op not in get_args(Relation):
+    if not isinstance(left, Comparable) or op not in get_args(Relation):
         return None
     relation = cast(Relation, op)
-    if isinstance(right, Estimate):
+    if isinstance(right, Comparable):
         return [f"{left.name} {op} {right.name}", wording.line((left - right).describe(relation, 0.0))]
     if isinstance(right, int | float):
         return [f"{left.name} {op} {right:g}", wording.line(left.describe(relation, float(right)))]

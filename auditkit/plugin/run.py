@@ -23,6 +23,7 @@ from auditkit.record.resume import Interrupted, find_interrupted
 from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested, Verdict
 from auditkit.record.store import JOURNAL, RecordError, new_run_folder, point_latest, write_run, writing
 from auditkit.report import wording, write_outputs
+from auditkit.stats.families import holm
 from auditkit.stats.thresholds import Thresholds
 from auditkit.stats.verdicts import exit_code, summarize
 
@@ -124,7 +125,8 @@ class AuditRun:
             threads: threads of each; None: those of this process.
         """
         assert self.folder is not None
-        claims = completed(self.plan, {name: entry.claim for name, entry in self._entries.items()}, self._lost)
+        done = {name: entry.claim for name, entry in self._entries.items()}
+        claims = holm(completed(self.plan, done, self._lost))
         summary = summarize(claims)
         if check is not None and check.agrees is None:  # a comparison of nothing counts as untested
             self.untested.append(Untested(what="cross-check", reason=check.reason))

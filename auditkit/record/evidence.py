@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from auditkit.record.schema import Control, Effect, Example, Figure, ItemRow, Verdict
+from auditkit.record.schema import Control, Effect, Example, Figure, Grid, ItemRow, Verdict
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Evidence:
     decisions: list[Decision] = field(default_factory=list)
     controls: list[Control] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
+    grids: list[Grid] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     items: dict[tuple[str, str, str], ItemRow] = field(default_factory=dict)
     """(measurement, condition, item) -> row; keyed, since several effects may rest on one measurement."""

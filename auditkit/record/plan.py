@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditkit.record.schema import Claim, Cost, Verdict
+from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class PlannedClaim:
     statement: str
     source: str
     rerun: str
+    family: FamilyPlace | None = None
 
     def claim(self, verdict: Verdict, reason: str, cost: Cost) -> Claim:
         """The claim with a verdict and no evidence yet."""
@@ -35,6 +36,7 @@ class PlannedClaim:
             reason=reason,
             threshold_source="",
             effect=None,
+            family=self.family,
             cost=cost,
             rerun=self.rerun,
         )

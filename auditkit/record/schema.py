@@ -68,6 +68,15 @@ class Effect(Struct, frozen=True, kw_only=True):
     """Items that would decide at the present estimate; None where already decided or not computable."""
     method: str
     """Estimator and interval in words, for the report's methods section."""
+    items_assume: str = ""
+    """How the further items must be spread for `items_needed` to hold: "clusters grow with the items"."""
+    exact: bool = False
+    """The items are the whole population: the estimate is compared as it is, and there is no interval."""
+    p_fail: float | None = None
+    """One-sided p-value of the comparison as a null hypothesis, from the statistic of the interval: small means
+    that the effect is on the wrong side. What a family corrects; 0 or 1 for an exact comparison."""
+    df: int | None = None
+    """Degrees of freedom of that statistic; None: normal, or exact."""
 
 
 class Control(Struct, frozen=True, kw_only=True):
@@ -105,6 +114,42 @@ class Example(Struct, frozen=True, kw_only=True):
     unit: str
 
 
+class FamilyPlace(Struct, frozen=True, kw_only=True):
+    """A claim among the claims that are judged together; Holm's correction holds for FAIL alone."""
+
+    name: str
+    size: int = 0
+    """Claims declared in the family, measured or not; 0 while the run has not ended."""
+    p: float | None = None
+    """One-sided p-value of "the claim holds"."""
+    p_adjusted: float | None = None
+    """The same by Holm; FAIL stands where it is at most half of alpha."""
+    alone: Verdict | None = None
+    """The claim's verdict without its family."""
+    alone_reason: str = ""
+
+
+class Cell(Struct, frozen=True, kw_only=True):
+    """One site of an exploratory grid."""
+
+    effect: Effect
+    p: float
+    q: float
+    """p adjusted by Benjamini & Hochberg: the smallest false discovery rate at which this is found."""
+    found: bool
+
+
+class Grid(Struct, frozen=True, kw_only=True):
+    """An exploratory look over many sites. It decides nothing: what it found is to be confirmed on other items."""
+
+    name: str
+    relation: Literal[">", "<", "!="]
+    threshold: float
+    rate: float
+    """False discovery rate (Benjamini & Hochberg): the expected share of false ones among those found."""
+    cells: tuple[Cell, ...]
+
+
 class Cost(Struct, frozen=True, kw_only=True):
     seconds: float
     """Wall-clock time of the claim, including measurements that later claims reuse."""
@@ -135,6 +180,10 @@ class Claim(Struct, frozen=True, kw_only=True):
     controls: tuple[Control, ...] = ()
     figures: tuple[Figure, ...] = ()
     examples: tuple[Example, ...] = ()
+    family: FamilyPlace | None = None
+    """The family the claim was declared in; None: judged alone."""
+    grids: tuple[Grid, ...] = ()
+    """Exploratory grids that were looked over on the way."""
     notes: tuple[str, ...] = ()
     """What a reader must know: items dropped, pairs that could not be built, how prompts were made."""
     cost: Cost

@@ -118,6 +118,7 @@ def _environment() -> Environment:
         "threshold": wording.threshold,
         "unit": wording.unit,
         "level": wording.level,
+        "family": wording.family,
         "items_text": wording.items_needed,
         "cross_check": wording.cross_check,
     }

@@ -77,7 +77,9 @@ def number(value: float | None) -> str:
 
 
 def interval(effect: Effect) -> str:
-    """ "[0.51, 0.65]", or an em dash where the effect has no interval."""
+    """ "[0.51, 0.65]", "exact" where there is nothing uncertain, or an em dash where the effect has no interval."""
+    if effect.exact:
+        return "exact"
     if effect.lower is None and effect.upper is None:
         return MISSING
     return f"[{number(effect.lower)}, {number(effect.upper)}]"
@@ -104,7 +106,9 @@ def effect_text(effect: Effect | None) -> str:
 
 
 def level(effect: Effect) -> str:
-    """The level of the effect's interval: "95 %"."""
+    """The level of the effect's interval: "95 %"; an em dash where it has none by nature."""
+    if effect.exact:
+        return MISSING
     return f"{number(round(100 * (1 - effect.alpha), 10))} %"
 
 
@@ -113,11 +117,30 @@ def items_needed(effect: Effect) -> str:
     if effect.items_needed is None:
         return MISSING
     more = effect.items_needed - effect.n
+    assume = f", if {effect.items_assume}" if effect.items_assume else ""
     return (
-        f"needs about {number(more)} more items"
+        f"needs about {number(more)} more items{assume}"
         if more > 0
         else f"about {number(effect.items_needed)} items decide"
     )
+
+
+def population(effect: Effect) -> str:
+    """How many items stand behind an effect: "n=96, clusters=12", or "n=40, the whole population"."""
+    return f"n={effect.n}, the whole population" if effect.exact else f"n={effect.n}, clusters={effect.clusters}"
+
+
+def family(claim: Claim) -> str:
+    """A claim's place in its family; empty where it has none."""
+    place = claim.family
+    if place is None:
+        return ""
+    text = f"{place.name}: FAIL corrected by Holm over {number(place.size)} claims"
+    if place.p is not None:
+        text += f"; p = {number(place.p)} that the claim holds, {number(place.p_adjusted)} corrected"
+    if place.alone is not None and place.alone is not claim.verdict:
+        text += f"; {WORDS[place.alone]} if judged alone"
+    return text
 
 
 def line(effect: Effect) -> str:
@@ -125,7 +148,7 @@ def line(effect: Effect) -> str:
     parts = [f"{effect.name}: {effect_text(effect)}"]
     if effect.relation is not None:
         parts.append(f"to be {threshold(effect)}")
-    parts.append(f"n={effect.n}, clusters={effect.clusters}")
+    parts.append(population(effect))
     if effect.mde is not None:
         parts.append(f"minimum detectable effect {number(effect.mde)}")
     if effect.items_needed is not None:

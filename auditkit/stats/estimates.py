@@ -2,8 +2,8 @@
 
 An `Estimate` is a mean, or a ratio of two means, over paired and clustered items. `estimate >= 0.3` passes when
 the whole interval lies at or above 0.3, is false when the whole interval lies below, and otherwise raises
-`Inconclusive`: a comparison that cannot tell never says no, and `==` or bare truth, which could, are refused.
-What is tested is the linear contrast `numerator - θ denominator` per item, so no item's ratio is ever taken.
+`Inconclusive`. What is tested is the linear contrast `numerator - θ denominator` per item, so no item's ratio is
+ever taken.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from auditkit.record.evidence import Decision, current
-from auditkit.record.schema import Effect, Example, Relation, Verdict
+from auditkit.record.evidence import Decision
+from auditkit.record.schema import Effect, Relation
+from auditkit.stats.comparing import Comparable
 from auditkit.stats.intervals import (
     ALPHA,
     MIN_CLUSTERS,
@@ -26,14 +28,16 @@ from auditkit.stats.intervals import (
     cluster_means,
     detectable,
     fieller,
+    guarded,
     moments,
 )
-from auditkit.stats.measurement import Measurement, MeasurementError
-from auditkit.stats.verdicts import Inconclusive, NotApplicable, Threshold, sides
+from auditkit.stats.measurement import Measurement, MeasurementError, match
+from auditkit.stats.power import items_needed, p_fail
+from auditkit.stats.verdicts import NotApplicable, Threshold, sides
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
+class Estimate(Comparable):
     """Mean of `numerator`, or ratio of the means of `numerator` and `denominator`.
 
     Attributes:
@@ -43,6 +47,9 @@ class Estimate:
         numerator: (items,) paired value per item.
         denominator: (items,) or None for a plain mean.
         shown_conditions: conditions whose values explain an item to a reader.
+        alpha: 1 - the level of the interval.
+        framing: what kind of comparison this was made for, as the method says it.
+        refused: reason code and words when the estimate must decide nothing, whatever its values.
     """
 
     name: str
@@ -51,46 +58,14 @@ class Estimate:
     numerator: Array
     denominator: Array | None = None
     shown_conditions: tuple[str, ...] = field(default=())
+    alpha: float = ALPHA
+    framing: str = ""
+    refused: str = ""
 
     def __post_init__(self) -> None:
         items = (len(self.measurement.values),)
         if self.numerator.shape != items or (self.denominator is not None and self.denominator.shape != items):
             raise MeasurementError(f"'{self.name}' needs one value for each of the {items[0]} items")
-
-    def __eq__(self, other: object) -> bool:
-        raise TypeError(f"'{self.name}' cannot be tested with == or !=; use equals(..., within=margin)")
-
-    __hash__ = object.__hash__
-
-    def __bool__(self) -> bool:
-        raise TypeError(f"'{self.name}' is an estimate and neither true nor false; compare it with a threshold")
-
-    def __ge__(self, threshold: float | Estimate) -> Decision:
-        return self._compare(">=", threshold)
-
-    def __gt__(self, threshold: float | Estimate) -> Decision:
-        return self._compare(">", threshold)
-
-    def __le__(self, threshold: float | Estimate) -> Decision:
-        return self._compare("<=", threshold)
-
-    def __lt__(self, threshold: float | Estimate) -> Decision:
-        return self._compare("<", threshold)
-
-    def equals(self, other: float | Estimate, *, within: float) -> Decision:
-        """Equivalence: passes when the whole interval of the difference lies within ±`within`.
-
-        Two one-sided tests (Schuirmann 1987), each at half of alpha, so that the deciding interval is the
-        displayed one. Fails when the whole interval lies outside.
-
-        Raises:
-            ValueError: for a margin that is not positive and finite.
-            Inconclusive: when the interval crosses the margin.
-        """
-        if not 0 < within < math.inf:
-            raise ValueError(f"an equivalence margin must be positive and finite, got {within}")
-        difference = self - other
-        return difference._decide("within", within)
 
     def __sub__(self, other: float | Estimate) -> Estimate:
         """Paired difference with another estimate over the same items, or shift by a number.
@@ -99,8 +74,10 @@ class Estimate:
             MeasurementError: other items, clusters or units, or ratios with different denominators.
         """
         scale = np.ones_like(self.numerator) if self.denominator is None else self.denominator
-        if not isinstance(other, Estimate):
+        if isinstance(other, float | int):
             return replace(self, name=f"{self.name} minus {other:g}", numerator=self.numerator - other * scale)
+        if not isinstance(other, Estimate):
+            raise MeasurementError(f"'{self.name}' and '{other.name}' are of different kinds and cannot be paired")
         theirs = np.ones_like(other.numerator) if other.denominator is None else other.denominator
         same_items = self.measurement.clusters.equals(other.measurement.clusters)
         if not same_items or self.unit != other.unit or not np.array_equal(scale, theirs, equal_nan=True):
@@ -108,126 +85,108 @@ class Estimate:
                 f"'{self.name}' and '{other.name}' cannot be paired: they must be measured on the same items with "
                 "the same clusters, in the same unit, and ratios must share their denominator"
             )
-        extra: dict[str, Array] = {}
-        called: dict[str, str] = {}
-        for condition in other.measurement.conditions:
-            name, values = condition, other.measurement.condition(condition)
-            taken = name in self.measurement.conditions
-            if taken and not np.array_equal(self.measurement.condition(name), values, equal_nan=True):
-                while name in self.measurement.conditions:
-                    name = f"{name} ({other.name})"
-                taken = False
-            called[condition] = name
-            if not taken:
-                extra[name] = values
-        theirs_shown = tuple(called[condition] for condition in other.shown_conditions)
-        return replace(
-            self,
-            name=f"{self.name} minus {other.name}",
-            measurement=self.measurement.with_conditions(extra) if extra else self.measurement,
-            numerator=self.numerator - other.numerator,
-            shown_conditions=tuple(dict.fromkeys((*self.shown_conditions, *theirs_shown))),
-        )
+        return self._minus(other, self.numerator - other.numerator)
+
+    def no_worse_than(
+        self, baseline: Estimate, *, by: float, better: Literal["higher", "lower"], called: str = "the baseline"
+    ) -> Decision:
+        """Paired non-inferiority: passes when the whole interval of the difference is better than -`by`.
+
+        Items are matched by id, in whatever order the two were measured. Shares with different denominators
+        (each model has its own total effect) are compared by their linearised values (delta method).
+
+        Args:
+            baseline: the same estimate of the model compared with.
+            by: margin in the estimate's unit; being worse by less than this is acceptable.
+            better: whether a higher or a lower value is the better one.
+            called: the baseline in words.
+
+        Raises:
+            ValueError: for a margin that is not positive and finite, or an unknown direction.
+            MeasurementError: for estimates in different units.
+            NotApplicable: when one of two shares is of an effect that its model does not show.
+            Inconclusive: when the interval holds the margin, or items of one have no partner in the other.
+        """
+        if not 0 < by < math.inf:
+            raise ValueError(f"a non-inferiority margin must be positive and finite, got {by}")
+        if better not in ("higher", "lower"):
+            raise ValueError(f"better must be 'higher' or 'lower', got {better!r}")
+        framing = f"paired non-inferiority, margin {by:g}, {better} is better"
+        change = replace(self.change_from(baseline, called=called)._guarded(), framing=framing)
+        margin = Threshold(-by if better == "higher" else by, getattr(by, "source", "written in the claim"))
+        return change > margin if better == "higher" else change < margin
+
+    def change_from(self, baseline: Estimate, *, called: str = "the baseline") -> Estimate:
+        """Paired difference with the same estimate on another model or run, matched by item id.
+
+        Items without a partner, or in another cluster there, are not dropped in silence: the difference then
+        decides nothing and says so.
+        """
+        if self.unit != baseline.unit:
+            raise MeasurementError(
+                f"'{self.name}' in {self.unit} cannot be compared with '{baseline.name}' in {baseline.unit}"
+            )
+        mine, theirs, problem = match(self.measurement, baseline.measurement)
+        ours, other = self._taken(mine), replace(baseline._taken(theirs), name=called)
+        shares = (ours.denominator is not None, other.denominator is not None)
+        if any(shares) and not problem:
+            ours, other = ours._linearised(), other._linearised()
+        return replace(ours._minus(other, ours.numerator - other.numerator), refused=problem)
 
     def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
-        """The estimate as a record, with the power figures of a comparison where one is asked.
-
-        Undefined quantities are None; nothing is raised.
-        """
         interval = self._interval
         m = self._moments
-        estimate = standard_error = None
+        estimate = None
         if m is not None:
-            ratio = m.mean[0] if self.denominator is None else _divide(m.mean[0], m.mean[1])
-            estimate = _finite(ratio)
-        standardized = mde = None
-        items_needed: int | None = None
+            estimate = m.mean[0] if self.denominator is None else _divide(m.mean[0], m.mean[1])
+        standardized = mde = wrong = None
+        needed: int | None = None
+        assume = ""
         if m is not None and interval is not None:
-            scale = float(m.mean[1])
             distance, standard_error = self._nearest(relation, threshold)
             if standard_error > 0:
-                mde = detectable(standard_error, m.df) / abs(scale)
-                spread = float(
-                    np.std(
-                        cluster_means(self._contrast(self._reference(relation, threshold)), self._clusters),
-                        ddof=1,
-                    )
-                )
+                mde = detectable(standard_error, m.df, self.alpha) / abs(float(m.mean[1]))
+                contrast = self._contrast(self._reference(relation, threshold))
+                spread = float(np.std(cluster_means(contrast, self._clusters), ddof=1))
                 standardized = distance / spread if spread > 0 else None
-                undecided = relation and threshold is not None and not any(sides(relation, *interval, threshold))
-                if undecided and scale > 0:
-                    items_needed = _needed(int(self._finite.sum()), distance, detectable(standard_error, m.df))
+                if relation and threshold is not None:
+                    wrong = p_fail(relation, threshold, self.tail)
+                    if not any(sides(relation, *interval, threshold)) and float(m.mean[1]) > 0:
+                        needed, assume = items_needed(
+                            contrast, self._clusters, distance, standard_error, m.df, self.alpha
+                        )
         return Effect(
             name=self.name,
-            estimate=estimate,
+            estimate=_finite(estimate),
             lower=interval[0] if interval else None,
             upper=interval[1] if interval else None,
             unit=self.unit,
             relation=relation,
             threshold=float(threshold) if threshold is not None and math.isfinite(threshold) else None,
-            alpha=ALPHA,
+            alpha=self.alpha,
             n=int(self._finite.sum()),
             clusters=m.clusters if m else 0,
             standardized=_finite(standardized),
             mde=_finite(mde),
-            items_needed=items_needed,
+            items_needed=needed,
             method=self._method,
+            items_assume=assume if needed else "",
+            p_fail=_finite(wrong),
+            df=m.df if m else None,
         )
 
-    def keep_items(self) -> None:
-        """Enter the values behind this estimate into the claim's items."""
-        evidence = current()
-        if evidence is not None:
-            for row in self.measurement.rows(claim=""):
-                evidence.items[(row.measurement, row.condition, row.item)] = row
+    def tail(self, threshold: float) -> float | None:
+        """One-sided p-value P(T <= t) of the contrast at `threshold`: small speaks for an effect below it.
 
-    # -- deciding ----------------------------------------------------------------------------------------------
-
-    def _compare(self, relation: Relation, threshold: float | Estimate) -> Decision:
-        if isinstance(threshold, Estimate):
-            return (self - threshold)._decide(relation, Threshold(0.0, f"paired with {threshold.name}"))
-        return self._decide(relation, threshold)
-
-    def _decide(self, relation: Relation, threshold: float) -> Decision:
-        if not math.isfinite(threshold):
-            raise ValueError(f"a threshold must be a finite number, got {threshold}")
-        effect = self.describe(relation, threshold)
-        verdict, reason = self._verdict(effect)
-        source = getattr(threshold, "source", "written in the claim")
-        decision = Decision(verdict, reason, effect, source, self._examples(relation, float(threshold)))
-        evidence = current()
-        if evidence is not None:
-            evidence.decisions.append(decision)
-            self.keep_items()
-        if verdict is Verdict.INCONCLUSIVE:
-            raise Inconclusive(reason, decision)
-        if verdict is Verdict.NOT_APPLICABLE:
-            raise NotApplicable(reason)
-        return decision
-
-    def _verdict(self, effect: Effect) -> tuple[Verdict, str]:
-        degenerate = self._degenerate
-        if degenerate:
-            return Verdict.INCONCLUSIVE, degenerate
-        lower, upper, threshold = effect.lower, effect.upper, effect.threshold
-        if lower is None or upper is None or threshold is None:
-            return Verdict.NOT_APPLICABLE, (
-                f"no effect to compare with: the interval of the denominator of '{self.name}' touches zero, "
-                "so the model does not show the behaviour"
-            )
-        if self.denominator is not None and self._moments is not None and self._moments.mean[1] < 0:
-            return Verdict.NOT_APPLICABLE, (
-                f"the effect that '{self.name}' is a share of has the opposite sign on this model"
-            )
-        holds, fails = sides(effect.relation or "within", lower, upper, threshold)
-        what = f"±{threshold:.3g}" if effect.relation == "within" else f"{effect.relation} {threshold:.3g}"
-        span = f"[{lower:.3g}, {upper:.3g}]"
-        if holds:
-            return Verdict.PASS, f"the whole interval {span} is {what}"
-        if fails:
-            return Verdict.FAIL, f"the whole interval {span} is on the wrong side of {what}"
-        more = f"; about {effect.items_needed} items would decide" if effect.items_needed else ""
-        return Verdict.INCONCLUSIVE, f"the interval {span} does not decide {what}{more}"
+        The statistic is that of the interval (cluster means or two-way variance, t). None where there is no
+        interval.
+        """
+        if self._interval is None or self._centred is None:
+            return None
+        centre, m = self._centred
+        distance, error = m.contrast(np.array([1.0, centre - threshold]))
+        sign = math.copysign(1.0, m.mean[1])
+        return float(stats.t.cdf(sign * distance / error, m.df)) if error > 0 else None
 
     # -- computing ---------------------------------------------------------------------------------------------
 
@@ -255,7 +214,7 @@ class Estimate:
         if self._degenerate or self._centred is None:
             return None
         centre, m = self._centred
-        shift = fieller(m)
+        shift = fieller(m, self.alpha)
         return (centre + shift[0], centre + shift[1]) if shift else None
 
     @cached_property
@@ -277,6 +236,8 @@ class Estimate:
     @cached_property
     def _degenerate(self) -> str | None:
         """Reason code and words when no honest interval exists (design, Statistics, rule 6)."""
+        if self.refused:
+            return self.refused
         m, centred = self._moments, self._centred
         lost = int((~self._finite).sum())
         if m is None or centred is None:
@@ -303,7 +264,9 @@ class Estimate:
         factors = " x ".join(map(str, self.measurement.clusters.columns))
         ways = "two-way cluster-robust" if self.measurement.clusters.shape[1] == 2 else "cluster means"
         df = f", t with {self._moments.df} degrees of freedom" if self._moments else ""
-        return f"{kind}; {ways} ({factors}){df}; two-sided {100 * (1 - ALPHA):g} % interval"
+        return f"{kind}; {ways} ({factors}){df}; two-sided {100 * (1 - self.alpha):.4g} % interval" + (
+            f"; {self.framing}" if self.framing else ""
+        )
 
     def _contrast(self, theta: float) -> Array:
         columns = self._columns[self._finite.to_numpy()]
@@ -325,33 +288,64 @@ class Estimate:
         centre, m = self._centred
         return m.contrast(np.array([1.0, centre - self._reference(relation, threshold)]))
 
-    def _examples(self, relation: Relation, threshold: float) -> tuple[Example, ...]:
-        """The two worst items and the median one, from the claim's point of view."""
-        finite = self._finite.to_numpy()
-        rows = np.flatnonzero(finite)
-        if not len(rows):
-            return ()
-        merit = self._contrast(0.0 if relation == "within" else threshold)
-        merit = {"within": -np.abs(merit), "<": -merit, "<=": -merit}.get(relation, merit)
-        order = np.argsort(merit, kind="stable")
-        median = int(order[len(order) // 2])
-        worst = [int(i) for i in order[:2] if i != median]
-        return (
-            *(self._example(int(rows[i]), "worst") for i in worst),
-            self._example(int(rows[median]), "median"),
+    def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
+        return np.flatnonzero(self._finite.to_numpy()), self._contrast(0.0 if relation == "within" else threshold)
+
+    def _not_applicable(self, effect: Effect) -> str | None:
+        if effect.lower is None:
+            return (
+                f"no effect to compare with: the interval of the denominator of '{self.name}' touches zero, "
+                "so the model does not show the behaviour"
+            )
+        if self.denominator is not None and self._moments is not None and self._moments.mean[1] < 0:
+            return f"the effect that '{self.name}' is a share of has the opposite sign on this model"
+        return None
+
+    # -- pairing -----------------------------------------------------------------------------------------------
+
+    def _minus(self, other: Estimate, numerator: Array) -> Estimate:
+        """`numerator` over my items, with the conditions of both beside it."""
+        extra: dict[str, Array] = {}
+        called: dict[str, str] = {}
+        for condition in other.measurement.conditions:
+            name, values = condition, other.measurement.condition(condition)
+            taken = name in self.measurement.conditions
+            if taken and not np.array_equal(self.measurement.condition(name), values, equal_nan=True):
+                while name in self.measurement.conditions:
+                    name = f"{name} ({other.name})"
+                taken = False
+            called[condition] = name
+            if not taken:
+                extra[name] = values
+        theirs_shown = tuple(called[condition] for condition in other.shown_conditions)
+        return replace(
+            self,
+            name=f"{self.name} minus {other.name}",
+            measurement=self.measurement.with_conditions(extra) if extra else self.measurement,
+            numerator=numerator,
+            shown_conditions=tuple(dict.fromkeys((*self.shown_conditions, *theirs_shown))),
         )
 
-    def _example(self, row: int, rank: Literal["worst", "median"]) -> Example:
-        conditions = self.shown_conditions or self.measurement.conditions
-        item = self.measurement.values.index[row]
-        values = {c: float(self.measurement.condition(c)[row]) for c in conditions}
-        return Example(
-            item=str(item),
-            rank=rank,
-            prompts=dict(self.measurement.prompts.get(item, {})),
-            values={c: value for c, value in values.items() if np.isfinite(value)},
-            unit=self.measurement.unit,
-        )
+    def _guarded(self) -> Estimate:
+        return replace(self, alpha=guarded(self._moments.df, self.alpha)) if self._moments else self
+
+    def _taken(self, rows: np.ndarray[Any, Any]) -> Estimate:
+        """The same estimate over the items in these rows, in this order."""
+        denominator = None if self.denominator is None else self.denominator[rows]
+        measurement = self.measurement.take(rows)
+        return replace(self, measurement=measurement, numerator=self.numerator[rows], denominator=denominator)
+
+    def _linearised(self) -> Estimate:
+        """A share as a plain mean: per item, the share plus how far the item moves it (delta method)."""
+        if self.denominator is None or self._degenerate:
+            return self
+        absent = self._not_applicable(self.describe())
+        if absent:
+            raise NotApplicable(absent)
+        assert self._centred is not None
+        centre, m = self._centred
+        values = centre + (self.numerator - centre * self.denominator) / m.mean[1]
+        return replace(self, numerator=values, denominator=None)
 
 
 def mean_difference(measurement: Measurement, condition: str, against: str, *, name: str) -> Estimate:
@@ -387,11 +381,3 @@ def _finite(value: float | None) -> float | None:
 
 def _divide(a: float, b: float) -> float | None:
     return float(a / b) if b != 0 else None
-
-
-def _needed(n: int, distance: float, detectable_distance: float) -> int | None:
-    """Items at which the present distance from the threshold would be decided with 80 % power."""
-    if distance == 0:
-        return None
-    needed = n * (detectable_distance / abs(distance)) ** 2
-    return math.ceil(needed) if needed < 1e6 else None

@@ -75,6 +75,32 @@ def cluster_means(values: Array, clusters: pd.DataFrame) -> Array:
     return (_cluster_sums(values[:, None], codes) / np.bincount(codes)[:, None])[:, 0]
 
 
+def one_way_parts(values: Array, clusters: pd.DataFrame) -> tuple[float, float, float, tuple[int, int]]:
+    """Variances of the mean of (items,) values by either of two factors and by their cells, and the counts."""
+    codes = [pd.factorize(clusters[name])[0] for name in clusters.columns]
+    counts = (int(codes[0].max()) + 1, int(codes[1].max()) + 1)
+    cells = pd.factorize(codes[0] * counts[1] + codes[1])[0]
+    residuals = (values - values.mean())[:, None]
+    first, second, both = (float(_sandwich(residuals, c)[0, 0]) for c in (*codes, cells))
+    return first, second, both, counts
+
+
+def pooled(residuals: Array, clusters: pd.DataFrame) -> tuple[float, int]:
+    """Cluster-robust variance of the mean of (items,) residuals around pooled means, and the fewest clusters.
+
+    Every item has the same weight, as in a rate; `moments` gives every cluster the same weight.
+    """
+    codes = [pd.factorize(clusters[name])[0] for name in clusters.columns]
+    fewest = min(int(c.max()) + 1 for c in codes)
+    if fewest < 2:
+        return math.nan, fewest
+    column = residuals[:, None]
+    if len(codes) == 1:
+        return float(_sandwich(column, codes[0])[0, 0]), fewest
+    cells = pd.factorize(codes[0] * (int(codes[1].max()) + 1) + codes[1])[0]
+    return float(_two_way(*(_sandwich(column, c) for c in (*codes, cells)))[0, 0]), fewest
+
+
 def fieller(m: Moments, alpha: float = ALPHA) -> tuple[float, float] | None:
     """Interval (lower, upper) of mean[0] / mean[1] at level 1 - alpha, or None when it is unbounded.
 
@@ -98,6 +124,14 @@ def fieller(m: Moments, alpha: float = ALPHA) -> tuple[float, float] | None:
 def critical(df: int, alpha: float = ALPHA) -> float:
     """Two-sided critical value of t."""
     return float(stats.t.ppf(1 - alpha / 2, df))
+
+
+def guarded(df: int, alpha: float = ALPHA) -> float:
+    """The two-sided level at which t with `df` tests as strictly as t with one degree of freedom fewer.
+
+    For claims whose PASS says "no harm": skewed clusters make it err by up to 5.3 % instead of 2.5 % otherwise.
+    """
+    return 2 * float(stats.t.sf(critical(df - 1, alpha), df)) if df > 1 else alpha
 
 
 def detectable(standard_error: float, df: int, alpha: float = ALPHA) -> float:

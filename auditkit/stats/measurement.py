@@ -121,6 +121,21 @@ class Measurement:
         values = self.values.assign(**{name: np.asarray(column) for name, column in extra.items()})
         return Measurement(self.name, self.unit, values, self.clusters, self.prompts)
 
+    def take(self, rows: NDArray[np.intp]) -> Measurement:
+        """The items in these rows, in this order."""
+        return Measurement(self.name, self.unit, self.values.iloc[rows], self.clusters.iloc[rows], self.prompts)
+
+    def only(self, items: Iterable[str]) -> Measurement:
+        """The items with these ids, in the order of this table.
+
+        Raises:
+            MeasurementError: for an id that was not measured.
+        """
+        wanted = set(items)
+        if strangers := sorted(map(str, wanted - set(self.values.index))):
+            raise MeasurementError(f"{self.name}: item {strangers[0]!r} was not measured")
+        return self.take(np.flatnonzero(self.values.index.isin(list(wanted))))
+
     def rows(self, claim: str) -> list[ItemRow]:
         """Every value as a row of items.parquet."""
         labels = [
@@ -140,3 +155,23 @@ class Measurement:
             for condition in self.values.columns
             for item, label, value in zip(self.values.index, labels, self.values[condition], strict=True)
         ]
+
+
+def match(mine: Measurement, theirs: Measurement) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
+    """Rows of the items that both have, in my order, and a reason code and words if that is not all of them.
+
+    Items are the same when their ids are; their cluster labels must then agree.
+    """
+    here, there = mine.values.index, theirs.values.index
+    common = here[here.isin(there)]
+    rows = here.get_indexer(common), there.get_indexer(common)
+    alone, missing = len(here) - len(common), len(there) - len(common)
+    problem = ""
+    if alone or missing:
+        problem = (
+            f"unmatched_items: {alone} of {len(here)} items have no partner in the baseline, and {missing} of its "
+            f"{len(there)} have none here"
+        )
+    elif not mine.clusters.iloc[rows[0]].astype(str).equals(theirs.clusters.iloc[rows[1]].astype(str)):
+        problem = "unmatched_clusters: the same items stand in other clusters in the baseline"
+    return rows[0].astype(np.intp), rows[1].astype(np.intp), problem

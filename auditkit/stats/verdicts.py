@@ -14,7 +14,7 @@ from auditkit.record.evidence import Decision, Evidence, current
 from auditkit.record.schema import Claim, Control, Relation, Summary, Verdict
 
 if TYPE_CHECKING:
-    from auditkit.stats.estimates import Estimate
+    from auditkit.stats.comparing import Comparable
 
 EXIT_INCONCLUSIVE = 10
 EXIT_INTEGRITY = 11
@@ -98,7 +98,7 @@ def control(name: str) -> Iterator[None]:
         evidence.controls.append(Control(name=name, effect=None, verdict=verdict, reason=reason))
 
 
-def shown(name: str, estimate: Estimate) -> None:
+def shown(name: str, estimate: Comparable) -> None:
     """Put an estimate beside the claim without judging it, whatever it says."""
     evidence = current()
     if evidence is not None:

@@ -130,6 +130,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("family", FAMILIES)
 
 
+@pytest.fixture(scope="session")
+def families() -> list[str]:
+    """Every family, for tests over all of them at once."""
+    return list(FAMILIES)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()

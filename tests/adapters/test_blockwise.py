@@ -9,7 +9,8 @@ from auditkit.adapters import blockwise
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.protocol import Component, Joining, Support
+from auditkit.adapters.protocol import Component, Joining, Shape, Support
+from auditkit.adapters.walk import Cache
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.wavefront import grid, sweep
 
@@ -49,6 +50,8 @@ def test_restarts_are_offered_or_refused_with_the_reason(family: str, adapter: H
 def test_a_sweep_equals_one_site_at_a_time(family: str, adapter: HFAdapter, pairs: list[PatchPair]) -> None:
     components = [component for component in Component if adapter.support()[component]]
     sites = grid(components, range(adapter.layers), ["all", "word", -1, 3, (2, 6)])
+    sites = [site for site in sites if site.component is not Component.EMBEDDINGS or site.first == 0]
+    sites += [site.head(adapter.groups - 1) for site in sites[::2] if site.component.shape is not Shape.STREAM]
     swept = sweep(adapter, pairs, sites)
     assert swept.method == ("plain" if family in REFUSED else "wavefront")
     patched = patch(adapter, pairs, {str(i): [[site]] * len(pairs) for i, site in enumerate(sites)})
@@ -56,6 +59,25 @@ def test_a_sweep_equals_one_site_at_a_time(family: str, adapter: HFAdapter, pair
     scale = float(expected.abs().max())
     torch.testing.assert_close(swept.values, expected, rtol=0, atol=BATCHED * scale)
     assert float((expected - swept.base).abs().max()) > 0.1 * scale  # there is something to get wrong
+
+
+def test_the_last_mlp_sees_the_last_token_only(llama: HFAdapter, pairs: list[PatchPair]) -> None:
+    """Where the block allows it: Falcon adds to the MLP's output in place, so its whole last block is run."""
+    seen: dict[int, set[int]] = {}
+    mlps = [block.mlp for block in llama.module.model.layers[1:]]
+    handles = [
+        mlp.gate_proj.register_forward_hook(
+            lambda module, args, output, number=number: seen.setdefault(number, set()).add(output.shape[1])
+        )
+        for number, mlp in enumerate(mlps)
+    ]
+    _, memory = llama.record(llama.batch([pairs[0].base]))
+    seen.clear()
+    joining = {0: Joining(torch.tensor([0, 0]), torch.randn(2, 5, llama.width))}
+    llama.restart(memory, 5, joining, torch.tensor([[1, 2], [3, 4]]))
+    for handle in handles:
+        handle.remove()
+    assert list(seen.values()) == [{5}] * (len(mlps) - 1) + [{1}]
 
 
 def test_opening_and_sweeping_leave_the_module_as_it_was(adapter: HFAdapter, pairs: list[PatchPair]) -> None:
@@ -89,10 +111,10 @@ def test_restarts_that_miss_the_logits_are_not_offered(
         "a run that records keys and values misses the model's logits by 0.01, not by rounding"
     )
 
-    def shifted(self: blockwise._Cache, whole: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def shifted(self: Cache, whole: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return whole[:, :, : self.prefix][rows.flip(0)]
 
-    monkeypatch.setattr(blockwise._Cache, "_before", shifted)
+    monkeypatch.setattr(Cache, "_before", shifted)
     assert blockwise.opened(*opened, plain)[1].reason.startswith("a restart from a block misses")
 
 

@@ -13,6 +13,7 @@ from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.loading import cached
 from auditkit.adapters.protocol import Component, Place
 from auditkit.data.prompts import Chat
+from auditkit.engine.generation import generate
 
 pytestmark = pytest.mark.model
 
@@ -59,11 +60,21 @@ def test_it_knows_the_capital_of_france(smollm2: HFAdapter) -> None:
 
 def test_contributions_add_up_in_every_block(smollm2: HFAdapter) -> None:
     seen: dict[Place, torch.Tensor] = {}
-    places = [(component, layer) for component in Component for layer in range(30)]
+    parts = (Component.BLOCK_INPUT, Component.ATTENTION, Component.MLP)
+    places = [(component, layer) for component in (*parts, Component.RESIDUAL) for layer in range(30)]
     batch = smollm2.batch([smollm2.chat(CAPITAL)])
     smollm2.run(batch, {place: lambda v, place=place: seen.update({place: v.clone()}) for place in places})
     for layer in range(30):
-        whole = sum(seen[c, layer] for c in Component if c is not Component.RESIDUAL)
+        whole = sum(seen[component, layer] for component in parts)
         after = seen[Component.RESIDUAL, layer]
         # fp32 rounding of two additions, by position
         assert ((whole - after).abs().amax(-1) <= 1e-6 * after.abs().amax(-1)).all()
+
+
+def test_greedy_text_is_that_of_transformers(smollm2: HFAdapter) -> None:
+    prompts = [smollm2.chat(CAPITAL), smollm2.chat(Chat(user="Name a colour."))]
+    got = generate(smollm2, prompts, 8)
+    for prompt, tokens in zip(prompts, got.tokens, strict=True):
+        ids = torch.tensor([prompt.ids])
+        out = smollm2.module.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=8)
+        assert out[0, len(prompt) :].tolist() == list(tokens)

@@ -6,16 +6,17 @@ The plain reference knows each family's module names by heart, so it is independ
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers.modeling_utils import AttentionInterface
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.protocol import Batch, Component, Place
+from auditkit.adapters.protocol import Batch, Component, Place, Shape, Touch
 from auditkit.data.prompts import Chat
 
 pytestmark = pytest.mark.unit
@@ -40,13 +41,28 @@ NAMES = {
     "xglm": ("model.layers", "self_attn", "fc2"),
     "opt": ("model.decoder.layers", "self_attn", "fc2"),
 }
-UNSUPPORTED = {
-    "granite_scaled": "in GraniteDecoderLayer no attention and MLP part (post_attention_layernorm, self_attn, mlp) "
-    "add up with the block's input to its output",  # the block scales both by residual_multiplier
-    "opt": "in OPTDecoderLayer no attention and MLP part (self_attn, fc2) add up with the block's input to its "
-    "output",  # the block flattens batch and position before its two layers
-    "lfm2_hybrid": "the Lfm2DecoderLayers have no part in common that is known as attention",  # some are conv
+PARALLEL = {
+    "phi": "PhiDecoderLayer",
+    "cohere": "CohereDecoderLayer",
+    "cohere2": "Cohere2DecoderLayer",
+    "gptj": "GPTJBlock",
+    "codegen": "CodeGenBlock",
+    "gpt_neox": "GPTNeoXLayer",
+    "falcon": "FalconDecoderLayer",
+    "falcon_new": "FalconDecoderLayer",
 }
+MULTIPLIER = {"granite_scaled": 0.22}
+NO_CONTRIBUTIONS = {
+    "lfm2_hybrid": "the Lfm2DecoderLayers have no part in common that is known as attention"  # some are conv
+}
+NO_MIDDLE = {
+    **NO_CONTRIBUTIONS,
+    **{
+        family: f"in {block} the MLP of layer 0 does not read what attention has added"
+        for family, block in PARALLEL.items()
+    },
+}
+STREAM = [component for component in Component if component.shape is Shape.STREAM]
 CONTRIBUTIONS = (Component.ATTENTION, Component.MLP)
 PROMPTS = (
     Chat(user="What is the capital of France?", system="You are a student."),
@@ -65,8 +81,16 @@ def one(adapter: HFAdapter, prompts: list[Prompt]) -> Batch:
     return adapter.batch(prompts[:1])
 
 
-def offered(adapter: HFAdapter) -> list[Component]:
-    return [component for component in Component if adapter.support()[component]]
+def offered(adapter: HFAdapter, layers: Sequence[int] = range(3)) -> list[Place]:
+    places = [(component, layer) for component in Component for layer in layers if adapter.support()[component]]
+    return [
+        (component, layer) for component, layer in places if component is not Component.EMBEDDINGS or not layer
+    ]
+
+
+def unsupported(family: str, component: Component) -> str:
+    reasons = {Component.MIDDLE: NO_MIDDLE, **dict.fromkeys(CONTRIBUTIONS, NO_CONTRIBUTIONS)}
+    return reasons.get(component, {}).get(family, "")
 
 
 def plain_logits(adapter: HFAdapter, batch: Batch) -> Tensor:
@@ -84,27 +108,47 @@ def plain_logits(adapter: HFAdapter, batch: Batch) -> Tensor:
 def hooked(
     adapter: HFAdapter, family: str, place: Place, batch: Batch, change: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(value at place, logits) by one plain hook."""
+    """(value at place, logits) by plain hooks; `change` is taken over at the one position that it changes."""
     blocks, attention, mlp = NAMES.get(family, ("model.layers", "self_attn", "mlp"))
     component, layer = place
-    path = {Component.ATTENTION: f".{attention}", Component.MLP: f".{mlp}"}.get(component, "")
-    module = adapter.module.get_submodule(f"{blocks}.{layer}{path}")
+    scale = MULTIPLIER.get(family, 1.0)
+    path = {Component.ATTENTION: attention, Component.MIDDLE: attention, Component.MLP: mlp}.get(component)
+    block = adapter.module.get_submodule(f"{blocks}.{layer}")
+    stream: list[Tensor] = []
     kept: list[Tensor] = []
 
     def see(value: Tensor) -> Tensor:
-        kept.append(value.clone())
-        return value if change is None else change(value)
+        own = value.reshape(one_shape)
+        shown = own if path is None or scale == 1 else own * scale
+        if component is Component.MIDDLE:
+            shown = stream[0] + shown
+        kept.append(shown.clone())
+        if change is None:
+            return value
+        new = own.clone()
+        moved = change(shown)[:, -2]
+        if component is Component.MIDDLE:
+            new[:, -2] += (moved - shown[:, -2]) / scale
+        else:
+            new[:, -2] = moved if path is None else moved / scale
+        return new.reshape(value.shape)
 
+    one_shape = (1, batch.width, 32)
+    handles = [block.register_forward_pre_hook(lambda m, args: stream.append(args[0].clone()))]
     if component is Component.BLOCK_INPUT:
-        handle = module.register_forward_pre_hook(lambda m, args: (see(args[0]), *args[1:]))
+        handles.append(block.register_forward_pre_hook(lambda m, args: (see(args[0]), *args[1:])))
     else:
-        handle = module.register_forward_hook(
-            lambda m, a, out: see(out) if isinstance(out, Tensor) else (see(out[0]), *out[1:])
+        module = adapter.module.get_input_embeddings() if component is Component.EMBEDDINGS else block
+        handles.append(
+            module.get_submodule(path or "").register_forward_hook(
+                lambda m, a, out: see(out) if isinstance(out, Tensor) else (see(out[0]), *out[1:])
+            )
         )
     try:
         logits = plain_logits(adapter, batch)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     assert len(kept) == 1
     return kept[0], logits
 
@@ -138,7 +182,7 @@ def test_left_padding_changes_no_logit_of_the_plain_module(adapter: HFAdapter, p
 
 def test_padding_changes_no_activation(adapter: HFAdapter, prompts: list[Prompt]) -> None:
     batch = adapter.batch(prompts)
-    places = [(component, layer) for component in offered(adapter) for layer in range(3)]
+    places = offered(adapter)
     padded: dict[Place, Tensor] = {}
     alone: dict[Place, Tensor] = {}
 
@@ -148,49 +192,53 @@ def test_padding_changes_no_activation(adapter: HFAdapter, prompts: list[Prompt]
     adapter.run(batch, {place: keep(padded, place) for place in places})
     adapter.run(adapter.batch(prompts[1:2]), {place: keep(alone, place) for place in places})
     assert batch.pads[1] > 0
+    pad = batch.pads[1]
     for place in places:
-        torch.testing.assert_close(padded[place][1, batch.pads[1] :], alone[place][0], rtol=0, atol=ROUNDING)
+        row = padded[place][1]
+        tokens = row[:, pad:, pad:] if place[0] is Component.PATTERN else row[pad:]
+        torch.testing.assert_close(tokens, alone[place][0], rtol=0, atol=ROUNDING)
 
 
 def test_contributions_add_up_in_every_block(family: str, adapter: HFAdapter, one: Batch) -> None:
     support = adapter.support()
     assert set(support) >= set(Component)
-    assert support[Component.BLOCK_INPUT]
-    assert support[Component.RESIDUAL]
-    for component in CONTRIBUTIONS:
-        assert bool(support[component]) == (family not in UNSUPPORTED)
-        assert support[component].reason == UNSUPPORTED.get(family, "")
+    for component in STREAM:
+        assert support[component].reason == unsupported(family, component)
+        assert bool(support[component]) == (not support[component].reason)
     seen: dict[Place, Tensor] = {}
+    for place in offered(adapter):
+        adapter.run(one, {place: lambda v, place=place: seen.update({place: v.clone()})})
     for layer in range(3):
-        for component in offered(adapter):
-            adapter.run(one, {(component, layer): lambda v, p=(component, layer): seen.update({p: v.clone()})})
         if layer:
             assert torch.equal(seen[Component.BLOCK_INPUT, layer], seen[Component.RESIDUAL, layer - 1])
-        if family not in UNSUPPORTED:
+        if family not in NO_CONTRIBUTIONS:
             whole = sum(seen[c, layer] for c in (Component.BLOCK_INPUT, *CONTRIBUTIONS))
+            torch.testing.assert_close(whole, seen[Component.RESIDUAL, layer], rtol=0, atol=ROUNDING)
+        if family not in NO_MIDDLE:
+            whole = seen[Component.MIDDLE, layer] + seen[Component.MLP, layer]
             torch.testing.assert_close(whole, seen[Component.RESIDUAL, layer], rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("component", Component)
+@pytest.mark.parametrize("component", STREAM)
 def test_capture_equals_a_plain_hook(family: str, adapter: HFAdapter, one: Batch, component: Component) -> None:
     if not adapter.support()[component]:
-        with pytest.raises(ValueError, match=r"is not available on this model: ") as refused:
+        with pytest.raises(ValueError, match=rf"{component} is not available on this model: ") as refused:
             adapter.run(one, {(component, 1): lambda value: None})
-        assert UNSUPPORTED[family] in str(refused.value)
+        assert unsupported(family, component) in str(refused.value)
         return
-    for layer in range(3):
+    for layer in range(1 if component is Component.EMBEDDINGS else 3):
         got: list[Tensor] = []
         adapter.run(one, {(component, layer): lambda value, got=got: got.append(value.clone())})
         assert len(got) == 1
         assert torch.equal(got[0], hooked(adapter, family, (component, layer), one)[0])
 
 
-@pytest.mark.parametrize("component", Component)
+@pytest.mark.parametrize("component", STREAM)
 def test_replacing_one_position_equals_a_plain_hook(
     family: str, adapter: HFAdapter, one: Batch, component: Component
 ) -> None:
     if not adapter.support()[component]:
-        assert family in UNSUPPORTED
+        assert unsupported(family, component)
         return
 
     def change(value: Tensor) -> Tensor:
@@ -199,16 +247,16 @@ def test_replacing_one_position_equals_a_plain_hook(
         return value
 
     untouched = plain_logits(adapter, one)
-    for layer in range(2):  # in the last block only the last position still matters
+    for layer in range(
+        1 if component is Component.EMBEDDINGS else 2
+    ):  # in the last block only the last position still matters
         got = adapter.run(one, {(component, layer): change})
         assert torch.equal(got, hooked(adapter, family, (component, layer), one, change)[1])
         assert not torch.equal(got, untouched)
 
 
 def test_giving_back_the_own_value_changes_nothing(adapter: HFAdapter, one: Batch) -> None:
-    touches = {
-        (component, layer): lambda value: value.clone() for component in offered(adapter) for layer in (0, 2)
-    }
+    touches: dict[Place, Touch] = {place: lambda value: value.clone() for place in offered(adapter, (0, 2))}
     assert torch.equal(adapter.run(one, touches), plain_logits(adapter, one))
 
 
@@ -216,9 +264,11 @@ def test_hooks_are_gone_after_an_exception_inside_a_run(adapter: HFAdapter, one:
     def fail(value: Tensor) -> None:
         raise RuntimeError("from the touch")
 
-    components = offered(adapter)
-    with pytest.raises(RuntimeError, match="from the touch"):
-        adapter.run(one, {(component, layer): fail for component in components for layer in range(3)})
+    dispatch = AttentionInterface.get_interface
+    for places in (offered(adapter), *([place] for place in offered(adapter, [0]))):
+        with pytest.raises(RuntimeError, match="from the touch"):
+            adapter.run(one, dict.fromkeys(places, fail))
+    assert AttentionInterface.get_interface is dispatch
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in adapter.module.modules())
     assert torch.equal(adapter.run(one), plain_logits(adapter, one))
 

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from auditkit.adapters import loading, open_model
+from auditkit.adapters import devices, loading, open_model
 from auditkit.adapters.catalogue import CATALOGUE, DEFAULT_MODEL, classify
 from auditkit.adapters.errors import IntegrityError, ModelError, first_line
 
@@ -137,7 +137,7 @@ def test_an_unknown_name_is_refused_without_loading_torch() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"device": "toaster"}, "unknown device 'toaster'; use auto, cpu, cuda or cuda:N"),
+        ({"device": "toaster"}, "unknown device 'toaster'; use auto, cpu, cuda, cuda:N or spread"),
         ({"device": "meta"}, "unknown device 'meta'"),
         ({"device": ""}, "unknown device ''"),
         ({"dtype": "float64"}, "unknown dtype 'float64'; use auto, float32, bfloat16, float16"),
@@ -158,7 +158,7 @@ def test_an_absent_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_device_that_takes_no_model_is_refused(
     save_checkpoint: SaveCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_device", lambda device: torch.device("cuda", 99))
+    monkeypatch.setattr(devices, "check", lambda *_: None)
     monkeypatch.setattr(
         "torch.nn.Module.to", lambda *_: (_ for _ in ()).throw(RuntimeError("invalid device ordinal\nmore"))
     )

@@ -50,7 +50,7 @@ class Planted:
     depends on question and persona alone.
     """
 
-    heads, width, layers = 1, 4, LAYERS
+    heads, groups, width, layers = 1, 1, 4, LAYERS
 
     def __init__(
         self, *, mlp_layer: int = 2, effect: float = 0.5, knowledge: float = 3.0, noise: float = 0.2
@@ -104,6 +104,7 @@ class Planted:
         for row, ids in enumerate(batch.ids):
             logits[row, self._right(ids)] = margin[row]
         self.meter.runs += 1
+        self.meter.token_layers += int(batch.mask.sum()) * LAYERS
         return logits
 
     def _noise(self, words: list[str]) -> float:

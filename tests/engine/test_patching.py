@@ -9,7 +9,7 @@ import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component, Support
-from auditkit.engine import patching
+from auditkit.engine import batching
 from auditkit.engine.patching import GuardTripped, PatchPair, answer_logits, patch
 from auditkit.engine.sites import SiteError, attention, block_input, mlp, residual
 from auditkit.stats.verdicts import NotApplicable
@@ -93,7 +93,7 @@ def test_batched_pairs_of_unequal_length_equal_plain_hooks(tiny, pairs, site) ->
 def test_chunking_does_not_change_the_result(tiny, pairs, monkeypatch) -> None:
     conditions = {"site": [[mlp.layers(1, 2)["word"]]] * len(pairs)}
     whole = patch(tiny, pairs, conditions)
-    monkeypatch.setattr(patching, "TOKEN_BUDGET", 20)
+    monkeypatch.setattr(batching, "TOKEN_BUDGET", 20)
     pieces = patch(tiny, pairs, conditions)
     for name in ("base", "source"):
         torch.testing.assert_close(getattr(whole, name), getattr(pieces, name), rtol=0, atol=1e-5)
@@ -234,7 +234,7 @@ def test_a_site_that_is_not_there_is_refused_before_anything_runs(tiny, pairs, s
 
 def test_a_missing_component_is_not_applicable(tiny, pairs) -> None:
     support = {**tiny.support(), Component.MLP: Support(False, "it has none")}
-    with pytest.raises(NotApplicable, match="MLP of layer 1 cannot be patched on this model: it has none"):
+    with pytest.raises(NotApplicable, match="MLP of layer 1 cannot be touched on this model: it has none"):
         patch(Tampered(tiny, support=support), pairs, {"site": [[mlp.layer(1)]] * len(pairs)})
 
 
@@ -244,5 +244,21 @@ def test_unequal_lengths_are_refused(pairs) -> None:
 
 
 def test_conditions_must_cover_every_pair(tiny, pairs) -> None:
-    with pytest.raises(SiteError, match="sites for each of 5 pairs, got 1"):
+    with pytest.raises(SiteError, match="edits for each of 5 pairs, got 1"):
         patch(tiny, pairs, {"site": [[mlp.layer(1)]]})
+
+
+def test_a_device_too_small_for_a_batch_gives_the_same_numbers(tiny, pairs) -> None:
+    """More than two prompts at once run out of memory: batches halve until they fit, and donors with them."""
+
+    class Small(Tampered):
+        def run(self, batch, touches=None):
+            if len(batch) > 2:
+                raise torch.OutOfMemoryError("no more")
+            return self._adapter.run(batch, touches)
+
+    conditions = {"site": [[mlp.layers(1, 2)["word"]]] * len(pairs)}
+    small, whole = (patch(adapter, pairs, conditions) for adapter in (Small(tiny), tiny))
+    for name in ("base", "source"):
+        torch.testing.assert_close(getattr(small, name), getattr(whole, name), rtol=0, atol=1e-5)
+    torch.testing.assert_close(small.conditions["site"], whole.conditions["site"], rtol=0, atol=1e-5)

@@ -9,9 +9,10 @@ import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component, Support
-from auditkit.engine import wavefront
+from auditkit.engine import rows
 from auditkit.engine.patching import GuardTripped, PatchPair, patch
-from auditkit.engine.sites import SiteError, mlp, residual
+from auditkit.engine.rows import planned
+from auditkit.engine.sites import SiteError, block_input, embeddings, k, middle, mlp, q, residual, v, z
 from auditkit.engine.wavefront import grid, sweep
 from auditkit.stats.verdicts import NotApplicable
 
@@ -20,7 +21,15 @@ pytestmark = pytest.mark.unit
 BATCHED = 2e-5
 """Batching changes the order of sums: tolerance in units of the largest logit (measured: up to 2e-6)."""
 
-PARTS = {Component.MLP: "mlp", Component.ATTENTION: "self_attn"}
+MODULES = {
+    Component.ATTENTION: "self_attn",
+    Component.MIDDLE: "self_attn",
+    Component.MLP: "mlp",
+    Component.Q: "self_attn.q_proj",  # the rotation that follows depends on the position only
+    Component.K: "self_attn.k_proj",
+    Component.V: "self_attn.v_proj",
+    Component.Z: "self_attn.o_proj",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,26 +56,35 @@ def pairs() -> list[PatchPair]:
     return made
 
 
+WHOLE = (Component.BLOCK_INPUT, Component.RESIDUAL, Component.ATTENTION, Component.MLP)
+
+
 def every(adapter, positions=("all", "word", "last", 3, (2, 6))):
-    return grid(Component, range(adapter.layers), positions)
+    return grid(WHOLE, range(adapter.layers), positions)
 
 
 def by_hooks(adapter, pair: PatchPair, site) -> torch.Tensor:
     """The reference: plain hooks on the module, one site in one run."""
     block = adapter.module.model.layers[site.first]
-    module = block.get_submodule(PARTS.get(site.component, ""))
+    module = block.get_submodule(MODULES.get(site.component, ""))
     start, stop = site.span(len(pair.base), pair.spans)
+    heads = site.head_indices(adapter.heads, adapter.groups)
+    size = adapter.module.config.head_dim if heads else adapter.width
     kept: list[torch.Tensor] = []
+    entered: list[torch.Tensor] = []
 
     def see(value: torch.Tensor) -> torch.Tensor:
+        value = value + entered[-1] if site.component is Component.MIDDLE else value
         if not kept:
             kept.append(value.clone())
-            return value
         new = value.clone()
-        new[:, start:stop] = kept[0][:, start:stop]
-        return new
+        for head in heads or range(1):
+            part = (slice(None), slice(start, stop), slice(size * head, size * (head + 1)))
+            new[part] = kept[0][part]
+        return new - entered[-1] if site.component is Component.MIDDLE else new
 
-    if site.component is Component.BLOCK_INPUT:
+    noting = block.register_forward_pre_hook(lambda m, args: entered.append(args[0].clone()))
+    if site.component in (Component.BLOCK_INPUT, Component.Z):
         handle = module.register_forward_pre_hook(lambda m, args: (see(args[0]), *args[1:]))
     else:
         handle = module.register_forward_hook(
@@ -75,6 +93,7 @@ def by_hooks(adapter, pair: PatchPair, site) -> torch.Tensor:
     with torch.no_grad():
         adapter.module(torch.tensor([pair.source.ids]))
         logits = adapter.module(torch.tensor([pair.base.ids])).logits[0, -1]
+    noting.remove()
     handle.remove()
     return logits[list(pair.answers)]
 
@@ -95,6 +114,62 @@ def test_every_component_layer_and_position_equals_plain_hooks(tiny, pairs, swep
     assert float((expected - swept.base).abs().max()) > 0.1
 
 
+@pytest.mark.parametrize(
+    "site",
+    [
+        *(family.layer(layer)[at] for family in (middle, q, k, v, z) for layer in (0, 3, 5) for at in ("all", 7)),
+        *(family.layer(4).head(0, 2)["word"] for family in (q, z)),
+        *(family.layer(layer).head(1)[2, 6] for family in (k, v) for layer in (2, 5)),
+    ],
+    ids=str,
+)
+def test_sites_inside_attention_equal_plain_hooks(tiny, pairs, site) -> None:
+    result = sweep(tiny, pairs, [site])
+    expected = torch.stack([by_hooks(tiny, pair, site) for pair in pairs])
+    close(result.values[0], expected)
+    assert result.method == "wavefront"
+
+
+def test_heads_of_one_sweep_do_not_mix(tiny, pairs) -> None:
+    sites = [family.layer(2).head(i) for family in (q, z) for i in range(4)]
+    sites += [family.layer(2).head(i) for family in (k, v) for i in range(2)]
+    result = sweep(tiny, pairs, sites)
+    expected = torch.stack([torch.stack([by_hooks(tiny, pair, site) for pair in pairs]) for site in sites])
+    close(result.values, expected)
+    differ = torch.pdist(expected.flatten(1), p=torch.inf)
+    assert float(differ.min()) > 10 * BATCHED * float(expected.abs().max())
+
+
+def test_the_embeddings_are_the_input_of_the_first_block(tiny, pairs) -> None:
+    result = sweep(tiny, pairs, [embeddings["word"], block_input.layer(0)["word"]])
+    assert torch.equal(*result.values)
+
+
+def test_the_least_work_of_sites_inside_attention(tiny, pairs) -> None:
+    """Pair 3 has 15 tokens and differs from token 6 on; 6 blocks."""
+    both_runs = 2 * 6 * 15
+    cases = {
+        k.layer(2): 4 * 9,  # the own block and all later ones
+        v.layer(5): 1,  # in the last block only the last query is read
+        z.layer(2).head(1): 3 * 9 + 9,  # the later blocks, and the rest of the own one
+        q.layer(5).head(1): 1,
+        middle.layer(4)[7]: 8 + 1,
+    }
+    for site, least in cases.items():
+        plan = planned(tiny, pairs[3:4], [site])
+        assert plan.minimum == both_runs + least
+        assert sweep(tiny, pairs[3:4], [site]).token_layers == plan.token_layers
+
+
+def test_keys_that_the_cache_does_not_keep_are_an_error(tiny, pairs) -> None:
+    def other(batch, touches=None):
+        logits, memory = tiny.record(batch, touches)
+        return logits, replace(memory, keys=[keys + 1e-3 for keys in memory.keys])
+
+    with pytest.raises(GuardTripped, match="the k of layer 2 are not those that the model's cache keeps"):
+        sweep(Tampered(tiny, record=other), pairs, [k.layer(2)])
+
+
 def test_it_means_what_patch_means(tiny, pairs, swept) -> None:
     conditions = {str(i): [[site]] * len(pairs) for i, site in enumerate(swept.sites)}
     patched = patch(tiny, pairs, conditions)
@@ -110,7 +185,7 @@ def test_one_pair_at_every_position_equals_plain_hooks(tiny, pairs) -> None:
 
 
 def test_a_site_that_can_change_nothing_has_the_base_value_and_is_not_run(tiny, pairs) -> None:
-    before_the_difference = grid(Component, range(tiny.layers), range(3))
+    before_the_difference = grid(WHOLE, range(tiny.layers), range(3))
     last_layer = grid([Component.RESIDUAL, Component.MLP], [tiny.layers - 1], range(8))
     result = sweep(tiny, pairs[:1], [*before_the_difference, *last_layer])
     assert torch.equal(result.values, result.base.expand_as(result.values))
@@ -162,15 +237,16 @@ def tiny_deep(tiny_llama, tmp_path_factory):
 
 @pytest.mark.parametrize("budget", [1, 40, 100_000])
 def test_the_size_of_walks_does_not_change_the_result(tiny, pairs, swept, monkeypatch, budget) -> None:
-    monkeypatch.setattr(wavefront, "ROW_BUDGET", budget)
+    monkeypatch.setattr(rows, "ROW_BUDGET", budget)
     close(sweep(tiny, pairs, swept.sites).values, swept.values)
 
 
 class Tampered:
     """An adapter that behaves, except where a test tampers with its restarts or its support."""
 
-    def __init__(self, adapter, restart=None, support=None) -> None:
+    def __init__(self, adapter, restart=None, support=None, record=None) -> None:
         self._adapter, self._restart, self._support = adapter, restart, support
+        self.record = record or adapter.record
 
     def __getattr__(self, name):
         return getattr(self._adapter, name)
@@ -282,7 +358,7 @@ def test_a_site_that_is_not_there_is_refused_before_anything_runs(tiny, pairs, s
 
 def test_a_missing_component_is_not_applicable(tiny, pairs) -> None:
     support = {**tiny.support(), Component.MLP: Support(False, "it has none")}
-    with pytest.raises(NotApplicable, match="MLP of layer 1 cannot be patched on this model: it has none"):
+    with pytest.raises(NotApplicable, match="MLP of layer 1 cannot be touched on this model: it has none"):
         sweep(Tampered(tiny, support=support), pairs, [mlp.layer(1)])
 
 

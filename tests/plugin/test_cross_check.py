@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 # Imported here and not in a run: pytester forgets modules that a run has imported, and torch's patches with them.
 from auditkit.adapters import nnterp
@@ -67,6 +69,14 @@ def test_swept(model):
 EDITS = 4 + 4 * 2 * 6 * 2
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def audit(pytester: pytest.Pytester, tiny_llama: Path):
     """Run the suite (or another) on the tiny model: result of pytest and record."""
@@ -123,7 +133,9 @@ def test_a_difference_beyond_rounding_ends_with_11(audit, monkeypatch: pytest.Mo
     assert [claim.verdict for claim in run.claims] == [Verdict.PASS, Verdict.PASS]
     assert run.summary.verdict is Verdict.ERROR
     assert run.summary.reason.startswith("the two adapters do not agree, so the numbers cannot be trusted: ")
-    result.stdout.fnmatch_lines(["verdict: ERROR (the two adapters do not agree*", "cross-check: the two adapters*"])
+    result.stdout.fnmatch_lines(
+        ["verdict: ERROR (the two adapters do not agree*", "cross-check: the two adapters*"]
+    )
 
 
 def test_what_the_other_adapter_cannot_measure_is_counted(audit, monkeypatch: pytest.MonkeyPatch) -> None:

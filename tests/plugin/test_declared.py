@@ -118,7 +118,7 @@ def test_a_control_that_is_promised_and_not_measured_makes_the_claim_unreadable(
         ("claim(idd='x')", "@pytest.mark.claim has no argument 'idd'; did you mean 'id'[?]*"),
         ("causal(controls='x')", "@pytest.mark.causal has no argument 'controls'; did you mean 'control'[?]*"),
         ("causal(edit=False)", "@pytest.mark.causal has no argument 'edit'; did you mean 'edits'[?]*"),
-        ("claim('x')", "@pytest.mark.claim takes id=... by name, not 'x'*"),
+        ("claim('x')", "@pytest.mark.claim takes id=..., family=... by name, not 'x'*"),
     ],
 )
 def test_unknown_arguments_of_marks_suggest_the_nearest(audit, mark: str, line: str) -> None:

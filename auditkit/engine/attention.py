@@ -1,0 +1,143 @@
+"""Reading attention: where heads look, and how spread out that is.
+
+    entropies(adapter, prompts)                            every head at each prompt's last token
+    entropies(adapter, prompts, "identity", spans=spans)   at the identity words
+    probabilities(adapter, prompts, -1, layers=[5], heads=[8])
+
+The model runs with its own attention; probabilities are computed a second time for the chosen queries only, a few
+queries at once. So reading needs memory for heads x tokens for each query, not for whole squares of attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Attending, AttentionView, Component, Look
+from auditkit.engine.batching import in_batches
+from auditkit.engine.guards import GuardTripped
+from auditkit.engine.sites import Position, Site, SiteError, Span, pattern
+from auditkit.stats.verdicts import NotApplicable
+
+QUERIES = 32
+"""Queries whose probabilities over all keys are held at once."""
+
+
+def entropies(
+    adapter: Attending,
+    prompts: Sequence[Prompt],
+    queries: Position = "last",
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    spans: Sequence[Mapping[str, Span]] | None = None,
+) -> list[Tensor]:
+    """For each prompt, entropy (layer, head, query) in nats of the attention at the chosen queries; see `entropy`.
+
+    Args:
+        queries: "last", "all", a named span, an index (negative from the end), or a half-open span.
+        layers, heads: which, in the order of the result; None is all.
+        spans: for each prompt, its named spans.
+
+    Raises:
+        SiteError: a layer, head or query that the model or a prompt does not have, before anything runs.
+        NotApplicable: this model does not show its attention.
+        GuardTripped: probabilities that are NaN, or a layer whose attention was not reached.
+    """
+    read = _read(adapter, prompts, queries, layers, heads, spans, entropy, "entropies")
+    return [values for _, values in read]
+
+
+def probabilities(
+    adapter: Attending,
+    prompts: Sequence[Prompt],
+    queries: Position = "last",
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    spans: Sequence[Mapping[str, Span]] | None = None,
+) -> list[Tensor]:
+    """For each prompt, attention probabilities (layer, head, query, key) over its own tokens, in float32.
+
+    Keys after the query have probability exactly 0. Arguments and errors are those of `entropies`.
+    """
+    read = _read(adapter, prompts, queries, layers, heads, spans, lambda values: values, "attention")
+    return [values[..., pad:] for pad, values in read]
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Shannon entropy in nats over the last axis: 0 when one key gets everything, ln n when n keys get the same.
+
+    Of the share that goes to keys: where a family has attention sinks, what goes to the sink is left out and the
+    rest is scaled to sum to 1.
+    """
+    shares = probabilities / probabilities.sum(-1, keepdim=True)
+    nats: Tensor = torch.special.entr(shares).sum(-1).clamp(min=0.0)
+    return nats
+
+
+def _read(
+    adapter: Attending,
+    prompts: Sequence[Prompt],
+    queries: Position,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    spans: Sequence[Mapping[str, Span]] | None,
+    reduce: Callable[[Tensor], Tensor],
+    description: str,
+) -> list[tuple[int, Tensor]]:
+    """For each prompt, its padding and (layer, head, query, ...): `reduce` of (batch, head, query, key)."""
+    chosen_layers, chosen_heads = _layers(adapter, layers), _heads(adapter, heads)
+    if spans is not None and len(spans) != len(prompts):
+        raise SiteError(f"spans of {len(spans)} prompts were given for {len(prompts)} prompts")
+    site = Site(Component.PATTERN, position=queries)
+    chosen = [site.span(len(prompt), {} if spans is None else spans[i]) for i, prompt in enumerate(prompts)]
+    offered = adapter.support()[Component.PATTERN]
+    if not offered:
+        raise NotApplicable(f"{site} cannot be read on this model: {offered.reason}")
+    results: dict[int, tuple[int, Tensor]] = {}
+
+    def work(rows: list[int]) -> None:
+        batch = adapter.batch([prompts[i] for i in rows])
+        counts = [chosen[i][1] - chosen[i][0] for i in rows]
+        firsts = torch.tensor([chosen[i][0] + pad for i, pad in zip(rows, batch.pads, strict=True)])
+        steps = torch.arange(max(counts)).expand(len(rows), -1)
+        where = firsts[:, None] + steps.minimum(torch.tensor(counts)[:, None] - 1)  # short rows repeat their last
+        seen: dict[int, Tensor] = {}
+
+        def look(layer: int, where: Tensor = where, seen: dict[int, Tensor] = seen) -> Look:
+            def see(view: AttentionView) -> None:
+                parts = [
+                    reduce(view.probabilities(part)[:, chosen_heads]) for part in torch.split(where, QUERIES, 1)
+                ]
+                seen[layer] = torch.cat(parts, 2).cpu()
+
+            return see
+
+        adapter.attend(batch, {layer: look(layer) for layer in chosen_layers})
+        for layer in chosen_layers:
+            if layer not in seen or not torch.isfinite(seen[layer]).all():
+                what = "are not finite" if layer in seen else "were not reached"
+                raise GuardTripped(f"guard: the attention probabilities of layer {layer} {what}")
+        for row, (i, count) in enumerate(zip(rows, counts, strict=True)):
+            of_layers = torch.stack([seen[layer][row, :, :count] for layer in chosen_layers])
+            results[i] = (batch.pads[row], of_layers)
+
+    in_batches(work, [len(prompt) for prompt in prompts], description)
+    return [results[i] for i in range(len(prompts))]
+
+
+def _layers(adapter: Attending, layers: Sequence[int] | None) -> list[int]:
+    if layers is None:
+        return list(range(adapter.layers))
+    if not layers:
+        raise SiteError("attention of no layers asked for; give at least one, or None for all")
+    return [pattern.layer(layer).layer_indices(adapter.layers)[0] for layer in layers]
+
+
+def _heads(adapter: Attending, heads: Sequence[int] | None) -> list[int]:
+    if heads is None:
+        return list(range(adapter.heads))
+    Site(Component.PATTERN).head(*heads).head_indices(adapter.heads, adapter.groups)
+    return list(heads)

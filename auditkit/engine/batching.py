@@ -1,0 +1,69 @@
+"""Rows in batches: similar lengths together under a token budget, which halves where a device's memory ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from auditkit.engine.progress import progress
+
+TOKEN_BUDGET = 1024
+"""Padded tokens per batch: large enough that weights are read rarely, small enough to stay in the caches."""
+
+
+def batches(lengths: Sequence[int], budget: int | None = None) -> list[list[int]]:
+    """Row indices per batch: similar lengths together, at most `budget` padded tokens each, and at least one row."""
+    most = TOKEN_BUDGET if budget is None else budget
+    made: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if made and (len(made[-1]) + 1) * lengths[i] <= most:
+            made[-1].append(i)
+        else:
+            made.append([i])
+    return made
+
+
+def in_batches(
+    work: Callable[[list[int]], None], lengths: Sequence[int], description: str, budget: int | None = None
+) -> int:
+    """Do `work` on all rows, batch by batch; where memory runs out, on half as many tokens from there on.
+
+    Args:
+        work: does some rows, given by index; a batch that ran out of memory is done again from its start.
+        lengths: tokens of each row.
+        budget: padded tokens per batch to start with; `TOKEN_BUDGET` where None.
+
+    Returns:
+        The budget that it ended with.
+
+    Raises:
+        torch.OutOfMemoryError: a single row does not fit.
+    """
+    most = TOKEN_BUDGET if budget is None else budget
+    pending = batches(lengths, most)
+    for _ in progress(_until_empty(pending), description, len(pending)):
+        rows = pending[0]
+        if _fits(work, rows):
+            del pending[0]
+            continue
+        most = len(rows) * max(lengths[i] for i in rows) // 2
+        left = [i for batch in pending for i in batch]
+        pending[:] = [[left[k] for k in batch] for batch in batches([lengths[i] for i in left], most)]
+    return most
+
+
+def _until_empty(pending: list[list[int]]) -> Iterator[None]:
+    while pending:
+        yield
+
+
+def _fits(work: Callable[[list[int]], None], rows: list[int]) -> bool:
+    """Whether the work could be done; on False its tensors are free again, with the error that held them."""
+    try:
+        work(rows)
+    except torch.OutOfMemoryError:
+        if len(rows) == 1:
+            raise
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""What measurements cost, as arithmetic: token-layers, floating-point operations, seconds and memory.
+
+A token-layer is one token through one block. The counts here are closed forms of what `patch` and `sweep` do (tests
+compare them with the meter of real runs); from them follows what a model that is not at hand would need.
+
+    python -m auditkit.engine.costs > docs/costs.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from auditkit.engine.batching import TOKEN_BUDGET
+from auditkit.engine.patching import GUARDED_PAIRS
+from auditkit.engine.rows import ROW_BUDGET
+
+
+@dataclass(frozen=True)
+class Size:
+    """A decoder with gated MLPs, as far as cost depends on it. Parameters of norms and biases are left out."""
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    groups: int
+    head_size: int
+    inner: int
+    vocabulary: int
+
+    @property
+    def block(self) -> int:
+        """Weights of one block: q, k, v and output projections, and the MLP's three."""
+        return self.width * (2 * self.head_size * (self.heads + self.groups) + 3 * self.inner)
+
+    @property
+    def parameters(self) -> int:
+        """All weights, with separate input and output embeddings."""
+        return self.layers * self.block + 2 * self.width * self.vocabulary
+
+    def flops(self, token_layers: int, keys: int) -> int:
+        """Floating-point operations of so many token-layers whose queries meet `keys` keys each."""
+        return token_layers * (2 * self.block + 4 * self.heads * self.head_size * keys)
+
+
+def patch_cost(layers: int, lengths: Sequence[int], conditions: int) -> int:
+    """Token-layers of `patch` with pairs of these lengths whose only donors are their sources: base, source, every
+    condition, and four runs of the first pairs for the guards."""
+    return layers * ((2 + conditions) * sum(lengths) + 4 * sum(lengths[:GUARDED_PAIRS]))
+
+
+def residual_sweep(layers: int, length: int, first: int) -> int:
+    """Least token-layers of restoring the residual stream at every layer and position of one pair whose prompts
+    differ from position `first` on."""
+    changed = length - first
+    return 2 * layers * length + _later(layers) * changed * (changed + 1) // 2
+
+
+def layer_sweep(layers: int, length: int, first: int) -> int:
+    """Least token-layers of restoring MLP and attention of every layer, at all positions, of one pair."""
+    changed = length - first
+    return 2 * layers * length + 2 * _later(layers) * changed + _own(layers, changed)
+
+
+def head_sweep(layers: int, heads: int, length: int, first: int) -> int:
+    """Least token-layers of restoring z of every head of every layer, at all positions, of one pair."""
+    changed = length - first
+    return 2 * layers * length + heads * (_later(layers) * changed + _own(layers, changed))
+
+
+def _later(layers: int) -> int:
+    """Blocks after each block, summed over all."""
+    return layers * (layers - 1) // 2
+
+
+def _own(layers: int, changed: int) -> int:
+    """What is left of the own block after attention; in the last block, only for the last token."""
+    return (layers - 1) * changed + 1
+
+
+def memory(size: Size, length: int, bytes_each: int) -> dict[str, int]:
+    """Bytes that a sweep needs: the weights, and what is held for one batch of prompts of this length.
+
+    Keys and values are those of the base run; streams are those of base and source after every block; rows in flight
+    are the widest moment of a walk, inside the MLP.
+    """
+    prompts = max(1, TOKEN_BUDGET // length)
+    tokens = prompts * length
+    return {
+        "weights": size.parameters * bytes_each,
+        "keys and values": 2 * size.layers * size.groups * size.head_size * tokens * bytes_each,
+        "streams": 2 * (size.layers + 1) * size.width * tokens * bytes_each,
+        "rows in flight": (4 * size.width + 3 * size.inner) * max(ROW_BUDGET, length) * bytes_each,
+    }
+
+
+# -- the page ------------------------------------------------------------------------------------------------------
+
+SIZES = (
+    Size("7B (Qwen2.5-7B)", 28, 3584, 28, 4, 128, 18944, 152064),
+    Size("70B (Llama-3.1-70B)", 80, 8192, 64, 8, 128, 28672, 128256),
+)
+LENGTH, FIRST, PAIRS = 56, 6, 48
+RATE = 400e12
+"""Assumed: FLOP/s of one H100-class GPU in bfloat16, 40 % of its peak of 989e12."""
+
+
+def page() -> str:
+    """docs/costs.md."""
+    lines = []
+    for size in SIZES:
+        sites = size.layers * LENGTH
+        works = {
+            "residual sweep, one pair, one run per site": (sites + 2) * size.layers * LENGTH,
+            "residual sweep, one pair": residual_sweep(size.layers, LENGTH, FIRST),
+            f"layer sweep, {PAIRS} pairs": PAIRS * layer_sweep(size.layers, LENGTH, FIRST),
+            f"head sweep, {PAIRS} pairs": PAIRS * head_sweep(size.layers, size.heads, LENGTH, FIRST),
+        }
+        for what, count in works.items():
+            seconds = size.flops(count, LENGTH) / RATE
+            lines.append(
+                f"| {size.name} | {what} | {count:,} | {size.flops(count, LENGTH) / 1e12:,.0f} | {seconds:,.1f} | "
+                f"{seconds / 8:,.1f} |"
+            )
+    parts = [
+        f"| {size.name} | {' | '.join(f'{value / 1e9:,.1f}' for value in memory(size, LENGTH, 2).values())} |"
+        for size in SIZES
+    ]
+    names = " | ".join(memory(SIZES[0], LENGTH, 2))
+    return f"""# What larger models need
+
+Arithmetic, not measurement: the formulas of `auditkit.engine.costs`, which tests hold to the counts of real runs on a
+small model. This page is written by `python -m auditkit.engine.costs`.
+
+A persona pair here has {LENGTH} tokens and differs from token {FIRST} on. Token-layers (one token through one block)
+are the least that an exact method needs; the wavefront stays within 1.05 of it, but for the head sweep, which adds one
+run per pair and head. A token-layer costs 2 FLOP for each weight of a block and 4 for each query, key and head
+dimension. Seconds assume {RATE / 1e12:.0f} TFLOP/s per GPU in bfloat16 ({RATE / 989e12:.0%} of an H100's peak). Eight
+GPUs hold eight copies that share the pairs out, or the sites of one pair.
+
+| model | work | token-layers | TFLOP | seconds, one GPU | seconds, eight |
+|---|---|---|---|---|---|
+{chr(10).join(lines)}
+
+Memory in GB (bfloat16; float32 takes twice as much), for one batch of {TOKEN_BUDGET // LENGTH} pairs and walks
+of {ROW_BUDGET} tokens:
+
+| model | {names} |
+|---|---|---|---|---|
+{chr(10).join(parts)}
+
+The weights decide. The 7B model fits on one GPU of 24 GB. The 70B model in bfloat16 needs two GPUs of 80 GB: eight such
+GPUs hold four copies, so the last column doubles there; under a `device_map` that spreads one copy over all eight, the
+blocks take turns and the column for one GPU applies. A head sweep over all heads keeps the stream after every block for
+each head as well: heads times half of the streams above.
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,182 @@
+"""Edits: what is done to the activation at a site.
+
+Every edit is one line of arithmetic, `new = keep * value + factor * give`, at the positions and heads of its
+site and nowhere else. What is given is a constant tensor, or the activation at the same place in another run:
+
+    replace(mlp.layer(0)["identity"], source)     patching: the source run's activation
+    add(residual.layer(12)[-1], direction, 4.0)   steering
+    scale(head(5, 8), 0.5)                        graded ablation, 0 removed to 1 untouched
+    zero(attention.layer(3))
+    mean(z.layer(5).head(8), means)               mean ablation, with `means(adapter, prompts, site)`
+    resample(mlp.layer(7), prompts, generator)    the activation of a prompt drawn at random
+
+The other run may have edits of its own (`Edited`): that is how path patching is said. Edits at one site apply in
+the order given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Adapter, Component, Place, Shape
+from auditkit.engine.sites import Site, SiteError, Span
+from auditkit.stats.verdicts import NotApplicable
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """`new = keep * value + factor * give` at a site of one prompt.
+
+    Attributes:
+        site: where.
+        keep: share of the value that stays.
+        give: nothing; a tensor that broadcasts to (position, width), or (position, head, size) at sites with heads,
+            or (query, head, key) at attention probabilities, over the site's positions and heads; or a run of equal
+            length that gives its activation at the same place.
+        factor: of what is given.
+    """
+
+    site: Site
+    keep: float = 0.0
+    give: Tensor | Prompt | Edited | None = None
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Edited:
+    """A prompt that is run with edits.
+
+    Attributes:
+        prompt: what is run.
+        edits: what is done on the way; none is the plain run.
+        spans: named token spans of the prompt: "identity", ...
+    """
+
+    prompt: Prompt
+    edits: tuple[Edit, ...] = ()
+    spans: Mapping[str, Span] = field(default_factory=dict)
+
+
+Donor = Prompt | Edited
+"""A run that gives activations."""
+
+
+def replace(site: Site, donor: Donor | Tensor, strength: float = 1.0) -> Edit:
+    """The donor's activation in place of the value; `strength` below 1 goes only part of the way.
+
+    Raises:
+        SiteError: a strength outside [0, 1].
+    """
+    if not 0 <= strength <= 1:
+        raise SiteError(f"{site}: strength {strength:g}, give 0 (untouched) to 1 (replaced)")
+    return Edit(site, 1 - strength, donor, strength)
+
+
+def add(site: Site, vector: Tensor, factor: float = 1.0) -> Edit:
+    """Steering: `factor` times a vector on top of the value."""
+    return Edit(site, 1.0, vector, factor)
+
+
+def scale(site: Site, factor: float) -> Edit:
+    """Graded ablation: the value times `factor`, 0 removed to 1 untouched.
+
+    Raises:
+        SiteError: a factor outside [0, 1].
+    """
+    if not 0 <= factor <= 1:
+        raise SiteError(f"{site}: scaled by {factor:g}, give 0 (removed) to 1 (untouched)")
+    return Edit(site, factor)
+
+
+def zero(site: Site) -> Edit:
+    """Zero ablation."""
+    return scale(site, 0.0)
+
+
+def mean(site: Site, values: Mapping[int, Tensor], strength: float = 1.0) -> tuple[Edit, ...]:
+    """Mean ablation: one edit per layer, with its mean activation; see `auditkit.engine.runs.means`."""
+    return tuple(
+        replace(Site(site.component, layer, layer, None, site.position, site.heads), value, strength)
+        for layer, value in values.items()
+    )
+
+
+def resample(site: Site, base: Prompt, prompts: Sequence[Prompt], generator: np.random.Generator) -> Edit:
+    """Resample ablation: the activation of another prompt of the same length, drawn at random.
+
+    Raises:
+        SiteError: no other prompt of that length.
+    """
+    others = [prompt for prompt in prompts if len(prompt) == len(base) and prompt.ids != base.ids]
+    if not others:
+        raise SiteError(
+            f"{site}: none of {len(prompts)} prompts to resample from is another one of {len(base)} tokens"
+        )
+    return replace(site, others[int(generator.integers(len(others)))])
+
+
+class Spot(NamedTuple):
+    """An edit at one layer of one prompt: positions [start, stop), and heads where only some are meant."""
+
+    place: Place
+    start: int
+    stop: int
+    heads: tuple[int, ...] | None
+    edit: Edit
+
+
+def spots(adapter: Adapter, run: Edited) -> Iterator[Spot]:
+    """Where the edits of a run are on this model.
+
+    Raises:
+        SiteError: a site that the model or the prompt does not have, a donor of another length, a tensor of the
+            wrong width.
+        NotApplicable: a component that this model does not offer.
+    """
+    for edit in run.edits:
+        site = edit.site
+        start, stop = located(adapter, site, len(run.prompt), run.spans)
+        _fits(adapter, edit, len(run.prompt), stop - start)
+        for layer in layers_of(adapter, site):
+            yield Spot((site.component, layer), start, stop, site.heads, edit)
+
+
+def located(adapter: Adapter, site: Site, length: int, spans: Mapping[str, Span]) -> Span:
+    """Positions of a site in a prompt, once it is sure that the model has the site.
+
+    Raises:
+        SiteError, NotApplicable: as `spots`.
+    """
+    offered = adapter.support()[site.component]
+    if not offered:
+        raise NotApplicable(f"{site} cannot be touched on this model: {offered.reason}")
+    layers_of(adapter, site)
+    site.head_indices(adapter.heads, adapter.groups)
+    return site.span(length, spans)
+
+
+def layers_of(adapter: Adapter, site: Site) -> range:
+    """The layers of a site on this model; the embeddings are at layer 0 and nowhere else."""
+    return site.layer_indices(1 if site.component is Component.EMBEDDINGS else adapter.layers)
+
+
+def _fits(adapter: Adapter, edit: Edit, length: int, positions: int) -> None:
+    give = edit.give
+    if isinstance(give, (Prompt, Edited)):
+        prompt = give if isinstance(give, Prompt) else give.prompt
+        if len(prompt) != length:
+            raise SiteError(
+                f"{edit.site}: the donor has {len(prompt)} tokens and the prompt {length}; give equal lengths"
+            )
+    if isinstance(give, Tensor) and edit.site.component.shape is Shape.STREAM:
+        shapes = [(adapter.width,), (1, adapter.width), (positions, adapter.width)]
+        if tuple(give.shape) not in shapes and edit.site.component is not Component.EMBEDDINGS:
+            raise SiteError(
+                f"{edit.site}: a tensor of shape {tuple(give.shape)} was given; give {shapes[0]} or {shapes[-1]}"
+            )

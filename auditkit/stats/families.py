@@ -1,0 +1,121 @@
+"""Many claims, many sites: how often something must look bad, or good, by chance alone.
+
+A family of claims that all must hold needs no correction of PASS (an intersection-union test), but the more claims
+it has, the likelier one of them FAILs by chance. Holm's (1979) procedure over the family's claims keeps the chance of
+any false FAIL at that of a single claim. A FAIL that does not survive it becomes INCONCLUSIVE.
+
+Looking over a grid of sites is exploration: Benjamini & Hochberg's (1995) procedure bounds the expected share of false
+discoveries among those found, and what is found is a candidate for a claim, on other items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from auditkit.record.evidence import current
+from auditkit.record.schema import Cell, Claim, FamilyPlace, Grid, Verdict
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.intervals import ALPHA
+
+
+def claim_p(claim: Claim) -> float:
+    """One-sided p-value of "the claim holds": Bonferroni over the comparisons that it made; 1 without evidence."""
+    if claim.verdict in (Verdict.ERROR, Verdict.NOT_APPLICABLE):
+        return 1.0
+    effects = [effect for effect in (claim.effect, *claim.also) if effect is not None]
+    known = [
+        effect.p_fail if effect.df is None else float(cautious(np.float64(effect.p_fail), effect.df))
+        for effect in effects
+        if effect.p_fail is not None
+    ]
+    return min(1.0, len(effects) * min(known)) if known else 1.0
+
+
+def cautious(p: Any, df: int) -> Any:
+    """One-sided p-values of t statistics, from a t distribution with half the degrees of freedom, at most 10.
+
+    A correction for many claims asks for chances of one in a thousand, and so far out the tail of t is wrong for
+    skewed clusters: at 40 claims Holm on the plain p-values blocks up to 15 % of faultless runs instead of 2.5 %.
+    """
+    from scipy import stats
+
+    return stats.t.sf(stats.t.isf(p, df), min(df / 2, 10))
+
+
+def holm(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """The claims with every FAIL of a family judged within it; claims without a family are as they were.
+
+    Every declared claim of a family counts, measured or not. Each side of an interval errs at half of alpha, so
+    that is the level of the family too. A family of one decides as a claim alone. What was judged already is judged
+    anew from its verdict alone, so that doing it twice changes nothing.
+    """
+    claims = list(claims)
+    members: dict[str, list[int]] = {}
+    for index, claim in enumerate(claims):
+        if claim.family is not None:
+            members.setdefault(claim.family.name, []).append(index)
+    if members:  # statsmodels takes a second to import
+        from statsmodels.stats.multitest import multipletests
+    for name, indices in members.items():
+        p = [claim_p(claims[i]) for i in indices]
+        _, adjusted, _, _ = multipletests(p, alpha=ALPHA / 2, method="holm")
+        for i, mine, corrected in zip(indices, p, map(float, adjusted), strict=True):
+            claims[i] = _placed(claims[i], name, len(indices), mine, corrected)
+    return tuple(claims)
+
+
+def _placed(claim: Claim, name: str, size: int, p: float, adjusted: float) -> Claim:
+    before = claim.family
+    if before is not None and before.alone is Verdict.FAIL and claim.verdict is Verdict.INCONCLUSIVE:
+        claim = msgspec.structs.replace(claim, verdict=Verdict.FAIL, reason=before.alone_reason)
+    place = FamilyPlace(
+        name=name, size=size, p=p, p_adjusted=adjusted, alone=claim.verdict, alone_reason=claim.reason
+    )
+    claim = msgspec.structs.replace(claim, family=place)
+    if claim.verdict is not Verdict.FAIL or adjusted <= ALPHA / 2 or size == 1:
+        return claim
+    reason = (
+        f"holm: {claim.reason}, but among {size} claims of family '{name}' this can be chance "
+        f"(p = {p:.2g}, {adjusted:.2g} by Holm, {ALPHA / 2:g} needed)"
+    )
+    return msgspec.structs.replace(claim, verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+
+def explore(
+    name: str, estimates: Sequence[Estimate], relation: Literal[">", "<", "!="], threshold: float = 0.0,
+    *, rate: float = 0.05,
+) -> list[Estimate]:  # fmt: skip
+    """The estimates of a grid that stand in `relation` to `threshold`, at a false discovery rate of `rate`.
+
+    This decides no claim. The grid enters the claim's record, labelled exploratory. Estimates without an interval
+    count as p = 1. The procedure holds its rate for independent and for positively dependent estimates.
+
+    Raises:
+        ValueError: an empty grid, a relation other than ">", "<", "!=", or a rate outside (0, 1).
+    """
+    from scipy.stats import false_discovery_control
+
+    if not estimates or relation not in (">", "<", "!=") or not 0 < rate < 1:
+        raise ValueError("exploring needs estimates, a relation '>', '<' or '!=', and a rate between 0 and 1")
+    tails = [estimate.tail(threshold) for estimate in estimates]
+    p = [1.0 if tail is None else _p(relation, tail) for tail in tails]
+    q = [float(value) for value in false_discovery_control(p, method="bh")]
+    found = [tail is not None and value <= rate for tail, value in zip(tails, q, strict=True)]
+    evidence = current()
+    if evidence is not None:
+        cells = tuple(
+            Cell(effect=estimate.describe(), p=one, q=many, found=hit)
+            for estimate, one, many, hit in zip(estimates, p, q, found, strict=True)
+        )
+        evidence.grids.append(
+            Grid(name=name, relation=relation, threshold=float(threshold), rate=rate, cells=cells)
+        )
+    return [estimate for estimate, hit in zip(estimates, found, strict=True) if hit]
+
+
+def _p(relation: str, tail: float) -> float:
+    return {"<": tail, ">": 1 - tail}.get(relation, min(1.0, 2 * min(tail, 1 - tail)))

@@ -1,0 +1,124 @@
+"""Intervals for rates: Wilson's for one, Miettinen and Nurminen's for the ratio or difference of two.
+
+Both invert a score test, so they stay inside what is possible and keep a width where every item came out the same.
+Counts need not be whole: clustered items enter as the smaller number of independent items that would be as
+informative (the design effect; Kish 1965, Rao & Scott 1992), with t instead of normal quantiles.
+
+statsmodels has score intervals for two proportions too; it is not used for them because it fails or errs where a
+count is 0 or full: 10 of 10 against 10 of 10 gives it a ratio above 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+from scipy import optimize, stats
+
+Compare = Literal["ratio", "difference"]
+
+
+def quantile_and_cdf(df: int | None, alpha: float) -> tuple[float, Any]:
+    """Two-sided critical value and distribution of a score statistic: normal, or t where `df` is given."""
+    distribution = stats.norm() if df is None else stats.t(df)
+    return float(distribution.ppf(1 - alpha / 2)), distribution
+
+
+def wilson(rate: float, n: float, critical: float) -> tuple[float, float]:
+    """Wilson's (1927) interval for `rate` among `n` independent items, at a critical value."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    alpha = 2 * float(stats.norm.sf(critical))
+    lower, upper = proportion_confint(rate * n, n, alpha=alpha, method="wilson")
+    return (0.0 if rate == 0 else max(float(lower), 0.0)), (1.0 if rate == 1 else min(float(upper), 1.0))
+
+
+def wilson_statistic(rate: float, n: float, theta: float) -> float:
+    """(rate - theta) in standard errors under theta; infinite where theta allows no other rate."""
+    variance = theta * (1 - theta) / n
+    distance = rate - theta
+    if not 0 <= theta <= 1 or variance <= 0:
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(variance)
+
+
+def score_statistic(p1: float, n1: float, p0: float, n0: float, theta: float, compare: Compare) -> float:
+    """Miettinen & Nurminen's (1985) statistic of `p1 - p0 = theta`, or of `p1 / p0 = theta`.
+
+    Positive when the observed rates lie above `theta`. The variance is taken at the rates that are most likely
+    under `theta`.
+    """
+    if compare == "ratio":
+        reference = _restricted_by_ratio(p1, n1, p0, n0, theta)
+        tested = min(theta * reference, 1.0)
+        distance, weight = p1 - theta * p0, theta * theta
+    else:
+        reference = _restricted_by_difference(p1, n1, p0, n0, theta)
+        tested = min(max(reference + theta, 0.0), 1.0)
+        distance, weight = p1 - p0 - theta, 1.0
+    total = n1 + n0
+    variance = tested * (1 - tested) / n1 + weight * reference * (1 - reference) / n0
+    variance *= total / (total - 1)
+    if abs(distance) < 1e-14:
+        return 0.0
+    return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance)
+
+
+def score_interval(
+    p1: float, n1: float, p0: float, n0: float, compare: Compare, critical: float
+) -> tuple[float, float]:
+    """All `theta` that the score statistic does not reject. The ratio's upper end is infinite where `p0` is 0."""
+
+    def beyond(theta: float, side: float) -> float:
+        value = side * score_statistic(p1, n1, p0, n0, theta, compare) - critical
+        return max(min(value, 1e6), -1e6)
+
+    if compare == "difference":
+        middle, least, most = p1 - p0, -1.0, 1.0
+    else:
+        middle, least, most = (p1 / p0 if p0 > 0 else math.inf), 0.0, math.inf
+    lower = least
+    if beyond(least, 1.0) > 0:
+        inner = middle if middle < math.inf else _outside(beyond, 1.0, least)
+        lower = _root(lambda theta: beyond(theta, 1.0), least, inner)
+    if middle == most or (most < math.inf and beyond(most, -1.0) <= 0):
+        return lower, most
+    high = most if most < math.inf else _outside(beyond, -1.0, middle)
+    return lower, _root(lambda theta: beyond(theta, -1.0), middle, high)
+
+
+def _outside(beyond: Callable[[float, float], float], side: float, start: float) -> float:
+    """A ratio above `start` at which the statistic has crossed the critical value on this side."""
+    theta = 1.0 + start
+    while (beyond(theta, side) > 0) == (side > 0) and theta < 1e12:
+        theta *= 4.0
+    return theta
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    return float(optimize.brentq(function, low, high, xtol=1e-12, rtol=1e-10)) if low < high else low
+
+
+def _restricted_by_ratio(p1: float, n1: float, p0: float, n0: float, theta: float) -> float:
+    """The reference rate that is most likely when the tested rate is `theta` times it."""
+    a = (n1 + n0) * theta
+    b = -(n1 * theta + p1 * n1 + n0 + p0 * n0 * theta)
+    c = p1 * n1 + p0 * n0
+    if a == 0:
+        return min(max(-c / b, 0.0), 1.0)
+    root = 2 * c / (-b + math.sqrt(max(b * b - 4 * a * c, 0.0)))
+    return min(max(root, 0.0), 1.0, 1.0 / theta) if theta > 1 else min(max(root, 0.0), 1.0)
+
+
+def _restricted_by_difference(p1: float, n1: float, p0: float, n0: float, delta: float) -> float:
+    """The reference rate that is most likely when the tested rate is `delta` above it."""
+    x1, x0, total = p1 * n1, p0 * n0, n1 + n0
+    l3 = total
+    l2 = (n1 + 2 * n0) * delta - total - x1 - x0
+    l1 = (n0 * delta - total - 2 * x0) * delta + x1 + x0
+    l0 = x0 * delta * (1 - delta)
+    q = l2**3 / (3 * l3) ** 3 - l1 * l2 / (6 * l3**2) + l0 / (2 * l3)
+    p = math.copysign(math.sqrt(max(l2**2 / (3 * l3) ** 2 - l1 / (3 * l3), 0.0)), q)
+    angle = (math.pi + math.acos(min(max(q / p**3, -1.0), 1.0))) / 3 if p else math.pi / 2
+    return min(max(2 * p * math.cos(angle) - l2 / (3 * l3), 0.0, -delta), 1.0, 1.0 - delta)

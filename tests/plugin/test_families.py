@@ -1,0 +1,83 @@
+"""`@pytest.mark.claim(family=...)`: a FAIL is judged among the claims of its family when the run ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auditkit.record.schema import Run, Verdict
+from auditkit.record.store import read_run
+
+pytestmark = pytest.mark.unit
+
+CONFTEST = """
+import numpy as np
+import pandas as pd
+import pytest
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.measurement import Measurement
+
+@pytest.fixture
+def estimate(model):
+    "An estimate whose interval is about 1 ± 0.1."
+    values = np.random.default_rng(0).normal(0, 0.4, 60)
+    values += 1 - values.mean()
+    index = pd.Index([f"item{i}" for i in range(60)], name="item")
+    labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
+    return Estimate("e", "logit", Measurement("m", "logit", pd.DataFrame({"p": values}, index=index), labels), values)
+"""
+SUITE = '''"""A finding."""
+import pytest
+
+pytestmark = {mark}
+
+def test_barely(estimate):
+    """Is above a number that the whole interval is just below."""
+    assert estimate > 1.09
+
+def test_clearly(estimate):
+    """Is above zero."""
+    assert estimate > 0
+
+@pytest.mark.claim(id="suite/named")
+def test_far(estimate):
+    """Is above a number far away."""
+    assert estimate > {far}
+'''
+
+
+@pytest.fixture
+def audit(pytester: pytest.Pytester, tiny_llama: Path):
+    def run(mark: str, far: float) -> tuple[int, Run]:
+        suite = pytester.mkdir("suite")
+        (suite / "conftest.py").write_text(CONFTEST)
+        (suite / "test_finding.py").write_text(SUITE.format(mark=mark, far=far))
+        result = pytester.runpytest_inprocess("suite", "--model", str(tiny_llama))
+        return int(result.ret), read_run(pytester.path / "reports" / "latest")
+
+    return run
+
+
+def test_alone_every_fail_stands(audit) -> None:
+    code, run = audit("[]", 0.1)
+    assert [claim.verdict for claim in run.claims] == [Verdict.FAIL, Verdict.PASS, Verdict.PASS]
+    assert code == 1
+    assert all(claim.family is None for claim in run.claims)
+
+
+def test_in_a_family_a_fail_that_may_be_chance_is_undecided(audit) -> None:
+    code, run = audit('pytest.mark.claim(family="release")', 0.1)
+    barely, *_ = run.claims
+    assert [claim.verdict for claim in run.claims] == [Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.PASS]
+    assert barely.reason.startswith("holm: ")
+    assert (barely.family.name, barely.family.size, barely.family.alone) == ("release", 3, Verdict.FAIL)
+    assert (run.summary.failed, run.summary.inconclusive) == (0, 1)
+    assert code == 0  # the profile "pr" warns of what is undecided
+    assert run.claims[2].id == "suite/named"
+
+
+def test_a_blatant_fail_stands_in_its_family(audit) -> None:
+    code, run = audit('pytest.mark.claim(family="release")', 9.0)
+    assert [claim.verdict for claim in run.claims] == [Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.FAIL]
+    assert code == 1

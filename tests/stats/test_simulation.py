@@ -1,0 +1,151 @@
+"""What is simulated is what a suite computes, and the tables of the documentation hold what was promised."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import auditkit
+from auditkit.stats import simulation
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.intervals import fieller, moments
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.rates import rate
+from auditkit.stats.sequential import Plan, sequentially
+from auditkit.stats.verdicts import Inconclusive
+
+pytestmark = pytest.mark.unit
+
+PAGE = Path(auditkit.__file__).parents[1] / "docs" / "statistics.md"
+
+
+def measured(values: np.ndarray, **factors: np.ndarray) -> Measurement:
+    index = pd.Index([f"i{k}" for k in range(len(values))], name="item")
+    return Measurement("m", "1", pd.DataFrame({"x": values}, index=index), pd.DataFrame(factors, index=index))
+
+
+# -- the arrays are the estimates ------------------------------------------------------------------------------
+
+
+def test_arrays_of_one_factor_are_estimates():
+    values = np.random.default_rng(0).normal(0.2, 1, (10, 8, 5))
+    for table, t in zip(values, simulation.t_of_means(values.mean(axis=2)), strict=True):
+        m = measured(table.ravel(), c=np.repeat(range(8), 5))
+        effect = Estimate("e", "1", m, table.ravel()).describe(">=", 0.0)
+        assert t == pytest.approx(
+            np.mean(table) / (effect.mde / (2.36462 + 0.89603)), rel=1e-4
+        )  # t7 at .975 and .8
+
+
+def test_arrays_of_two_factors_are_estimates():
+    rng = np.random.default_rng(1)
+    for spread in (0.0, 1.0):
+        values = rng.normal(size=(10, 6, 7)) + spread * rng.normal(size=(10, 6, 1))
+        first, second = (g.ravel() for g in np.meshgrid(range(6), range(7), indexing="ij"))
+        for table, t in zip(values, simulation.t_of_grid(values), strict=True):
+            m = moments(table.reshape(-1, 1), pd.DataFrame({"a": first, "b": second}))
+            assert t == pytest.approx(m.mean[0] / np.sqrt(m.covariance[0, 0]))
+
+
+def test_arrays_of_rates_are_rates():
+    rng = np.random.default_rng(2)
+    for p in (0.03, 0.3, 0.9):
+        hits = rng.binomial(10, rng.beta(p, 1 - p, (20, 12))).astype(float)
+        for row, size in zip(hits, simulation.effective(hits, 10), strict=True):
+            values = np.concatenate([[1.0] * int(h) + [0.0] * (10 - int(h)) for h in row])
+            assert rate(measured(values, c=np.repeat(range(12), 10)), "x", name="x")._size == pytest.approx(size)
+
+
+def test_arrays_of_looks_are_sequential_claims():
+    plan = Plan((10, 20, 40))
+    rng = np.random.default_rng(3)
+    counts, means = simulation.growing(rng, "Gaussian", plan, 40, 0.0, 25, False)
+    levels = plan.levels([(c,) for c in counts])
+    failed, ended, passed = simulation._ends(counts, means, levels, 0.4)
+    outcomes = []
+    for k in range(25):
+        values = means[-1] if means[-1].shape[1] == 40 else None
+        assert values is not None
+        row = values[k] + 0.4
+        claim = sequentially(
+            plan, lambda n, row=row: Estimate("e", "1", measured(row[:n], c=np.arange(n)), row[:n])
+        )
+        try:
+            outcomes.append(bool(claim >= 0.0))
+        except Inconclusive:
+            outcomes.append(None)
+        assert len(claim.taken) - 1 == ended[k]
+    assert (outcomes.count(False) / 25, outcomes.count(True) / 25) == (failed, passed)
+
+
+@pytest.mark.parametrize("shape", simulation.SHAPES)
+def test_simulated_data_have_mean_0_and_variance_1(shape):
+    values = simulation.draw(np.random.default_rng(4), shape, (400_000,))
+    assert abs(values.mean()) < 0.01
+    assert values.var() == pytest.approx(1.0, abs=0.1 if shape == "heavy-tailed" else 0.02)
+
+
+# -- the tables ------------------------------------------------------------------------------------------------
+
+
+def percents(rows: list[list[str]], column: int) -> np.ndarray:
+    return np.array([float(row[column].removesuffix(" %")) for row in rows])
+
+
+def table(name: str) -> list[list[str]]:
+    """The table as it stands in the documentation, without its head."""
+    block = re.search(rf"<!-- simulated: {name} -->\n(.*?)\n<!-- end -->", PAGE.read_text(), re.DOTALL)
+    assert block is not None
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block[1].splitlines()]
+    return rows[2:]
+
+
+def promised(rows: dict[str, list[list[str]]], slack: float) -> None:
+    """What must hold of the tables, in percent, with an allowance for fewer experiments."""
+    coverage = np.array([percents(rows["coverage"], c) for c in (2, 3)])
+    assert coverage.min() >= 94 - slack
+    assert coverage.max() <= 96.2 + slack
+    assert percents(rows["coverage"], 4).min() >= 93.5 - slack  # skewed, as the documentation says
+    assert min(percents(rows["crossed"], c).min() for c in (2, 3, 4)) >= 94 - slack
+    assert percents(rows["threshold"], 3).max() <= 0.5 + slack / 4
+    assert percents(rows["threshold"], 4).max() <= 5 + slack
+    assert percents(rows["blocks"], 4).max() <= 5 + slack
+    assert percents(rows["sequential"], 3).max() <= 5 + slack
+    assert percents(rows["sequential"], 2).min() > 7  # looking without a plan does not hold it
+    assert min(percents(rows["rates"], c).min() for c in range(2, 6)) >= 93 - slack
+    assert min(percents(rows["contrasts"], c).min() for c in (3, 4)) >= 94 - slack
+
+
+def test_the_documented_tables_hold_what_was_promised():
+    promised({name: table(name) for name in simulation.TABLES}, 0.0)
+
+
+def test_a_quick_simulation_holds_it_too():
+    promised({name: make(1600)[1:] for name, make in simulation.TABLES.items()}, 3.5)
+
+
+def test_a_page_is_written_where_it_is_marked(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- simulated: x -->\nold\n<!-- end -->\nafter\n")
+    monkeypatch.setattr(simulation, "TABLES", {"x": lambda rounds: [["a", "b"], ["1", str(rounds)]]})
+    simulation.write(page, 7)
+    expected = "before\n<!-- simulated: x -->\n| a | b |\n| --- | --- |\n| 1 | 7 |\n<!-- end -->\nafter\n"
+    assert page.read_text() == expected
+    simulation.write(page, 7)
+    assert page.read_text() == expected
+
+
+def test_the_interval_of_a_simulation_is_the_library_s():
+    """One cell of the table again, through the whole library instead of arrays."""
+    rng = np.random.default_rng(5)
+    labels = pd.DataFrame({"c": np.repeat(range(8), 4)})
+    covered = 0
+    for _ in range(600):
+        values = simulation.draw(rng, "Gaussian", (8,)).repeat(4) + simulation.draw(rng, "Gaussian", (32,))
+        lower, upper = fieller(moments(np.column_stack([values, np.ones(32)]), labels)) or (0, 0)
+        covered += lower <= 0 <= upper
+    assert 0.92 <= covered / 600 <= 0.98
