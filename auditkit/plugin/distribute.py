@@ -52,8 +52,13 @@ class SuiteScheduling(LoadScopeScheduling):  # type: ignore[misc]  # has no type
         return self.scope_of.get(nodeid) or nodeid.split("::", 1)[0]
 
     def _reschedule(self, node: WorkerController) -> None:
-        if node in self.registered_collections:  # a worker that has just replaced another is still collecting
-            super()._reschedule(node)
+        """Keep two tests waiting at a worker: it begins one only when it knows the next, or that there is none."""
+        if node not in self.registered_collections or node.shutting_down:  # a replacement is still collecting
+            return
+        while self.workqueue and self._pending_of(self.assigned_work[node]) < 2:
+            self._assign_work_unit(node)
+        if not self.workqueue:
+            node.shutdown()
 
     def remove_node(self, node: WorkerController) -> str | None:
         """The test that a worker died of; what it had not begun goes to the others."""

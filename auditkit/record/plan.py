@@ -34,6 +34,7 @@ class PlannedClaim:
             reason=reason,
             threshold_source="",
             effect=None,
+            family=self.family,
             cost=cost,
             rerun=self.rerun,
             family=self.family,

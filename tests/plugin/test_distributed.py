@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -191,3 +192,61 @@ def test_a_suite_that_cannot_be_imported_ends_as_it_does_serially(audit, pyteste
     assert result.ret == audit()[0].ret == 2
     result.stdout.fnmatch_lines(["*No module named 'nowhere_to_be_found'*", "*1 error*"])
     assert run is None
+
+
+class Worker:
+    """What the scheduler sees of a worker, which begins a test only when it knows the next or that there is none."""
+
+    def __init__(self) -> None:
+        self.gateway = SimpleNamespace(id="gw")
+        self.waiting: list[int] = []
+        self.shutting_down = False
+
+    def send_runtest_some(self, indices: list[int]) -> None:
+        self.waiting += indices
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+    @property
+    def can_run(self) -> bool:
+        return len(self.waiting) > 1 or (self.shutting_down and bool(self.waiting))
+
+
+def test_what_a_dead_worker_leaves_is_run_once_whatever_its_shape() -> None:
+    """Every split of seven tests into suites, and a first worker that dies at every test: nothing waits for ever."""
+    from xdist.remote import Producer
+
+    from auditkit.plugin.distribute import SuiteScheduling
+
+    tests = [f"f.py::t{number}" for number in range(7)]
+    option = SimpleNamespace(loadscopereorder=True)
+    config = SimpleNamespace(getvalue=lambda name: ["2*popen"], option=option)
+    for cuts in range(2**6):
+        scopes, scope = {}, 0
+        for number, test in enumerate(tests):
+            scope += number > 0 and bool(cuts >> (number - 1) & 1)
+            scopes[test] = str(scope)
+        for deadly in tests:
+            scheduler = SuiteScheduling(config, Producer("test"), scopes)
+            workers = [Worker(), Worker()]
+            for worker in workers:
+                scheduler.add_node(worker)
+                scheduler.add_node_collection(worker, tests)
+            scheduler.schedule()
+            ran: list[str] = []
+            while runnable := [worker for worker in workers if worker.can_run]:
+                worker = runnable[0]
+                index = worker.waiting.pop(0)
+                ran.append(tests[index])
+                if tests[index] != deadly:
+                    scheduler.mark_test_complete(worker, index)
+                    continue
+                assert scheduler.remove_node(worker) == deadly
+                workers.remove(worker)
+                workers.append(Worker())
+                scheduler.add_node(workers[-1])
+                scheduler.add_node_collection(workers[-1], tests)
+                scheduler.schedule()
+            assert sorted(ran) == tests, (scopes, deadly)
+            assert scheduler.tests_finished
