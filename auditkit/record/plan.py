@@ -37,7 +37,6 @@ class PlannedClaim:
             family=self.family,
             cost=cost,
             rerun=self.rerun,
-            family=self.family,
         )
 
     def lost(self, reason: str) -> Claim:
