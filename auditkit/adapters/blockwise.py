@@ -31,6 +31,10 @@ _EPSILONS = 160
 """Rounding of a restart against the whole run, in units of the dtype's epsilon times the largest logit."""
 
 
+_SPARED = 0.05
+"""Share of a block's parameters below which sparing a part is not worth a trial when the model is opened."""
+
+
 class Restarted(NamedTuple):
     """Answer logits (row, 2) in the order of joining, and tokens times blocks that were run."""
 
@@ -49,7 +53,7 @@ class Blockwise:
         self.module, self.blocks = module, blocks
         self.parity_max_abs = float("nan")
         self._accepts = accepts
-        self._final: nn.Module | None = None
+        self._finals: list[nn.Module] = []
         self._extras: list[int | None] = [None] * len(blocks)
         self._per_prompt: dict[Path, int] = {}
         self._finish: Callable[[Tensor], Tensor] | None = None
@@ -172,18 +176,17 @@ class Blockwise:
 
     @contextmanager
     def _only_last(self, layer: int) -> Iterator[None]:
-        """The MLP of the last block sees the last token only, since nothing else is read after it.
+        """Parts of the last block see the last token only, since nothing else is read after it.
 
-        What it gives is added to every token's stream alike; only that of the last token means anything.
+        What they give is added to every token's stream alike; only that of the last token means anything.
         """
-        if self._final is None or layer < len(self.blocks) - 1:
-            yield
-            return
-        handle = self._final.register_forward_pre_hook(lambda module, args: (args[0][:, -1:], *args[1:]))
+        last = self._finals if layer == len(self.blocks) - 1 else ()
+        handles = [part.register_forward_pre_hook(lambda _, args: (args[0][:, -1:], *args[1:])) for part in last]
         try:
             yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
     def _for_rows(self, path: Path, value: Any, prompts: Tensor) -> Any:
         """What the model passes to a block, with every tensor that belongs to prompts repeated by row."""
@@ -239,22 +242,28 @@ class Blockwise:
         self._finish = next((f for f in candidates if float((f(linear) - logits).abs().max()) <= bound), None)
 
     def shorten(self, miss: Callable[[], float], bound: float) -> None:
-        """Spare the last block's MLP all tokens but the last, where `miss` then stays within `bound`.
+        """Spare parts of the last block all tokens but the last, where `miss` then stays within `bound`.
 
-        The MLP is the largest part of the block for which it does; attention never is. Where there is none (Falcon
-        adds in place what it gives), the whole block is run.
+        In most families these are the MLP and the projection of what was attended to; never keys and values. Where
+        a family's block does not allow it (Falcon adds in place what its MLP gives), all tokens are run.
         """
-        sizes = {part: sum(p.numel() for p in part.parameters()) for part in self.blocks[-1].children()}
+        block = self.blocks[-1]
+        sizes = {part: sum(p.numel() for p in part.parameters()) for part in block.modules() if part is not block}
+        small = _SPARED * sum(p.numel() for p in block.parameters())
+        spared: set[nn.Module] = set()
         for part in sorted(sizes, key=lambda part: -sizes[part]):
-            self._final = part
+            if sizes[part] < small or part in spared:
+                continue
+            self._finals.append(part)
             try:
                 difference = miss()
             except Exception:  # whatever the block does with it, it does not allow this
-                continue
+                difference = float("inf")
             if difference <= bound:
                 self.parity_max_abs = max(self.parity_max_abs, difference)
-                return
-        self._final = None
+                spared |= set(part.modules())
+            else:
+                self._finals.pop()
 
     @contextmanager
     def observing(self) -> Iterator[tuple[list[Tensor], dict[int, Tensor]]]:

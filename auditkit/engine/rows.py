@@ -17,7 +17,7 @@ from auditkit.engine.edits import located
 from auditkit.engine.patching import GUARDED_PAIRS, PatchPair
 from auditkit.engine.sites import Site, SiteError
 
-ROW_BUDGET = 4096
+ROW_BUDGET = 6144
 """Tokens in one walk: enough that a block's weights are read rarely, few enough for the caches."""
 
 SPARE = 0.02
