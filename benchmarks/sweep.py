@@ -315,7 +315,8 @@ def measure(
         f"{result.share_of_minimum:.3f} of the minimum {result.minimum:,} (wanted at most 1.05). Largest answer logit "
         f"{float(result.values.abs().max()):.1f}; identity edit {result.identity_error:.1e}, full patch "
         f"{result.full_patch_error:.1e}. One run per site passes {single:,} token-layers, "
-        f"{single / result.minimum:.1f} times the minimum; that, and the unembedding of every token, is what an exact method can save."
+        f"{single / result.minimum:.1f} times the minimum; that, and the unembedding of every token, is "
+        "what an exact method can save."
     )
 
 
