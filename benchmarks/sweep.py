@@ -314,8 +314,9 @@ def measure(
         f"{after:.0f} GFLOP/s before and after; wanted at least 65 %). It ran {result.token_layers:,} token-layers, "
         f"{result.share_of_minimum:.3f} of the minimum {result.minimum:,} (wanted at most 1.05). Largest answer logit "
         f"{float(result.values.abs().max()):.1f}; identity edit {result.identity_error:.1e}, full patch "
-        f"{result.full_patch_error:.1e}. One run per site passes {single:,} token-layers, {single / result.minimum:.1f} "
-        "times the minimum; that, and the unembedding of every token, is what an exact method can save."
+        f"{result.full_patch_error:.1e}. One run per site passes {single:,} token-layers, "
+        f"{single / result.minimum:.1f} times the minimum; that, and the unembedding of every token, is "
+        "what an exact method can save."
     )
 
 
