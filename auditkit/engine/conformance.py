@@ -15,6 +15,7 @@ An adapter of another package is tested by a subclass:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from inspect import signature
 from typing import Any
 from unittest import SkipTest
@@ -214,15 +215,12 @@ def tap_is_eager(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
         raise Refused(offered.reason)
     module, batch = _module(adapter), adapter.batch(prompts)
     read = _read(adapter, batch, [(Component.PATTERN, layer) for layer in range(adapter.layers)])
-    own = module.config._attn_implementation
     positions = (batch.mask.cumsum(-1) - 1).clamp(min=0)
     placed = {"position_ids": positions} if "position_ids" in signature(module.forward).parameters else {}
-    try:
-        module.set_attn_implementation("eager")
-        with torch.no_grad():
-            eager = module(batch.ids, attention_mask=batch.mask, output_attentions=True, use_cache=False, **placed)
-    finally:
-        module.set_attn_implementation(own)
+    twin = deepcopy(module)  # transformers leaves hooks on a module that was asked for its attentions
+    twin.set_attn_implementation("eager")
+    with torch.no_grad():
+        eager = twin(batch.ids, attention_mask=batch.mask, output_attentions=True, use_cache=False, **placed)
     seen = batch.mask[:, None, :, None] > 0  # what a padding token attends to means nothing
     for (_, layer), pattern in read.items():
         largest.compare(f"the pattern of layer {layer}", pattern * seen, eager.attentions[layer].float() * seen)
