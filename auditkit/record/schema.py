@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Verdict(StrEnum):
@@ -29,6 +29,7 @@ class Verdict(StrEnum):
 
 
 Relation = Literal[">=", ">", "<=", "<", "within"]
+FigureKind = Literal["curves", "heatmap", "dots", "table", "sets"]
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,10 +97,8 @@ class Figure(Struct, frozen=True, kw_only=True):
     """The numbers of a figure; the report draws it."""
 
     title: str
-    kind: Literal["layers"]
-    """"layers": one value with interval per layer. `data` holds x_label, y_label, reading (one sentence on how
-    to read it), series [{name, x, y, lower, upper}] (lists of equal length; lower and upper may hold null),
-    bands [{name, start, stop}] (inclusive layer ranges to shade) and reference (number or null)."""
+    kind: FigureKind
+    """What `data` holds is said by the type of that kind in `auditkit.record.figures`."""
     data: dict[str, Any]
 
 

@@ -15,8 +15,7 @@ import warnings
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from auditkit.record.figures import Curves, Series, drawing_of
 from auditkit.record.schema import Figure
 from auditkit.report.wording import clean
 
@@ -54,60 +53,20 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
 
 
-class Series(msgspec.Struct, frozen=True):
-    """One line: a value with an interval per layer."""
-
-    name: str
-    x: list[float]
-    y: list[float | None]
-    lower: list[float | None]
-    upper: list[float | None]
-
-    def __post_init__(self) -> None:
-        if not len(self.x) == len(self.y) == len(self.lower) == len(self.upper):
-            raise ValueError(f"series {self.name!r} holds lists of different lengths")
-
-
-class Band(msgspec.Struct, frozen=True):
-    """An inclusive range of layers to shade."""
-
-    name: str
-    start: float
-    stop: float
-
-
-class Layers(msgspec.Struct, frozen=True):
-    """The data of a figure of kind "layers"."""
-
-    x_label: str
-    y_label: str
-    reading: str
-    series: list[Series]
-    bands: list[Band]
-    reference: float | None
-
-
-def layers_of(figure: Figure) -> Layers:
-    """The figure's data, checked.
-
-    Raises:
-        ValueError: what does not fit, with its path.
-    """
-    return msgspec.convert(figure.data, Layers)
-
-
 def render_svg(figure: Figure, prefix: str) -> str:
     """Draw `figure`; `prefix` makes its identifiers unique within the page.
 
     Raises:
         ValueError: the figure's data do not fit its kind.
     """
-    layers = layers_of(figure)
-    drawn = _draw(layers)
-    return _inline(drawn, prefix, title=clean(figure.title), description=clean(layers.reading))
+    curves = drawing_of(figure)
+    if not isinstance(curves, Curves):
+        raise ValueError(f"this version draws no {figure.kind}")
+    drawn = _draw(curves)
+    return _inline(drawn, prefix, title=clean(figure.title), description=clean(curves.reading))
 
 
-def _draw(layers: Layers) -> bytes:
+def _draw(curves: Curves) -> bytes:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
@@ -120,18 +79,18 @@ def _draw(layers: Layers) -> bytes:
         canvas = Canvas(figsize=(7.4, 3.1), layout="constrained")
         FigureCanvasSVG(canvas)
         canvas.patch.set_visible(False)
-        _plot(canvas.subplots(), layers)
+        _plot(canvas.subplots(), curves)
         canvas.savefig(
             stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     return stream.getvalue()
 
 
-def _plot(axes: Axes, layers: Layers) -> None:
+def _plot(axes: Axes, curves: Curves) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.patch.set_visible(False)
-    for band in layers.bands:
+    for band in curves.bands:
         axes.axvspan(band.start - 0.5, band.stop + 0.5, color=_INK, alpha=0.09, linewidth=0)
         axes.annotate(
             _short(band.name, 30),
@@ -143,17 +102,20 @@ def _plot(axes: Axes, layers: Layers) -> None:
             fontsize=8.5,
             annotation_clip=False,
         )
-    if layers.reference is not None:
-        axes.axhline(layers.reference, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.75)
-    for index, series in enumerate(layers.series):
+    if curves.reference is not None:
+        axes.axhline(curves.reference, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.75)
+    for index, series in enumerate(curves.series):
         _plot_series(axes, series, _COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)])
     axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.margins(x=0.015)
-    axes.set_xlabel(_short(layers.x_label, 90))
-    axes.set_ylabel("\n".join(textwrap.wrap(_short(layers.y_label, 76), 38)))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    if len(layers.series) > 1:
+    axes.set_xlabel(_short(curves.x_label, 90))
+    axes.set_ylabel("\n".join(textwrap.wrap(_short(curves.y_label, 76), 38)))
+    if curves.log:
+        axes.set_yscale("log", nonpositive="mask")
+    if curves.whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    if len(curves.series) > 1:
         axes.legend(loc="best", fontsize=8.5)
 
 

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from auditkit.record.canonical import canonical
+from auditkit.record.figures import drawing_of
 from auditkit.record.schema import Claim, Figure, Run, Verdict
 from auditkit.report import figures, forest, wording
 
@@ -138,6 +139,6 @@ def _environment() -> Environment:
         "MISSING": wording.MISSING,
         "PLOT_WIDTH": int(forest.WIDTH),
         "plot": _plot,
-        "layers_of": figures.layers_of,
+        "drawing_of": drawing_of,
     }
     return environment

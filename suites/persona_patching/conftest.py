@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from auditkit.analyses.persona_patching import PersonaPatching
+from auditkit.analyses.persona_questions import PersonaQuestions
 
 
 @pytest.fixture(scope="session")
-def patching(model, audit):
-    """Questions crossed with persona pairs on the audited model; measured once, used by every claim."""
-    return PersonaPatching(model, seed=audit.seed, n_items=audit.items)
+def questions(model, audit):
+    """Questions crossed with persona pairs on the audited model."""
+    return PersonaQuestions(model, seed=audit.seed, n_items=audit.items)
+
+
+@pytest.fixture(scope="session")
+def patching(questions):
+    """Where the personas of these questions act; measured once, used by every claim."""
+    return PersonaPatching(questions)

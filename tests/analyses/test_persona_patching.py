@@ -11,6 +11,7 @@ import torch
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Batch, Component, Meter, Support
 from auditkit.analyses.persona_patching import PersonaPatching
+from auditkit.analyses.persona_questions import PersonaQuestions
 from auditkit.data.personas import persona_groups
 from auditkit.data.prompts import Chat
 from auditkit.engine.sites import attention, mlp
@@ -129,9 +130,13 @@ class Planted:
         return self._answers[question, start]
 
 
+def _patching(adapter, **settings) -> PersonaPatching:
+    return PersonaPatching(PersonaQuestions(adapter, **settings))
+
+
 @pytest.fixture(scope="module")
 def patching() -> PersonaPatching:
-    return PersonaPatching(Planted(), n_items=10, n_pairs=8)
+    return _patching(Planted(), n_items=10, n_pairs=8)
 
 
 def test_the_planted_shift_is_measured(patching: PersonaPatching) -> None:
@@ -196,7 +201,7 @@ def test_what_was_measured_once_is_not_measured_again(patching: PersonaPatching)
 
 def test_the_base_run_of_a_shift_serves_the_patching_too() -> None:
     def runs(*, shift_first: bool) -> int:
-        patching = PersonaPatching(Planted(), n_items=10, n_pairs=8)
+        patching = _patching(Planted(), n_items=10, n_pairs=8)
         if shift_first:
             patching.shift("negative", against="positive")
         before = patching.adapter.meter.runs
@@ -207,20 +212,20 @@ def test_the_base_run_of_a_shift_serves_the_patching_too() -> None:
 
 
 def test_a_model_without_the_effect_is_not_applicable() -> None:
-    patching = PersonaPatching(Planted(effect=0.001), n_items=10, n_pairs=8)
+    patching = _patching(Planted(effect=0.001), n_items=10, n_pairs=8)
     with pytest.raises(NotApplicable, match="does not show the behaviour"):
         _ = patching.recovery(mlp.layer(2)) >= 0.3
 
 
 def test_a_model_with_the_opposite_effect_is_not_applicable() -> None:
-    patching = PersonaPatching(Planted(effect=-0.5), n_items=10, n_pairs=8)
+    patching = _patching(Planted(effect=-0.5), n_items=10, n_pairs=8)
     with pytest.raises(NotApplicable, match="opposite sign"):
         _ = patching.recovery(mlp.layer(2)) >= 0.3
 
 
 def test_a_model_at_chance_is_not_applicable() -> None:
     with pytest.raises(NotApplicable, match=r"in \d+ of 60 items; chance plus three standard errors is 0.69"):
-        PersonaPatching(Planted(knowledge=0.0), n_items=10, n_pairs=8)
+        _patching(Planted(knowledge=0.0), n_items=10, n_pairs=8)
 
 
 def test_the_reader_is_told_what_was_dropped_and_how_prompts_were_made(patching: PersonaPatching) -> None:
@@ -232,7 +237,7 @@ def test_the_reader_is_told_what_was_dropped_and_how_prompts_were_made(patching:
 
 def test_same_seed_same_numbers_other_seed_other_items() -> None:
     def items(seed: int) -> list[str]:
-        patching = PersonaPatching(Planted(), seed=seed, n_items=10, n_pairs=5)
+        patching = _patching(Planted(), seed=seed, n_items=10, n_pairs=5)
         return list(patching.shift("negative", against="positive").measurement.values.index)
 
     assert items(3) == items(3)
@@ -240,8 +245,8 @@ def test_same_seed_same_numbers_other_seed_other_items() -> None:
 
 
 def test_more_items_than_there_are_measures_all_and_says_so() -> None:
-    patching = PersonaPatching(Planted(), n_items=10_000, n_pairs=5)
-    assert any(note.startswith("10000 items were asked for; all") for note in patching._notes)
+    patching = _patching(Planted(), n_items=10_000, n_pairs=5)
+    assert any(note.startswith("10000 items were asked for; all") for note in patching.questions._notes)
 
 
 def test_a_network_too_shallow_for_another_band_is_not_applicable(patching: PersonaPatching) -> None:

@@ -9,7 +9,7 @@ from auditkit.record.schema import Effect, Figure, Verdict
 
 pytestmark = pytest.mark.unit
 
-DRAWING = Figure(title="t", kind="layers", data={})
+DRAWING = Figure(title="t", kind="curves", data={})
 EFFECT = Effect(
     name="e", estimate=None, lower=None, upper=None, unit="", relation=None, threshold=None, alpha=0.05, n=0,
     clusters=0, standardized=None, mde=None, items_needed=None, method="",

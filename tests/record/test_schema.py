@@ -44,9 +44,9 @@ def test_half_surrogate_pairs_become_replacement_characters(text):
 
 
 def test_half_surrogate_pairs_are_found_in_keys_and_deep_inside():
-    drawing = Figure(title="\udc00", kind="layers", data={"\ud800": [{"name": "a\udfffb"}], "y": [1.0, math.nan]})
+    drawing = Figure(title="\udc00", kind="curves", data={"\ud800": [{"name": "a\udfffb"}], "y": [1.0, math.nan]})
     assert canonical(drawing) == Figure(
-        title="\ufffd", kind="layers", data={"\ufffd": [{"name": "a\ufffdb"}], "y": [1.0, None]}
+        title="\ufffd", kind="curves", data={"\ufffd": [{"name": "a\ufffdb"}], "y": [1.0, None]}
     )
 
 

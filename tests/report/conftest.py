@@ -100,7 +100,7 @@ def layer_figure(title: str = "Recovery by the layer whose MLP output is restore
 
     return Figure(
         title=title,
-        kind="layers",
+        kind="curves",
         data={
             "x_label": "Layer",
             "y_label": "Recovered fraction of the total effect",

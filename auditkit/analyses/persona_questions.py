@@ -1,0 +1,205 @@
+"""Questions under personas: what the analyses of persona patching share.
+
+A system turn gives the model a persona ("You are a bad student."), a factual question follows, and the answer's
+start is prefilled. Personas come in pairs, a *clean* and a *corrupt* one that differ in one token span; questions
+crossed with the pairs of two groups are an `Arm`. Items vary question and persona pair, so intervals cross both
+factors: topics, since questions of one topic share their wording, and persona pairs.
+
+The paper (Poonia & Jain 2025, arXiv:2507.20936) scores multiple-choice letters on MMLU; small models answer those at
+chance, so the project's own completion items are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+import torch
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Adapter
+from auditkit.data.items import CompletionItem, TokenizedItem, check_tokens, completion_items, select
+from auditkit.data.personas import AlignedPair, Persona, build_pairs, differing_span, persona_groups
+from auditkit.data.prompts import Chat
+from auditkit.engine.patching import PatchPair, answer_logits
+from auditkit.record.evidence import note
+from auditkit.stats.intervals import MIN_CLUSTERS
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.streams import stream
+from auditkit.stats.verdicts import NotApplicable
+
+SYSTEM = "You are {persona}."
+FACTORS = ("topic", "pair")
+ACCURACY_ITEMS = 60
+"""Questions asked without a persona to see whether the model knows any answers."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Questions crossed with persona pairs, ready to run; `table` has columns item, topic, pair."""
+
+    key: tuple[str, str, int, int]
+    pairs: tuple[PatchPair, ...]
+    table: pd.DataFrame
+    note: str
+    """Which words could not be paired; empty where all were."""
+
+    @property
+    def measurement(self) -> Measurement:
+        clusters = self.table.set_index("item")[list(FACTORS)]
+        prompts = {
+            item: {"corrupt": pair.base.text, "clean": pair.source.text}
+            for item, pair in zip(self.table["item"], self.pairs, strict=True)
+        }
+        name = f"logit difference, {self.key[0]} against {self.key[1]} personas"
+        return Measurement(name, "logit", pd.DataFrame(index=clusters.index), clusters, prompts)
+
+
+class PersonaQuestions:
+    """The questions that one model is asked, under any two groups of personas.
+
+    Args:
+        adapter: the model.
+        seed: of the run; decides which items and pairs are drawn.
+        n_items: questions, spread evenly over topics; by default one of each topic.
+        n_pairs: persona pairs per comparison of two groups.
+        items, groups: questions and persona words to use instead of the project's own.
+
+    Raises:
+        NotApplicable: too few usable items or pairs, or no better than chance on the questions.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        *,
+        seed: int = 0,
+        n_items: int | None = None,
+        n_pairs: int = 16,
+        items: Sequence[CompletionItem] | None = None,
+        groups: dict[str, tuple[Persona, ...]] | None = None,
+    ) -> None:
+        self.adapter, self.seed, self.n_pairs = adapter, seed, n_pairs
+        self._groups = persona_groups() if groups is None else groups
+        self._notes = [f"prompts: {adapter.chat.format}"]
+        checked = check_tokens(items or completion_items(), adapter.chat.encode, self._prefix)
+        if checked.dropped:
+            first = checked.dropped[0]
+            self._notes.append(
+                f"{len(checked.dropped)} of {len(checked.dropped) + len(checked.kept)} items dropped because their "
+                f"answers are not single tokens for this tokenizer (first: {first.item_id}: {first.reason})"
+            )
+        topics = {entry.item.topic for entry in checked.kept}
+        if len(topics) < MIN_CLUSTERS:
+            raise NotApplicable(
+                f"only {len(checked.kept)} usable items in {len(topics)} topics; {MIN_CLUSTERS} topics are needed "
+                "to state an interval"
+            )
+        self._usable = {entry.item.id: entry for entry in checked.kept}
+        n_items = len(topics) if n_items is None else n_items
+        self._items = self._select(n_items)
+        if len(self._items) < n_items:
+            self._notes.append(f"{n_items} items were asked for; all {len(self._items)} usable ones are measured")
+        self._arms: dict[tuple[str, str, int, int], Arm] = {}
+        self._require_accuracy()
+
+    def arm(self, corrupt: str, clean: str, n_items: int | None = None, n_pairs: int | None = None) -> Arm:
+        """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for."""
+        key = (corrupt, clean, n_items or len(self._items), n_pairs or self.n_pairs)
+        if key not in self._arms:
+            self._arms[key] = self._build_arm(key)
+        return self._arms[key]
+
+    def _build_arm(self, key: tuple[str, str, int, int]) -> Arm:
+        corrupt, clean, n_items, n_pairs = key
+        probe = self._items[0].item
+        built = build_pairs(
+            self._groups[clean],
+            self._groups[corrupt],
+            lambda persona: list(self._prompt(persona, probe).ids),
+            n=n_pairs,
+            seed=self.seed,
+        )
+        if len(built.pairs) < MIN_CLUSTERS:
+            why = f" (first: {built.dropped[0].reason})" if built.dropped else ""
+            raise NotApplicable(
+                f"only {len(built.pairs)} pairs of {corrupt} and {clean} personas have equal token length, "
+                f"{MIN_CLUSTERS} are needed{why}"
+            )
+        left_out = ""
+        if built.dropped:
+            left_out = (
+                f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {len(built.dropped)} words not used "
+                f"(first: {built.dropped[0].reason})"
+            )
+        rows, pairs = [], []
+        for aligned in built.pairs:
+            for entry in self._items[:n_items]:
+                item = f"{entry.item.id}|{aligned.pair.id}"
+                rows.append({"item": item, "topic": entry.item.topic, "pair": aligned.pair.id})
+                pairs.append(self._patch_pair(aligned, entry, item))
+        return Arm(key, tuple(pairs), pd.DataFrame(rows), left_out)
+
+    def _patch_pair(self, aligned: AlignedPair, entry: TokenizedItem, item: str) -> PatchPair:
+        base = self._prompt(aligned.pair.corrupt, entry.item)
+        source = self._prompt(aligned.pair.clean, entry.item)
+        span = differing_span(base.ids, source.ids)
+        if span is None:
+            raise NotApplicable(f"the personas of {aligned.pair.id} render to the same tokens on this model")
+        start, stop = span
+        # Another place of the same width: after the word, since nothing before it can carry it, and before the
+        # last token, where every path has already met.
+        places = range(stop, len(base) - (stop - start) - 1)
+        elsewhere = int(stream(self.seed, "elsewhere", item).choice(places))
+        spans = {"identity": span, "elsewhere": (elsewhere, elsewhere + stop - start)}
+        return PatchPair(base, source, (entry.right_id, entry.wrong_id), spans)
+
+    # -- prompts -----------------------------------------------------------------------------------------------
+
+    def _prompt(self, persona: Persona | None, item: CompletionItem) -> Prompt:
+        system = "" if persona is None else SYSTEM.format(persona=f"{persona.article} {persona.phrase}")
+        return self.adapter.chat(Chat(user=item.question, system=system, assistant=item.start))
+
+    def _prefix(self, item: CompletionItem) -> str:
+        return self.adapter.chat.render(Chat(user=item.question, assistant=item.start))
+
+    def _select(self, n: int) -> tuple[TokenizedItem, ...]:
+        """`n` usable items spread evenly over topics, or all where there are fewer."""
+        items = [entry.item for entry in self._usable.values()]
+        return tuple(self._usable[item.id] for item in select(items, min(n, len(items)), seed=self.seed))
+
+    def _require_accuracy(self) -> None:
+        """A model that does not know the answers has no logit difference worth patching (protocol, section 4).
+
+        Asked without a persona, on more questions than are measured, so that a short run can tell too.
+        """
+        asked = self._select(max(ACCURACY_ITEMS, len(self._items)))
+        n = len(asked)
+        prompts = [self._prompt(None, entry.item) for entry in asked]
+        logits = answer_logits(
+            self.adapter,
+            prompts,
+            [(entry.right_id, entry.wrong_id) for entry in asked],
+            "questions without persona",
+        )
+        right = int((difference(logits) > 0).sum())
+        needed = 0.5 + 3 * sqrt(0.25 / n)
+        said = f"without a persona the right answer beats the wrong one in {right} of {n} items"
+        if right / n < needed:
+            raise NotApplicable(
+                f"{said}; chance plus three standard errors is {needed:.2f}, so the model is at chance"
+            )
+        self._notes.append(said)
+
+    def tell(self, arm: Arm) -> None:
+        """What a reader of a claim on this arm must know; the same whichever claims ran before it."""
+        for text in filter(None, (*self._notes, arm.note)):
+            note(text)
+
+
+def difference(logits: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """(items, 2) logits of right and wrong answer -> (items,) logit difference."""
+    return (logits[:, 0].double() - logits[:, 1].double()).numpy()

@@ -1,0 +1,178 @@
+"""What a figure's numbers are: one type per kind, checked when made and again when drawn.
+
+A claim keeps numbers and never pictures; the report draws them, and prints them in a table beside the drawing. Every
+kind has `reading`, one sentence that says how to read it. None stands where nothing could be measured.
+
+    figure(Heatmap("layer", "position", "logit", "Each cell restores ...", columns, rows, values).titled("Where ..."))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from auditkit.record.schema import Figure, FigureKind
+
+Number = float | None
+Grid = Sequence[Sequence[Number]]
+
+
+class Drawing(msgspec.Struct, frozen=True):
+    """Base of the kinds."""
+
+    def titled(self, title: str) -> Figure:
+        """The record's figure with these numbers."""
+        kind = next(name for name, drawing in KINDS.items() if type(self) is drawing)
+        return Figure(title=title, kind=kind, data=msgspec.to_builtins(self))
+
+
+class Series(msgspec.Struct, frozen=True):
+    """One line: a value with an interval at every x."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[Number]
+    lower: Sequence[Number]
+    upper: Sequence[Number]
+
+    def __post_init__(self) -> None:
+        if not len(self.x) == len(self.y) == len(self.lower) == len(self.upper):
+            raise ValueError(f"series {self.name!r} holds lists of different lengths")
+
+
+class Band(msgspec.Struct, frozen=True):
+    """An inclusive range of x to shade."""
+
+    name: str
+    start: float
+    stop: float
+
+
+class Curves(Drawing, frozen=True):
+    """Values with intervals along an axis: layers of a network, a strength, tokens."""
+
+    x_label: str
+    y_label: str
+    reading: str
+    series: Sequence[Series]
+    bands: Sequence[Band] = ()
+    reference: Number = None
+    """Height of a dashed line."""
+    log: bool = False
+    """y on a logarithmic scale; values that are not above 0 are left out of the drawing, not of the table."""
+    whole: bool = True
+    """x takes whole numbers only, as layers do."""
+
+
+class Heatmap(Drawing, frozen=True):
+    """One value per cell, with its interval where there is one: heads by layers, persona by persona, site by layer."""
+
+    x_label: str
+    y_label: str
+    value_label: str
+    reading: str
+    columns: Sequence[str]
+    rows: Sequence[str]
+    values: Grid
+    """values[row][column]."""
+    lower: Grid | None = None
+    upper: Grid | None = None
+    outlined: Sequence[tuple[int, int]] = ()
+    """Cells (row, column) with a frame, for what `reading` says."""
+    scale: Literal["linear", "centred", "log"] = "linear"
+    """"centred": two colours that meet at 0."""
+
+    def __post_init__(self) -> None:
+        for grid in (self.values, self.lower, self.upper):
+            if grid is not None and [len(row) for row in grid] != [len(self.columns)] * len(self.rows):
+                raise ValueError(
+                    f"a heat map of {len(self.rows)} x {len(self.columns)} holds a grid of another shape"
+                )
+        if any(not (0 <= i < len(self.rows) and 0 <= j < len(self.columns)) for i, j in self.outlined):
+            raise ValueError("an outlined cell is outside the heat map")
+
+
+class Dot(msgspec.Struct, frozen=True):
+    """One estimate with its interval."""
+
+    name: str
+    estimate: Number
+    lower: Number
+    upper: Number
+
+
+class DotGroup(msgspec.Struct, frozen=True):
+    """Estimates that belong together, under one heading."""
+
+    name: str
+    dots: Sequence[Dot]
+
+
+class Dots(Drawing, frozen=True):
+    """Estimates with intervals by name, one line each: groups of personas, arms of an experiment."""
+
+    x_label: str
+    reading: str
+    groups: Sequence[DotGroup]
+    reference: Number = None
+    """Place of a dashed line."""
+
+
+class Table(Drawing, frozen=True):
+    """Numbers and words in rows, where a drawing would say less: groups with n and rates, texts side by side."""
+
+    reading: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | None]]
+    """The first column names the row."""
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"a table of {len(self.columns)} columns holds a row of another length")
+
+
+class Intersection(msgspec.Struct, frozen=True):
+    """How many elements are in just these sets and no other."""
+
+    members: Sequence[int]
+    """Indices of the sets."""
+    size: int
+    expected: Number = None
+    """By chance."""
+
+
+class Sets(Drawing, frozen=True):
+    """How sets overlap (an UpSet plot: Lex et al. 2014, doi:10.1109/TVCG.2014.2346248)."""
+
+    element: str
+    """What the sets hold, in the plural: "units"."""
+    reading: str
+    names: Sequence[str]
+    sizes: Sequence[int]
+    intersections: Sequence[Intersection]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.sizes):
+            raise ValueError("every set has a name and a size")
+        if any(not 0 <= i < len(self.names) for part in self.intersections for i in part.members):
+            raise ValueError("an intersection names a set that is not there")
+
+
+KINDS: dict[FigureKind, type[Drawing]] = {
+    "curves": Curves,
+    "heatmap": Heatmap,
+    "dots": Dots,
+    "table": Table,
+    "sets": Sets,
+}
+
+
+def drawing_of(figure: Figure) -> Drawing:
+    """The figure's numbers, checked.
+
+    Raises:
+        ValueError: what does not fit the kind, with its path.
+    """
+    return msgspec.convert(figure.data, KINDS[figure.kind])

@@ -1,0 +1,90 @@
+"""Figures are numbers: they come back from the record as they went in, and ill-shaped ones are refused."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditkit.record.figures import (
+    KINDS,
+    Band,
+    Curves,
+    Dot,
+    DotGroup,
+    Dots,
+    Heatmap,
+    Intersection,
+    Series,
+    Sets,
+    Table,
+    drawing_of,
+)
+from auditkit.record.schema import Figure
+
+pytestmark = pytest.mark.unit
+
+numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+@st.composite
+def curves(draw):
+    n = draw(st.integers(0, 4))
+    column = st.lists(numbers, min_size=n, max_size=n)
+    series = [Series(draw(texts), list(map(float, range(n))), draw(column), draw(column), draw(column))]
+    return Curves(draw(texts), draw(texts), draw(texts), series, [Band("b", 0.0, 2.0)], draw(numbers))
+
+
+@st.composite
+def heatmaps(draw):
+    rows, columns = draw(st.integers(0, 3)), draw(st.integers(1, 3))
+    row = st.lists(numbers, min_size=columns, max_size=columns)
+    grid = st.lists(row, min_size=rows, max_size=rows)
+    names = [draw(texts) for _ in range(max(rows, columns))]
+    return Heatmap("x", "y", "z", "r", names[:columns], names[:rows], draw(grid), draw(st.none() | grid))
+
+
+@st.composite
+def dots(draw):
+    made = st.builds(Dot, texts, numbers, numbers, numbers)
+    return Dots("x", "r", [DotGroup(draw(texts), draw(st.lists(made, max_size=3)))], draw(numbers))
+
+
+tables = st.builds(
+    lambda rows: Table("r", ["name", "value"], rows), st.lists(st.tuples(texts, numbers).map(list), max_size=3)
+)
+overlaps = st.builds(
+    lambda size, expected: Sets("units", "r", ["a", "b"], [3, 4], [Intersection([0, 1], size, expected)]),
+    st.integers(0, 9),
+    numbers,
+)
+
+
+@given(st.one_of(curves(), heatmaps(), dots(), tables, overlaps))
+def test_a_drawing_comes_back_as_it_went_in(drawing):
+    figure = msgspec.json.decode(msgspec.json.encode(drawing.titled("t")), type=Figure)
+    assert figure.title == "t"
+    assert msgspec.json.encode(drawing_of(figure)) == msgspec.json.encode(drawing)
+    assert type(drawing_of(figure)) is type(drawing) is KINDS[figure.kind]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Series("s", [0, 1], [1], [1], [1]), "different lengths"),
+        (lambda: Heatmap("", "", "", "", ["a", "b"], ["r"], [[1.0]]), "another shape"),
+        (lambda: Heatmap("", "", "", "", ["a"], ["r"], [[1.0]], [[1.0], [2.0]]), "another shape"),
+        (lambda: Heatmap("", "", "", "", ["a"], ["r"], [[1.0]], outlined=[(0, 1)]), "outside"),
+        (lambda: Table("", ["a", "b"], [["x"]]), "another length"),
+        (lambda: Sets("units", "", ["a"], [], []), "name and a size"),
+        (lambda: Sets("units", "", ["a"], [1], [Intersection([1], 1)]), "not there"),
+    ],
+)
+def test_ill_shaped_numbers_are_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_data_of_another_kind_are_refused_with_their_path():
+    with pytest.raises(ValueError, match=r"series"):
+        drawing_of(Figure(title="t", kind="curves", data={"x_label": "", "y_label": "", "reading": "", "series": 3}))
