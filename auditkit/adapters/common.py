@@ -42,8 +42,9 @@ class ModuleAdapter:
         module, tokenizer: what was loaded, unchanged.
         chat: turns chats into prompts.
         layers, heads, groups, width: sizes of the model.
+        sizes: place -> length of the last axis of its values, as measured; empty until the model is open.
         meter: work done so far.
-        ends: token ids at which the model's own generation ends.
+        ends: token ids that end a text, by the model's generation config, else the tokenizer.
 
     Raises:
         ModelError: the module has no attention heads, or the tokenizer is not this model's.
@@ -59,6 +60,7 @@ class ModuleAdapter:
         )
         own = getattr(self.module.config.get_text_config(), "num_key_value_heads", None)
         self.groups = own if isinstance(own, int) else self.heads
+        self.sizes: dict[Place, int] = {}
         self._accepts = set(inspect.signature(self.module.forward).parameters)
         self._pad_id = next(
             (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),

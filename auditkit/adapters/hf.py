@@ -14,7 +14,7 @@ from torch import Tensor
 from auditkit.adapters import blockwise, continuing, tap
 from auditkit.adapters.common import ModuleAdapter
 from auditkit.adapters.errors import ModelError
-from auditkit.adapters.layout import Layout, discover
+from auditkit.adapters.layout import Layout, discover, keep
 from auditkit.adapters.loading import Loaded
 from auditkit.adapters.protocol import Batch, Component, Joining, Look, Memory, Meter, Place, Support, Touch
 
@@ -23,11 +23,7 @@ class HFAdapter(ModuleAdapter):
     """A causal language model of transformers, opened for measurement.
 
     Attributes:
-        info: identity of the model, as it enters the record.
-        chat: turns chats into prompts.
-        layers, heads, groups, width: sizes of the model.
-        ends: token ids that end a text, by the model's generation config, else the tokenizer.
-        meter: work done so far.
+        info: identity of the model, as it enters the record; others as `ModuleAdapter`.
         blockwise: restarts from a block, where `support()["blockwise"]`; else None.
         generation_parity: largest difference that going on from a run made when the model was opened, in logits.
 
@@ -44,6 +40,7 @@ class HFAdapter(ModuleAdapter):
         self._layout: Layout = discover(self.module, lambda: seen.append(self._window(short)[:, 0]))
         self._tap = tap.opened(self._layout, self.heads, self._window, [short, alone])
         self.groups = self._tap.groups or self.groups
+        self.sizes = {**self._layout.sizes(self.width), **self._tap.sizes}
         parity = self._parity(self.run)
         self.blockwise, self._blockwise_support = blockwise.opened(
             self.module, self._layout.blocks, self._accepts, short, seen[0]
@@ -52,16 +49,18 @@ class HFAdapter(ModuleAdapter):
             self.module, self.layers, self._accepts, short, seen[0]
         )
 
+        self._swaps_support = self._swappable()
         restarts = self.blockwise.parity_max_abs if self.blockwise else 0.0
         self.info = self._describe(loaded, "hf", max(parity, restarts))
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
-        """Component, "blockwise", "generation" and "gradients" -> yes, or no with the reason."""
+        """Component, "blockwise", "swaps", "generation" and "gradients" -> yes, or no with the reason."""
         return {
             **self._layout.support(),
             **self._tap.support(),
             "blockwise": self._blockwise_support,
+            "swaps": self._swaps_support,
             "generation": self._generation_support,
             "gradients": Support(True),
         }
@@ -171,6 +170,23 @@ class HFAdapter(ModuleAdapter):
         self.meter.token_layers += restarted.token_layers
         self.meter.runs += 1
         return restarted.logits
+
+    def _swappable(self) -> Support:
+        """Whether the cache keeps the keys and values that attention meets (DeepSeek's keeps a compressed form)."""
+        offered = [self._blockwise_support, *(self._tap.support()[part] for part in (Component.K, Component.V))]
+        for one in offered:
+            if not one:
+                return one
+        met: dict[Place, Tensor] = {}
+        places = [(part, layer) for part in (Component.K, Component.V) for layer in range(self.layers)]
+        _, memory = self.record(self._short, {place: keep(met, place) for place in places})
+        for place in places:
+            kept = (memory.keys if place[0] is Component.K else memory.values)[place[1]].transpose(1, 2)
+            if not torch.equal(kept, met[place]):
+                return Support(
+                    False, f"the cache of layer {place[1]} keeps another {place[0]} than attention meets"
+                )
+        return Support(True)
 
     @contextmanager
     def _touching(self, touches: Mapping[Place, Touch], looks: Mapping[int, Look] | None = None) -> Iterator[None]:

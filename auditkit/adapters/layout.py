@@ -59,6 +59,7 @@ class Layout:
         reason: why attention and MLP are not offered; empty where they are.
         multiplier: what the block multiplies the parts' outputs with before adding them (Granite).
         embedded: whether the embedding module gives one vector for each token.
+        embedding_size: elements of such a vector, before any projection to the stream's width.
         middle: whether there is a residual stream between attention and MLP.
     """
 
@@ -69,6 +70,7 @@ class Layout:
     reason: str
     multiplier: float
     embedded: Support
+    embedding_size: int
     middle: Support
 
     def support(self) -> dict[str, Support]:
@@ -81,6 +83,15 @@ class Layout:
             Component.RESIDUAL: Support(True),
             Component.ATTENTION: contributions,
             Component.MLP: contributions,
+        }
+
+    def sizes(self, width: int) -> dict[Place, int]:
+        """Place -> length of the last axis of its values, in a stream of this width."""
+        offered = [component for component, support in self.support().items() if support]
+        return {
+            (component, layer): self.embedding_size if component is Component.EMBEDDINGS else width
+            for component in map(Component, offered)
+            for layer in range(1 if component is Component.EMBEDDINGS else len(self.blocks))
         }
 
     @contextmanager
@@ -184,13 +195,14 @@ def discover(module: PreTrainedModel, forward: Callable[[], Any]) -> Layout:
         fits, "" if fits else f"{type(embeddings).__name__} does not give one vector for each token"
     )
     stated = getattr(module.config.get_text_config(), "residual_multiplier", None)
+    size = vectors[0].shape[-1] if fits else 0
     multiplier = float(stated) if isinstance(stated, (int, float)) and stated else 1.0
     for attention, mlp in product(candidates[Component.ATTENTION], candidates[Component.MLP]):
         if all(adds_up(seen, layer, attention, mlp, multiplier) for layer in range(len(blocks))):
-            layout = Layout(blocks, embeddings, attention, mlp, "", multiplier, embedded, Support(False))
+            layout = Layout(blocks, embeddings, attention, mlp, "", multiplier, embedded, size, Support(False))
             return replace(layout, middle=_middle(layout, forward))
     reason = _reason(type(first).__name__, candidates)
-    return Layout(blocks, embeddings, None, None, reason, multiplier, embedded, Support(False, reason))
+    return Layout(blocks, embeddings, None, None, reason, multiplier, embedded, size, Support(False, reason))
 
 
 def _middle(layout: Layout, forward: Callable[[], Any]) -> Support:

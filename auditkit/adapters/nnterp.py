@@ -78,10 +78,7 @@ class NnterpAdapter(ModuleAdapter):
     raise arrives at the caller as it is.
 
     Attributes:
-        info: identity of the model, as it enters the record.
-        chat: turns chats into prompts.
-        layers, heads, groups, width: sizes of the model.
-        meter: work done so far.
+        info: identity of the model, as it enters the record; others as `ModuleAdapter`.
 
     Raises:
         IntegrityError: batched logits differ from plain ones beyond rounding, or are not finite.
@@ -103,6 +100,7 @@ class NnterpAdapter(ModuleAdapter):
         self._order = {key: rank for rank, key in enumerate(seen)}
         self._projections = self._find_projections(seen)
         self._support = {component: Support(not why, why) for component, why in self._reasons(seen).items()}
+        self.sizes = self._sizes(seen)
         self.info = self._describe(loaded, "nnterp", self._parity(self.run))
         self.meter = Meter()  # opening is not part of any claim's cost
 
@@ -261,6 +259,16 @@ class NnterpAdapter(ModuleAdapter):
         if not self._projections:
             reasons[Component.Z] = f"the attention nnterp finds in {block} does not end in one output projection"
         return reasons
+
+    def _sizes(self, seen: Mapping[_Watched, Tensor]) -> dict[Place, int]:
+        whole = {
+            (component, layer): value.shape[-1] for (component, layer, path), value in seen.items() if not path
+        }
+        heads = {
+            (Component.Z, layer): seen[Component.Z, layer, path].shape[-1] // self.heads
+            for layer, (path, _) in enumerate(self._projections)
+        }
+        return {place: size for place, size in (whole | heads).items() if self._support[place[0]]}
 
     def _adds_up(self, seen: Mapping[_Watched, Tensor], layer: int) -> bool:
         names = {Component.BLOCK_INPUT: "input", Component.RESIDUAL: "output"}

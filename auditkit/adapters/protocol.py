@@ -150,6 +150,9 @@ class Adapter(Protocol):
     Attributes:
         layers, heads, width: sizes of the model.
         groups: groups of heads that share keys and values; as many as `heads` without grouped-query attention.
+        sizes: place -> length of the last axis of its values: a stream's width, or the size of one head. Measured when
+            the model is opened, since layers may differ (Gemma 4), values from queries and keys (DeepSeek), and
+            embeddings from the stream (OPT). Attention probabilities have none: theirs is the number of keys.
         ends: token ids that end a text.
     """
 
@@ -159,6 +162,7 @@ class Adapter(Protocol):
     heads: int
     groups: int
     width: int
+    sizes: Mapping[Place, int]
     ends: tuple[int, ...]
     meter: Meter
 
@@ -243,7 +247,7 @@ class Joining(NamedTuple):
 
 
 class Restartable(Adapter, Protocol):
-    """What an adapter offers besides where its `support()["blockwise"]` says yes."""
+    """What an adapter offers besides where its `support()["blockwise"]` says yes; swaps where "swaps" does, too."""
 
     def record(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> tuple[Tensor, Memory]:
         """A whole run, as `run`, and what restarts need of it."""

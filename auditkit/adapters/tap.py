@@ -170,12 +170,14 @@ class Tap:
     Attributes:
         modules: the module of each layer that asks the dispatch.
         groups: groups of heads that share keys and values; 0 where the tap does not reach.
+        sizes: place -> size of one head there.
         reason: why queries, keys, values and attended values are not offered; empty where they are.
         pattern_reason: why probabilities are not offered; empty where they are.
     """
 
     modules: Sequence[nn.Module] = ()
     groups: int = 0
+    sizes: Mapping[Place, int] = field(default_factory=dict)
     reason: str = ""
     pattern_reason: str = ""
 
@@ -260,13 +262,15 @@ class _Reached:
     """What was seen of the calls of one layer.
 
     Attributes:
-        sizes: numbers of heads and of groups.
+        counts: numbers of heads and of groups.
+        sizes: size of one head, by component.
         unused: components whose replacement changes nothing that the function gives.
         miss: why the second computation cannot be trusted; empty where it agrees.
     """
 
     modules: list[nn.Module] = field(default_factory=list)
-    sizes: set[tuple[int, int]] = field(default_factory=set)
+    counts: set[tuple[int, int]] = field(default_factory=set)
+    sizes: dict[Component, int] = field(default_factory=dict)
     shapes_fit: bool = True
     unused: set[Component] = field(default_factory=set)
     miss: str = ""
@@ -276,7 +280,9 @@ class _Reached:
         self.modules.append(call.module)
         z, weights = call.attend()
         heads, groups = call.query.shape[1], call.key.shape[1]
-        self.sizes.add((heads, groups))
+        self.counts.add((heads, groups))
+        parts = {Component.Q: call.query, Component.K: call.key, Component.V: call.value, Component.Z: z}
+        self.sizes = {component: part.shape[-1] for component, part in parts.items()}
         self.shapes_fit &= z.shape == (*tokens.shape, heads, call.value.shape[-1])
         self.shapes_fit &= call.key.shape[:3] == call.value.shape[:3] and heads % groups == 0
         if self.shapes_fit:
@@ -334,7 +340,8 @@ def opened(layout: Layout, heads: int, forward: Callable[[Batch], Any], batches:
     if reason:
         return Tap(reason=reason)
     miss = next((f"layer {layer}: {found.miss}" for layer, found in enumerate(reached) if found.miss), "")
-    tap = Tap([found.modules[0] for found in reached], min(reached[0].sizes)[1], "", miss)
+    sizes = {(component, layer): n for layer, found in enumerate(reached) for component, n in found.sizes.items()}
+    tap = Tap([found.modules[0] for found in reached], min(reached[0].counts)[1], sizes, "", miss)
     # Every block is given its input of the plain run, so that one run tells for all layers.
     changed: dict[Place, Tensor] = {}
     touches = {place: restore(plain, place) for place in inputs} | {
@@ -360,10 +367,10 @@ def _unreached(layout: Layout, reached: Sequence[_Reached], runs: int, heads: in
     for layer, found in enumerate(reached):
         if len(found.modules) != runs or len(set(found.modules)) != 1:
             return f"layer {layer} passes {dispatch} {len(found.modules)} times in {runs} runs"
-        if not found.shapes_fit or {own for own, _ in found.sizes} != {heads}:
+        if not found.shapes_fit or {own for own, _ in found.counts} != {heads}:
             return f"attention of layer {layer} is not that of {heads} heads at every position"
         if found.unused:
             return f"replacing {' and '.join(sorted(found.unused))} of layer {layer} changes nothing"
-    if len({size for found in reached for size in found.sizes}) != 1:
+    if len({count for found in reached for count in found.counts}) != 1:
         return "layers differ in the number of groups that share keys and values"
     return ""

@@ -32,7 +32,7 @@ from auditkit.engine.findings import CHECKS, Check, Failed, Finding, Largest, Re
 from auditkit.engine.generation import generate
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.sites import residual
-from auditkit.engine.wavefront import grid, sweep
+from auditkit.engine.wavefront import grid, restartable, sweep
 
 __all__ = ["CHECKS", "Check", "Conformance", "Finding", "example_pairs", "example_prompts"]
 
@@ -129,9 +129,10 @@ def declared_is_what_works(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
     for component in Component:
         offered, place = support[component], (component, 0)
         if offered:
-            (value,) = _read(adapter, batch, [place]).values()
-            if not _fits(adapter, batch, component, value):
-                raise Failed(f"{component} has shape {tuple(value.shape)} instead of {component.shape}")
+            places = [place for place in _places(adapter) if place[0] is component]
+            for where, value in _read(adapter, batch, places).items():
+                if tuple(value.shape) != (declared := _shape(adapter, batch, where)):
+                    raise Failed(f"{_words(where)} has shape {tuple(value.shape)} instead of {declared}")
             if torch.equal(adapter.run(batch, {place: lambda value: value * 0.5}), plain):
                 raise Failed(f"replacing {_words(place)} changes no logit")
         elif not offered.reason:
@@ -151,10 +152,11 @@ def declared_is_what_works(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
 def sweep_is_one_at_a_time(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """A sweep that restarts blocks gives what whole runs with one edit each give."""
     largest = Largest(adapter)
-    restarts = adapter.support().get("blockwise")
-    if not restarts:
-        raise Refused(restarts.reason if restarts is not None else "the adapter cannot restart a run from a block")
-    components = [component for component in Component if adapter.support()[component]]
+    if not (restarts := restartable(adapter, ())):
+        raise Refused(restarts.reason)
+    components = [
+        component for component in Component if adapter.support()[component] and restartable(adapter, {component})
+    ]
     pairs = example_pairs(prompts)
     sites = [
         site for component in components for site in grid([component], _some_layers(adapter, component), [1, -1])
@@ -350,16 +352,13 @@ def _read(adapter: Adapter, batch: Batch, places: Sequence[Place]) -> dict[Place
     return {place: values[place] for place in places}
 
 
-def _fits(adapter: Adapter, batch: Batch, component: Component, value: Tensor) -> bool:
-    rows, width = len(batch), batch.width
-    start = {
-        Shape.STREAM: (rows, width),
-        Shape.HEADS: (rows, width, adapter.heads),
-        Shape.GROUPS: (rows, width, adapter.groups),
-        Shape.PATTERN: (rows, adapter.heads, width, width),
-    }[component.shape]
-    axes = 3 if component.shape is Shape.STREAM else 4
-    return value.ndim == axes and tuple(value.shape[: len(start)]) == start
+def _shape(adapter: Adapter, batch: Batch, place: Place) -> tuple[int, ...]:
+    """What values at a place must look like in this batch."""
+    rows, width, shape = len(batch), batch.width, place[0].shape
+    if shape is Shape.PATTERN:
+        return (rows, adapter.heads, width, width)
+    counts = {Shape.HEADS: (adapter.heads,), Shape.GROUPS: (adapter.groups,)}
+    return (rows, width, *counts.get(shape, ()), adapter.sizes[place])
 
 
 def _words(place: Place) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place, Shape
 from auditkit.engine.batching import TOKEN_BUDGET
-from auditkit.engine.edits import Edit, Edited, layers_of, spots
+from auditkit.engine.edits import Edit, Edited, layers_of, spots, touched
 from auditkit.engine.guards import costing
 from auditkit.engine.runs import Donated, Interventions, donate
 from auditkit.engine.sites import Site, SiteError, Span
@@ -147,7 +147,7 @@ def places(adapter: Adapter, run: Continued) -> set[Place]:
         SiteError, NotApplicable: an edit that cannot be made, see `auditkit.engine.edits.spots`.
     """
     late = Edited(Prompt("", (0,)), tuple(_at(edit, (0, 1)) for edit, _ in _late(adapter, run)))
-    return {spot.place for edited in (run.start, late) for spot in spots(adapter, edited)}
+    return touched(adapter, (run.start, late))
 
 
 def settle(adapter: Adapter, runs: Sequence[Continued]) -> list[Settled]:
@@ -189,7 +189,7 @@ def _at(edit: Edit, span: Span) -> Edit:
 
 def _with_keys(edit: Edit, more: int) -> Edit:
     """Attention probabilities given for the prompt's keys, over `more` later keys that no query of it sees."""
-    if edit.site.component is Component.PATTERN and isinstance(edit.give, Tensor) and edit.give.shape[-1] > 1:
+    if edit.site.component is Component.PATTERN and isinstance(edit.give, Tensor):
         return replace(edit, give=nn.functional.pad(edit.give, (0, more)))
     return edit
 

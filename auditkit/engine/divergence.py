@@ -28,7 +28,7 @@ from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, continued, forced, places, predicted, settle
 from auditkit.engine.edits import Edit, replace
 from auditkit.engine.guards import GuardTripped
-from auditkit.engine.sites import Site, block_input
+from auditkit.engine.sites import Site, SiteError, block_input
 
 LOGIT_BUDGET = 2**26
 """Logits per batch and run: a quarter of a GiB in float32."""
@@ -93,11 +93,13 @@ def divergence(
         conditions: condition -> one run per row of the reference.
 
     Raises:
-        SiteError: a site that the model or a prompt does not have, a missing or empty continuation, a condition of
-            another number of rows; before anything runs.
+        SiteError: no prompts, a site that the model or a prompt does not have, a missing or empty continuation, a
+            condition of another number of rows; before anything runs.
         NotApplicable: a component that this model does not offer.
         GuardTripped: a guard found the numbers not to be trusted.
     """
+    if not reference:
+        raise SiteError("no prompts to compare conditions over")
     base = [continued(run) for run in reference]
     touched = {place for run in base for place in places(adapter, run)}
     known = forced(adapter, base, continuations)

@@ -16,15 +16,16 @@ the order given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_site
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Component, Place, Shape
+from auditkit.adapters.protocol import Adapter, Component, Place
 from auditkit.engine.sites import Site, SiteError, Span
 from auditkit.stats.verdicts import NotApplicable
 
@@ -36,9 +37,9 @@ class Edit:
     Attributes:
         site: where.
         keep: share of the value that stays.
-        give: nothing; a tensor that broadcasts to (position, width), or (position, head, size) at sites with heads,
-            or (query, head, key) at attention probabilities, over the site's positions and heads; or a run of equal
-            length that gives its activation at the same place.
+        give: nothing; a tensor (position, width), or (position, head, size) at sites with heads, or (query, head, key)
+            at attention probabilities, over the site's positions and heads, in which leading axes may be 1 or left
+            out; or a run of equal length that gives its activation at the same place.
         factor: of what is given.
     """
 
@@ -136,15 +137,29 @@ def spots(adapter: Adapter, run: Edited) -> Iterator[Spot]:
 
     Raises:
         SiteError: a site that the model or the prompt does not have, a donor of another length, a tensor of the
-            wrong width.
+            wrong shape.
         NotApplicable: a component that this model does not offer.
     """
     for edit in run.edits:
         site = edit.site
         start, stop = located(adapter, site, len(run.prompt), run.spans)
-        _fits(adapter, edit, len(run.prompt), stop - start)
         for layer in layers_of(adapter, site):
-            yield Spot((site.component, layer), start, stop, site.heads, edit)
+            spot = Spot((site.component, layer), start, stop, site.heads, edit)
+            _fits(adapter, spot, len(run.prompt))
+            yield spot
+
+
+def touched(adapter: Adapter, runs: Iterable[Edited]) -> set[Place]:
+    """Every place that runs edit, once it is sure that these edits, and those of all their donors, can be made.
+
+    Raises:
+        SiteError, NotApplicable: as `spots`; nothing has run.
+    """
+    found = [spot for run in runs for spot in spots(adapter, run)]
+    donors = {spot.edit.give for spot in found if isinstance(spot.edit.give, Edited)}
+    if donors:
+        touched(adapter, donors)
+    return {spot.place for spot in found}
 
 
 def located(adapter: Adapter, site: Site, length: int, spans: Mapping[str, Span]) -> Span:
@@ -166,17 +181,24 @@ def layers_of(adapter: Adapter, site: Site) -> range:
     return site.layer_indices(1 if site.component is Component.EMBEDDINGS else adapter.layers)
 
 
-def _fits(adapter: Adapter, edit: Edit, length: int, positions: int) -> None:
-    give = edit.give
-    if isinstance(give, (Prompt, Edited)):
+def _fits(adapter: Adapter, spot: Spot, length: int) -> None:
+    give, (component, layer) = spot.edit.give, spot.place
+    if give is None:
+        return
+    site = replace_site(spot.edit.site, first=layer, last=layer, depth=None)
+    if not isinstance(give, Tensor):
         prompt = give if isinstance(give, Prompt) else give.prompt
         if len(prompt) != length:
             raise SiteError(
-                f"{edit.site}: the donor has {len(prompt)} tokens and the prompt {length}; give equal lengths"
+                f"{site}: the donor has {len(prompt)} tokens and the prompt {length}; give equal lengths"
             )
-    if isinstance(give, Tensor) and edit.site.component.shape is Shape.STREAM:
-        shapes = [(adapter.width,), (1, adapter.width), (positions, adapter.width)]
-        if tuple(give.shape) not in shapes and edit.site.component is not Component.EMBEDDINGS:
-            raise SiteError(
-                f"{edit.site}: a tensor of shape {tuple(give.shape)} was given; give {shapes[0]} or {shapes[-1]}"
-            )
+        return
+    heads = site.head_indices(adapter.heads, adapter.groups)
+    size = length if component is Component.PATTERN else adapter.sizes[spot.place]
+    axes = (spot.stop - spot.start, *([len(heads)] if heads else []), size)
+    leading = zip(give.shape[-2::-1], axes[-2::-1], strict=False)
+    if not 1 <= give.ndim <= len(axes) or give.shape[-1] != size or any(own not in (1, n) for own, n in leading):
+        *others, last = [str(axes[n:]) for n in range(len(axes) - 1, -1, -1)]
+        raise SiteError(
+            f"{site}: a tensor of shape {tuple(give.shape)} was given; give {', '.join(others)} or {last}"
+        )

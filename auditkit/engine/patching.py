@@ -26,7 +26,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Place
 from auditkit.engine.batching import in_batches
-from auditkit.engine.edits import Edit, Edited, spots
+from auditkit.engine.edits import Edit, Edited, touched
 from auditkit.engine.edits import replace as restored
 from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.runs import Donated, donate, execute
@@ -121,13 +121,16 @@ def patch(
     answer logits are given, one for each condition, and four for each of the first few pairs for the guards.
 
     Raises:
-        SiteError: a site that the model or a prompt does not have, before anything runs.
+        SiteError: no pairs, base logits of other pairs, or a site that the model or a prompt does not have, before
+            anything runs.
         NotApplicable: a component that this model does not offer.
         GuardTripped: a guard found the numbers not to be trusted.
     """
+    if not pairs or (base is not None and len(base) != len(pairs)):
+        given = "" if base is None else f" with the base logits of {len(base)}"
+        raise SiteError(f"patching needs pairs, and base logits for all of them or none; got {len(pairs)}{given}")
     plans = {name: _runs(pairs, condition) for name, condition in conditions.items()}
-    touched = [spot for plan in plans.values() for run in plan for spot in spots(adapter, run)]
-    places = sorted({spot.place for spot in touched})
+    places = sorted(touched(adapter, (run for plan in plans.values() for run in plan)))
     n = len(pairs)
     known = base is not None
     base, source = base.clone() if base is not None else torch.empty(n, 2), torch.empty(n, 2)

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from auditkit.adapters.protocol import Adapter, Component
 from auditkit.engine.batching import batches
-from auditkit.engine.edits import located
+from auditkit.engine.edits import layers_of, located
 from auditkit.engine.patching import GUARDED_PAIRS, PatchPair
 from auditkit.engine.sites import Site, SiteError
 
@@ -133,10 +133,7 @@ def planned(adapter: Adapter, pairs: Sequence[PatchPair], sites: Sequence[Site])
 
 def _row(adapter: Adapter, i: int, site: Site, j: int, pair: PatchPair) -> Row:
     start, stop = located(adapter, site, len(pair.base), pair.spans)
-    within = [0] if site.component is Component.EMBEDDINGS else site.layer_indices(adapter.layers)
-    if len(within) != 1:
-        raise SiteError(f"{site}: a sweep restores one layer at a time, this site has {len(within)}")
-    layer, length, last = within[0], len(pair.base), adapter.layers - 1
+    layer, length, last = one_layer(adapter, site), len(pair.base), adapter.layers - 1
     level = layer - (site.component in _BEFORE)
     changed = max(start, first_difference(pair))
     if level == last:  # only the last token is read after the last block
@@ -146,6 +143,18 @@ def _row(adapter: Adapter, i: int, site: Site, j: int, pair: PatchPair) -> Row:
         tokens = min(tokens, 1)
     heads = site.head_indices(adapter.heads, adapter.groups)
     return Row(i, j, level, site.component, heads, start, stop, tokens)
+
+
+def one_layer(adapter: Adapter, site: Site) -> int:
+    """The layer of a site that a sweep can restore.
+
+    Raises:
+        SiteError: a layer that the model does not have, or several.
+    """
+    within = layers_of(adapter, site)
+    if len(within) != 1:
+        raise SiteError(f"{site}: a sweep restores one layer at a time, this site has {len(within)}")
+    return within[0]
 
 
 def first_difference(pair: PatchPair) -> int:

@@ -115,15 +115,9 @@ class _Group:
         for row, give in enumerate(self.gives):
             if give is not None:
                 given = give.to(device=value.device, dtype=value.dtype)
-                if by_query and given.shape[-1] != old.shape[-1]:  # padding stands at the head of the keys
+                if by_query:  # padding stands at the head of the keys
                     given = nn.functional.pad(given, (old.shape[-1] - given.shape[-1], 0))
-                try:
-                    new[row] += given
-                except RuntimeError:
-                    raise SiteError(
-                        f"{self.edit.site}: a tensor of shape {tuple(give.shape)} was given; "
-                        f"give one that broadcasts to {tuple(old.shape[1:])}"
-                    ) from None
+                new[row] += given
         view[index] = new
 
 

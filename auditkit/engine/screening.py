@@ -26,6 +26,7 @@ from auditkit.adapters.protocol import Adapter, Component, Differentiable, Place
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Donor, Edited, layers_of, located, replace
 from auditkit.engine.patching import PatchPair
+from auditkit.engine.rows import one_layer
 from auditkit.engine.runs import donate, execute
 from auditkit.engine.sites import Position, Site, SiteError, block_input, k, pattern, q
 from auditkit.engine.wavefront import Sweep, sweep
@@ -76,10 +77,12 @@ def screen(
     """Estimate every site, then measure the `top` ones and `sample` random others exactly.
 
     Raises:
-        SiteError: as `attribution`, or no site is to be verified.
+        SiteError: as `attribution`, a site of several layers, or no site is to be verified.
         NotApplicable: as `attribution`.
         GuardTripped: a guard of the exact measurement found the numbers not to be trusted.
     """
+    for site in sites:
+        one_layer(adapter, site)
     if top < 1 or sample < 0 or not sites:
         raise SiteError(
             f"screening {len(sites)} sites with top {top} and sample {sample}: give at least one, 1 and 0"
@@ -108,9 +111,11 @@ def attribution(
     run for queries, one for probabilities, and one for each different position of the keys.
 
     Raises:
-        SiteError: a site that the model or a prompt does not have, before anything runs.
+        SiteError: no pairs or sites, or a site that the model or a prompt does not have, before anything runs.
         NotApplicable: a component, or gradients, that this model does not offer.
     """
+    if not pairs or not sites:
+        raise SiteError(f"attribution needs pairs and sites, got {len(pairs)} pairs and {len(sites)} sites")
     offered = adapter.support().get("gradients")
     if not offered:
         raise NotApplicable(

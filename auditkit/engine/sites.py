@@ -38,6 +38,10 @@ class Site:
         position: where in the prompt; "all" unless narrowed with `site[...]`. Of attention probabilities it is
             the query.
         heads: which heads, or groups of heads for keys and values; None is all of them.
+
+    Raises:
+        SiteError: a depth that is no range within [0, 1], heads of a component that has none, or no head, a negative or
+            a repeated one.
     """
 
     component: Component
@@ -46,6 +50,19 @@ class Site:
     depth: tuple[float, float] | None = None
     position: Position = "all"
     heads: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.depth is not None and not 0 <= self.depth[0] <= self.depth[1] <= 1:
+            low, high = self.depth
+            raise SiteError(f"depth {low:g} to {high:g}: give fractions with 0 <= low <= high <= 1")
+        if self.heads is None:
+            return
+        if self.component.shape is Shape.STREAM:
+            raise SiteError(f"{replace(self, heads=None)} has no heads; use z, q, k, v or pattern")
+        if not self.heads or min(self.heads) < 0 or len(set(self.heads)) < len(self.heads):
+            raise SiteError(
+                f"{replace(self, heads=None)}: heads {self.heads} asked for, give different indices from 0 on"
+            )
 
     def __getitem__(self, position: Position) -> Site:
         """The same site at some positions only: `site["identity"]`, `site[-1]`, `site[2, 5]`."""
@@ -57,10 +74,6 @@ class Site:
         Raises:
             SiteError: a component that has no heads, no index, a negative or a repeated one.
         """
-        if self.component.shape is Shape.STREAM:
-            raise SiteError(f"{self} has no heads; use z, q, k, v or pattern")
-        if not indices or min(indices) < 0 or len(set(indices)) < len(indices):
-            raise SiteError(f"{self}: heads {indices} asked for, give different indices from 0 on")
         return replace(self, heads=tuple(sorted(indices)))
 
     def head_indices(self, heads: int, groups: int) -> tuple[int, ...]:
@@ -75,7 +88,7 @@ class Site:
         size = groups if shared else heads
         if self.heads is None:
             return tuple(range(size))
-        if self.heads[-1] >= size:
+        if max(self.heads) >= size:
             what = f"{size} groups of heads that share keys and values (0 to {size - 1})"
             raise SiteError(f"{self}: this model has {what if shared else f'heads 0 to {size - 1}'}")
         return self.heads
@@ -178,8 +191,6 @@ class _Family:
         Raises:
             SiteError: unless 0 <= low <= high <= 1.
         """
-        if not 0 <= low <= high <= 1:
-            raise SiteError(f"depth {low:g} to {high:g}: give fractions with 0 <= low <= high <= 1")
         return Site(self.component, depth=(low, high))
 
     def everywhere(self) -> Site:

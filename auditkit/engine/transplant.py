@@ -127,7 +127,9 @@ def spans(adapter: Adapter, grafts: Sequence[SpanGraft], continuations: Sequence
     able = _continuable(adapter)
     for first, last in (graft.layers for graft in grafts if graft.layers is not None):
         if not 0 <= first <= last < adapter.layers:
-            raise SiteError(f"layers {first} to {last} asked for, this model has layers 0 to {adapter.layers - 1}")
+            raise SiteError(
+                f"keys and values: layers {first} to {last} asked for, this model has layers 0 to {adapter.layers - 1}"
+            )
     made = _Spans(able, grafts, continuations)
     some = grafts[:GUARDED_ROWS]
     given = continuations[: len(some)]
@@ -147,9 +149,12 @@ def answers(adapter: Adapter, run: Forced, pairs: Sequence[tuple[int, int]]) -> 
         run: over continuations; only the first token's prediction is read.
 
     Raises:
+        SiteError: not one pair for each row, before anything runs.
         GuardTripped: logits that are NaN or infinite.
     """
-    out = torch.full((len(pairs), 2), float("nan"))
+    if len(pairs) != len(run.windows):
+        raise SiteError(f"{len(run.windows)} runs need one pair of answers each, got {len(pairs)}")
+    out = torch.empty(len(pairs), 2)
 
     def work(rows: list[int]) -> None:
         logits = run.logits(rows)

@@ -22,7 +22,7 @@ wave front, and a block's weights are read once for all rows before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import cast
@@ -39,6 +39,7 @@ from auditkit.adapters.protocol import (
     Place,
     Restartable,
     Shape,
+    Support,
     Swap,
     Touch,
 )
@@ -96,7 +97,8 @@ def sweep(
 ) -> Sweep:
     """Restore each site, alone, from the source run in every pair's base run.
 
-    Where the model's blocks cannot be restarted, every site is one run of `patch`; `Sweep.reason` says why.
+    Where the model's blocks cannot be restarted for these components, every site is one run of `patch`; `Sweep.reason`
+    says why.
 
     Raises:
         SiteError: a site that the model or a prompt does not have or that has several layers; no pairs.
@@ -106,10 +108,10 @@ def sweep(
     if not pairs or not sites:
         raise SiteError(f"a sweep needs pairs and sites, got {len(pairs)} pairs and {len(sites)} sites")
     plan = planned(adapter, pairs, sites)
-    offered = adapter.support().get("blockwise")
+    offered = restartable(adapter, {site.component for site in sites})
     before = adapter.meter.token_layers
     if not offered:
-        reason = offered.reason if offered is not None else "the adapter cannot restart a run from a block"
+        reason = offered.reason
         conditions = {str(i): [[site]] * len(pairs) for i, site in enumerate(sites)}
         plain = patch(adapter, pairs, conditions, description)
         values = torch.stack([plain.conditions[name] for name in conditions])
@@ -133,6 +135,15 @@ def sweep(
         offer(pairs, (([[site]] * len(pairs), logits) for site, logits in zip(sites, values, strict=True)))
     spent = adapter.meter.token_layers - before
     return Sweep(tuple(sites), values, base, source, method, reason, spent, plan.minimum, *errors)
+
+
+def restartable(adapter: Adapter, components: Collection[Component]) -> Support:
+    """Whether the effect of these components is had by restarting blocks on this model, else why not."""
+    for name in ("blockwise", "swaps") if CACHED & set(components) else ("blockwise",):
+        offered = adapter.support().get(name, Support(False, "the adapter cannot restart a run from a block"))
+        if not offered:
+            return offered
+    return Support(True)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,28 @@ ALL_HEADS = {key: value for key, value in USUAL.items() if key not in ("num_key_
 GPT2 = {**TOKENS, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 WINDOW = {"sliding_window": 4}  # shorter than every prompt
+LATENT = USUAL | {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "head_dim": 4,
+    "v_head_dim": 6,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+}
+LAYERED = {
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    "global_head_dim": 16,
+    "num_global_key_value_heads": 2,
+    "num_kv_shared_layers": 0,
+    "hidden_size_per_layer_input": 0,
+}
 
 # family -> (model_type, config). The window and expert sizes make each family's own mechanism take part.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -120,6 +142,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "opt": ("opt", ALL_HEADS | {"ffn_dim": 64, "word_embed_proj_dim": 32}),
+    # sizes that differ: values from queries and keys; heads from layer to layer; embeddings from the stream
+    "deepseek_v3": ("deepseek_v3", LATENT),
+    "gemma4_text": ("gemma4_text", USUAL | WINDOW | LAYERED),
+    "opt_projected": ("opt", ALL_HEADS | {"ffn_dim": 64, "word_embed_proj_dim": 16}),
     "granite_scaled": ("granite", USUAL | {"residual_multiplier": 0.22}),
     "lfm2_hybrid": ("lfm2", USUAL | {"layer_types": ["conv", "full_attention", "conv"]}),
 }
@@ -134,14 +160,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def families() -> list[str]:
     """Every family, for tests over all of them at once."""
     return list(FAMILIES)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

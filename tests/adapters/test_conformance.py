@@ -96,7 +96,7 @@ def table(reports: Mapping[tuple[str, str], Report]) -> str:
         mine = {family: found for (family, adapter), found in reports.items() if adapter == name}
         for what, columns in (
             ("checks", list(CHECKS)),
-            ("what is offered", [*Component, "blockwise", "generation", "gradients"]),
+            ("what is offered", [*Component, "blockwise", "swaps", "generation", "gradients"]),
         ):
             lines += [
                 "",
@@ -111,7 +111,8 @@ def table(reports: Mapping[tuple[str, str], Report]) -> str:
                 elif what == "checks":
                     cells = [cell(finding.outcome == "green", finding.reason) for finding in found[0]]
                 else:
-                    cells = [cell(bool(found[1][column]), found[1][column].reason) for column in columns]
+                    offers = [found[1].get(column, found[1]["blockwise"]) for column in columns]
+                    cells = [cell(bool(offer), offer.reason) for offer in offers]
                 lines.append(f"| {family} | {' | '.join(cells)} |")
     lines += ["", "## Reasons", ""]
     lines += [f"{number}. {' '.join(reason.split())}" for reason, number in reasons.items()]

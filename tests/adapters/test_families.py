@@ -6,6 +6,7 @@ The plain reference knows each family's module names by heart, so it is independ
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ seen over all families is 4e-6."""
 
 POST_NORMS = ("model.layers", "post_attention_layernorm", "post_feedforward_layernorm")
 NAMES = {
-    **dict.fromkeys(("gemma2", "gemma3_text", "olmo2", "olmo3", "exaone4"), POST_NORMS),
+    **dict.fromkeys(("gemma2", "gemma3_text", "gemma4_text", "olmo2", "olmo3", "exaone4"), POST_NORMS),
     "glm4": ("model.layers", "post_self_attn_layernorm", "post_mlp_layernorm"),
     "granitemoe": ("model.layers", "self_attn", "block_sparse_moe"),
     "lfm2": ("model.layers", "self_attn", "feed_forward"),
@@ -39,7 +40,7 @@ NAMES = {
     **dict.fromkeys(("falcon", "falcon_sequential", "falcon_new"), ("transformer.h", "self_attention", "mlp")),
     "biogpt": ("biogpt.layers", "self_attn", "fc2"),
     "xglm": ("model.layers", "self_attn", "fc2"),
-    "opt": ("model.decoder.layers", "self_attn", "fc2"),
+    **dict.fromkeys(("opt", "opt_projected"), ("model.decoder.layers", "self_attn", "fc2")),
 }
 PARALLEL = {
     "phi": "PhiDecoderLayer",
@@ -133,7 +134,7 @@ def hooked(
             new[:, -2] = moved if path is None else moved / scale
         return new.reshape(value.shape)
 
-    one_shape = (1, batch.width, 32)
+    one_shape = (1, batch.width, -1)
     handles = [block.register_forward_pre_hook(lambda m, args: stream.append(args[0].clone()))]
     if component is Component.BLOCK_INPUT:
         handles.append(block.register_forward_pre_hook(lambda m, args: (see(args[0]), *args[1:])))
@@ -159,9 +160,7 @@ def test_info_states_the_sizes_of_the_checkpoint(family: str, adapter: HFAdapter
     assert adapter.width == 32
     assert info.parameters == sum(p.numel() for p in adapter.module.parameters())
     assert (info.dtype, info.device, info.adapter) == ("float32", "cpu", "hf")
-    assert info.family == family.removesuffix("_scaled").removesuffix("_hybrid").removesuffix("_new").removesuffix(
-        "_sequential"
-    )
+    assert info.family == re.sub("_(scaled|hybrid|new|sequential|projected)$", "", family)
     assert len(info.weights_sha256) == len(info.tokenizer_sha256) == 64
     assert info.parity_max_abs <= ROUNDING
 
@@ -243,7 +242,7 @@ def test_replacing_one_position_equals_a_plain_hook(
 
     def change(value: Tensor) -> Tensor:
         value = value.clone()
-        value[:, -2] = torch.linspace(-1, 1, 32)
+        value[:, -2] = torch.linspace(-1, 1, value.shape[-1])
         return value
 
     untouched = plain_logits(adapter, one)

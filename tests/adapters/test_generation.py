@@ -45,7 +45,7 @@ BLOCKS = {
     "gpt_neox": "gpt_neox.layers",
     "mpt": "transformer.blocks",
     "biogpt": "biogpt.layers",
-    "opt": "model.decoder.layers",
+    **dict.fromkeys(("opt", "opt_projected"), "model.decoder.layers"),
 }
 TOKENS = 6
 SPAN = (2, 4)

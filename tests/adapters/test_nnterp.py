@@ -30,10 +30,11 @@ ROUNDING = 1e-5
 STREAM = (Component.EMBEDDINGS, Component.BLOCK_INPUT, Component.RESIDUAL)
 NO_SUM = "do not add up with the block's input to its output"
 WITHOUT_CONTRIBUTIONS = {
-    **dict.fromkeys(("gemma2", "gemma3_text", "olmo2", "olmo3", "exaone4", "glm4"), NO_SUM),  # post-norms
+    # post-norms
+    **dict.fromkeys(("gemma2", "gemma3_text", "gemma4_text", "olmo2", "olmo3", "exaone4", "glm4"), NO_SUM),
     **dict.fromkeys(("bloom", "mpt"), NO_SUM),  # these modules add the residual themselves
     "granite_scaled": NO_SUM,
-    **dict.fromkeys(("lfm2", "xglm", "opt"), "nnterp finds no mlp in every"),
+    **dict.fromkeys(("lfm2", "xglm", "opt", "opt_projected"), "nnterp finds no mlp in every"),
     "lfm2_hybrid": "nnterp finds no self_attn and no mlp in every Lfm2DecoderLayer",
 }
 WITHOUT_Z = ("bloom", "lfm2_hybrid")

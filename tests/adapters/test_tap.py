@@ -56,9 +56,14 @@ PROJECTIONS = {
     **dict.fromkeys(("gpt2", "gpt_bigcode"), "transformer.h.{}.attn.c_proj"),
     "gpt_neox": "gpt_neox.layers.{}.attention.dense",
     "biogpt": "biogpt.layers.{}.self_attn.out_proj",
-    "opt": "model.decoder.layers.{}.self_attn.out_proj",
+    **dict.fromkeys(("opt", "opt_projected"), "model.decoder.layers.{}.self_attn.out_proj"),
 }
-GROUPS = {"gpt_bigcode": 1, **dict.fromkeys(("persimmon", "gpt2", "gpt_neox", "biogpt", "opt"), 4)}
+GROUPS = {
+    "gpt_bigcode": 1,
+    **dict.fromkeys(("persimmon", "gpt2", "gpt_neox", "biogpt", "opt", "opt_projected", "deepseek_v3"), 4),
+}
+SIZES = {"deepseek_v3": (12, 12, 6), "gemma4_text": (16, 16, 16)}
+"""Of a head's queries, keys and values in layer 1, where they are not 8."""
 RECOMPUTED = (Component.Q, Component.K, Component.V, Component.PATTERN)
 
 
@@ -142,6 +147,8 @@ def test_heads_are_offered_or_refused_with_the_reason(family: str, adapter: HFAd
             assert support.reason in str(refused.value)
     if family not in REFUSED:
         assert adapter.groups == GROUPS.get(family, 2)
+        sizes = [adapter.sizes[component, 1] for component in (Component.Q, Component.K, Component.V)]
+        assert tuple(sizes) == SIZES.get(family, (8, 8, 8))
 
 
 def test_values_are_those_of_the_eager_twin(tapped: HFAdapter, batch: Batch) -> None:
