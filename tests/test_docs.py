@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 import auditkit
 
@@ -28,11 +27,6 @@ def test_examples_run(page: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(auditkit, "open_model", lambda spec: open_model(str(tiny_llama)), raising=False)
     text = page.read_text()
     names: dict[str, object] = {"__name__": page.stem}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for block in BLOCK.finditer(text):
-            lines = "\n" * text[: block.start(1)].count("\n")  # so that an error names the page's own line
-            exec(compile(lines + block[1], str(page), "exec"), names)
-    finally:
-        torch.set_num_threads(threads)
+    for block in BLOCK.finditer(text):
+        lines = "\n" * text[: block.start(1)].count("\n")  # so that an error names the page's own line
+        exec(compile(lines + block[1], str(page), "exec"), names)

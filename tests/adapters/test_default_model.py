@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -21,11 +19,8 @@ CAPITAL = Chat(user="What is the capital of France?", assistant="The capital of 
 
 
 @pytest.fixture(scope="module")
-def smollm2() -> Iterator[HFAdapter]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield open_model(DEFAULT_MODEL, device="cpu")
-    torch.set_num_threads(threads)
+def smollm2() -> HFAdapter:
+    return open_model(DEFAULT_MODEL, device="cpu")
 
 
 def token(adapter: HFAdapter, text: str) -> int:

@@ -32,14 +32,6 @@ MODULES = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def pairs() -> list[PatchPair]:
     """Pairs of several lengths, the first difference at the start, in the middle, near the end, or nowhere."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-import torch
 
 from auditkit.adapters.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading import load
@@ -20,14 +17,6 @@ from auditkit.engine.sites import Site
 from auditkit.engine.wavefront import sweep
 
 pytestmark = pytest.mark.model
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_random_sites_agree_through_both_adapters() -> None:

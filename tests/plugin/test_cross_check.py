@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 # Imported here and not in a run: pytester forgets modules that a run has imported, and torch's patches with them.
 from auditkit.adapters import nnterp
@@ -67,14 +65,6 @@ def test_swept(model):
     assert planted() >= 0.5
 '''
 EDITS = 4 + 4 * 2 * 6 * 2
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
