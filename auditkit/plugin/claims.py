@@ -143,7 +143,9 @@ def model_ids(specs: Sequence[str]) -> list[str]:
 def model_of(item: pytest.Item) -> str:
     """The model that the item is measured on."""
     specs = models_of(item.config)
-    return str(item.callspec.params["model"]) if len(specs) > 1 else specs[0]  # type: ignore[attr-defined]
+    if len(specs) == 1:
+        return specs[0]
+    return str(item.callspec.params["model"])  # type: ignore[attr-defined]  # of functions, not of items in general
 
 
 def _without_model(item: pytest.Item, name: str) -> str:

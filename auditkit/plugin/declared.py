@@ -107,8 +107,9 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _body(item: pytest.Item) -> Iterator[ast.AST]:
+    function: Any = getattr(item, "obj", None)
     try:
-        source = textwrap.dedent(inspect.getsource(getattr(item, "obj", None)))  # type: ignore[arg-type]
+        source = textwrap.dedent(inspect.getsource(function))
         yield from ast.walk(ast.parse(source))
     except (OSError, TypeError, SyntaxError):  # no source to be read: a mark must say it
         return

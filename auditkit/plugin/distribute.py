@@ -129,7 +129,7 @@ def measure_in_worker(
     """Let the claims that the controller sends run in this process."""
     import torch
 
-    given = msgspec.json.decode(config.workerinput[INPUT], type=Given)  # type: ignore[attr-defined]
+    given = msgspec.json.decode(config.workerinput[INPUT], type=Given)  # type: ignore[attr-defined]  # xdist's
     torch.set_num_threads(given.threads)
     thresholds = thresholds_of(config, [*claims, *deselected])
     gate = Gate(config, [*claims, *deselected])
