@@ -158,7 +158,7 @@ def test_what_is_given_goes_to_the_device_of_its_site() -> None:
 class Sized:
     """As much of an adapter as placing an edit asks for."""
 
-    layers, heads, groups, width = 2, 2, 2, 4
+    layers, heads, groups, sizes = 2, 2, 2, {(Component.MLP, 0): 4}
 
     def support(self) -> dict[str, Support]:
         return dict.fromkeys(Component, Support(True))
