@@ -24,12 +24,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from auditkit.adapters.continuing import allowed, extended, placed
 from auditkit.adapters.protocol import Batch, Joining, Memory, Support
 from auditkit.adapters.walk import Cache, Path, Reached, Walk, leading
-
-_EPSILONS = 160
-"""Rounding of a restart against the whole run, in units of the dtype's epsilon times the largest logit."""
-
 
 _SPARED = 0.05
 """Share of a block's parameters below which sparing a part is not worth a trial when the model is opened."""
@@ -65,15 +62,8 @@ class Blockwise:
     @torch.no_grad()
     def record(self, batch: Batch) -> tuple[Tensor, Memory]:
         """One whole run: logits (prompt, vocabulary) after the last token, and what restarts need of it."""
-        cache = Cache()
-        logits = self._forward(batch, batch.width, cache).float()
-        if sorted(cache.seen) != list(range(len(self.blocks))):
-            raise ValueError(f"{len(cache.seen)} of {len(self.blocks)} blocks keep keys and values")
-        keys, values = zip(*(cache.seen[layer] for layer in range(len(self.blocks))), strict=True)
-        wanted = (len(batch), batch.width)
-        if any((t.shape[0], t.shape[2]) != wanted for t in (*keys, *values)):
-            raise ValueError("keys and values are not (prompt, head, position, size)")
-        return logits, Memory(batch, keys, values)
+        logits, memory = extended(self.module, len(self.blocks), self._accepts, None, batch, 1)
+        return logits[:, 0], memory
 
     @torch.no_grad()
     def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Restarted:
@@ -93,11 +83,11 @@ class Blockwise:
         walk = Walk(renamed, memory.batch.mask[used, -tokens:].sum(1))
         cache = Cache(memory, used, memory.batch.width - tokens, walk)
         if self._finish is None:
-            logits = self._forward(memory.batch, tokens, cache, walk).float()
+            logits = self._forward(cache, tokens).float()
             logits = logits.gather(1, answers.to(logits.device))
         else:
             answers = answers.to(self._head.weight.device)
-            last = self._forward(memory.batch, tokens, cache, walk, stop=True).to(answers.device)
+            last = self._forward(cache, tokens, stop=True).to(answers.device)
             rows, bias = self._head.weight[answers].float(), self._head.bias
             # A stream with one infinite element gives no logit, even where the answers' weights are zero there.
             last = last.float().masked_fill(~torch.isfinite(last).all(-1, keepdim=True), torch.nan)
@@ -107,26 +97,26 @@ class Blockwise:
             raise RuntimeError(f"a restart passed {walk.blocks} blocks and answered {len(logits)} rows")
         return Restarted(logits, walk.token_layers)
 
-    def _forward(
-        self, batch: Batch, tokens: int, cache: Cache, walk: Walk | None = None, stop: bool = False
-    ) -> Tensor:
+    def _forward(self, cache: Cache, tokens: int, stop: bool = False) -> Tensor:
         """The model's own forward on the last `tokens` positions: (row, vocabulary), or the head's input."""
+        batch = cache.memory.batch
         ids, mask = batch.ids[cache.used], batch.mask[cache.used]
-        options: dict[str, Any] = {"use_cache": True, "past_key_values": cache}
-        if "position_ids" in self._accepts:
-            options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens:]
-        if "logits_to_keep" in self._accepts:
-            options["logits_to_keep"] = 1
+        options = placed(self._accepts, mask, tokens, 1)
 
         def reached(module: nn.Module, args: tuple[Any, ...]) -> None:
             raise Reached(args[0][:, -1])
 
         handles = [self._head.register_forward_pre_hook(reached)] if stop else []
         try:
-            with self._walking(walk):
-                logits: Tensor = self.module(input_ids=ids[:, -tokens:], attention_mask=mask, **options).logits[
-                    :, -1
-                ]
+            with self._walking(cache.walk):
+                output = self.module(
+                    input_ids=ids[:, -tokens:],
+                    attention_mask=mask,
+                    past_key_values=cache,
+                    use_cache=True,
+                    **options,
+                )
+                logits: Tensor = output.logits[:, -1]
                 return logits
         except Reached as at:
             return at.value
@@ -135,11 +125,8 @@ class Blockwise:
                 handle.remove()
 
     @contextmanager
-    def _walking(self, walk: Walk | None) -> Iterator[None]:
+    def _walking(self, walk: Walk) -> Iterator[None]:
         """Let every block work on the rows of `walk`; the blocks are as before afterwards, whatever happens."""
-        if walk is None:
-            yield
-            return
         before = [block.__dict__.get("forward") for block in self.blocks]
         try:
             for layer, block in enumerate(self.blocks):
@@ -209,7 +196,7 @@ class Blockwise:
         for prompts in ([0, 1], [0, 1, 0]):
             used = torch.tensor(prompts, device=memory.batch.ids.device)
             walk = Walk({}, torch.ones_like(used), {})
-            self._forward(memory.batch, 2, Cache(memory, used, memory.batch.width - 2, walk), walk, stop=True)
+            self._forward(Cache(memory, used, memory.batch.width - 2, walk), 2, stop=True)
             sizes.append(walk.sizes or {})
         if sizes[0].keys() != sizes[1].keys():
             raise ValueError("what a block is given depends on the number of prompts")
@@ -340,8 +327,3 @@ def opened(
     blockwise.parity_max_abs = max(measured.values())
     blockwise.shorten(miss, bound)
     return blockwise, Support(True)
-
-
-def allowed(logits: Tensor, dtype: torch.dtype) -> float:
-    """How far logits may move when the same sums are made in another order."""
-    return _EPSILONS * torch.finfo(dtype).eps * float(logits.abs().max())

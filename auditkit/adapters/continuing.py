@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from auditkit.adapters.blockwise import allowed
 from auditkit.adapters.protocol import Batch, Memory, Support
+
+_EPSILONS = 160
+"""Rounding of the same sums in another order, in units of the dtype's epsilon times the largest logit."""
 
 
 def extended(
@@ -57,6 +59,11 @@ def placed(accepts: set[str], mask: Tensor, width: int, tokens: int) -> dict[str
     if "logits_to_keep" in accepts:
         options["logits_to_keep"] = tokens
     return options
+
+
+def allowed(logits: Tensor, dtype: torch.dtype) -> float:
+    """How far logits may move when the same sums are made in another order."""
+    return _EPSILONS * torch.finfo(dtype).eps * float(logits.abs().max())
 
 
 def checked(

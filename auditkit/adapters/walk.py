@@ -62,32 +62,25 @@ class Walk:
 class Cache(DynamicCache):
     """Shows a block the base run's keys and values for the tokens before the restarted ones; keeps none itself.
 
-    Without a memory it is a recorder of a whole run. It has no sliding layers: where a window ends is a matter of
-    the mask, which the model makes for as many positions as `get_mask_sizes` says.
+    It has no sliding layers: where a window ends is a matter of the mask, which the model makes for as many positions
+    as `get_mask_sizes` says.
+
+    Args:
+        memory: the base run.
+        used: those of its prompts that rows belong to.
+        prefix: padded positions before the restarted ones.
     """
 
-    def __init__(
-        self,
-        memory: Memory | None = None,
-        used: Tensor | slice = slice(None),
-        prefix: int = 0,
-        walk: Walk | None = None,
-    ) -> None:
+    def __init__(self, memory: Memory, used: Tensor, prefix: int, walk: Walk) -> None:
         super().__init__()
         self.memory, self.used, self.prefix, self.walk = memory, used, prefix, walk
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        if self.memory is None or self.walk is None:
-            self.seen[layer_idx] = (key_states.detach().clone(), value_states.detach().clone())
-            return key_states, value_states
         if not self.prefix and not self.walk.swaps:
             return key_states, value_states
-        rows = torch.arange(len(self.memory.batch), device=self.memory.batch.ids.device)[self.used][
-            self.walk.prompts
-        ]
+        rows = self.used[self.walk.prompts]
         keys = torch.cat([self._before(self.memory.keys[layer_idx], rows), key_states], dim=2)
         values = torch.cat([self._before(self.memory.values[layer_idx], rows), value_states], dim=2)
         for row, component, groups, start, value in self.walk.swaps:

@@ -25,8 +25,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from auditkit.adapters.blockwise import allowed
 from auditkit.adapters.chat import Prompt
+from auditkit.adapters.continuing import allowed
 from auditkit.adapters.protocol import Adapter, Component, Continuable, Memory, Support
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Settled, continued, places, predicted, settle

@@ -29,8 +29,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from auditkit.adapters.blockwise import allowed
 from auditkit.adapters.chat import Prompt
+from auditkit.adapters.continuing import allowed
 from auditkit.adapters.protocol import Adapter, Continuable, Memory, Support
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, forced, window_lengths
