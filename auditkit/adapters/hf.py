@@ -14,9 +14,10 @@ from torch import Tensor
 from auditkit.adapters import blockwise, continuing, tap
 from auditkit.adapters.common import ModuleAdapter
 from auditkit.adapters.errors import ModelError
-from auditkit.adapters.layout import Layout, discover, keep
+from auditkit.adapters.layout import Layout, discover
 from auditkit.adapters.loading import Loaded
 from auditkit.adapters.protocol import Batch, Component, Joining, Look, Memory, Meter, Place, Support, Touch
+from auditkit.adapters.touches import keep
 
 
 class HFAdapter(ModuleAdapter):

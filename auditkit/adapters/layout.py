@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.protocol import Component, Place, Support, Touch
+from auditkit.adapters.touches import keep, restore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -231,16 +232,6 @@ def _middle(layout: Layout, forward: Callable[[], Any]) -> Support:
             block = type(layout.blocks[0]).__name__
             return Support(False, f"in {block} the MLP of layer {place[1]} does not read what attention has added")
     return Support(True)
-
-
-def keep(into: dict[Place, Tensor], place: Place) -> Touch:
-    """A touch that stores the value."""
-    return lambda value: into.__setitem__(place, value.detach().clone())
-
-
-def restore(values: Mapping[Place, Tensor], place: Place) -> Touch:
-    """A touch that writes the stored value."""
-    return lambda value: values[place].clone()
 
 
 def _has(block: nn.Module, name: str) -> bool:

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import AttentionInterface
 
-from auditkit.adapters.layout import TOLERANCE, Layout, keep, restore
+from auditkit.adapters.layout import TOLERANCE, Layout
 from auditkit.adapters.protocol import Batch, Component, Look, Place, Support, Touch
+from auditkit.adapters.touches import keep, restore
 
 HEADED = (Component.Q, Component.K, Component.V, Component.PATTERN, Component.Z)
 """Components of the tap, in the order in which a layer reaches them."""

@@ -25,12 +25,14 @@ from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Shape, Support, Touch
+from auditkit.adapters.touches import keep, restore
 from auditkit.data.prompts import Chat
 from auditkit.engine.continued import Continued, Timed
 from auditkit.engine.edits import scale
 from auditkit.engine.findings import CHECKS, Check, Failed, Finding, Largest, Refused, named
 from auditkit.engine.generation import generate
 from auditkit.engine.patching import PatchPair, patch
+from auditkit.engine.runs import capture, words
 from auditkit.engine.sites import residual
 from auditkit.engine.wavefront import grid, restartable, sweep
 
@@ -53,12 +55,13 @@ def padding_changes_nothing(adapter: Adapter, prompts: Sequence[Prompt]) -> Larg
     largest = Largest(adapter)
     places = [place for place in _places(adapter) if place[0].shape is not Shape.PATTERN]
     batch = adapter.batch(prompts)
-    padded = _read(adapter, batch, places)
+    _, padded = capture(adapter, batch, places)
     row = max(range(len(prompts)), key=batch.pads.__getitem__)
     if not batch.pads[row]:
         raise Failed("the prompts are of one length, so nothing was padded; give prompts of unequal length")
-    for place, alone in _read(adapter, adapter.batch([prompts[row]]), places).items():
-        largest.compare(_words(place), padded[place][row, batch.pads[row] :], alone[0])
+    _, lonely = capture(adapter, adapter.batch([prompts[row]]), places)
+    for place, alone in lonely.items():
+        largest.compare(words(place), padded[place][row, batch.pads[row] :], alone[0])
     return largest
 
 
@@ -82,8 +85,8 @@ def identity_edit(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """Writing back what was read, at every place together, changes no logit."""
     largest = Largest(adapter)
     batch = adapter.batch(prompts)
-    own = _read(adapter, batch, _places(adapter))
-    same: dict[Place, Touch] = {place: lambda _, value=value: value for place, value in own.items()}  # type: ignore[misc]
+    _, own = capture(adapter, batch, _places(adapter))
+    same = {place: restore(own, place) for place in own}
     largest.compare("the logits", adapter.run(batch, same), adapter.run(batch))
     return largest
 
@@ -94,9 +97,9 @@ def full_patch(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     largest = Largest(adapter)
     pairs = example_pairs(prompts)
     source = adapter.batch([pair.source for pair in pairs])
-    given = _read(adapter, source, [(Component.BLOCK_INPUT, 0)])
+    _, given = capture(adapter, source, [(Component.BLOCK_INPUT, 0)])
     base = adapter.batch([pair.base for pair in pairs])
-    full = adapter.run(base, {place: lambda _, value=value: value for place, value in given.items()})  # type: ignore[misc]
+    full = adapter.run(base, {place: restore(given, place) for place in given})
     largest.compare("the logits", full, adapter.run(source))
     return largest
 
@@ -116,7 +119,7 @@ def every_touch_fires_once(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
     adapter.run(adapter.batch(prompts), {place: count(place) for place in reversed(places)})
     for place, times in fired.items():
         if times != 1:
-            raise Failed(f"the touch at {_words(place)} fired {times} times")
+            raise Failed(f"the touch at {words(place)} fired {times} times")
     return Largest(adapter)
 
 
@@ -130,11 +133,11 @@ def declared_is_what_works(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
         offered, place = support[component], (component, 0)
         if offered:
             places = [place for place in _places(adapter) if place[0] is component]
-            for where, value in _read(adapter, batch, places).items():
+            for where, value in capture(adapter, batch, places)[1].items():
                 if tuple(value.shape) != (declared := _shape(adapter, batch, where)):
-                    raise Failed(f"{_words(where)} has shape {tuple(value.shape)} instead of {declared}")
+                    raise Failed(f"{words(where)} has shape {tuple(value.shape)} instead of {declared}")
             if torch.equal(adapter.run(batch, {place: lambda value: value * 0.5}), plain):
-                raise Failed(f"replacing {_words(place)} changes no logit")
+                raise Failed(f"replacing {words(place)} changes no logit")
         elif not offered.reason:
             raise Failed(f"{component} is refused without a reason")
         for wrong in [(component, -1), (component, adapter.layers), *([] if offered else [place])]:
@@ -144,7 +147,7 @@ def declared_is_what_works(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
             except ValueError:
                 if adapter.meter.runs == runs:
                     continue
-            raise Failed(f"{_words(wrong)} is not there, and asking for it is no ValueError before anything runs")
+            raise Failed(f"{words(wrong)} is not there, and asking for it is no ValueError before anything runs")
     return Largest(adapter)
 
 
@@ -198,13 +201,14 @@ def patched_is_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest
     sites = {layer: residual.layer(layer)[1, 3] for layer in range(adapter.layers)}
     ours = patch(adapter, [pair], {str(layer): [[site]] for layer, site in sites.items()}).conditions
     for layer, site in sites.items():
-        kept: list[Tensor] = []
-        hooked(pair.source, layer, lambda value, kept=kept: kept.append(value.clone()))  # type: ignore[misc]
+        kept: dict[Place, Tensor] = {}
+        place = (Component.RESIDUAL, layer)
+        hooked(pair.source, layer, keep(kept, place))
 
-        def restore(value: Tensor, donor: Tensor = kept[0]) -> Tensor:
+        def exchange(value: Tensor, donor: Tensor = kept[place]) -> Tensor:
             return torch.cat((value[:, :1], donor[:, 1:3], value[:, 3:]), dim=1)
 
-        largest.compare(str(site), ours[str(layer)][0], hooked(pair.base, layer, restore))
+        largest.compare(str(site), ours[str(layer)][0], hooked(pair.base, layer, exchange))
     return largest
 
 
@@ -216,7 +220,7 @@ def tap_is_eager(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     if not offered:
         raise Refused(offered.reason)
     module, batch = _module(adapter), adapter.batch(prompts)
-    read = _read(adapter, batch, [(Component.PATTERN, layer) for layer in range(adapter.layers)])
+    _, read = capture(adapter, batch, [(Component.PATTERN, layer) for layer in range(adapter.layers)])
     positions = (batch.mask.cumsum(-1) - 1).clamp(min=0)
     placed = {"position_ids": positions} if "position_ids" in signature(module.forward).parameters else {}
     twin = deepcopy(module)  # transformers leaves hooks on a module that was asked for its attentions
@@ -336,22 +340,6 @@ def _some_layers(adapter: Adapter, component: Component) -> list[int]:
     return sorted({0, (last + 1) // 2, last})
 
 
-def _read(adapter: Adapter, batch: Batch, places: Sequence[Place]) -> dict[Place, Tensor]:
-    values: dict[Place, Tensor] = {}
-
-    def keep(place: Place) -> Touch:
-        def touch(value: Tensor) -> None:
-            values[place] = value.detach().clone()
-
-        return touch
-
-    adapter.run(batch, {place: keep(place) for place in places})
-    missing = [place for place in places if place not in values]
-    if missing:
-        raise Failed(f"nothing was read at {_words(missing[0])}")
-    return {place: values[place] for place in places}
-
-
 def _shape(adapter: Adapter, batch: Batch, place: Place) -> tuple[int, ...]:
     """What values at a place must look like in this batch."""
     rows, width, shape = len(batch), batch.width, place[0].shape
@@ -359,7 +347,3 @@ def _shape(adapter: Adapter, batch: Batch, place: Place) -> tuple[int, ...]:
         return (rows, adapter.heads, width, width)
     counts = {Shape.HEADS: (adapter.heads,), Shape.GROUPS: (adapter.groups,)}
     return (rows, width, *counts.get(shape, ()), adapter.sizes[place])
-
-
-def _words(place: Place) -> str:
-    return f"{place[0]} of layer {place[1]}"

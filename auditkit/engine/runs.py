@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
+from auditkit.adapters.touches import keep
 from auditkit.engine.edits import Donor, Edit, Edited, layers_of, located, spots
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.sites import Site, SiteError
@@ -39,6 +40,10 @@ class Donated:
                 self.activations[donor, place] = _unpadded(place, value[row], length)
 
 
+_Alike = tuple[int, int, int, tuple[int, ...] | None, float]
+"""What edits at one place share that are made together: order, first and last column, heads, share kept."""
+
+
 class Interventions:
     """The edits of a batch as touches, which count how often they fire.
 
@@ -51,7 +56,7 @@ class Interventions:
     """
 
     def __init__(self, adapter: Adapter, batch: Batch, runs: Sequence[Edited], donated: Donated) -> None:
-        groups: dict[Place, dict[tuple[object, ...], _Group]] = {}
+        groups: dict[Place, dict[_Alike, _Group]] = {}
         for row, (run, pad) in enumerate(zip(runs, batch.pads, strict=True)):
             earlier: dict[Place, int] = {}
             for place, start, stop, heads, edit in spots(adapter, run):
@@ -62,7 +67,7 @@ class Interventions:
                 group.gives.append(_given(donated, edit, place, start, stop))
         self.fired = dict.fromkeys(groups, 0)
         self.touches: dict[Place, Touch] = {
-            place: self._touch(place, [parts[key] for key in sorted(parts, key=lambda key: key[0])])  # type: ignore[arg-type, return-value]
+            place: self._touch(place, [parts[key] for key in sorted(parts, key=lambda key: key[0])])
             for place, parts in groups.items()
         }
 
@@ -180,36 +185,42 @@ def execute(
     """
     batch = adapter.batch([run.prompt for run in runs])
     interventions = Interventions(adapter, batch, runs, donated)
-    kept: dict[Place, Tensor] = {}
-    touches = dict(interventions.touches)
-    for place in places:
-        touches[place] = _keeping(kept, place, touches.get(place))
     with costing(adapter, sum(len(run.prompt) for run in runs)):
-        logits = adapter.run(batch, touches)
+        seen = _seen(adapter, batch, places, interventions.touches)
     interventions.confirm()
-    for place in places:
-        if place not in kept:
-            raise GuardTripped(f"nothing was captured at {words(place)}: the model never reached it")
-    return logits, kept
+    return seen
 
 
 def capture(adapter: Adapter, batch: Batch, places: Collection[Place]) -> tuple[Tensor, dict[Place, Tensor]]:
-    """One plain run of a batch: logits (batch, vocabulary) and activations, in their component's shape."""
+    """One plain run of a batch: logits (batch, vocabulary) and activations, in their component's shape.
+
+    Raises:
+        ValueError: a place that this model does not have, before anything runs.
+        GuardTripped: a place that was not reached, or a run that cost more or less than itself.
+    """
+    with costing(adapter, int(batch.mask.sum())):
+        return _seen(adapter, batch, places, {})
+
+
+def _seen(
+    adapter: Adapter, batch: Batch, places: Collection[Place], touches: Mapping[Place, Touch]
+) -> tuple[Tensor, dict[Place, Tensor]]:
     kept: dict[Place, Tensor] = {}
-    logits = adapter.run(batch, {place: _keeping(kept, place) for place in places})
-    for place in places:
-        if place not in kept:
-            raise GuardTripped(f"nothing was captured at {words(place)}: the model never reached it")
+    keeping = {place: keep(kept, place, touches.get(place)) for place in places}
+    logits = adapter.run(batch, {**touches, **keeping})
+    reached(kept, places)
     return logits, kept
 
 
-def _keeping(kept: dict[Place, Tensor], place: Place, first: Touch | None = None) -> Touch:
-    def touch(value: Tensor) -> Tensor | None:
-        new = None if first is None else first(value)
-        kept[place] = (value if new is None else new).detach().clone()
-        return new
+def reached(kept: Mapping[Place, Tensor], places: Iterable[Place]) -> None:
+    """Something was kept at each place.
 
-    return touch
+    Raises:
+        GuardTripped: at one there was not.
+    """
+    for place in places:
+        if place not in kept:
+            raise GuardTripped(f"nothing was captured at {words(place)}: the model never reached it")
 
 
 def means(adapter: Adapter, prompts: Sequence[Prompt], site: Site, budget: int) -> dict[int, Tensor]:

@@ -43,12 +43,13 @@ from auditkit.adapters.protocol import (
     Swap,
     Touch,
 )
+from auditkit.adapters.touches import keep
 from auditkit.engine import patching
 from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.progress import progress
 from auditkit.engine.rows import CACHED, FULL, IDENTITY, Group, Row, Transplant, planned
-from auditkit.engine.runs import words
+from auditkit.engine.runs import reached, words
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Position, Site, SiteError
 
@@ -231,9 +232,8 @@ class _Work:
         """One run of every pair, what it passed at `places`, and its answers."""
         kept: dict[Place, Tensor] = {}
         places = set(places)
-        logits, memory = self.adapter.record(batch, {place: _keep(kept, place) for place in places})
-        for place in places - set(kept):
-            raise GuardTripped(f"nothing was captured at {words(place)}: the model never reached it")
+        logits, memory = self.adapter.record(batch, {place: keep(kept, place) for place in places})
+        reached(kept, places)
         answers[list(group.pairs)] = patching.answer_rows(logits, [self.pairs[j].answers for j in group.pairs])
         return memory, kept
 
@@ -267,7 +267,7 @@ class _Work:
             touches[Component.BLOCK_INPUT, layer] = give(layer)
             if layer in levels:
                 touches[component, layer] = exchange(donors[component, layer])
-                touches[Component.RESIDUAL, layer] = _keep(made, (Component.RESIDUAL, layer))
+                touches[Component.RESIDUAL, layer] = keep(made, (Component.RESIDUAL, layer))
         self.adapter.run(batch, touches)
         return {(component, heads, level): made[Component.RESIDUAL, level] for level in levels}
 
@@ -322,7 +322,3 @@ class _Work:
             joining[level] = Joining(prompts, stream, swaps)
         answers = torch.tensor([self.pairs[row.pair].answers for row in rows], device=device)
         return self.adapter.restart(streams.memory, tokens, joining, answers).cpu()
-
-
-def _keep(into: dict[Place, Tensor], place: Place) -> Touch:
-    return lambda value: into.__setitem__(place, value.detach().clone())
