@@ -11,6 +11,7 @@ queries at once. So reading needs memory for heads x tokens for each query, not 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -26,43 +27,45 @@ QUERIES = 32
 """Queries whose probabilities over all keys are held at once."""
 
 
+class Chosen(TypedDict, total=False):
+    """What is read, beside the queries.
+
+    Attributes:
+        layers, heads: which, in the order of the result; None is all.
+        spans: for each prompt, its named spans.
+    """
+
+    layers: Sequence[int] | None
+    heads: Sequence[int] | None
+    spans: Sequence[Mapping[str, Span]] | None
+
+
 def entropies(
-    adapter: Attending,
-    prompts: Sequence[Prompt],
-    queries: Position = "last",
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    spans: Sequence[Mapping[str, Span]] | None = None,
+    adapter: Attending, prompts: Sequence[Prompt], queries: Position = "last", **chosen: Unpack[Chosen]
 ) -> list[Tensor]:
     """For each prompt, entropy (layer, head, query) in nats of the attention at the chosen queries; see `entropy`.
 
     Args:
         queries: "last", "all", a named span, an index (negative from the end), or a half-open span.
-        layers, heads: which, in the order of the result; None is all.
-        spans: for each prompt, its named spans.
+        chosen: layers, heads and spans; see `Chosen`.
 
     Raises:
         SiteError: a layer, head or query that the model or a prompt does not have, before anything runs.
         NotApplicable: this model does not show its attention.
         GuardTripped: probabilities that are NaN, or a layer whose attention was not reached.
     """
-    read = _read(adapter, prompts, queries, layers, heads, spans, entropy, "entropies")
+    read = _read(adapter, prompts, queries, entropy, "entropies", **chosen)
     return [values for _, values in read]
 
 
 def probabilities(
-    adapter: Attending,
-    prompts: Sequence[Prompt],
-    queries: Position = "last",
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    spans: Sequence[Mapping[str, Span]] | None = None,
+    adapter: Attending, prompts: Sequence[Prompt], queries: Position = "last", **chosen: Unpack[Chosen]
 ) -> list[Tensor]:
     """For each prompt, attention probabilities (layer, head, query, key) over its own tokens, in float32.
 
     Keys after the query have probability exactly 0. Arguments and errors are those of `entropies`.
     """
-    read = _read(adapter, prompts, queries, layers, heads, spans, lambda values: values, "attention")
+    read = _read(adapter, prompts, queries, lambda values: values, "attention", **chosen)
     return [values[..., pad:] for pad, values in read]
 
 
@@ -81,18 +84,18 @@ def _read(
     adapter: Attending,
     prompts: Sequence[Prompt],
     queries: Position,
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | None,
-    spans: Sequence[Mapping[str, Span]] | None,
     reduce: Callable[[Tensor], Tensor],
     description: str,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    spans: Sequence[Mapping[str, Span]] | None = None,
 ) -> list[tuple[int, Tensor]]:
     """For each prompt, its padding and (layer, head, query, ...): `reduce` of (batch, head, query, key)."""
     chosen_layers, chosen_heads = _layers(adapter, layers), _heads(adapter, heads)
     if spans is not None and len(spans) != len(prompts):
         raise SiteError(f"spans of {len(spans)} prompts were given for {len(prompts)} prompts")
     site = Site(Component.PATTERN, position=queries)
-    chosen = [site.span(len(prompt), {} if spans is None else spans[i]) for i, prompt in enumerate(prompts)]
+    ranges = [site.span(len(prompt), {} if spans is None else spans[i]) for i, prompt in enumerate(prompts)]
     offered = adapter.support()[Component.PATTERN]
     if not offered:
         raise NotApplicable(f"{site} cannot be read on this model: {offered.reason}")
@@ -100,8 +103,8 @@ def _read(
 
     def work(rows: list[int]) -> None:
         batch = adapter.batch([prompts[i] for i in rows])
-        counts = [chosen[i][1] - chosen[i][0] for i in rows]
-        firsts = torch.tensor([chosen[i][0] + pad for i, pad in zip(rows, batch.pads, strict=True)])
+        counts = [ranges[i][1] - ranges[i][0] for i in rows]
+        firsts = torch.tensor([ranges[i][0] + pad for i, pad in zip(rows, batch.pads, strict=True)])
         steps = torch.arange(max(counts)).expand(len(rows), -1)
         where = firsts[:, None] + steps.minimum(torch.tensor(counts)[:, None] - 1)  # short rows repeat their last
         seen: dict[int, Tensor] = {}
