@@ -11,7 +11,7 @@ taken in float64 of float32 logits, so that equal logits have a divergence of ex
 How small a divergence can be told from rounding follows from Hoeffding's lemma: logits that differ by at most f
 have a divergence of at most f^2 / 2 (Hoeffding 1963, J. Am. Stat. Assoc. 58, Lemma 1: log E exp(d) - E d is at most
 (2f)^2 / 8 for d in [-f, f]). The guards hold edits that change nothing, and full patches, to that floor, with f the
-noise floor of logits.
+largest difference that batching, padding and restarting made when the model was opened.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from auditkit.adapters.protocol import Adapter, Place
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, continued, forced, places, predicted, settle
 from auditkit.engine.edits import Edit, replace
-from auditkit.engine.guards import GuardTripped
+from auditkit.engine.guards import ROUNDING, GuardTripped
 from auditkit.engine.sites import Site, SiteError, block_input
 
 LOGIT_BUDGET = 2**26
@@ -212,7 +212,9 @@ def _guards(
 
     nothing: list[tuple[Edit, ...]] = [()] * len(plain)
     base, source = read(plain, nothing), read(turned, nothing)
-    noise = max(adapter.info.parity_max_abs, 1e-6 * max(float(logits.abs().max()) for logits in base))
+    # Without the room that `guards.noise_floor` gives: the lemma takes every logit to be off by the largest difference,
+    # which is room enough, and its square would make sixteen times as much pass for rounding.
+    noise = max(adapter.info.parity_max_abs, ROUNDING * max(float(logits.abs().max()) for logits in base))
     floor = noise**2 / 2 + _SUM
     errors = [
         max(float(nats(one, other).abs().max()) for one, other in zip(known, got, strict=True))

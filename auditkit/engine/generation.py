@@ -26,12 +26,11 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.continuing import allowed
 from auditkit.adapters.protocol import Adapter, Component, Continuable, Memory, Support
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Settled, continued, places, predicted, settle
 from auditkit.engine.edits import Edit
-from auditkit.engine.guards import GuardTripped, costing
+from auditkit.engine.guards import GuardTripped, costing, pieces_floor
 from auditkit.engine.runs import Donated, Interventions
 
 
@@ -205,7 +204,7 @@ def _guards(adapter: Adapter, runs: Sequence[Continued], tokens: int, ends: froz
         logits = predicted(adapter, [run.whole(edited.tokens[row][:-1])], len(chosen))[0].cpu()
         missed, best = logits.gather(1, chosen[:, None])[:, 0] - scores, logits.amax(-1) - scores
         error = float(torch.stack([missed, best]).abs().max())
-        floor = max(adapter.info.parity_max_abs, allowed(logits, getattr(torch, adapter.info.dtype)))
+        floor = pieces_floor(adapter, logits)
         if not error <= floor:
             raise GuardTripped(
                 f"guard: run as one sequence, the tokens generated for prompt {row} get scores that differ by "

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ROOM = 4.0
 """Largest noise of a measurement, in units of what two prompts showed when the model was opened."""
 
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Rounding of float32 sums in another order, in units of the largest logit, where opening happened to show none."""
 
 
@@ -31,7 +31,21 @@ def noise_floor(adapter: Adapter, logits: Tensor) -> float:
     runs of two prompts when the model was opened. It grows with dtype and depth as the noise does. A measurement sees
     more logits than that, hence some room.
     """
-    return max(_ROOM * adapter.info.parity_max_abs, _ROUNDING * float(logits.abs().max()))
+    return max(_ROOM * adapter.info.parity_max_abs, ROUNDING * float(logits.abs().max()))
+
+
+def pieces_floor(adapter: Adapter, logits: Tensor) -> float:
+    """How far logits may move when a run is made in pieces: token by token, or on keys and values handed over.
+
+    The noise floor, and at least the rounding that opening allows such runs in float32: they order all sums of a whole
+    window differently, of which opening saw a few. In shorter types that rule would explain any difference (in bfloat16
+    more than the logits themselves), so what was measured stands alone.
+    """
+    import torch
+
+    from auditkit.adapters.continuing import allowed
+
+    return max(noise_floor(adapter, logits), allowed(logits, torch.float32))
 
 
 def within_noise(adapter: Adapter, what: str, got: Tensor, expected: Tensor) -> float:

@@ -30,11 +30,10 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.continuing import allowed
 from auditkit.adapters.protocol import Adapter, Continuable, Memory, Support
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, forced, window_lengths
-from auditkit.engine.guards import GuardTripped, costing
+from auditkit.engine.guards import GuardTripped, costing, pieces_floor
 from auditkit.engine.sites import SiteError, Span
 from auditkit.stats.verdicts import NotApplicable
 
@@ -265,7 +264,7 @@ def _guard(
 
     def work(rows: list[int]) -> None:
         expected, got = known.logits(rows), run.logits(rows)
-        floor = max(adapter.info.parity_max_abs, allowed(expected, getattr(torch, adapter.info.dtype)))
+        floor = pieces_floor(adapter, expected)
         for k, row in enumerate(rows):
             error = float((got[k, -run.windows[row] :] - expected[k, -run.windows[row] :]).abs().max())
             if not error <= floor:

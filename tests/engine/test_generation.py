@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import msgspec
 import pytest
 import torch
 
@@ -11,7 +14,7 @@ from auditkit.engine import batching
 from auditkit.engine.continued import Continued, Timed
 from auditkit.engine.edits import Edit, add, replace, scale, zero
 from auditkit.engine.generation import generate, likeliest
-from auditkit.engine.guards import GuardTripped
+from auditkit.engine.guards import GuardTripped, pieces_floor
 from auditkit.engine.sites import SiteError, attention, block_input, mlp, pattern, residual
 
 pytestmark = pytest.mark.unit
@@ -241,3 +244,12 @@ def test_nothing_to_generate_is_refused(tiny) -> None:
 def test_scaling_by_one_is_the_plain_text(tiny) -> None:
     got = generate(tiny, steered("all", None, scale(mlp.everywhere(), 1.0)), 5, stop=False)
     assert got.tokens == generate(tiny, PROMPTS, 5, stop=False).tokens
+
+
+@pytest.mark.parametrize(("parity", "floor"), [(1e-7, 160 * 2.0**-23 * 20), (0.125, 0.5)])
+def test_runs_in_pieces_have_the_measured_floor_and_the_rounding_of_float32(tiny, parity, floor) -> None:
+    """Whatever the dtype: in bfloat16 an epsilon is no rounding of sums, it is larger than any effect."""
+    for dtype in ("float32", "bfloat16"):
+        info = msgspec.structs.replace(tiny.info, parity_max_abs=parity, dtype=dtype)
+        adapter = SimpleNamespace(info=info)
+        assert pieces_floor(adapter, torch.tensor([3.0, -20.0])) == pytest.approx(floor)
