@@ -9,21 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from auditkit.record.schema import (
-    SCHEMA_VERSION,
-    Claim,
-    Control,
-    Cost,
-    Effect,
-    Environment,
-    ModelInfo,
-    Plan,
-    Run,
-    Summary,
-    Tool,
-    Untested,
-    Verdict,
-)
+from auditkit.record import schema
+from auditkit.record.schema import Run, Verdict
 
 # Timings on shared cores say nothing about the code.
 settings.register_profile("shared cores", deadline=None)
@@ -118,32 +105,32 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def a_run() -> Run:
     """A run of two claims, with an effect, a control, notes and text beyond ASCII."""
-    effect = Effect(
+    effect = schema.Effect(
         name="recovery", estimate=0.5, lower=0.4, upper=0.6, unit="of the total effect", relation=">=",
         threshold=0.3, alpha=0.05, n=20, clusters=10, standardized=None, mde=0.1, items_needed=None, method="mean",
     )  # fmt: skip
     claims = tuple(
-        Claim(
+        schema.Claim(
             id=f"suite/claim{i}", suite="suite", statement="says “so”", source="a paper", verdict=Verdict.PASS,
             reason="the whole interval is above", threshold_source="table 2", effect=effect, notes=("a", "b"),
-            controls=(Control(name="wrong donor", effect=None, verdict=None, reason="shown"),),
-            cost=Cost(seconds=1.5, token_layers=7, share_of_minimum=None),
+            controls=(schema.Control(name="wrong donor", effect=None, verdict=None, reason="shown"),),
+            cost=schema.Cost(seconds=1.5, token_layers=7, share_of_minimum=None),
         )
         for i in range(2)
     )  # fmt: skip
-    model = ModelInfo(
+    model = schema.ModelInfo(
         spec="m", name="m", source="directory", weights_sha256="ab", tokenizer_sha256="cd",
         chat_template_sha256=None, prompt_format="plain", family="llama", parameters=1, layers=2, heads=3,
         dtype="float32", device="cpu", adapter="hf", parity_max_abs=0.0,
     )  # fmt: skip
     return Run(
-        schema_version=SCHEMA_VERSION, created="2025-07-11T00:00:00Z", seed=7, profile="pr", command=("pytest",),
-        tool=Tool(version="0", git=None), plan_sha256="ef", items_sha256="", model=model,
-        plan=Plan(claims={}, thresholds={}, data={}, settings={}, versions={}), baseline=None,
-        environment=Environment(python="3.11", packages={"numpy": "2"}, cpu="c", gpu=None, threads=2),
-        summary=Summary(
+        schema_version=schema.SCHEMA_VERSION, created="2025-07-11T00:00:00Z", seed=7, profile="pr", command=("pytest",),
+        tool=schema.Tool(version="0", git=None), plan_sha256="ef", items_sha256="", model=model,
+        plan=schema.Plan(claims={}, thresholds={}, data={}, settings={}, versions={}), baseline=None,
+        environment=schema.Environment(python="3.11", packages={"numpy": "2"}, cpu="c", gpu=None, threads=2),
+        summary=schema.Summary(
             verdict=Verdict.PASS, reason="passed", passed=2, failed=0, inconclusive=0, not_applicable=0, error=0,
             waived=0,
         ),
-        claims=claims, untested=(Untested(what="attention", reason="no tap"),),
+        claims=claims, untested=(schema.Untested(what="attention", reason="no tap"),),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,22 @@ def estimate(model, audit):
         return Estimate(name, "logit", measurement, values[kept], total)
     return make
 '''
+ESTIMATE = """
+import numpy as np
+import pandas as pd
+import pytest
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.measurement import Measurement
+
+@pytest.fixture
+def estimate(model):
+    "An estimate whose interval is about 1 ± 0.1."
+    values = np.random.default_rng(0).normal(0, 0.4, 60)
+    values += 1 - values.mean()
+    index = pd.Index([f"item{i}" for i in range(60)], name="item")
+    labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
+    return Estimate("e", "logit", Measurement("m", "logit", pd.DataFrame({"p": values}, index=index), labels), values)
+"""
 SUITE = '''"""A finding."""
 
 def test_once(estimate, threshold):
@@ -122,3 +139,15 @@ def recorded(audits: Audits) -> Path:
     """A run without a baseline, to be one."""
     audits()
     return audits.folder
+
+
+@pytest.fixture
+def estimating(pytester: pytest.Pytester) -> Callable[[str], None]:
+    """Text of tests -> a folder `suite` with them, whose fixture `estimate` has an interval of about 1 ± 0.1."""
+
+    def write(tests: str) -> None:
+        suite = pytester.mkdir("suite")
+        (suite / "conftest.py").write_text(ESTIMATE)
+        (suite / "test_finding.py").write_text(tests)
+
+    return write

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,6 @@ from auditkit.record.store import read_run
 
 pytestmark = pytest.mark.unit
 
-CONFTEST = """
-import numpy as np
-import pandas as pd
-import pytest
-from auditkit.stats.estimates import Estimate
-from auditkit.stats.measurement import Measurement
-
-@pytest.fixture
-def estimate(model):
-    "An estimate whose interval is about 1 ± 0.1."
-    values = np.random.default_rng(0).normal(0, 0.4, 60)
-    values += 1 - values.mean()
-    index = pd.Index([f"item{i}" for i in range(60)], name="item")
-    labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
-    return Estimate("e", "logit", Measurement("m", "logit", pd.DataFrame({"p": values}, index=index), labels), values)
-"""
 SUITE = '''"""A finding."""
 import pytest
 
@@ -48,11 +33,9 @@ def test_far(estimate):
 
 
 @pytest.fixture
-def audit(pytester: pytest.Pytester, tiny_llama: Path):
+def audit(pytester: pytest.Pytester, estimating: Callable[[str], None], tiny_llama: Path):
     def run(mark: str, far: float) -> tuple[int, Run]:
-        suite = pytester.mkdir("suite")
-        (suite / "conftest.py").write_text(CONFTEST)
-        (suite / "test_finding.py").write_text(SUITE.format(mark=mark, far=far))
+        estimating(SUITE.format(mark=mark, far=far))
         result = pytester.runpytest_inprocess("suite", "--model", str(tiny_llama))
         return int(result.ret), read_run(pytester.path / "reports" / "latest")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,6 @@ from auditkit.record.store import read_run
 
 pytestmark = pytest.mark.unit
 
-CONFTEST = """
-import numpy as np
-import pandas as pd
-import pytest
-from auditkit.stats.estimates import Estimate
-from auditkit.stats.measurement import Measurement
-
-@pytest.fixture
-def estimate(model):
-    "An estimate whose interval is about 1 ± 0.1."
-    values = np.random.default_rng(0).normal(0, 0.4, 60)
-    values += 1 - values.mean()
-    index = pd.Index([f"item{i}" for i in range(60)], name="item")
-    labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
-    return Estimate("e", "logit", Measurement("m", "logit", pd.DataFrame({"p": values}, index=index), labels), values)
-"""
 SUITE = '''"""A finding."""
 
 def test_once(estimate, threshold):
@@ -45,11 +30,9 @@ def test_never(estimate):
 
 
 @pytest.fixture
-def audit(pytester: pytest.Pytester, tiny_llama: Path):
+def audit(pytester: pytest.Pytester, estimating: Callable[[str], None], tiny_llama: Path):
     """Run the suite with a file of thresholds and return (result of pytest, record)."""
-    suite = pytester.mkdir("suite")
-    (suite / "conftest.py").write_text(CONFTEST)
-    (suite / "test_finding.py").write_text(SUITE)
+    estimating(SUITE)
 
     def run(text: str | None, *args: str) -> tuple[pytest.RunResult, Run | None]:
         if text is not None:
