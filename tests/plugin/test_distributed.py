@@ -158,7 +158,9 @@ def test_a_claim_whose_worker_dies_is_an_error_and_the_others_are_measured(
     result.stdout.fnmatch_lines(["*replacing crashed worker*"])
     folder = (pytester.path / "reports" / "latest").resolve()
     if how == "exit":  # the lost claim, and nothing else, is measured by a run that continues this one
-        again, run = audit("--resume", str(folder), "-n", "2")
+        again, run = audit("--resume", str(folder), "-n", "2", "--maxfail", "2")
+        assert again.ret == 1, "what xdist calls an interrupt is the end that was asked for, as serially"
+        again.stdout.fnmatch_lines(["*stopping after 2 failures*"])
         again.stdout.fnmatch_lines([f"resuming *{folder.name}: 5 of 6 claims are taken over"])
         assert {claim.id: str(claim.verdict) for claim in run.claims} == expected
         assert (pytester.path / "log.txt").read_text().split()[1::2] == ["first"]

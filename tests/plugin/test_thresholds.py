@@ -24,7 +24,7 @@ def estimate(model):
     values = np.random.default_rng(0).normal(0, 0.4, 60)
     values += 1 - values.mean()
     index = pd.Index([f"item{i}" for i in range(60)], name="item")
-    labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
+    labels = pd.DataFrame({"topic": [f"t{i % 15}" for i in range(60)]}, index=index)
     return Estimate("e", "logit", Measurement("m", "logit", pd.DataFrame({"p": values}, index=index), labels), values)
 """
 SUITE = '''"""A finding."""
