@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,19 +118,28 @@ def audits(pytester: pytest.Pytester, tiny_llama: Path) -> Audits:
     return Audits(pytester, tiny_llama)
 
 
-@pytest.fixture(scope="session")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+class Shelf:
     """Report folders of runs that many tests begin with: made by the first that asks, copied for the others."""
-    return tmp_path_factory.mktemp("shelf")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def take(self, name: str, reports: Path, make: Callable[[], object]) -> None:
+        """Put the folder of this name at `reports`; `make` makes it there where it is not on the shelf yet."""
+        if (self.path / name).exists():
+            shutil.copytree(self.path / name, reports, symlinks=True)
+        else:
+            make()
+            shutil.copytree(reports, self.path / name, symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("shelf"))
 
 
 @pytest.fixture
-def recorded(audits: Audits, shelf: Path) -> Path:
+def recorded(audits: Audits, shelf: Shelf) -> Path:
     """A run without a baseline, to be one."""
-    reports, kept = audits.path / "reports", shelf / "recorded"
-    if kept.exists():
-        shutil.copytree(kept, reports, symlinks=True)
-    else:
-        audits()
-        shutil.copytree(reports, kept, symlinks=True)
+    shelf.take("recorded", audits.path / "reports", audits)
     return audits.folder
