@@ -13,11 +13,11 @@ import pytest
 
 from auditkit.adapters.catalogue import DEFAULT_MODEL
 from auditkit.adapters.errors import ModelError
-from auditkit.plugin.surroundings import versions
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.evidence import Evidence
 from auditkit.record.plan import PlannedClaim
 from auditkit.record.schema import Claim, Cost, FamilyPlace, Plan, Verdict
+from auditkit.record.surroundings import versions
 from auditkit.stats.intervals import ALPHA
 from auditkit.stats.thresholds import Thresholds
 from auditkit.stats.verdicts import Inconclusive, NotApplicable, NotReadable, deciding, judge

@@ -78,5 +78,8 @@ def write_gate(reporter: pytest.TerminalReporter, run: Run) -> None:
         reporter.write_line(wording.changes(run))
         for line in run.baseline.plan_differences:
             reporter.write_line(f"  the plan differs: {line}", yellow=True)
+        if run.baseline.model.weights_sha256 == run.model.weights_sha256:
+            same = f"  the same weights (SHA-256 {run.model.weights_sha256[:12]})"
+            reporter.write_line(f"{same}: this run compares a model with itself", yellow=True, bold=True)
     for waiver in run.waivers:
         reporter.write_line(wording.waiver(waiver), yellow=True, bold=waiver.state != "applied")

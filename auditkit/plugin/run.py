@@ -17,13 +17,13 @@ import pytest
 from auditkit.plugin.claims import claim_id, plan_of, planned
 from auditkit.plugin.gate import Gate
 from auditkit.plugin.settings import header_settings, options_of
-from auditkit.plugin.surroundings import environment, tool
 from auditkit.record.differences import plan_digest
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.plan import completed
 from auditkit.record.resume import Interrupted, find_interrupted
 from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested, Verdict
 from auditkit.record.store import JOURNAL, RecordError, new_run_folder, point_latest, write_run, writing
+from auditkit.record.surroundings import environment, tool
 from auditkit.report import wording, write_outputs
 from auditkit.stats.families import holm
 from auditkit.stats.thresholds import Thresholds
@@ -129,6 +129,8 @@ class AuditRun:
             workers: processes that measured claims.
             threads: threads of each; None: those of this process.
         """
+        import torch
+
         assert self.folder is not None
         done = {name: entry.claim for name, entry in self._entries.items()}
         claims = tuple(map(self.gate.waived, holm(completed(self.plan, done, self._lost))))
@@ -151,7 +153,11 @@ class AuditRun:
             items_sha256="",
             model=self.info,
             baseline=None,
-            environment=environment(workers, threads),
+            environment=environment(
+                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+                threads=torch.get_num_threads() if threads is None else threads,
+                workers=workers,
+            ),
             summary=summary,
             claims=claims,
             untested=tuple(self.untested),

@@ -90,7 +90,8 @@ class Audit:
                 if keep and len(self.runs) == 1:
                     self._opened[spec] = opened
                 del opened
-            let_go()
+            if not self._opened:
+                let_go()
             for spec, run in self.runs.items():
                 before = earlier[spec]
                 run.begin(before)
@@ -144,8 +145,8 @@ class Audit:
             for run in self.runs.values()
             if run.folder is not None
         ]
-        if codes and exitstatus <= 1 and not self._foreign_failure:
-            session.exitstatus = min(codes, key=_WORST_FIRST.index)
+        if codes and (exitstatus <= 1 or self._stopped_by_x(exitstatus)):
+            session.exitstatus = 1 if self._foreign_failure else min(codes, key=_WORST_FIRST.index)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -154,6 +155,13 @@ class Audit:
             terminal.summarize(terminalreporter, run)
         if len(written) > 1:
             terminal.compare(terminalreporter, [run.result for run in written if run.result is not None])
+
+    def _stopped_by_x(self, exitstatus: int) -> bool:
+        """Whether xdist's "interrupted" is the end that `-x` asks for, as it is in a serial run."""
+        xdist = self.config.pluginmanager.getplugin("dsession")
+        return (
+            exitstatus == pytest.ExitCode.INTERRUPTED and 0 < getattr(xdist, "maxfail", 0) <= xdist.countfailures
+        )
 
     def _cross_check(self, run: AuditRun, stopped: bool) -> CrossCheck | None:
         """The sampled sites measured again, if that was asked for."""

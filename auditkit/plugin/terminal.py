@@ -9,7 +9,7 @@ import pytest
 
 from auditkit.plugin.gate import write_gate
 from auditkit.plugin.outcomes import markup
-from auditkit.record.schema import Run, Verdict
+from auditkit.record.schema import Claim, Run, Verdict
 from auditkit.report import wording
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ def summarize(reporter: pytest.TerminalReporter, run: AuditRun) -> None:
     reporter.write_line("")
     reporter.write(f"verdict: {summary.verdict}", bold=True, **markup(summary.verdict))
     reporter.write(f" ({summary.reason})\n")
+    overruled = [claim.id for claim in result.claims if _overruled(claim)]
+    if overruled:
+        reporter.write_line(
+            f"pytest counts {', '.join(overruled)} as failed, since Holm's correction comes after the last claim; "
+            "verdict and exit code are the corrected ones (in the run's junit.xml too, not in pytest's --junitxml)",
+            yellow=True,
+        )
     write_gate(reporter, result)
     check = result.cross_check
     if check is not None:
@@ -51,6 +58,12 @@ def summarize(reporter: pytest.TerminalReporter, run: AuditRun) -> None:
     if run.remark:
         reporter.write_line(run.remark, yellow=True)
     reporter.write_line(f"report: {folder / 'audit.html'}")
+
+
+def _overruled(claim: Claim) -> bool:
+    """Whether pytest was told of a FAIL that did not survive the correction within its family."""
+    judged_again = claim.family is not None and claim.family.alone is Verdict.FAIL
+    return judged_again and claim.verdict is not Verdict.FAIL and claim.waiver is None
 
 
 def compare(reporter: pytest.TerminalReporter, runs: Sequence[Run]) -> None:

@@ -78,7 +78,20 @@ class Past:
     def effects(self, claim: str) -> dict[str, Kept]:
         """Effect -> what was recorded of it for this claim."""
         items = self.recorded.items
-        return read_effects(items[(items["claim"] == claim) & (items["effect"] != "")])
+        kept = read_effects(items[(items["claim"] == claim) & (items["effect"] != "")])
+        return {
+            name: replace(one, estimate=replace(one.estimate, alike=self._alike)) for name, one in kept.items()
+        }
+
+    @property
+    def _alike(self) -> str:
+        """What it can mean that no item differs: whether the models do."""
+        here, there = self.model.weights_sha256[:12], self.recorded.run.model.weights_sha256[:12]
+        if here == there:
+            models = f"and the same weights (SHA-256 {here}): the model was compared with itself"
+        else:
+            models = f"though the weights differ (SHA-256 {here} and {there}): did the change take effect?"
+        return f"candidate and baseline have the same value on every item, {models}"
 
     @cached_property
     def _claims(self) -> dict[str, Claim]:

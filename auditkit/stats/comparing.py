@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import numpy as np
 
-from auditkit.record.evidence import Decision, current
+from auditkit.record.evidence import Decision, current, note
 from auditkit.record.schema import Effect, Example, Relation, Verdict
 from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement
@@ -91,6 +91,11 @@ class Comparable(ABC):
     def _degenerate(self) -> str | None:
         """Reason code and words when no honest comparison exists (design, Statistics, rule 6)."""
 
+    @property
+    def _caution(self) -> str:
+        """What a reader must know of how often the interval holds the truth; empty where that is as stated."""
+        return ""
+
     @abstractmethod
     def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
         """Rows of the items that enter, and how far each speaks for a larger effect than `threshold`."""
@@ -140,6 +145,8 @@ class Comparable(ABC):
             evidence.decisions.append(decision)
             self.keep_items()
             self.keep_effect()
+            if self._caution:
+                note(self._caution)
         if decision.verdict is Verdict.INCONCLUSIVE:
             raise Inconclusive(decision.reason, decision)
         if decision.verdict is Verdict.NOT_APPLICABLE:

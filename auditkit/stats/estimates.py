@@ -26,11 +26,13 @@ from auditkit.stats.intervals import (
     MIN_CLUSTERS,
     Array,
     Moments,
+    caution,
     cluster_means,
     detectable,
     fieller,
     guarded,
     moments,
+    spreadless,
 )
 from auditkit.stats.measurement import Measurement, MeasurementError, match
 from auditkit.stats.power import items_needed, p_fail
@@ -52,6 +54,7 @@ class Estimate(Comparable):
         framing: what kind of comparison this was made for, as the method says it.
         refused: reason code and words when the estimate must decide nothing, whatever its values.
         is_change: whether this is a difference from a baseline; such a one is not compared with a baseline again.
+        alike: what to say when a paired difference from this estimate is zero on every item.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Estimate(Comparable):
     framing: str = ""
     refused: str = ""
     is_change: bool = False
+    alike: str = ""
 
     def __post_init__(self) -> None:
         items = (len(self.measurement.values),)
@@ -135,7 +139,8 @@ class Estimate(Comparable):
         shares = (ours.denominator is not None, other.denominator is not None)
         if any(shares) and not problem:
             ours, other = ours._linearised(), other._linearised()
-        return replace(ours._minus(other, ours.numerator - other.numerator), refused=problem, is_change=True)
+        change = ours._minus(other, ours.numerator - other.numerator)
+        return replace(change, refused=problem, is_change=True, alike=baseline.alike)
 
     def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
         interval = self._interval
@@ -245,7 +250,6 @@ class Estimate(Comparable):
 
     @cached_property
     def _degenerate(self) -> str | None:
-        """Reason code and words when no honest interval exists (design, Statistics, rule 6)."""
         if self.refused:
             return self.refused
         m, centred = self._moments, self._centred
@@ -262,11 +266,14 @@ class Estimate(Comparable):
             return "non_finite: the values are too large for an interval to be computed"
         shown = [self.measurement.condition(condition) for condition in self.shown_conditions]
         rounding = 1e-12 * max(float(np.abs(part).max()) for part in (*self._columns.T * [[1], [centre]], *shown))
-        if np.abs(self._contrast(centre)).max() <= rounding:
-            return "constant: every item has the same value, so there is no spread to judge by"
-        if error <= rounding:
-            return "constant: every cluster has the same mean, so there is no spread to judge by"
-        return None
+        alike = self.alike if self.is_change and centre == 0 else ""
+        return spreadless(self._contrast(centre), error, rounding, alike)
+
+    @property
+    def _caution(self) -> str:
+        if self._interval is None or self._centred is None or self.alpha != ALPHA:
+            return ""  # a narrower level is there for this reason already
+        return caution(self._contrast(self._centred[0]), self._clusters)
 
     @property
     def _method(self) -> str:

@@ -23,6 +23,8 @@ from scipy import stats
 ALPHA = 0.05
 POWER = 0.80
 MIN_CLUSTERS = 5
+ENOUGH_CLUSTERS = 15
+"""From here on the interval of skewed clusters holds the truth at least 94 % of the time (docs/statistics.md)."""
 
 Array = NDArray[np.float64]
 
@@ -119,6 +121,48 @@ def fieller(m: Moments, alpha: float = ALPHA) -> tuple[float, float] | None:
     skew = t * (ratio * vbb - vab)  # t times the covariance of denominator and contrast, negated
     root = math.sqrt(quadratic * error * error + skew * skew)
     return float(ratio + t * (skew - root) / quadratic), float(ratio + t * (skew + root) / quadratic)
+
+
+def spreadless(contrast: Array, error: float, rounding: float, alike: str) -> str | None:
+    """Reason code and words when (items,) values of a contrast, with this clustered error, have no spread.
+
+    Args:
+        rounding: what arithmetic alone can make of equal values.
+        alike: what it is called when every value is exactly zero; empty where that is nothing special.
+    """
+    if alike and not contrast.any():
+        return f"identical: {alike}"
+    if np.abs(contrast).max() <= rounding:
+        return "constant: every item has the same value, so there is no spread to judge by"
+    if error <= rounding:
+        return "constant: every cluster has the same mean, so there is no spread to judge by"
+    return None
+
+
+def caution(contrast: Array, clusters: pd.DataFrame) -> str:
+    """Where a nominal 95 % interval is known to hold another share of the truth (docs/statistics.md); else empty.
+
+    Args:
+        contrast: (items,) values whose mean has the interval.
+        clusters: (items, factors) labels.
+    """
+    if clusters.shape[1] == 1:
+        count = int(clusters.nunique().iloc[0])
+        if count >= ENOUGH_CLUSTERS:
+            return ""
+        return (
+            f"few clusters: with {count} of them the 95 % interval holds the truth a little less often if what they "
+            "measure is skewed (docs/statistics.md, How often it errs); more clusters help, more items in each do not"
+        )
+    first, second, both, _ = one_way_parts(contrast, clusters)
+    if first + second - both >= max(first, second):
+        return ""
+    factor = clusters.columns[0 if first >= second else 1]
+    return (
+        f"wide interval: values of one cluster hardly resemble each other, so the two-way variance was raised to that "
+        f"by {factor} alone; the 95 % interval then holds the truth more often, up to 99 % with few clusters, and errs "
+        "towards INCONCLUSIVE (docs/statistics.md, How often it errs)"
+    )
 
 
 def critical(df: int, alpha: float = ALPHA) -> float:

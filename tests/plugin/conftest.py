@@ -45,7 +45,7 @@ def estimate(model, audit):
         moved = np.random.default_rng(world.get("draw", 1)).normal(0, 0.05, 60) if world["shift"] else 0
         values = 1 + noise - noise.mean() + world["shift"] + moved
         index = pd.Index([f"item{i}" for i in range(60)], name="item")
-        labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
+        labels = pd.DataFrame({"topic": [f"t{i % 15}" for i in range(60)]}, index=index)
         prompts = {item: {"clean": f"{world.get('prompt', 'ask')} {item}"} for item in index}
         total = 2 + 0.1 * np.cos(np.arange(60.0)) + world["shift"] if share else None
         table = pd.DataFrame({"p": values}, index=index)
@@ -69,7 +69,7 @@ def estimate(model):
     values = np.random.default_rng(0).normal(0, 0.4, 60)
     values += 1 - values.mean()
     index = pd.Index([f"item{i}" for i in range(60)], name="item")
-    labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
+    labels = pd.DataFrame({"topic": [f"t{i % 15}" for i in range(60)]}, index=index)
     return Estimate("e", "logit", Measurement("m", "logit", pd.DataFrame({"p": values}, index=index), labels), values)
 """
 SUITE = '''"""A finding."""
@@ -134,10 +134,30 @@ def audits(pytester: pytest.Pytester, tiny_llama: Path) -> Audits:
     return Audits(pytester, tiny_llama)
 
 
+class Shelf:
+    """Report folders of runs that many tests begin with: made by the first that asks, copied for the others."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def take(self, name: str, reports: Path, make: Callable[[], object]) -> None:
+        """Put the folder of this name at `reports`; `make` makes it there where it is not on the shelf yet."""
+        if (self.path / name).exists():
+            shutil.copytree(self.path / name, reports, symlinks=True)
+        else:
+            make()
+            shutil.copytree(reports, self.path / name, symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("shelf"))
+
+
 @pytest.fixture
-def recorded(audits: Audits) -> Path:
+def recorded(audits: Audits, shelf: Shelf) -> Path:
     """A run without a baseline, to be one."""
-    audits()
+    shelf.take("recorded", audits.path / "reports", audits)
     return audits.folder
 
 

@@ -14,10 +14,12 @@ import pytest
 from scipy import stats
 
 from auditkit.record.baseline import set_name
-from auditkit.record.schema import Verdict
-from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, read_items
+from auditkit.record.schema import Cost, Verdict
+from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, read_items, read_run
 
 pytestmark = pytest.mark.unit
+
+NO_COST = Cost(seconds=0, token_layers=0, share_of_minimum=None)
 
 
 # -- comparing -------------------------------------------------------------------------------------------------
@@ -87,12 +89,27 @@ def test_a_claim_is_decided_by_the_paired_difference(
     assert [effect.estimate for effect in kept.change.effects] == [pytest.approx(kept.effect.estimate)]
 
 
-def test_the_same_model_again_has_no_spread_to_judge_by(audits: Any, recorded: Path) -> None:
-    audits("--baseline", str(recorded))
-    change = audits.claim("once").change
-    assert change.comparable
-    assert (change.effects[0].estimate, change.effects[0].lower) == (0.0, None)
-    assert "constant" in change.reason
+def test_the_same_model_again_is_undecided_and_said_to_be_the_same(audits: Any, recorded: Path) -> None:
+    result = audits("--baseline", str(recorded), "--profile", "release")
+    assert result.ret == 10
+    digest = audits.run.model.weights_sha256[:12]
+    for name in ("once", "share", "kept"):
+        change = audits.claim(name).change
+        assert change.comparable
+        assert (change.effects[0].estimate, change.effects[0].lower) == (0.0, None)
+        assert "identical: candidate and baseline have the same value on every item" in change.reason
+    kept = audits.claim("kept")
+    assert (kept.verdict, kept.effect.n, kept.effect.clusters) == (Verdict.INCONCLUSIVE, 60, 12)
+    assert f"and the same weights (SHA-256 {digest}): the model was compared with itself" in kept.reason
+    result.stdout.fnmatch_lines([f"*the same weights (SHA-256 {digest}): this run compares a model with itself"])
+    # Other weights that come to the same values are another matter, and said to be.
+    document = json.loads((recorded / AUDIT_JSON).read_text())
+    document["model"]["weights_sha256"] = "0" * 64
+    (recorded / AUDIT_JSON).write_text(json.dumps(document))
+    result = audits("--baseline", str(recorded), "-k", "kept")
+    reason = audits.claim("kept").reason
+    assert f"though the weights differ (SHA-256 {digest} and 000000000000): did the change take effect?" in reason
+    result.stdout.no_fnmatch_line("*compares a model with itself*")
 
 
 def test_a_candidate_run_can_be_the_next_baseline(audits: Any, recorded: Path) -> None:
@@ -289,33 +306,41 @@ def test_a_named_run_that_changed_is_refused(audits: Any, recorded: Path) -> Non
 # -- a model as the baseline -----------------------------------------------------------------------------------
 
 
-def test_a_model_is_measured_first_and_both_are_recorded_runs(audits: Any) -> None:
-    base = audits.copy("base")
-    audits.plant(shift=-0.2, base={"shift": 0.0})
-    result = audits("--baseline", str(base), "-k", "once or kept")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["measuring the baseline *base first", "*suite/test_finding.py*", "opening *"])
-    run = audits.run
-    assert run.model.name != "base"
-    assert run.baseline.model.name == "base"
-    assert audits.folders() == {audits.folder.name, run.baseline.run}
-    assert run.baseline.plan_sha256 == run.plan_sha256, "the same was asked of both"
-    assert audits.claim("kept").verdict is Verdict.PASS
-    (effect,) = audits.claim("once").change.effects
-    assert effect.estimate == pytest.approx(audits.difference(-0.2).mean())
+def test_a_model_is_measured_first_and_all_are_recorded_runs(audits: Any) -> None:
+    """The baseline is measured once, by the same command, however many candidates there are."""
+    base, near, far = (audits.copy(name) for name in ("base", "near", "far"))
+    audits.plant(base={"shift": 0.0}, near={"shift": -0.2}, far={"shift": -0.5})
+    result = audits("--model", str(far), "--baseline", str(base), "-k", "once or kept", model=near)
+    assert result.ret == 1
+    assert sum(line.startswith("measuring the baseline ") for line in result.outlines) == 1
+    result.stdout.fnmatch_lines(
+        ["measuring the baseline *base first", "*suite/test_finding.py*", "opening *near *", "opening *far *"]
+    )
+    folders = {read_run(audits.path / "reports" / name).model.name: name for name in audits.folders()}
+    assert len(audits.folders()) == 3
+    runs = {name: read_run(audits.path / "reports" / folder) for name, folder in folders.items()}
+    assert runs["base"].baseline is None
+    for name, shift, verdict in (("near", -0.2, Verdict.PASS), ("far", -0.5, Verdict.FAIL)):
+        run = runs[name]
+        assert (run.baseline.run, run.baseline.model.name) == (folders["base"], "base")
+        assert run.baseline.plan_sha256 == run.plan_sha256, "the same was asked of all"
+        claims = {claim.id: claim for claim in run.claims}
+        assert claims["suite/kept"].verdict is verdict
+        (effect,) = claims["suite/once"].change.effects
+        assert effect.estimate == pytest.approx(audits.difference(shift).mean())
     assert [path.name for path in (audits.path / "reports").iterdir() if path.name.startswith(".")] == []
-    # The candidate's run, cut off and continued, takes the baseline that is recorded already.
-    end = (audits.folder / "journal.jsonl").read_bytes().index(b"\n") + 1
-    whole = audits.folder
+    # A candidate's run, cut off and continued, takes the baseline that is recorded already.
+    run, whole = runs["near"], audits.path / "reports" / folders["near"]
+    end = (whole / "journal.jsonl").read_bytes().index(b"\n") + 1
     cut = whole.parent / "20990101T000000Z-cut"
     cut.mkdir()
     (cut / "journal.jsonl").write_bytes((whole / "journal.jsonl").read_bytes()[:end])
-    result = audits("--baseline", str(base), "-k", "once or kept", "--resume")
+    result = audits("--baseline", str(base), "-k", "once or kept", "--resume", model=near)
     assert result.ret == 0
     result.stdout.no_fnmatch_line("*measuring the baseline*")
     assert audits.folder == cut
-    assert [msgspec.structs.replace(c, cost=run.claims[0].cost) for c in audits.run.claims] == [
-        msgspec.structs.replace(c, cost=run.claims[0].cost) for c in run.claims
+    assert [msgspec.structs.replace(c, cost=NO_COST) for c in audits.run.claims] == [
+        msgspec.structs.replace(c, cost=NO_COST) for c in run.claims
     ]
 
 
@@ -328,21 +353,30 @@ def test_a_baseline_model_that_cannot_be_measured_ends_with_11(audits: Any) -> N
     assert audits.folders() == set()
 
 
-def test_workers_compare_with_the_same_baseline_and_waivers(audits: Any, recorded: Path) -> None:
-    audits.plant(shift=-0.5)
+def test_several_models_are_each_compared_serially_and_by_workers(audits: Any, recorded: Path) -> None:
+    """Two candidates against one recorded run, with a waiver: in one process, and with a worker for each."""
+    near, far = audits.copy("near"), audits.copy("far")
+    audits.plant(shift=0.0, near={"shift": -0.2}, far={"shift": -0.5})
     (audits.path / "waivers.toml").write_text(
         '[[waiver]]\nclaim = "suite/kept"\nowner = "Jane"\nreason = "known"\nexpires = 2999-12-31\n'
     )
-    args = ("--baseline", str(recorded), "--waivers", "waivers.toml", "-k", "kept or share")
-    audits(*args)
-    serial = audits.run
-    result = audits.pytester.runpytest_subprocess("suite", "--model", str(audits.model), *args, "-n", "1")
-    assert result.ret == 0
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*1 waived*"])
-    assert audits.claim("kept").waiver.owner == "Jane"
-    assert audits.run.environment.workers == 1
-    cost = serial.claims[0].cost
-    assert [msgspec.structs.replace(claim, cost=cost) for claim in audits.run.claims] == [
-        msgspec.structs.replace(claim, cost=cost) for claim in serial.claims
-    ]
+    args = ("--model", str(far), "--baseline", str(recorded), "--waivers", "waivers.toml", "-k", "kept or share")
+    before, found = audits.folders(), []
+    for more in ((), ("-n", "2")):
+        result = audits(*args, *more, model=near)
+        assert result.ret == 0, "the worse of the two is waived"
+        result.assert_outcomes(passed=3)
+        result.stdout.fnmatch_lines(["*claims by model*", "near * far *", "PASS * FAIL * suite/kept", "*1 waived*"])
+        runs = {r.model.name: r for r in (read_run(audits.path / "reports" / f) for f in audits.folders() - before)}
+        before = audits.folders()
+        assert {run.baseline.run for run in runs.values()} == {recorded.name}
+        for name, shift, verdict in (("near", -0.2, Verdict.PASS), ("far", -0.5, Verdict.FAIL)):
+            claims = {claim.id: claim for claim in runs[name].claims}
+            (effect,) = claims["suite/kept"].change.effects
+            assert effect.estimate == pytest.approx(audits.difference(shift).mean())
+            assert claims["suite/kept"].verdict is verdict
+            assert (claims["suite/kept"].waiver is None) == (verdict is Verdict.PASS)
+            assert claims["suite/share"].change.comparable
+        found.append({n: [msgspec.structs.replace(c, cost=NO_COST) for c in r.claims] for n, r in runs.items()})
+    assert found[0] == found[1]
+    assert runs["far"].environment.workers == 2

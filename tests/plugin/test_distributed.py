@@ -40,11 +40,11 @@ def estimate(model, audit):
 
 @pytest.fixture
 def die():
-    """Kill this process once, where the file asks for it."""
+    """Kill this process once, where a file asks for it."""
     def now(how):
-        kill = Path("kill.txt")
-        if kill.exists() and kill.read_text() == how:
-            kill.unlink()
+        asked = Path(f"{how}.txt")
+        if asked.exists():
+            asked.unlink()
             os._exit(3) if how == "exit" else os.kill(os.getpid(), signal.SIGKILL)
     return now
 '''
@@ -139,29 +139,38 @@ def test_two_workers_come_to_the_record_of_one_process(audit, pytester: pytest.P
     assert "Worker processes" in (latest / "audit.html").read_text()
 
 
-@pytest.mark.parametrize(("how", "lost"), [("exit", "first/two"), ("kill", "other/broken")])
-def test_a_claim_whose_worker_dies_is_an_error_and_the_others_are_measured(
-    audit, pytester: pytest.Pytester, how: str, lost: str
+def test_claims_whose_workers_die_are_errors_and_the_others_are_measured(
+    audit, pytester: pytest.Pytester
 ) -> None:
-    (pytester.path / "kill.txt").write_text(how)
+    """One worker leaves without a word and another is killed, each while it measures."""
+    for how in ("exit", "kill"):
+        (pytester.path / f"{how}.txt").write_text("")
     result, run = audit("-n", "2")
-    assert not (pytester.path / "kill.txt").exists()
+    assert not list(pytester.path.glob("exit.txt")) + list(pytester.path.glob("kill.txt"))
     claims = {claim.id: claim for claim in run.claims}
-    assert (claims[lost].verdict, claims[lost].reason) == (
-        Verdict.ERROR,
-        "the worker process that measured it died",
-    )
+    lost = ("first/two", "other/broken")
+    for name in lost:
+        assert (claims[name].verdict, claims[name].reason) == (
+            Verdict.ERROR,
+            "the worker process that measured it died",
+        )
     expected = {"first/one": "PASS", "first/two": "FAIL", "first/three": "INCONCLUSIVE"}
     expected |= {"other/skipped": "NOT_APPLICABLE", "other/broken": "ERROR", "other/last": "PASS"}
-    assert {name: str(claim.verdict) for name, claim in claims.items()} == expected | {lost: "ERROR"}
-    assert result.ret == (11 if lost == "first/two" else 1)
-    result.stdout.fnmatch_lines(["*replacing crashed worker*"])
+    found = {name: str(claim.verdict) for name, claim in claims.items()}
+    assert found == expected | dict.fromkeys(lost, "ERROR")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*replacing crashed worker*", "*replacing crashed worker*"])
+    # The lost claims, and nothing else, are measured by a run that continues this one.
     folder = (pytester.path / "reports" / "latest").resolve()
-    if how == "exit":  # the lost claim, and nothing else, is measured by a run that continues this one
-        again, run = audit("--resume", str(folder), "-n", "2")
-        again.stdout.fnmatch_lines([f"resuming *{folder.name}: 5 of 6 claims are taken over"])
-        assert {claim.id: str(claim.verdict) for claim in run.claims} == expected
-        assert (pytester.path / "log.txt").read_text().split()[1::2] == ["first"]
+    again, run = audit("--resume", str(folder), "-n", "2", "--maxfail", "2")
+    assert again.ret == 1, "what xdist calls an interrupt is the end that was asked for, as serially"
+    again.stdout.fnmatch_lines(
+        [f"resuming *{folder.name}: 4 of 6 claims are taken over", "*stopping after 2 failures*"]
+    )
+    claims = {claim.id: claim for claim in run.claims}
+    assert {name: str(claim.verdict) for name, claim in claims.items()} == expected
+    assert "ZeroDivisionError" in claims["other/broken"].reason
+    assert sorted((pytester.path / "log.txt").read_text().split()[1::2]) == ["first", "other"]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +189,7 @@ def test_what_cannot_be_distributed_is_one_line_and_exit_code_4(audit, args: lis
 
 
 def test_a_model_must_be_named(audit) -> None:
-    result, run = audit("-n", "2", model="")
+    result, run = audit("-n", "1", model="")
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*only for a model that is named: add --model SPEC*"])
     assert run is None

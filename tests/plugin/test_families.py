@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,33 +35,45 @@ def test_far(estimate):
 
 @pytest.fixture
 def audit(pytester: pytest.Pytester, estimating: Callable[[str], None], tiny_llama: Path):
-    def run(mark: str, far: float) -> tuple[int, Run]:
+    def run(mark: str, far: float) -> tuple[pytest.RunResult, Run]:
         estimating(SUITE.format(mark=mark, far=far))
-        result = pytester.runpytest_inprocess("suite", "--model", str(tiny_llama))
-        return int(result.ret), read_run(pytester.path / "reports" / "latest")
+        result = pytester.runpytest_inprocess("suite", "--model", str(tiny_llama), "--junitxml", "pytest.xml")
+        return result, read_run(pytester.path / "reports" / "latest")
 
     return run
 
 
 def test_alone_every_fail_stands(audit) -> None:
-    code, run = audit("[]", 0.1)
+    result, run = audit("[]", 0.1)
     assert [claim.verdict for claim in run.claims] == [Verdict.FAIL, Verdict.PASS, Verdict.PASS]
-    assert code == 1
+    assert result.ret == 1
     assert all(claim.family is None for claim in run.claims)
+    result.stdout.no_fnmatch_line("*pytest counts *")
 
 
-def test_in_a_family_a_fail_that_may_be_chance_is_undecided(audit) -> None:
-    code, run = audit('pytest.mark.claim(family="release")', 0.1)
+def test_in_a_family_a_fail_that_may_be_chance_is_undecided(audit, pytester: pytest.Pytester) -> None:
+    result, run = audit('pytest.mark.claim(family="release")', 0.1)
     barely, *_ = run.claims
     assert [claim.verdict for claim in run.claims] == [Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.PASS]
     assert barely.reason.startswith("holm: ")
     assert (barely.family.name, barely.family.size, barely.family.alone) == ("release", 3, Verdict.FAIL)
     assert (run.summary.failed, run.summary.inconclusive) == (0, 1)
-    assert code == 0  # the profile "pr" warns of what is undecided
+    assert result.ret == 0  # the profile "pr" warns of what is undecided
     assert run.claims[2].id == "suite/named"
+    # pytest has been told of the FAIL, and both its report and the terminal's last word are named as what they are.
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        ["INCONCLUSIVE * suite/barely", "verdict: INCONCLUSIVE *", "pytest counts suite/barely as failed, since Holm*"]
+    )
+    ours, pytests = (
+        {case.get("name"): case.find("failure") for case in ET.parse(path).iter("testcase")}
+        for path in (pytester.path / "reports" / "latest" / "junit.xml", pytester.path / "pytest.xml")
+    )
+    assert ours["barely"] is None
+    assert pytests["test_barely"] is not None
 
 
 def test_a_blatant_fail_stands_in_its_family(audit) -> None:
-    code, run = audit('pytest.mark.claim(family="release")', 9.0)
+    result, run = audit('pytest.mark.claim(family="release")', 9.0)
     assert [claim.verdict for claim in run.claims] == [Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.FAIL]
-    assert code == 1
+    assert result.ret == 1

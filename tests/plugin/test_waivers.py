@@ -28,7 +28,7 @@ def waive(audits: Any, claim: str = "once", expires: str = "2999-12-31") -> list
 def test_a_waived_claim_does_not_block_and_is_seen_everywhere(audits: Any) -> None:
     audits.plant(shift=-0.6)
     assert audits("-k", "once").ret == 1
-    result = audits(*waive(audits), "--profile", "release", "-x")
+    result = audits(*waive(audits), "--profile", "release", "-x", "--junitxml", "pytest.xml")
     assert result.ret == 0
     said = "waiver of suite/once by Jane Doe: waived until 2999-12-31; ticket 12"
     result.stdout.fnmatch_lines(
@@ -51,6 +51,9 @@ def test_a_waived_claim_does_not_block_and_is_seen_everywhere(audits: Any) -> No
     cases = {case.get("name"): case for case in ET.parse(audits.folder / "junit.xml").iter("testcase")}
     assert said in cases["once"].find("skipped").get("message")
     assert cases["once"].find("failure") is None
+    cases = {case.get("name"): case for case in ET.parse(audits.path / "pytest.xml").iter("testcase")}
+    assert cases["test_once"].find("failure") is None, "pytest's own file does not call it failed either"
+    assert cases["test_once"].find("skipped") is not None
 
 
 def test_an_expired_waiver_is_ignored_loudly(audits: Any) -> None:

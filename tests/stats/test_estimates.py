@@ -257,6 +257,20 @@ def test_degenerate_data_decide_nothing_and_have_no_interval(estimate, code, num
     assert (effect.lower, effect.upper, effect.items_needed) == (None, None, None)
 
 
+def test_what_is_known_of_the_level_stands_beside_the_claim(estimate):
+    few = estimate(RAMP, clusters=[[0, 1, 2, 3, 4, 4] * 2])
+    with gathering() as evidence:
+        assert few > 0
+        assert few > -1
+    assert [note.split(":")[0] for note in evidence.notes] == ["few clusters"], "once"
+    with gathering() as evidence:
+        assert few.equals(5.0, within=40)
+    assert evidence.notes == [], "its level is narrower for that very reason"
+    with gathering() as evidence:
+        assert estimate(np.tile(RAMP, 2), clusters=[range(24)]) > 0
+    assert evidence.notes == []
+
+
 def test_five_clusters_are_enough(estimate):
     assert estimate(RAMP, clusters=[[0, 1, 2, 3, 4, 4] * 2]) > 0
 

@@ -11,7 +11,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from auditkit.stats.intervals import Moments, cluster_means, critical, detectable, fieller, moments
+from auditkit.stats.intervals import (
+    Moments,
+    caution,
+    cluster_means,
+    critical,
+    detectable,
+    fieller,
+    guarded,
+    moments,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -245,3 +254,39 @@ def test_a_distance_that_is_detectable_is_decided_in_about_80_percent_of_experim
     error = means.std(axis=1, ddof=1) / math.sqrt(count)
     power = np.mean(means.mean(axis=1) - critical(count - 1) * error > 0)
     assert 0.78 <= power <= 0.84
+
+
+# -- where the level is another than stated --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("clusters", "warned"), [(5, True), (14, True), (15, False), (40, False)])
+def test_few_clusters_are_said(clusters: int, warned: bool) -> None:
+    values = np.random.default_rng(0).normal(size=120)
+    said = caution(values, frame(np.arange(120) % clusters))
+    assert said.startswith(f"few clusters: with {clusters} of them") == warned
+    assert bool(said) == warned
+
+
+def test_a_two_way_interval_is_said_to_be_wide_exactly_where_the_variance_was_raised() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (g.ravel() for g in np.meshgrid(range(8), range(9), indexing="ij"))
+    labels, told = frame(first, second), set()
+    for spread in (0.0, 0.0, 0.0, 0.5, 2.0, 2.0):
+        values = spread * (rng.normal(size=8)[first] + rng.normal(size=9)[second]) + rng.normal(size=72)
+        variance = moments(values[:, None], labels).covariance[0, 0]
+        residuals = values - values.mean()
+        ways = [
+            (np.bincount(codes, residuals) ** 2).sum() * count / (count - 1) / 72**2
+            for codes, count in ((first, 8), (second, 9), (np.arange(72), 72))
+        ]
+        raised = not np.isclose(variance, ways[0] + ways[1] - ways[2])
+        factor = f"raised to that by factor{int(ways[1] > ways[0])} alone"
+        assert (factor in caution(values, labels)) == raised
+        assert bool(caution(values, labels)) == raised
+        told.add(raised)
+    assert told == {True, False}
+
+
+def test_the_widths_in_the_documentation_are_those_of_claims_of_no_harm() -> None:
+    levels = {clusters: round(100 * (1 - guarded(clusters - 1)), 1) for clusters in (5, 8, 15, 30)}
+    assert levels == {5: 96.7, 8: 95.6, 15: 95.1, 30: 95.0}

@@ -113,9 +113,9 @@ def promised(rows: dict[str, list[list[str]]], slack: float) -> None:
     assert min(percents(rows["crossed"], c).min() for c in (2, 3, 4)) >= 94 - slack
     assert percents(rows["threshold"], 3).max() <= 0.5 + slack / 4
     assert percents(rows["threshold"], 4).max() <= 5 + slack
-    assert percents(rows["blocks"], 4).max() <= 5 + slack
+    assert percents(rows["blocks"], 5).max() <= 5 + slack
     assert percents(rows["sequential"], 3).max() <= 5 + slack
-    assert percents(rows["sequential"], 2).min() > 7  # looking without a plan does not hold it
+    assert percents(rows["sequential"], 2).min() > 15  # looking without a plan does not hold it
     assert min(percents(rows["rates"], c).min() for c in range(2, 6)) >= 93 - slack
     assert min(percents(rows["contrasts"], c).min() for c in (3, 4)) >= 94 - slack
 

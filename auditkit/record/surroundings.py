@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -22,21 +23,20 @@ def tool(root: Path) -> Tool:
     return Tool(version=__version__, git=commit or None)
 
 
-def environment(workers: int = 1, threads: int | None = None) -> Environment:
-    """Python, packages, processor, accelerator and threads.
+def environment(*, gpu: str | None, threads: int, workers: int = 1) -> Environment:
+    """Python, packages and processor, with what the caller knows of the accelerator and of its processes.
 
     Args:
-        workers: processes that measured claims.
-        threads: threads of each; None: those of this process.
+        gpu: name of the accelerator, if one is there.
+        threads: threads of each process that measured claims.
+        workers: how many of those there were.
     """
-    import torch
-
     return Environment(
         python=platform.python_version(),
         packages={name: version for name in _PACKAGES if (version := _version(name))},
         cpu=_cpu(),
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        threads=torch.get_num_threads() if threads is None else threads,
+        gpu=gpu,
+        threads=threads,
         workers=workers,
     )
 
@@ -47,6 +47,7 @@ def versions() -> dict[str, str]:
     return {"auditkit": __version__, "record schema": str(SCHEMA_VERSION), **found}
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
