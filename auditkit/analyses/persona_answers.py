@@ -236,10 +236,8 @@ class PersonaAnswers:
         several = [len(group.words) for group in groups if len(group.words) > 1]
         slots = range(min(several, default=1))
         words = {g.name: [g.words[i if len(g.words) > 1 else 0] for i in slots] for g in groups}
-        labels = [
-            "/".join(w.word or w.group if w else NOBODY for w in column)
-            for column in zip(*words.values(), strict=True)
-        ]
+        columns = zip(*words.values(), strict=True)
+        labels = ["/".join(word.word or PLAIN if word else NOBODY for word in column) for column in columns]
         items = [f"{question.id}|{label}" for label in labels for question in self.asked]
         clusters = pd.DataFrame({"topic": [q.topic for _ in slots for q in self.asked]}, index=items)
         if several:

@@ -155,7 +155,7 @@ def _letter_ids(adapter: Adapter, texts: Sequence[str]) -> tuple[Answers, str]:
     ids = tuple(token for tokens in able.values() for token in tokens)
     seen = answered(adapter, prompts, [ids] * len(prompts), "letters")
     probability = (seen.logits - seen.logits[:, :1] + seen.log_probability[:, None]).exp().mean(0)
-    parts = probability.split(len(LETTERS))
+    parts = probability.reshape(len(able), len(LETTERS))
     shares = {written: float(part.sum()) for written, part in zip(able, parts, strict=True)}
     best = max(shares, key=lambda written: shares[written])
     listed = ", ".join(f'{share:.2g} to "{written}"' for written, share in shares.items())

@@ -101,6 +101,7 @@ class PersonaQuestions:
         if len(self.items) < n_items:
             self._notes.append(f"{n_items} items were asked for; all {len(self.items)} usable ones are measured")
         self._arms: dict[tuple[str, str, int, int], Arm] = {}
+        self._prompts: dict[tuple[Persona | None, Question], Prompt] = {}
         self._asked: dict[Prompt, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._require_accuracy()
 
@@ -159,8 +160,11 @@ class PersonaQuestions:
 
     def prompt(self, persona: Persona | None, question: Question) -> Prompt:
         """The question under a persona; without a system turn for None."""
-        system = "" if persona is None else SYSTEM.format(persona=f"{persona.article} {persona.phrase}")
-        return self.adapter.chat(question.chat(system))
+        key = (persona, question)
+        if key not in self._prompts:
+            system = "" if persona is None else SYSTEM.format(persona=f"{persona.article} {persona.phrase}")
+            self._prompts[key] = self.adapter.chat(question.chat(system))
+        return self._prompts[key]
 
     def ask(
         self, personas: Sequence[Persona | None], questions: Sequence[Question], description: str = "answers"
