@@ -43,6 +43,9 @@ LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "log probability"
 _UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "nat"}
 _ARMS = (NOBODY, PLAIN)
 
+Shift = tuple[float | None, float | None, float | None]
+"""Logits from the answer without a persona, and the interval's ends."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -133,24 +136,24 @@ class PersonaAnswers:
         rows, drawn = [], []
         for group in (group for group in self._groups.values() if group.name in _ARMS or self._enough(group)):
             words = [replace(group, name=word.word, words=(word,)) for word in group.words if word is not None]
-            alone = words if len(words) > 1 else []
-            rows += [self._row(each, each.name if each is group else f"· {each.name}") for each in (group, *alone)]
+            shown = [group, *(words if len(words) > 1 else ())]
+            shifts = [self._shift(each) for each in shown]
+            for each, shift in zip(shown, shifts, strict=True):
+                rows.append(self._row(each, group.name if each is group else f"· {each.name}", shift))
             if group.name != NOBODY:
+                names = ["all", *(each.name for each in shown[1:])]
                 drawn.append(
-                    DotGroup(
-                        group.name,
-                        [
-                            Dot("all" if each is group else each.name, *self._shift(each))
-                            for each in (group, *alone)
-                        ],
-                    )
+                    DotGroup(group.name, [Dot(name, *shift) for name, shift in zip(names, shifts, strict=True)])
                 )
         table = Table(
             f"Each row: {len(self.asked)} questions under one persona, or under all of a group. Tokens: more than in "
             f'"a student". Right: {self.questions.format.right}. Difference: logit of the right answer minus that of '
             "the wrong one, or the mean of several. The last columns compare it with the same questions without a "
             "persona, for which the chat template may have a default. Intervals are 95 %, over topics and words.",
-            ["persona", "tokens", "answers", "right", "from", "to", "difference", "minus none", "from ", "to "],
+            [
+                *("persona", "tokens", "answers", "right", "right from", "right to"),
+                *("logit difference", "minus none", "minus none from", "minus none to"),
+            ],
             rows,
         )
         figure(table.titled("Answers by persona"))
@@ -260,12 +263,12 @@ class PersonaAnswers:
         right = got.said if self.questions.format.greedy else got.logits[:, 0] > got.logits[:, 1:].amax(1)
         return right.double().numpy()
 
-    def _row(self, group: Group, shown: str) -> list[str | float | None]:
+    def _row(self, group: Group, shown: str, shift: Shift) -> list[str | float | None]:
         right = rate(self._measured([group], ACCURACY), group.name, name="right").describe()
-        logit = float(self._measured([group], LOGIT).condition(group.name).mean())
-        return [shown, group.tokens, right.n, right.estimate, right.lower, right.upper, logit, *self._shift(group)]
+        logit = float(self._values(group.words, LOGIT).mean())
+        return [shown, group.tokens, right.n, right.estimate, right.lower, right.upper, logit, *shift]
 
-    def _shift(self, group: Group) -> tuple[float | None, float | None, float | None]:
+    def _shift(self, group: Group) -> Shift:
         """Logit difference minus that without a persona, with its interval."""
         if group.name == NOBODY:
             return None, None, None

@@ -213,9 +213,9 @@ def test_the_table_and_the_plot_hold_every_group_and_word(answers: PersonaAnswer
     assert len(rows) == 2 + 6 * 11
     assert rows[NOBODY]["minus none"] is None
     assert rows["negative"]["answers"] == 120
-    assert rows["negative"]["from "] < -0.9 < rows["negative"]["to "]
+    assert rows["negative"]["minus none from"] < -0.9 < rows["negative"]["minus none to"]
     assert rows["negative"]["right"] == 1.0
-    assert rows["negative"]["from"] < 1.0, "an accuracy of 1 has an interval too"
+    assert rows["negative"]["right from"] < 1.0, "an accuracy of 1 has an interval too"
     word = next(
         name for name in rows if name.startswith("·") and answers.questions.adapter.group[name[2:]] == "racial"
     )
