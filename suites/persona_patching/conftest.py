@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import pytest
 
+from auditkit.analyses.persona_answers import PersonaAnswers
 from auditkit.analyses.persona_patching import PersonaPatching
 from auditkit.analyses.persona_questions import PersonaQuestions
+from auditkit.data.sources import read_questions
 
 
 @pytest.fixture(scope="session")
 def questions(model, audit):
-    """Questions crossed with persona pairs on the audited model."""
-    return PersonaQuestions(model, seed=audit.seed, n_items=audit.items)
+    """Questions crossed with persona pairs on the audited model: the project's own, or those that `--data` names."""
+    source = audit.data.get("persona_patching")
+    items = None if source is None else read_questions(source)
+    return PersonaQuestions(model, seed=audit.seed, n_items=audit.items, items=items)
 
 
 @pytest.fixture(scope="session")
 def patching(questions):
     """Where the personas of these questions act; measured once, used by every claim."""
     return PersonaPatching(questions)
+
+
+@pytest.fixture(scope="session")
+def answers(questions, audit):
+    """How these questions are answered under each persona; asked once, used by every claim."""
+    return PersonaAnswers(questions, n_items=audit.items)

@@ -3,13 +3,6 @@
 from auditkit import control, mlp, shown
 
 
-def test_negative_personas_lower_the_answer(patching):
-    """Under a negative persona ("bad student") the right answer loses logits against the wrong one, compared
-    with a positive persona."""
-    shown("nonsense words against positive ones", patching.shift("nonsense", against="positive"))
-    assert patching.shift("negative", against="positive") < 0
-
-
 def test_early_mlps_carry_the_persona(patching, threshold):
     """Restoring the MLP layers at depth 0.06-0.19 recovers at least 30 % of the persona effect, and more than
     bands of the same width elsewhere."""

@@ -45,7 +45,7 @@ def estimate(model, audit):
         moved = np.random.default_rng(world.get("draw", 1)).normal(0, 0.05, 60) if world["shift"] else 0
         values = 1 + noise - noise.mean() + world["shift"] + moved
         index = pd.Index([f"item{i}" for i in range(60)], name="item")
-        labels = pd.DataFrame({"topic": [f"t{i % 15}" for i in range(60)]}, index=index)
+        labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
         prompts = {item: {"clean": f"{world.get('prompt', 'ask')} {item}"} for item in index}
         total = 2 + 0.1 * np.cos(np.arange(60.0)) + world["shift"] if share else None
         table = pd.DataFrame({"p": values}, index=index)
