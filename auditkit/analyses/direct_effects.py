@@ -77,7 +77,9 @@ def direct_effects(
         other = other - other.mean(1, keepdim=True) if centred else other
         foretold = offset + (weight * other).sum(1) * (size[:, 0] / other.square().sum(1)).sqrt()
         _check(adapter, foretold, clean, target)
-        change = {place: (theirs[place][:, -1].double().cpu() - own[place][:, -1].double().cpu()) for place in places}
+        change = {
+            place: (theirs[place][:, -1].double().cpu() - own[place][:, -1].double().cpu()) for place in places
+        }
         for number, site in enumerate(sites):
             for row, i in enumerate(rows):
                 if site.span(len(pairs[i].base), pairs[i].spans)[1] == len(pairs[i].base):

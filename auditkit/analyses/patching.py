@@ -54,26 +54,25 @@ class RandomBands:
         return f"random bands like {self.like}{later}"
 
     def starts(self, layers: int) -> list[int]:
-        """First layers of the bands to draw from.
-
-        Raises:
-            NotApplicable: the network is too shallow to hold another band of that width.
-        """
+        """First layers of the bands to draw from; none where the network is too shallow."""
         taken = self.like.layer_indices(layers)
         width = len(taken)
-        starts = [
+        return [
             start
             for start in range(self.after + 1, layers - width + 1)
             if start > taken[-1] or start + width - 1 < taken[0]
         ]
-        if not starts:
-            raise NotApplicable(f"{layers} layers hold no other band as wide as {self.like}")
-        return starts
 
     def drawn(self, layers: int, n: int, seed: int) -> list[Site]:
-        """One band for each of `n` items."""
-        width = len(self.like.layer_indices(layers))
-        first = stream(seed, "random bands", str(self)).choice(self.starts(layers), n)
+        """One band for each of `n` items.
+
+        Raises:
+            NotApplicable: the network is too shallow to hold another band of that width.
+        """
+        starts, width = self.starts(layers), len(self.like.layer_indices(layers))
+        if not starts:
+            raise NotApplicable(f"{layers} layers hold no other band as wide as {self.like}")
+        first = stream(seed, "random bands", str(self)).choice(starts, n)
         return [replace(self.like, first=int(f), last=int(f) + width - 1, depth=None) for f in first]
 
 
@@ -244,7 +243,9 @@ class LayerSweep:
         """Mean of `values`."""
         columns = {name: self._columns[name] for name in (CORRUPT, CLEAN, str(site))}
         measurement = self._named.with_conditions(columns)
-        return Estimate(str(site), measurement.unit, measurement, self.values(site), shown_conditions=tuple(columns))
+        return Estimate(
+            str(site), measurement.unit, measurement, self.values(site), shown_conditions=tuple(columns)
+        )
 
     def total(self) -> Estimate:
         """Mean clean minus corrupt difference of these items."""

@@ -22,7 +22,8 @@ import torch
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
 from auditkit.data.items import CompletionItem, TokenizedItem, check_tokens, completion_items, select
-from auditkit.data.personas import AlignedPair, Persona, build_pairs, differing_span, persona_groups
+from auditkit.data.order import shuffle_key
+from auditkit.data.personas import AlignedPair, Persona, build_pairs, differing_span, persona_groups, synonym_pairs
 from auditkit.data.prompts import Chat
 from auditkit.engine.patching import PatchPair, answer_logits
 from auditkit.record.evidence import note
@@ -114,7 +115,7 @@ class PersonaQuestions:
         return self._arms[key]
 
     def _build_arm(self, key: tuple[str, str, int, int]) -> Arm:
-        corrupt, clean, n_items, n_pairs = key
+        corrupt, clean, _, n_pairs = key
         probe = self._items[0].item
         built = build_pairs(
             self._groups[clean],
@@ -135,8 +136,34 @@ class PersonaQuestions:
                 f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {len(built.dropped)} words not used "
                 f"(first: {built.dropped[0].reason})"
             )
+        return self._crossed(key, built.pairs, left_out)
+
+    def synonyms(self, n_items: int | None = None, n_pairs: int | None = None) -> Arm:
+        """Questions x pairs of words with nearly the same meaning: another token, the same persona.
+
+        Raises:
+            NotApplicable: too few pairs whose prompts have equal length.
+        """
+        key = ("a word", "its synonym", n_items or len(self._items), n_pairs or self.n_pairs)
+        if key not in self._arms:
+            aligned = []
+            for pair in sorted(synonym_pairs(), key=lambda pair: shuffle_key(self.seed, pair.id)):
+                span = differing_span(
+                    *(self._prompt(p, self._items[0].item).ids for p in (pair.corrupt, pair.clean))
+                )
+                if span is not None and pair.clean.article == pair.corrupt.article:
+                    aligned.append(AlignedPair(pair, span))
+            if len(aligned) < MIN_CLUSTERS:
+                raise NotApplicable(
+                    f"only {len(aligned)} pairs of synonyms have equal token length, {MIN_CLUSTERS} are needed"
+                )
+            self._arms[key] = self._crossed(key, aligned[: key[3]], "")
+        return self._arms[key]
+
+    def _crossed(self, key: tuple[str, str, int, int], aligned_pairs: Sequence[AlignedPair], left_out: str) -> Arm:
+        n_items = key[2]
         rows, pairs = [], []
-        for aligned in built.pairs:
+        for aligned in aligned_pairs:
             for entry in self._items[:n_items]:
                 item = f"{entry.item.id}|{aligned.pair.id}"
                 rows.append({"item": item, "topic": entry.item.topic, "pair": aligned.pair.id})

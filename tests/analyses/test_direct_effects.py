@@ -60,7 +60,9 @@ def test_the_direct_effect_is_the_contribution_through_the_frozen_norm(family: s
     sites = [component.layer(layer) for component in (attention, mlp) for layer in range(3)]
     measured = direct_effects(adapter, pairs, [*sites, mlp.layer(1)["word"]])
     module, is_llama = adapter.module, family == "llama"
-    blocks, norm = (module.model.layers, module.model.norm) if is_llama else (module.transformer.h, module.transformer.ln_f)
+    blocks, norm = (
+        (module.model.layers, module.model.norm) if is_llama else (module.transformer.h, module.transformer.ln_f)
+    )
     parts = [b.self_attn if is_llama else b.attn for b in blocks] + [b.mlp for b in blocks]
 
     def contributions(prompt: Prompt) -> tuple[list[torch.Tensor], torch.Tensor]:
