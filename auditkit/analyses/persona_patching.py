@@ -1,41 +1,38 @@
 """Persona patching: where in the network do persona words act? (Poonia & Jain 2025, arXiv:2507.20936)
 
 The logit difference between the right and a wrong answer is measured under a *clean* persona (positive word) and a
-*corrupt* one (negative word), see `persona_questions`. Denoising then runs the corrupt prompt with activations at some
-sites restored from the clean run; `recovery` is the share of the clean minus corrupt difference that comes back, as a
-ratio of means over items.
+*corrupt* one (negative word), see `persona_questions`; `patching` says what restoring clean activations brings back of
+the difference. Here are the items that this is done on, and the controls that need to know about personas: donors that
+are another persona, or the right persona before another question. `persona_layers` looks at single layers.
+
+The paper's body gives layers of one model: MLPs 1 to 3 and attention 9 to 11 of 16, without saying whether it counts
+from 0 or from 1. Elsewhere its bands are taken as fractions of the depth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-import torch
-
-from auditkit.analyses.persona_questions import Arm, PersonaQuestions, difference
-from auditkit.engine.patching import Condition, Patched, answer_logits, patch
-from auditkit.engine.sites import Site
-from auditkit.engine.wavefront import Sweep, sweep
-from auditkit.record.evidence import figure, note
-from auditkit.record.figures import Band, Curves, Series
-from auditkit.stats.estimates import Estimate, mean_difference, recovery
-from auditkit.stats.measurement import Measurement
+from auditkit.adapters.chat import Prompt
+from auditkit.analyses.patching import Given, PairedItems, RandomBands, Restoration, Restored
+from auditkit.analyses.persona_questions import Arm, PersonaQuestions
+from auditkit.engine.patching import PatchPair
+from auditkit.engine.sites import Site, attention, mlp
+from auditkit.stats.estimates import Estimate
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import NotApplicable, shown
 
-CURVE_ITEMS, CURVE_PAIRS = 5, 5
-"""Questions and persona pairs of the exploratory layer curve."""
+CORRUPT, CLEAN = "negative", "positive"
+"""The groups whose difference is looked for in the network."""
 
+EARLY, MIDDLE = mlp.at_depth(0.06, 0.19), attention.at_depth(0.56, 0.69)
+"""The paper's bands as fractions of the depth; of 16 layers they are 1 to 3 and 9 to 11, its numbers counted from 0."""
 
-@dataclass(frozen=True)
-class RandomBands:
-    """A control: for each item, a band of the same component and width somewhere else in the network."""
+PAIRS = 6
+"""Pairs of personas, where nobody says how many."""
 
-    like: Site
-
-    def __str__(self) -> str:
-        return f"random bands like {self.like}"
+PAPER_LAYERS = 16
+_COUNTED_FROM_ONE = {EARLY: mlp.layers(0, 2), MIDDLE: attention.layers(8, 10)}
 
 
 class PersonaPatching:
@@ -43,127 +40,159 @@ class PersonaPatching:
 
     Args:
         questions: the model and what it is asked.
+        n_pairs: pairs of personas; as many as can be made where there are fewer.
+        bands: sites that are measured in one go with their random bands, as soon as one of them is asked for: what
+            they have in common is then run once.
     """
 
-    def __init__(self, questions: PersonaQuestions) -> None:
+    def __init__(self, questions: PersonaQuestions, *, n_pairs: int = PAIRS, bands: Sequence[Site] = ()) -> None:
         self.questions, self.adapter, self.seed = questions, questions.adapter, questions.seed
-        self._recoveries: dict[str, Estimate] = {}
-        self._base_logits: dict[tuple[str, str, int, int], torch.Tensor] = {}
+        self.n_pairs = n_pairs
+        self._bands = tuple(bands)
+        self._restorations: dict[float, Restoration] = {}
 
-    # -- claims ------------------------------------------------------------------------------------------------
-
-    def shift(self, group: str, *, against: str) -> Estimate:
-        """How much a group of persona words moves the logit difference, compared with another group.
-
-        Mean over paired items of LD(group) - LD(against), in logits; negative when the group answers worse.
-        """
-        measurement = self._unpatched(group, against)
-        return mean_difference(measurement, "corrupt", "clean", name=f"{group} minus {against} personas")
-
-    def recovery(self, site: Site | RandomBands) -> Estimate:
+    def recovery(self, site: Restored) -> Estimate:
         """Share of the persona effect that restoring `site` brings back (0 corrupt, 1 clean)."""
         return self.recoveries(site)[0]
 
-    def recoveries(self, *sites: Site | RandomBands) -> tuple[Estimate, ...]:
-        """Recoveries of several sites over the same items, measured together."""
-        arm = self.questions.arm("negative", "positive")
-        wanted = [site for site in dict.fromkeys(sites) if str(site) not in self._recoveries]
-        if wanted:
-            measurement = self._measure(arm, wanted, "recovery")
-            for site in map(str, wanted):
-                self._recoveries[site] = recovery(
-                    measurement, site, clean="clean", corrupt="corrupt", name=f"recovery by {site}"
-                )
-        self.questions.tell(arm)
-        return tuple(self._recoveries[str(site)] for site in sites)
+    def recoveries(self, *what: Restored, share: float = 1.0) -> tuple[Estimate, ...]:
+        """Recoveries over the same items.
 
-    def layer_curve(self, component: Site, *, bands: dict[str, Site]) -> None:
-        """Draw what restoring each single layer of `component` brings back, in logits.
+        Args:
+            share: of the questions that each pair of personas is run with.
 
-        Exploratory: measured on fewer items, to show where a band lies, and not to decide. In logits and not as
-        a share, so that few items still have an interval.
+        Raises:
+            NotApplicable: the model shows no persona effect, or see `Restoration.recoveries`.
         """
-        arm = self.questions.arm("negative", "positive", CURVE_ITEMS, CURVE_PAIRS)
-        layers = component.layer_indices(self.adapter.layers)
-        single = [Site(component.component, layer, layer, position=component.position) for layer in layers]
-        swept = sweep(self.adapter, arm.pairs, single, "layer curve")
-        _note_guards(f"layer curve, {swept.method}", swept)
-        columns = {"corrupt": swept.base, "clean": swept.source}
-        columns |= {str(site): value for site, value in zip(single, swept.values, strict=True)}
-        measurement = arm.measurement.with_conditions({name: difference(value) for name, value in columns.items()})
-        effects = [mean_difference(measurement, str(s), "corrupt", name=str(s)).describe() for s in single]
-        total = mean_difference(measurement, "clean", "corrupt", name="persona effect").describe()
-        covered = {name: band.layer_indices(self.adapter.layers) for name, band in bands.items()}
-        series = Series(
-            str(component.component),
-            list(layers),
-            [effect.estimate for effect in effects],
-            [effect.lower for effect in effects],
-            [effect.upper for effect in effects],
-        )
-        curves = Curves(
-            "layer",
-            "logit difference restored (logit)",
-            "Each point restores one layer alone at every position; the dashed line is the whole difference "
-            f"between the clean and the corrupt persona. Exploratory: {len(arm.pairs)} items.",
-            [series],
-            [Band(name, band[0], band[-1]) for name, band in covered.items()],
-            reference=total.estimate,
-        )
-        figure(curves.titled("Restoring one layer at a time"))
+        self.require_effect()
+        restoration = self.on(share)
+        together = [w for band in self._bands for w in (band, RandomBands(band))]
+        if share == 1 and not set(what).isdisjoint(together):
+            restoration.recoveries(*(w for w in together if isinstance(w, Site) or w.starts(self.adapter.layers)))
+        return restoration.recoveries(*what)
 
-    def random_bands(self, like: Site) -> RandomBands:
+    def on(self, share: float = 1.0) -> Restoration:
+        """Restorations on some of the questions for each pair of personas."""
+        if share not in self._restorations:
+            items = self.items(share)
+            self._restorations[share] = Restoration(
+                self.adapter, items, seed=self.seed, description=f"patching on {len(items.pairs)} items"
+            )
+        return self._restorations[share]
+
+    def items(self, share: float = 1.0, arm: Arm | None = None) -> PairedItems:
+        """A share of the questions for each pair of personas, at least one.
+
+        Different ones for different pairs as far as they reach: so few runs still meet many questions.
+        """
+        arm = self.arm if arm is None else arm
+        rows: list[int] = []
+        for number, (_, of_pair) in enumerate(arm.table.groupby("pair", sort=False)):
+            mine = [int(row) for row in of_pair.index]
+            count = max(1, round(share * len(mine)))
+            rows += sorted(mine[(number * count + i) % len(mine)] for i in range(count))
+        return PairedItems(arm.pairs, arm.measurement).take(rows)
+
+    @property
+    def arm(self) -> Arm:
+        """All items: questions under the pairs of corrupt and clean personas."""
+        return self.questions.arm(CORRUPT, CLEAN, None, self.n_pairs)
+
+    def require_effect(self) -> Estimate:
+        """The persona effect, clean minus corrupt in logits; without one there is nothing to find a place for.
+
+        Raises:
+            NotApplicable: its interval touches zero, or it has the opposite sign.
+        """
+        self.questions.tell(self.arm)
+        total = self.on().total()
+        effect = total.describe()
+        if effect.lower is None or effect.upper is None or effect.lower > 0:
+            return total  # without an interval the comparisons themselves say why
+        shown("persona effect, clean minus corrupt", total)
+        span = f"[{effect.lower:.3g}, {effect.upper:.3g}] logits"
+        if effect.upper < 0:
+            raise NotApplicable(f"the persona effect, {span}, has the opposite sign on this model")
+        raise NotApplicable(
+            f"the interval of the persona effect, {span}, touches zero, so the model does not show the behaviour"
+        )
+
+    # -- controls ----------------------------------------------------------------------------------------------
+
+    def random_bands(self, like: Site, *, after: Site | None = None) -> RandomBands:
         """Bands of the same width at random places that do not overlap `like`, drawn per item.
+
+        Args:
+            after: where given, the bands lie behind this one, as `like` does.
 
         Raises:
             NotApplicable: the network is too shallow to hold another band of that width.
         """
-        if not self._other_starts(like):
+        first = -1 if after is None else after.layer_indices(self.adapter.layers)[-1]
+        bands = RandomBands(like, first)
+        if not bands.starts(self.adapter.layers):
             raise NotApplicable(f"{self.adapter.layers} layers hold no other band as wide as {like}")
-        return RandomBands(like)
+        return bands
 
-    # -- measuring ---------------------------------------------------------------------------------------------
+    def show_other_reading(self, band: Site) -> None:
+        """Beside the claim: recovery by the band if the paper counts layers from 1, where the depth is the paper's."""
+        if self.adapter.layers == PAPER_LAYERS and band in _COUNTED_FROM_ONE:
+            other = _COUNTED_FROM_ONE[band]
+            shown(f"the paper's layers counted from 1: {other}", self.recovery(other))
 
-    def _measure(self, arm: Arm, sites: Sequence[Site | RandomBands], description: str) -> Measurement:
-        """Logit difference of the corrupt and the clean run, and of the corrupt run with each site restored."""
-        conditions = {str(site): self._condition(arm, site) for site in sites}
-        patched = patch(self.adapter, arm.pairs, conditions, description, base=self._base_logits.get(arm.key))
-        _note_guards(description, patched)
-        columns = {"corrupt": patched.base, "clean": patched.source, **patched.conditions}
-        return arm.measurement.with_conditions({name: difference(logits) for name, logits in columns.items()})
+    def from_donors(self, site: Site, *, share: float) -> tuple[Estimate, Estimate, Estimate]:
+        """Recoveries by `site` from the clean run, from another corrupt persona, and before another question.
 
-    def _condition(self, arm: Arm, site: Site | RandomBands) -> Condition:
-        if isinstance(site, Site):
-            return [[site]] * len(arm.pairs)
-        starts = self._other_starts(site.like)
-        width = len(site.like.layer_indices(self.adapter.layers))
-        drawn = stream(self.seed, "random bands", str(site)).choice(starts, len(arm.pairs))
-        return [
-            [Site(site.like.component, int(start), int(start) + width - 1, position=site.like.position)]
-            for start in drawn
+        The other persona is a word of the corrupt group in the same question: another token, no better persona. The
+        other question is one of equal length and another topic under the clean persona. Before the persona word's end
+        its activations are those of the clean run, by causality, so this control means something at later positions
+        only. Items for which one of the two cannot be had are left out.
+
+        Raises:
+            NotApplicable: no persona effect, or too few items have both donors.
+        """
+        self.require_effect()
+        arm, items = self.arm, self.items(share)
+        table = arm.table.assign(question=[name.rsplit("|", 1)[0] for name in arm.table["item"]])
+        rows = {name: i for i, name in enumerate(table["item"])}
+        kept: list[int] = []
+        others: list[Prompt] = []
+        questions: list[Prompt] = []
+        for name in items.measurement.values.index:
+            mine = table.iloc[rows[name]]
+            pair = arm.pairs[rows[name]]
+            same_question = table["question"].eq(mine["question"]) & table["pair"].ne(mine["pair"])
+            same_pair = table["pair"].eq(mine["pair"]) & table["topic"].ne(mine["topic"])
+            persona = self._donor(name, arm, same_question, lambda p: p.base, pair)
+            question = self._donor(name, arm, same_pair, lambda p: p.source, pair)
+            if persona is not None and question is not None:
+                kept.append(rows[name])
+                others.append(persona)
+                questions.append(question)
+        if not kept:
+            raise NotApplicable("no item has another persona and another question of the same length as donors")
+        restoration = Restoration(
+            self.adapter,
+            PairedItems(arm.pairs, arm.measurement).take(kept),
+            seed=self.seed,
+            description=f"donors on {len(kept)} of {len(items.pairs)} items",
+        )
+        own, persona_given, question_given = restoration.recoveries(
+            site,
+            Given(site, tuple(others), f"another {CORRUPT} persona"),
+            Given(site, tuple(questions), "another question"),
+        )
+        return own, persona_given, question_given
+
+    def _donor(
+        self, name: str, arm: Arm, among: object, run: Callable[[PatchPair], Prompt], pair: PatchPair
+    ) -> Prompt | None:
+        """A prompt of equal length among some rows, drawn by item."""
+        fitting = [
+            run(other)
+            for other, fits in zip(arm.pairs, among, strict=True)  # type: ignore[call-overload]
+            if fits
+            and len(other.base) == len(pair.base)
+            and run(other).ids not in (pair.base.ids, pair.source.ids)
         ]
-
-    def _other_starts(self, like: Site) -> list[int]:
-        taken = like.layer_indices(self.adapter.layers)
-        width = len(taken)
-        return [
-            start
-            for start in range(self.adapter.layers - width + 1)
-            if start > taken[-1] or start + width - 1 < taken[0]
-        ]
-
-    def _unpatched(self, corrupt: str, clean: str) -> Measurement:
-        arm = self.questions.arm(corrupt, clean)
-        self.questions.tell(arm)
-        answers = [pair.answers for pair in arm.pairs]
-        base = answer_logits(self.adapter, [pair.base for pair in arm.pairs], answers, f"{corrupt} personas")
-        source = answer_logits(self.adapter, [pair.source for pair in arm.pairs], answers, f"{clean} personas")
-        self._base_logits[arm.key] = base
-        return arm.measurement.with_conditions({"corrupt": difference(base), "clean": difference(source)})
-
-
-def _note_guards(description: str, measured: Patched | Sweep) -> None:
-    note(
-        f"guards ({description}): the identity edit changed logits by at most {measured.identity_error:.1e}, the full "
-        f"patch missed the clean run by at most {measured.full_patch_error:.1e}; every edit was made exactly once"
-    )
+        return fitting[int(stream(self.seed, "donor", name).integers(len(fitting)))] if fitting else None

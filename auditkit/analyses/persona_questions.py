@@ -24,7 +24,8 @@ from auditkit.adapters.protocol import Adapter
 from auditkit.analyses.persona_formats import Format, Question, completions, letters
 from auditkit.data.choices import Choices
 from auditkit.data.items import CompletionItem, completion_items, select
-from auditkit.data.personas import AlignedPair, Persona, build_pairs, differing_span, persona_groups
+from auditkit.data.order import shuffle_key
+from auditkit.data.personas import AlignedPair, Persona, build_pairs, differing_span, persona_groups, synonym_pairs
 from auditkit.engine.patching import Answered, PatchPair, answered
 from auditkit.record.evidence import note
 from auditkit.stats.intervals import MIN_CLUSTERS
@@ -113,7 +114,7 @@ class PersonaQuestions:
         return self._arms[key]
 
     def _build_arm(self, key: tuple[str, str, int, int]) -> Arm:
-        corrupt, clean, n_items, n_pairs = key
+        corrupt, clean, _, n_pairs = key
         probe = self.items[0]
         built = build_pairs(
             self.groups[clean],
@@ -134,8 +135,34 @@ class PersonaQuestions:
                 f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {len(built.dropped)} words not used "
                 f"(first: {built.dropped[0].reason})"
             )
+        return self._crossed(key, built.pairs, left_out)
+
+    def synonyms(self, n_items: int | None = None, n_pairs: int | None = None) -> Arm:
+        """Questions x pairs of words with nearly the same meaning: another token, the same persona.
+
+        Raises:
+            NotApplicable: too few pairs whose prompts have equal length.
+        """
+        key = ("a word", "its synonym", n_items or len(self.items), n_pairs or self.n_pairs)
+        if key not in self._arms:
+            aligned = []
+            for pair in sorted(synonym_pairs(), key=lambda pair: shuffle_key(self.seed, pair.id)):
+                span = differing_span(
+                    *(self.prompt(p, self.items[0]).ids for p in (pair.corrupt, pair.clean))
+                )
+                if span is not None and pair.clean.article == pair.corrupt.article:
+                    aligned.append(AlignedPair(pair, span))
+            if len(aligned) < MIN_CLUSTERS:
+                raise NotApplicable(
+                    f"only {len(aligned)} pairs of synonyms have equal token length, {MIN_CLUSTERS} are needed"
+                )
+            self._arms[key] = self._crossed(key, aligned[: key[3]], "")
+        return self._arms[key]
+
+    def _crossed(self, key: tuple[str, str, int, int], aligned_pairs: Sequence[AlignedPair], left_out: str) -> Arm:
+        n_items = key[2]
         rows, pairs = [], []
-        for aligned in built.pairs:
+        for aligned in aligned_pairs:
             for question in self.items[:n_items]:
                 item = f"{question.id}|{aligned.pair.id}"
                 rows.append({"item": item, "topic": question.topic, "pair": aligned.pair.id})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from auditkit.analyses.persona_answers import PersonaAnswers
-from auditkit.analyses.persona_patching import PersonaPatching
-from auditkit.analyses.persona_questions import PersonaQuestions
+from auditkit.analyses.persona_layers import PersonaLayers
+from auditkit.analyses.persona_patching import EARLY, MIDDLE, PAIRS, PersonaPatching
+from auditkit.analyses.persona_questions import ITEMS, PersonaQuestions
 from auditkit.data.sources import read_questions
 
 
@@ -19,9 +20,19 @@ def questions(model, audit):
 
 
 @pytest.fixture(scope="session")
-def patching(questions):
-    """Where the personas of these questions act; measured once, used by every claim."""
-    return PersonaPatching(questions)
+def patching(questions, audit):
+    """Where the personas of these questions act; measured once, used by every claim.
+
+    With more questions come more pairs of personas, one for four questions: `--items 100000` asks for all of both.
+    """
+    n_pairs = max(PAIRS, (audit.items or ITEMS) // 4)
+    return PersonaPatching(questions, n_pairs=n_pairs, bands=(EARLY, MIDDLE))
+
+
+@pytest.fixture(scope="session")
+def layers(patching):
+    """What single layers do, on some of the questions; swept once, used by every claim."""
+    return PersonaLayers(patching)
 
 
 @pytest.fixture(scope="session")

@@ -1,254 +1,292 @@
-"""Known answers: an adapter whose persona effect, and the place it acts at, are planted."""
+"""Known answers: a model in which one MLP reads the persona word and one head carries it to the last token."""
 
 from __future__ import annotations
 
-import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Batch, Component, Meter, Support
-from auditkit.analyses.persona_patching import PersonaPatching
+from auditkit.adapters.hf import HFAdapter
+from auditkit.analyses.patching import Held
+from auditkit.analyses.persona_layers import PersonaLayers
+from auditkit.analyses.persona_patching import EARLY, MIDDLE, PersonaPatching
 from auditkit.analyses.persona_questions import PersonaQuestions
-from auditkit.data.personas import persona_groups
-from auditkit.data.prompts import Chat
-from auditkit.engine.sites import attention, mlp
-from auditkit.record.evidence import gathering
-from auditkit.record.schema import ModelInfo
+from auditkit.engine.sites import attention, embeddings, head, mlp
+from auditkit.record.evidence import Evidence, gathering
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from tests.analyses.planted import Circuit, items, open_circuit
 
 pytestmark = pytest.mark.unit
 
-VOCABULARY = 8192
-LAYERS = 16
 
-
-class Words:
-    """A tokenizer of one token per word, and a chat format of one line per turn."""
-
-    format = "chat template"
-
-    def __init__(self) -> None:
-        self.ids: dict[str, int] = {}
-
-    def encode(self, text: str) -> list[int]:
-        return [self.ids.setdefault(word, len(self.ids) + 1) for word in text.split()]
-
-    def render(self, chat: Chat) -> str:
-        return f"system: {chat.system} user: {chat.user} assistant: {chat.assistant}"
-
-    def __call__(self, chat: Chat) -> Prompt:
-        text = self.render(chat)
-        return Prompt(text, tuple(self.encode(text)))
-
-
-class Planted:
-    """Reads a word's valence at its own position in one MLP and carries it to the last token in one attention layer.
-
-    Right answers get `knowledge` logits more than wrong ones, plus `effect` times the valence, plus noise that
-    depends on question and persona alone.
-    """
-
-    heads, groups, width, layers = 1, 1, 4, LAYERS
-
-    def __init__(
-        self, *, mlp_layer: int = 2, effect: float = 0.5, knowledge: float = 3.0, noise: float = 0.2
-    ) -> None:
-        self.chat, self.meter = Words(), Meter()
-        self.mlp_layer, self.effect, self.knowledge, self.noise = mlp_layer, effect, knowledge, noise
-        groups = persona_groups()
-        self.valence = {p.word: 1.0 for p in groups["positive"]} | {p.word: -1.0 for p in groups["negative"]}
-        digest = "0" * 64
-        self.info = ModelInfo(
-            spec="planted", name="planted", source="test", weights_sha256=digest, tokenizer_sha256=digest,
-            chat_template_sha256=None, prompt_format="chat template", family="planted", parameters=0, layers=LAYERS,
-            heads=1, dtype="float32", device="cpu", adapter="planted", parity_max_abs=1e-6,
-        )  # fmt: skip
-
-    def support(self):
-        return {component: Support(True) for component in Component}
-
-    def batch(self, prompts):
-        longest = max(map(len, prompts))
-        pads = tuple(longest - len(prompt) for prompt in prompts)
-        ids = torch.tensor([[0] * pad + list(prompt.ids) for pad, prompt in zip(pads, prompts, strict=True)])
-        return Batch(ids, (ids > 0).long(), pads)
-
-    def run(self, batch, touches=None):
-        def touched(component, layer, value):
-            touch = (touches or {}).get((component, layer))
-            new = touch(value) if touch else None
-            return value if new is None else new
-
-        words = {number: word for word, number in self.chat.ids.items()}
-        valence = torch.tensor([[self.valence.get(words.get(int(i), ""), 0.0) for i in row] for row in batch.ids])
-        # The noise travels with the embeddings, as everything that a full patch restores must.
-        noise = torch.tensor([self._noise([words[int(i)] for i in row if i]) for row in batch.ids])
-        stream = torch.zeros(*batch.ids.shape, self.width)
-        stream[..., 0], stream[..., 3] = valence, noise[:, None]
-        for layer in range(LAYERS):
-            stream = touched(Component.BLOCK_INPUT, layer, stream)
-            added = torch.zeros_like(stream)
-            if layer == 9:
-                added[:, -1, 2] = stream[..., 1].sum(dim=1)
-            stream = stream + touched(Component.ATTENTION, layer, added)
-            added = torch.zeros_like(stream)
-            if layer == self.mlp_layer:
-                added[..., 1] = stream[..., 0]
-            stream = touched(Component.RESIDUAL, layer, stream + touched(Component.MLP, layer, added))
-        logits = torch.zeros(len(batch), VOCABULARY)
-        rights = {self.chat.encode(item.right)[0] for item in self._items}
-        margin = self.knowledge + self.effect * stream[:, -1, 2] + stream[:, -1, 3]
-        logits[:, sorted(rights)] = 0.0
-        for row, ids in enumerate(batch.ids):
-            logits[row, self._right(ids)] = margin[row]
-        self.meter.runs += 1
-        self.meter.token_layers += int(batch.mask.sum()) * LAYERS
-        return logits
-
-    def _noise(self, words: list[str]) -> float:
-        digest = hashlib.sha256(" ".join(words).encode()).digest()
-        return self.noise * (int.from_bytes(digest[:4], "big") / 2**31 - 1)
-
-    @property
-    def _items(self):
-        from auditkit.data.items import completion_items
-
-        return completion_items()
-
-    def _right(self, ids: torch.Tensor) -> int:
-        words = {number: word for word, number in self.chat.ids.items()}
-        text = " ".join(words[int(i)] for i in ids if i)
-        if not hasattr(self, "_answers"):
-            self._answers = {
-                (" ".join(item.question.split()), " ".join(item.start.split())): self.chat.encode(item.right)[0]
-                for item in self._items
-            }
-        question, start = text.split("user: ")[1].split(" assistant: ")
-        return self._answers[question, start]
-
-
-def _patching(adapter, **settings) -> PersonaPatching:
-    return PersonaPatching(PersonaQuestions(adapter, **settings))
+def _patching(adapter: HFAdapter, *, n_items: int = 8, n_pairs: int = 6, **settings: Any) -> PersonaPatching:
+    questions = PersonaQuestions(adapter, items=items(), n_items=n_items, **settings)
+    return PersonaPatching(questions, n_pairs=n_pairs, bands=(EARLY, MIDDLE))
 
 
 @pytest.fixture(scope="module")
-def patching() -> PersonaPatching:
-    return _patching(Planted(), n_items=10, n_pairs=8)
+def patching(circuit: HFAdapter) -> PersonaPatching:
+    return _patching(circuit)
 
 
-def test_the_planted_shift_is_measured(patching: PersonaPatching) -> None:
-    effect = patching.shift("negative", against="positive").describe("<", 0.0)
-    assert effect.lower < -1.0 < effect.upper, "valence -1 against +1 at half a logit each"
-    assert patching.shift("negative", against="positive") < 0
-    assert effect.n == 80
-    assert effect.clusters == 8
+@pytest.fixture(scope="module")
+def layers(patching: PersonaPatching) -> PersonaLayers:
+    return PersonaLayers(patching)
 
 
-def test_a_group_that_does_nothing_does_not_pass(patching: PersonaPatching) -> None:
-    nonsense = patching.shift("nonsense", against="neutral")
-    with pytest.raises(Inconclusive):
-        _ = nonsense < 0
-    assert nonsense.equals(0.0, within=0.5)
+@pytest.fixture(scope="module")
+def noisy() -> PersonaPatching:
+    return _patching(open_circuit(Circuit(noise=0.3, seed=3)))
 
 
-def test_the_band_that_holds_the_planted_layer_recovers_the_effect(patching: PersonaPatching) -> None:
-    early = mlp.at_depth(0.06, 0.19)
-    recovered, elsewhere = patching.recoveries(early, patching.random_bands(early))
-    assert recovered >= 0.8
-    assert recovered > elsewhere
+def _share(estimate: Any) -> float:
+    return float(estimate.numerator.sum() / estimate.denominator.sum())
 
 
-def test_random_bands_without_the_planted_layer_recover_nothing(patching: PersonaPatching) -> None:
-    early = mlp.at_depth(0.06, 0.19)
-    elsewhere = patching.recovery(patching.random_bands(early))
-    effect = elsewhere.describe()
-    assert effect.estimate == pytest.approx(0.0, abs=1e-6)
+def test_the_planted_effect_is_measured(patching: PersonaPatching) -> None:
+    total = patching.require_effect()
+    effect = total.describe()
+    assert total > 1.0
+    assert effect.estimate < 2 * 1.4, "a valence of at most 1.4 on either side, at one logit each"
+    assert effect.n == 48
+    assert effect.clusters == 6
 
 
-def test_identity_position_equals_all_positions_and_another_position_recovers_nothing(patching) -> None:
-    layer = mlp.layer(2)
-    at_word, everywhere, elsewhere = patching.recoveries(layer["identity"], layer, layer["elsewhere"])
-    np.testing.assert_allclose(at_word.numerator, everywhere.numerator, atol=1e-6)
-    assert elsewhere.describe().estimate == pytest.approx(0.0, abs=1e-6)
+# -- single layers ---------------------------------------------------------------------------------------------
 
 
-def test_the_carrier_at_the_last_token_recovers_the_same(patching: PersonaPatching) -> None:
-    carried, written = patching.recoveries(attention.layer(9)["last"], mlp.layer(2)["identity"])
-    np.testing.assert_allclose(carried.numerator, written.numerator, atol=1e-6)
+def test_sweeps_find_the_planted_mlp_and_attention_and_nothing_else(layers: PersonaLayers) -> None:
+    for sweep in (layers.restoring, layers.noising):
+        total = float(sweep.total().numerator.mean())
+        for site in sweep.sites:
+            expected = total if (site.component, site.first) in (("mlp", 1), ("attention", 3)) else 0.0
+            if site.component == "attention" and site.position == "identity":
+                expected = 0.0  # the head writes at the last token
+            assert float(sweep.values(site).mean()) == pytest.approx(expected, abs=1e-5), site
 
 
-def test_the_layer_curve_peaks_at_the_planted_layer_alone(patching: PersonaPatching) -> None:
-    with gathering() as evidence:
-        patching.layer_curve(mlp.everywhere(), bands={"early": mlp.at_depth(0.06, 0.19)})
-    (figure,) = evidence.figures
-    (series,) = figure.data["series"]
-    heights = np.array(series["y"])
-    assert heights.argmax() == 2
-    assert np.abs(np.delete(heights, 2)).max() < 1e-6
-    assert figure.data["bands"] == [{"name": "early", "start": 1, "stop": 3}]
-    assert figure.data["reference"] == pytest.approx(1.0, abs=0.3)
+def test_sweeps_find_the_circuit_wherever_it_is() -> None:
+    other = open_circuit(Circuit(mlp_layer=2, head=(5, 1), seed=5))
+    restoring = PersonaLayers(_patching(other)).restoring
+    total = float(restoring.total().numerator.mean())
+    whole = {
+        (site.component, site.first): float(restoring.values(site).mean()) / total
+        for site in restoring.sites
+        if site.position == "all"
+    }
+    assert {place for place, share in whole.items() if share > 0.999} == {("mlp", 2), ("attention", 5)}
+    assert max(share for place, share in whole.items() if place not in {("mlp", 2), ("attention", 5)}) < 1e-5
 
 
-def test_what_was_measured_once_is_not_measured_again(patching: PersonaPatching) -> None:
-    patching.recovery(mlp.layer(2))
-    runs = patching.adapter.meter.runs
-    patching.recovery(mlp.layer(2))
-    assert patching.adapter.meter.runs == runs
+def test_with_noise_everywhere_the_planted_layers_still_stand_out(noisy: PersonaPatching) -> None:
+    restoring = PersonaLayers(noisy).restoring
+    total = float(restoring.total().numerator.mean())
+    for site in restoring.sites:
+        if site.position == "all":
+            share = float(restoring.values(site).mean()) / total
+            if (site.component, site.first) in (("mlp", 1), ("attention", 3)):
+                assert share > 0.9
+            else:
+                assert abs(share) < 0.1
 
 
-def test_the_base_run_of_a_shift_serves_the_patching_too() -> None:
-    def runs(*, shift_first: bool) -> int:
-        patching = _patching(Planted(), n_items=10, n_pairs=8)
-        if shift_first:
-            patching.shift("negative", against="positive")
-        before = patching.adapter.meter.runs
-        patching.recovery(mlp.layer(2))
-        return patching.adapter.meter.runs - before
-
-    assert runs(shift_first=True) < runs(shift_first=False)
+def test_only_the_planted_head_carries_it(patching: PersonaPatching) -> None:
+    mine, neighbour, word = patching.recoveries(head(3, 2)["last"], head(3, 1), mlp.layer(1)["identity"])
+    assert _share(mine) == pytest.approx(1.0, abs=1e-5)
+    assert _share(neighbour) == pytest.approx(0.0, abs=1e-5)
+    np.testing.assert_allclose(mine.numerator, word.numerator, atol=1e-5)
 
 
-def test_a_model_without_the_effect_is_not_applicable() -> None:
-    patching = _patching(Planted(effect=0.001), n_items=10, n_pairs=8)
-    with pytest.raises(NotApplicable, match="does not show the behaviour"):
-        _ = patching.recovery(mlp.layer(2)) >= 0.3
+# -- bands, positions, paths, donors ---------------------------------------------------------------------------
 
 
-def test_a_model_with_the_opposite_effect_is_not_applicable() -> None:
-    patching = _patching(Planted(effect=-0.5), n_items=10, n_pairs=8)
-    with pytest.raises(NotApplicable, match="opposite sign"):
-        _ = patching.recovery(mlp.layer(2)) >= 0.3
+def test_the_bands_that_hold_the_circuit_recover_the_effect_and_random_ones_do_not(noisy: PersonaPatching) -> None:
+    for band in (EARLY, MIDDLE):
+        recovered, elsewhere = noisy.recoveries(band, noisy.random_bands(band))
+        assert recovered >= 0.8
+        assert elsewhere <= 0.2
+        assert recovered > elsewhere
 
 
-def test_a_model_at_chance_is_not_applicable() -> None:
-    with pytest.raises(NotApplicable, match=r"in \d+ of 60 items; chance plus three standard errors is 0.69"):
-        _patching(Planted(knowledge=0.0), n_items=10, n_pairs=8)
+def test_bands_are_measured_in_one_go(circuit: HFAdapter) -> None:
+    def runs(*bands: Any) -> list[int]:
+        patching, counts = _patching(circuit), []
+        for band in bands:
+            before = circuit.meter.runs
+            patching.recoveries(band, patching.random_bands(band))
+            counts.append(circuit.meter.runs - before)
+        return counts
+
+    first, second = runs(EARLY, MIDDLE)
+    assert first > 0
+    assert second == 0
+    assert runs(MIDDLE, EARLY) == [first, 0]
 
 
-def test_the_reader_is_told_what_was_dropped_and_how_prompts_were_made(patching: PersonaPatching) -> None:
-    with gathering() as evidence:
-        patching.recovery(mlp.layer(2))
-    assert "prompts: chat template" in evidence.notes
-    assert any("right answer beats the wrong one in 60 of 60 items" in note for note in evidence.notes)
+def test_the_word_is_where_the_mlp_acts(noisy: PersonaPatching) -> None:
+    layer = mlp.layer(1)
+    word, everywhere, elsewhere = noisy.recoveries(layer["identity"], layer, layer["elsewhere"], share=0.5)
+    assert word.equals(everywhere, within=0.05)
+    assert elsewhere <= 0.05
 
 
-def test_same_seed_same_numbers_other_seed_other_items() -> None:
-    def items(seed: int) -> list[str]:
-        patching = _patching(Planted(), seed=seed, n_items=10, n_pairs=5)
-        return list(patching.shift("negative", against="positive").measurement.values.index)
-
-    assert items(3) == items(3)
-    assert items(3) != items(4)
+def test_the_embedding_of_the_word_is_everything_and_that_of_another_nothing(patching: PersonaPatching) -> None:
+    word, other = patching.recoveries(embeddings["identity"], embeddings["elsewhere"], share=0.5)
+    assert _share(word) == pytest.approx(1.0, abs=1e-5)
+    assert (other.numerator == 0).all()
 
 
-def test_more_items_than_there_are_measures_all_and_says_so() -> None:
-    patching = _patching(Planted(), n_items=10_000, n_pairs=5)
-    assert any(note.startswith("10000 items were asked for; all") for note in patching.questions._notes)
+def test_the_path_goes_through_the_planted_attention() -> None:
+    deep = _patching(open_circuit(Circuit(layers=10, mlp_layer=2, head=(6, 1), noise=0.3)))
+    sender = EARLY["identity"]
+    elsewhere = deep.random_bands(MIDDLE, after=EARLY)
+    assert {site.first for site in elsewhere.drawn(10, 50, 0)} == {3, 4, 8}
+    free, held, other = deep.recoveries(sender, Held(sender, MIDDLE), Held(sender, elsewhere), share=0.5)
+    assert free >= 0.8
+    assert held <= 0.1
+    assert held < other
 
 
 def test_a_network_too_shallow_for_another_band_is_not_applicable(patching: PersonaPatching) -> None:
     with pytest.raises(NotApplicable, match="hold no other band as wide"):
-        patching.random_bands(mlp.layers(0, 9))
+        patching.random_bands(mlp.layers(0, 3))
+    with pytest.raises(NotApplicable, match="hold no other band as wide"):
+        patching.random_bands(MIDDLE, after=EARLY)
+
+
+def test_donors_without_the_valence_bring_nothing_back(patching: PersonaPatching) -> None:
+    right, other_persona, other_question = patching.from_donors(EARLY, share=0.5)
+    assert _share(right) == pytest.approx(1.0, abs=1e-5)
+    assert right > other_persona
+    assert abs(_share(other_persona)) < 0.6, "another negative word: its valence differs by chance alone"
+    # The planted MLP acts at the word, before any question: there the other question gives what the right one does.
+    np.testing.assert_allclose(other_question.numerator, right.numerator, atol=1e-5)
+
+
+# -- figures ---------------------------------------------------------------------------------------------------
+
+
+def _shown(show: Any, *arguments: Any) -> Evidence:
+    with gathering() as evidence:
+        show(*arguments)
+    return evidence
+
+
+def test_the_heat_map_and_the_pairs_show_the_circuit(layers: PersonaLayers) -> None:
+    evidence = _shown(layers.show_map, EARLY)
+    pooled, by_pair = (figure.data for figure in evidence.figures)
+    values = dict(zip(pooled["rows"], pooled["values"], strict=True))
+    assert [int(np.argmax(values[f"MLP {what}"])) for what in ("restored", "taken away", "restored at the word")] == [
+        1, 1, 1,
+    ]  # fmt: skip
+    assert int(np.argmax(values["attention restored"])) == 3
+    assert all(lower is None or lower <= upper for rows in zip(pooled["lower"], pooled["upper"], strict=True)
+               for lower, upper in zip(*rows, strict=True))  # fmt: skip
+    assert len(by_pair["rows"]) == 12
+    assert {int(np.argmax(row)) for row in by_pair["values"]} == {1, 3}
+    assert any(
+        "hold 100% of the summed positive effect; by mean effect the band is number 1" in n for n in evidence.notes
+    )
+    assert [cell.found for cell in evidence.grids[0].cells] == [False, True, False, False, False, False]
+
+
+def test_the_identity_curve_is_near_one_for_words_that_mean_nothing_too(noisy: PersonaPatching) -> None:
+    layers = PersonaLayers(noisy)
+    evidence = _shown(layers.show_identity_curve)
+    (curve,) = evidence.figures
+    names = [series["name"] for series in curve.data["series"]]
+    assert names == ["negative and clean words", "nonsense words", "synonyms"]
+    assert len(curve.data["series"][0]["x"]) == 6
+    assert layers.agreement("nonsense words") >= 0.8
+    assert any("one half at layer" in n or "above one half" in n for n in evidence.notes)
+
+
+def test_the_cumulative_curve_steps_up_at_the_planted_layers(layers: PersonaLayers) -> None:
+    (curve,) = _shown(layers.show_cumulative).figures
+    total = curve.data["reference"]
+    mlps, heads = (np.array(series["y"]) for series in curve.data["series"])
+    np.testing.assert_allclose(mlps, [0, *[total] * 5], atol=1e-5)
+    np.testing.assert_allclose(heads, [0, 0, 0, *[total] * 3], atol=1e-5)
+
+
+def test_the_head_acts_directly_and_the_mlp_through_it(layers: PersonaLayers) -> None:
+    (curve,) = _shown(layers.show_direct).figures
+    series = {each["name"]: np.array(each["y"]) for each in curve.data["series"]}
+    total = float(layers.restoring.total().numerator.mean())
+    assert series["attention, direct"][3] == pytest.approx(total, rel=0.02)
+    assert series["attention, indirect"][3] == pytest.approx(0.0, abs=0.02 * total)
+    assert series["mlp, direct"][1] == pytest.approx(0.0, abs=1e-5)
+    assert series["mlp, indirect"][1] == pytest.approx(total, rel=1e-4)
+
+
+# -- models that show nothing ----------------------------------------------------------------------------------
+
+
+def test_without_the_circuit_nothing_is_patched_and_the_reason_says_so() -> None:
+    adapter = open_circuit(Circuit(planted=False, noise=0.3, seed=1))
+    patching = _patching(adapter)
+    with gathering() as evidence, pytest.raises(NotApplicable, match="touches zero, so the model does not show"):
+        patching.recovery(mlp.layer(1))
+    assert [control.name for control in evidence.controls] == ["persona effect, clean minus corrupt"]
+    before = adapter.meter.runs
+    for show in (PersonaLayers(patching).show_cumulative, PersonaLayers(patching).show_direct):
+        with pytest.raises(NotApplicable, match="does not show the behaviour"):
+            show()
+    assert adapter.meter.runs == before
+
+
+def test_a_model_with_the_opposite_effect_is_not_applicable() -> None:
+    patching = _patching(open_circuit(Circuit(strength=-1.0)))
+    with pytest.raises(NotApplicable, match="opposite sign"):
+        patching.recovery(mlp.layer(1))
+
+
+def test_a_model_at_chance_is_not_applicable() -> None:
+    with pytest.raises(NotApplicable, match=r"in \d+ of 60 items; chance plus three standard errors is 0.69"):
+        _patching(open_circuit(Circuit(knowledge=0.0)))
+
+
+# -- items -----------------------------------------------------------------------------------------------------
+
+
+def test_a_share_of_the_questions_meets_every_pair_and_many_questions(patching: PersonaPatching) -> None:
+    some = patching.items(0.25)
+    clusters = some.measurement.clusters
+    assert len(some.pairs) == 12
+    assert clusters["pair"].value_counts().tolist() == [2] * 6
+    assert clusters["topic"].nunique() == 8
+    for pair, item in zip(some.pairs, some.measurement.values.index, strict=True):
+        assert pair == patching.arm.pairs[list(patching.arm.table["item"]).index(item)]
+    assert len(patching.items(1e-9).pairs) == 6
+
+
+def test_the_same_seed_gives_the_same_numbers(circuit: HFAdapter) -> None:
+    def numerators(seed: int) -> list[float]:
+        patching = _patching(circuit, seed=seed)
+        return [x for e in patching.recoveries(patching.random_bands(EARLY)) for x in e.numerator]
+
+    assert numerators(3) == numerators(3)
+
+
+def test_the_reader_is_told_what_was_dropped_and_how_prompts_were_made(patching: PersonaPatching) -> None:
+    with gathering() as evidence:
+        patching.recovery(mlp.layer(1))
+    assert "prompts: chat template" in evidence.notes
+    assert any("right answer beats the wrong one in 60 of 60 items" in note for note in evidence.notes)
+
+
+def test_more_items_than_there_are_measures_all_and_says_so(circuit: HFAdapter) -> None:
+    patching = _patching(circuit, n_items=10_000, n_pairs=8)
+    assert len(patching.arm.pairs) == 64 * 8
+    assert any(note.startswith("10000 items were asked for; all") for note in patching.questions._notes)
+
+
+def test_a_random_band_that_recovers_nothing_does_not_pass(patching: PersonaPatching) -> None:
+    (elsewhere,) = patching.recoveries(patching.random_bands(MIDDLE))
+    with pytest.raises((Inconclusive, AssertionError)):
+        assert elsewhere >= 0.1
+
+
+def test_attention_at_other_layers_is_not_the_carrier(patching: PersonaPatching) -> None:
+    assert _share(patching.recovery(attention.layer(4))) == pytest.approx(0.0, abs=1e-5)
