@@ -126,9 +126,9 @@ def test_shares_lie_between_none_and_all_and_those_of_all_tokens_but_the_first_a
     spans = [{f"token {n}": (n, n + 1) for n in range(1, 9)} for _ in runs]
     short = [Edited(Prompt("", run.prompt.ids[:9]), (), span) for run, span in zip(runs, spans, strict=True)]
     each = torch.stack([shares(adapter, short, name)[0] for name in spans[0]])
-    assert 0 <= each.min()
+    assert each.min() >= 0
     assert each.max() <= 1 + ROUNDING
-    # A head that sees the first token only (a window hides none of the last ones) would give nothing to share.
+    # No window hides the tokens from 1 on from the last of 9 tokens.
     torch.testing.assert_close(each.sum(0)[:, :, 1], torch.ones(1, 4, 3, 4), rtol=0, atol=1e-5)
     assert (each.sum(0)[:, :, 0] <= 1 + ROUNDING).all()
 
