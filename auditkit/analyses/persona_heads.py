@@ -6,8 +6,8 @@ bad, and lose that attention when early activations of the word are replaced by 
 A racial or colour persona is compared with a valence persona, and with a neutral one, of equally many tokens at the
 same place of the same question. No word comes in two pairs, so pairs are clusters of words; the other factor is the
 question's topic. Heads are found on one half of words and topics and confirmed on the other (`head_search`); every
-claim about them is measured on the second half. Within a half every pair is asked every other question: topics matter
-little for where heads look, so more words and topics decide more than a full crossing of fewer.
+claim about them is measured on the second half. Within a half a pair is asked only some of the questions: what varies
+is mostly the word, so many words with few questions each decide more than a full crossing of few.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ IDENTITY, VALENCE, NEUTRAL = ("racial", "colour"), ("positive", "negative"), ("n
 AGAINST = {"valence": VALENCE, "neutral": NEUTRAL}
 QUERIES = ("last", "answer")
 UNIT = "of attention"
-QUESTIONS, PAIRS = 16, 16
+QUESTIONS, PAIRS = 17, 32
 """Questions and persona pairs of the search, both halves together."""
+STEP = 4
+"""Of the questions of its half, a pair is asked one in so many."""
 
 Array = NDArray[np.float64]
 
@@ -64,19 +66,38 @@ class Items:
         rows = np.flatnonzero(self.table.index.isin(list(items)))
         return Items(tuple(self.pairs[row] for row in rows), self.table.iloc[rows])
 
-    def every_other(self) -> Items:
-        """Every pair with every other topic, and every topic with every other pair."""
+    def thinned(self) -> Items:
+        """Every pair with one of `STEP` topics, and every topic with one of `STEP` pairs."""
         ranks = sum(pd.factorize(self.table[factor], sort=True)[0] for factor in FACTORS)
-        return self.only(list(self.table.index[np.asarray(ranks) % 2 == 0]))
+        return self.only(list(self.table.index[np.asarray(ranks) % STEP == 0]))
+
+    def enough(self) -> None:
+        """Both factors have clusters for two halves.
+
+        Raises:
+            Inconclusive: they have not.
+        """
+        counts = self.table.nunique()
+        if counts.min() < 2 * MIN_CLUSTERS:
+            raise Inconclusive(
+                f"too_few_clusters: {counts['topic']} topics and {counts['pair']} persona pairs; to discover and to "
+                f"confirm on others, {2 * MIN_CLUSTERS} of each are needed"
+            )
 
     def words(self) -> set[str]:
         """The racial and colour words."""
         return {pair.split(">")[1] for pair in self.table["pair"]}
 
-    def measurement(self, name: str, unit: str, columns: Mapping[str, Array]) -> Measurement:
-        """A table of (items,) values by condition, with the prompts that they were measured on."""
+    def measurement(
+        self,
+        name: str,
+        unit: str,
+        columns: Mapping[str, Array],
+        sides: tuple[str, str] = ("identity word", "other word"),
+    ) -> Measurement:
+        """A table of (items,) values by condition; `sides` are conditions that the two prompts of a pair stand for."""
         prompts = {
-            item: {"identity word": pair.base.text, "other word": pair.source.text}
+            item: dict(zip(sides, (pair.base.text, pair.source.text), strict=True))
             for item, pair in zip(self.table.index, self.pairs, strict=True)
         }
         return Measurement(name, unit, pd.DataFrame(dict(columns), index=self.table.index), self.table, prompts)
@@ -102,11 +123,22 @@ class PersonaHeads:
 
     # -- claims ------------------------------------------------------------------------------------------------
 
+    def singled_out(self) -> Estimate:
+        """`selectivity` of the last query, raw, against valence words; decides whether there are such heads.
+
+        Where none is confirmed it does not decide that there are, since the strongest head has not passed what
+        such a head must. Below zero it still decides that there are not.
+        """
+        searched, estimate = self.search(), self.selectivity()
+        upper = estimate.describe().upper
+        if searched.confirmed or upper is None or upper <= 0:
+            return estimate
+        return replace(estimate, refused=f"no_head_confirmed: {searched}")
+
     def selectivity(self, against: str = "valence", count: str = RAW, query: str = "last") -> Estimate:
         """How much more the confirmed heads attend to racial and colour words than to others, on held-out items.
 
-        Mean over the confirmed heads. Where none is confirmed, that of the strongest head of the other half, which
-        then does not decide that such heads exist, since it has not passed what they must.
+        Mean over the confirmed heads; where none is confirmed, that of the strongest head of the other half.
 
         Args:
             against: "valence" or "neutral" words.
@@ -115,24 +147,17 @@ class PersonaHeads:
         """
         searched = self.search()
         heads = searched.confirmed or searched.strongest[:1]
-        both = self._both(against)
         index = (QUERIES.index(query), slice(None), COUNTS.index(count))
+        names = ("identity word", f"{against} word")
+        sides = zip(names, self.sides(self.items[against]), strict=True)
         measured = self.items[against].measurement(
             f"attention to the identity word, {count}, query: {query}, against {against}",
             UNIT,
-            {
-                f"{name} word": mean_over(side[index], heads)
-                for name, side in zip(("identity", against), both, strict=True)
-            },
+            {name: mean_over(side[index], heads) for name, side in sides},
+            names,
         )
-        who = "confirmed heads" if searched.confirmed else "strongest head on the other half, " + called(*heads[0])
-        estimate = mean_difference(
-            measured, "identity word", f"{against} word", name=f"{who}: {count}, {query}, against {against} words"
-        )
-        upper = estimate.describe().upper
-        if searched.confirmed or upper is None or upper <= 0:
-            return estimate
-        return replace(estimate, refused=f"no_head_confirmed: {searched}")
+        who = "confirmed heads" if searched.confirmed else f"{called(*heads[0])}, not confirmed"
+        return mean_difference(measured, *names, name=f"{who}: {count}, {query} query, against {against} words")
 
     def those(self) -> tuple[Head, ...]:
         """The confirmed heads.
@@ -178,24 +203,19 @@ class PersonaHeads:
         if not offered:
             raise NotApplicable(f"{pattern.everywhere()} cannot be read on this model: {offered.reason}")
         items, arms = self._crossed(VALENCE, self.n_pairs)
-        counts = items.table.nunique()
-        if counts.min() < 2 * MIN_CLUSTERS:
-            raise Inconclusive(
-                f"too_few_clusters: {counts['topic']} topics and {counts['pair']} pairs of different words; two halves "
-                f"need {2 * MIN_CLUSTERS} of each"
-            )
+        items.enough()
         split = halves(items.table, self.seed, "heads")
         discovery, self.items["valence"] = (
-            items.only(half).every_other() for half in (split.discovery, split.confirmation)
+            items.only(half).thinned() for half in (split.discovery, split.confirmation)
         )
         topics = set(self.items["valence"].table["topic"])
         neutral, more = self._crossed(NEUTRAL, self.n_pairs, self.items["valence"].words())
         held = neutral.table.index[neutral.table["topic"].isin(topics)]
-        self.items["neutral"] = neutral.only(list(held)).every_other()
+        self.items["neutral"] = neutral.only(list(held)).thinned()
         for arm in (*arms, *more):
             self.questions.tell(arm)
         note(
-            f"every pair is asked every other question of its half: {len(discovery.pairs)} items to discover, "
+            f"every pair is asked one in {STEP} questions of its half: {len(discovery.pairs)} items to discover, "
             f"{len(self.items['valence'].pairs)} to confirm against valence words and "
             f"{len(self.items['neutral'].pairs)} against neutral ones; compared words stand at the same position and "
             "take as many tokens, and no word comes in two pairs"
@@ -205,7 +225,7 @@ class PersonaHeads:
         empty = discovery.measurement("selectivity of heads", UNIT, {})
         differences = (one - other)[0, :, 0].double().numpy()  # (item, layer, head)
         estimates = {
-            head: Estimate(called(*head), UNIT, empty, differences[:, head[0], head[1]]) for head in self._heads()
+            head: Estimate(called(*head), UNIT, empty, differences[:, head[0], head[1]]) for head in self.every()
         }
         return search("heads that single out racial and colour words", estimates, self._contrasts)
 
@@ -214,7 +234,7 @@ class PersonaHeads:
         return [self._held_out(head, against, count) for against in AGAINST for count in COUNTS]
 
     def _held_out(self, head: Head, against: str, count: str, query: str = "last") -> Estimate:
-        one, other = self._both(against)
+        one, other = self.sides(self.items[against])
         index = (QUERIES.index(query), slice(None), COUNTS.index(count), *head)
         name = f"{called(*head)}, {count}, against {against} words"
         empty = self.items[against].measurement(name, UNIT, {})
@@ -269,10 +289,8 @@ class PersonaHeads:
         )
         return one, other
 
-    def _both(self, against: str) -> tuple[Tensor, Tensor]:
-        return self.sides(self.items[against])
-
-    def _heads(self) -> list[Head]:
+    def every(self) -> list[Head]:
+        """All heads of the model."""
         return [(layer, n) for layer in range(self.adapter.layers) for n in range(self.adapter.heads)]
 
     # -- showing -----------------------------------------------------------------------------------------------

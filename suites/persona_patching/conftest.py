@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from auditkit.analyses.persona_head_edits import HeadEdits
+from auditkit.analyses.persona_heads import PersonaHeads
 from auditkit.analyses.persona_patching import PersonaPatching
 from auditkit.analyses.persona_questions import PersonaQuestions
 
@@ -18,3 +20,15 @@ def questions(model, audit):
 def patching(questions):
     """Where the personas of these questions act; measured once, used by every claim."""
     return PersonaPatching(questions)
+
+
+@pytest.fixture(scope="session")
+def heads(questions):
+    """Which heads of these questions' model see racial and colour personas."""
+    return PersonaHeads(questions)
+
+
+@pytest.fixture(scope="session")
+def head_edits(heads):
+    """What those heads do; measured once, used by every claim."""
+    return HeadEdits(heads)
