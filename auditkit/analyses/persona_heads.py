@@ -248,17 +248,22 @@ class PersonaHeads:
         Args:
             words: racial and colour words to take; all where None.
         """
-        n_items = self.n_questions
-        arms = [self.questions.arm(one, other, n_items, 2 * n_pairs) for one in IDENTITY for other in others]
-        waiting = [list(dict.fromkeys(arm.table["pair"])) for arm in arms]
-        used, chosen = set[str](), list[str]()
+        groups = [(one, other) for one in IDENTITY for other in others]
+        known = [list(self.questions.arm(*each, 1, 2 * n_pairs).table["pair"]) for each in groups]
+        waiting = [list(pairs) for pairs in known]
+        used, chosen = set[str](), set[str]()
         while any(waiting) and len(chosen) < n_pairs:
             for pairs in waiting:
                 free = [p for p in pairs if not used & set(p.split(">"))]
                 pairs[:] = [p for p in free if words is None or p.split(">")[1] in words]
                 if pairs and len(chosen) < n_pairs:
-                    chosen.append(pairs[0])
+                    chosen.add(pairs[0])
                     used |= set(pairs.pop(0).split(">"))
+        # Arms are nested, so all questions are written out for as many pairs as hold the chosen ones.
+        needed = [max((n + 1 for n, pair in enumerate(pairs) if pair in chosen), default=0) for pairs in known]
+        arms = [
+            self.questions.arm(*each, self.n_questions, n) for each, n in zip(groups, needed, strict=True) if n
+        ]
         table = pd.concat([arm.table for arm in arms]).set_index("item")[list(FACTORS)]
         taken = table["pair"].isin(chosen).to_numpy()
         pairs_of = [pair for arm in arms for pair in arm.pairs]
