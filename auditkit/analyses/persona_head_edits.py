@@ -43,7 +43,7 @@ ABLATIONS = ("zero", "mean", "resample")
 SCREENED, SAMPLED, TAKEN = 6, 14, 4
 """Heads that the screen chooses to measure, others measured beside them, and how many of them are asked of other
 items."""
-SCREENING_ITEMS = 6
+SCREENING_ITEMS, RESTORED_PAIRS = 6, 16
 AVERAGED = 16
 """Prompts with neutral personas whose mean stands in for what a head attends to."""
 
@@ -183,10 +183,10 @@ class HeadEdits:
         return those, others
 
     def _ablate(self, confirmed: Sequence[Head]) -> tuple[Items, dict[str, Any]]:
-        items = self.heads.items["valence"]
+        items = self.heads.items["valence"].thinned(2)
         neutral = [pair.source for pair in self.heads.items["neutral"].pairs[:AVERAGED]]
         average = means(self.adapter, neutral, z.everywhere(), TOKEN_BUDGET)
-        pool = list(dict.fromkeys(pair.base for pair in items.pairs))
+        pool = list(dict.fromkeys(pair.base for pair in self.heads.items["valence"].pairs))
         conditions: dict[str, list[list[Edit]]] = defaultdict(list)
         for item, pair in zip(items.table.index, items.pairs, strict=True):
             draw = stream(self.seed, "removed heads", str(item))
@@ -230,11 +230,11 @@ class HeadEdits:
         )  # type: ignore[return-value]
 
     def _screen(self) -> tuple[Screening, Measurement, Any]:
-        arm = self.questions.arm("negative", "positive", self.heads.n_questions, self.heads.n_pairs)
+        arm = self.questions.arm("negative", "positive", self.heads.n_questions, RESTORED_PAIRS)
         items = Items(arm.pairs, arm.table.set_index("item")[list(FACTORS)])
         items.enough()
         split = halves(items.table, self.seed, "heads that restore")
-        discovery, held = items.only(split.discovery), items.only(split.confirmation).thinned()
+        discovery, held = items.only(split.discovery), items.only(split.confirmation).thinned(2)
         every = self.heads.every()
         draw = stream(self.seed, "screened heads")
         screened = screen(

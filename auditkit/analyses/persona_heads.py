@@ -24,7 +24,7 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Attending, Component
-from auditkit.analyses.attention import COUNTS, RAW, answer_side, shares
+from auditkit.analyses.attention import COUNTS, NO_SINK, RAW, answer_side, shares
 from auditkit.analyses.head_search import LEAST, Head, Searched, dz, search
 from auditkit.analyses.persona_questions import FACTORS, Arm, PersonaQuestions
 from auditkit.engine.edits import Edited
@@ -44,7 +44,7 @@ QUERIES = ("last", "answer")
 UNIT = "of attention"
 QUESTIONS, PAIRS = 17, 32
 """Questions and persona pairs of the search, both halves together."""
-STEP = 4
+STEP = 3
 """Of the questions of its half, a pair is asked one in so many."""
 
 Array = NDArray[np.float64]
@@ -66,10 +66,10 @@ class Items:
         rows = np.flatnonzero(self.table.index.isin(list(items)))
         return Items(tuple(self.pairs[row] for row in rows), self.table.iloc[rows])
 
-    def thinned(self) -> Items:
-        """Every pair with one of `STEP` topics, and every topic with one of `STEP` pairs."""
+    def thinned(self, step: int) -> Items:
+        """Every pair with one of `step` topics, and every topic with one of `step` pairs."""
         ranks = sum(pd.factorize(self.table[factor], sort=True)[0] for factor in FACTORS)
-        return self.only(list(self.table.index[np.asarray(ranks) % STEP == 0]))
+        return self.only(list(self.table.index[np.asarray(ranks) % step == 0]))
 
     def enough(self) -> None:
         """Both factors have clusters for two halves.
@@ -206,12 +206,12 @@ class PersonaHeads:
         items.enough()
         split = halves(items.table, self.seed, "heads")
         discovery, self.items["valence"] = (
-            items.only(half).thinned() for half in (split.discovery, split.confirmation)
+            items.only(half).thinned(STEP) for half in (split.discovery, split.confirmation)
         )
         topics = set(self.items["valence"].table["topic"])
         neutral, more = self._crossed(NEUTRAL, self.n_pairs, self.items["valence"].words())
         held = neutral.table.index[neutral.table["topic"].isin(topics)]
-        self.items["neutral"] = neutral.only(list(held)).thinned()
+        self.items["neutral"] = neutral.only(list(held)).thinned(STEP)
         for arm in (*arms, *more):
             self.questions.tell(arm)
         note(
@@ -227,7 +227,17 @@ class PersonaHeads:
         estimates = {
             head: Estimate(called(*head), UNIT, empty, differences[:, head[0], head[1]]) for head in self.every()
         }
-        return search("heads that single out racial and colour words", estimates, self._contrasts)
+        # Whichever of the two words stands there: without the first token, no less than an even spread would give.
+        widths = [pair.spans["identity"] for pair in discovery.pairs]
+        even = np.mean(
+            [
+                (stop - start) / (len(pair.base) - 1)
+                for pair, (start, stop) in zip(discovery.pairs, widths, strict=True)
+            ]
+        )
+        looks = (one + other)[0, :, COUNTS.index(NO_SINK)].mean(0) / 2 >= float(even)
+        candidates = {(layer, n) for layer, n in looks.nonzero().tolist()}
+        return search("heads that single out racial and colour words", estimates, self._contrasts, candidates)
 
     def _contrasts(self, head: Head) -> list[Estimate]:
         """Of one head on held-out items: every count, against valence words and against neutral ones."""

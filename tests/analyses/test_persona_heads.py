@@ -81,18 +81,18 @@ def test_without_a_planted_head_none_is_confirmed_and_claims_say_so(blind: HFAda
     assert searched.confirmed == ()
     assert heads.selectivity().describe().upper is not None, "attention varies all the same"
     if heads.selectivity().describe().upper > 0:
-        with pytest.raises(Inconclusive, match="no_head_confirmed: 0 of 24 heads found on one half"):
+        with pytest.raises(Inconclusive, match="no_head_confirmed: of 24 heads"):
             _ = heads.singled_out() > 0
     edits = HeadEdits(heads)
     for ask in (lambda: edits.lost(mlp.layer(0)), lambda: edits.moved("zero")):
-        with pytest.raises(NotApplicable, match="there are no heads to ask this about: 0 of 24 heads found"):
+        with pytest.raises(NotApplicable, match="there are no heads to ask this about: of 24 heads"):
             ask()
 
 
 def test_a_head_that_looks_away_fails_instead_of_being_undecided(heads: PersonaHeads, monkeypatch) -> None:
     """Where the strongest head attends less to racial and colour words, whole interval, there are none."""
     searched = heads.search()
-    none = Searched(searched.strongest, (), (), {}, {})
+    none = Searched(24, searched.strongest, (), (), {}, {})
     monkeypatch.setattr(heads, "_searched", none)
     with pytest.raises(Inconclusive, match="no_head_confirmed"):
         _ = heads.singled_out() > 0
@@ -133,7 +133,7 @@ def test_what_is_shown_and_told_is_the_same_whoever_asks_first(heads: PersonaHea
         "heads that single out racial and colour words, to discover",
         "heads that single out racial and colour words, to confirm",
     ]
-    assert len(second.grids[0].cells) == 24
+    assert len(second.grids[0].cells) == heads.search().candidates
     *maps, table = second.figures
     assert [figure.kind for figure in second.figures] == ["heatmap"] * 3 + ["table"]
     for count, drawn in zip(COUNTS, maps, strict=True):
@@ -177,7 +177,7 @@ def simulated(seed: int, heads: int = 20, planted: float = 0.0) -> Searched:
     sides = []
     for _ in range(2):
         topics, words = 8, 16
-        rows = [(t, w) for w in range(words) for t in range(topics) if (t + w) % 4 == 0]
+        rows = [(t, w) for w in range(words) for t in range(topics) if (t + w) % 3 == 0]
         index = [f"{t}|{w}" for t, w in rows]
         table = pd.DataFrame(rows, columns=["topic", "pair"], index=index)
         values = (
@@ -224,7 +224,14 @@ def test_a_head_is_confirmed_only_where_all_contrasts_hold_and_none_is_small() -
     assert searched.why_not[0, 1] == "against neutral words is not above zero"
     assert searched.why_not[0, 2] == "without the first token is not above zero"
     assert searched.why_not[0, 3].startswith("thin ")
-    assert str(searched) == "4 of 4 heads found on one half of the items, 1 of them confirmed on the other"
+    assert str(searched) == (
+        "of 4 heads 4 look at the word, 4 of these were found on one half of the items, "
+        "and 1 of those confirmed on the other"
+    )
+    some = search("s", {head: made(3.0) for head in held}, held.__getitem__, {(0, 1), (0, 2)})
+    assert (some.candidates, set(some.found), some.confirmed) == (2, {(0, 1), (0, 2)}, ())
+    none = search("s", {head: made(3.0) for head in held}, held.__getitem__, set())
+    assert (none.candidates, len(none.strongest), none.found) == (0, 4, ())
 
 
 def test_dz_is_the_mean_over_the_spread_of_items() -> None:
@@ -295,7 +302,7 @@ def test_removing_the_planted_head_moves_the_answer_and_random_heads_do_not(edit
 @torch.no_grad()
 def test_zero_ablation_is_that_of_a_plain_hook(heads: PersonaHeads, edits: HeadEdits) -> None:
     those, _ = edits.moved("zero")
-    pair, module = heads.items["valence"].pairs[3], heads.adapter.module
+    pair, module = heads.items["valence"].thinned(2).pairs[3], heads.adapter.module
 
     def answer() -> float:
         logits = module(torch.tensor([pair.base.ids])).logits[0, -1, list(pair.answers)]
@@ -352,4 +359,4 @@ def test_edits_are_measured_once_and_told_every_time(edits: HeadEdits) -> None:
     assert edits.adapter.meter.runs == runs
     assert any(note.startswith("guards (removing heads)") for note in evidence.notes)
     assert any(note.startswith("guards (swap)") for note in evidence.notes)
-    assert any(note.startswith("heads: layer 3, head 2; 1 of 24 heads found") for note in evidence.notes)
+    assert any(note.startswith("heads: layer 3, head 2; of 24 heads ") for note in evidence.notes)
