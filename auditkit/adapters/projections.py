@@ -76,4 +76,4 @@ def _by_head(module: nn.Module | None, z: Tensor, layer: int) -> Tensor:
         raise NotApplicable(
             f"layer {layer} gives attended values to {type(module).__name__}, which is not a linear map"
         )
-    return rows.reshape(heads, size, -1)
+    return rows.to(z.dtype).reshape(heads, size, -1)

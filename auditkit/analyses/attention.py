@@ -86,7 +86,7 @@ def shares(
         ]
         for run in runs
     ]
-    squared = [rows @ rows.transpose(1, 2) for rows in adapter.projections]
+    squared = [rows.float() @ rows.float().transpose(1, 2) for rows in adapter.projections]
     out = torch.full((len(queries), len(runs), len(COUNTS), adapter.layers, adapter.heads), torch.nan)
     logits = torch.empty(len(runs), 2 if answers is not None else 0)
 

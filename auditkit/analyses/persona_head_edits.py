@@ -37,7 +37,7 @@ from auditkit.stats.estimates import Estimate, mean_difference, recovery
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
 ABLATIONS = ("zero", "mean", "resample")
 SCREENED, SAMPLED, TAKEN = 6, 14, 4
@@ -315,7 +315,7 @@ class HeadEdits:
     def _confirmed(self) -> Sequence[Head]:
         try:
             return self.heads.search().confirmed
-        except NotApplicable:
+        except (Inconclusive, NotApplicable):
             return ()
 
     def _once(self, name: str, measure: Callable[[], T]) -> T:
