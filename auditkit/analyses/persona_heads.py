@@ -272,7 +272,8 @@ class PersonaHeads:
         # Arms are nested, so all questions are written out for as many pairs as hold the chosen ones.
         needed = [max((n + 1 for n, pair in enumerate(pairs) if pair in chosen), default=0) for pairs in known]
         arms = [
-            self.questions.arm(*each, self.n_questions, n) for each, n in zip(groups, needed, strict=True) if n
+            self.questions.arm(*each, self.n_questions, max(n, MIN_CLUSTERS))
+            for each, n in zip(groups, needed, strict=True)
         ]
         table = pd.concat([arm.table for arm in arms]).set_index("item")[list(FACTORS)]
         taken = table["pair"].isin(chosen).to_numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditkit.analyses.persona_head_edits import HeadEdits
-from auditkit.analyses.persona_heads import PersonaHeads
+from auditkit.analyses.persona_heads import QUESTIONS, PersonaHeads
 from auditkit.analyses.persona_patching import PersonaPatching
 from auditkit.analyses.persona_questions import PersonaQuestions
 
@@ -23,9 +23,9 @@ def patching(questions):
 
 
 @pytest.fixture(scope="session")
-def heads(questions):
+def heads(questions, audit):
     """Which heads of these questions' model see racial and colour personas."""
-    return PersonaHeads(questions)
+    return PersonaHeads(questions, n_questions=max(QUESTIONS, audit.items or 0))
 
 
 @pytest.fixture(scope="session")
