@@ -84,7 +84,8 @@ def search(
     for head in found:
         least = min(held[head], key=dz)
         if id(weakest[head]) not in sure:
-            why_not[head] = f"{weakest[head].name} is not above zero"
+            what = "has no interval" if weakest[head].tail(0.0) is None else "is not above zero"
+            why_not[head] = f"{weakest[head].name} {what}"
         elif not dz(least) >= LEAST:
             why_not[head] = f"{least.name} is {dz(least):.2f} standard deviations, {LEAST:g} are needed"
     confirmed = tuple(head for head in found if head not in why_not)

@@ -44,7 +44,7 @@ SCREENED, SAMPLED, TAKEN = 6, 14, 4
 """Heads that the screen chooses to measure, others measured beside them, and how many of them are asked of other
 items."""
 SCREENING_ITEMS, RESTORED_PAIRS = 6, 16
-AVERAGED = 16
+AVERAGED = 8
 """Prompts with neutral personas whose mean stands in for what a head attends to."""
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class HeadEdits:
 
     def _swap(self, site: Site) -> tuple[Items, list[Tensor]]:
         """Items, and shares (item, count, layer, head) as they are and after each replacement."""
-        held = self.heads.items["valence"]
+        held = self.heads.items["valence"].thinned(2)
         others = [self._another(held, row) for row in range(len(held.pairs))]
         usable = [row for row, other in enumerate(others) if other is not None]
         if not usable:
@@ -164,8 +164,8 @@ class HeadEdits:
         """By how many logits removing heads moves the answer difference under racial and colour personas.
 
         Mean absolute change on held-out items: of the confirmed heads, and of as many random heads of the same layers,
-        drawn for each item. "zero" gives the heads nothing to attend to, "mean" their mean over other items, "resample"
-        what they attend to in another prompt of equal length, the same one for both.
+        drawn for each item. "zero" gives the heads nothing to attend to, "mean" their mean under neutral personas,
+        "resample" what they attend to in another prompt of equal length, the same one for both.
 
         Raises:
             NotApplicable: no head was confirmed, or heads cannot be edited on this model.
@@ -234,7 +234,7 @@ class HeadEdits:
         items = Items(arm.pairs, arm.table.set_index("item")[list(FACTORS)])
         items.enough()
         split = halves(items.table, self.seed, "heads that restore")
-        discovery, held = items.only(split.discovery), items.only(split.confirmation).thinned(2)
+        discovery, held = items.only(split.discovery), items.only(split.confirmation).thinned(3)
         every = self.heads.every()
         draw = stream(self.seed, "screened heads")
         screened = screen(

@@ -343,7 +343,7 @@ class PersonaHeads:
             "difference in attention with its 95 % interval. A head is confirmed when all six contrasts of the last "
             f"token hold (Benjamini-Hochberg over the found heads) with dz of at least {LEAST:g}."
             + ("" if searched.found else " None was found: these are the strongest five."),
-            ["head", "", *columns, "answer's side, raw, against valence", "smallest dz"],
+            ["head", "on other items", *columns, "answer's side, raw, against valence", "smallest dz"],
             rows,
         )
 
