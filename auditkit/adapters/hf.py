@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from auditkit.adapters import blockwise, continuing, tap
+from auditkit.adapters import blockwise, continuing, projections, tap
 from auditkit.adapters.common import ModuleAdapter
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.layout import Layout, discover
@@ -107,6 +108,15 @@ class HFAdapter(ModuleAdapter):
             logits = self._window(batch)[:, 0]
         self._count(batch)
         return logits
+
+    @cached_property
+    def projections(self) -> Sequence[Tensor]:
+        """For each layer, (head, size, width) of the output projection; see `auditkit.adapters.projections`.
+
+        Raises:
+            NotApplicable: they are not known on this model.
+        """
+        return projections.projections(self._layout, self._tap, lambda: self._window(self._short))
 
     def gradients(
         self, batch: Batch, places: Collection[Place], answers: Sequence[Answers]

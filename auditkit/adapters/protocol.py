@@ -283,6 +283,15 @@ Look = Callable[[AttentionView], None]
 class Attending(Adapter, Protocol):
     """What an adapter offers besides where its `support()["pattern"]` says yes."""
 
+    @property
+    def projections(self) -> Sequence[Tensor]:
+        """For each layer, (head, size, width): what a value that a head attends to adds, in front of any norm.
+
+        Raises:
+            NotApplicable: not known on this model.
+        """
+        ...
+
     def attend(
         self, batch: Batch, looks: Mapping[int, Look], touches: Mapping[Place, Touch] | None = None
     ) -> Tensor:

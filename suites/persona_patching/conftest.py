@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from auditkit.analyses.persona_answers import PersonaAnswers
+from auditkit.analyses.persona_head_edits import HeadEdits
+from auditkit.analyses.persona_heads import QUESTIONS, PersonaHeads
 from auditkit.analyses.persona_layers import PersonaLayers
 from auditkit.analyses.persona_patching import EARLY, MIDDLE, PAIRS, PersonaPatching
 from auditkit.analyses.persona_questions import ITEMS, PersonaQuestions
@@ -39,3 +41,15 @@ def layers(patching):
 def answers(questions, audit):
     """How these questions are answered under each persona; asked once, used by every claim."""
     return PersonaAnswers(questions, n_items=audit.items)
+
+
+@pytest.fixture(scope="session")
+def heads(questions, audit):
+    """Which heads of these questions' model see racial and colour personas."""
+    return PersonaHeads(questions, n_questions=max(QUESTIONS, audit.items or 0))
+
+
+@pytest.fixture(scope="session")
+def head_edits(heads):
+    """What those heads do; measured once, used by every claim."""
+    return HeadEdits(heads)

@@ -30,6 +30,9 @@ def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit) -> None
     assert len(run.claims) >= 3
     assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
     for claim in run.claims:
+        if claim.reason.startswith("too_few_clusters: 6 topics"):  # two halves share no topic
+            assert claim.verdict is Verdict.INCONCLUSIVE
+            continue
         assert claim.effect is not None
         assert claim.effect.n >= 50
         assert claim.effect.clusters >= 5

@@ -1,0 +1,52 @@
+"""Which heads see racial and colour personas (Poonia & Jain 2025, arXiv:2507.20936, finding C)."""
+
+import pytest
+
+from auditkit import control, mlp, shown
+from auditkit.analyses.attention import NO_SINK, WEIGHTED
+
+
+def test_some_heads_single_out_racial_and_colour_words(heads):
+    """Some heads' last query attends more to a persona word that names a race or a colour than to a word of valence
+    or a neutral one at the same place: raw, without the first token, and weighted by value; found on one half of the
+    words and topics and confirmed on the other."""
+    heads.draw()
+    shown("without the first token", heads.selectivity(count=NO_SINK))
+    shown("value-weighted", heads.selectivity(count=WEIGHTED))
+    shown("against neutral words", heads.selectivity(against="neutral"))
+    shown("from the answer's side", heads.selectivity(query="answer"))
+    assert heads.singled_out() > 0
+
+
+def test_valence_activations_take_those_heads_attention_away(head_edits):
+    """Giving the early MLPs (depth 0-0.19), at a racial or colour word, the activations of a valence word lowers those
+    heads' attention to the word, more than those of another racial or colour word do."""
+    early = mlp.at_depth(0, 0.19)
+    valence, other, elsewhere = head_edits.lost(early)
+    shown("without the first token", head_edits.lost(early, NO_SINK)[0])
+    shown("value-weighted", head_edits.lost(early, WEIGHTED)[0])
+    shown("activations of another racial or colour word", other)
+    with control("the same replacement at another position takes less away"):
+        assert valence > elsewhere
+    assert valence > 0
+    assert valence > other
+
+
+@pytest.mark.causal(control="random heads of the same layers")
+def test_removing_those_heads_moves_the_answer(head_edits):
+    """Removing those heads, by zero, mean and resample ablation, moves the answer under racial and colour personas
+    further than removing as many random heads of the same layers."""
+    for ablation in ("zero", "mean", "resample"):
+        those, others = head_edits.moved(ablation)
+        shown(f"random heads, {ablation} ablation", others)
+        assert those > others
+
+
+@pytest.mark.causal(control="random heads of the same layers")
+def test_a_few_heads_restore_the_persona_effect(head_edits):
+    """Four heads, chosen on one half of the items among those that a screen finds, restore more of the effect of
+    negative against positive personas on the other half than random heads of the same layers."""
+    those, others = head_edits.restored()
+    shown("random heads of the same layers", others)
+    shown("those heads", those)
+    assert those > others
