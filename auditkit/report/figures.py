@@ -52,8 +52,9 @@ def render_svg(figure: Figure, prefix: str) -> str:
     if isinstance(drawing, Table):
         return ""
     with settings():
-        document = _plot(drawing).svg()
-    return inline(document, prefix, title=clean(figure.title), description=clean(drawing.reading))
+        sheet = _plot(drawing)
+        document = sheet.svg()
+    return inline(document, sheet.texts, prefix, title=clean(figure.title), description=clean(drawing.reading))
 
 
 def _plot(drawing: Curves | Heatmap | Dots | Sets) -> Sheet:
