@@ -6,9 +6,10 @@ A reader may have no colour, so what a colour says is said by a dash pattern, a 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
-from auditkit.record.figures import Curves, Dot, Dots, Intersection, Series, Sets
+from auditkit.record.figures import Curves, Dot, Dots, Intersection, Number, Series, Sets
 from auditkit.report.sheet import NOTHING, REFERENCE, SMALL, WIDTH, Sheet, label_axis, logarithmic, room, short
 from auditkit.report.svg import INK, Style
 
@@ -26,6 +27,7 @@ _DASHES: tuple[Dash, ...] = (
     (0, (1, 1.5)),
     (0, (6, 2, 1, 2)),
 )
+_FAINT = "#9098a0"
 MOST_INTERSECTIONS = 24
 """So many intersections of sets are drawn, the largest; the table holds all."""
 
@@ -92,7 +94,20 @@ def _line(axes: Axes, series: Series, colour: str, dash: Dash) -> None:
         for column in (series.x, series.y, series.lower, series.upper)
     )
     axes.fill_between(x, lower, upper, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.6, marker="o", markersize=3)
+    axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.6)
+    _points(axes, zip(series.x, series.y, strict=True), colour, 4)
+
+
+def _points(axes: Axes, places: Iterable[tuple[float, Number]], colour: str, size: float) -> None:
+    """Discs of `size` points as one path: lines of no length with round ends."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    ends = [end for x, y in places if y is not None for end in ((x, y), (x, y))]
+    if ends:
+        path = Path(ends, [Path.MOVETO, Path.LINETO] * (len(ends) // 2))
+        looks: dict[str, Any] = {"facecolor": "none", "edgecolor": colour, "linewidth": size, "capstyle": "round"}
+        axes.add_artist(PathPatch(path, zorder=3, **looks))
 
 
 def plot_dots(dots: Dots) -> Sheet:
@@ -111,8 +126,9 @@ def plot_dots(dots: Dots) -> Sheet:
         axes.hlines(places, lower, upper, color=_COLOURS[0], linewidth=1.6)
         axes.plot([*lower, *upper], [*places, *places], "|", color=_COLOURS[0], markersize=6)
     measured = [(d.estimate, y) for y, d in shown if d.estimate is not None]
-    if measured:
-        axes.plot(*zip(*measured, strict=True), "o", color=_COLOURS[0], markersize=5)
+    axes.update_datalim(measured or [(0, 0)])
+    axes.autoscale_view()
+    _points(axes, measured, _COLOURS[0], 6)
     if dots.reference is not None:
         axes.axvline(dots.reference, **REFERENCE)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -165,13 +181,11 @@ def plot_sets(sets: Sets) -> Sheet:
 
 
 def _memberships(axes: Axes, sets: int, parts: list[Intersection]) -> None:
-    """A column per intersection: full dots where it lies inside the set, faint ones where outside."""
-    places = [(x, y) for x in range(len(parts)) for y in range(sets)]
-    inside = [(x, y) for x, part in enumerate(parts) for y in part.members]
-    if places:
-        axes.plot(*zip(*places, strict=True), "o", color=INK, alpha=0.15, markersize=6, markeredgewidth=0)
-    if inside:
-        axes.plot(*zip(*inside, strict=True), "o", color=INK, markersize=6)
+    """A column per intersection: black dots for the sets that it lies in, grey for the others."""
+    inside = {(x, y) for x, part in enumerate(parts) for y in part.members}
+    outside = {(x, y) for x in range(len(parts)) for y in range(sets)} - inside
+    _points(axes, sorted(outside), _FAINT, 7)
+    _points(axes, sorted(inside), INK, 7)
     linked = [(x, min(part.members), max(part.members)) for x, part in enumerate(parts) if part.members]
     if linked:
         axes.vlines(*zip(*linked, strict=True), color=INK, linewidth=1.5)
