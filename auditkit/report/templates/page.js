@@ -203,11 +203,11 @@
     closed.forEach((box) => (box.open = true));
   });
   addEventListener("afterprint", () => closed.forEach((box) => (box.open = false)));
-  function reachable(root) {
-    for (const box of all(".scroll, pre", root)) {
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target: box, isIntersecting } of entries) {
+      if (!isIntersecting) continue; // to measure what is far away would lay it out
       if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) box.tabIndex = 0;
     }
-  }
-  reachable(document);
-  document.addEventListener("toggle", (event) => reachable(event.target), true);
+  });
+  all(".scroll, pre").forEach((box) => seen.observe(box));
 })();
