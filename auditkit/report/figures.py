@@ -5,7 +5,9 @@ The same data give the same bytes. A figure whose data do not fit its kind costs
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from auditkit.record.figures import (
     AnyDrawing,
@@ -25,7 +27,17 @@ from auditkit.report.sheet import Sheet, settings
 from auditkit.report.svg import inline
 from auditkit.report.wording import clean, number
 
-Cell = str | float | None
+
+class Measured(NamedTuple):
+    """A value with its interval."""
+
+    value: float
+    lower: Number
+    upper: Number
+
+
+Cell = str | float | Measured | None
+"""Words, a number, or nothing that could be measured; empty where nothing belongs."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +49,11 @@ class Numbers:
     rows: tuple[tuple[Cell, ...], ...]
 
     @property
-    def worded(self) -> tuple[bool, ...]:
+    def of_words(self) -> tuple[bool, ...]:
         """Which columns hold words."""
-        return tuple(any(isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns)))
+        return tuple(
+            any(isinstance(row[i], str) and row[i] for row in self.rows) for i in range(len(self.columns))
+        )
 
 
 def render_svg(figure: Figure, prefix: str) -> str:
@@ -52,8 +66,9 @@ def render_svg(figure: Figure, prefix: str) -> str:
     if isinstance(drawing, Table):
         return ""
     with settings():
-        document = _plot(drawing).svg()
-    return inline(document, prefix, title=clean(figure.title), description=clean(drawing.reading))
+        sheet = _plot(drawing)
+        document = sheet.svg()
+    return inline(document, sheet.texts, prefix, title=clean(figure.title), description=clean(drawing.reading))
 
 
 def _plot(drawing: Curves | Heatmap | Dots | Sets) -> Sheet:
@@ -84,15 +99,18 @@ def numbers_of(drawing: AnyDrawing) -> list[Numbers]:
 
 
 def _of_curves(curves: Curves) -> Numbers:
-    rows = [
-        (series.name, *point)
-        for series in curves.series
-        for point in zip(series.x, series.y, series.lower, series.upper, strict=True)
-    ]
-    caption = curves.y_label + _reference(curves.reference)
+    """A row per x, a column per series; a series may have several values at one x."""
+    cells: dict[tuple[float, int], dict[int, Cell]] = {}
+    for index, series in enumerate(curves.series):
+        times: Counter[float] = Counter()
+        for x, y, lower, upper in zip(series.x, series.y, series.lower, series.upper, strict=True):
+            cells.setdefault((x, times[x]), {})[index] = _with_interval(y, lower, upper)
+            times[x] += 1
+    rows = ((x, *(found.get(i, "") for i in range(len(curves.series)))) for (x, _), found in sorted(cells.items()))
+    caption = f"{curves.y_label}, with its interval" + _reference(curves.reference)
     caption += "".join(f"; shaded: {b.name}, {number(b.start)}–{number(b.stop)}" for b in curves.bands)
     caption += "; drawn on a logarithmic scale" if curves.log else ""
-    return Numbers(caption, ("Series", curves.x_label, "Value", "Lower", "Upper"), tuple(rows))
+    return Numbers(caption, (curves.x_label, *(series.name for series in curves.series)), tuple(rows))
 
 
 def _of_heatmap(heatmap: Heatmap) -> Numbers:
@@ -107,20 +125,33 @@ def _of_heatmap(heatmap: Heatmap) -> Numbers:
 
 
 def _cell(heatmap: Heatmap, row: int, column: int) -> Cell:
-    """The value, with its interval where it has one."""
-    value = heatmap.values[row][column]
     lower, upper = (None if grid is None else grid[row][column] for grid in (heatmap.lower, heatmap.upper))
+    return _with_interval(heatmap.values[row][column], lower, upper)
+
+
+def _with_interval(value: Number, lower: Number, upper: Number) -> Cell:
     if value is None or (lower is None and upper is None):
         return value
-    return f"{number(value)} [{number(lower)}, {number(upper)}]"
+    return Measured(value, lower, upper)
+
+
+def text_of(cell: Cell) -> str:
+    """A cell as it is printed: "0.58 [0.51, 0.65]"."""
+    match cell:
+        case str():
+            return cell
+        case Measured():
+            return f"{number(cell.value)} [{number(cell.lower)}, {number(cell.upper)}]"
+    return number(cell)
 
 
 def _of_dots(dots: Dots) -> Numbers:
-    rows = [
-        (dot.name, group.name, dot.estimate, dot.lower, dot.upper) for group in dots.groups for dot in group.dots
-    ]
-    caption = dots.x_label + _reference(dots.reference)
-    return Numbers(caption, ("Name", "Group", "Estimate", "Lower", "Upper"), tuple(rows))
+    rows = (
+        (dot.name, group.name, _with_interval(dot.estimate, dot.lower, dot.upper))
+        for group in dots.groups
+        for dot in group.dots
+    )
+    return Numbers(dots.x_label + _reference(dots.reference), ("Name", "Group", "Estimate"), tuple(rows))
 
 
 def _of_sets(sets: Sets) -> list[Numbers]:

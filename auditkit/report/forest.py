@@ -31,23 +31,24 @@ class Scale:
     def x(self, value: float) -> float:
         """Position of `value`, kept inside the drawing."""
         share = (value - self.low) / (self.high - self.low)
-        return round(_MARGIN + (WIDTH - 2 * _MARGIN) * min(1.0, max(0.0, share)), 2)
+        return round(_MARGIN + (WIDTH - 2 * _MARGIN) * min(1.0, max(0.0, share)), 1)
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Positions of one row. None: not there."""
+    """Paths of one row, 24 high; empty where there is nothing to draw."""
 
-    estimate: float
-    lower: float | None
-    upper: float | None
-    beyond_low: bool
-    beyond_high: bool
-    ticks: tuple[float, ...]
+    disc: str
+    """The estimate, round."""
+    diamond: str
+    """The same, with corners."""
+    whisker: str
+    """The interval; an end that leaves the scale is an arrow."""
+    ticks: str
     """Thresholds; two where an effect must lie between them."""
-    region: tuple[float, float] | None
-    """Start and width of the region in which the whole interval must lie."""
-    zero: float | None
+    region: str
+    """Where the whole interval must lie."""
+    zero: str
 
 
 def scales(effects: Iterable[Effect]) -> dict[str, Scale]:
@@ -62,26 +63,35 @@ def drawing(effect: Effect, scale: Scale) -> Drawing | None:
     """Where the parts of `effect` fall on `scale`; None where there is no estimate to draw."""
     if effect.estimate is None:
         return None
-    ticks = tuple(scale.x(value) for value in _thresholds(effect))
-    right = WIDTH - _MARGIN
-    region: tuple[float, float] | None = None
+    at = scale.x(effect.estimate)
+    ticks = [scale.x(value) for value in _thresholds(effect)]
+    left, right = _MARGIN, WIDTH - _MARGIN
     match effect.relation:
         case ">=" | ">" if ticks:
-            region = (ticks[0], round(right - ticks[0], 2))
+            region = f"M{ticks[0]:g} 1H{right:g}V23H{ticks[0]:g}z"
         case "<=" | "<" if ticks:
-            region = (_MARGIN, round(ticks[0] - _MARGIN, 2))
+            region = f"M{left:g} 1H{ticks[0]:g}V23H{left:g}z"
         case "within" if ticks:
-            region = (ticks[0], round(ticks[1] - ticks[0], 2))
+            region = f"M{ticks[0]:g} 1H{ticks[1]:g}V23H{ticks[0]:g}z"
+        case _:
+            region = ""
     return Drawing(
-        estimate=scale.x(effect.estimate),
-        lower=None if effect.lower is None else scale.x(effect.lower),
-        upper=None if effect.upper is None else scale.x(effect.upper),
-        beyond_low=effect.lower is not None and effect.lower < scale.low,
-        beyond_high=effect.upper is not None and effect.upper > scale.high,
-        ticks=ticks,
+        disc=f"M{at - 4.5:g} 12a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0",
+        diamond=f"M{at:g} 6.5l5.5 5.5-5.5 5.5-5.5-5.5z",
+        whisker=_whisker(effect, scale),
+        ticks="".join(f"M{x:g} 1V23" for x in ticks),
         region=region,
-        zero=scale.x(0.0) if scale.low <= 0 <= scale.high else None,
+        zero=f"M{scale.x(0.0):g} 1V23" if scale.low <= 0 <= scale.high else "",
     )
+
+
+def _whisker(effect: Effect, scale: Scale) -> str:
+    if effect.lower is None or effect.upper is None:
+        return ""
+    low, high = scale.x(effect.lower), scale.x(effect.upper)
+    start = f"M{low + 5:g} 7l-5 5 5 5" if effect.lower < scale.low else f"M{low:g} 8V16"
+    stop = f"M{high - 5:g} 7l5 5-5 5" if effect.upper > scale.high else f"M{high:g} 8V16"
+    return f"M{low:g} 12H{high:g}{start}{stop}"
 
 
 def _thresholds(effect: Effect) -> tuple[float, ...]:
@@ -107,4 +117,6 @@ def _scale(effects: list[Effect]) -> Scale:
     if high == low:
         low, high = low - span / 2, high + span / 2
     step = 10 ** math.floor(math.log10(high - low)) / 5
+    if step == 0:  # the smallest numbers there are cannot be divided
+        return Scale(low - 1, high + 1)
     return Scale(math.floor(low / step) * step, math.ceil(high / step) * step)

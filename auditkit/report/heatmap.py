@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from auditkit.record.figures import Heatmap, Number
-from auditkit.report.sheet import SMALL, WIDTH, Sheet, logarithmic, room, short
-from auditkit.report.svg import CRISP, INK
+from auditkit.report.sheet import SMALL, WIDTH, Sheet, label_axis, logarithmic, room, short
+from auditkit.report.svg import CRISP, INK, Style
 from auditkit.report.wording import number
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ LEVELS = 25
 """Colours of a scale; odd, so that a centred one has its own colour around 0."""
 _WRITTEN = 130
 """Maps of at most so many cells, and twelve columns, carry their numbers."""
+_FRAME = "left right top bottom"
 _LIGHT, _DARK = "#ffffff", "#101010"
 
 Rectangle = tuple[float, float, float, float]
@@ -59,9 +60,10 @@ class _Scale:
         steps = [low + (high - low) * step / LEVELS for step in range(LEVELS + 1)]
         return [10**step for step in steps] if self.log else steps
 
-    def dark(self, level: int) -> bool:
+    def ink(self, level: int) -> str:
+        """What can be seen on the colour."""
         red, green, blue = (int(self.colours[level][i : i + 2], 16) for i in (1, 3, 5))
-        return 0.299 * red + 0.587 * green + 0.114 * blue < 120
+        return _LIGHT if 0.299 * red + 0.587 * green + 0.114 * blue < 120 else _DARK
 
 
 def plot_heatmap(heatmap: Heatmap) -> Sheet:
@@ -80,30 +82,29 @@ def plot_heatmap(heatmap: Heatmap) -> Sheet:
     height = max(80, cell * rows) / 72
     width = max(1, int((WIDTH - left - 1.05) * 72 / max(columns, 1))) * max(columns, 1) / 72
     sheet = Sheet(head + height + foot)
-    axes = sheet.axes(left=left, right=WIDTH - left - width, top=sheet.height - height - foot, bottom=foot)
+    top = sheet.height - height - foot
+    axes = sheet.axes(left=left, right=WIDTH - left - width, top=top, bottom=foot, spines=_FRAME)
     scale = _scale(heatmap)
     if scale is not None:
         _fill(axes, heatmap, scale)
-        place = {"left": left + width + 0.1, "right": WIDTH - left - width - 0.25, "bottom": foot}
-        bar = sheet.axes(top=sheet.height - height - foot, **place)
-        _bar(bar, scale, short(heatmap.value_label, 44))
+        start = left + width + 0.1
+        bar = sheet.axes(left=start, right=WIDTH - start - 0.15, top=top, bottom=foot, spines=_FRAME)
+        _bar(sheet, bar, scale, short(heatmap.value_label, 44))
     _marks(axes, heatmap, scale)
     axes.set_xlim(0, max(columns, 1))
     axes.set_ylim(max(rows, 1), 0)
-    axes.set_xticks(
-        [every_column * i + 0.5 for i in range(len(column_names))], column_names, fontsize=SMALL,
-        rotation=45 if turned else 0, ha="right" if turned else "center", rotation_mode="anchor",
-    )  # fmt: skip
-    axes.set_yticks([every_row * i + 0.5 for i in range(len(row_names))], row_names, fontsize=SMALL)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-    axes.set_xlabel(short(heatmap.x_label, 80))
-    axes.set_ylabel("\n".join(label))
+    at_columns = {every_column * i + 0.5: name for i, name in enumerate(column_names)}
+    label_axis(sheet, axes, "bottom", short(heatmap.x_label, 80), at_columns, turned=turned, size=SMALL)
+    at_rows = {every_row * i + 0.5: name for i, name in enumerate(row_names)}
+    label_axis(sheet, axes, "left", "\n".join(label), at_rows, size=SMALL)
     if key:
-        axes.annotate(
-            key, (0, 1), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points", fontsize=SMALL
-        )
+        sheet.write(sheet.box(axes)[0], 14, key, Style(SMALL, "start"))
+    if _written(heatmap) and scale is not None:
+        for row, column, value in _cells(heatmap):
+            level = scale.level(value)
+            if level is not None:
+                x, y = sheet.place(axes, column + 0.5, row + 0.5)
+                sheet.write(x, y + 2.7, number(value), Style(7.5, colour=scale.ink(level)))
     return sheet
 
 
@@ -171,18 +172,14 @@ def _scale(heatmap: Heatmap) -> _Scale | None:
 def _fill(axes: Axes, heatmap: Heatmap, scale: _Scale) -> None:
     levels = [[scale.level(value) for value in row] for row in heatmap.values]
     for level, rectangles in merged(levels).items():
-        axes.add_patch(_boxes(rectangles, facecolor=scale.colours[level], edgecolor="none", gid=CRISP))
-    written = len(heatmap.columns) <= 12 and len(heatmap.rows) * len(heatmap.columns) <= _WRITTEN
+        axes.add_artist(_boxes(rectangles, facecolor=scale.colours[level], edgecolor="none", gid=CRISP))
     struck: dict[str, list[tuple[float, float]]] = {_LIGHT: [], _DARK: []}
     for row, column, value in _cells(heatmap):
-        place = scale.level(value)
-        if value is None or place is None:
-            continue
-        ink = _LIGHT if scale.dark(place) else _DARK
-        if written:
-            axes.text(column + 0.5, row + 0.52, number(value), fontsize=7.5, color=ink, ha="center", va="center")
-        elif heatmap.scale == "centred" and value < 0:
-            struck[ink].append((column, row))
+        level_of = scale.level(value)
+        if heatmap.scale == "centred" and value is not None and value < 0 and level_of is not None:
+            struck[scale.ink(level_of)].append((column, row))
+    if _written(heatmap):
+        return
     for ink, places in struck.items():
         _strokes(axes, places, [((0.3, 0.75), (0.7, 0.25))], ink, 0.7)
 
@@ -197,39 +194,36 @@ def _marks(axes: Axes, heatmap: Heatmap, scale: _Scale | None) -> None:
     frames = [(column, row, column + 1, row + 1) for row, column in heatmap.outlined]
     if frames:
         for colour, width in ((_LIGHT, 3.0), (_DARK, 1.4)):  # seen on dark and on light cells
-            axes.add_patch(_boxes(frames, facecolor="none", edgecolor=colour, linewidth=width))
+            axes.add_artist(_boxes(frames, facecolor="none", edgecolor=colour, linewidth=width))
 
 
 def _key(heatmap: Heatmap) -> str:
     """What the marks mean, as far as the map has them."""
     values = [value for row in heatmap.values for value in row]
     measured = [value for value in values if value is not None]
-    written = len(heatmap.columns) <= 12 and len(values) <= _WRITTEN
     said = [
         ("× not measured", len(measured) < len(values)),
-        ("⁄ below 0", heatmap.scale == "centred" and not written and min(measured, default=0) < 0),
+        ("⁄ below 0", heatmap.scale == "centred" and not _written(heatmap) and min(measured, default=0) < 0),
         ("– not above 0, so not on this scale", heatmap.scale == "log" and min(measured, default=1) <= 0),
         ("□ outlined", bool(heatmap.outlined)),
     ]
     return " · ".join(text for text, there in said if there)
 
 
-def _bar(axes: Axes, scale: _Scale, label: str) -> None:
+def _bar(sheet: Sheet, axes: Axes, scale: _Scale, label: str) -> None:
     edges = scale.edges()
     for level, colour in enumerate(scale.colours):
         box = (0.0, edges[level], 1.0, edges[level + 1])
-        axes.add_patch(_boxes([box], facecolor=colour, edgecolor="none", gid=CRISP))
+        axes.add_artist(_boxes([box], facecolor=colour, edgecolor="none", gid=CRISP))
     if scale.log:
-        logarithmic(axes.yaxis)
+        logarithmic(axes)
     axes.set_xlim(0, 1)
     axes.set_ylim(edges[0], edges[-1])
-    axes.set_xticks([])
-    axes.yaxis.tick_right()
-    axes.yaxis.set_label_position("right")
-    axes.tick_params(axis="y", labelsize=SMALL, length=2)
-    axes.set_ylabel("\n".join(textwrap.wrap(label, 26)), fontsize=SMALL)
-    for spine in axes.spines.values():
-        spine.set_visible(True)
+    label_axis(sheet, axes, "right", "\n".join(textwrap.wrap(label, 26)), size=SMALL)
+
+
+def _written(heatmap: Heatmap) -> bool:
+    return len(heatmap.columns) <= 12 and len(heatmap.rows) * len(heatmap.columns) <= _WRITTEN
 
 
 def _cells(heatmap: Heatmap) -> Iterable[tuple[int, int, Number]]:
@@ -261,4 +255,4 @@ def _strokes(
     if places:
         ends = [(x + dx, y + dy) for x, y in places for line in lines for dx, dy in line]
         codes = [Path.MOVETO, Path.LINETO] * (len(ends) // 2)
-        axes.add_patch(PathPatch(Path(ends, codes), facecolor="none", edgecolor=colour, linewidth=width))
+        axes.add_artist(PathPatch(Path(ends, codes), facecolor="none", edgecolor=colour, linewidth=width))

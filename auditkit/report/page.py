@@ -2,7 +2,8 @@
 
 Everything in a run but its numbers may come from a model, a data set or a stranger's suite, so it is treated
 as hostile: the templates escape always, and the page's own Content-Security-Policy allows no script and no
-style but the style sheet it names by digest.
+style but the two files of this package that it names by digest. The script adds filters, sorting and copying; the
+page says everything without it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import hashlib
 import re
 import shlex
+import zlib
 from dataclasses import dataclass
 from importlib import resources
 
@@ -21,26 +23,42 @@ from markupsafe import Markup
 
 from auditkit.record.canonical import canonical
 from auditkit.record.figures import drawing_of
-from auditkit.record.schema import Claim, Figure, Run, Verdict
+from auditkit.record.schema import Claim, Figure, FigureKind, Run, Verdict
 from auditkit.report import figures, forest, wording
+
+_OPENED = 30
+"""So many claims that need attention are open from the start, the worst."""
+_READABLE = 250_000
+"""Longest record, in characters, that stands in the page as plain JSON."""
+_KINDS: dict[str, tuple[FigureKind, ...]] = {
+    "Maps of heads, layers and pairs": ("heatmap",),
+    "Curves": ("curves",),
+    "Groups": ("dots", "table"),
+    "Overlaps": ("sets",),
+}
 
 
 def render_html(run: Run) -> str:
     """The audit page of `run`; the same run gives the same text."""
     run = canonical(run)
-    style = resources.files(__package__).joinpath("templates", "style.css").read_text("utf-8")
+    style, script = _own("style.css"), _own("page.js")
     effects = [effect for claim in run.claims for effect in wording.effects_of(claim)]
     scales = forest.scales(effects)
     # Changes are small beside what changed, so they have scales of their own.
     changes = forest.scales(effect for claim in run.claims if claim.change for effect in claim.change.effects)
     anchors = _anchors(run)
+    attention = wording.needing_attention(run)
+    suites = wording.suites(run)
+    data, packed = _embedded(run)
     page = (
         _environment()
         .get_template("audit.html.j2")
         .render(
             run=run,
-            suites=wording.suites(run),
-            attention=wording.needing_attention(run),
+            suites=suites,
+            attention=attention,
+            opened={anchors[id(claim)] for claim in attention[:_OPENED]},
+            pictures=_pictures(suites),
             anchor=lambda claim: anchors[id(claim)],
             methods=_methods(run),
             scales=scales,
@@ -48,26 +66,47 @@ def render_html(run: Run) -> str:
             drawn_change=lambda effect: forest.drawing(effect, changes[effect.unit]),
             drawing=lambda effect: forest.drawing(effect, scales[effect.unit]),
             command=shlex.join(run.command),
-            policy=_policy(style),
-            # Safe: the style sheet is a file of this package and holds no "</style".
+            policy=_policy(style, script),
+            # Safe: files of this package, which hold no "</style" and no "</script".
             style=Markup(style),
-            # Safe: `_data` leaves no character that could end the element or open another.
-            data=Markup(_data(run)),
+            script=Markup(script),
+            # Safe: `_data` leaves no character that could end the element or open another, and base64 has none.
+            data=Markup(data),
+            packed=packed,
         )
     )
-    return wording.clean(page)
+    # Lines between elements would be nodes of their own, a third of all; no text has one, since "<" is escaped in it.
+    return wording.clean(re.sub(r">\n+<", "><", page))
 
 
-def _policy(style: str) -> str:
-    """Content-Security-Policy of the page: nothing is loaded, and only what is named by digest applies.
+def _own(name: str) -> str:
+    """A file of this package."""
+    return resources.files(__package__).joinpath("templates", name).read_text("utf-8")
 
-    A script, once the page has one, is named here by its digest in the same way as the style sheet.
-    """
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+def _policy(style: str, script: str = "") -> str:
+    """Content-Security-Policy of the page: nothing is loaded, and only what is named by digest applies."""
+
+    def named(text: str) -> str:
+        return (
+            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" if text else "'none'"
+        )
+
     return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; script-src 'none'; "
+        f"default-src 'none'; img-src data:; style-src {named(style)}; script-src {named(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _embedded(run: Run) -> tuple[str, bool]:
+    """The record as it stands in the page, and whether it is packed: deflated, in base64.
+
+    A record is mostly repetition, and a large one would be a third of the page. A small one stays readable.
+    """
+    text = _data(run)
+    if len(text) <= _READABLE:
+        return text, False
+    return base64.b64encode(zlib.compress(msgspec.json.encode(run), 9)).decode(), True
 
 
 def _data(run: Run) -> str:
@@ -89,13 +128,31 @@ def _anchors(run: Run) -> dict[int, str]:
     return anchors
 
 
-def _methods(run: Run) -> dict[str, list[Claim]]:
+@dataclass(frozen=True)
+class _Method:
+    number: int
+    claims: list[Claim]
+
+
+def _methods(run: Run) -> dict[str, _Method]:
     """Distinct methods in order of appearance, each with the claims that rest on it."""
-    methods: dict[str, list[Claim]] = {}
+    methods: dict[str, _Method] = {}
     for claim in run.claims:
         for method in dict.fromkeys(effect.method for effect in wording.effects_of(claim)):
-            methods.setdefault(method, []).append(claim)
+            methods.setdefault(method, _Method(len(methods) + 1, [])).claims.append(claim)
     return methods
+
+
+def _pictures(suites: dict[str, list[Claim]]) -> dict[str, list[tuple[Figure, str, Claim]]]:
+    """Every figure with its fragment and its claim, by what it shows; empty where no claim has one."""
+    found = [
+        (figure, f"f-{suite}-{place}-{number}", claim)
+        for suite, claims in enumerate(suites.values(), start=1)
+        for place, claim in enumerate(claims, start=1)
+        for number, figure in enumerate(claim.figures, start=1)
+    ]
+    kinds = {name: [entry for entry in found if entry[0].kind in of] for name, of in _KINDS.items()}
+    return kinds if found else {}
 
 
 @dataclass(frozen=True)
@@ -137,6 +194,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "number": wording.number,
         "interval": wording.interval,
+        "distance": wording.distance,
         "threshold": wording.threshold,
         "unit": wording.unit,
         "level": wording.level,
@@ -147,6 +205,7 @@ def _environment() -> Environment:
         "moved": wording.moved,
         "transitions": wording.transitions,
         "waiver": wording.waiver,
+        "cell": figures.text_of,
     }
     environment.globals |= {
         "Verdict": Verdict,

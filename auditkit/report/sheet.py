@@ -1,6 +1,8 @@
 """What all drawings share: the sheet they stand on, its settings, and how numbers and names are written on it.
 
-Margins are set in inches from the lengths of the labels: a layout that measures its texts draws every figure twice.
+matplotlib draws, and texts are written as SVG beside it: the page's own font sets them, so nothing that matplotlib
+measures of them would hold, and measuring is most of the time that a figure takes. Margins are set from the lengths of
+the labels.
 """
 
 from __future__ import annotations
@@ -8,16 +10,17 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from auditkit.report.svg import INK
+from auditkit.report.svg import INK, Style
 from auditkit.report.wording import clean, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
+
+Line = tuple[tuple[float, float], tuple[float, float]]
 
 WIDTH = 7.5
 """Of every drawing, in inches; the page scales it."""
@@ -32,18 +35,9 @@ NOTHING = float("nan")
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "auditkit",
-    "font.size": _FONT,
-    "text.color": INK,
     "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
     "axes.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "axes.unicode_minus": True,
-    "text.parse_math": False,  # a "$" in a model's or suite's name is a "$"
-    "legend.frameon": False,
 }
 
 
@@ -65,13 +59,17 @@ class Sheet:
     def __init__(self, height: float) -> None:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
+        from matplotlib.transforms import Affine2D
 
         self.height = height = math.ceil(height * 72) / 72
-        self.figure = Figure(figsize=(WIDTH, height))
+        self.figure = Figure(figsize=(WIDTH, height), dpi=72)
         FigureCanvasSVG(self.figure)
         self.figure.patch.set_visible(False)
+        self.points = Affine2D().scale(1, -1).translate(0, height * 72)
+        """From points, counted from the left and the top, to matplotlib's."""
+        self.texts: dict[Style, list[tuple[float, float, str]]] = {}
 
-    def axes(self, left: float, right: float, top: float, bottom: float) -> Axes:
+    def axes(self, left: float, right: float, top: float, bottom: float, spines: str = "left bottom") -> Axes:
         """Axes with these margins, in inches; whole points, so that coordinates are short."""
         left, right, top, bottom = (round(margin * 72) / 72 for margin in (left, right, top, bottom))
         place = (
@@ -82,15 +80,110 @@ class Sheet:
         )
         axes = self.figure.add_axes(place)
         axes.patch.set_visible(False)
-        axes.set_axisbelow(True)
+        axes.xaxis.set_visible(False)
+        axes.yaxis.set_visible(False)
+        for name, spine in axes.spines.items():
+            spine.set_visible(name in spines)
         return axes
 
+    def write(self, x: float, y: float, text: str, style: Style | None = None) -> None:
+        """Write one line with its baseline at (x, y), in points from the left and the top."""
+        self.texts.setdefault(style or Style(_FONT), []).append((x, y, text))
+
+    def strokes(self, lines: Iterable[Line], *, width: float = 0.6, alpha: float = 1.0) -> None:
+        """Straight lines in points, as one path."""
+        from matplotlib.patches import PathPatch
+        from matplotlib.path import Path
+
+        ends = [end for line in lines for end in line]
+        if ends:
+            path = Path(ends, [Path.MOVETO, Path.LINETO] * (len(ends) // 2))
+            style: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linewidth": width, "alpha": alpha}
+            self.figure.add_artist(PathPatch(path, transform=self.points, zorder=0.5, **style))
+
+    def place(self, axes: Axes, x: float, y: float) -> tuple[float, float]:
+        """A point of the data, in points from the left and the top."""
+        across, up = axes.transData.transform((x, y))
+        return float(across), self.height * 72 - float(up)
+
+    def box(self, axes: Axes) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of axes, in points."""
+        box = axes.bbox
+        return float(box.x0), self.height * 72 - float(box.y1), float(box.x1), self.height * 72 - float(box.y0)
+
     def svg(self) -> bytes:
-        """matplotlib's SVG document."""
+        """matplotlib's SVG document, without the texts."""
         stream = io.BytesIO()
         metadata: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        self.figure.savefig(stream, format="svg", metadata=metadata)
+        self.figure.savefig(stream, format="svg", dpi=72, metadata=metadata)
         return stream.getvalue()
+
+
+def label_axis(
+    sheet: Sheet,
+    axes: Axes,
+    side: Literal["bottom", "left", "right"],
+    label: str,
+    names: Mapping[float, str] | None = None,
+    *,
+    grid: bool = False,
+    turned: bool = False,
+    bold: Collection[float] = (),
+    size: float = _FONT,
+) -> None:
+    """Write an axis, once its data are drawn.
+
+    matplotlib's own axes make ten objects for every tick and measure all texts, which is most of the time that a
+    figure takes.
+
+    Args:
+        names: place -> what is written there; None: numbers, with marks.
+        grid: a faint line at every place.
+        turned: names stand at an angle.
+        bold: places of headings.
+    """
+    level = side == "bottom"
+    axis = axes.xaxis if level else axes.yaxis
+    marked = names is None
+    if names is None:
+        low, high = sorted(axis.get_view_interval())
+        places = [float(place) for place in axis.get_majorticklocs() if low <= place <= high]
+        names = dict(zip(places, axis.get_major_formatter().format_ticks(places), strict=True))
+        offset = axis.get_major_formatter().get_offset()
+        label = f"{label} ({offset})" if offset else label
+    left, top, right, bottom = sheet.box(axes)
+    corner = (axes.get_xlim()[0], axes.get_ylim()[0])
+    at = {place: sheet.place(axes, *((place, corner[1]) if level else (corner[0], place))) for place in names}
+    edge = right if side == "right" else left
+    outward = -1 if side == "left" else 1
+    if marked:
+        sheet.strokes(
+            [
+                ((x, bottom), (x, bottom + 3)) if level else ((edge, y), (edge + 3 * outward, y))
+                for x, y in at.values()
+            ]
+        )
+    if grid:
+        sheet.strokes(
+            [((x, top), (x, bottom)) if level else ((left, y), (right, y)) for x, y in at.values()], alpha=0.12
+        )
+    anchor: Literal["start", "middle", "end"] = "middle" if level else "end" if side == "left" else "start"
+    for place, (x, y) in at.items():
+        style = Style(size, "end" if turned else anchor, -45 if turned else 0, bold=place in bold)
+        if level:
+            sheet.write(x, bottom + 4 + 0.9 * size, names[place], style)
+        else:
+            sheet.write(edge + 5 * outward, y + 0.35 * size, names[place], style)
+    wide = room(names.values(), size) * 72
+    if level:
+        beyond = 0.72 * wide if turned else 1.2 * size
+        sheet.write((left + right) / 2, bottom + 6 + beyond + size, label, Style(size))
+    else:
+        lines = label.split("\n")
+        for number, line in enumerate(lines if side == "right" else reversed(lines)):
+            # Written upwards: the baseline is the side away from the names on the left, and towards them on the right.
+            x = edge + outward * (10 + wide + 1.15 * size * number + (0.8 * size if side == "right" else 0))
+            sheet.write(x, (top + bottom) / 2, line, Style(size, turn=-90))
 
 
 def short(text: str, length: int) -> str:
@@ -104,11 +197,10 @@ def room(texts: Iterable[str], size: float = _FONT) -> float:
     return max(map(len, texts), default=0) * 0.6 * size / 72
 
 
-def logarithmic(axis: Axis) -> None:
-    """Put an axis on a logarithmic scale, its numbers written as everywhere in the report."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def logarithmic(axes: Axes) -> None:
+    """Put y on a logarithmic scale, its numbers written as everywhere in the report."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
-    axis._set_axes_scale("log", nonpositive="mask")  # type: ignore[attr-defined]  # set_xscale and set_yscale in one
-    axis.set_major_locator(LogLocator(numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    axis.set_minor_formatter(NullFormatter())
+    axes.set_yscale("log", nonpositive="mask")
+    axes.yaxis.set_major_locator(LogLocator(numticks=8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))

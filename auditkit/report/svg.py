@@ -1,15 +1,19 @@
-"""matplotlib's SVG document, rewritten so that it can stand inside the page.
+"""matplotlib's SVG document, rewritten so that it can stand inside the page, with the texts written into it.
 
 The page forbids inline styles, follows the reader's light or dark setting and may hold many figures. So `style`
-attributes and the style sheet become presentation attributes, black becomes `currentColor`, identifiers that nothing
-refers to are dropped and the others get a prefix of their own, and coordinates are rounded to a tenth of a point.
-Text stays text, so that it can be searched, copied and read aloud.
+attributes and the style sheet become presentation attributes, said once for neighbours that share them, black becomes
+`currentColor`, identifiers that nothing refers to are dropped and the others get short names of their own, and
+coordinates are rounded to a tenth of a point. Text stays text, so that it can be searched, copied and read aloud.
 """
 
 from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
 
 INK = "#000000"
 """Drawn in the page's text colour."""
@@ -20,25 +24,48 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
 _STEP = re.compile(r"[A-Za-z]|-?\d+(?:\.\d+)?(?:e-?\d+)?")
+_OWN = {"id", "d", "x", "y", "href", "transform", "clip-path"}
+"""Attributes that say what an element is; the others say how it looks, and are inherited."""
 
 
-def inline(document: bytes, prefix: str, *, title: str, description: str) -> str:
+@dataclass(frozen=True)
+class Style:
+    """How a text is written."""
+
+    size: float
+    anchor: Literal["start", "middle", "end"] = "middle"
+    turn: float = 0.0
+    """Degrees, clockwise."""
+    bold: bool = False
+    colour: str = INK
+
+
+Texts = Mapping[Style, Sequence[tuple[float, float, str]]]
+"""By style: where each baseline is, in points from the left and the top, and what is written there."""
+
+
+def inline(document: bytes, texts: Texts, prefix: str, *, title: str, description: str) -> str:
     """The document as an `svg` element; `prefix` makes its identifiers unique within the page."""
     root = ET.fromstring(document)
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in (f"{_SVG}style", f"{_SVG}metadata"):
                 parent.remove(child)
-    used = {match for element in root.iter() for value in element.attrib.values() for match in _references(value)}
+    found = (name for element in root.iter() for value in element.attrib.values() for name in _references(value))
+    names = {name: f"{prefix}-{number}" for number, name in enumerate(dict.fromkeys(found))}
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
+        element.text = element.tail = None  # line breaks that matplotlib puts between elements
         _present(element)
-        _rename(element, used, prefix)
-        _shorten(element)
-        if element.tag != "text":
-            element.text = None  # line breaks that matplotlib puts between elements
-        element.tail = None
+        _rename(element, names)
+        for name in ("x", "y"):
+            if name in element.attrib:
+                element.set(name, _rounded(element.attrib[name]))
+        if "d" in element.attrib:
+            element.set("d", _short_path(element.attrib["d"]))
     _unwrap(root)
+    _write(root, texts)
+    _gather(root)
     # Attributes of the root are inherited: the joins of matplotlib's style sheet, the page's text colour.
     root.attrib = {
         "xmlns": _SVG.strip("{}"),
@@ -54,52 +81,82 @@ def inline(document: bytes, prefix: str, *, title: str, description: str) -> str
         element = ET.Element(tag, id=f"{prefix}-{tag}")
         element.text = text
         root.insert(position, element)
-    return ET.tostring(root, encoding="unicode")
+    return ET.tostring(root, encoding="unicode").replace(" />", "/>")
 
 
 def _present(element: ET.Element) -> None:
     """Turn the element's inline style into presentation attributes."""
     for declaration in element.attrib.pop("style", "").split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
-        if name == "font":  # a shorthand has no attribute of its own; without its family
-            size = re.search(r"([\d.]+)px", value)
-            if re.match(r"bold\b|[67]00\b", value):
-                element.set("font-weight", "600")
-            name, value = "font-size", size.group(1) if size else "10"
-        if name and name != "font-family":  # the page's
+        if name:
             element.set(name, value)
     for name in ("fill", "stroke"):
         if element.get(name) == INK:
             element.set(name, "currentColor")
 
 
-def _rename(element: ET.Element, used: set[str], prefix: str) -> None:
+def _rename(element: ET.Element, names: Mapping[str, str]) -> None:
     if _HREF in element.attrib:
         element.set("href", element.attrib.pop(_HREF))
     if element.get("id") == CRISP:
         element.set("shape-rendering", "crispEdges")
     for name, value in list(element.attrib.items()):
-        if name == "id" and value not in used:
+        if name == "id" and value not in names:
             del element.attrib[name]
         elif name == "id":
-            element.set(name, f"{prefix}-{value}")
+            element.set(name, names[value])
         else:
             for reference in _references(value):
-                element.set(name, value.replace(f"#{reference}", f"#{prefix}-{reference}"))
+                element.set(name, value.replace(f"#{reference}", f"#{names[reference]}"))
 
 
-def _shorten(element: ET.Element) -> None:
-    """Round coordinates to a tenth of a point, and drop turns by nothing."""
-    if element.get("transform", "").startswith("rotate(-0 "):
-        del element.attrib["transform"]
-    for name in ("x", "y"):
-        if name in element.attrib:
-            element.set(name, _rounded(element.attrib[name]))
-    if "d" in element.attrib:
-        element.set("d", _short_path(element.attrib["d"]))
+def _write(root: ET.Element, texts: Texts) -> None:
+    for style, lines in texts.items():
+        looks = {"font-size": f"{style.size:g}", "text-anchor": style.anchor}
+        looks |= {"font-weight": "600"} if style.bold else {}
+        looks |= {"fill": style.colour} if style.colour != INK else {}
+        for x, y, line in lines:
+            across, down = _rounded(x), _rounded(y)
+            turned = {"transform": f"rotate({style.turn:g} {across} {down})"} if style.turn else {}
+            ET.SubElement(root, "text", {"x": across, "y": down} | turned | looks).text = line
 
 
-def _rounded(number: str) -> str:
+def _gather(element: ET.Element) -> None:
+    """Say what neighbours of one kind share once, in a group around them."""
+    children: list[ET.Element] = []
+    for (_, looks), run in groupby(element, lambda child: (child.tag, _looks(child))):
+        alike = list(run)
+        if len(alike) > 1 and looks and alike[0].tag != "g":
+            group = ET.Element("g", dict(looks))
+            group[:] = alike
+            for child in alike:
+                for name, _ in looks:
+                    del child.attrib[name]
+            children.append(group)
+        else:
+            for child in alike:
+                _gather(child)
+            children += alike
+    element[:] = children
+
+
+def _looks(element: ET.Element) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in element.attrib.items() if name not in _OWN)
+
+
+def _unwrap(element: ET.Element) -> None:
+    """Replace groups that say nothing by what they hold, and drop empty ones."""
+    children: list[ET.Element] = []
+    for child in element:
+        _unwrap(child)
+        if child.tag == "g" and not child.attrib:
+            children += child
+        elif child.tag not in ("g", "defs") or len(child):
+            children.append(child)
+    element[:] = children
+
+
+def _rounded(number: str | float) -> str:
     text = f"{float(number):.1f}".removesuffix(".0")
     return "0" if text == "-0" else text
 
@@ -127,15 +184,6 @@ def _short_path(data: str) -> str:
         if numbers:
             place = (numbers[-2], numbers[-1])
     return "".join(short)
-
-
-def _unwrap(element: ET.Element) -> None:
-    """Replace groups that say nothing by what they hold."""
-    children: list[ET.Element] = []
-    for child in element:
-        _unwrap(child)
-        children += list(child) if child.tag == "g" and not child.attrib else [child]
-    element[:] = children
 
 
 def _references(value: str) -> list[str]:

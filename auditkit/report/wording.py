@@ -93,6 +93,25 @@ def threshold(effect: Effect) -> str:
     return f"{_RELATIONS[effect.relation]}{space}{number(effect.threshold)}"
 
 
+def distance(effect: Effect) -> str:
+    """How far the estimate is from its threshold, in half-widths of the interval: one decides."""
+    if effect.relation is None or effect.threshold is None or effect.estimate is None:
+        return ""
+    if effect.lower is None or effect.upper is None or not effect.upper > effect.lower:
+        return ""
+    beyond = {
+        ">=": effect.estimate - effect.threshold,
+        ">": effect.estimate - effect.threshold,
+        "<=": effect.threshold - effect.estimate,
+        "<": effect.threshold - effect.estimate,
+        "within": effect.threshold - abs(effect.estimate),
+    }[effect.relation]
+    widths = number(round(abs(beyond) / ((effect.upper - effect.lower) / 2), 1))
+    return (
+        f"{widths} half-widths of the interval {'on the claimed side' if beyond > 0 else 'off the claimed side'}"
+    )
+
+
 def unit(text: str) -> str:
     """The unit as it follows a number; the dimensionless unit "1" is not written."""
     return "" if text == "1" else text

@@ -26,7 +26,7 @@ from auditkit.record.figures import (
     Table,
 )
 from auditkit.record.schema import Run
-from auditkit.report.figures import numbers_of, render_svg
+from auditkit.report.figures import Measured, numbers_of, render_svg, text_of
 from auditkit.report.heatmap import LEVELS, merged
 from auditkit.report.page import render_html
 from auditkit.report.wording import number
@@ -177,17 +177,26 @@ def test_names_stay_text() -> None:
 
 def test_tables_hold_every_number() -> None:
     [curves] = numbers_of(KINDS["curves"])  # type: ignore[arg-type]
-    assert curves.columns == ("Series", "tokens", "Value", "Lower", "Upper")
-    assert curves.rows[1] == ("a", 2, 0.0, None, None)
+    assert curves.columns == ("tokens", "a")
+    assert curves.rows[1] == (2, 0.0)
     [cells] = numbers_of(KINDS["small heatmap"])  # type: ignore[arg-type]
     assert cells.columns == ("layer", "h0", "h1", "h2", "h3")
     assert cells.rows[1][2] is None
-    assert str(cells.rows[2][1]).endswith(" [−1, 1]")
+    assert text_of(cells.rows[2][1]).endswith(" [−1, 1]")
     [dots] = numbers_of(KINDS["dots"])  # type: ignore[arg-type]
-    assert dots.rows == (("young", "age", 0.2, 0.1, 0.3), ("old", "age", None, None, None))
+    assert dots.rows == (("young", "age", Measured(0.2, 0.1, 0.3)), ("old", "age", None))
     shared, whole = numbers_of(KINDS["sets"])  # type: ignore[arg-type]
     assert shared.rows == (("age", 8, 7.5), ("age and gender", 4, None), ("none of them", 3, 2.5))
     assert whole.rows == (("age", 12), ("gender", 31))
+
+
+def test_series_with_places_of_their_own_share_one_table() -> None:
+    few = Series("few", [1, 3], [0.5, None], [0.4, None], [0.6, None])
+    twice = Series("twice", [3, 3], [1.0, 2.0], [None, None], [None, None])
+    [table] = numbers_of(Curves("layer", "value", "r", [few, twice]))
+    assert table.columns == ("layer", "few", "twice")
+    assert table.rows == ((1, Measured(0.5, 0.4, 0.6), ""), (3, None, 1.0), (3, "", 2.0))
+    assert table.of_words == (False, False, False)
 
 
 def test_page_shows_every_kind(sample_run: Run) -> None:
@@ -201,7 +210,7 @@ def test_page_shows_every_kind(sample_run: Run) -> None:
         assert f"<bdi>{figure.title}</bdi>" in page
         assert f"<bdi>{figure.data['reading']}</bdi>" in page
     assert page.count("<svg xmlns") == len(KINDS)
-    assert re.search(r"<td><bdi>&lt;b&gt;yes", page)
+    assert '<td class="words"><bdi>&lt;b&gt;yes' in page
     assert re.search(r"\b(nan|inf|None)\b", re.sub(r"<script.*?</script>", "", page, flags=re.S)) is None
 
 

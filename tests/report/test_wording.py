@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +96,11 @@ def test_comparisons() -> None:
     assert wording.items_needed(effect()) == "—"
 
 
+def places(path: str) -> list[float]:
+    """Where a path's lines start and end, from left to right."""
+    return [float(x) for x in re.findall(r"[MH]([-\d.]+)", path)]
+
+
 def test_rows_of_one_unit_share_a_scale() -> None:
     scales = forest.scales([effect(), effect(estimate=-1.0, lower=-1.2, upper=-0.8), effect(unit="1")])
     assert set(scales) == {"logit", "1"}
@@ -111,11 +118,12 @@ def test_drawing_shows_where_the_interval_must_lie() -> None:
     assert at_most
     assert within
     assert within.region
-    assert at_least.region == (middle, middle - 8)
-    assert at_most.region == (8, middle - 8)
-    assert len(within.ticks) == 2
-    assert within.region[0] + within.region[1] / 2 == middle
-    assert forest.drawing(effect(relation=None), scale).region is None  # type: ignore[union-attr]
+    assert at_least.region == f"M{middle:g} 1H{forest.WIDTH - 8:g}V23H{middle:g}z"
+    assert at_most.region == f"M8 1H{middle:g}V23H8z"
+    assert within.ticks.count("M") == 2
+    left, right, _ = places(within.region)
+    assert (left + right) / 2 == middle
+    assert forest.drawing(effect(relation=None), scale).region == ""  # type: ignore[union-attr]
     assert forest.drawing(effect(estimate=None), scale) is None
 
 
@@ -124,8 +132,7 @@ def test_wide_interval_is_cut_and_marked() -> None:
     scale = forest.scales([effect(), wide])["logit"]
     drawn = forest.drawing(wide, scale)
     assert drawn
-    assert drawn.beyond_low
-    assert drawn.beyond_high
+    assert drawn.whisker.endswith("l-5 5 5 5M227 7l5 5-5 5"), "both ends are arrows"
     assert scale.high - scale.low < 2
 
 
@@ -141,5 +148,14 @@ def test_everything_drawn_lies_inside(values: list[tuple[float | None, ...]]) ->
     for one in effects:
         drawn = forest.drawing(one, scale)
         if drawn:
-            positions = [drawn.estimate, drawn.lower, drawn.upper, drawn.zero, *drawn.ticks]
-            assert all(0 <= x <= forest.WIDTH for x in positions if x is not None)
+            drawings = (drawn.disc, drawn.diamond, drawn.whisker, drawn.ticks, drawn.region, drawn.zero)
+            assert all(0 <= x <= forest.WIDTH for path in drawings for x in places(path))
+
+
+def test_distance_counts_half_widths() -> None:
+    at_least = effect(estimate=0.5, lower=0.4, upper=0.6, threshold=0.3, relation=">=")
+    assert wording.distance(at_least) == "2 half-widths of the interval on the claimed side"
+    within = msgspec.structs.replace(at_least, relation="within")
+    assert wording.distance(within) == "2 half-widths of the interval off the claimed side"
+    for missing in ({"estimate": None}, {"lower": None}, {"relation": None}, {"lower": 0.6}):
+        assert wording.distance(msgspec.structs.replace(at_least, **missing)) == ""
