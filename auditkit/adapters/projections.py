@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from auditkit.adapters.layout import TOLERANCE, Layout, keep
+from auditkit.adapters.layout import TOLERANCE, Layout
 from auditkit.adapters.protocol import Component, Place
 from auditkit.adapters.tap import Tap
+from auditkit.adapters.touches import keep
 from auditkit.stats.verdicts import NotApplicable
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Attending, AttentionView, Component, Touch
+from auditkit.adapters.protocol import Adapter, Answers, Attending, AttentionView, Component, Touch
 from auditkit.data.prompts import Chat
 from auditkit.engine.attention import QUERIES
 from auditkit.engine.batching import in_batches
@@ -56,7 +56,7 @@ def shares(
     runs: Sequence[Edited],
     span: str,
     queries: Sequence[Position] = ("last",),
-    answers: Sequence[tuple[int, int]] | None = None,
+    answers: Sequence[Answers] | None = None,
     description: str = "attention",
 ) -> tuple[Tensor, Tensor]:
     """Share of attention that goes to a span of each run, with the run's edits in place.
@@ -67,7 +67,7 @@ def shares(
         runs: prompts with edits, or without; each with its span of that name.
         span: named keys; the first token is none of them.
         queries: whose attention; of several tokens the mean.
-        answers: (right, wrong) token ids of each run.
+        answers: token ids of each run, the right one first.
 
     Returns:
         Shares (query, run, count, layer, head) in float32, in the order of `queries` and `COUNTS`; answer logits
