@@ -10,15 +10,35 @@ deals them out within itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auditkit.stats.streams import stream
+
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 Groups = Sequence[str] | NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Significance:
+    """A statistic among its values with the flags dealt anew; the larger, the less like chance.
+
+    `p` is (1 + #{null >= score}) / (permutations + 1).
+    """
+
+    score: float
+    null: NDArray[np.float64]
+
+    @property
+    def p(self) -> float:
+        # Room for rounding: the real dealing may come up again, its rows summed in another order.
+        level = self.score - 1e-9 * abs(self.score)
+        return float((1 + (self.null >= level).sum()) / (1 + len(self.null)))
 
 
 def group_codes(groups: Groups | None, activations: NDArray[Any]) -> NDArray[np.str_]:
@@ -70,6 +90,24 @@ def dealt(
         of_unit = np.broadcast_to(flags[units[:, 0]], (count, len(units)))
         drawn[:, units] = rng.permuted(of_unit, axis=1)[:, :, None]
     return drawn
+
+
+def permuted(
+    statistic: Callable[[NDArray[Any], Flags], float], activations: NDArray[Any], positive: NDArray[Any], *,
+    groups: Groups | None = None, permutations: int = 1000, seed: int = 0, name: str = "labels",
+) -> Significance:  # fmt: skip
+    """Any statistic of rows and flags, against its values with the flags dealt anew to whole groups.
+
+    Args:
+        statistic: takes (rows, units) and (rows,) flags; larger means less like chance.
+        groups: (rows,) what belongs together; by default each row is its own, equal rows together.
+    """
+    values = np.asarray(activations)
+    flags, codes = both_kinds(positive, len(values), "positive"), group_codes(groups, values)
+    order = canonical(values, codes)
+    values, flags, codes = values[order], flags[order], codes[order]
+    drawn = dealt(flags, codes, permutations, stream(seed, "permutations", name))
+    return Significance(statistic(values, flags), np.array([statistic(values, one) for one in drawn]))
 
 
 def _exchangeable(flags: Flags, groups: NDArray[np.str_], within: NDArray[Any]) -> Iterator[Indices]:

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.analyses.discrimination import auc, precision_recall
-from auditkit.analyses.exchange import Groups, both_kinds, canonical, dealt, group_codes
+from auditkit.analyses.exchange import Groups, Significance, both_kinds, canonical, dealt, group_codes
 from auditkit.analyses.scan_pvalues import Ranked, Tail
 from auditkit.analyses.subset_scan import Found, Search, row_scores, scan, scan_rows
 from auditkit.stats.halves import halves
@@ -62,21 +62,6 @@ class Detection:
 
 
 @dataclass(frozen=True, eq=False)
-class Significance:
-    """A score among those of the same scan with the roles dealt anew.
-
-    `p` is (1 + #{null >= score}) / (permutations + 1).
-    """
-
-    score: float
-    null: Array
-
-    @property
-    def p(self) -> float:
-        return float((1 + (self.null >= self.score).sum()) / (1 + len(self.null)))
-
-
-@dataclass(frozen=True, eq=False)
 class HeldOut:
     """Units found on some statements, judged on others.
 
@@ -84,7 +69,7 @@ class HeldOut:
         discovery: the scan that found the units; its rows are in-sample.
         confirmation: the best rows for those units, among the other half of the statements.
         positive: (rows of the table,) the truth.
-        significance: of the confirmation, with the units fixed.
+        significance: of those units on the other half alone (`Scanner.held_out`).
     """
 
     discovery: Detection
@@ -168,8 +153,11 @@ class Scanner:
     ) -> HeldOut:  # fmt: skip
         """Find units on one half of the groups, and judge them on the other.
 
-        The statements that are not positive are the background and are scanned too, each among the others, so that
-        there is something to tell the positive ones from (`scan_background`, whatever this scanner's own says).
+        On the first half the negative statements are the background and are scanned too, each among the others
+        (`scan_background`, whatever this scanner's own says). All statements of the second half are then ranked among
+        the negative ones of the first, and the best rows for the found units are searched. So nothing of the second
+        half's labels enters but the judgement, as with a probe that was fitted on the first. Its significance is asked
+        of the second half alone, its negative statements being the background.
 
         Args:
             groups: (rows,) item ids, or what must not be torn apart.
@@ -180,17 +168,19 @@ class Scanner:
         flags = both_kinds(positive, len(activations), "positive")
         values = np.asarray(activations)
         codes = group_codes(groups, values)
-        rows = pd.DataFrame({"group": codes}, index=[str(i) for i in range(len(codes))])
-        split = halves(rows, seed, name)
+        clusters = pd.DataFrame({"group": codes}, index=[str(i) for i in range(len(codes))])
+        split = halves(clusters, seed, name)
         first, second = (np.sort(np.array(half, dtype=np.intp)) for half in (split.discovery, split.confirmation))
         scanner = replace(self, scan_background=True)
         discovery = scanner.detect(values[first], ~flags[first])
-        confirmation = scanner.detect(values[second], ~flags[second], units=discovery.units)
+        rows = np.concatenate([first[~flags[first]], second])
+        known = np.arange(len(rows)) < len(rows) - len(second)
+        confirmation = replace(self, scan_background=False).detect(values[rows], known, units=discovery.units)
         chance = scanner.significance(
             values[second], ~flags[second], groups=codes[second], units=discovery.units,
             permutations=permutations, seed=seed, name=name,
         )  # fmt: skip
-        return HeldOut(discovery.among(first), confirmation.among(second), flags, chance)
+        return HeldOut(discovery.among(first), confirmation.among(rows), flags, chance)
 
     def repeated(
         self, activations: NDArray[Any], positive: NDArray[Any], *, runs: int = 100, background: int = 250,

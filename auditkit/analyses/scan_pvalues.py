@@ -61,12 +61,15 @@ class Ranked:
     def against_others(self, background: Flags, tail: Tail = "two-sided") -> Array:
         """p-values of all rows, a background row being ranked among the other background rows: (rows, units).
 
-        Where statements are few, a background that is set aside costs half of them. Here each row outside is ranked
-        among all n background rows, each background row among the other n - 1.
+        Where statements are few, a background that is set aside costs half of them. Here each background row is ranked
+        among the other n - 1, so its p-values are multiples of 1 / n. A row outside is ranked among all n, and its
+        p-value is (n + 1) / n times that of `against`, at most 1: valid as well, and a multiple of 1 / n too. Otherwise
+        a level that falls between k / (n + 1) and k / n would tell the two kinds of rows apart in noise.
         """
         below, through, n = self._counts(background, np.ones(self.shape[0], dtype=bool))
         values = np.empty(self.shape)
-        values[~background] = _pvalues(below[~background], through[~background], n, tail)
+        outside = _pvalues(below[~background], through[~background], n, tail)
+        values[~background] = np.minimum(1.0, outside * (n + 1) / n)
         values[background] = _pvalues(below[background], through[background] - 1, n - 1, tail)
         return values
 

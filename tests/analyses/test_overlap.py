@@ -30,6 +30,7 @@ from auditkit.analyses.overlap import (
 from auditkit.analyses.scan_pvalues import empirical_pvalues
 from auditkit.analyses.subset_scan import scan
 from auditkit.record.figures import drawing_of
+from auditkit.report.figures import render_svg
 
 pytestmark = pytest.mark.unit
 
@@ -112,6 +113,7 @@ def test_figures_can_be_drawn_and_say_how_to_read_them() -> None:
     for drawing in (pair_figure(named, 50), sets_figure(named, 50)):
         titled = drawing.titled("Overlaps")
         assert msgspec.json.encode(drawing_of(titled)) == msgspec.json.encode(drawing)
+        assert "<svg" in render_svg(titled, "x")
         assert "50" in drawing.reading
     matrix = np.array(pair_figure(named, 50).values, dtype=float)
     np.testing.assert_array_equal(matrix, matrix.T)  # NaN counts as equal

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.analyses.discrimination import precision_recall
-from auditkit.analyses.exchange import dealt, group_codes
-from auditkit.analyses.scan_detection import Detection, Scanner, Significance, both_directions, units_of
+from auditkit.analyses.exchange import Significance, dealt, group_codes
+from auditkit.analyses.scan_detection import Detection, Scanner, both_directions, units_of
 from auditkit.analyses.subset_scan import Search
 
 pytestmark = pytest.mark.unit
