@@ -58,11 +58,13 @@ def massive_units(
     )
 
 
-def silenced(activations: NDArray[Any], units: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
-    """A copy with these units at 0 in every row: no scan finds a constant unit, and the others keep their indices."""
-    copy = np.array(activations)
-    copy[:, np.asarray(units, dtype=np.intp)] = 0
-    return copy
+def without(
+    activations: NDArray[Any], units: Sequence[int] | NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """The activations without these units, and (units left,) which unit of the model each remaining column is."""
+    values = np.asarray(activations)
+    kept = np.setdiff1d(np.arange(values.shape[1]), np.asarray(units, dtype=np.intp))
+    return values[:, kept], kept
 
 
 def random_rotation(units: int, seed: int, name: str) -> Array:

@@ -194,7 +194,7 @@ def stability(runs: Sequence[UnitSet], total: int) -> Stability:
     ordered = np.sort(np.column_stack([sizes[first], sizes[second]]), axis=1)
     kinds, counts = np.unique(ordered, axis=0, return_counts=True)
     chance = sum(n * _chance_jaccard(int(a), int(b), total) for (a, b), n in zip(kinds, counts, strict=True))
-    return Stability(float(observed.mean()), chance / len(shared), len(members))
+    return Stability(float(observed.mean()), float(chance / len(shared)), len(members))
 
 
 def _chance_jaccard(small: int, large: int, total: int) -> float:
