@@ -167,9 +167,12 @@ def sweep_is_one_at_a_time(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
     found = sweep(adapter, pairs, sites)
     if found.method != "wavefront":
         raise Failed(f"the sweep went the {found.method} way: {found.reason}")
-    single = patch(adapter, pairs, {str(i): [[site]] * len(pairs) for i, site in enumerate(sites)})
-    for i, site in enumerate(sites):
-        largest.compare(str(site), found.values[i], single.conditions[str(i)])
+    # One site in each row, and many rows in each whole run.
+    single = patch(adapter, pairs * len(sites), {"one": [[site] for site in sites for _ in pairs]}).conditions[
+        "one"
+    ]
+    for site, got, expected in zip(sites, found.values, single.reshape(found.values.shape), strict=True):
+        largest.compare(str(site), got, expected)
     return largest
 
 

@@ -57,8 +57,9 @@ def test_a_sweep_equals_one_site_at_a_time(family: str, adapter: HFAdapter, pair
     swept = sweep(adapter, pairs, sites)
     assert swept.method == ("plain" if family in (*REFUSED, *OTHER_CACHE) else "wavefront")
     assert swept.reason.startswith((REFUSED | OTHER_CACHE).get(family, ""))
-    patched = patch(adapter, pairs, {str(i): [[site]] * len(pairs) for i, site in enumerate(sites)})
-    expected = torch.stack(list(patched.conditions.values()))
+    # One site in each row, and many rows in each whole run.
+    patched = patch(adapter, pairs * len(sites), {"one": [[site] for site in sites for _ in pairs]})
+    expected = patched.conditions["one"].reshape(swept.values.shape)
     scale = float(expected.abs().max())
     torch.testing.assert_close(swept.values, expected, rtol=0, atol=BATCHED * scale)
     assert float((expected - swept.base).abs().max()) > 0.1 * scale  # there is something to get wrong

@@ -173,27 +173,30 @@ def test_every_component_acts_alike_cached_and_whole(
 ) -> None:
     """In the prompt from a donor, and at generated tokens; a divergence from the plain run shows that it acts."""
     adapter, prompts = open_family(name), prompts[:2]
-    given = [(21, 22, 23)] * len(prompts)
+    conditions: dict[str, list[Continued]] = {}
+    inside = {part for part in (Component.K, Component.V) if adapter.support()[part]}
     for component in (part for part in Component if adapter.support()[part]):
         layer = 0 if component is Component.EMBEDDINGS else 1
-        edited = [
-            [replace(Site(component, layer, layer, position=(len(p) - 3, len(p) - 1)), Prompt("", p.ids[::-1]))]
-            for p in prompts
+        conditions[component] = [
+            Continued(p, (replace(Site(component, layer, layer, position=(len(p) - 3, len(p) - 1)), donor),))
+            for p, donor in ((p, Prompt("", p.ids[::-1])) for p in prompts)
         ]
         if component is not Component.PATTERN:
-            edited += [[Timed(scale(Site(component, layer, layer), 0.5), "generated")] for _ in prompts]
-        runs = [Continued(p, tuple(edits)) for p, edits in zip(prompts * 2, edited, strict=False)]
+            edit = Timed(scale(Site(component, layer, layer), 0.5), "generated")
+            conditions[f"{component} generated"] = [Continued(p, (edit,)) for p in prompts]
+    for kept in (True, False):
+        runs = [run for name, some in conditions.items() if (name.split()[0] in inside) != kept for run in some]
+        if not runs:
+            continue
         got = generate(adapter, runs, 4, stop=False)
         whole = generate(adapter, runs, 4, stop=False, cached=False)
-        inside = component in (Component.K, Component.V) or not adapter.support()["generation"]
-        assert got.method == ("whole" if inside else "cached")
+        assert got.method == ("cached" if kept else "whole")
         assert got.tokens == whole.tokens
         for one, other in zip(got.scores, whole.scores, strict=True):
             assert one == pytest.approx(other, abs=ROUNDING)
-        for some in (runs[: len(prompts)], runs[len(prompts) :]):
-            if some:
-                moved = divergence(adapter, prompts, given, {"edited": some})
-                assert float(moved.conditions["edited"].totals.min()) > moved.floor
+    moved = divergence(adapter, prompts, [(21, 22, 23)] * len(prompts), conditions)
+    for name, condition in moved.conditions.items():
+        assert float(condition.totals.min()) > moved.floor, name
 
 
 def test_going_on_with_other_rows_is_refused(llama: HFAdapter) -> None:
