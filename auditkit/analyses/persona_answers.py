@@ -101,11 +101,11 @@ class PersonaAnswers:
         measurement = self._measured([one, other], reading)
         if reading == ACCURACY:
             better, worse = (measurement.condition(name) for name in (against, group))
+            note(f"an answer is right when {self.questions.format.right}")
+            note("intervals of accuracy are those of paired differences: McNemar's comparison, clustered")
             note(
-                f"right means: {self.questions.format.right}; right under {against} alone in "
-                f"{int((better > worse).sum())} of {len(better)} items, under {group} alone in "
-                f"{int((worse > better).sum())}. The interval is that of the paired difference: McNemar's comparison, "
-                "with items clustered by topic and word"
+                f"right under {against} alone in {int((better > worse).sum())} of {len(better)} items, under {group} "
+                f"alone in {int((worse > better).sum())}"
             )
         return mean_difference(measurement, group, against, name=f"{reading}, {group} minus {against}")
 
