@@ -420,7 +420,7 @@ def test_twenty_kills_from_outside_at_random_moments(audits: Audits, workers: li
         process = subprocess.Popen(command, cwd=audits.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if number % 2:
             time.sleep(draw.uniform(0.3, 1.1) * length)
-        else:  # most of a run is importing, so half of the kills wait for the journal, also on a machine that slows down
+        else:  # most of a run is importing, so half of the kills wait for the journal
             while audits.folders() == before and process.poll() is None:
                 time.sleep(0.005)
             time.sleep(draw.uniform(0.0, 0.4) * length)
