@@ -24,7 +24,7 @@ def blocks(kind: str) -> list[str]:
 
 def test_every_command_of_the_page_does_what_it_says(audits: Any, monkeypatch, capsys) -> None:
     monkeypatch.chdir(audits.path)
-    for name in ("released", "candidate"):
+    for name in ("released", "candidate", "second"):
         audits.copy(name)
     suites = audits.path / "suites"
     suites.mkdir()
@@ -32,7 +32,7 @@ def test_every_command_of_the_page_does_what_it_says(audits: Any, monkeypatch, c
     file = suites / "persona_patching" / "test_finding.py"
     file.write_text(re.sub("test_once", RENAMED["test_once"], file.read_text()))
     (audits.path / "waivers.toml").write_text(blocks("toml")[0])
-    audits.plant(shift=0.0, candidate={"shift": -0.4})
+    audits.plant(shift=0.0, candidate={"shift": -0.4}, second={"shift": -0.1})
     codes, baselines = [], []
     for line in "".join(blocks("console")).splitlines():
         program, *args = shlex.split(line)
@@ -43,9 +43,10 @@ def test_every_command_of_the_page_does_what_it_says(audits: Any, monkeypatch, c
         codes.append(result.ret)
         baselines.append(audits.run.baseline and (audits.run.baseline.name, audits.run.baseline.plan_differences))
         last = audits.run
-    # Recorded, recorded with thresholds, gated against the record, against the model, and with a waiver.
-    assert codes == [0, 0, 1, 1, 1]
-    assert baselines == [None, None, ("released", ()), ("./released", ()), ("released", ())]
+    # Recorded, recorded with thresholds, gated against the record, two at once, against the model, with a waiver.
+    assert codes == [0, 0, 1, 1, 1, 1]
+    recorded, measured = ("released", ()), ("./released", ())
+    assert baselines == [None, None, recorded, recorded, measured, recorded]
     claims = {claim.id.split("/")[1]: claim for claim in last.claims}
     early = claims["early_mlps_carry_the_persona"]
     assert early.threshold_source.startswith("calibration run ")
