@@ -44,8 +44,8 @@ QUERIES = ("last", "answer")
 UNIT = "of attention"
 QUESTIONS, PAIRS = 17, 32
 """Questions and persona pairs of the search, both halves together."""
-STEP = 3
-"""Of the questions of its half, a pair is asked one in so many."""
+DISCOVERY, CONFIRMATION = 2, 3
+"""Of the questions of its half, a pair is asked one in so many; finding among many heads needs more than confirming."""
 
 Array = NDArray[np.float64]
 
@@ -205,18 +205,17 @@ class PersonaHeads:
         items, arms = self._crossed(VALENCE, self.n_pairs)
         items.enough()
         split = halves(items.table, self.seed, "heads")
-        discovery, self.items["valence"] = (
-            items.only(half).thinned(STEP) for half in (split.discovery, split.confirmation)
-        )
+        discovery = items.only(split.discovery).thinned(DISCOVERY)
+        self.items["valence"] = items.only(split.confirmation).thinned(CONFIRMATION)
         topics = set(self.items["valence"].table["topic"])
         neutral, more = self._crossed(NEUTRAL, self.n_pairs, self.items["valence"].words())
         held = neutral.table.index[neutral.table["topic"].isin(topics)]
-        self.items["neutral"] = neutral.only(list(held)).thinned(STEP)
+        self.items["neutral"] = neutral.only(list(held)).thinned(CONFIRMATION)
         for arm in (*arms, *more):
             self.questions.tell(arm)
         note(
-            f"every pair is asked one in {STEP} questions of its half: {len(discovery.pairs)} items to discover, "
-            f"{len(self.items['valence'].pairs)} to confirm against valence words and "
+            f"a pair is asked one in {DISCOVERY} or {CONFIRMATION} questions of its half: {len(discovery.pairs)} items "
+            f"to discover, {len(self.items['valence'].pairs)} to confirm against valence words and "
             f"{len(self.items['neutral'].pairs)} against neutral ones; compared words stand at the same position and "
             "take as many tokens, and no word comes in two pairs"
         )
