@@ -108,7 +108,8 @@ def pair_figure(sets: Mapping[str, UnitSet], total: int) -> Heatmap:
         "",
         "z",
         f"How far each two sets share more (above 0) or fewer (below 0) of {total} units than random sets of their "
-        "sizes, in standard deviations. Units that vary more enter sets more easily, so z is an upper bound.",
+        "sizes, in standard deviations; the diagonal is empty. Units that vary more enter sets more easily, so z is an "
+        "upper bound.",
         names,
         names,
         [[None if a == b else z[frozenset((a, b))] for b in names] for a in names],
