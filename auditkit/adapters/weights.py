@@ -108,7 +108,12 @@ def is_cached(source: WheelSource) -> bool:
 
 
 def origin_of(folder: Path) -> dict[str, str]:
-    """Where a converted folder came from (keys sha256, source); empty for any other folder."""
+    """Where a converted folder of the cache came from (keys sha256, source); empty for any other folder.
+
+    A copy elsewhere may have been fine-tuned since, and what it came from would then name other weights.
+    """
+    if not folder.resolve().is_relative_to(cache_root().resolve()):
+        return {}
     try:
         origin = json.loads((folder / ORIGIN).read_text())
     except (OSError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -253,3 +254,10 @@ def test_digests_change_with_weights_and_with_the_tokenizer(save_checkpoint: Sav
 @pytest.mark.parametrize(("text", "line"), [("a\nb", "a"), ("\n  \n  b  c\n", "b c"), ("", "ValueError")])
 def test_first_line_is_the_first_that_says_something(text: str, line: str) -> None:
     assert first_line(ValueError(text)) == line
+
+
+def test_a_changed_copy_of_a_converted_model_has_a_digest_of_its_own(tiny_llama: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_llama, copy)
+    (copy / "auditkit-origin.json").write_text('{"sha256": "%s", "source": "package x"}' % ("0" * 64))
+    assert loading.load(str(copy)).weights_sha256 == loading.load(str(tiny_llama)).weights_sha256
