@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import msgspec
 import pytest
 
+from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Intersection, Sets, Table
 from auditkit.record.schema import (
     SCHEMA_VERSION,
     Baseline,
@@ -427,3 +429,55 @@ def gated_run() -> Run:
         absent={"persona_patching/old_claim": Verdict.PASS},
     )
     return build_run(claims=tuple(claims), waivers=waivers, baseline=baseline)
+
+
+@pytest.fixture
+def large_run(many_claims_run: Run) -> Run:
+    """300 claims, no two with the same numbers, and 60 figures as a full audit draws them."""
+    chance = random.Random(7)
+
+    def moved(effect: Effect | None) -> Effect | None:
+        if effect is None or effect.estimate is None or effect.lower is None or effect.upper is None:
+            return effect
+        by = chance.gauss(0, 0.05)
+        return msgspec.structs.replace(
+            effect, estimate=effect.estimate + by, lower=effect.lower + by, upper=effect.upper + by
+        )
+
+    figures = _sixty(chance)
+    claims = [
+        msgspec.structs.replace(
+            claim, effect=moved(claim.effect), figures=(figures[place // 5],) if place % 5 == 0 else ()
+        )
+        for place, claim in enumerate(many_claims_run.claims)
+    ]
+    return msgspec.structs.replace(many_claims_run, claims=tuple(claims))
+
+
+def _sixty(chance: random.Random) -> list[Figure]:
+    def heads(layers: int, heads: int) -> Figure:
+        values = [
+            [chance.gauss(0, 0.1) * math.exp(-((i - 9) ** 2) / 60) for _ in range(heads)] for i in range(layers)
+        ]
+        rows, columns = [str(i) for i in range(layers)], [str(i) for i in range(heads)]
+        map_ = Heatmap("head", "layer", "restored", "Each cell is a head.", columns, rows, values, scale="centred")
+        return map_.titled(f"{layers} x {heads} heads")
+
+    def groups() -> Figure:
+        dots = [Dot(f"persona {i}", at := chance.gauss(0, 1), at - 0.3, at + 0.3) for i in range(14)]
+        return Dots(
+            "logits", "Each dot is a group.", [DotGroup("age", dots[:7]), DotGroup("work", dots[7:])]
+        ).titled("G")
+
+    def overlap() -> Figure:
+        parts = [Intersection([i, (i + 1) % 4], chance.randrange(90), chance.random() * 9) for i in range(4)]
+        return Sets("units", "Columns.", ["age", "gender", "work", "home"], [90, 80, 70, 60], parts).titled(
+            "Overlap"
+        )
+
+    table = Table(
+        "Each row is a group.", ["group", "n", "rate"], [[f"group {i}", i, chance.random()] for i in range(12)]
+    )
+    figures = [layer_figure(f"Curve {i}") for i in range(30)] + [heads(30, 9) for _ in range(8)]
+    figures += [heads(32, 32) for _ in range(2)] + [groups() for _ in range(10)] + [overlap() for _ in range(5)]
+    return figures + [table.titled("Counts")] * 5

@@ -157,6 +157,10 @@
   });
   reveal();
 
+  for (const { details, anchor } of claims) {
+    one(".reason", details).append(" ", make("a", { className: "permalink", href: anchor }, "Link to this claim"));
+  }
+
   // ---- Copying a command.
   async function copied(text, block) {
     try {
@@ -203,11 +207,10 @@
     closed.forEach((box) => (box.open = true));
   });
   addEventListener("afterprint", () => closed.forEach((box) => (box.open = false)));
-  const seen = new IntersectionObserver((entries) => {
-    for (const { target: box, isIntersecting } of entries) {
-      if (!isIntersecting) continue; // to measure what is far away would lay it out
-      if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) box.tabIndex = 0;
-    }
+  const sized = new ResizeObserver((entries) => {
+    const boxes = entries.map((entry) => entry.target);
+    const wide = boxes.filter((box) => box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight);
+    wide.forEach((box) => (box.tabIndex = 0)); // after all were measured: to write in between lays all out again
   });
-  all(".scroll, pre").forEach((box) => seen.observe(box));
+  all(".scroll, pre").forEach((box) => sized.observe(box));
 })();

@@ -1,0 +1,143 @@
+"""Text that tries to be more than text, runs that hold it everywhere, and what a browser would make of a page."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import msgspec
+
+from auditkit.record.schema import Run
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+CLOSED = {"profile", "verdict", "relation", "kind", "rank", "state", "scale"}
+"""Fields whose values come from a closed list and cannot hold other text."""
+
+HOSTILE = [
+    "<script>document.title='executed'</script>",
+    "</script><script>document.title='executed'</script>",
+    "</style><script>document.title='executed'</script>",
+    "</title><script>document.title='executed'</script>",
+    "</textarea><img src=x onerror=document.title='executed'>",
+    "</svg><script>document.title='executed'</script>",
+    "</desc></title><svg onload=document.title='executed'>",
+    "<img src=x onerror=\"document.title='executed'\">",
+    "<svg onload=document.title='executed'>",
+    "<svg><animate onbegin=document.title='executed' attributeName=x>",
+    "<body onload=document.title='executed'>",
+    "<details open ontoggle=document.title='executed'>",
+    "<iframe srcdoc=\"<script>parent.document.title='executed'</script>\">",
+    "<math><mtext></mtext><script>document.title='executed'</script></math>",
+    "<style>*{display:none}</style>",
+    "<base href=https://example.org/>",
+    "<meta http-equiv=refresh content=0;url=https://example.org/>",
+    "\"><b id=injected>",
+    "' onmouseover='document.title=1' x='",
+    "\" onfocus=document.title='executed' autofocus \"",
+    "javascript:document.title='executed'",
+    "{{7*7}}",
+    "{% include 'style.css' %}",
+    "{{ ''.__class__.__mro__ }}",
+    "${7*7} $x^{2}$ $\\frac{",
+    "<!--", "-->", "<!-- <script>", "<![CDATA[ x ]]>", "]]>", "<?xml version='1.0'?>",
+    "&lt;script&gt; &amp; &#60;",
+    "NUL \x00 bell \x07 escape \x1b[31m delete \x7f",
+    "right-to-left override \u202egnirts\u202c and isolate \u2067x",
+    "עברית العربية",
+    "line\u2028and paragraph\u2029separators",
+    "lone surrogates \ud800 and \udfff",
+    "not a character \ufffe \uffff",
+    "one\ntwo\r\nthree\ttab",
+    "W" * 10_000,
+    "🙂" * 50,
+    "| pipe ` tick \\ backslash ![i](https://example.org/i.png) [l](javascript:x)",
+]  # fmt: skip
+
+
+class Document(HTMLParser):
+    """What a browser would see: elements with their attributes, text, and the plots apart from the rest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, tuple[str, ...]]] = []
+        self.plot: list[tuple[str, tuple[str, ...]]] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.ids: list[str] = []
+        self.texts: list[str] = []
+        self.data = ""
+        self.packed = False
+        self.open: list[str] = []
+        self.plots = 0
+        self.feed(html)
+        self.close()
+        assert self.open == [], "every element is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._element(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._element(tag, attrs)
+
+    def _element(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "svg" and ("class", "plot") in attrs:
+            self.plots = len(self.open) + 1
+        names = tuple(name for name, _ in attrs)
+        self.record = tag == "script" and ("type", "application/json") in attrs
+        if self.record and "data-encoding" in names:
+            self.packed = True
+            names = tuple(name for name in names if name != "data-encoding")
+        (self.plot if self.plots else self.elements).append((tag, names))
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+        if len(self.open) < self.plots:
+            self.plots = 0
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.data += data if self.record else ""
+        elif not self.open or self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def run(self) -> Run:
+        """The embedded record."""
+        packed = zlib.decompress(base64.b64decode(self.data)) if self.packed else self.data
+        return msgspec.json.decode(packed, type=Run)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+def replace_text(run: Run, change: Callable[[str], str]) -> Run:
+    """`run` with every free text changed, keys of free mappings included."""
+
+    def walk(value: Any, key: str = "") -> Any:
+        if isinstance(value, str):
+            return value if key in CLOSED else change(value)
+        if isinstance(value, dict):
+            if key == "absent":
+                return {change(name): verdict for name, verdict in value.items()}
+            plan = {"claims", "thresholds", "data", "settings", "versions"}
+            free = key in {"prompts", "values", "packages"} or (key in plan and "series" not in value)
+            return {change(name) if free else name: walk(item, name) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [walk(item) for item in value]
+        return value
+
+    return msgspec.convert(walk(msgspec.to_builtins(run)), Run)
+
+
+def texts_of(run: Run) -> list[str]:
+    """Every free text of a run but the command, which the page shows quoted for a shell."""
+    found: list[str] = []
+    replace_text(msgspec.structs.replace(run, command=()), lambda text: found.append(text) or text)
+    return found

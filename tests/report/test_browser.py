@@ -1,0 +1,376 @@
+"""The page in a real browser: nothing in a run executes, everything is there, and eyes, keys and paper can use it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hostile import HOSTILE, Document, replace_text, texts_of
+
+from auditkit.record.canonical import canonical
+from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Intersection, Sets, Table
+from auditkit.record.schema import Figure, Run
+from auditkit.report import render_html, wording
+
+pytestmark = pytest.mark.unit
+
+OPEN_ALL = "document.querySelectorAll('details').forEach((box) => (box.open = true))"
+NODE = Path(__file__).with_name("node")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One headless Chromium for all tests."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+    with driver.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """Folder of the npm packages that pages are checked with."""
+    found = NODE / "node_modules"
+    if not found.is_dir():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed")
+        command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
+        try:
+            subprocess.run(command, cwd=NODE, check=True, capture_output=True, timeout=120)
+        except (subprocess.SubprocessError, OSError):
+            pytest.skip("npm cannot install axe-core and html-validate here")
+    return found
+
+
+class Opened:
+    """A page in the browser, with everything that must not happen to it."""
+
+    def __init__(self, browser: Any, file: Path, html: str, **settings: Any) -> None:
+        file.write_text(html, "utf-8")
+        self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.troubles: list[str] = []
+        self.page.on("console", lambda message: self.troubles.append(message.text))
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.troubles.append(dialog.message), dialog.dismiss()))
+        self.page.on("popup", lambda popup: self.troubles.append(f"opened {popup.url}"))
+        self.page.on("request", self._asked)
+        self.file = file.as_uri()
+        self.page.goto(self.file)
+
+    def _asked(self, request: Any) -> None:
+        if request.url.split("#")[0].split("?")[0] != self.file and not request.url.startswith("blob:"):
+            self.troubles.append(f"asked for {request.url}")
+
+    def __enter__(self) -> Any:
+        return self.page
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        self.context.close()
+        if kind is None:
+            assert self.troubles == []
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Any:
+    return functools.partial(Opened, browser, tmp_path / "audit.html")
+
+
+def every_kind() -> tuple[Figure, ...]:
+    cells = [[0.5, -0.25, None], [0.125, 0.75, -1.0]]
+    ages = DotGroup("age", [Dot("young", 0.1, 0.0, 0.2), Dot("old", None, None, None)])
+    rows = [["women", 40, "yes"], ["men", None, "no"]]
+    shared = [Intersection([0, 1], 2, 1.5)]
+    names = ["0", "1", "2"]
+    return (
+        Heatmap(
+            "head", "layer", "restored", "Each cell is a head.", names, names[:2], cells,
+            outlined=[(0, 0)], scale="centred",
+        ).titled("Heads"),
+        Dots("logits", "Each dot is a group.", [ages], 0.0).titled("Groups"),
+        Table("Each row is a group.", ["group", "n", "said"], rows).titled("Counts"),
+        Sets("units", "Each column is an overlap.", ["age", "gender"], [3, 4], shared).titled("Overlap"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def full_run(gated_run: Run) -> Run:
+    """A run with everything that the page can show."""
+    first = msgspec.structs.replace(gated_run.claims[0], figures=gated_run.claims[0].figures + every_kind())
+    return msgspec.structs.replace(gated_run, claims=(first, *gated_run.claims[1:]))
+
+
+# -- hostile text ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_nothing_in_a_run_executes_and_nothing_is_lost(opened: Any, full_run: Run, scripts: bool) -> None:
+    hostile = replace_text(full_run, lambda old: " ".join([*HOSTILE, old]))
+    html = render_html(hostile)
+    title = f"{wording.WORDS[hostile.summary.verdict]} – audit of"
+    with opened(html, java_script_enabled=scripts) as page:
+        assert page.title().startswith(title)
+        assert "executed" not in page.title().removeprefix(title)[:9]
+        # What the parser made of the document, before and after the page's own script.
+        mine, found = Document(html), Document(page.content())
+        added = Counter(found.elements) - Counter(mine.elements)
+        assert not Counter(mine.elements) - Counter(found.elements) or scripts
+        assert {tag for tag, _ in added} <= (
+            {"a", "button", "span", "p", "form", "th", "div", "pre"} if scripts else set()
+        )
+        for text in set(texts_of(hostile)):
+            expected = wording.clean(text).replace("\r\n", "\n").replace("\r", "\n")
+            assert expected in found.text
+        assert found.run == mine.run
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.evaluate(
+                "document.querySelectorAll('details').forEach((box) => (box.open = true))"
+            ) if scripts else None
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") is True, width
+
+
+def test_each_hostile_text_alone_changes_no_element(opened: Any, sample_run: Run) -> None:
+    """One page per text, read by the browser's own parser into a document that runs nothing."""
+    small = msgspec.structs.replace(sample_run, claims=tuple(
+        msgspec.structs.replace(claim, figures=()) for claim in sample_run.claims[:3]
+    ))  # fmt: skip
+    shape = """(pages) => pages.map((html) => {
+        const parsed = new DOMParser().parseFromString(html, "text/html");
+        return [...parsed.querySelectorAll("*")].map((e) => e.tagName + [...e.attributes].map((a) => a.name)).join();
+    })"""
+    texts = ["x", *HOSTILE]
+    with opened(render_html(small)) as page:
+        shapes = page.evaluate(
+            shape, [render_html(replace_text(small, lambda old, t=t: f"{t} {old}")) for t in texts]
+        )  # type: ignore[misc]
+    plain = {shape.replace(",data-encoding", "") for shape in shapes}
+    assert len(plain) == 1
+
+
+# -- use -------------------------------------------------------------------------------------------------------
+
+
+def test_filters_by_verdict_suite_and_text(opened: Any, full_run: Run) -> None:
+    with opened(render_html(full_run)) as page:
+        said = page.locator("#filter-result")
+        page.check("input[value=pass]")
+        page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('2 of 6')")
+        assert (
+            page.locator("details.claim:visible").count() == page.locator("#claims tr.claim:visible").count() == 2
+        )
+        assert page.locator(".attention > li:visible").count() == 0
+        assert page.locator(".suite:visible").count() == 1
+        page.fill("input[name=text]", "MLP 0.06")
+        page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('1 of 6')")
+        page.reload()
+        assert said.inner_text() == "1 of 6 claims are shown.", "the filter is in the address"
+        page.click("text=Show all")
+        page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('All 6')")
+        page.select_option("select[name=suite]", label="composition")
+        page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('2 of 6')")
+        page.emulate_media(media="print")
+        assert page.locator("#claims tr.claim:visible").count() == 6, "paper shows the whole run"
+
+
+def test_sorts_and_goes_back_to_the_suites(opened: Any, full_run: Run) -> None:
+    with opened(render_html(full_run)) as page:
+        rows = "[...document.querySelectorAll('#claims tr')].map((row) => row.innerText)"
+        before = page.evaluate(rows)
+        effects = (
+            "[...document.querySelectorAll('#claims tr.claim td:nth-child(3)')].map((c) => c.dataset.value || '')"
+        )
+        page.click("th[data-sort=effect] button")
+        values = page.evaluate(effects)
+        measured = [float(value) for value in values if value]
+        assert measured == sorted(measured)
+        assert len(measured) == 4
+        assert values[4:] == ["", ""], "what was not measured comes last"
+        assert page.get_attribute("th[data-sort=effect]", "aria-sort") == "ascending"
+        page.click("th[data-sort=effect] button")
+        assert [float(value) for value in page.evaluate(effects) if value] == measured[::-1]
+        page.click("th[data-sort=effect] button")
+        assert page.evaluate(rows) == before
+
+
+def test_links_open_what_they_lead_to(opened: Any, full_run: Run) -> None:
+    with opened(render_html(full_run)) as page:
+        for href in page.eval_on_selector_all(
+            "a[href^='#']", "(links) => [...new Set(links.map((a) => a.getAttribute('href')))]"
+        ):
+            page.evaluate("(href) => (location.hash = href)", href)
+            page.wait_for_function(
+                "(href) => { const box = document.getElementById(href.slice(1)).getBoundingClientRect(); "
+                "return box.height > 0 && box.top < innerHeight && box.bottom > 0 }",
+                arg=href,
+            )
+        page.check("input[value=fail]")
+        page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('1 of 6')")
+        target = page.get_attribute("#claims tr.claim a", "href")
+        page.evaluate("(href) => (location.hash = href)", target)
+        page.wait_for_selector(f"{target}:visible")
+
+
+def test_copies_the_command_and_saves_the_record(opened: Any, full_run: Run) -> None:
+    big = msgspec.structs.replace(full_run, untested=full_run.untested * 3000)
+    for run in (full_run, big):
+        with opened(render_html(run), accept_downloads=True) as page:
+            page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+            command = page.locator("pre.command:visible").first
+            page.locator("button.copy:visible").first.click()
+            page.wait_for_selector("text=copied")
+            assert page.evaluate("navigator.clipboard.readText()") == command.inner_text()
+            with page.expect_download() as download:
+                page.click("#save")
+            saved = Path(download.value.path()).read_bytes()
+            assert msgspec.json.decode(saved, type=Run) == canonical(run)
+
+
+def test_everything_is_reached_by_keyboard(opened: Any, full_run: Run) -> None:
+    """Tab passes every link, button and field in the order of the page; Enter and Space work them."""
+    names = (
+        "(e) => e.tagName + ' ' + "
+        "(e.getAttribute('href') || `${e.name || ''}${e.value || ''}` || e.id || e.textContent.slice(0, 30))"
+    )
+    with opened(render_html(full_run)) as page:
+        wanted = page.evaluate(
+            "() => [...document.querySelectorAll('a[href], button, input, select, summary')]"
+            f".filter((e) => e.checkVisibility() && !e.hidden).map({names})"
+        )
+        reached = []
+        for _ in range(2 * len(wanted)):
+            page.keyboard.press("Tab")
+            name = page.evaluate(f"(({names})(document.activeElement))")
+            if name.startswith("BODY"):
+                break
+            reached.append(name)
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none", f"{name} has the focus and does not show it"
+        fields = ("A ", "BUTTON ", "INPUT ", "SELECT ", "SUMMARY ")
+        assert [name for name in reached if name.startswith(fields)] == wanted
+        page.focus("input[value=fail]")
+        page.keyboard.press("Space")
+        page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('1 of 6')")
+        page.focus("th[data-sort=verdict] button")
+        page.keyboard.press("Enter")
+        assert page.get_attribute("th[data-sort=verdict]", "aria-sort") == "ascending"
+        summary = page.locator("details.claim:visible > summary").first
+        was = page.locator("details.claim[open]").count()
+        summary.focus()
+        page.keyboard.press("Enter")
+        assert page.locator("details.claim[open]").count() == was - 1
+        page.keyboard.press("Control+Home")
+        page.focus(".skip")
+        page.keyboard.press("Enter")
+        assert page.evaluate("location.hash") == "#content"
+
+
+# -- looks -----------------------------------------------------------------------------------------------------
+
+
+def test_paper_shows_closed_parts_without_colour(opened: Any, full_run: Run) -> None:
+    for scripts in (True, False):
+        with opened(render_html(full_run), java_script_enabled=scripts) as page:
+            text = _pdf_text(page.pdf(format="A4"))
+            for words in ("Signature", "Wrong donor", "mlps_carry", "Each cell is a head", "0.583"):
+                assert words in text, words
+            page.emulate_media(media="print", color_scheme="dark")
+            looks = page.locator(".verdict").first
+            style = "(e) => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
+            assert looks.evaluate(style) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+
+
+def _pdf_text(pdf: bytes) -> str:
+    """The words of a PDF; empty strings where this machine has no reader for them."""
+    reader = shutil.which("pdftotext")
+    if reader is None:
+        pytest.skip("pdftotext is not installed")
+    done = subprocess.run([reader, "-layout", "-", "-"], input=pdf, capture_output=True, check=True)
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_left_out(opened: Any, node_modules: Path, full_run: Run, scheme: str) -> None:
+    """axe-core finds nothing of weight, with everything opened, in both colour sets and on a phone."""
+    script = (node_modules / "axe-core" / "axe.min.js").read_text("utf-8")
+    for width in (1280, 390):
+        size = {"width": width, "height": 900}
+        with opened(render_html(full_run), color_scheme=scheme, viewport=size, bypass_csp=True) as page:
+            page.evaluate(OPEN_ALL)
+            page.evaluate(script)
+            found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+            serious = {
+                rule["id"]: [node["html"][:200] for node in rule["nodes"][:3]]
+                for rule in found["violations"]
+                if rule["impact"] in ("serious", "critical")
+            }
+            assert serious == {}
+
+
+def test_the_document_is_valid_html(node_modules: Path, full_run: Run, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    assert node is not None
+    rules = {
+        "extends": ["html-validate:standard"],
+        "rules": {
+            "no-inline-style": "error",
+            "void-style": "off",
+            "long-title": "off",  # a model's name may be long
+            "attribute-boolean-style": "off",
+            "no-trailing-whitespace": "off",
+        },
+    }
+    (tmp_path / ".htmlvalidate.json").write_text(json.dumps(rules))
+    page = tmp_path / "audit.html"
+    page.write_text(render_html(replace_text(full_run, lambda old: f"{old} <b>&\"' 🙂")), "utf-8")
+    program = node_modules / "html-validate" / "bin" / "html-validate.mjs"
+    done = subprocess.run(
+        [node, str(program), "--config", str(tmp_path / ".htmlvalidate.json"), "--formatter", "json", str(page)],
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
+    )  # fmt: skip
+    if done.returncode not in (0, 1):
+        pytest.skip(f"html-validate does not run on this node: {done.stderr[:200]}")
+    messages = [m for file in json.loads(done.stdout or "[]") for m in file["messages"]]
+    assert [
+        f"{m['ruleId']}: {m['message']} ({m['line']}:{m['column']})" for m in messages if m["severity"] == 2
+    ] == []
+
+
+# -- size and speed --------------------------------------------------------------------------------------------
+
+
+def test_a_large_run_paints_at_once(opened: Any, large_run: Run) -> None:
+    html = render_html(large_run)
+    assert len(html.encode()) < 2_000_000
+    assert len(re.findall("<svg xmlns", html)) == 55, "and 5 tables"
+    paints = []
+    for _ in range(3):
+        with opened(html) as page:
+            assert page.locator("details.claim").count() == 300
+            entries = page.evaluate("performance.getEntriesByType('paint').map((entry) => entry.startTime)")
+            paints.append(max(entries))
+    assert min(paints) < 1000, "milliseconds to the first paint"
+
+
+def test_a_packed_record_is_the_record(large_run: Run) -> None:
+    page = Document(render_html(large_run))
+    assert page.packed
+    assert page.run == canonical(large_run)
+    assert zlib.crc32(page.data.encode()) == zlib.crc32(Document(render_html(large_run)).data.encode())
