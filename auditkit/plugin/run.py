@@ -22,7 +22,7 @@ from auditkit.record.differences import plan_digest
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.plan import completed
 from auditkit.record.resume import Interrupted, find_interrupted
-from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested, Verdict
+from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested
 from auditkit.record.store import JOURNAL, RecordError, new_run_folder, point_latest, write_run, writing
 from auditkit.report import wording, write_outputs
 from auditkit.stats.families import holm
@@ -132,12 +132,9 @@ class AuditRun:
         assert self.folder is not None
         done = {name: entry.claim for name, entry in self._entries.items()}
         claims = tuple(map(self.gate.waived, holm(completed(self.plan, done, self._lost))))
-        summary = summarize(claims)
+        summary = summarize(claims, wording.distrust(check))
         if check is not None and check.agrees is None:  # a comparison of nothing counts as untested
             self.untested.append(Untested(what="cross-check", reason=check.reason))
-        if check is not None and check.agrees is False:  # whatever the claims came to, it rests on these numbers
-            reason = wording.cross_check(check)
-            summary = msgspec.structs.replace(summary, verdict=Verdict.ERROR, reason=reason)
         option = self.config.option
         self.result = Run(
             schema_version=SCHEMA_VERSION,

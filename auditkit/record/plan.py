@@ -22,6 +22,7 @@ class PlannedClaim:
     source: str
     rerun: str
     family: FamilyPlace | None = None
+    location: str = ""
 
     def claim(self, verdict: Verdict, reason: str, cost: Cost) -> Claim:
         """The claim with a verdict and no evidence yet."""
@@ -37,6 +38,7 @@ class PlannedClaim:
             family=self.family,
             cost=cost,
             rerun=self.rerun,
+            location=self.location,
         )
 
     def lost(self, reason: str) -> Claim:
