@@ -5,7 +5,7 @@ Made where the plan is made, which is the only process of a serial run and the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import msgspec
@@ -36,18 +36,23 @@ class Audit:
     """The runs of one session, one per model.
 
     Args:
-        items: all claims that were collected.
+        items: all claims that are planned.
         deselected: claims that the command line left out.
+        others: those of `items` that other shards measure.
 
     Raises:
         pytest.UsageError: what is asked cannot be asked so, in one line.
     """
 
     def __init__(
-        self, config: pytest.Config, items: Sequence[pytest.Item], deselected: Sequence[pytest.Item]
+        self,
+        config: pytest.Config,
+        items: Sequence[pytest.Item],
+        deselected: Sequence[pytest.Item],
+        others: Collection[pytest.Item] = (),
     ) -> None:
         self.config = config
-        self.items = items
+        self.items = [item for item in items if item not in others]
         self.thresholds = thresholds_of(config, [*items, *deselected])
         self.gate = Gate(config, [*items, *deselected])
         self.runs: dict[str, AuditRun] = {}
@@ -56,12 +61,12 @@ class Audit:
             check_claims(ours)
             check_declarations(ours)
             if ours:
-                self.runs[spec] = AuditRun(config, spec, ours, left_out, self.thresholds, self.gate)
+                self.runs[spec] = AuditRun(config, spec, ours, left_out, others, self.thresholds, self.gate)
         self.workers = 1
         self.threads: int | None = None
         """Threads of each worker; None: claims run in this process."""
-        self._run_of = {item.nodeid: self.runs[model_of(item)] for item in items}
-        self._claim_of = {item.nodeid: claim_id(item) for item in items}
+        self._run_of = {item.nodeid: self.runs[model_of(item)] for item in self.items}
+        self._claim_of = {item.nodeid: claim_id(item) for item in self.items}
         self._sample = Sample(config.option.audit_cross_check, config.option.audit_seed)
         self._opened: dict[str, Opened] = {}
         self._foreign_failure = False

@@ -28,6 +28,7 @@ def header_settings(config: pytest.Config, spec: str, thresholds: Thresholds | N
     settings = {"model": spec, **{name: getattr(option, f"audit_{name}") for name in ("items", "dtype", "device")}}
     settings["adapter"] = None if option.audit_adapter == DEFAULT_ADAPTER else option.audit_adapter
     settings["baseline"] = option.audit_baseline
+    settings["shard"] = option.audit_shard
     settings["thresholds"] = thresholds and f"{option.audit_thresholds} ({thresholds.sha256[:12]})"
     return {f"--{name}": str(value) for name, value in settings.items() if value is not None}
 

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
 
 
+OTHER_SHARDS = "claims of other shards"
+"""What a shard has not tested; merging all shards takes the entry out."""
+
+
 @dataclass(frozen=True)
 class PlannedClaim:
     """A claim as far as it is known before it is measured; the fields are those of `schema.Claim`."""

@@ -7,10 +7,11 @@ long after the model is gone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from auditkit.record.schema import Run
-from auditkit.record.store import atomic_write
+from auditkit.record.schema import ItemRow, Run
+from auditkit.record.store import RecordError, atomic_write, point_latest, write_run, writing
 from auditkit.report.card import render_card
 from auditkit.report.github import annotations
 from auditkit.report.junit import render_junit
@@ -26,6 +27,7 @@ __all__ = [
     "render_html",
     "render_junit",
     "render_markdown",
+    "write_folder",
     "write_outputs",
 ]
 
@@ -47,3 +49,19 @@ def write_outputs(folder: Path, run: Run) -> Path:
     }.items():
         atomic_write(folder / name, text.encode())
     return page
+
+
+def write_folder(folder: Path, run: Run, items: Iterable[ItemRow]) -> tuple[Run, str]:
+    """Write the whole of a run: record, outputs, and `latest`.
+
+    Returns:
+        The run as written, and why `latest` could not be moved; the run is whole without it.
+    """
+    with writing(folder):
+        run = write_run(folder, run, items)
+        write_outputs(folder, run)
+        try:
+            point_latest(folder)
+        except RecordError as error:
+            return run, str(error)
+    return run, ""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Control, Effect, Run, Verdict
 from auditkit.report import wording
+from auditkit.report.compare import Row, in_one_line
 from auditkit.stats.verdicts import blocks
 
 _WIDTH = 100
@@ -161,3 +162,31 @@ def _facts(values: dict[str, str]) -> Iterator[str]:
 
 def _wrapped(text: str, indent: int = 0) -> Iterable[str]:
     return textwrap.wrap(plain(text), _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
+
+
+def comparison(was: Run, now: Run, table: Sequence[Row], colour: bool = False) -> Iterator[str]:
+    """Lines: what became of the claims of `was` in `now`, what got worse first."""
+    assert now.baseline is not None
+    for name, run in (("baseline", was), ("candidate", now)):
+        yield f"{name:<10}{verdict(run.summary.verdict, colour)} {plain(run.model.name)}, {plain(run.created)}"
+    yield from _wrapped(wording.changes(now))
+    yield from (f"  the plan differs: {plain(line)}" for line in now.baseline.plan_differences)
+    for run in (was, now):
+        yield from _wrapped(wording.distrust(run.cross_check))
+    kind = ""
+    for row in table:
+        if row.kind != kind:
+            kind = row.kind
+            yield from ("", kind.capitalize())
+        waived = " (waived)" if row.now is not None and row.now.waiver is not None else ""
+        sides = " → ".join(verdict(one.verdict, colour) if one else f"{wording.MISSING:<17}" for one in (row.was, row.now))
+        yield f"  {sides} {plain(row.id)}{waived}"
+        for pair in row.pairs:
+            if pair.change is not None:
+                yield f"    {wording.moved(pair.change)}: {plain(wording.line(pair.change))}"
+            elif row.kind == "not comparable":
+                both = " there, ".join(wording.effect_text(effect) for effect in (pair.was, pair.now))
+                yield f"    {plain(pair.name)}: {plain(both)} here, not subtracted"
+        if row.reason:
+            yield from _wrapped(row.reason, indent=4)
+    yield from ("", in_one_line(table))
