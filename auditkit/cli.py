@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("run", metavar="RUN", help="run folder, its audit.json, or the name of a baseline")
     show.add_argument("--claim", metavar="ID", help="all of one claim")
     diff = commands.add_parser("diff", help="two recorded runs item by item, in the terminal and on one page")
-    diff.add_argument("was", metavar="A", help="the baseline: run folder, its audit.json, or the name of a baseline")
+    diff.add_argument(
+        "was", metavar="A", help="the baseline: run folder, its audit.json, or the name of a baseline"
+    )
     diff.add_argument("now", metavar="B", help="the candidate, likewise")
     diff.add_argument(
         "--out", type=Path, metavar="FILE", help="the page to write (default: diff-<A>.html in the folder of B)"
@@ -191,13 +193,13 @@ def _github(arguments: argparse.Namespace) -> int:
     import os
 
     from auditkit.record.store import RecordError, read_run
-    from auditkit.report import annotations, render_markdown
+    from auditkit.report import render_annotations, render_markdown
 
     try:
         run = read_run(_folder(arguments.run, arguments.audit_dir))
     except RecordError as error:
         return _refused(str(error))
-    _say(annotations(run))
+    _say(render_annotations(run))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     try:
         if summary:

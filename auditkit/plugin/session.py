@@ -26,6 +26,7 @@ from auditkit.plugin.settings import thresholds_of
 from auditkit.record.journal import Entry
 from auditkit.record.schema import CrossCheck
 from auditkit.record.store import RecordError, require_writable
+from auditkit.report import wording
 from auditkit.stats.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
 
 _NOT_AGAIN = "claims are not run again (--reruns): the first verdict of a claim stands"
@@ -149,6 +150,11 @@ class Audit:
             for run in self.runs.values()
             if run.folder is not None
         ]
+        results = {spec: run.result for spec, run in self.runs.items() if run.result is not None}
+        by_chance = {(spec, c.id) for spec, run in results.items() for c in run.claims if wording.by_chance(c)}
+        terminal.correct(
+            self.config, {n for n, run in self._run_of.items() if (run.spec, self._claim_of[n]) in by_chance}
+        )
         if codes and exitstatus <= 1 and not self._foreign_failure:
             session.exitstatus = min(codes, key=_WORST_FIRST.index)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +15,7 @@ from auditkit.report import wording
 if TYPE_CHECKING:
     from auditkit.plugin.run import AuditRun
 
+_BY_CHANCE = "pytest showed it as F: alone it failed, and whether that can be chance is known only at the end"
 _AGREEMENT = {True: {"green": True}, False: {"red": True}, None: {"yellow": True}}
 
 
@@ -23,6 +24,22 @@ def say(config: pytest.Config, line: str) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.write_line(line)
+
+
+def correct(config: pytest.Config, by_chance: Collection[str]) -> None:
+    """Count claims as undecided that pytest has counted as failed, since their family was judged at the end only.
+
+    Args:
+        by_chance: node ids.
+    """
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not by_chance:
+        return
+    failed = reporter.stats.pop("failed", [])
+    moved = [report for report in failed if report.nodeid in by_chance]
+    reporter.stats.setdefault("inconclusive", []).extend(moved)
+    if len(moved) < len(failed):
+        reporter.stats["failed"] = [report for report in failed if report not in moved]
 
 
 def summarize(reporter: pytest.TerminalReporter, run: AuditRun) -> None:
@@ -38,6 +55,8 @@ def summarize(reporter: pytest.TerminalReporter, run: AuditRun) -> None:
         reporter.write_line(f"{'':<16}{wording.line(claim.effect) if claim.effect else claim.reason}")
         if claim.effect and claim.verdict is not Verdict.PASS:
             reporter.write_line(f"{'':<16}{claim.reason}")
+        if wording.by_chance(claim):
+            reporter.write_line(f"{'':<16}{_BY_CHANCE}")
         for line in wording.remarks(claim):
             reporter.write_line(f"{'':<16}{line}")
     summary = result.summary

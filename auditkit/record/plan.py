@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
 
-
 OTHER_SHARDS = "claims of other shards"
 """What a shard has not tested; merging all shards takes the entry out."""
 

@@ -76,7 +76,10 @@ def _metadata(run: Run, claims: list[Claim]) -> str:
     ]
     if not results:
         return "tags:\n- auditkit\n"
-    return str(ModelCardData(model_name=wording.clean(run.model.name), eval_results=results, tags=["auditkit"])) + "\n"
+    return (
+        str(ModelCardData(model_name=wording.clean(run.model.name), eval_results=results, tags=["auditkit"]))
+        + "\n"
+    )
 
 
 def _row(claim: Claim) -> str:

@@ -99,7 +99,9 @@ def render_comparison(was: Run, now: Run) -> str:
     """The page of both runs; the same two runs give the same text."""
     was, now = canonical(was), canonical(now)
     table = rows(was, now)
-    effects = [effect for row in table for pair in row.pairs for effect in (pair.was, pair.now) if effect is not None]
+    effects = [
+        effect for row in table for pair in row.pairs for effect in (pair.was, pair.now) if effect is not None
+    ]
     scales = forest.scales(effects)
     changes = forest.scales(pair.change for row in table for pair in row.pairs if pair.change is not None)
     style = resources.files(__package__).joinpath("templates", "style.css").read_text("utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from auditkit.record.canonical import canonical
-from auditkit.record.schema import Claim, Run, Verdict
+from auditkit.record.schema import Claim, Run
 from auditkit.report import wording
 from auditkit.stats.verdicts import blocks, exit_code
 
@@ -20,7 +20,7 @@ _LENGTH = 2000
 """Most characters of one message."""
 
 
-def annotations(run: Run) -> list[str]:
+def render_annotations(run: Run) -> list[str]:
     """Workflow commands, one per line to print: errors for what blocks, warnings for what else needs attention."""
     run = canonical(run)
     attention = wording.needing_attention(run)
@@ -33,7 +33,9 @@ def annotations(run: Run) -> list[str]:
         gone = [claim for claim in run.claims if wording.lost(claim) and claim.verdict not in wording.ATTENTION]
         warnings += [_of_claim("warning", claim) for claim in gone]
     warnings += [
-        _command("warning", "waiver", wording.waiver(waiver)) for waiver in run.waivers if waiver.state == "expired"
+        _command("warning", "waiver", wording.waiver(waiver))
+        for waiver in run.waivers
+        if waiver.state == "expired"
     ]
     return [*_first("error", errors), *_first("warning", warnings)]
 
@@ -56,7 +58,10 @@ def _first(kind: str, commands: Sequence[str]) -> list[str]:
     if len(commands) <= SHOWN:
         return list(commands)
     more = len(commands) - SHOWN + 1
-    return [*commands[: SHOWN - 1], _command(kind, "and more", f"{more} more are in the summary and in audit.html")]
+    return [
+        *commands[: SHOWN - 1],
+        _command(kind, "and more", f"{more} more are in the summary and in audit.html"),
+    ]
 
 
 def _data(text: str) -> str:

@@ -50,7 +50,9 @@ def render_junit(run: Run) -> bytes:
     run = canonical(run)
     suites = {name: [_case(claim, run) for claim in claims] for name, claims in wording.suites(run).items()}
     suites.setdefault(GATES, []).extend(_gates(run))
-    root = ET.Element("testsuites", {"name": "auditkit", **_totals([one for some in suites.values() for one in some])})
+    root = ET.Element(
+        "testsuites", {"name": "auditkit", **_totals([one for some in suites.values() for one in some])}
+    )
     about = {
         "model": run.model.name,
         "model.source": run.model.source,
@@ -114,7 +116,9 @@ def _gates(run: Run) -> Iterator[_Case]:
     for name, members in families.items():
         failed = [claim.id for claim in members if claim.verdict is Verdict.FAIL and claim.waiver is None]
         chance = [claim.id for claim in members if wording.by_chance(claim)]
-        message = f"{len(failed)} of {len(members)} claims fail after Holm's correction: {', '.join(failed) or 'none'}"
+        message = (
+            f"{len(failed)} of {len(members)} claims fail after Holm's correction: {', '.join(failed) or 'none'}"
+        )
         message += f"; failed alone, which can be chance among so many: {', '.join(chance)}" if chance else ""
         values = {f"p_adjusted.{claim.id}": claim.family.p_adjusted for claim in members if claim.family}
         yield _gate(f"family {name}", "failure" if failed else None, message, {"size": len(members), **values})

@@ -60,7 +60,9 @@ def text(value: str) -> str:
     line = line if len(line) <= _STATEMENT else line[: _STATEMENT - 1] + "…"
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"(@|:(?=//)|www(?=\.)|#(?=\d))", "\\1\N{ZERO WIDTH SPACE}", line)
-    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
+    line = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
+    # At the start of a line these would be lists, rules and headings.
+    return re.sub(r"^(?=[-+=])|^\d+(?=[.)](?: |$))", lambda match: match[0] + "\\", line)
 
 
 def _head(run: Run) -> str:

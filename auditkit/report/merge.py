@@ -55,8 +55,8 @@ def merge(runs: Sequence[Recorded]) -> tuple[Run, list[ItemRow]]:
     missing = [claim for claim in first.plan.claims if claim not in owners]
     if missing:
         raise RecordError(
-            f"cannot merge: {len(missing)} of {len(first.plan.claims)} planned claims are in none of these runs (first: "
-            f"{missing[0]}); name the run of every shard"
+            f"cannot merge: {len(missing)} of {len(first.plan.claims)} planned claims are in none of these runs "
+            f"(first: {missing[0]}); name the run of every shard"
         )
     waivers = _waivers(shards)
     order = list(first.plan.claims)

@@ -21,7 +21,7 @@ _EFFECT = tuple(Effect.__struct_fields__)
 
 
 def render_csv(run: Run) -> str:
-    """The claims of `run` in their order; `effect.*` is the deciding comparison, `change.*` the same since a baseline."""
+    """The claims of `run` in their order; `effect.*` is the deciding comparison, `change.*` its paired difference."""
     run = canonical(run)
     sink = io.StringIO(newline="")
     rows = [_row(claim) for claim in run.claims]

@@ -120,9 +120,8 @@ def details(run: Run, claim_id: str, colour: bool = False) -> Iterator[str]:
             yield from (f"  {plain(line)}" for line in remarks)
         for example in claim.examples:
             yield from ("", f"Item ({example.rank}): {plain(example.item)}")
-            yield from _facts(
-                {name: f"{wording.number(value)} {wording.unit(example.unit)}" for name, value in example.values.items()}
-            )
+            unit = wording.unit(example.unit)
+            yield from _facts({name: f"{wording.number(value)} {unit}" for name, value in example.values.items()})
             yield from _facts({f"prompt, {name}": text for name, text in example.prompts.items()})
 
 
@@ -179,8 +178,8 @@ def comparison(was: Run, now: Run, table: Sequence[Row], colour: bool = False) -
             kind = row.kind
             yield from ("", kind.capitalize())
         waived = " (waived)" if row.now is not None and row.now.waiver is not None else ""
-        sides = " → ".join(verdict(one.verdict, colour) if one else f"{wording.MISSING:<17}" for one in (row.was, row.now))
-        yield f"  {sides} {plain(row.id)}{waived}"
+        sides = [verdict(one.verdict, colour) if one else f"{wording.MISSING:<17}" for one in (row.was, row.now)]
+        yield f"  {' → '.join(sides)} {plain(row.id)}{waived}"
         for pair in row.pairs:
             if pair.change is not None:
                 yield f"    {wording.moved(pair.change)}: {plain(wording.line(pair.change))}"

@@ -208,9 +208,7 @@ def lost(claim: Claim) -> bool:
     """Whether a claim that was decided on the baseline no longer is, though the same was asked."""
     change = claim.change
     decided = (Verdict.PASS, Verdict.FAIL)
-    return (
-        change is not None and change.comparable and change.verdict in decided and claim.verdict not in decided
-    )
+    return change is not None and change.comparable and change.verdict in decided and claim.verdict not in decided
 
 
 def remarks(claim: Claim) -> list[str]:
