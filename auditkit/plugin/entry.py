@@ -164,9 +164,9 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     claims = [item for item in items if _uses_model(item)]
-    deselected = list(config.stash.get(_deselected_key, []))
+    deselected = [*config.stash.get(_deselected_key, [])]
     others: set[pytest.Item] = set()
-    if claims and config.getoption("audit_shard"):
+    if claims and config.getoption("audit_shard") and not session.testsfailed:
         from auditkit.plugin.shards import elsewhere
 
         others = elsewhere(claims, config.getoption("audit_shard"))
