@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -49,35 +50,42 @@ def test_far(estimate):
 
 @pytest.fixture
 def audit(pytester: pytest.Pytester, tiny_llama: Path):
-    def run(mark: str, far: float) -> tuple[int, Run]:
+    def run(mark: str, far: float) -> tuple[pytest.RunResult, Run]:
         suite = pytester.mkdir("suite")
         (suite / "conftest.py").write_text(CONFTEST)
         (suite / "test_finding.py").write_text(SUITE.format(mark=mark, far=far))
         result = pytester.runpytest_inprocess("suite", "--model", str(tiny_llama))
-        return int(result.ret), read_run(pytester.path / "reports" / "latest")
+        return result, read_run(pytester.path / "reports" / "latest")
 
     return run
 
 
 def test_alone_every_fail_stands(audit) -> None:
-    code, run = audit("[]", 0.1)
+    result, run = audit("[]", 0.1)
     assert [claim.verdict for claim in run.claims] == [Verdict.FAIL, Verdict.PASS, Verdict.PASS]
-    assert code == 1
+    assert result.ret == 1
+    result.assert_outcomes(failed=1, passed=2)
     assert all(claim.family is None for claim in run.claims)
 
 
 def test_in_a_family_a_fail_that_may_be_chance_is_undecided(audit) -> None:
-    code, run = audit('pytest.mark.claim(family="release")', 0.1)
+    result, run = audit('pytest.mark.claim(family="release")', 0.1)
     barely, *_ = run.claims
     assert [claim.verdict for claim in run.claims] == [Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.PASS]
     assert barely.reason.startswith("holm: ")
     assert (barely.family.name, barely.family.size, barely.family.alone) == ("release", 3, Verdict.FAIL)
     assert (run.summary.failed, run.summary.inconclusive) == (0, 1)
-    assert code == 0  # the profile "pr" warns of what is undecided
+    assert result.ret == 0  # the profile "pr" warns of what is undecided
+    result.stdout.fnmatch_lines(["*pytest showed it as F*", "*= 2 passed, 1 inconclusive in *"])
+    result.stdout.no_fnmatch_line("FAILED *")
+    root = ET.parse("reports/latest/junit.xml").getroot()
+    assert [root.get(name) for name in ("tests", "failures", "errors")] == ["5", "0", "0"]
     assert run.claims[2].id == "suite/named"
 
 
 def test_a_blatant_fail_stands_in_its_family(audit) -> None:
-    code, run = audit('pytest.mark.claim(family="release")', 9.0)
+    result, run = audit('pytest.mark.claim(family="release")', 9.0)
     assert [claim.verdict for claim in run.claims] == [Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.FAIL]
-    assert code == 1
+    assert result.ret == 1
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["FAILED *test_far*", "*= 1 failed, 1 passed, 1 inconclusive in *"])
