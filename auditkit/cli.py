@@ -211,18 +211,24 @@ def _github(arguments: argparse.Namespace) -> int:
 
 
 def _folder(text: str, reports: Path) -> Path:
-    """The run folder that `text` names.
+    """The run folder that `text` names: the folder, its audit.json, or the name of a baseline.
 
     Raises:
         RecordError: there is none.
     """
     from auditkit.record.baseline import find_baseline
-    from auditkit.record.store import RecordError
+    from auditkit.record.store import AUDIT_JSON, RecordError
 
-    found = find_baseline(text, reports)
-    if found is None:
-        raise RecordError(f"no recorded run {text}: it is no run folder and no name of a baseline in {reports}")
-    return found
+    path = Path(text)
+    folder = path.parent if path.name == AUDIT_JSON else path
+    if (folder / AUDIT_JSON).exists():
+        return folder.resolve()
+    named = find_baseline(text, reports) if path.name == text and not path.exists() else None
+    if named is None:
+        raise RecordError(
+            f"no recorded run {text}: it is no folder with an {AUDIT_JSON}, and no name of a baseline"
+        )
+    return named
 
 
 def _coloured() -> bool:

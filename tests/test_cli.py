@@ -53,7 +53,7 @@ def test_a_run_that_cannot_be_read_is_one_line_and_exit_code_4(
         assert main([command, str(tmp_path)]) == 4
         printed = capsys.readouterr()
         assert printed.out == ""
-        assert message in printed.err or "no run was finished there" in printed.err
+        assert message in printed.err or (content is None and "no recorded run" in printed.err)
         assert len(printed.err.splitlines()) == 1
     assert not (tmp_path / "audit.html").exists()
 
@@ -184,7 +184,7 @@ def test_a_claim_that_is_not_there_is_one_line_with_the_nearest(
     printed = capsys.readouterr()
     assert printed.err == "auditkit: the run holds no claim 'suite/clam�[2J1'; did you mean suite/claim1?\n"
     assert main(["show", "no/such/run", "--audit-dir", str(reports)]) == 4
-    assert "no/such/run" in capsys.readouterr().err
+    assert "no recorded run no/such/run: " in capsys.readouterr().err
 
 
 def test_a_terminal_that_knows_ascii_only_gets_something(reports: Path) -> None:
