@@ -86,6 +86,8 @@ def comparison_code(was: Run, now: Run, table: Sequence[Row]) -> int:
     if wording.distrust(was.cross_check) or wording.distrust(now.cross_check):
         return EXIT_INTEGRITY
     codes = {_CODES.get(row.kind, 0) for row in table if row.now is None or row.now.waiver is None}
+    if not any(row.was and row.now and row.kind != "not comparable" and _decided(row.now) for row in table):
+        codes.add(EXIT_INCONCLUSIVE)  # nothing was compared that says anything
     return next((code for code in (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE) if code in codes), 0)
 
 
@@ -157,6 +159,10 @@ def _kind(was: Claim | None, now: Claim, change: Change) -> Kind:
     if wording.lost(now):
         return "no longer decided"
     return "no longer fails" if was.verdict in (Verdict.FAIL, Verdict.ERROR) else "as before"
+
+
+def _decided(claim: Claim) -> bool:
+    return claim.verdict in (Verdict.PASS, Verdict.FAIL)
 
 
 def _effects(claim: Claim | None) -> list[Effect]:

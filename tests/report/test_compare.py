@@ -57,8 +57,8 @@ def became(run: Run, was: Verdict | None, now: Verdict | None, comparable: bool 
         (PASS, FAIL, "fails now", 1), (UNDECIDED, FAIL, "fails now", 1), (FAIL, FAIL, "as before", 0),
         (PASS, ERROR, "broken now", 11), (ERROR, ERROR, "broken now", 11), (ERROR, PASS, "no longer fails", 0),
         (PASS, UNDECIDED, "no longer decided", 10), (FAIL, NOT, "no longer decided", 10),
-        (FAIL, PASS, "no longer fails", 0), (UNDECIDED, NOT, "as before", 0), (PASS, PASS, "as before", 0),
-        (UNDECIDED, PASS, "as before", 0), (None, FAIL, "new", 0), (PASS, None, "gone", 10),
+        (FAIL, PASS, "no longer fails", 0), (UNDECIDED, NOT, "as before", 10), (PASS, PASS, "as before", 0),
+        (UNDECIDED, PASS, "as before", 0), (None, FAIL, "new", 10), (PASS, None, "gone", 10),
     ],
 )  # fmt: skip
 def test_what_became_of_a_claim_decides_the_exit_code(
@@ -74,7 +74,7 @@ def test_what_became_of_a_claim_decides_the_exit_code(
 def test_the_worst_decides_and_a_waived_claim_does_not(sample_run: Run, gated_run: Run) -> None:
     waiver = gated_run.claims[2].waiver
     table = [became(sample_run, PASS, verdict) for verdict in (PASS, UNDECIDED, ERROR, FAIL)]
-    assert [comparison_code(sample_run, sample_run, table[:n]) for n in range(5)] == [0, 0, 10, 11, 1]
+    assert [comparison_code(sample_run, sample_run, table[:n]) for n in range(5)] == [10, 0, 10, 11, 1]
     waived = became(sample_run, PASS, FAIL, waiver=waiver)
     assert comparison_code(sample_run, sample_run, [waived]) == 0
     check = CrossCheck(
