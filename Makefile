@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test lint slow bench conformance simulate clean
+.PHONY: help setup audit test lint slow bench conformance simulate examples clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: $(READY)       ## run every benchmark beside its peers; ARGS=--write stor
 
 simulate: $(READY)    ## simulate the error rates and write the tables of docs/statistics.md
 	$(BIN)/python -m auditkit.stats.simulation docs/statistics.md
+
+examples: $(READY)    ## make the example reports under reports/examples again; ARGS="--items 12" for smaller ones
+	$(BIN)/python examples/reports.py $(ARGS)
 
 clean:                ## remove the environment and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

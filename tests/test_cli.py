@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -9,8 +12,9 @@ import pytest
 
 from auditkit.adapters.catalogue import CATALOGUE
 from auditkit.cli import main
-from auditkit.record.schema import SCHEMA_VERSION, Run
+from auditkit.record.schema import SCHEMA_VERSION, Run, Verdict
 from auditkit.record.store import AUDIT_JSON, read_run, write_run
+from auditkit.stats.verdicts import summarize
 
 pytestmark = pytest.mark.unit
 
@@ -45,11 +49,12 @@ def test_a_run_that_cannot_be_read_is_one_line_and_exit_code_4(
 ) -> None:
     if content is not None:
         (tmp_path / AUDIT_JSON).write_text(content)
-    assert main(["report", str(tmp_path)]) == 4
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert message in printed.err
-    assert len(printed.err.splitlines()) == 1
+    for command in ("report", "show", "github"):
+        assert main([command, str(tmp_path)]) == 4
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert message in printed.err or (content is None and "no recorded run" in printed.err)
+        assert len(printed.err.splitlines()) == 1
     assert not (tmp_path / "audit.html").exists()
 
 
@@ -131,3 +136,80 @@ def test_calibrate_prints_or_writes_and_says_how_much(
     assert main(["calibrate", str(tmp_path)]) == 4
     assert main(["calibrate", str(folder), "--out", str(tmp_path / "no" / "t.toml")]) == 4
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["auditkit"] * 2
+
+
+# -- a recorded run --------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_written_again_without_its_model(
+    reports: Path, a_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = reports / "20250711T000000Z-m"
+    before = set(folder.iterdir())
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder / 'audit.html'}\n"
+    written = {path.name: path.read_bytes() for path in set(folder.iterdir()) - before}
+    assert set(written) == {
+        "audit.html", "claims.csv", "comment.md", "junit.xml", "model-card.md", "summary.md",
+    }  # fmt: skip
+    main(["report", str(folder / AUDIT_JSON)])
+    assert {name: (folder / name).read_bytes() for name in written} == written
+
+
+def test_a_run_is_shown_without_colours_where_nobody_looks(
+    reports: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(reports / "20250711T000000Z-m")
+    assert main(["show", run]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("✓ PASS            m\n")
+    assert "suite/claim1: 0.5 [0.4, 0.6] of the total effect, to be ≥ 0.3" in printed
+    assert f"page: {Path(run) / 'audit.html'}" in printed
+    assert main(["show", run, "--claim", "suite/claim0"]) == 0
+    assert "says “so”" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    main(["show", run])
+    assert capsys.readouterr().out.startswith("\x1b[32m✓ PASS           \x1b[0m m\n")
+    monkeypatch.setenv("NO_COLOR", "1")
+    main(["show", run])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_claim_that_is_not_there_is_one_line_with_the_nearest(
+    reports: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(reports / "20250711T000000Z-m"), "--claim", "suite/clam\x1b[2J1"]) == 4
+    printed = capsys.readouterr()
+    assert printed.err == "auditkit: the run holds no claim 'suite/clam�[2J1'; did you mean suite/claim1?\n"
+    assert main(["show", "no/such/run", "--audit-dir", str(reports)]) == 4
+    assert "no recorded run no/such/run: " in capsys.readouterr().err
+
+
+def test_a_terminal_that_knows_ascii_only_gets_something(reports: Path) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "auditkit.cli", "show", str(reports / "20250711T000000Z-m")],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=True,
+    )
+    assert shown.stdout.startswith(b"? PASS            m\n")
+
+
+def test_github_gets_annotations_and_the_summary(
+    reports: Path, a_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = msgspec.structs.replace(a_run.claims[0], verdict=Verdict.FAIL, location="suites/a/test_b.py:3")
+    claims = (failed, *a_run.claims[1:])
+    run = msgspec.structs.replace(a_run, claims=claims, summary=summarize(claims))
+    folder = reports / "20250711T000000Z-m"
+    write_run(folder, run, [])
+    (tmp_path / "step.md").write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    assert main(["github", str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("::error file=suites/a/test_b.py,line=3,title=suite/claim0::FAIL")
+    assert (tmp_path / "step.md").read_text().startswith("before\n## ✗ FAIL: m\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "step.md"))
+    assert main(["github", str(folder)]) == 4
+    assert "cannot write the summary" in capsys.readouterr().err

@@ -147,9 +147,7 @@ class PersonaQuestions:
         if key not in self._arms:
             aligned = []
             for pair in sorted(synonym_pairs(), key=lambda pair: shuffle_key(self.seed, pair.id)):
-                span = differing_span(
-                    *(self.prompt(p, self.items[0]).ids for p in (pair.corrupt, pair.clean))
-                )
+                span = differing_span(*(self.prompt(p, self.items[0]).ids for p in (pair.corrupt, pair.clean)))
                 if span is not None and pair.clean.article == pair.corrupt.article:
                     aligned.append(AlignedPair(pair, span))
             if len(aligned) < MIN_CLUSTERS:

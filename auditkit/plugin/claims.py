@@ -53,6 +53,7 @@ def planned(item: pytest.Item, options: str) -> PlannedClaim:
         source=" ".join((inspect.getdoc(getattr(item, "module", None)) or "").split()),
         rerun=f"pytest {shlex.quote(_without_model(item, item.nodeid))} {options}",
         family=family_of(item),
+        location=":".join(map(str, (item.location[0], (item.location[1] or 0) + 1))),
     )
 
 

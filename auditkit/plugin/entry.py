@@ -56,6 +56,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "TOML file of claims that need not block, each with owner, reason and expiry",
     },
+    "shard": {
+        "metavar": "I/N",
+        "help": "measure the I-th of N parts of the claims, by suite; 'auditkit merge' makes one run of all parts",
+    },
     "resume": {
         "nargs": "?",
         "const": "",
@@ -76,6 +80,7 @@ _DEFAULTS: dict[str, Any] = {
     "thresholds": None,
     "baseline": None,
     "waivers": None,
+    "shard": None,
     "resume": None,
 }
 
@@ -166,7 +171,14 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     claims = [item for item in items if _uses_model(item)]
-    deselected = config.stash.get(_deselected_key, [])
+    deselected = [*config.stash.get(_deselected_key, [])]
+    others: set[pytest.Item] = set()
+    if claims and config.getoption("audit_shard") and not session.testsfailed:
+        from auditkit.plugin.shards import elsewhere
+
+        others = elsewhere(claims, config.getoption("audit_shard"))
+        items[:] = [item for item in items if item not in others]
+        config.hook.pytest_deselected(items=list(others))
     if not claims:
         if config.getoption("audit_model") and not _is_worker(config) and not session.testsfailed:
             said = f"all {len(deselected)} are deselected" if deselected else "no test uses the fixture `model`"
@@ -174,7 +186,7 @@ def pytest_collection_modifyitems(
     elif not _is_worker(config):
         from auditkit.plugin.session import Audit
 
-        audit = config.stash[audit_key] = Audit(config, claims, deselected)
+        audit = config.stash[audit_key] = Audit(config, claims, deselected, others)
         config.pluginmanager.register(audit, "auditkit-audit")
     elif "auditkit" in config.workerinput:  # type: ignore[attr-defined]  # xdist's
         from auditkit.plugin.distribute import measure_in_worker
@@ -245,6 +257,10 @@ def _check_options(config: pytest.Config) -> None:
     """
     option = config.option
     specs = option.audit_model or []
+    if option.audit_shard is not None:
+        from auditkit.plugin.shards import read_shard
+
+        read_shard(option.audit_shard)
     if option.audit_items is not None and option.audit_items < 1:
         raise ValueError(f"--items {option.audit_items}: at least 1 item is needed to measure anything")
     if option.audit_data:

@@ -8,6 +8,7 @@ import pytest
 
 from auditkit.record.schema import Claim, Relation, Verdict
 from auditkit.report import wording
+from auditkit.stats.verdicts import blocks
 
 MARKUP = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.ERROR: "red"}
 
@@ -20,12 +21,9 @@ def set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item) -> N
     """Give a report the outcome that stands for the claim's verdict under the run's profile."""
     if claim.waiver is not None:
         vars(report).update(auditkit_waived=True)
-    blocks = claim.verdict in (Verdict.FAIL, Verdict.ERROR)
-    blocks |= claim.verdict is Verdict.INCONCLUSIVE and item.config.option.audit_profile == "release"
-    blocks &= claim.waiver is None
     if claim.verdict is Verdict.PASS:
         report.outcome, report.longrepr = "passed", None
-    elif blocks:
+    elif blocks(claim, item.config.option.audit_profile):
         report.outcome = "failed"
         if claim.verdict is not Verdict.FAIL or not report.longrepr:
             report.longrepr = f"{claim.id}: {claim.reason}"

@@ -5,7 +5,7 @@ It measures nothing. The claims come from `auditkit.plugin.measuring`, in this p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +19,12 @@ from auditkit.plugin.gate import Gate
 from auditkit.plugin.settings import header_settings, options_of
 from auditkit.record.differences import plan_digest
 from auditkit.record.journal import Entry, Header, Journal
-from auditkit.record.plan import completed
+from auditkit.record.plan import OTHER_SHARDS, completed
 from auditkit.record.resume import Interrupted, find_interrupted
-from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested, Verdict
-from auditkit.record.store import JOURNAL, RecordError, new_run_folder, point_latest, write_run, writing
+from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested
+from auditkit.record.store import JOURNAL, new_run_folder
 from auditkit.record.surroundings import environment, tool
-from auditkit.report import wording, write_outputs
+from auditkit.report import wording, write_folder
 from auditkit.stats.families import holm
 from auditkit.stats.thresholds import Thresholds
 from auditkit.stats.verdicts import exit_code, summarize
@@ -35,8 +35,9 @@ class AuditRun:
 
     Args:
         spec: the model.
-        items: the claims that are measured on it.
+        items: the claims that are planned on it.
         deselected: claims that the command line left out.
+        others: those of `items` that other shards measure.
     """
 
     def __init__(
@@ -45,20 +46,25 @@ class AuditRun:
         spec: str,
         items: Sequence[pytest.Item],
         deselected: Sequence[pytest.Item],
+        others: Collection[pytest.Item],
         thresholds: Thresholds | None,
         gate: Gate,
     ) -> None:
         self.config = config
         self.spec = spec
-        self.items = items
+        self.items = [item for item in items if item not in others]
         self.reports = Path(config.option.audit_dir)
-        self.plan = [planned(item, options_of(config, spec)) for item in items]
+        self.plan = [planned(item, options_of(config, spec)) for item in self.items]
         self.gate = gate
         self.asked = plan_of(config, items, thresholds)
         self.plan_sha256 = plan_digest(self.asked)
         self.untested = [
             Untested(what=item.nodeid, reason="deselected on the command line") for item in deselected
         ]
+        if others:
+            left = f"{len(items) - len(self.items)} of {len(items)} claims of the plan"
+            reason = f"this is shard {config.option.audit_shard}, and other shards measure {left}"
+            self.untested.append(Untested(what=OTHER_SHARDS, reason=reason))
         self.header = Header(
             plan_sha256=self.plan_sha256,
             model_sha256="",
@@ -134,12 +140,9 @@ class AuditRun:
         assert self.folder is not None
         done = {name: entry.claim for name, entry in self._entries.items()}
         claims = tuple(map(self.gate.waived, holm(completed(self.plan, done, self._lost))))
-        summary = summarize(claims)
+        summary = summarize(claims, wording.distrust(check))
         if check is not None and check.agrees is None:  # a comparison of nothing counts as untested
             self.untested.append(Untested(what="cross-check", reason=check.reason))
-        if check is not None and check.agrees is False:  # whatever the claims came to, it rests on these numbers
-            reason = wording.cross_check(check)
-            summary = msgspec.structs.replace(summary, verdict=Verdict.ERROR, reason=reason)
         option = self.config.option
         self.result = Run(
             schema_version=SCHEMA_VERSION,
@@ -164,13 +167,8 @@ class AuditRun:
             cross_check=check,
         )
         rows = [row for claim in claims if claim.id in self._entries for row in self._entries[claim.id].items]
-        with closing(self.journal), writing(self.folder):
-            self.result = write_run(self.folder, self.gate.passed(self.result, rows), rows)
-            write_outputs(self.folder, self.result)
-            try:
-                point_latest(self.folder)
-            except RecordError as error:  # the run itself is written; only the short way to it is missing
-                self.remark = str(error)
+        with closing(self.journal):
+            self.result, self.remark = write_folder(self.folder, self.gate.passed(self.result, rows), rows)
         return exit_code(summary, option.audit_profile)
 
     def _same(self, folder: str) -> Interrupted:

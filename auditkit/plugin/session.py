@@ -5,7 +5,7 @@ Made where the plan is made, which is the only process of a serial run and the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import msgspec
@@ -27,6 +27,7 @@ from auditkit.plugin.settings import thresholds_of
 from auditkit.record.journal import Entry
 from auditkit.record.schema import CrossCheck
 from auditkit.record.store import RecordError, require_writable
+from auditkit.report import wording
 from auditkit.stats.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
 
 _NOT_AGAIN = "claims are not run again (--reruns): the first verdict of a claim stands"
@@ -37,18 +38,23 @@ class Audit:
     """The runs of one session, one per model.
 
     Args:
-        items: all claims that were collected.
+        items: all claims that are planned.
         deselected: claims that the command line left out.
+        others: those of `items` that other shards measure.
 
     Raises:
         pytest.UsageError: what is asked cannot be asked so, in one line.
     """
 
     def __init__(
-        self, config: pytest.Config, items: Sequence[pytest.Item], deselected: Sequence[pytest.Item]
+        self,
+        config: pytest.Config,
+        items: Sequence[pytest.Item],
+        deselected: Sequence[pytest.Item],
+        others: Collection[pytest.Item] = (),
     ) -> None:
         self.config = config
-        self.items = items
+        self.items = [item for item in items if item not in others]
         check_data(config, [*items, *deselected])
         self.thresholds = thresholds_of(config, [*items, *deselected])
         self.gate = Gate(config, [*items, *deselected])
@@ -58,12 +64,12 @@ class Audit:
             check_claims(ours)
             check_declarations(ours)
             if ours:
-                self.runs[spec] = AuditRun(config, spec, ours, left_out, self.thresholds, self.gate)
+                self.runs[spec] = AuditRun(config, spec, ours, left_out, others, self.thresholds, self.gate)
         self.workers = 1
         self.threads: int | None = None
         """Threads of each worker; None: claims run in this process."""
-        self._run_of = {item.nodeid: self.runs[model_of(item)] for item in items}
-        self._claim_of = {item.nodeid: claim_id(item) for item in items}
+        self._run_of = {item.nodeid: self.runs[model_of(item)] for item in self.items}
+        self._claim_of = {item.nodeid: claim_id(item) for item in self.items}
         self._sample = Sample(config.option.audit_cross_check, config.option.audit_seed)
         self._opened: dict[str, Opened] = {}
         self._foreign_failure = False
@@ -147,6 +153,11 @@ class Audit:
             for run in self.runs.values()
             if run.folder is not None
         ]
+        results = {spec: run.result for spec, run in self.runs.items() if run.result is not None}
+        by_chance = {(spec, c.id) for spec, run in results.items() for c in run.claims if wording.by_chance(c)}
+        terminal.correct(
+            self.config, {n for n, run in self._run_of.items() if (run.spec, self._claim_of[n]) in by_chance}
+        )
         if codes and (exitstatus <= 1 or self._stopped_by_x(exitstatus)):
             session.exitstatus = 1 if self._foreign_failure else min(codes, key=_WORST_FIRST.index)
 

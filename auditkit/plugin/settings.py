@@ -31,6 +31,7 @@ def header_settings(config: pytest.Config, spec: str, thresholds: Thresholds | N
     settings = {"model": spec, **{name: getattr(option, f"audit_{name}") for name in ("items", "dtype", "device")}}
     settings["adapter"] = None if option.audit_adapter == DEFAULT_ADAPTER else option.audit_adapter
     settings["baseline"] = option.audit_baseline
+    settings["shard"] = option.audit_shard
     digests = given_digests(config)
     data = [f"{suite}={source} ({digests[suite][:12]})" for suite, source in given_data(config).items()]
     settings["data"] = " ".join(data) or None

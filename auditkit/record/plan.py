@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
 
+OTHER_SHARDS = "claims of other shards"
+"""What a shard has not tested; merging all shards takes the entry out."""
+
 
 @dataclass(frozen=True)
 class PlannedClaim:
@@ -22,6 +25,7 @@ class PlannedClaim:
     source: str
     rerun: str
     family: FamilyPlace | None = None
+    location: str = ""
 
     def claim(self, verdict: Verdict, reason: str, cost: Cost) -> Claim:
         """The claim with a verdict and no evidence yet."""
@@ -37,6 +41,7 @@ class PlannedClaim:
             family=self.family,
             cost=cost,
             rerun=self.rerun,
+            location=self.location,
         )
 
     def lost(self, reason: str) -> Claim:

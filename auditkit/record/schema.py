@@ -217,6 +217,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     cost: Cost
     rerun: str = ""
     """Command that measures this claim again."""
+    location: str = ""
+    """File and line of its test function, relative to the run's root: "suites/personas/test_where.py:12"."""
     change: Change | None = None
     """None: the run compares with no baseline."""
     waiver: Waiver | None = None

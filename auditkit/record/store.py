@@ -166,6 +166,12 @@ def read_items(path: Path) -> pd.DataFrame:
         raise RecordError(f"cannot read the items in {file}: {error}") from None
 
 
+def item_rows(items: pd.DataFrame) -> list[ItemRow]:
+    """The rows of a table of items as they were written."""
+    values = items.astype(object).where(items.notna(), None)
+    return msgspec.convert(values.to_dict("records"), list[ItemRow])
+
+
 class _Versioned(msgspec.Struct):
     schema_version: int
 

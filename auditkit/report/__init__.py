@@ -1,4 +1,4 @@
-"""The reports of a run: one HTML page, one Markdown summary, one JUnit file.
+"""The reports of a run: pages for people, and files for build servers, spreadsheets and model cards.
 
 Each is a pure function of `auditkit.record.schema.Run`. Nothing is measured, decided or looked up here, so
 the same run gives the same bytes on every machine, and a report can be made again from `audit.json` alone,
@@ -7,15 +7,29 @@ long after the model is gone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from auditkit.record.schema import Run
-from auditkit.record.store import atomic_write
+from auditkit.record.schema import ItemRow, Run
+from auditkit.record.store import RecordError, atomic_write, point_latest, write_run, writing
+from auditkit.report.card import render_card
+from auditkit.report.github import render_annotations
 from auditkit.report.junit import render_junit
-from auditkit.report.markdown import render_markdown
+from auditkit.report.markdown import render_comment, render_markdown
 from auditkit.report.page import render_html
+from auditkit.report.table import render_csv
 
-__all__ = ["render_html", "render_junit", "render_markdown", "write_outputs"]
+__all__ = [
+    "render_annotations",
+    "render_card",
+    "render_comment",
+    "render_csv",
+    "render_html",
+    "render_junit",
+    "render_markdown",
+    "write_folder",
+    "write_outputs",
+]
 
 AUDIT_HTML = "audit.html"
 SUMMARY_MD = "summary.md"
@@ -23,9 +37,31 @@ JUNIT_XML = "junit.xml"
 
 
 def write_outputs(folder: Path, run: Run) -> Path:
-    """Write audit.html, summary.md and junit.xml into `folder`, each at once; return the page's path."""
+    """Write every output of `run` into `folder`, each file at once; return the page's path."""
     page = folder / AUDIT_HTML
     atomic_write(folder / JUNIT_XML, render_junit(run))
-    atomic_write(folder / SUMMARY_MD, render_markdown(run).encode())
-    atomic_write(page, render_html(run).encode())
+    for name, text in {
+        SUMMARY_MD: render_markdown(run),
+        "comment.md": render_comment(run),
+        "model-card.md": render_card(run),
+        "claims.csv": render_csv(run),
+        AUDIT_HTML: render_html(run),
+    }.items():
+        atomic_write(folder / name, text.encode())
     return page
+
+
+def write_folder(folder: Path, run: Run, items: Iterable[ItemRow]) -> tuple[Run, str]:
+    """Write the whole of a run: record, outputs, and `latest`.
+
+    Returns:
+        The run as written, and why `latest` could not be moved; the run is whole without it.
+    """
+    with writing(folder):
+        run = write_run(folder, run, items)
+        write_outputs(folder, run)
+        try:
+            point_latest(folder)
+        except RecordError as error:
+            return run, str(error)
+    return run, ""

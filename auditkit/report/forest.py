@@ -105,9 +105,10 @@ def _scale(effects: list[Effect]) -> Scale:
     core += [value for effect in effects for value in _thresholds(effect)]
     ends = [end for effect in effects for end in (effect.lower, effect.upper) if end is not None]
     core = core or ends or [0.0]
-    reach = _STRETCH * ((max(core) - min(core)) or max((abs(end - core[0]) for end in ends), default=0.0))
-    low = min([*core, *(max(end, min(core) - reach) for end in ends)])
-    high = max([*core, *(min(end, max(core) + reach) for end in ends)])
+    first, last = min(core), max(core)
+    reach = _STRETCH * ((last - first) or max((abs(end - first) for end in ends), default=0.0))
+    low = min([first, *(max(end, first - reach) for end in ends)])
+    high = max([last, *(min(end, last + reach) for end in ends)])
     span = (high - low) or abs(high) or 1.0
     # Zero is the natural reference; it is shown unless that would squeeze the data into half of the drawing.
     if 0 < low <= span:

@@ -1,7 +1,8 @@
-"""The Markdown summary: what a reviewer reads beside a change, before opening the page.
+"""Markdown: what a reviewer reads beside a change, before opening the page.
 
-Written for GitHub's job summaries, which drop a text above 1024 KiB whole: the summary stays below that,
-keeps the verdict and what needs attention first, and says how many claims it had to leave out.
+The summary is written for GitHub's job summaries, which drop a text above 1024 KiB whole; the comment for a pull
+request, where a text ends at 65,536 characters. Both keep the verdict and what blocks first, and say how much they had
+to leave out. Their text comes from models and strangers' suites, so none of it is markup, a link or a mention.
 """
 
 from __future__ import annotations
@@ -16,17 +17,56 @@ from auditkit.report import wording
 LIMIT = 900 * 1024
 """Most bytes that a summary takes."""
 
+COMMENT_LIMIT = 60_000
+"""Most bytes that a comment takes."""
+
+COMMENT_MARK = "<!-- auditkit -->"
+"""First line of a comment: by it, a later run finds the comment that it is to replace."""
+
 _NOTE = 60
-"""Bytes kept free for saying how many claims were left out."""
+"""Bytes kept free for saying how many lines were left out."""
 
 _STATEMENT = 300
 """Most characters of one text; the page holds all of it."""
 
 
 def render_markdown(run: Run) -> str:
-    """The summary of `run`: a verdict line, what needs attention, and a table of all claims."""
+    """The job summary of `run`: a verdict line, what needs attention, changes, and a table of all claims."""
     run = canonical(run)
-    summary = run.summary
+    body = _head(run)
+    body += _attention(run, LIMIT // 2 - _size(body))
+    body += _changed(run.claims, LIMIT * 3 // 4 - _size(body))
+    head = "\n### All claims\n\n| Verdict | Claim | Effect | Threshold |\n| --- | --- | --- | --- |\n"
+    return body + _within(head, map(_row, run.claims), LIMIT - _size(body))
+
+
+def render_comment(run: Run) -> str:
+    """The comment on a pull request: the verdict line, what needs attention, and the claims that changed."""
+    run = canonical(run)
+    body = f"{COMMENT_MARK}\n{_head(run)}"
+    most = COMMENT_LIMIT if run.baseline is None else COMMENT_LIMIT * 2 // 3
+    body += _attention(run, most - _size(body))
+    return body + _changed(filter(_has_changed, run.claims), COMMENT_LIMIT - _size(body))
+
+
+def verdict(value: Verdict) -> str:
+    """A verdict as glyph and word."""
+    return f"{wording.GLYPHS[value]} {wording.WORDS[value]}"
+
+
+def text(value: str) -> str:
+    """`value` on one line, as text: no markup, link, image, mention or cell boundary in it has an effect."""
+    line = " ".join(wording.clean(value).split())
+    line = line if len(line) <= _STATEMENT else line[: _STATEMENT - 1] + "…"
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"(@|:(?=//)|www(?=\.)|#(?=\d))", "\\1\N{ZERO WIDTH SPACE}", line)
+    line = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
+    # At the start of a line these would be lists, rules and headings.
+    return re.sub(r"^(?=[-+=])|^\d+(?=[.)](?: |$))", lambda match: match[0] + "\\", line)
+
+
+def _head(run: Run) -> str:
+    summary, model = run.summary, run.model
     counts = [
         (Verdict.PASS, summary.passed),
         (Verdict.FAIL, summary.failed),
@@ -34,63 +74,67 @@ def render_markdown(run: Run) -> str:
         (Verdict.NOT_APPLICABLE, summary.not_applicable),
         (Verdict.ERROR, summary.error),
     ]
-    model = run.model
+    counted = [f"{number} {wording.WORDS[verdict]}" for verdict, number in counts]
     lines = [
-        f"## {_verdict(summary.verdict)}: {_text(model.name)}",
+        f"## {verdict(summary.verdict)}: {text(model.name)}",
         "",
-        _text(summary.reason),
+        text(summary.reason),
         "",
-        " · ".join(
-            [
-                *(f"{number} {wording.WORDS[verdict]}" for verdict, number in counts),
-                f"{summary.waived} waived",
-            ]
-        ),
+        " · ".join([*counted, f"{summary.waived} waived"]),
         "",
-        f"Weights `{_digest(model.weights_sha256)}` from {_text(model.source)}, {_text(model.dtype)}, "
-        f"adapter {_text(model.adapter)}, profile {run.profile}, seed {run.seed}, "
-        f"plan `{_digest(run.plan_sha256)}`, auditkit {_text(run.tool.version)}, {_text(run.created)}.",
+        f"Weights `{_digest(model.weights_sha256)}` from {text(model.source)}, {text(model.dtype)}, "
+        f"adapter {text(model.adapter)}, profile {run.profile}, seed {run.seed}, "
+        f"plan `{_digest(run.plan_sha256)}`, auditkit {text(run.tool.version)}, {text(run.created)}.",
     ]
     if run.cross_check is not None:
-        lines += ["", f"Cross-check: {_text(wording.cross_check(run.cross_check))}."]
+        lines += ["", f"Cross-check: {text(wording.cross_check(run.cross_check))}."]
     if run.baseline is not None:
-        lines += ["", f"Compared with {_text(wording.changes(run))}."]
-        lines += [f"- the plan differs: {_text(line)}" for line in run.baseline.plan_differences[:20]]
-    if run.waivers:
-        lines += ["", "### Waivers", "", *(f"- {_text(wording.waiver(waiver))}" for waiver in run.waivers)]
+        lines += ["", f"Compared with {text(wording.changes(run))}."]
+        lines += [f"- the plan differs: {text(line)}" for line in run.baseline.plan_differences[:20]]
     if model.trust_remote_code:
         lines += ["", "**trust\\_remote\\_code is on.**"]
-    body = "\n".join(lines) + "\n"
-    body += _within(
-        "\n### Needs attention\n\n", map(_bullet, wording.needing_attention(run)), LIMIT // 2 - _size(body)
-    )
-    changed = "\n### Changes since baseline\n\n| Claim | Baseline | Here | Change |\n| --- | --- | --- | --- |\n"
-    body += _within(changed, (row for claim in run.claims for row in _changes(claim)), LIMIT // 2 - _size(body))
-    head = "\n### All claims\n\n| Verdict | Claim | Effect | Threshold |\n| --- | --- | --- | --- |\n"
-    body += _within(head, map(_row, run.claims), LIMIT - _size(body))
-    return body
+    waivers = (f"- {text(wording.waiver(waiver))}\n" for waiver in run.waivers)
+    return "\n".join(lines) + "\n" + _within("\n### Waivers\n\n", waivers, COMMENT_LIMIT // 4)
+
+
+def _attention(run: Run, budget: int) -> str:
+    return _within("\n### Needs attention\n\n", map(_bullet, wording.needing_attention(run)), budget)
+
+
+def _changed(claims: Iterable[Claim], budget: int) -> str:
+    head = "\n### Changes since baseline\n\n| Claim | Baseline | Here | Change |\n| --- | --- | --- | --- |\n"
+    return _within(head, (row for claim in claims for row in _changes(claim)), budget)
+
+
+def _has_changed(claim: Claim) -> bool:
+    """Whether its verdict or an effect is another than on the baseline, or whether that cannot be said."""
+    change = claim.change
+    if change is None:
+        return False
+    moved = any(wording.moved(effect) in ("higher", "lower") for effect in change.effects)
+    return change.verdict is not claim.verdict or not change.comparable or moved
 
 
 def _bullet(claim: Claim) -> str:
-    parts = [f"- **{_verdict(claim.verdict)}** {_text(claim.statement)}"]
+    parts = [f"- **{verdict(claim.verdict)}** {text(claim.statement)}"]
     if claim.effect is not None:
         parts.append(
-            f"{_text(wording.effect_text(claim.effect))}, threshold {_text(wording.threshold(claim.effect))}"
+            f"{text(wording.effect_text(claim.effect))}, threshold {text(wording.threshold(claim.effect))}"
         )
         if claim.effect.items_needed is not None:
-            parts.append(wording.items_needed(claim.effect))
+            parts.append(text(wording.items_needed(claim.effect)))
     if claim.waiver is not None:
-        parts.append(f"**{_text(wording.waiver(claim.waiver))}**")
-    return " — ".join([*parts, _text(claim.reason)]) + "\n"
+        parts.append(f"**{text(wording.waiver(claim.waiver))}**")
+    return " — ".join([*parts, text(claim.reason)]) + "\n"
 
 
 def _row(claim: Claim) -> str:
     limit = wording.MISSING if claim.effect is None else wording.threshold(claim.effect)
     cells = (
-        _verdict(claim.verdict) + (" (waived)" if claim.waiver is not None else ""),
-        _text(claim.statement),
-        _text(wording.effect_text(claim.effect)),
-        _text(limit),
+        verdict(claim.verdict) + (" (waived)" if claim.waiver is not None else ""),
+        text(claim.statement),
+        text(wording.effect_text(claim.effect)),
+        text(limit),
     )
     return "| " + " | ".join(cells) + " |\n"
 
@@ -103,40 +147,30 @@ def _changes(claim: Claim) -> list[str]:
     said = [f"{wording.moved(e)}: {wording.effect_text(e)} ({e.name})" for e in change.effects]
     if change.reason:
         said.append(change.reason if change.comparable else f"not comparable: {change.reason}")
-    was = wording.MISSING if change.verdict is None else _verdict(change.verdict)
-    cells = [_text(claim.statement), was, _verdict(claim.verdict)]
-    return ["| " + " | ".join([*cells, _text(text)]) + " |\n" for text in said or [wording.MISSING]]
+    was = wording.MISSING if change.verdict is None else verdict(change.verdict)
+    cells = [text(claim.statement), was, verdict(claim.verdict)]
+    return ["| " + " | ".join([*cells, text(line)]) + " |\n" for line in said or [wording.MISSING]]
 
 
 def _within(head: str, lines: Iterable[str], budget: int) -> str:
     """`head` and as many `lines` as the budget of bytes holds; nothing where there are no lines."""
-    kept, left_out = head, 0
-    budget -= _NOTE
+    kept: list[str] = []
+    left_out = 0
+    budget -= _NOTE + _size(head)
     for line in lines:
-        if left_out or _size(kept) + _size(line) > budget:
+        budget -= _size(line)
+        if left_out or budget < 0:
             left_out += 1
         else:
-            kept += line
+            kept.append(line)
     note = f"\n{left_out} more are in audit.html.\n" if left_out else ""
-    return "" if kept == head and not left_out else kept + note
+    return head + "".join(kept) + note if kept or left_out else ""
 
 
-def _size(text: str) -> int:
-    return len(text.encode())
+def _size(value: str) -> int:
+    return len(value.encode())
 
 
-def _verdict(verdict: Verdict) -> str:
-    return f"{wording.GLYPHS[verdict]} {wording.WORDS[verdict]}"
-
-
-def _digest(text: str) -> str:
+def _digest(value: str) -> str:
     """The first characters of a digest; it is hexadecimal, so nothing else may pass into a code span."""
-    return re.sub(r"[^0-9A-Za-z]", "", text)[:12] or "none"
-
-
-def _text(text: str) -> str:
-    """`text` on one line, as text: no markup, no link, no image, no cell boundary in it has an effect."""
-    line = " ".join(wording.clean(text).split())
-    line = line if len(line) <= _STATEMENT else line[: _STATEMENT - 1] + "…"
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
+    return re.sub(r"[^0-9A-Za-z]", "", value)[:12] or "none"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 
+from auditkit.record.baseline import CALLED
 from auditkit.record.schema import Claim, CrossCheck, Effect, Relation, Run, Verdict, Waiver
 
 MISSING = "—"
@@ -34,7 +35,7 @@ MEANINGS = {
     Verdict.ERROR: "the measurement itself failed; nothing is known",
 }
 
-_ATTENTION = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
+ATTENTION = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
 
 _RELATIONS: dict[Relation, str] = {">=": "≥", ">": ">", "<=": "≤", "<": "<", "within": "within ±"}
 
@@ -162,6 +163,12 @@ def family(claim: Claim) -> str:
     return text
 
 
+def by_chance(claim: Claim) -> bool:
+    """Whether the claim failed alone and is undecided in its family, where that can be chance."""
+    alone = claim.family.alone if claim.family is not None else None
+    return alone is Verdict.FAIL and claim.verdict is not Verdict.FAIL
+
+
 def line(effect: Effect) -> str:
     """An effect and its comparison in one line, for a terminal: estimate, interval, threshold, n and power."""
     parts = [f"{effect.name}: {effect_text(effect)}"]
@@ -193,6 +200,11 @@ def cross_check(check: CrossCheck) -> str:
     return text
 
 
+def distrust(check: CrossCheck | None) -> str:
+    """Why no number of the run may be read, whatever its claims came to; empty if they may."""
+    return cross_check(check) if check is not None and check.agrees is False else ""
+
+
 def moved(change: Effect) -> str:
     """Which way an effect went since the baseline, by its whole interval."""
     if change.lower is None or change.upper is None:
@@ -202,6 +214,20 @@ def moved(change: Effect) -> str:
     if change.upper < 0:
         return "lower"
     return "no change shown"
+
+
+def change_of(claim: Claim, effect: Effect | None) -> Effect | None:
+    """The change of one effect of a claim since the baseline, where the two could be subtracted."""
+    if claim.change is None or effect is None:
+        return None
+    return next((e for e in claim.change.effects if e.name == f"{effect.name} minus {CALLED}"), None)
+
+
+def lost(claim: Claim) -> bool:
+    """Whether a claim that was decided on the baseline no longer is, though the same was asked."""
+    change = claim.change
+    decided = (Verdict.PASS, Verdict.FAIL)
+    return change is not None and change.comparable and change.verdict in decided and claim.verdict not in decided
 
 
 def remarks(claim: Claim) -> list[str]:
@@ -259,9 +285,9 @@ def changes(run: Run) -> str:
 
 
 def needing_attention(run: Run) -> list[Claim]:
-    """Claims that a reader has to act on: failed, broken, undecided, in this order."""
-    claims = [claim for claim in run.claims if claim.verdict in _ATTENTION]
-    return sorted(claims, key=lambda claim: _ATTENTION.index(claim.verdict))
+    """Claims that a reader has to act on: failed, broken, undecided, in this order; then those that are waived."""
+    claims = [claim for claim in run.claims if claim.verdict in ATTENTION]
+    return sorted(claims, key=lambda claim: (claim.waiver is not None, ATTENTION.index(claim.verdict)))
 
 
 def suites(run: Run) -> dict[str, list[Claim]]:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from auditkit.record.baseline import Recorded
+from auditkit.record.baseline import CALLED, Recorded
 from auditkit.record.differences import differences, not_comparable
 from auditkit.record.schema import (
     Baseline,
@@ -38,7 +38,7 @@ from auditkit.stats.verdicts import NotApplicable
 if TYPE_CHECKING:
     from auditkit.stats.intervals import Array
 
-CALLED = "the baseline"
+_CHANGES = "changes since the baseline"
 _BESIDE = "the same on the baseline"
 
 
@@ -77,11 +77,17 @@ class Past:
 
     def effects(self, claim: str) -> dict[str, Kept]:
         """Effect -> what was recorded of it for this claim."""
-        items = self.recorded.items
-        kept = read_effects(items[(items["claim"] == claim) & (items["effect"] != "")])
+        rows = self._rows.get(claim)
+        kept = {} if rows is None else read_effects(rows)
         return {
             name: replace(one, estimate=replace(one.estimate, alike=self._alike)) for name, one in kept.items()
         }
+
+    @cached_property
+    def _rows(self) -> dict[str, pd.DataFrame]:
+        """Claim -> the values that its effects average; found once, since there may be thousands of claims."""
+        items = self.recorded.items
+        return {str(claim): rows for claim, rows in items[items["effect"] != ""].groupby("claim", sort=False)}
 
     @property
     def _alike(self) -> str:
@@ -165,12 +171,19 @@ def compare(run: Run, rows: Iterable[ItemRow], recorded: Recorded) -> Run:
         summary=then.summary,
         absent={claim.id: claim.verdict for claim in then.claims if claim.id not in here},
     )
-    without = [claim.id for claim in claims if claim.change is not None and not claim.change.comparable]
-    untested = run.untested
-    if without:
-        said = f"change since the baseline of {len(without)} of {len(claims)} claims"
-        untested += (Untested(what=said, reason="not comparable; each claim says why"),)
+    untested = with_untested_changes(run.untested, claims)
     return msgspec.structs.replace(run, claims=claims, baseline=baseline, untested=untested)
+
+
+def with_untested_changes(untested: Iterable[Untested], claims: Iterable[Claim]) -> tuple[Untested, ...]:
+    """`untested` with what `claims` say of comparing them, in place of what it said of that before."""
+    kept = tuple(entry for entry in untested if entry.what != _CHANGES)
+    changes = [claim.change for claim in claims if claim.change is not None]
+    without = sum(not change.comparable for change in changes)
+    if not without:
+        return kept
+    reason = f"not comparable for {without} of {len(changes)} claims; each claim says why"
+    return (*kept, Untested(what=_CHANGES, reason=reason))
 
 
 def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:

@@ -68,10 +68,16 @@ def holm(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     return tuple(claims)
 
 
-def _placed(claim: Claim, name: str, size: int, p: float, adjusted: float) -> Claim:
+def alone(claim: Claim) -> Claim:
+    """`claim` as it was judged without its family."""
     before = claim.family
     if before is not None and before.alone is Verdict.FAIL and claim.verdict is Verdict.INCONCLUSIVE:
-        claim = msgspec.structs.replace(claim, verdict=Verdict.FAIL, reason=before.alone_reason)
+        return msgspec.structs.replace(claim, verdict=Verdict.FAIL, reason=before.alone_reason)
+    return claim
+
+
+def _placed(claim: Claim, name: str, size: int, p: float, adjusted: float) -> Claim:
+    claim = alone(claim)
     place = FamilyPlace(
         name=name, size=size, p=p, p_adjusted=adjusted, alone=claim.verdict, alone_reason=claim.reason
     )

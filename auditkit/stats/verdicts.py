@@ -141,10 +141,19 @@ def deciding(decisions: Sequence[Decision], verdict: Verdict) -> Decision | None
     return next((d for d in decisions if d.verdict is verdict), decisions[0] if decisions else None)
 
 
-def summarize(claims: Iterable[Claim]) -> Summary:
+def blocks(claim: Claim, profile: str) -> bool:
+    """Whether this claim by itself keeps the run from ending with 0."""
+    undecided = claim.verdict is Verdict.INCONCLUSIVE and profile == "release"
+    return claim.waiver is None and (undecided or claim.verdict in (Verdict.FAIL, Verdict.ERROR))
+
+
+def summarize(claims: Iterable[Claim], distrust: str = "") -> Summary:
     """Counts and overall verdict of a run: the worst there is, and PASS only when nothing is undecided.
 
     A waived claim is counted under its verdict and under `waived`, and does not decide; the reason names it.
+
+    Args:
+        distrust: why no number of the run may be read, whatever its claims came to; the run is then an ERROR.
     """
     claims = tuple(claims)
     count = {verdict: sum(claim.verdict is verdict for claim in claims) for verdict in Verdict}
@@ -168,8 +177,8 @@ def summarize(claims: Iterable[Claim]) -> Summary:
             f"; {claim.verdict.value} of {claim.id} waived by {claim.waiver.owner} until {claim.waiver.expires}"
         )
     return Summary(
-        verdict=verdict,
-        reason=reason,
+        verdict=Verdict.ERROR if distrust else verdict,
+        reason=distrust or reason,
         passed=count[Verdict.PASS],
         failed=count[Verdict.FAIL],
         inconclusive=count[Verdict.INCONCLUSIVE],
