@@ -83,7 +83,7 @@ class Blockwise:
             memory: the base run.
             tokens: how many positions are restarted; all rows have the same.
             joining: block -> the rows that join after it; -1 joins before the first block.
-            answers: (row, 2) token ids, rows in order of joining.
+            answers: (row, answers) token ids, rows in order of joining.
         """
         layers = sorted(joining)
         prompts = torch.cat([joining[layer].prompts for layer in layers])

@@ -16,7 +16,18 @@ from auditkit.adapters.common import ModuleAdapter
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.layout import Layout, discover
 from auditkit.adapters.loading import Loaded
-from auditkit.adapters.protocol import Batch, Component, Joining, Look, Memory, Meter, Place, Support, Touch
+from auditkit.adapters.protocol import (
+    Answers,
+    Batch,
+    Component,
+    Joining,
+    Look,
+    Memory,
+    Meter,
+    Place,
+    Support,
+    Touch,
+)
 
 
 class HFAdapter(ModuleAdapter):
@@ -98,7 +109,7 @@ class HFAdapter(ModuleAdapter):
         return logits
 
     def gradients(
-        self, batch: Batch, places: Collection[Place], answers: Sequence[tuple[int, int]]
+        self, batch: Batch, places: Collection[Place], answers: Sequence[Answers]
     ) -> tuple[Tensor, dict[Place, Tensor], dict[Place, Tensor]]:
         """A run as `run` makes it, and the gradient of each row's answer difference: logits, values, gradients.
 
@@ -124,9 +135,10 @@ class HFAdapter(ModuleAdapter):
         with torch.enable_grad(), self._touching(touches):
             logits = self._forward(batch)[:, 0]
             ids = torch.tensor(answers, device=logits.device)
-            right, wrong = logits.gather(1, ids).unbind(1)
+            picked = logits.gather(1, ids)
             kept = list(values)
-            found = torch.autograd.grad((right - wrong).sum(), [values[place] for place in kept])
+            differences = picked[:, 0] - picked[:, 1:].mean(1)
+            found = torch.autograd.grad(differences.sum(), [values[place] for place in kept])
         # A pass back through a block costs about two passes forward.
         self._count(batch, 3)
         detached = {place: value.detach() for place, value in values.items()}
@@ -162,7 +174,7 @@ class HFAdapter(ModuleAdapter):
         return recorded
 
     def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
-        """Answer logits (row, 2) of rows that join a walk on the last `tokens` positions.
+        """Answer logits (row, answers) of rows that join a walk on the last `tokens` positions.
 
         Raises:
             ModelError: this model cannot be restarted; `support()` says why.

@@ -72,6 +72,9 @@ _SHAPES = {
 Place = tuple[Component, int]
 """A component of one layer."""
 
+Answers = tuple[int, ...]
+"""Token ids of the answers to one prompt: the right one, then the wrong one or several."""
+
 Touch = Callable[["Tensor"], "Tensor | None"]
 """Sees the activation at a place, in its component's shape; a returned tensor of that shape replaces it.
 
@@ -250,7 +253,7 @@ class Restartable(Adapter, Protocol):
         ...
 
     def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
-        """Answer logits (row, 2) of rows that join a walk on the last `tokens` positions; see `blockwise`."""
+        """Logits (row, answers) of rows that join a walk on the last `tokens` positions; see `blockwise`."""
         ...
 
 
@@ -287,11 +290,11 @@ class Differentiable(Adapter, Protocol):
     """What an adapter offers besides where its `support()["gradients"]` says yes."""
 
     def gradients(
-        self, batch: Batch, places: Collection[Place], answers: Sequence[tuple[int, int]]
+        self, batch: Batch, places: Collection[Place], answers: Sequence[Answers]
     ) -> tuple[Tensor, dict[Place, Tensor], dict[Place, Tensor]]:
         """A run, as `run`, with one pass back: logits, values and gradients by place.
 
-        The gradient is that of each row's difference between its (right, wrong) answer logits, in logits per unit
-        of the value; rows do not mix.
+        The gradient is that of each row's difference between the logit of its right answer and the mean logit of
+        its wrong ones, in logits per unit of the value; rows do not mix.
         """
         ...

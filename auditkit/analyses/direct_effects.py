@@ -20,11 +20,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from auditkit.adapters.protocol import Adapter, Component, Differentiable, Place
+from auditkit.adapters.protocol import Adapter, Answers, Component, Differentiable, Place
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edited, layers_of, zero
 from auditkit.engine.guards import noise_floor
-from auditkit.engine.patching import PatchPair
+from auditkit.engine.patching import PatchPair, answer_rows
 from auditkit.engine.runs import Donated, capture, execute
 from auditkit.engine.sites import Site, SiteError, residual
 from auditkit.stats.verdicts import NotApplicable
@@ -90,9 +90,9 @@ def direct_effects(
     return out
 
 
-def _margin(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
-    picked = logits.double().cpu().gather(1, torch.tensor(answers))
-    return picked[:, 0] - picked[:, 1]
+def _margin(logits: Tensor, answers: Sequence[Answers]) -> Tensor:
+    right, wrong = answer_rows(logits, answers).double().unbind(1)
+    return right - wrong
 
 
 def _removes_mean(gradient: Tensor) -> bool:

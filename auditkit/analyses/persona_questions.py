@@ -6,7 +6,7 @@ crossed with the pairs of two groups are an `Arm`. Items vary question and perso
 factors: topics, since questions of one topic share their wording, and persona pairs.
 
 The paper (Poonia & Jain 2025, arXiv:2507.20936) scores multiple-choice letters on MMLU; small models answer those at
-chance, so the project's own completion items are used.
+chance, so the project's own completion items are the default (`persona_formats`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-import numpy as np
 import pandas as pd
 import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
-from auditkit.data.items import CompletionItem, TokenizedItem, check_tokens, completion_items, select
+from auditkit.analyses.patching import difference as difference
+from auditkit.analyses.persona_formats import Format, Question, completions, letters
+from auditkit.data.choices import Choices
+from auditkit.data.items import CompletionItem, completion_items, select
 from auditkit.data.order import shuffle_key
 from auditkit.data.personas import AlignedPair, Persona, build_pairs, differing_span, persona_groups, synonym_pairs
-from auditkit.data.prompts import Chat
-from auditkit.engine.patching import PatchPair, answer_logits
+from auditkit.engine.patching import Answered, PatchPair, answered
 from auditkit.record.evidence import note
 from auditkit.stats.intervals import MIN_CLUSTERS
 from auditkit.stats.measurement import Measurement
@@ -34,6 +35,8 @@ from auditkit.stats.verdicts import NotApplicable
 
 SYSTEM = "You are {persona}."
 FACTORS = ("topic", "pair")
+ITEMS, PAIRS = 24, 12
+"""Questions, and persona pairs of two groups, where a run does not say how many."""
 ACCURACY_ITEMS = 60
 """Questions asked without a persona to see whether the model knows any answers."""
 
@@ -65,9 +68,10 @@ class PersonaQuestions:
     Args:
         adapter: the model.
         seed: of the run; decides which items and pairs are drawn.
-        n_items: questions, spread evenly over topics; by default one of each topic.
+        n_items: questions, spread evenly over topics; `ITEMS` where None.
         n_pairs: persona pairs per comparison of two groups.
-        items, groups: questions and persona words to use instead of the project's own.
+        items: questions to ask instead of the project's own: completion items, or multiple choice.
+        groups: persona words to use instead of the project's own.
 
     Raises:
         NotApplicable: too few usable items or pairs, or no better than chance on the questions.
@@ -79,48 +83,43 @@ class PersonaQuestions:
         *,
         seed: int = 0,
         n_items: int | None = None,
-        n_pairs: int = 16,
-        items: Sequence[CompletionItem] | None = None,
+        n_pairs: int = PAIRS,
+        items: Sequence[CompletionItem] | Choices | None = None,
         groups: dict[str, tuple[Persona, ...]] | None = None,
     ) -> None:
         self.adapter, self.seed, self.n_pairs = adapter, seed, n_pairs
-        self._groups = persona_groups() if groups is None else groups
-        self._notes = [f"prompts: {adapter.chat.format}"]
-        checked = check_tokens(items or completion_items(), adapter.chat.encode, self._prefix)
-        if checked.dropped:
-            first = checked.dropped[0]
-            self._notes.append(
-                f"{len(checked.dropped)} of {len(checked.dropped) + len(checked.kept)} items dropped because their "
-                f"answers are not single tokens for this tokenizer (first: {first.item_id}: {first.reason})"
-            )
-        topics = {entry.item.topic for entry in checked.kept}
+        self.groups = persona_groups() if groups is None else groups
+        self.format = _format(adapter, items, seed)
+        self._notes = [f"prompts: {adapter.chat.format}", *self.format.notes]
+        topics = {question.topic for question in self.format.questions}
         if len(topics) < MIN_CLUSTERS:
             raise NotApplicable(
-                f"only {len(checked.kept)} usable items in {len(topics)} topics; {MIN_CLUSTERS} topics are needed "
-                "to state an interval"
+                f"only {len(self.format.questions)} usable items in {len(topics)} topics; {MIN_CLUSTERS} topics are "
+                "needed to state an interval"
             )
-        self._usable = {entry.item.id: entry for entry in checked.kept}
-        n_items = len(topics) if n_items is None else n_items
-        self._items = self._select(n_items)
-        if len(self._items) < n_items:
-            self._notes.append(f"{n_items} items were asked for; all {len(self._items)} usable ones are measured")
+        n_items = ITEMS if n_items is None else n_items
+        self.items = self._select(n_items)
+        if len(self.items) < n_items:
+            self._notes.append(f"{n_items} items were asked for; all {len(self.items)} usable ones are measured")
         self._arms: dict[tuple[str, str, int, int], Arm] = {}
+        self._prompts: dict[tuple[Persona | None, Question], Prompt] = {}
+        self._asked: dict[Prompt, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._require_accuracy()
 
     def arm(self, corrupt: str, clean: str, n_items: int | None = None, n_pairs: int | None = None) -> Arm:
         """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for."""
-        key = (corrupt, clean, n_items or len(self._items), n_pairs or self.n_pairs)
+        key = (corrupt, clean, n_items or len(self.items), n_pairs or self.n_pairs)
         if key not in self._arms:
             self._arms[key] = self._build_arm(key)
         return self._arms[key]
 
     def _build_arm(self, key: tuple[str, str, int, int]) -> Arm:
         corrupt, clean, _, n_pairs = key
-        probe = self._items[0].item
+        probe = self.items[0]
         built = build_pairs(
-            self._groups[clean],
-            self._groups[corrupt],
-            lambda persona: list(self._prompt(persona, probe).ids),
+            self.groups[clean],
+            self.groups[corrupt],
+            lambda persona: list(self.prompt(persona, probe).ids),
             n=n_pairs,
             seed=self.seed,
         )
@@ -144,13 +143,11 @@ class PersonaQuestions:
         Raises:
             NotApplicable: too few pairs whose prompts have equal length.
         """
-        key = ("a word", "its synonym", n_items or len(self._items), n_pairs or self.n_pairs)
+        key = ("a word", "its synonym", n_items or len(self.items), n_pairs or self.n_pairs)
         if key not in self._arms:
             aligned = []
             for pair in sorted(synonym_pairs(), key=lambda pair: shuffle_key(self.seed, pair.id)):
-                span = differing_span(
-                    *(self._prompt(p, self._items[0].item).ids for p in (pair.corrupt, pair.clean))
-                )
+                span = differing_span(*(self.prompt(p, self.items[0]).ids for p in (pair.corrupt, pair.clean)))
                 if span is not None and pair.clean.article == pair.corrupt.article:
                     aligned.append(AlignedPair(pair, span))
             if len(aligned) < MIN_CLUSTERS:
@@ -164,15 +161,15 @@ class PersonaQuestions:
         n_items = key[2]
         rows, pairs = [], []
         for aligned in aligned_pairs:
-            for entry in self._items[:n_items]:
-                item = f"{entry.item.id}|{aligned.pair.id}"
-                rows.append({"item": item, "topic": entry.item.topic, "pair": aligned.pair.id})
-                pairs.append(self._patch_pair(aligned, entry, item))
+            for question in self.items[:n_items]:
+                item = f"{question.id}|{aligned.pair.id}"
+                rows.append({"item": item, "topic": question.topic, "pair": aligned.pair.id})
+                pairs.append(self._patch_pair(aligned, question, item))
         return Arm(key, tuple(pairs), pd.DataFrame(rows), left_out)
 
-    def _patch_pair(self, aligned: AlignedPair, entry: TokenizedItem, item: str) -> PatchPair:
-        base = self._prompt(aligned.pair.corrupt, entry.item)
-        source = self._prompt(aligned.pair.clean, entry.item)
+    def _patch_pair(self, aligned: AlignedPair, question: Question, item: str) -> PatchPair:
+        base = self.prompt(aligned.pair.corrupt, question)
+        source = self.prompt(aligned.pair.clean, question)
         span = differing_span(base.ids, source.ids)
         if span is None:
             raise NotApplicable(f"the personas of {aligned.pair.id} render to the same tokens on this model")
@@ -182,51 +179,62 @@ class PersonaQuestions:
         places = range(stop, len(base) - (stop - start) - 1)
         elsewhere = int(stream(self.seed, "elsewhere", item).choice(places))
         spans = {"identity": span, "elsewhere": (elsewhere, elsewhere + stop - start)}
-        return PatchPair(base, source, (entry.right_id, entry.wrong_id), spans)
+        return PatchPair(base, source, question.answers, spans)
 
-    # -- prompts -----------------------------------------------------------------------------------------------
+    # -- asking ------------------------------------------------------------------------------------------------
 
-    def _prompt(self, persona: Persona | None, item: CompletionItem) -> Prompt:
-        system = "" if persona is None else SYSTEM.format(persona=f"{persona.article} {persona.phrase}")
-        return self.adapter.chat(Chat(user=item.question, system=system, assistant=item.start))
+    def prompt(self, persona: Persona | None, question: Question) -> Prompt:
+        """The question under a persona; without a system turn for None."""
+        key = (persona, question)
+        if key not in self._prompts:
+            system = "" if persona is None else SYSTEM.format(persona=f"{persona.article} {persona.phrase}")
+            self._prompts[key] = self.adapter.chat(question.chat(system))
+        return self._prompts[key]
 
-    def _prefix(self, item: CompletionItem) -> str:
-        return self.adapter.chat.render(Chat(user=item.question, assistant=item.start))
+    def ask(
+        self, personas: Sequence[Persona | None], questions: Sequence[Question], description: str = "answers"
+    ) -> Answered:
+        """Answers of every persona to every question, persona by persona; what was asked once is not asked again."""
+        asked = [(self.prompt(persona, question), question) for persona in personas for question in questions]
+        new = {prompt: question.answers for prompt, question in asked if prompt not in self._asked}
+        if new:
+            got = answered(self.adapter, list(new), list(new.values()), description)
+            values = zip(got.logits, got.log_probability, got.said, strict=True)
+            self._asked |= dict(zip(new, values, strict=True))
+        logits, probable, said = zip(*(self._asked[prompt] for prompt, _ in asked), strict=True)
+        return Answered(torch.stack(logits), torch.stack(probable), torch.stack(said))
 
-    def _select(self, n: int) -> tuple[TokenizedItem, ...]:
-        """`n` usable items spread evenly over topics, or all where there are fewer."""
-        items = [entry.item for entry in self._usable.values()]
-        return tuple(self._usable[item.id] for item in select(items, min(n, len(items)), seed=self.seed))
+    def _select(self, n: int) -> tuple[Question, ...]:
+        """`n` usable questions spread evenly over topics, or all where there are fewer."""
+        questions = self.format.questions
+        return select(questions, min(n, len(questions)), seed=self.seed)
 
     def _require_accuracy(self) -> None:
         """A model that does not know the answers has no logit difference worth patching (protocol, section 4).
 
         Asked without a persona, on more questions than are measured, so that a short run can tell too.
         """
-        asked = self._select(max(ACCURACY_ITEMS, len(self._items)))
-        n = len(asked)
-        prompts = [self._prompt(None, entry.item) for entry in asked]
-        logits = answer_logits(
-            self.adapter,
-            prompts,
-            [(entry.right_id, entry.wrong_id) for entry in asked],
-            "questions without persona",
-        )
-        right = int((difference(logits) > 0).sum())
-        needed = 0.5 + 3 * sqrt(0.25 / n)
-        said = f"without a persona the right answer beats the wrong one in {right} of {n} items"
+        questions = self._select(max(ACCURACY_ITEMS, len(self.items)))
+        logits = self.ask([None], questions, "questions without persona").logits
+        n, chance = len(questions), self.format.chance
+        right = int((logits[:, 0] > logits[:, 1:].amax(1)).sum())
+        needed = chance + 3 * sqrt(chance * (1 - chance) / n)
+        others = "the wrong one" if len(questions[0].answers) == 2 else "all others"
+        said = f"without a persona the right answer beats {others} in {right} of {n} items"
         if right / n < needed:
             raise NotApplicable(
                 f"{said}; chance plus three standard errors is {needed:.2f}, so the model is at chance"
             )
         self._notes.append(said)
 
-    def tell(self, arm: Arm) -> None:
-        """What a reader of a claim on this arm must know; the same whichever claims ran before it."""
-        for text in filter(None, (*self._notes, arm.note)):
+    def tell(self, arm: Arm | None = None) -> None:
+        """What a reader of a claim on this arm, or on the questions alone, must know; the same whichever claims ran
+        before it."""
+        for text in filter(None, (*self._notes, arm.note if arm else "")):
             note(text)
 
 
-def difference(logits: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """(items, 2) logits of right and wrong answer -> (items,) logit difference."""
-    return (logits[:, 0].double() - logits[:, 1].double()).numpy()
+def _format(adapter: Adapter, items: Sequence[CompletionItem] | Choices | None, seed: int) -> Format:
+    if isinstance(items, Choices):
+        return letters(adapter, items, seed=seed)
+    return completions(adapter, items or completion_items())

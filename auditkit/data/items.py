@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from auditkit.data.errors import DataError, Dropped
 from auditkit.data.order import shuffle_key
@@ -23,6 +24,7 @@ __all__ = [
     "check_tokens",
     "completion_items",
     "select",
+    "single_token",
 ]
 
 COLUMNS = ("id", "topic", "question", "start", "right", "wrong")
@@ -114,7 +116,20 @@ def _rows(source: Path | Traversable) -> Iterator[tuple[int, dict[str, str]]]:
         raise DataError(f"{source}, line {reader.line_num}: {error}") from error
 
 
-def select(items: Iterable[CompletionItem], n: int, *, seed: int) -> tuple[CompletionItem, ...]:
+class Topical(Protocol):
+    """What can be spread over topics."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def topic(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=Topical)
+
+
+def select(items: Iterable[Item], n: int, *, seed: int) -> tuple[Item, ...]:
     """`n` items spread evenly over the topics, in an order fixed by the seed.
 
     Topic counts differ by at most one as long as no topic runs out. Selections are nested: the first n of a
@@ -123,7 +138,7 @@ def select(items: Iterable[CompletionItem], n: int, *, seed: int) -> tuple[Compl
     Raises:
         ValueError: n is negative or larger than the number of items.
     """
-    by_topic: defaultdict[str, list[CompletionItem]] = defaultdict(list)
+    by_topic: defaultdict[str, list[Item]] = defaultdict(list)
     for item in sorted(items, key=lambda item: shuffle_key(seed, item.id)):
         by_topic[item.topic].append(item)
     supply = sum(map(len, by_topic.values()))
@@ -149,23 +164,22 @@ def check_tokens(
     dropped: list[Dropped] = []
     for item in items:
         prefix = prefix_of(item)
-        prefix_ids = list(encode(prefix))
-        answer_ids: list[int] = []
-        for answer in (item.right, item.wrong):
-            ids = list(encode(f"{prefix} {answer}"))
-            tail = ids[len(prefix_ids) :]
-            if ids[: len(prefix_ids)] != prefix_ids:
-                dropped.append(Dropped(item.id, f"' {answer}' changes the tokens of the prompt before it"))
-                break
-            if len(tail) != 1:
-                dropped.append(Dropped(item.id, f"' {answer}' takes {len(tail)} tokens, not 1"))
-                break
-            answer_ids += tail
+        right, wrong = (single_token(encode, prefix, f" {answer}") for answer in (item.right, item.wrong))
+        if isinstance(right, str) or isinstance(wrong, str):
+            dropped.append(Dropped(item.id, right if isinstance(right, str) else str(wrong)))
+        elif right == wrong:
+            dropped.append(Dropped(item.id, f"' {item.right}' and ' {item.wrong}' are the same token"))
         else:
-            right_id, wrong_id = answer_ids
-            if right_id == wrong_id:
-                reason = f"' {item.right}' and ' {item.wrong}' are the same token"
-                dropped.append(Dropped(item.id, reason))
-            else:
-                kept.append(TokenizedItem(item, right_id, wrong_id))
+            kept.append(TokenizedItem(item, right, wrong))
     return TokenCheck(tuple(kept), tuple(dropped))
+
+
+def single_token(encode: Callable[[str], Sequence[int]], prefix: str, answer: str) -> int | str:
+    """Id of the one token that `answer` is right after `prefix`, or in words why it is none."""
+    before = list(encode(prefix))
+    whole = list(encode(f"{prefix}{answer}"))
+    if whole[: len(before)] != before:
+        return f"'{answer}' changes the tokens of the prompt before it"
+    if len(whole) != len(before) + 1:
+        return f"'{answer}' takes {len(whole) - len(before)} tokens, not 1"
+    return whole[-1]

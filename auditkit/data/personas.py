@@ -44,8 +44,8 @@ class Persona:
 
     @property
     def phrase(self) -> str:
-        """The words that name the persona: "bad student"."""
-        return f"{self.word} student"
+        """The words that name the persona: "bad student"; "student" without a word."""
+        return f"{self.word} student".strip()
 
     @property
     def article(self) -> str:

@@ -2,8 +2,8 @@
 
 Base and source prompts are paired and of equal length. A *condition* says, for each pair, what is edited in the base
 run: a bare site takes its activation from the source run, and any other `Edit` may stand beside it. Answers are read
-as logits after the last token. Denoising restores the clean run's activations in the corrupt one, noising the other
-way round: `PatchPair.swapped`.
+as two logits after the last token: that of the right answer, and that of the wrong one or the mean of several.
+Denoising restores the clean run's activations in the corrupt one, noising the other way round: `PatchPair.swapped`.
 
 Three guards stand over every measurement (design, Engine):
 
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Place
+from auditkit.adapters.protocol import Adapter, Answers, Place
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edit, Edited, spots
 from auditkit.engine.edits import replace as restored
@@ -45,12 +45,12 @@ class PatchPair:
         base: the prompt that is run with edits (the corrupt one when denoising).
         source: the prompt that gives the activations (the clean one when denoising).
         spans: named token spans, valid in both prompts: "identity", ...
-        answers: token ids (right, wrong).
+        answers: token ids (right, wrong, ...); all pairs of a measurement have equally many.
     """
 
     base: Prompt
     source: Prompt
-    answers: tuple[int, int]
+    answers: Answers
     spans: Mapping[str, Span] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,30 +69,56 @@ Condition = Sequence[Sequence[Site | Edit]]
 """For each pair, what is edited in the base run; a bare site takes its activation from the source run."""
 
 
-def answer_logits(
-    adapter: Adapter,
-    prompts: Sequence[Prompt],
-    answers: Sequence[tuple[int, int]],
-    description: str = "answers",
-) -> Tensor:
-    """Logits (prompts, 2) of each prompt's (right, wrong) answer token, in float32.
+@dataclass(frozen=True)
+class Answered:
+    """What prompts are answered with, nothing edited.
+
+    Attributes:
+        logits: (prompts, answers) of each answer token, the right one first.
+        log_probability: (prompts,) of the right answer among all tokens, in nats.
+        said: (prompts,) whether the right answer is the most likely token of all.
+    """
+
+    logits: Tensor
+    log_probability: Tensor
+    said: Tensor
+
+
+def answered(
+    adapter: Adapter, prompts: Sequence[Prompt], answers: Sequence[Answers], description: str = "answers"
+) -> Answered:
+    """Every prompt's answer tokens, in float32.
 
     Raises:
         GuardTripped: logits that are NaN or infinite.
     """
-    out = torch.empty(len(prompts), 2)
+    picked = torch.empty(len(prompts), len(answers[0]) if answers else 2)
+    probable, said = torch.empty(len(prompts)), torch.empty(len(prompts), dtype=torch.bool)
 
     def work(rows: list[int]) -> None:
         logits = adapter.run(adapter.batch([prompts[i] for i in rows]))
-        out[rows] = answer_rows(logits, [answers[i] for i in rows])
+        picked[rows] = _picked(logits, [answers[i] for i in rows])
+        probable[rows] = picked[rows, 0] - logits.float().logsumexp(1).cpu()
+        said[rows] = picked[rows, 0] >= logits.amax(1).cpu()
 
     in_batches(work, [len(prompt) for prompt in prompts], description)
-    return out
+    return Answered(picked, probable, said)
+
+
+def answer_logits(
+    adapter: Adapter, prompts: Sequence[Prompt], answers: Sequence[Answers], description: str = "answers"
+) -> Tensor:
+    """Logits (prompts, 2) of each prompt's right answer, and of its wrong one or the mean of several, in float32.
+
+    Raises:
+        GuardTripped: logits that are NaN or infinite.
+    """
+    return right_and_wrong(answered(adapter, prompts, answers, description).logits)
 
 
 @dataclass(frozen=True)
 class Patched:
-    """Answer logits of a patching measurement, each (pairs, 2): right and wrong answer.
+    """Answer logits of a patching measurement, each (pairs, 2): right answer, and mean of the wrong ones.
 
     Attributes:
         base, source: the two runs without edits.
@@ -211,7 +237,17 @@ def _within_noise(
     return within_noise(adapter, what, got, expected)
 
 
-def answer_rows(logits: Tensor, answers: Sequence[tuple[int, int]]) -> Tensor:
+def right_and_wrong(logits: Tensor) -> Tensor:
+    """(rows, answers) logits, the right answer's first -> (rows, 2): the right one's, and the mean of the others."""
+    return torch.stack([logits[:, 0], logits[:, 1:].mean(1)], dim=1)
+
+
+def answer_rows(logits: Tensor, answers: Sequence[Answers]) -> Tensor:
+    """(rows, vocabulary) logits -> (rows, 2), as `right_and_wrong`."""
+    return right_and_wrong(_picked(logits, answers))
+
+
+def _picked(logits: Tensor, answers: Sequence[Answers]) -> Tensor:
     ids = torch.tensor(answers, device=logits.device)
     picked = logits.gather(1, ids).cpu()
     bad = int((~torch.isfinite(logits)).any(dim=1).sum())

@@ -54,7 +54,7 @@ from auditkit.engine.sites import Position, Site, SiteError
 
 @dataclass(frozen=True)
 class Sweep:
-    """Answer logits of a sweep: right and wrong answer.
+    """Answer logits of a sweep: right answer, and mean of the wrong ones.
 
     Attributes:
         sites: what was restored, in the order of `values`.
@@ -310,7 +310,7 @@ class _Work:
                     stream[k, start - cut : stop - cut] = donor.to(stream.device)
             joining[level] = Joining(prompts, stream, swaps)
         answers = torch.tensor([self.pairs[row.pair].answers for row in rows], device=device)
-        return self.adapter.restart(streams.memory, tokens, joining, answers).cpu()
+        return patching.right_and_wrong(self.adapter.restart(streams.memory, tokens, joining, answers).cpu())
 
 
 def _keep(into: dict[Place, Tensor], place: Place) -> Touch:

@@ -13,6 +13,7 @@ import pytest
 
 from auditkit.adapters.catalogue import DEFAULT_MODEL
 from auditkit.adapters.errors import ModelError
+from auditkit.plugin.given import given_digests
 from auditkit.plugin.surroundings import versions
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.evidence import Evidence
@@ -93,7 +94,8 @@ def plan_of(config: pytest.Config, items: Sequence[pytest.Item], thresholds: Thr
             for item in items
         },
         thresholds=thresholds.listed() if thresholds is not None else {},
-        data=data_digests(Path(auditkit.data.__file__).parent, folders),
+        data=data_digests(Path(auditkit.data.__file__).parent, folders)
+        | {f"{suite}/--data": digest for suite, digest in given_digests(config).items()},
         settings={name: str(value) for name, value in {**settings, "alpha": ALPHA}.items()},
         versions=versions(),
     )

@@ -26,6 +26,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "seed": {"type": int, "metavar": "N", "help": "seed that every random stream derives from (default 0)"},
     "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
+    "data": {
+        "action": "append",
+        "metavar": "SUITE=SOURCE",
+        "help": "questions for a suite in place of its own: a file, a folder or a hub data set, each perhaps with "
+        "#subject,subject; may be given once per suite",
+    },
     "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N, or spread over all GPUs (default auto)"},
     "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
     "adapter": {"metavar": "NAME", "help": "how the model is touched: hf (default), nnterp, or one registered"},
@@ -61,6 +67,7 @@ _DEFAULTS: dict[str, Any] = {
     "model": None,
     "seed": 0,
     "items": None,
+    "data": None,
     "device": "auto",
     "dtype": "auto",
     "adapter": "hf",
@@ -240,6 +247,10 @@ def _check_options(config: pytest.Config) -> None:
     specs = option.audit_model or []
     if option.audit_items is not None and option.audit_items < 1:
         raise ValueError(f"--items {option.audit_items}: at least 1 item is needed to measure anything")
+    if option.audit_data:
+        from auditkit.plugin.given import given_data
+
+        given_data(config)
     sites = option.audit_cross_check
     if sites is not None and sites < 1:
         raise ValueError(f"--cross-check {sites}: at least 1 site is needed to compare two adapters")
@@ -312,7 +323,7 @@ def model(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def audit(pytestconfig: pytest.Config, model: Any) -> Any:
-    """Settings of the run: `audit.seed`, and `audit.items` (None: the suite's own default)."""
+    """Settings of the run: `audit.seed`, `audit.items` (None: the suite's own default), and `audit.data` by suite."""
     return pytestconfig.stash[_measuring_key].settings
 
 

@@ -26,6 +26,7 @@ from auditkit.engine.sampling import Sample, sampling
 from auditkit.plugin.claims import claim_id, conclude, model_of, models_of, plan_of, planned
 from auditkit.plugin.declared import promised_control
 from auditkit.plugin.gate import Gate
+from auditkit.plugin.given import given_data
 from auditkit.plugin.outcomes import set_outcome
 from auditkit.plugin.settings import Settings, options_of
 from auditkit.record.canonical import canonical
@@ -109,7 +110,9 @@ class Measuring:
         sample: Sample | None = None,
     ) -> None:
         self.config = config
-        self.settings = Settings(seed=config.option.audit_seed, items=config.option.audit_items)
+        self.settings = Settings(
+            seed=config.option.audit_seed, items=config.option.audit_items, data=given_data(config)
+        )
         self.sample = sample
         self._claims = {item.nodeid for item in items}
         self._taken = taken

@@ -19,6 +19,7 @@ from auditkit.plugin.claims import check_claims, claim_id, model_of, models_of
 from auditkit.plugin.crosscheck import cross_checked, other_than
 from auditkit.plugin.declared import check_declarations
 from auditkit.plugin.gate import Gate
+from auditkit.plugin.given import check_data
 from auditkit.plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.plugin.resume import TakenOver
 from auditkit.plugin.run import AuditRun
@@ -48,6 +49,7 @@ class Audit:
     ) -> None:
         self.config = config
         self.items = items
+        check_data(config, [*items, *deselected])
         self.thresholds = thresholds_of(config, [*items, *deselected])
         self.gate = Gate(config, [*items, *deselected])
         self.runs: dict[str, AuditRun] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 
 from auditkit.adapters.registry import DEFAULT_ADAPTER
 from auditkit.plugin.claims import claim_id
+from auditkit.plugin.given import given_data, given_digests
 from auditkit.stats.thresholds import Thresholds, ThresholdsError, read_thresholds
 
 
@@ -20,6 +21,8 @@ class Settings:
 
     seed: int
     items: int | None
+    data: Mapping[str, str]
+    """Suite -> where its questions come from, where not the suite's own: see `auditkit.data.sources`."""
 
 
 def header_settings(config: pytest.Config, spec: str, thresholds: Thresholds | None) -> dict[str, str]:
@@ -28,6 +31,9 @@ def header_settings(config: pytest.Config, spec: str, thresholds: Thresholds | N
     settings = {"model": spec, **{name: getattr(option, f"audit_{name}") for name in ("items", "dtype", "device")}}
     settings["adapter"] = None if option.audit_adapter == DEFAULT_ADAPTER else option.audit_adapter
     settings["baseline"] = option.audit_baseline
+    digests = given_digests(config)
+    data = [f"{suite}={source} ({digests[suite][:12]})" for suite, source in given_data(config).items()]
+    settings["data"] = " ".join(data) or None
     settings["thresholds"] = thresholds and f"{option.audit_thresholds} ({thresholds.sha256[:12]})"
     return {f"--{name}": str(value) for name, value in settings.items() if value is not None}
 
@@ -41,6 +47,7 @@ def options_of(config: pytest.Config, spec: str) -> str:
         for name in ("items", "device", "dtype", "adapter")
         if getattr(option, f"audit_{name}") not in (None, "auto", DEFAULT_ADAPTER)
     ]
+    parts += [f"--data {shlex.quote(text)}" for text in option.audit_data or []]
     parts += [
         f"--{name} {shlex.quote(getattr(option, f'audit_{name}'))}"
         for name in ("thresholds", "baseline", "waivers")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from auditkit.analyses.persona_answers import PersonaAnswers
 from auditkit.analyses.persona_layers import PersonaLayers
 from auditkit.analyses.persona_patching import EARLY, MIDDLE, PAIRS, PersonaPatching
 from auditkit.analyses.persona_questions import PersonaQuestions
-
-QUESTIONS = 24
-"""Questions under each pair of personas, where the run does not say how many."""
+from auditkit.data.sources import read_questions
 
 
 @pytest.fixture(scope="session")
 def questions(model, audit):
-    """Questions crossed with persona pairs on the audited model."""
-    return PersonaQuestions(model, seed=audit.seed, n_items=audit.items or QUESTIONS)
+    """Questions crossed with persona pairs on the audited model: the project's own, or those that `--data` names."""
+    source = audit.data.get("persona_patching")
+    items = None if source is None else read_questions(source)
+    return PersonaQuestions(model, seed=audit.seed, n_items=audit.items, items=items)
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def patching(questions, audit):
 
     With more questions come more pairs of personas, one for four questions: `--items 100000` asks for all of both.
     """
-    n_pairs = max(PAIRS, (audit.items or QUESTIONS) // 4)
+    n_pairs = max(PAIRS, (audit.items or 0) // 4)
     return PersonaPatching(questions, n_pairs=n_pairs, bands=(EARLY, MIDDLE))
 
 
@@ -32,3 +33,9 @@ def patching(questions, audit):
 def layers(patching):
     """What single layers do, on some of the questions; swept once, used by every claim."""
     return PersonaLayers(patching)
+
+
+@pytest.fixture(scope="session")
+def answers(questions, audit):
+    """How these questions are answered under each persona; asked once, used by every claim."""
+    return PersonaAnswers(questions, n_items=audit.items)

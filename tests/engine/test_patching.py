@@ -10,8 +10,10 @@ import torch
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component, Support
 from auditkit.engine import batching
-from auditkit.engine.patching import GuardTripped, PatchPair, answer_logits, patch
+from auditkit.engine.patching import GuardTripped, PatchPair, answer_logits, answered, patch
+from auditkit.engine.screening import attribution
 from auditkit.engine.sites import SiteError, attention, block_input, mlp, residual
+from auditkit.engine.wavefront import sweep
 from auditkit.stats.verdicts import NotApplicable
 
 pytestmark = pytest.mark.unit
@@ -273,3 +275,44 @@ def test_work_that_was_not_declared_is_an_error(tiny, pairs) -> None:
 
     with pytest.raises(GuardTripped, match="token-layers and had declared"):
         patch(Tampered(tiny, twice), pairs, {"site": [[mlp.layer(2)]] * len(pairs)})
+
+
+# Several wrong answers
+
+
+def with_wrong(pairs: list[PatchPair]) -> list[PatchPair]:
+    return [replace(pair, answers=(11, 12, 40, 77)) for pair in pairs]
+
+
+def test_of_several_wrong_answers_the_mean_is_read_in_every_way(tiny, pairs) -> None:
+    """Plain patching, the wavefront and hooks agree on the right logit and the mean of three wrong ones."""
+    several, sites = with_wrong(pairs), [mlp.layer(2)["word"], attention.layer(3)]
+    patched = patch(tiny, several, {str(site): [[site]] * len(pairs) for site in sites})
+    swept = sweep(tiny, several, sites)
+    for row, site in enumerate(sites):
+        raw = torch.stack([by_hooks(tiny, pair, site) for pair in several])
+        expected = torch.stack([raw[:, 0], (raw[:, 1] + raw[:, 2] + raw[:, 3]) / 3], dim=1)
+        for got in (patched.conditions[str(site)], swept.values[row]):
+            torch.testing.assert_close(got, expected, rtol=0, atol=BATCHED * max(1.0, float(raw.abs().max())))
+
+
+def test_the_gradient_is_that_of_the_difference_to_the_mean_of_the_wrong(tiny, pairs) -> None:
+    """The mean over wrong answers is linear: its slope is the mean of the slopes against each."""
+    sites = [mlp.layer(2)["word"]]
+    several = attribution(tiny, with_wrong(pairs), sites)
+    apart = [attribution(tiny, [replace(p, answers=(11, wrong)) for p in pairs], sites) for wrong in (12, 40, 77)]
+    torch.testing.assert_close(several, sum(apart) / 3, rtol=1e-3, atol=1e-6)
+
+
+def test_what_is_answered_comes_with_its_probability(tiny, pairs) -> None:
+    prompts = [pair.base for pair in pairs]
+    with torch.no_grad():
+        plain = torch.stack([tiny.module(torch.tensor([prompt.ids])).logits[0, -1] for prompt in prompts])
+    likeliest = [(int(row.argmax()), 11, 12) for row in plain]
+    for answers, said in (([(11, 12, 40)] * len(pairs), False), (likeliest, True)):
+        got = answered(tiny, prompts, answers)
+        picked = plain.gather(1, torch.tensor(answers))
+        torch.testing.assert_close(got.logits, picked, rtol=0, atol=1e-4)
+        expected = plain.log_softmax(1).gather(1, torch.tensor(answers))[:, 0]
+        torch.testing.assert_close(got.log_probability, expected, rtol=0, atol=1e-4)
+        assert got.said.tolist() == [said] * len(pairs)

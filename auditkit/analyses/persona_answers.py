@@ -1,0 +1,277 @@
+"""How personas answer: accuracy and logit difference by persona word (finding D of Poonia & Jain 2025,
+arXiv:2507.20936).
+
+The same questions are asked without a persona, as "a student" without a word, and under words of several groups:
+positive, negative, racial, colour, neutral and invented ones. Nothing is edited in the model. Two groups are compared
+item by item, an item being a question under the i-th word of each, so that questions pair exactly and an interval
+speaks for other questions and other words.
+
+Words of a group make prompts of one length, so that groups do not differ by tokens per word. Invented words, which no
+tokenizer knows, are the exception, and the table shows it. Synonyms are the yardstick: what a swap of two words of one
+meaning moves, the tokens move.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from auditkit.analyses.persona_questions import PersonaQuestions, difference
+from auditkit.data.order import shuffle_key
+from auditkit.data.personas import Persona, PersonaPair, synonym_pairs
+from auditkit.engine.patching import right_and_wrong
+from auditkit.record.evidence import figure, note
+from auditkit.record.figures import Dot, DotGroup, Dots, Table
+from auditkit.stats.estimates import Estimate, mean_difference
+from auditkit.stats.intervals import MIN_CLUSTERS, Array
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.rates import rate
+from auditkit.stats.verdicts import NotApplicable
+
+NOBODY, PLAIN = "no persona", "no attribute"
+"""Names of the two arms without a word: no system turn, and "You are a student."."""
+
+QUESTIONS, WORDS = 12, 10
+"""Questions, and words of a group, where a run does not say how many. Words differ more than questions do."""
+
+LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "log probability"
+_UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "nat"}
+_ARMS = (NOBODY, PLAIN)
+
+Shift = tuple[float | None, float | None, float | None]
+"""Logits from the answer without a persona, and the interval's ends."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Personas that are read together.
+
+    Attributes:
+        words: None is no persona at all.
+        tokens: how many more each word's prompt has than that of a student without an attribute.
+        note: which words are not used; empty where all are.
+    """
+
+    name: str
+    words: tuple[Persona | None, ...]
+    tokens: int
+    note: str = ""
+
+
+class PersonaAnswers:
+    """What one model answers under each persona; what was asked once is not asked again.
+
+    Args:
+        questions: the model and what it is asked.
+        n_items: questions asked under every persona; `QUESTIONS` where None.
+        n_words: words of each group at most.
+        synonyms: pairs of words with one meaning, to use instead of the project's own.
+    """
+
+    def __init__(
+        self,
+        questions: PersonaQuestions,
+        *,
+        n_items: int | None = None,
+        n_words: int = WORDS,
+        synonyms: Sequence[PersonaPair] | None = None,
+    ) -> None:
+        self.questions, self.n_words = questions, n_words
+        self.asked = questions.items[: n_items or QUESTIONS]
+        self._synonyms = synonym_pairs() if synonyms is None else tuple(synonyms)
+
+    # -- claims ------------------------------------------------------------------------------------------------
+
+    def compare(self, group: str, *, against: str, reading: str = LOGIT) -> Estimate:
+        """Mean over paired items of what is read under one group minus under another; negative: `group` is worse.
+
+        Args:
+            group, against: names of groups of words, `NOBODY` or `PLAIN`.
+            reading: `LOGIT`, `ACCURACY` (right as the questions' format says) or `PROBABILITY` (of the right answer).
+
+        Raises:
+            NotApplicable: too few words of a group can be asked.
+        """
+        one, other = self._named(group), self._named(against)
+        measurement = self._measured([one, other], reading)
+        if reading == ACCURACY:
+            better, worse = (measurement.condition(name) for name in (against, group))
+            note(
+                f"right means: {self.questions.format.right}; right under {against} alone in "
+                f"{int((better > worse).sum())} of {len(better)} items, under {group} alone in "
+                f"{int((worse > better).sum())}. The interval is that of the paired difference: McNemar's comparison, "
+                "with items clustered by topic and word"
+            )
+        return mean_difference(measurement, group, against, name=f"{reading}, {group} minus {against}")
+
+    def swaps(self, group: str, *, against: str) -> tuple[Estimate, Estimate]:
+        """How far swapping a word moves the logit difference, in whatever direction: for its synonym, and for a word of
+        the other group. Means of absolute differences over the same items, in logits.
+
+        Raises:
+            NotApplicable: too few words, or synonyms of equal token length.
+        """
+        sides = [*self._synonym_sides, self._named(group), self._named(against)]
+        measured = self._measured(sides, LOGIT)
+        values = [measured.condition(side.name) for side in sides]
+        sizes = {
+            "synonyms": np.abs(values[0] - values[1]),
+            f"{group} and {against}": np.abs(values[2] - values[3]),
+        }
+        table = pd.DataFrame(sizes, index=measured.values.index)
+        swapped = Measurement("size of a swap", "logit", table, measured.clusters, measured.prompts)
+        synonyms, opposites = (
+            Estimate(f"change by a swap, {name}", "logit", swapped, size, shown_conditions=(name,))
+            for name, size in sizes.items()
+        )
+        return synonyms, opposites
+
+    def show(self) -> None:
+        """Put the table of all groups and words, and their dot plot, under the claim."""
+        rows, drawn = [], []
+        for group in (group for group in self._groups.values() if group.name in _ARMS or self._enough(group)):
+            words = [replace(group, name=word.word, words=(word,)) for word in group.words if word is not None]
+            shown = [group, *(words if len(words) > 1 else ())]
+            shifts = [self._shift(each) for each in shown]
+            for each, shift in zip(shown, shifts, strict=True):
+                rows.append(self._row(each, group.name if each is group else f"· {each.name}", shift))
+            if group.name != NOBODY:
+                names = ["all", *(each.name for each in shown[1:])]
+                drawn.append(
+                    DotGroup(group.name, [Dot(name, *shift) for name, shift in zip(names, shifts, strict=True)])
+                )
+        table = Table(
+            f"Each row: {len(self.asked)} questions under one persona, or under all of a group. Tokens: more than in "
+            f'"a student". Right: {self.questions.format.right}. Difference: logit of the right answer minus that of '
+            "the wrong one, or the mean of several. The last columns compare it with the same questions without a "
+            "persona, for which the chat template may have a default. Intervals are 95 %, over topics and words.",
+            [
+                *("persona", "tokens", "answers", "right", "right from", "right to"),
+                *("logit difference", "minus none", "minus none from", "minus none to"),
+            ],
+            rows,
+        )
+        figure(table.titled("Answers by persona"))
+        figure(
+            Dots(
+                "logit difference minus that without a persona (logit)",
+                "Each line: how far a persona moves the answer from where it is without one (dashed), with its 95 % "
+                'interval; "all" pools the words of a group. Single words are there to be looked at: of twenty that '
+                "do nothing, one is off the line by chance.",
+                drawn,
+                reference=0.0,
+            ).titled("How far each persona moves the answer")
+        )
+
+    # -- groups ------------------------------------------------------------------------------------------------
+
+    def _named(self, name: str) -> Group:
+        """A group that can be compared, and a word to the reader about what was left out of it."""
+        if name not in self._groups:
+            raise KeyError(f"no group {name!r}; there are {', '.join(self._groups)}")
+        group = self._groups[name]
+        if name not in _ARMS and not self._enough(group):
+            raise NotApplicable(
+                f"only {len(group.words)} {name} words make prompts of one length, {MIN_CLUSTERS} are needed"
+                + (f" ({group.note})" if group.note else "")
+            )
+        self.questions.tell()
+        if group.note:
+            note(group.note)
+        return group
+
+    def _enough(self, group: Group) -> bool:
+        return len(group.words) >= MIN_CLUSTERS
+
+    @cached_property
+    def _groups(self) -> dict[str, Group]:
+        plain = Persona("", PLAIN)
+        length = self._length(plain)
+        groups = self.questions.groups
+        common = Counter(self._length(word) for words in groups.values() for word in words).most_common(1)[0][0]
+        arms = Group(NOBODY, (None,), self._length(None) - length), Group(PLAIN, (plain,), 0)
+        grouped = (self._group(name, words, common, length) for name, words in groups.items())
+        return {group.name: group for group in (*arms, *grouped)}
+
+    def _group(self, name: str, words: Sequence[Persona], common: int, plain: int) -> Group:
+        """Words of one prompt length, that of most words where it leaves enough, in an order fixed by the seed."""
+        order = sorted(words, key=lambda word: shuffle_key(self.questions.seed, word.word))
+        lengths = [self._length(word) for word in order]
+        if lengths.count(common) < MIN_CLUSTERS:
+            common = Counter(lengths).most_common(1)[0][0]
+        fitting = [word for word, length in zip(order, lengths, strict=True) if length == common]
+        others = [(word.word, length) for word, length in zip(order, lengths, strict=True) if length != common]
+        left = ""
+        if others:
+            left = (
+                f"{name}: {len(others)} of {len(order)} words not used, since prompts of one length are compared "
+                f"(first: {others[0][0]!r} makes {others[0][1]} tokens, not {common})"
+            )
+        return Group(name, tuple(fitting[: self.n_words]), common - plain, left)
+
+    @cached_property
+    def _synonym_sides(self) -> tuple[Group, Group]:
+        """First and second words of the synonyms whose prompts have one length."""
+        pairs = [pair for pair in self._synonyms if self._length(pair.clean) == self._length(pair.corrupt)]
+        if len(pairs) < MIN_CLUSTERS:
+            raise NotApplicable(
+                f"only {len(pairs)} of {len(self._synonyms)} pairs of synonyms have equal token length, {MIN_CLUSTERS} "
+                "are needed"
+            )
+        pairs = sorted(pairs, key=lambda pair: shuffle_key(self.questions.seed, pair.id))[: self.n_words]
+        return (
+            Group("a word", tuple(pair.clean for pair in pairs), 0),
+            Group("its synonym", tuple(pair.corrupt for pair in pairs), 0),
+        )
+
+    def _length(self, persona: Persona | None) -> int:
+        return len(self.questions.prompt(persona, self.asked[0]))
+
+    # -- measuring ---------------------------------------------------------------------------------------------
+
+    def _measured(self, groups: Sequence[Group], reading: str) -> Measurement:
+        """One condition per group; items are questions under the i-th words, and arms of one word are repeated."""
+        several = [len(group.words) for group in groups if len(group.words) > 1]
+        slots = range(min(several, default=1))
+        words = {g.name: [g.words[i if len(g.words) > 1 else 0] for i in slots] for g in groups}
+        columns = zip(*words.values(), strict=True)
+        labels = ["/".join(word.word or PLAIN if word else NOBODY for word in column) for column in columns]
+        items = [f"{question.id}|{label}" for label in labels for question in self.asked]
+        clusters = pd.DataFrame({"topic": [q.topic for _ in slots for q in self.asked]}, index=items)
+        if several:
+            clusters["words"] = [label for label in labels for _ in self.asked]
+        values = pd.DataFrame({name: self._values(asked, reading) for name, asked in words.items()}, index=items)
+        texts = {
+            name: [self.questions.prompt(word, question).text for word in asked for question in self.asked]
+            for name, asked in words.items()
+        }
+        prompts = {item: {name: texts[name][k] for name in words} for k, item in enumerate(items)}
+        return Measurement(f"{reading} by persona", _UNITS[reading], values, clusters, prompts)
+
+    def _values(self, words: Sequence[Persona | None], reading: str) -> Array:
+        """(words x questions,) of one reading, word by word."""
+        got = self.questions.ask(words, self.asked, "personas")
+        if reading == PROBABILITY:
+            return got.log_probability.double().numpy()
+        if reading == LOGIT:
+            return difference(right_and_wrong(got.logits))
+        right = got.said if self.questions.format.greedy else got.logits[:, 0] > got.logits[:, 1:].amax(1)
+        return right.double().numpy()
+
+    def _row(self, group: Group, shown: str, shift: Shift) -> list[str | float | None]:
+        right = rate(self._measured([group], ACCURACY), group.name, name="right").describe()
+        logit = float(self._values(group.words, LOGIT).mean())
+        return [shown, group.tokens, right.n, right.estimate, right.lower, right.upper, logit, *shift]
+
+    def _shift(self, group: Group) -> Shift:
+        """Logit difference minus that without a persona, with its interval."""
+        if group.name == NOBODY:
+            return None, None, None
+        measured = self._measured([group, self._groups[NOBODY]], LOGIT)
+        effect = mean_difference(measured, group.name, NOBODY, name="shift").describe()
+        return effect.estimate, effect.lower, effect.upper

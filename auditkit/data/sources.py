@@ -1,0 +1,110 @@
+"""Where a suite's questions come from when they are not the project's own: a file, a folder, or a hub data set.
+
+A source is written `PATH`, `PATH#subject,subject` or `owner/name#subject`; a path that exists wins over a hub id of
+the same spelling. Of a data set with several splits, the test split is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from auditkit.data.choices import SUFFIXES, Choices, read_choices
+from auditkit.data.errors import DataError
+from auditkit.data.items import COLUMNS, CompletionItem, completion_items
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+_TEST = re.compile(r"(^|[_/-])test\b|(^|/)test/")
+_HUB_FILES = [f"*test*{suffix}" for suffix in SUFFIXES]
+
+
+def read_questions(spec: str) -> tuple[CompletionItem, ...] | Choices:
+    """The questions of a source: completion items, or multiple choice.
+
+    A CSV file with the columns of `CompletionItem` holds completion items; everything else is multiple choice.
+
+    Raises:
+        DataError: it cannot be found, fetched or read, or lacks a subject that is asked for.
+    """
+    files, subjects = source_files(spec), _subjects(spec)
+    if len(files) == 1 and files[0].suffix == ".csv" and _header(files[0]) >= set(COLUMNS):
+        items = completion_items(files[0])
+        topics = {item.topic for item in items}
+        for subject in subjects:
+            if subject not in topics:
+                raise DataError(f"{spec}: no topic {subject!r}; there are {', '.join(sorted(topics))}")
+        return tuple(item for item in items if not subjects or item.topic in subjects)
+    return read_choices(files, subjects)
+
+
+@lru_cache(maxsize=32)
+def source_sha256(spec: str) -> str:
+    """SHA-256 over the names and contents of a source's files, and the subjects that are asked for.
+
+    Raises:
+        DataError: as `source_files`.
+    """
+    lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in source_files(spec)]
+    return hashlib.sha256("\n".join([*lines, *_subjects(spec)]).encode()).hexdigest()
+
+
+def source_files(spec: str) -> tuple[Path, ...]:
+    """The data files of a source, fetched from the hub where it names a data set.
+
+    Raises:
+        DataError: there are none, in one line.
+    """
+    place = spec.partition("#")[0]
+    path = Path(place).expanduser()
+    if place and path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise DataError(f"{place}: questions are read from {', '.join(SUFFIXES)} files")
+        return (path,)
+    if place and path.is_dir():
+        folder = path
+    elif _HUB_ID.fullmatch(place):
+        folder = _from_hub(place)
+    else:
+        raise DataError(f"{place!r} is no file, no folder, and no hub data set of the form owner/name")
+    found = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+    tests = [file for file in found if _TEST.search(file.relative_to(folder).with_suffix("").as_posix())]
+    # The hub's folder "all" holds every subject once more.
+    apart = [file for file in tests or found if file.parent.name != "all"]
+    if not found:
+        raise DataError(f"{place}: holds no {', '.join(SUFFIXES)} file")
+    return tuple(apart or tests or found)
+
+
+def _subjects(spec: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in spec.partition("#")[2].split(",") if name.strip())
+
+
+def _header(path: Path) -> set[str]:
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        return {name.strip() for name in stream.readline().split(",")}
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=_HUB_FILES))
+    except HFValidationError as error:
+        raise DataError(f"'{name}' is no hub id: {str(error).splitlines()[0]}") from None
+    except GatedRepoError:
+        raise DataError(
+            f"{name} is gated on the hub: accept its terms there, then log in with 'hf auth login'"
+        ) from None
+    except RepositoryNotFoundError:
+        raise DataError(
+            f"{name} is no file or folder here, and the hub has no such data set (or it is private and needs "
+            "'hf auth login')"
+        ) from None
+    except Exception as error:  # the hub client lets its HTTP library's errors through
+        raise DataError(
+            f"cannot fetch the data set {name} from the hub ({type(error).__name__}) and it is not cached; connect to "
+            "a network, or give a file or folder"
+        ) from None

@@ -1,0 +1,63 @@
+"""How well a model answers under a persona (finding D of Poonia & Jain 2025, arXiv:2507.20936)."""
+
+from auditkit import control, shown
+from auditkit.analyses.persona_answers import ACCURACY, NOBODY, PLAIN, PROBABILITY
+
+
+def test_negative_personas_lower_the_answer(answers):
+    """Under a negative persona ("bad student") the right answer loses logits against the wrong one, compared
+    with a positive persona."""
+    answers.show()
+    shown("invented words against positive ones", answers.compare("nonsense", against="positive"))
+    shown("invented words against negative ones", answers.compare("nonsense", against="negative"))
+    shown(
+        "log probability of the right answer",
+        answers.compare("negative", against="positive", reading=PROBABILITY),
+    )
+    assert answers.compare("negative", against="positive") < 0
+
+
+def test_negative_personas_answer_worse_than_none(answers):
+    """Under a negative persona the right answer loses logits against the wrong one, compared with the same question
+    without a persona."""
+    shown('compared with "a student"', answers.compare("negative", against=PLAIN))
+    shown("positive personas compared with none", answers.compare("positive", against=NOBODY))
+    assert answers.compare("negative", against=NOBODY) < 0
+
+
+def test_negative_personas_lower_accuracy(answers):
+    """Under a negative persona fewer questions are answered right than under a positive one."""
+    shown("negative personas compared with none", answers.compare("negative", against=NOBODY, reading=ACCURACY))
+    shown("invented words", answers.compare("nonsense", against="positive", reading=ACCURACY))
+    assert answers.compare("negative", against="positive", reading=ACCURACY) < 0
+
+
+def test_swapping_synonyms_moves_the_answer_less(answers):
+    """Swapping a persona word for its synonym moves the answer by fewer logits than swapping a positive word for a
+    negative one."""
+    synonyms, opposites = answers.swaps("negative", against="positive")
+    shown("synonyms", synonyms)
+    shown("positive for negative", opposites)
+    assert synonyms < opposites
+
+
+def test_racial_personas_answer_like_neutral_ones(answers, threshold):
+    """Under a racial persona ("Asian student") the answer is the same, within 0.25 logits, as under a neutral one
+    ("local student")."""
+    shown("racial personas compared with none", answers.compare("racial", against=NOBODY))
+    shown("accuracy", answers.compare("racial", against="neutral", reading=ACCURACY))
+    with control("negative words against positive ones are told apart"):
+        assert answers.compare("negative", against="positive") < 0
+    unchanged = threshold(0.25, "suite default: the odds of the right answer change by a factor below 1.3")
+    assert answers.compare("racial", against="neutral").equals(0.0, within=unchanged)
+
+
+def test_colour_personas_answer_like_neutral_ones(answers, threshold):
+    """Under a colour persona ("blue student") the answer is the same, within 0.25 logits, as under a neutral one
+    ("local student")."""
+    shown("colour personas compared with none", answers.compare("colour", against=NOBODY))
+    shown("accuracy", answers.compare("colour", against="neutral", reading=ACCURACY))
+    with control("negative words against positive ones are told apart"):
+        assert answers.compare("negative", against="positive") < 0
+    unchanged = threshold(0.25, "suite default: the odds of the right answer change by a factor below 1.3")
+    assert answers.compare("colour", against="neutral").equals(0.0, within=unchanged)
