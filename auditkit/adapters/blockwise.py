@@ -101,7 +101,7 @@ class Blockwise:
             rows, bias = self._head.weight[answers].float(), self._head.bias
             # A stream with one infinite element gives no logit, even where the answers' weights are zero there.
             last = last.float().masked_fill(~torch.isfinite(last).all(-1, keepdim=True), torch.nan)
-            logits = torch.einsum("rd,rad->ra", last, rows)
+            logits = (last[:, None] * rows).sum(-1)  # a product of matrices of one row each is slow
             logits = self._finish(logits if bias is None else logits + bias[answers].float())
         if walk.blocks != len(self.blocks) or len(logits) != len(prompts):
             raise RuntimeError(f"a restart passed {walk.blocks} blocks and answered {len(logits)} rows")
@@ -181,7 +181,12 @@ class Blockwise:
         What they give is added to every token's stream alike; only that of the last token means anything.
         """
         last = self._finals if layer == len(self.blocks) - 1 else ()
-        handles = [part.register_forward_pre_hook(lambda _, args: (args[0][:, -1:], *args[1:])) for part in last]
+
+        def only(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            # Contiguous, since torch takes a strided one for a batch of products of one row each, which is slow.
+            return (args[0][:, -1:].contiguous(), *args[1:])
+
+        handles = [part.register_forward_pre_hook(only) for part in last]
         try:
             yield
         finally:

@@ -37,7 +37,7 @@ NOBODY, PLAIN = "no persona", "no attribute"
 """Names of the two arms without a word: no system turn, and "You are a student."."""
 
 QUESTIONS, WORDS = 12, 10
-"""Questions, and words of a group, where a run does not say how many. Words differ more than questions do."""
+"""Questions, and words of a group, where a run does not say how many: on SmolLM2 both add alike to an interval so."""
 
 LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "log probability"
 _UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "nat"}

@@ -153,7 +153,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if path.suffix == ".csv":
         yield from _csv(path, text)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # texts may hold other line separators
         if line.strip():
             try:
                 row = json.loads(line)

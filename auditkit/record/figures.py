@@ -160,7 +160,9 @@ class Sets(Drawing, frozen=True):
             raise ValueError("an intersection names a set that is not there")
 
 
-KINDS: dict[FigureKind, type[Drawing]] = {
+AnyDrawing = Curves | Heatmap | Dots | Table | Sets
+
+KINDS: dict[FigureKind, type[AnyDrawing]] = {
     "curves": Curves,
     "heatmap": Heatmap,
     "dots": Dots,
@@ -169,7 +171,7 @@ KINDS: dict[FigureKind, type[Drawing]] = {
 }
 
 
-def drawing_of(figure: Figure) -> Drawing:
+def drawing_of(figure: Figure) -> AnyDrawing:
     """The figure's numbers, checked.
 
     Raises:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import re
 import shlex
+from dataclasses import dataclass
 from importlib import resources
 
 import msgspec
@@ -97,14 +98,30 @@ def _methods(run: Run) -> dict[str, list[Claim]]:
     return methods
 
 
-def _plot(figure: Figure, prefix: str) -> tuple[Markup | None, str]:
-    """The drawing, or None and why there is none: one malformed figure must not cost the whole report."""
+@dataclass(frozen=True)
+class _Shown:
+    """A figure as the page shows it."""
+
+    svg: Markup
+    """Empty: not drawn, for `problem` or because it is a table."""
+    problem: str
+    reading: str
+    numbers: list[figures.Numbers]
+
+
+def _shown(figure: Figure, prefix: str) -> _Shown:
+    """One malformed figure must not cost the whole report, and one that cannot be drawn still has its numbers."""
+    try:
+        drawing = drawing_of(figure)
+    except ValueError as error:
+        return _Shown(Markup(), str(error), "", [])
+    svg, problem = "", ""
     try:
         svg = figures.render_svg(figure, prefix)
     except (ValueError, ArithmeticError) as error:
-        return None, str(error)
-    # Safe: an XML writer escaped all text in it, and `figures` rebuilt every attribute.
-    return Markup(svg), ""
+        problem = str(error)
+    # Safe: an XML writer escaped all text in it, and `svg` rebuilt every attribute.
+    return _Shown(Markup(svg), problem, drawing.reading, figures.numbers_of(drawing))
 
 
 @functools.cache
@@ -138,7 +155,6 @@ def _environment() -> Environment:
         "MEANINGS": wording.MEANINGS,
         "MISSING": wording.MISSING,
         "PLOT_WIDTH": int(forest.WIDTH),
-        "plot": _plot,
-        "drawing_of": drawing_of,
+        "shown": _shown,
     }
     return environment

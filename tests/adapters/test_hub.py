@@ -1,4 +1,4 @@
-"""A hub that serves a tiny checkpoint on this machine, and a fresh process that opens it."""
+"""A hub that serves a tiny checkpoint and a data set on this machine, and a fresh process that opens them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,23 @@ import json, sys, torch
 torch.set_num_threads(1)
 from auditkit.adapters import open_model
 from auditkit.adapters.errors import ModelError
+from auditkit.data.sources import DataError, read_questions
 for spec in sys.argv[1:]:
     try:
+        if "questions" in spec or "nothing" in spec:
+            print(json.dumps({"ids": [item.id for item in read_questions(spec).kept]}))
+            continue
         info = open_model(spec, device="cpu").info
         print(json.dumps({"source": info.source, "name": info.name, "layers": info.layers}))
-    except ModelError as error:
+    except (ModelError, DataError) as error:
         print(json.dumps({"error": str(error)}))
 """
+
+ROW = "Which of these is a bird?,heron,otter,pike,newt,A\n"
+DATA = {
+    name: ROW.encode()
+    for name in ("data/test/birds_test.csv", "data/test/fishes_test.csv", "data/dev/birds_dev.csv")
+}
 
 
 @dataclass
@@ -39,27 +49,31 @@ class Hub:
     """Just enough of the hub: what a repository holds, and its files."""
 
     files: dict[str, bytes]
+    data: dict[str, bytes]
     requests: list[str] = field(default_factory=list)
     port: int = 0
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         self.requests.append(path)
-        path = path.split("?")[0]
+        path, files = path.split("?")[0], self.files
+        for asked, alike in (("/api/datasets/owner/questions", "/api/models/owner/tiny"), ("/datasets/", "/")):
+            if path.startswith(asked):
+                path, files = path.replace(asked, alike, 1).replace("owner/questions", "owner/tiny"), self.data
         if path.startswith(("/api/models/owner/gated", "/owner/gated/")):
             return 403, {"X-Error-Code": "GatedRepo"}, b"{}"
         if path.startswith("/api/models/owner/tiny/tree/"):
             tree = [
                 {"type": "file", "path": name, "size": len(data), "oid": self.etag(data)}
-                for name, data in self.files.items()
+                for name, data in files.items()
             ]
             return 200, {"Content-Type": "application/json"}, json.dumps(tree).encode()
         if path.startswith("/api/models/owner/tiny"):
-            siblings = [{"rfilename": name} for name in self.files]
+            siblings = [{"rfilename": name} for name in files]
             body = {"id": "owner/tiny", "modelId": "owner/tiny", "sha": COMMIT, "siblings": siblings, "tags": []}
             return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
         name = path.removeprefix("/owner/tiny/resolve/").partition("/")[2]
-        if path.startswith("/owner/tiny/resolve/") and name in self.files:
-            data = self.files[name]
+        if path.startswith("/owner/tiny/resolve/") and name in files:
+            data = files[name]
             return 200, {"ETag": f'"{self.etag(data)}"', "X-Repo-Commit": COMMIT}, data
         if path.startswith("/owner/tiny/"):
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
@@ -108,7 +122,7 @@ def story(
     folder, home = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("home")
     make_module("llama").save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
-    hub = Hub({file.name: file.read_bytes() for file in folder.iterdir()} | dict.fromkeys(NEVER, b"never"))
+    hub = Hub({file.name: file.read_bytes() for file in folder.iterdir()} | dict.fromkeys(NEVER, b"never"), DATA)
     server = serve(hub)
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith("HF_") and "proxy" not in key.lower()
@@ -127,12 +141,15 @@ def story(
         return dict(zip(specs, map(json.loads, done.stdout.splitlines()), strict=True))
 
     try:
-        up = opened("owner/tiny", "owner/none", "owner/gated", "owner/bad--name")
+        up = opened(
+            *("owner/tiny", "owner/none", "owner/gated", "owner/bad--name"),
+            *("owner/questions", "owner/questions#brids", "owner/nothing"),
+        )
     finally:
         server.shutdown()
         server.server_close()
     requests = list(hub.requests)
-    return Story(requests, up, opened("owner/tiny", "owner/other"))
+    return Story(requests, up, opened("owner/tiny", "owner/other", "owner/questions#fishes", "other/questions"))
 
 
 def test_a_hub_id_opens(story: Story) -> None:
@@ -168,3 +185,27 @@ def test_an_unreachable_hub_is_said_in_one_line(story: Story) -> None:
     assert message.startswith("cannot fetch owner/other from the hub (")
     assert message.endswith("connect to a network, or give a local directory or .gguf file with --model")
     assert len(message.splitlines()) == 1
+
+
+def test_the_test_split_of_a_data_set_is_read_and_nothing_else_fetched(story: Story) -> None:
+    assert story.up["owner/questions"] == {"ids": ["birds-1", "fishes-1"]}
+    fetched = {
+        request.split("/resolve/")[1].partition("/")[2]
+        for request in story.requests
+        if "/questions/resolve/" in request
+    }
+    assert fetched == {"data/test/birds_test.csv", "data/test/fishes_test.csv"}
+
+
+def test_a_data_set_that_was_fetched_once_is_read_with_the_hub_gone(story: Story) -> None:
+    assert story.gone["owner/questions#fishes"] == {"ids": ["fishes-1"]}
+
+
+def test_data_that_the_hub_does_not_give_are_said_in_one_line(story: Story) -> None:
+    for told, words in (
+        (story.up["owner/questions#brids"], "no subject 'brids' among the 2 of the data: did you mean birds?"),
+        (story.up["owner/nothing"], "owner/nothing is no file or folder here, and the hub has no such data set"),
+        (story.gone["other/questions"], "cannot fetch the data set other/questions from the hub ("),
+    ):
+        assert told["error"].startswith(words)
+        assert len(told["error"].splitlines()) == 1

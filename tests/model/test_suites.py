@@ -33,17 +33,24 @@ def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit) -> None
         assert claim.effect is not None
         assert claim.effect.n >= 50
         assert claim.effect.clusters >= 5
-        assert claim.verdict is Verdict.NOT_APPLICABLE or claim.effect.lower < claim.effect.upper
+        undecidable = claim.verdict is Verdict.NOT_APPLICABLE or claim.reason.startswith("constant: ")
+        assert undecidable or claim.effect.lower < claim.effect.upper
         assert claim.examples
-        assert all("student" in text for example in claim.examples for text in example.prompts.values())
+        assert all(any("student" in text for text in example.prompts.values()) for example in claim.examples)
 
 
 def test_controls_and_what_is_shown_beside_stand_in_the_record(audit) -> None:
     claims = {claim.id: claim for claim in read_run(audit[1]).claims}
     shift = claims["persona_patching/negative_personas_lower_the_answer"]
     assert [(control.name, control.verdict) for control in shift.controls] == [
-        ("nonsense words against positive ones", None)
+        ("invented words against positive ones", None),
+        ("invented words against negative ones", None),
+        ("log probability of the right answer", None),
     ]
+    assert [figure.kind for figure in shift.figures] == ["table", "dots"]
+    racial = claims["persona_patching/racial_personas_answer_like_neutral_ones"]
+    (judged,) = [control for control in racial.controls if control.verdict is not None]
+    assert judged.name == "negative words against positive ones are told apart"
     first = claims["persona_patching/first_mlp_acts_at_the_identity_word"]
     assert [control.name for control in first.controls] == [
         "the same patch at another position recovers at most 5 %"
