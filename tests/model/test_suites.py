@@ -34,7 +34,7 @@ def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit) -> None
             assert claim.verdict is Verdict.NOT_APPLICABLE
             assert "persona effect" in claim.reason
             continue
-        assert claim.effect.n >= 12
+        assert claim.effect.n >= 6
         assert claim.effect.clusters >= 5
         undecidable = claim.verdict is Verdict.NOT_APPLICABLE or claim.reason.startswith("constant: ")
         assert undecidable or claim.effect.lower < claim.effect.upper
