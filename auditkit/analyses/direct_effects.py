@@ -24,7 +24,7 @@ from auditkit.adapters.protocol import Adapter, Answers, Component, Differentiab
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edited, layers_of, zero
 from auditkit.engine.guards import noise_floor
-from auditkit.engine.patching import PatchPair, right_and_wrong
+from auditkit.engine.patching import PatchPair, answer_rows
 from auditkit.engine.runs import Donated, capture, execute
 from auditkit.engine.sites import Site, SiteError, residual
 from auditkit.stats.verdicts import NotApplicable
@@ -91,8 +91,8 @@ def direct_effects(
 
 
 def _margin(logits: Tensor, answers: Sequence[Answers]) -> Tensor:
-    picked = right_and_wrong(logits.double().cpu().gather(1, torch.tensor(answers)))
-    return picked[:, 0] - picked[:, 1]
+    right, wrong = answer_rows(logits, answers).double().unbind(1)
+    return right - wrong
 
 
 def _removes_mean(gradient: Tensor) -> bool:

@@ -270,7 +270,7 @@ class LayerSweep:
         )
 
 
-def cumulative(component: Site, layers: int, points: int = 10) -> list[Site]:
+def cumulative(component: Site, layers: int, points: int = 8) -> list[Site]:
     """Bands 0 to l of a component, for up to `points` evenly spaced layers l that end with the last."""
     last = sorted({round(i * (layers - 1) / max(1, points - 1)) for i in range(points)})
     return [replace(component, first=0, last=layer, depth=None) for layer in last]

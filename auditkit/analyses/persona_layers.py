@@ -13,7 +13,6 @@ the layer from which on it no longer does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -35,14 +34,6 @@ half of it."""
 
 COMPONENTS = (Component.MLP, Component.ATTENTION)
 POSITIONS = {"all": "", "identity": " at the word"}
-
-
-@dataclass(frozen=True)
-class Tautology:
-    """How far the first MLP acts at the persona word alone, for words that mean something else or nothing new."""
-
-    by_group: Mapping[str, LayerSweep]
-    layers: tuple[int, ...]
 
 
 class PersonaLayers:
@@ -69,18 +60,20 @@ class PersonaLayers:
         return self._sweep(self.patching.items(SHARE / 2), noising=True)
 
     @cached_property
-    def tautology(self) -> Tautology:
-        """Sweeps of some MLPs with nonsense words and with synonyms."""
-        count = self.adapter.layers
-        layers = tuple(sorted({0, 1, min(2, count - 1), round(count / 8), round(count / 4)} & set(self.layers)))
-        questions = self.patching.questions
-        n_pairs = self.patching.n_pairs
+    def probed(self) -> Sequence[int]:
+        """Layers at which words of other groups are looked at: the first ones, and up to a quarter of the depth."""
+        return [layer for layer in self.layers if layer in {0, 1, 2, len(self.layers) // 8, len(self.layers) // 4}]
+
+    @cached_property
+    def meaningless(self) -> Mapping[str, LayerSweep]:
+        """Sweeps of some MLPs with words that mean nothing, and with words that mean the same."""
+        questions, n_pairs = self.patching.questions, self.patching.n_pairs
         arms = {
             "nonsense words": questions.arm("nonsense", "positive", None, n_pairs),
             "synonyms": questions.synonyms(None, n_pairs),
         }
-        sites = grid([Component.MLP], layers, POSITIONS)
-        sweeps = {
+        sites = grid([Component.MLP], self.probed, POSITIONS)
+        return {
             name: LayerSweep(
                 self.adapter,
                 self.patching.items(SHARE / 2, arm),
@@ -90,7 +83,6 @@ class PersonaLayers:
             )
             for name, arm in arms.items()
         }
-        return Tautology(sweeps, layers)
 
     def _sweep(self, items: PairedItems, *, noising: bool) -> LayerSweep:
         self.patching.require_effect()
@@ -188,8 +180,8 @@ class PersonaLayers:
         self.patching.require_effect()
         all_layers = self._agreements(self.restoring, self.layers)
         series = [_series(f"{CORRUPT} and clean words", self.layers, all_layers)]
-        for name, sweep in self.tautology.by_group.items():
-            series.append(_series(name, self.tautology.layers, self._agreements(sweep, self.tautology.layers)))
+        for name, sweep in self.meaningless.items():
+            series.append(_series(name, self.probed, self._agreements(sweep, self.probed)))
         figure(
             Curves(
                 "layer",
@@ -218,7 +210,7 @@ class PersonaLayers:
 
     def agreement(self, group: str, layer: int = 0) -> Estimate:
         """The share of an MLP's effect that is made at the word, for "nonsense words" or "synonyms"."""
-        (one,) = self._agreements(self.tautology.by_group[group], [layer])
+        (one,) = self._agreements(self.meaningless[group], [layer])
         return one
 
     def _agreements(self, sweep: LayerSweep, layers: Sequence[int]) -> list[Estimate]:

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-import numpy as np
 import pandas as pd
 import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
+from auditkit.analyses.patching import difference as difference
 from auditkit.analyses.persona_formats import Format, Question, completions, letters
 from auditkit.data.choices import Choices
 from auditkit.data.items import CompletionItem, completion_items, select
@@ -238,8 +238,3 @@ def _format(adapter: Adapter, items: Sequence[CompletionItem] | Choices | None, 
     if isinstance(items, Choices):
         return letters(adapter, items, seed=seed)
     return completions(adapter, items or completion_items())
-
-
-def difference(logits: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """(items, 2) logits of the right and the wrong answer (or the mean of several) -> (items,) logit difference."""
-    return (logits[:, 0].double() - logits[:, 1].double()).numpy()

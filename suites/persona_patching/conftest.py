@@ -9,7 +9,7 @@ from auditkit.analyses.persona_head_edits import HeadEdits
 from auditkit.analyses.persona_heads import QUESTIONS, PersonaHeads
 from auditkit.analyses.persona_layers import PersonaLayers
 from auditkit.analyses.persona_patching import EARLY, MIDDLE, PAIRS, PersonaPatching
-from auditkit.analyses.persona_questions import ITEMS, PersonaQuestions
+from auditkit.analyses.persona_questions import PersonaQuestions
 from auditkit.data.sources import read_questions
 
 
@@ -27,7 +27,7 @@ def patching(questions, audit):
 
     With more questions come more pairs of personas, one for four questions: `--items 100000` asks for all of both.
     """
-    n_pairs = max(PAIRS, (audit.items or ITEMS) // 4)
+    n_pairs = max(PAIRS, (audit.items or 0) // 4)
     return PersonaPatching(questions, n_pairs=n_pairs, bands=(EARLY, MIDDLE))
 
 

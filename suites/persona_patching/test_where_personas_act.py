@@ -8,7 +8,7 @@ from auditkit.stats.exact import exactly
 EARLY = mlp.at_depth(0.06, 0.19)
 MIDDLE = attention.at_depth(0.56, 0.69)
 
-SOME = 1 / 4
+SOME = 1 / 6
 """Share of the questions for claims that compare large effects item by item."""
 
 

@@ -373,7 +373,7 @@ def test_a_kill_between_the_files_of_a_record_is_made_good(
     audits: Audits, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """Before or after `audit.json`, before the page, before `latest`: the run is still there to be continued."""
-    from auditkit.plugin import run
+    from auditkit import report as run
 
     whole = audits.whole()
     real = getattr(run, moment)
