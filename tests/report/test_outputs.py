@@ -393,7 +393,7 @@ def test_every_output_is_written_and_the_same_again(sample_run: Run, tmp_path: P
     written = []
     for name in ("once", "again"):
         (tmp_path / name).mkdir()
-        write_outputs(tmp_path / name, sample_run)
+        assert write_outputs(tmp_path / name, sample_run) == tmp_path / name / "audit.html"
         written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert written[0] == written[1]
     assert set(written[0]) == {

@@ -157,11 +157,6 @@ def test_large_run_stays_small(many_claims_run: Run) -> None:
     assert len(render_html(many_claims_run).encode()) < 2_000_000
 
 
-def test_files_are_written_whole(sample_run: Run, tmp_path: Path) -> None:
-    assert write_outputs(tmp_path, sample_run) == tmp_path / "audit.html"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.html", "junit.xml", "summary.md"]
-
-
 def test_colours_have_contrast() -> None:
     """Text on its background keeps 4.5:1, in the light and in the dark set."""
     style = (Path(sys.modules["auditkit.report"].__file__ or "").parent / "templates/style.css").read_text("utf-8")
