@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from browsing import browser, opened
 
 from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Intersection, Sets, Table
 from auditkit.record.schema import (
@@ -30,6 +31,8 @@ from auditkit.record.schema import (
     Verdict,
     Waiver,
 )
+
+__all__ = ["browser", "opened"]
 
 PERSONAS = "Where persona words act (Poonia & Jain 2025, arXiv:2507.20936)."
 FRACTION = "fraction of the total effect"

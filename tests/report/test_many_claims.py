@@ -1,0 +1,27 @@
+"""5,000 claims on one page: it opens, and a filter finds one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from auditkit.record.schema import Run
+from auditkit.report import render_html
+
+pytestmark = pytest.mark.slow
+
+
+def test_5000_claims_open_and_filter(opened: Any, many_claims_run: Run) -> None:
+    claims = tuple(
+        msgspec.structs.replace(claim, id=f"{claim.id}_{turn}", suite=f"{claim.suite}_{turn}")
+        for turn in range(17)
+        for claim in many_claims_run.claims
+    )[:5000]
+    with opened(render_html(msgspec.structs.replace(many_claims_run, claims=claims))) as page:
+        page.fill("input[name=text]", "suite_0/claim_7_3")
+        page.wait_for_selector("#filter-result:has-text('1 of 5000')")
+        assert page.locator("details.claim:visible").count() == 1
+        page.fill("input[name=text]", "")
+        page.wait_for_selector("#filter-result:has-text('All 5000')")
