@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.record.schema import Run
-from auditkit.report import render_html, wording, write_outputs
+from auditkit.report import render_html, wording
 
 pytestmark = pytest.mark.unit
 
@@ -155,11 +155,6 @@ def test_remote_code_is_shown_in_the_strip(sample_run: Run) -> None:
 
 def test_large_run_stays_small(many_claims_run: Run) -> None:
     assert len(render_html(many_claims_run).encode()) < 2_000_000
-
-
-def test_files_are_written_whole(sample_run: Run, tmp_path: Path) -> None:
-    assert write_outputs(tmp_path, sample_run) == tmp_path / "audit.html"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.html", "junit.xml", "summary.md"]
 
 
 def test_colours_have_contrast() -> None:
