@@ -30,7 +30,9 @@ class Opened:
 
     def __init__(self, browser: Any, file: Path, html: str, **settings: Any) -> None:
         file.write_text(html, "utf-8")
-        self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
+        self.context = browser.new_context(
+            **({"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | settings)
+        )
         self.page = self.context.new_page()
         self.page.set_default_timeout(60_000)
         self.troubles: list[str] = []

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.record.schema import Run
-from auditkit.report import render_html, wording, write_outputs
+from auditkit.report import render_html, wording
 
 pytestmark = pytest.mark.unit
 
