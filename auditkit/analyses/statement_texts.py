@@ -13,21 +13,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def similar_statements(texts: Sequence[str], least: float = 0.8) -> NDArray[np.str_]:
-    """(rows,) groups of statements that are alike, each named by its first in alphabetical order.
+def similar_statements(
+    texts: Sequence[str], least: float = 0.8, *, pairs: Sequence[str] | None = None
+) -> NDArray[np.str_]:
+    """(rows,) groups of statements that belong together, each named by its first in alphabetical order.
 
     Alike are statements whose runs of three to five characters, weighted by tf-idf, have a cosine of at least `least`,
     and statements that are both alike to a third. Case and spacing do not count.
 
+    Args:
+        pairs: (rows,) a name that both statements of a pair have, empty for a statement without one. Pairs belong
+            together however they read: split, the words that they share would point to the wrong label.
+
     Raises:
-        ValueError: an empty statement.
+        ValueError: an empty statement, or another number of pairs than statements.
     """
     from scipy.sparse.csgraph import connected_components
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     plain = _plain(texts)
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5)).fit_transform(plain)
-    _, labels = connected_components((vectors @ vectors.T) >= least, directed=False)
+    edges = ((vectors @ vectors.T) >= least).tolil()
+    if pairs is not None:
+        if len(pairs) != len(plain):
+            raise ValueError(f"{len(plain)} statements need as many names of pairs, got {len(pairs)}")
+        first_of: dict[str, int] = {}
+        for row, pair in enumerate(pairs):
+            edges[row, first_of.setdefault(pair, row) if pair else row] = True
+    _, labels = connected_components(edges.tocsr(), directed=False)
     first: dict[int, str] = {}
     for label, text in sorted(zip(labels.tolist(), plain, strict=True)):
         first.setdefault(label, text)

@@ -154,6 +154,15 @@ def test_similar_statements_are_one_group() -> None:
         similar_statements(["a", " "])
 
 
+def test_pairs_are_one_group_and_so_is_what_is_alike_to_either() -> None:
+    texts = ["I sing in the bath", "Silence suits me", "i sing in the  bath", "Tea", "Coffee"]
+    groups = similar_statements(texts, pairs=["1", "1", "2", "", ""])
+    assert groups[0] == groups[1] == groups[2]
+    assert len(set(groups)) == 3
+    with pytest.raises(ValueError, match="5 statements need as many names of pairs, got 1"):
+        similar_statements(texts, pairs=["1"])
+
+
 # Probes
 
 
