@@ -3,6 +3,7 @@
 `items` reads factual completion items, selects them evenly over topics and keeps those whose answers are single
 tokens. `choices` reads multiple-choice questions as MMLU is published, and `sources` finds either kind in a file, a
 folder or a hub data set. `personas` reads persona words and builds pairs that differ in one token span. `statements`
-reads what a persona would or would not agree with. `prompts` holds a chat as data. `strategies` generates items and
-personas for property tests. Tokenizers are passed in as callables, so nothing here imports a model.
+reads what a persona would or would not agree with, and `statement_pairs` the project's own. `prompts` holds a chat as
+data. `strategies` generates items and personas for property tests. Tokenizers are passed in as callables, so
+nothing here imports a model.
 """

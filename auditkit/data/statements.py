@@ -26,11 +26,12 @@ class Statement:
     """One statement about a persona.
 
     Attributes:
-        id: persona and line of the file, "anti-immigration-17".
+        id: persona and line of the file, "anti-immigration-17"; of a pair, persona, number and kind.
         persona: name of the file.
         text: the statement.
         positive: whether the persona would agree.
         confidence: of that label, 0 to 1.
+        pair: id of the pair that it belongs to (`statement_pairs`), empty for a statement of its own.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Statement:
     text: str
     positive: bool
     confidence: float
+    pair: str = ""
 
 
 @dataclass(frozen=True, slots=True)
