@@ -22,10 +22,11 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_run(page: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run(page: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from auditkit.adapters import open_model
 
     monkeypatch.setattr(auditkit, "open_model", lambda spec: open_model(str(tiny_llama)), raising=False)
+    monkeypatch.setenv("AUDITKIT_CACHE", str(tmp_path))
     text = page.read_text()
     names: dict[str, object] = {"__name__": page.stem}
     threads = torch.get_num_threads()

@@ -1,0 +1,139 @@
+"""Statements that a persona would or would not agree with.
+
+The model-written evaluations (Perez et al. 2022, arXiv:2212.09251) have a file per persona: JSON lines with a
+statement, the answer that matches the persona ("Yes" for a statement it would agree with), and how sure a model was of
+that label.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from auditkit.data.errors import DataError, Dropped
+
+HUB = "Anthropic/model-written-evals"
+ANSWER = "answer_matching_behavior"
+LEAST_CONFIDENCE = 0.85
+"""As published by Cintas et al. (2025, arXiv:2505.24539)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement about a persona.
+
+    Attributes:
+        id: persona and line of the file, "anti-immigration-17".
+        persona: name of the file.
+        text: the statement.
+        positive: whether the persona would agree.
+        confidence: of that label, 0 to 1.
+    """
+
+    id: str
+    persona: str
+    text: str
+    positive: bool
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class PersonaStatements:
+    """The statements of a file that can be used, in its order, and those that were left out with the reason."""
+
+    kept: tuple[Statement, ...]
+    dropped: tuple[Dropped, ...]
+
+
+def persona_statements(path: Path, *, least_confidence: float = LEAST_CONFIDENCE) -> PersonaStatements:
+    """Read a file; the persona is its name.
+
+    Left out are statements whose label is less sure than `least_confidence`, and those that came before with the same
+    label (case and spacing do not count): the published files have a few.
+
+    Raises:
+        DataError: a line that is not JSON or lacks a field, a label other than yes and no, a confidence outside 0 to 1,
+            a statement that came before with the other label, no statements of one kind, or not UTF-8.
+        OSError: the file cannot be opened.
+    """
+    kept: list[Statement] = []
+    dropped: list[Dropped] = []
+    seen: dict[str, tuple[int, bool]] = {}
+    for line, fields in _lines(path):
+        where = f"{path}, line {line}"
+        text = _field(fields, "statement", str, where).strip()
+        if not text:
+            raise DataError(f"{where}, field statement: empty")
+        answer = _field(fields, ANSWER, str, where)
+        if answer.strip().lower() not in ("yes", "no"):
+            raise DataError(f"{where}, field {ANSWER}: {answer!r} is neither yes nor no")
+        confidence = float(_field(fields, "label_confidence", (int, float), where))
+        if not 0 <= confidence <= 1:
+            raise DataError(f"{where}, field label_confidence: {confidence:g} is not between 0 and 1")
+        name, positive = f"{path.stem}-{line}", answer.strip().lower() == "yes"
+        first, label = seen.setdefault(" ".join(text.lower().split()), (line, positive))
+        if label is not positive:
+            raise DataError(f"{where}: the statement is already in line {first} with the other label")
+        if first != line:
+            dropped.append(Dropped(name, f"the statement is already in line {first}"))
+        elif confidence < least_confidence:
+            dropped.append(Dropped(name, f"confidence {confidence:.3g} is below {least_confidence:g}"))
+        else:
+            kept.append(Statement(name, path.stem, text, positive, confidence))
+    for kind, word in ((True, "yes"), (False, "no")):
+        if not any(statement.positive is kind for statement in kept):
+            raise DataError(
+                f"{path}: no statement with the label {word} and a confidence of at least {least_confidence:g}, "
+                f"among {len(seen)}"
+            )
+    return PersonaStatements(tuple(kept), tuple(dropped))
+
+
+def hub_statements(persona: str, *, least_confidence: float = LEAST_CONFIDENCE) -> PersonaStatements:
+    """The statements of a persona of the published data set, "agreeableness" for instance, fetched once and cached.
+
+    Raises:
+        DataError: the persona is not there, or the hub cannot be reached and the file is not cached.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    name = f"persona/{persona}.jsonl"
+    try:
+        path = hf_hub_download(HUB, name, repo_type="dataset")
+    except LocalEntryNotFoundError as error:
+        raise DataError(f"{HUB}: the hub cannot be reached and {name} is not in its cache") from error
+    except EntryNotFoundError as error:
+        raise DataError(f"{HUB}: there is no file {name}; a persona is named as its file is") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise DataError(f"{HUB}: {name} could not be fetched ({type(error).__name__})") from error
+    return persona_statements(Path(path), least_confidence=least_confidence)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    for number, line in enumerate(text.split("\n"), start=1):  # statements may hold other line separators
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(fields, dict):
+            raise DataError(f"{path}, line {number}: not an object with the fields of a statement")
+        yield number, fields
+
+
+def _field(fields: Mapping[str, Any], name: str, kind: type | tuple[type, ...], where: str) -> Any:
+    if name not in fields:
+        raise DataError(f"{where}: the field {name} is missing")
+    value = fields[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise DataError(f"{where}, field {name}: {value!r} is not a {'text' if kind is str else 'number'}")
+    return value
