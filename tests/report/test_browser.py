@@ -247,6 +247,8 @@ def test_paper_shows_closed_parts_without_colour(opened: Any, full_run: Run) -> 
             for words in ("Signature", "Wrong donor", "mlps_carry", "Each cell is a head", "0.583"):
                 assert words in text, words
             page.emulate_media(media="print", color_scheme="dark")
+            assert page.locator("#claims thead th").all_inner_texts()[:3] == ["Claim", "Verdict", "Effect"]
+            assert page.locator("button:visible:not(.sort)").count() == 0
             looks = page.locator(".verdict").first
             style = "(e) => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
             assert looks.evaluate(style) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
