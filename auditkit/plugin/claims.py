@@ -171,8 +171,7 @@ def _verdict(evidence: Evidence, error: BaseException | None, skipped: str | Non
         case NotReadable() | ModelError():
             return Verdict.ERROR, str(error)
         case Inconclusive():
-            verdict, reason = judge(evidence)
-            return (verdict, reason) if verdict is not Verdict.PASS else (Verdict.INCONCLUSIVE, str(error))
+            return judge(evidence, error)
         case AssertionError():
             verdict, reason = judge(evidence)
             if verdict is Verdict.PASS:

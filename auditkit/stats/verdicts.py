@@ -114,17 +114,20 @@ def shown(name: str, estimate: Comparable) -> None:
         evidence.controls.append(Control(name=name, effect=effect, verdict=None, reason="measured and shown"))
 
 
-def judge(evidence: Evidence) -> tuple[Verdict, str]:
+def judge(evidence: Evidence, ended: Inconclusive | None = None) -> tuple[Verdict, str]:
     """A claim's verdict from what it gathered, and the reason in words.
 
     A failed control comes first, since it takes the meaning out of everything else; then FAIL, then what is
     undecided. A control that could not be asked of this model is undecided: it vouches for nothing. A claim that
-    compared nothing is an ERROR: it asserts nothing.
+    compared nothing is an ERROR: it asserts nothing, unless what it was to compare could not be measured.
+
+    Args:
+        ended: what ended the claim, where its evidence did not suffice to go on.
     """
     failed = [c for c in evidence.controls if c.verdict in (Verdict.FAIL, Verdict.ERROR)]
     if failed:
         return Verdict.ERROR, f"not readable: control '{failed[0].name}' did not hold ({failed[0].reason})"
-    if not evidence.decisions:
+    if not evidence.decisions and ended is None:
         return Verdict.ERROR, "the claim compared no effect with a threshold, so it asserts nothing"
     for verdict in (Verdict.ERROR, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE):
         for decision in evidence.decisions:
@@ -133,6 +136,8 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     undecided = [c for c in evidence.controls if c.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)]
     if undecided:
         return Verdict.INCONCLUSIVE, f"control '{undecided[0].name}' is undecided ({undecided[0].reason})"
+    if ended is not None:
+        return Verdict.INCONCLUSIVE, str(ended)
     return Verdict.PASS, "; ".join(decision.reason for decision in evidence.decisions)
 
 

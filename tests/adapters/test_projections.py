@@ -21,7 +21,6 @@ def test_heads_add_up_to_what_the_projection_gives(adapter: HFAdapter) -> None:
             _ = adapter.projections
         return
     maps = adapter.projections
-    assert [tuple(rows.shape) for rows in maps] == [(4, 8, 32)] * adapter.layers
     batch = adapter.batch([Prompt("", (5, 6, 7, 8, 9)), Prompt("", (12, 11, 10))])
     kept: dict[int, torch.Tensor] = {}
     outputs: dict[int, list[torch.Tensor]] = {n: [] for n in range(adapter.layers)}
@@ -41,7 +40,9 @@ def test_heads_add_up_to_what_the_projection_gives(adapter: HFAdapter) -> None:
     adapter.run(batch, {(Component.Z, n): lambda z, n=n: kept.__setitem__(n, z.clone()) for n in outputs})
     for handle in handles:
         handle.remove()
+    assert len(maps) == adapter.layers
     for n, rows in enumerate(maps):
+        assert tuple(rows.shape) == (*kept[n].shape[-2:], outputs[n][-1].shape[-1])
         whole = torch.einsum("bphs,hsw->bpw", kept[n], rows)
         misses = [
             float((whole - output.reshape(whole.shape)).abs().max())

@@ -11,21 +11,31 @@ import pytest
 from auditkit.record.schema import Verdict
 from auditkit.record.store import read_items, read_run
 
-pytestmark = pytest.mark.model
-
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    reports = tmp_path_factory.mktemp("reports")
-    command = [sys.executable, "-m", "pytest", "suites/", "--model", "smollm2-135m-instruct", "--items", "6"]
+Audit = tuple[subprocess.CompletedProcess[str], Path]
+
+
+def _audit(reports: Path, *options: str) -> Audit:
+    command = [sys.executable, "-m", "pytest", "suites/", "--model", "smollm2-135m-instruct", *options]
     done = subprocess.run([*command, "--audit-dir", str(reports)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1, 10), done.stdout + done.stderr
     return done, reports / "latest"
 
 
-def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit) -> None:
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    return _audit(tmp_path_factory.mktemp("reports"), "--items", "6")
+
+
+@pytest.fixture(scope="module")
+def default_audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    return _audit(tmp_path_factory.mktemp("reports"))
+
+
+@pytest.mark.model
+def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Audit) -> None:
     run = read_run(audit[1])
     assert len(run.claims) >= 3
     assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
@@ -45,7 +55,8 @@ def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit) -> None
         assert all(any("student" in text for text in example.prompts.values()) for example in claim.examples)
 
 
-def test_controls_and_what_is_shown_beside_stand_in_the_record(audit) -> None:
+@pytest.mark.model
+def test_controls_and_what_is_shown_beside_stand_in_the_record(audit: Audit) -> None:
     claims = {claim.id: claim for claim in read_run(audit[1]).claims}
     shift = claims["persona_patching/negative_personas_lower_the_answer"]
     assert [(control.name, control.verdict) for control in shift.controls] == [
@@ -57,6 +68,11 @@ def test_controls_and_what_is_shown_beside_stand_in_the_record(audit) -> None:
     racial = claims["persona_patching/racial_personas_answer_like_neutral_ones"]
     (judged,) = [control for control in racial.controls if control.verdict is not None]
     assert judged.name == "negative words against positive ones are told apart"
+
+
+@pytest.mark.slow
+def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit: Audit) -> None:
+    claims = {claim.id: claim for claim in read_run(default_audit[1]).claims}
     first = claims["persona_patching/first_mlp_acts_at_the_identity_word"]
     assert [control.name for control in first.controls if control.verdict is not None] == [
         "the word's own embedding brings back at least 99 %",
@@ -71,16 +87,14 @@ def test_controls_and_what_is_shown_beside_stand_in_the_record(audit) -> None:
         "Restoring layers from the first one on",
         "Direct and indirect effect",
     ]
-
-
-def test_items_hold_every_condition_of_every_claim(audit) -> None:
-    items = read_items(audit[1])
+    items = read_items(default_audit[1])
     assert items["value"].notna().all()
     conditions = set(items.loc[items["claim"].str.endswith("first_mlp_acts_at_the_identity_word"), "condition"])
     assert {"clean", "corrupt", "MLP of layer 0", "MLP of layer 0 at the identity span"} <= conditions
 
 
-def test_the_terminal_names_the_report_that_was_written(audit) -> None:
+@pytest.mark.model
+def test_the_terminal_names_the_report_that_was_written(audit: Audit) -> None:
     done, latest = audit
     line = next(line for line in done.stdout.splitlines() if line.startswith("report: "))
     assert Path(line.removeprefix("report: ")).read_bytes() == (latest / "audit.html").read_bytes()

@@ -48,7 +48,9 @@ EARLY = mlp.at_depth(0.1, 0.5)
 def audit(pytester: pytest.Pytester, tiny_llama: Path):
     """Run one claim with these marks, arguments and body on the tiny model."""
 
-    def run(body: str, marks: str = "", fixture: str = "patched", *args: str) -> tuple[pytest.RunResult, Run | None]:
+    def run(
+        body: str, marks: str = "", fixture: str = "patched", *args: str
+    ) -> tuple[pytest.RunResult, Run | None]:
         suite = pytester.path / "suite"
         suite.mkdir(exist_ok=True)
         (suite / "conftest.py").write_text(CONFTEST)
@@ -83,7 +85,9 @@ def test_a_causal_claim_without_a_control_is_refused(audit, body: str, marks: st
     result, run = audit(body, marks, fixture)
     assert result.ret == 4
     result.stderr.fnmatch_lines(
-        ["ERROR: *suite/test_finding.py::test_where* is a causal claim without a control: add a `with control(...)`*"]
+        [
+            "ERROR: *suite/test_finding.py::test_where* is a causal claim without a control: add a `with control(...)`*"
+        ]
     )
     assert run is None
 

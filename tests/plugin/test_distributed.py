@@ -97,6 +97,7 @@ def audit(pytester: pytest.Pytester, tiny_llama: Path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         (path.parent / "conftest.py").write_text(CONFTEST)
+
     def run(*args: str, model: Path | str = tiny_llama) -> tuple[pytest.RunResult, Run | None]:
         (pytester.path / "log.txt").write_text("")
         named = ["--model", str(model)] if model else []
@@ -139,9 +140,7 @@ def test_two_workers_come_to_the_record_of_one_process(audit, pytester: pytest.P
     assert "Worker processes" in (latest / "audit.html").read_text()
 
 
-def test_claims_whose_workers_die_are_errors_and_the_others_are_measured(
-    audit, pytester: pytest.Pytester
-) -> None:
+def test_claims_whose_workers_die_are_errors_and_the_others_are_measured(audit, pytester: pytest.Pytester) -> None:
     """One worker leaves without a word and another is killed, each while it measures."""
     for how in ("exit", "kill"):
         (pytester.path / f"{how}.txt").write_text("")

@@ -87,4 +87,6 @@ def test_ill_shaped_numbers_are_refused(make, says):
 
 def test_data_of_another_kind_are_refused_with_their_path():
     with pytest.raises(ValueError, match=r"series"):
-        drawing_of(Figure(title="t", kind="curves", data={"x_label": "", "y_label": "", "reading": "", "series": 3}))
+        drawing_of(
+            Figure(title="t", kind="curves", data={"x_label": "", "y_label": "", "reading": "", "series": 3})
+        )

@@ -69,9 +69,7 @@ def test_characters_that_xml_cannot_hold_are_replaced(sample_run: Run) -> None:
     )
     root = ET.fromstring(render_junit(msgspec.structs.replace(sample_run, claims=claims)))
     cases = [case for case in root.iter("testcase") if case.get("classname") != GATES]
-    assert {case.get("name", "")[:-1] for case in cases} == {
-        "a\ufffdb\ufffdc\ufffd<d>&\n\u2028]]>"
-    }
+    assert {case.get("name", "")[:-1] for case in cases} == {"a\ufffdb\ufffdc\ufffd<d>&\n\u2028]]>"}
 
 
 def test_empty_run(empty_run: Run) -> None:

@@ -88,7 +88,9 @@ def test_the_rate_of_a_group_keeps_the_items_of_the_group() -> None:
     clusters = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
     table = pd.DataFrame({"agrees": [float(i % 3 == 0) for i in range(60)]}, index=index)
     with gathering() as evidence:
-        assert rate(Measurement("m", "1", table, clusters), "agrees", name="agreement", among=list(index[:30])) < 0.9
+        assert (
+            rate(Measurement("m", "1", table, clusters), "agrees", name="agreement", among=list(index[:30])) < 0.9
+        )
     kept = [row for row in evidence.items.values() if row.effect]
     assert [row.item for row in kept] == list(index[:30])
     assert {row.condition for row in kept} == {"numerator"}

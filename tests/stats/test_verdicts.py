@@ -223,6 +223,15 @@ def test_a_claim_that_compared_nothing_asserts_nothing():
     assert judge(Evidence()) == (ERROR, "the claim compared no effect with a threshold, so it asserts nothing")
 
 
+def test_a_claim_whose_evidence_ran_out_is_undecided_and_no_better_than_what_it_compared():
+    ended = Inconclusive("too few pairs")
+    assert judge(Evidence(), ended) == (INCONCLUSIVE, "too few pairs")
+    assert judge(Evidence(decisions=[decided(PASS)]), ended) == (INCONCLUSIVE, "too few pairs")
+    assert judge(Evidence(decisions=[decided(FAIL)]), ended) == (FAIL, "because FAIL")
+    failed = Control(name="known", effect=None, verdict=FAIL, reason="too small")
+    assert judge(Evidence(controls=[failed]), ended)[0] is ERROR
+
+
 def test_the_reason_is_that_of_the_deciding_comparison():
     evidence = Evidence(decisions=[decided(PASS), decided(INCONCLUSIVE), decided(FAIL)])
     assert judge(evidence) == (FAIL, "because FAIL")
