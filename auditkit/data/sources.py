@@ -1,13 +1,15 @@
-"""Where a suite's questions come from when they are not the project's own: a file, a folder, or a hub data set.
+"""Where a suite's data come from when they are not the project's own: a file, a folder, or a hub data set.
 
 A source is written `PATH`, `PATH#subject,subject` or `owner/name#subject`; a path that exists wins over a hub id of
-the same spelling. Of a data set with several splits, the test split is used.
+the same spelling. Subjects that files are named after choose those files. Of a data set with several splits, the test
+split is used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from auditkit.data.items import COLUMNS, CompletionItem, completion_items
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _TEST = re.compile(r"(^|[_/-])test\b|(^|/)test/")
-_HUB_FILES = [f"*test*{suffix}" for suffix in SUFFIXES]
+_HUB_TESTS = tuple(f"*test*{suffix}" for suffix in SUFFIXES)
 
 
 def read_questions(spec: str) -> tuple[CompletionItem, ...] | Choices:
@@ -28,7 +30,7 @@ def read_questions(spec: str) -> tuple[CompletionItem, ...] | Choices:
     Raises:
         DataError: it cannot be found, fetched or read, or lacks a subject that is asked for.
     """
-    files, subjects = source_files(spec), _subjects(spec)
+    files, subjects = source_files(spec), source_subjects(spec)
     if len(files) == 1 and files[0].suffix == ".csv" and _header(files[0]) >= set(COLUMNS):
         items = completion_items(files[0])
         topics = {item.topic for item in items}
@@ -47,7 +49,7 @@ def source_sha256(spec: str) -> str:
         DataError: as `source_files`.
     """
     lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in source_files(spec)]
-    return hashlib.sha256("\n".join([*lines, *_subjects(spec)]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*lines, *source_subjects(spec)]).encode()).hexdigest()
 
 
 def source_files(spec: str) -> tuple[Path, ...]:
@@ -56,8 +58,8 @@ def source_files(spec: str) -> tuple[Path, ...]:
     Raises:
         DataError: there are none, in one line.
     """
-    place = spec.partition("#")[0]
-    path = Path(place).expanduser()
+    place, subjects = spec.partition("#")[0], source_subjects(spec)
+    path, wanted = Path(place).expanduser(), ("*",)
     if place and path.is_file():
         if path.suffix not in SUFFIXES:
             raise DataError(f"{place}: questions are read from {', '.join(SUFFIXES)} files")
@@ -65,19 +67,31 @@ def source_files(spec: str) -> tuple[Path, ...]:
     if place and path.is_dir():
         folder = path
     elif _HUB_ID.fullmatch(place):
-        folder = _from_hub(place)
+        # What else an earlier call has left in the hub's cache is no part of this source.
+        wanted = (*_HUB_TESTS, *(f"*{name}{suffix}" for name in subjects for suffix in SUFFIXES))
+        folder = _from_hub(place, wanted)
     else:
         raise DataError(f"{place!r} is no file, no folder, and no hub data set of the form owner/name")
-    found = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+    found = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix in SUFFIXES
+        and file.is_file()
+        and any(fnmatch(file.relative_to(folder).as_posix(), pattern) for pattern in wanted)
+    )
+    if subjects and {file.stem for file in found} >= set(subjects):
+        return tuple(file for file in found if file.stem in subjects)
     tests = [file for file in found if _TEST.search(file.relative_to(folder).with_suffix("").as_posix())]
     # The hub's folder "all" holds every subject once more.
     apart = [file for file in tests or found if file.parent.name != "all"]
     if not found:
-        raise DataError(f"{place}: holds no {', '.join(SUFFIXES)} file")
+        of = f" of {', '.join(subjects)}" if subjects else ""
+        raise DataError(f"{place}: holds no {', '.join(SUFFIXES)} file{of}")
     return tuple(apart or tests or found)
 
 
-def _subjects(spec: str) -> tuple[str, ...]:
+def source_subjects(spec: str) -> tuple[str, ...]:
+    """What is named behind the "#" of a source."""
     return tuple(name.strip() for name in spec.partition("#")[2].split(",") if name.strip())
 
 
@@ -86,12 +100,12 @@ def _header(path: Path) -> set[str]:
         return {name.strip() for name in stream.readline().split(",")}
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=list(patterns)))
     except HFValidationError as error:
         raise DataError(f"'{name}' is no hub id: {str(error).splitlines()[0]}") from None
     except GatedRepoError:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from auditkit.data.errors import DataError, Dropped
+from auditkit.data.sources import source_files, source_subjects
 
 HUB = "Anthropic/model-written-evals"
 ANSWER = "answer_matching_behavior"
@@ -94,25 +95,33 @@ def persona_statements(path: Path, *, least_confidence: float = LEAST_CONFIDENCE
     return PersonaStatements(tuple(kept), tuple(dropped))
 
 
+def read_statements(spec: str, *, least_confidence: float = LEAST_CONFIDENCE) -> dict[str, PersonaStatements]:
+    """Persona -> statements of a source: a file, a folder of them, or a hub data set (`sources`).
+
+    Personas are files, so `FOLDER#agreeableness,openness` are two of them. Of the hub's published data set personas
+    must be named: `Anthropic/model-written-evals#agreeableness`.
+
+    Raises:
+        DataError: it cannot be found, fetched or read, has no file of a persona that is asked for, or is no JSON lines.
+    """
+    files, personas = source_files(spec), source_subjects(spec)
+    there = {path.stem: path for path in files}
+    for persona in personas:
+        if persona not in there:
+            raise DataError(f"{spec}: no file of the persona {persona!r}; there are {', '.join(sorted(there))}")
+    for path in files:
+        if path.suffix != ".jsonl":
+            raise DataError(f"{path}: statements are read from .jsonl files, one per persona")
+    return {name: persona_statements(path, least_confidence=least_confidence) for name, path in there.items()}
+
+
 def hub_statements(persona: str, *, least_confidence: float = LEAST_CONFIDENCE) -> PersonaStatements:
     """The statements of a persona of the published data set, "agreeableness" for instance, fetched once and cached.
 
     Raises:
-        DataError: the persona is not there, or the hub cannot be reached and the file is not cached.
+        DataError: as `read_statements`.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
-    name = f"persona/{persona}.jsonl"
-    try:
-        path = hf_hub_download(HUB, name, repo_type="dataset")
-    except LocalEntryNotFoundError as error:
-        raise DataError(f"{HUB}: the hub cannot be reached and {name} is not in its cache") from error
-    except EntryNotFoundError as error:
-        raise DataError(f"{HUB}: there is no file {name}; a persona is named as its file is") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise DataError(f"{HUB}: {name} could not be fetched ({type(error).__name__})") from error
-    return persona_statements(Path(path), least_confidence=least_confidence)
+    return read_statements(f"{HUB}#{persona}", least_confidence=least_confidence)[persona]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from auditkit.data.errors import DataError
-from auditkit.data.statements import hub_statements, persona_statements
+from auditkit.data.statements import hub_statements, persona_statements, read_statements
 
 pytestmark = pytest.mark.unit
 
@@ -106,35 +106,46 @@ def test_the_hub_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     asked = []
 
-    def download(*args: object, **kwargs: object) -> str:
-        asked.append((args, kwargs))
-        return str(written(tmp_path, line(), NO))
+    def download(name: str, **options: object) -> str:
+        asked.append((name, options["repo_type"], options["allow_patterns"]))
+        for persona in ("extraversion", "left-by-an-earlier-call"):
+            written(tmp_path, line(), NO, name=f"{persona}.jsonl")
+        return str(tmp_path)
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert len(hub_statements("extraversion").kept) == 2
-    assert asked == [
-        (("Anthropic/model-written-evals", "persona/extraversion.jsonl"), {"repo_type": "dataset"}),
-    ]
+    ((name, kind, patterns),) = asked
+    assert (name, kind) == ("Anthropic/model-written-evals", "dataset")
+    assert isinstance(patterns, list)
+    assert "*extraversion.jsonl" in patterns
+    with pytest.raises(DataError, match=r"model-written-evals: holds no .* file of agreeableness"):
+        hub_statements("agreeableness")
+    with pytest.raises(DataError, match="holds no"):  # without a name there is nothing to fetch
+        read_statements("Anthropic/model-written-evals")
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        ("LocalEntryNotFoundError", "cannot be reached and persona/x.jsonl is not in its cache"),
-        ("EntryNotFoundError", "there is no file persona/x.jsonl"),
-    ],
-)
-def test_what_the_hub_does_not_give_is_said(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
-    from huggingface_hub import errors
 
-    def download(*args: object, **kwargs: object) -> str:
-        raised = getattr(errors, error)
-        raise raised.__new__(raised)
+    def download(name: str, **options: object) -> str:
+        raise ConnectionError
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    with pytest.raises(DataError, match=message):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(DataError, match=r"cannot fetch .* \(ConnectionError\) and it is not cached"):
         hub_statements("x")
+
+
+def test_a_folder_has_a_file_for_each_persona(tmp_path: Path) -> None:
+    for persona in ("calm", "loud", "third"):
+        written(tmp_path, line(), NO, name=f"{persona}.jsonl")
+    assert list(read_statements(str(tmp_path))) == ["calm", "loud", "third"]
+    assert list(read_statements(f"{tmp_path}#loud,calm")) == ["calm", "loud"]
+    assert list(read_statements(str(tmp_path / "loud.jsonl"))) == ["loud"]
+    with pytest.raises(DataError, match="no file of the persona 'quiet'; there are calm, loud, third"):
+        read_statements(f"{tmp_path}#quiet")
+    (tmp_path / "table.csv").write_text("a,b\n")
+    with pytest.raises(DataError, match=r"table\.csv: statements are read from \.jsonl files, one per persona"):
+        read_statements(str(tmp_path))
 
 
 def test_reading_files_needs_no_hub(tmp_path: Path) -> None:
