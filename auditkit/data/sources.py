@@ -59,7 +59,8 @@ def source_files(spec: str) -> tuple[Path, ...]:
         DataError: there are none, in one line.
     """
     place, subjects = spec.partition("#")[0], source_subjects(spec)
-    path, wanted = Path(place).expanduser(), ("*",)
+    path = Path(place).expanduser()
+    wanted: tuple[str, ...] = ("*",)
     if place and path.is_file():
         if path.suffix not in SUFFIXES:
             raise DataError(f"{place}: questions are read from {', '.join(SUFFIXES)} files")

@@ -1,0 +1,275 @@
+"""Does a subset scan find the statements of a persona? (Cintas et al. 2025, arXiv:2505.24539, Q2)
+
+Their numbers are in-sample: the scan chooses rows and units together, and is judged on those rows. Here units are
+found on one half of the statements and judged on the other (`scan_detection`), beside probes and outlier detectors that
+learnt from the same half. Two controls: the same scan between two halves of the negative statements, where there is
+nothing to find, and p-values that must be small as often as they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from auditkit.analyses.detectors import Detector, beside_scan, detector_table
+from auditkit.analyses.discrimination import auc_parts
+from auditkit.analyses.exchange import Significance
+from auditkit.analyses.localization_layers import p_value
+from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread
+from auditkit.analyses.scan_detection import HeldOut, Scanner, both_directions, units_of
+from auditkit.analyses.scan_pvalues import Tail, empirical_pvalues
+from auditkit.record.evidence import Evidence, current, figure, gathering, note
+from auditkit.record.figures import Table
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.exact import Exact
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.streams import stream
+from auditkit.stats.verdicts import Inconclusive
+
+PERMUTATIONS = 199
+"""Per persona; the smallest p is 1 / 200."""
+
+BACKGROUND = 39
+"""Negative statements that others are ranked among: with n of them p-values are multiples of 1 / (n + 1), two-sided of
+2 / (n + 1), and 0.05 is one of those."""
+
+SPLITS = 20
+"""Random splits of a persona's negative statements into background and others."""
+
+HALF = 3
+"""Independent statements of a kind that a half must have."""
+
+SCAN, PROBE = "subset scan", "difference of means probe"
+
+
+class PersonaScans:
+    """Scans of the units after one block; what was scanned once is not scanned again.
+
+    Args:
+        layer: the published one where None.
+    """
+
+    def __init__(
+        self, activations: PersonaActivations, layer: int | None = None, *, permutations: int = PERMUTATIONS
+    ) -> None:
+        self.activations, self.seed = activations, activations.seed
+        self.layer = activations.published_layer if layer is None else layer
+        self.permutations = permutations
+        self.scanner = Scanner("right")
+        self._aside = Evidence()
+
+    # -- claims ------------------------------------------------------------------------------------------------
+
+    def precision(self) -> Estimate:
+        """Share of the held-out statements that the scan calls positive which are; 0.5 is chance."""
+        return self._share("precision on held-out statements", of=lambda one: one.confirmation.found)
+
+    def recall(self) -> Estimate:
+        """Share of the held-out positive statements that the scan finds."""
+        return self._share("recall on held-out statements", of=lambda one: one.truth)
+
+    def auc(self, detector: str = SCAN) -> Estimate:
+        """AUC on the held-out statements of one of `detectors`, by its name."""
+        parts = []
+        for some in self._detectors.values():
+            (one,) = (other for other in some if other.name == detector)
+            parts.append(auc_parts(one.scores, one.positive))
+        return self.activations.estimate(detector, "AUC", np.concatenate(parts), self._judged)
+
+    def others(self) -> tuple[str, ...]:
+        """Names of the detectors beside the scan and the difference-of-means probe."""
+        first = next(iter(self._detectors.values()))
+        return tuple(one.name for one in first if one.name not in (SCAN, PROBE))
+
+    def significance(self) -> Exact:
+        """p of the units found, on the other half: its score, summed over personas, among those with the other half's
+        background dealt anew."""
+        return p_value("chance to score as high on held-out statements", _summed(self.held.values()))
+
+    def among_negatives(self) -> Exact:
+        """The same p where half of the negative statements stand in for positive ones, and there is nothing to find."""
+        return p_value("chance to score as high, negative statements alone", self._nothing)
+
+    def small_pvalues(self, tail: Tail = "two-sided", level: float = 0.05) -> Estimate:
+        """Share of p-values of negative statements among other negative ones that are at most `level`.
+
+        An item is a persona under one random split; personas are the clusters, since the p-values of one split share
+        their background.
+
+        Raises:
+            Inconclusive: too few negative statements to have a p-value at the level.
+        """
+        rows = []
+        for items in self.activations.personas:
+            negative = self.activations.at(items, self.layer)[~items.positive]
+            if len(negative) <= BACKGROUND:
+                raise Inconclusive(
+                    f"too_few_statements: {items.persona} has {len(negative)} negative statements; two-sided p-values "
+                    f"of 0.05 need {BACKGROUND + 1} (--items)"
+                )
+            for split in range(SPLITS):
+                order = stream(self.seed, "calibration", items.persona, str(split)).permutation(len(negative))
+                found = empirical_pvalues(negative[order[BACKGROUND:]], negative[order[:BACKGROUND]], tail)
+                share = float((found <= level * (1 + 1e-9)).mean())
+                rows.append((f"{items.persona}, split {split}", items.persona, share))
+        ids, personas, shares = zip(*rows, strict=True)
+        name, index = f"share of {tail} p-values of at most {level:g}", pd.Index(ids)
+        table = pd.DataFrame({name: shares}, index=index)
+        measured = Measurement(name, "1", table, pd.DataFrame({"persona": personas}, index=index))
+        return Estimate(name, "1", measured, measured.condition(name), shown_conditions=(name,))
+
+    # -- showing -----------------------------------------------------------------------------------------------
+
+    def show_scans(self) -> None:
+        """Under the claim: each persona's scan, on the half that it was found on and on the other."""
+        rows: list[list[str | float | None]] = []
+        for items, held in zip(self.activations.personas, self.held.values(), strict=True):
+            found, truth = held.discovery, held.positive[held.discovery.scanned]
+            inside = truth[found.found]
+            rows.append(
+                [
+                    items.persona,
+                    len(units_of(found.units, self._units)),
+                    round(found.alpha, 3),
+                    round(float(inside.mean()), 3) if len(inside) else None,
+                    round(float((found.found & truth).sum() / truth.sum()), 3),
+                    None if np.isnan(held.precision) else round(held.precision, 3),
+                    round(held.recall, 3),
+                    round(held.auc, 3),
+                    round(held.significance.p, 4),
+                ]
+            )
+        reading = (
+            f"Units (of {self._units}) after block {self.layer} found on one half of the statements, each in one "
+            "direction, and what they say of the other half. In-sample numbers are flattered: rows and units were "
+            "chosen together. p: how often these units score as high on the other half with its background dealt anew."
+        )
+        columns = (
+            "persona", "units", "level", "precision in-sample", "recall in-sample", "precision", "recall", "AUC", "p",
+        )  # fmt: skip
+        figure(Table(reading, columns, rows).titled("Scans by persona"))
+
+    def show_detectors(self) -> None:
+        """Under the claim: the scan beside probes and outlier detectors, on the statements of all personas."""
+        by_name: dict[str, list[Detector]] = {}
+        for some in self._detectors.values():
+            for one in some:
+                by_name.setdefault(one.name, []).append(one)
+        pooled = [
+            Detector(
+                name,
+                np.concatenate([_ranks(one.scores) for one in some]),
+                np.concatenate([one.found for one in some]),
+                np.concatenate([one.positive for one in some]),
+            )
+            for name, some in by_name.items()
+        ]
+        figure(detector_table(pooled).titled("Detectors on held-out statements, ranks within each persona"))
+
+    # -- scanning ----------------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> Mapping[str, HeldOut]:
+        """Persona -> its scan on one half, judged on the other.
+
+        Raises:
+            Inconclusive: too few statements for two halves, or a half on which no units were found.
+        """
+        held = self._held
+        if current() is not None:
+            for text in self._aside.notes:
+                note(text)
+        return held
+
+    @cached_property
+    def _held(self) -> dict[str, HeldOut]:
+        self.activations.enough(2 * HALF, "finding units on one half and judging them on the other")
+        found = {}
+        with gathering() as aside, one_thread():
+            for items in self.activations.personas:
+                values = both_directions(self.activations.at(items, self.layer))
+                try:
+                    found[items.persona] = self.scanner.held_out(
+                        values, items.positive, items.groups, permutations=self.permutations, seed=self.seed,
+                        name=items.persona,
+                    )  # fmt: skip
+                except ValueError as error:
+                    raise Inconclusive(f"no_scan: {items.persona}: {error}") from error
+        self._aside = aside
+        return found
+
+    @cached_property
+    def _nothing(self) -> Significance:
+        """Scans between halves of the negative statements, summed over personas."""
+        found = []
+        with gathering(), one_thread():
+            for items in self.activations.personas:
+                negative = np.flatnonzero(~items.positive)
+                values = both_directions(self.activations.at(items, self.layer)[negative])
+                names = items.groups[negative]
+                groups = np.unique(names)
+                rng = stream(self.seed, "negatives alone", items.persona)
+                chosen = np.isin(names, rng.permutation(groups)[: len(groups) // 2])
+                try:
+                    held = self.scanner.held_out(
+                        values, chosen, names, permutations=self.permutations, seed=self.seed,
+                        name=f"{items.persona}, negatives alone",
+                    )  # fmt: skip
+                except ValueError:  # nothing found on the first half, which is as it should be
+                    continue
+                found.append(held)
+        if not found:
+            raise Inconclusive("no_scan: among negative statements no half had units to judge")
+        return _summed(found)
+
+    @cached_property
+    def _detectors(self) -> dict[str, tuple[Detector, ...]]:
+        with one_thread():
+            return {
+                items.persona: beside_scan(
+                    held, self.activations.at(items, self.layer), seed=self.seed, name=items.persona
+                )
+                for items, held in zip(self.activations.personas, self.held.values(), strict=True)
+            }
+
+    @property
+    def _judged(self) -> list[NDArray[np.intp]]:
+        """Of each persona's statements, those that the scan is judged on."""
+        return [held.confirmation.scanned for held in self.held.values()]
+
+    @property
+    def _units(self) -> int:
+        return int(self.activations.at(self.activations.personas[0], self.layer).shape[1])
+
+    def _share(self, name: str, of: Callable[[HeldOut], NDArray[np.bool_]]) -> Estimate:
+        held = list(self.held.values())
+        hits = np.concatenate([one.confirmation.found & one.truth for one in held]).astype(np.float64)
+        whole = np.concatenate([of(one) for one in held]).astype(np.float64)
+        scores = np.concatenate([one.confirmation.row_scores for one in held])
+        columns = {"found and positive": hits, "counted": whole, "score": scores}
+        measured = self.activations.measurement(name, "1", columns, self._judged)
+        return Estimate(name, "1", measured, hits, whole, shown_conditions=tuple(columns))
+
+
+def persona_scan(items: PersonaItems, values: Array, seed: int) -> NDArray[np.intp]:
+    """Units that a scan of all statements of one persona finds, each once, whatever its direction."""
+    columns = both_directions(values)
+    with one_thread():
+        found = Scanner("right", scan_background=True).detect(columns, ~items.positive)
+    return units_of(found.units, values.shape[1])
+
+
+def _summed(found: Iterable[HeldOut]) -> Significance:
+    """Scores of independent scans as one statistic."""
+    each = [held.significance for held in found]
+    return Significance(float(sum(one.score for one in each)), np.sum([one.null for one in each], axis=0))
+
+
+def _ranks(scores: Array) -> Array:
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(scores) / len(scores), dtype=np.float64)

@@ -1,0 +1,46 @@
+"""The measurements that the claims of this suite share."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditkit.analyses.localization_layers import LayerSeparability
+from auditkit.analyses.localization_scans import PersonaScans
+from auditkit.analyses.localization_statements import PersonaActivations, persona_items
+from auditkit.analyses.localization_steering import PersonaSteering
+from auditkit.analyses.localization_units import PersonaUnits
+
+
+@pytest.fixture(scope="session")
+def activations(model, audit):
+    """What the model makes of persona statements: the project's own, or those of the files that `--data` names.
+
+    `--items` is the number of statements of each kind per persona.
+    """
+    source = audit.data.get("persona_localization")
+    personas = persona_items(source, n_items=audit.items, seed=audit.seed)
+    return PersonaActivations(model, personas, seed=audit.seed)
+
+
+@pytest.fixture(scope="session")
+def layers(activations):
+    """How well each layer tells statements for a persona from those against it."""
+    return LayerSeparability(activations)
+
+
+@pytest.fixture(scope="session")
+def scans(activations):
+    """Subset scans of the published layer: units found on one half of the statements, judged on the other."""
+    return PersonaScans(activations)
+
+
+@pytest.fixture(scope="session")
+def units(activations):
+    """The units of each persona at the published layer."""
+    return PersonaUnits(activations)
+
+
+@pytest.fixture(scope="session")
+def steering(activations):
+    """What the units and directions of a persona do to agreement with its statements."""
+    return PersonaSteering(activations)

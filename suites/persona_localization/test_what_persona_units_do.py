@@ -1,0 +1,45 @@
+"""What the units and directions of a persona do, a causal check beyond Cintas et al. (2025, arXiv:2505.24539)."""
+
+import pytest
+
+from auditkit import shown
+
+
+@pytest.mark.causal(control="as many random units, the same values with random signs")
+def test_steering_along_the_units_moves_agreement(steering):
+    """Steering along the units that a scan found shifts agreement towards a persona's statements, more than steering
+    along as many random units does."""
+    steering.show()
+    shown("agreement before any edit", steering.agreement())
+    found, random = steering.steered("units")
+    shown("random units", random)
+    assert found > 0
+    assert found > random
+
+
+@pytest.mark.causal(control="a random direction of the same length")
+def test_steering_along_the_direction_moves_agreement(steering):
+    """Steering along the difference of means shifts agreement towards a persona's statements, more than steering along
+    a random direction of the same length does."""
+    found, random = steering.steered("direction")
+    shown("random direction", random)
+    assert found > 0
+    assert found > random
+
+
+@pytest.mark.causal(control="as many random units, moved as far")
+def test_ablating_the_units_moves_agreement(steering):
+    """Holding the units that a scan found at their mean moves agreement further than moving as many random units by as
+    much."""
+    found, random = steering.ablated("units")
+    shown("random units", random)
+    assert found > random
+
+
+@pytest.mark.causal(control="a random direction, moved along as far")
+def test_ablating_the_direction_moves_agreement(steering):
+    """Removing the difference of means from the stream moves agreement further than moving the stream along a random
+    direction by as much."""
+    found, random = steering.ablated("direction")
+    shown("random direction", random)
+    assert found > random

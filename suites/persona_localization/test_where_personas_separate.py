@@ -1,0 +1,46 @@
+"""At which layers statements for and against a persona separate (Cintas et al. 2025, arXiv:2505.24539, Q1)."""
+
+from auditkit import control, shown
+from auditkit.analyses.localization_layers import NORM, RAW, UNIT
+
+
+def test_separability_grows_with_depth(layers, threshold):
+    """A linear probe tells statements for a persona from those against it better in the last third of the layers than
+    after the first block (W2.a)."""
+    layers.require()
+    layers.show_curve()
+    layers.show_indices()
+    shown("after the first block", layers.after(0))
+    shown("in the last third", layers.late())
+    with control("labels dealt at random are told apart by chance, 0.5 within 0.02"):
+        assert layers.labels_at_random().equals(0.5, within=0.02)
+    assert layers.late() - layers.after(0) > threshold(0.0, "protocol W2.a: lower end of the interval above 0")
+
+
+def test_separability_peaks_in_the_last_third(layers):
+    """The best layer of the last third, chosen on one half of the statements, tells the other half apart better than
+    the best layer before it (W2.a)."""
+    layers.require()
+    late, before = layers.peaks()
+    shown("best layer of the last third", late)
+    shown("best layer before it", before)
+    assert late > before
+
+
+def test_growth_is_not_that_of_the_norm(layers, threshold):
+    """With every activation divided by its norm, the last third of the layers still separates better than the first
+    block, and the norm alone separates with an AUC of at most 0.6 (W2.b)."""
+    layers.require()
+    shown("in the last third, unit norm", layers.late(UNIT))
+    assert layers.late(UNIT) - layers.after(0, UNIT) > 0
+    assert layers.late(NORM) <= threshold(0.6, "protocol W2.b")
+
+
+def test_layers_tell_more_than_words(layers):
+    """The last third of the layers separates better than counting the words of the statements does, without a model
+    (W2.a, its lexical control)."""
+    layers.require()
+    layers.show_personas()
+    shown("bag of words", layers.words())
+    shown("in the last third", layers.late(RAW))
+    assert layers.late(RAW) > layers.words()

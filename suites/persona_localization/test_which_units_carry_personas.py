@@ -1,0 +1,43 @@
+"""Which units carry a persona, found by a subset scan (Cintas et al. 2025, arXiv:2505.24539, Q2)."""
+
+from auditkit import control, shown
+from auditkit.analyses.localization_scans import PROBE
+
+
+def test_a_scan_finds_the_statements_of_a_persona(scans, threshold):
+    """Units that a subset scan finds on one half of the statements find the persona's statements in the other half,
+    with a precision of at least 0.75 and a recall of at least 0.65 (W2.c)."""
+    scans.show_scans()
+    shown("chance to score as high on held-out statements", scans.significance())
+    with control("the same scan between two halves of the negative statements finds nothing: p above 0.005"):
+        assert scans.among_negatives() > 0.005
+    assert scans.precision() >= threshold(0.75, "protocol W2.c, near the lowest of the published logs, 0.74")
+    assert scans.recall() >= threshold(0.65, "protocol W2.c; the published logs have 0.50 to 0.84")
+
+
+def test_pvalues_of_the_scan_are_calibrated(scans, threshold):
+    """Among negative statements alone, two-sided p-values of at most 0.05 are 5 % of all, within 1 % (W2.d)."""
+    shown("as the released code computes them", scans.small_pvalues("released"))
+    margin = threshold(0.01, "protocol W2.d")
+    assert scans.small_pvalues().equals(0.05, within=margin)
+
+
+def test_the_units_of_a_persona_are_stable(units, threshold):
+    """Two scans of random halves of a persona's statements find units with a Jaccard index of at least 0.3, and of at
+    least three times that of random sets of the same sizes (W2.e)."""
+    units.show_table()
+    shown("scans without a common statement", units.jaccard(disjoint=True))
+    shown("scans without a common statement, times chance", units.alike(disjoint=True))
+    assert units.jaccard() >= threshold(0.3, "protocol W2.e; the published runs have 0.35 to 0.53")
+    assert units.alike() >= threshold(3.0, "protocol W2.e")
+
+
+def test_a_scan_detects_no_worse_than_a_probe(scans, threshold):
+    """The scan tells held-out statements apart with an AUC no more than 0.02 below that of the difference of means
+    (W2.g)."""
+    scans.show_detectors()
+    shown("subset scan", scans.auc())
+    shown("difference of means", scans.auc(PROBE))
+    for other in scans.others():
+        shown(other, scans.auc(other))
+    assert scans.auc() - scans.auc(PROBE) >= threshold(-0.02, "protocol W2.g")

@@ -1,0 +1,21 @@
+"""Which units two personas share, against chance (Cintas et al. 2025, arXiv:2505.24539, Q2, recounted)."""
+
+LIBERAL, LGBTQ = "politically-liberal", "anti-LGBTQ-rights"
+DUTY, VIRTUE = "subscribes-to-deontology", "subscribes-to-virtue-ethics"
+
+
+def test_opposed_outlooks_share_fewer_units(units, threshold):
+    """The units of liberal and of anti-LGBTQ-rights statements overlap by at least 3 standard deviations less than
+    random sets of their sizes (W2.f)."""
+    units.show_overlaps()
+    units.note_rank(LIBERAL, LGBTQ)
+    units.note_rotation(LIBERAL, LGBTQ, sign=-1)
+    assert units.shared(LIBERAL, LGBTQ) <= threshold(-3.0, "protocol W2.f; the published logs give -6.4")
+
+
+def test_related_outlooks_share_more_units(units, threshold):
+    """The units of deontology and of virtue ethics overlap by at least 3 standard deviations more than random sets of
+    their sizes (W2.f)."""
+    units.note_rank(DUTY, VIRTUE)
+    units.note_rotation(DUTY, VIRTUE, sign=1)
+    assert units.shared(DUTY, VIRTUE) >= threshold(3.0, "protocol W2.f; the published logs give 12")

@@ -1,0 +1,263 @@
+"""Localization of personas, on activations in which the answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auditkit.analyses.exchange import Significance
+from auditkit.analyses.localization_layers import NORM, RAW, UNIT, LayerSeparability, over_dealings, p_value
+from auditkit.analyses.localization_scans import PROBE, PersonaScans, persona_scan
+from auditkit.analyses.localization_statements import PERSONAS, PersonaActivations, persona_items
+from auditkit.analyses.localization_units import BLOCKS, PersonaUnits, _blocks
+from auditkit.data.errors import DataError
+from auditkit.record.evidence import gathering
+from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from tests.analyses.seen_personas import LAYERS, UNITS, invented
+
+pytestmark = pytest.mark.unit
+
+FIVE = {name: range(10 * i, 10 * i + 10) for i, name in enumerate("abcde")}
+
+
+@pytest.fixture(scope="module")
+def five() -> PersonaActivations:
+    """Five personas, each with ten units of its own from layer 3 on."""
+    return invented(FIVE, by=1.4)
+
+
+# -- statements --------------------------------------------------------------------------------------------------
+
+
+def test_the_projects_statements_are_drawn_in_whole_pairs() -> None:
+    some = persona_items(n_items=6, seed=1)
+    assert tuple(one.persona for one in some) == PERSONAS
+    for one in some:
+        assert (len(one.ids), int(one.positive.sum()), one.fewest_groups()) == (12, 6, 6)
+        for group in np.unique(one.groups):
+            assert sorted(one.positive[one.groups == group]) == [False, True]
+    assert {one.topic for one in some} == {"personality", "ethics", "politics"}
+    more = persona_items(n_items=7, seed=1)
+    assert set(some[0].ids) < set(more[0].ids)
+    assert set(persona_items(n_items=6, seed=2)[0].ids) != set(some[0].ids)
+    with pytest.raises(ValueError, match="no statements of 'robot'"):
+        persona_items(personas=("robot",))
+
+
+def test_given_files_replace_them(tmp_path: Path) -> None:
+    lines = [
+        f'{{"statement": "Number {i} is {i % 2}", "answer_matching_behavior": " {("Yes", "No")[i % 2]}", '
+        '"label_confidence": 0.9}'
+        for i in range(10)
+    ]
+    for name in ("anti-immigration", "robot"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    with gathering() as evidence:
+        some = persona_items(f"{tmp_path}#robot,anti-immigration", n_items=3)
+    assert [(one.persona, one.topic) for one in some] == [("anti-immigration", "politics"), ("robot", "other")]
+    assert {int(one.positive.sum()) for one in some} == {3}
+    assert "statements are those of" in evidence.notes[0]
+    with pytest.raises(DataError, match="no file of the persona 'x'"):
+        persona_items(f"{tmp_path}#x")
+
+
+def test_massive_units_can_be_left_out() -> None:
+    activations = invented({"a": range(5)}, pairs=4)
+    activations._read.values[:, 2, 7] = 5000
+    assert [one.unit for one in activations.massive(2)] == [7]
+    assert activations.at(activations.personas[0], 2).shape == (8, UNITS)
+    smaller = invented({"a": range(5)}, pairs=4)
+    smaller._massive = False
+    smaller._read.values[:, 2, 7] = 5000
+    assert smaller.at(smaller.personas[0], 2).shape == (8, UNITS - 1)
+    assert smaller.at(smaller.personas[0], 1).shape == (8, UNITS)
+
+
+# -- layers ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_planted_late_separates_late(five: PersonaActivations) -> None:
+    layers = LayerSeparability(five, permutations=199)
+    layers.require()
+    assert five.late == range(4, 6)
+    assert layers.after(0).equals(0.5, within=0.1)
+    assert layers.late() - layers.after(0) > 0.4
+    assert layers.late(UNIT) - layers.after(0, UNIT) > 0.4
+    assert layers.late(RAW) > layers.words()
+    assert layers.labels_at_random().equals(0.5, within=0.02)
+    with gathering() as evidence:
+        layers.show_curve()
+        layers.show_personas()
+        layers.show_indices()
+    assert [one.kind for one in evidence.figures] == ["curves", "heatmap", "table"]
+    lines = {line["name"]: line for line in evidence.figures[0].data["series"]}
+    assert lines[RAW]["y"][5] > 0.9 > lines["labels at random"]["upper"][5]
+
+
+def test_noise_separates_nowhere() -> None:
+    layers = LayerSeparability(invented({"a": range(0), "b": range(0)}), permutations=199)
+    with pytest.raises(NotApplicable, match="labels dealt at random reach too"):
+        layers.require()
+
+
+def test_the_best_layer_is_chosen_and_measured_on_different_statements(five: PersonaActivations) -> None:
+    late, before = LayerSeparability(five).peaks()
+    assert "block 3" in before.name
+    assert set(late.measurement.values.index) == set(before.measurement.values.index)
+    assert len(late.measurement.values) == sum(len(one.ids) for one in five.personas) / 2
+    with pytest.raises(Inconclusive):  # both are as good
+        assert late > before
+
+
+def test_words_that_tell_the_label_are_what_layers_are_held_against() -> None:
+    layers = LayerSeparability(invented({"a": range(10), "b": range(10, 20)}, by=0.3, words=True))
+    assert not layers.late() > layers.words()
+
+
+def test_growth_of_the_norm_alone_is_seen_as_such() -> None:
+    layers = LayerSeparability(invented({"a": range(0), "b": range(0)}, norm=0.08))
+    assert not layers.late(NORM) <= 0.6
+    assert layers.late(UNIT) < layers.late(NORM)
+
+
+def test_the_order_of_statements_changes_nothing(five: PersonaActivations) -> None:
+    turned = invented(FIVE, by=1.4)
+    order = np.random.default_rng(1).permutation(120)
+    for number, one in enumerate(turned.personas):
+        rows = slice(120 * number, 120 * (number + 1))
+        turned._read.values[rows] = turned._read.values[rows][order]
+        for name in ("positive", "groups"):
+            object.__setattr__(one, name, getattr(one, name)[order])
+        for name in ("ids", "texts"):
+            object.__setattr__(one, name, tuple(getattr(one, name)[i] for i in order))
+    one, other = (LayerSeparability(some) for some in (five, turned))
+    assert one.after(4).describe().estimate == pytest.approx(other.after(4).describe().estimate, abs=1e-12)
+    scans = [PersonaScans(some, 5, permutations=9) for some in (five, turned)]
+    found = [[held.discovery.units.tolist() for held in some.held.values()] for some in scans]
+    assert found[0] == found[1]
+    assert PersonaUnits(five, 5, runs=4).units(five.personas[0]).tolist() == (
+        PersonaUnits(turned, 5, runs=4).units(turned.personas[0]).tolist()
+    )
+
+
+def test_too_few_statements_are_undecided() -> None:
+    few = invented({"a": range(5)}, pairs=4)
+    for asked in (
+        lambda: LayerSeparability(few).after(0),
+        lambda: PersonaScans(few).held,
+        lambda: PersonaScans(few).small_pvalues(),
+        lambda: PersonaUnits(few).jaccard(),
+    ):
+        with pytest.raises(Inconclusive, match="too_few_statements: a has 4"):
+            asked()
+
+
+# -- scans -------------------------------------------------------------------------------------------------------
+
+
+def test_a_planted_subset_is_found_on_statements_that_were_not_looked_at(five: PersonaActivations) -> None:
+    scans = PersonaScans(five, permutations=99)
+    assert scans.precision() >= 0.75
+    assert scans.recall() >= 0.65
+    assert scans.significance() <= 0.01
+    assert scans.among_negatives() > 0.005
+    assert scans.auc() - scans.auc(PROBE) >= -0.1
+    for items, held in zip(five.personas, scans.held.values(), strict=True):
+        inside = np.isin(FIVE[items.persona], held.discovery.units % UNITS)
+        assert inside.mean() >= 0.7
+    with gathering() as evidence:
+        scans.show_scans()
+        scans.show_detectors()
+    assert [len(one.data["rows"]) for one in evidence.figures] == [5, 7]
+
+
+def test_precision_in_noise_is_chance() -> None:
+    scans = PersonaScans(invented(dict.fromkeys("abcdef", range(0))), permutations=19)
+    assert not scans.precision() >= 0.75
+    assert scans.significance() > 0.01
+
+
+def test_pvalues_are_calibrated_and_the_released_ones_are_not(five: PersonaActivations) -> None:
+    scans = PersonaScans(five)
+    assert scans.small_pvalues().equals(0.05, within=0.01)
+    assert not scans.small_pvalues("released").equals(0.05, within=0.01)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(-5, 5))
+@settings(max_examples=50, deadline=None)
+def test_a_pvalue_is_a_share_of_dealings(null: list[float], score: float) -> None:
+    found = Significance(score, np.array(null))
+    assert p_value("p", found).describe().estimate == pytest.approx(found.p)
+
+
+def test_dealings_are_compared_exactly() -> None:
+    mean = over_dealings("x", "1", np.array([0.0, 0.5]))
+    assert mean >= 0.25
+    assert not mean > 0.25
+
+
+# -- units -------------------------------------------------------------------------------------------------------
+
+
+def test_planted_units_are_found_again_and_again(five: PersonaActivations) -> None:
+    units = PersonaUnits(five, runs=10)
+    for items in five.personas:
+        assert np.isin(FIVE[items.persona], units.units(items)).mean() >= 0.9
+    assert units.jaccard() >= 0.3
+    assert units.alike() >= 1.5
+    apart = units.jaccard(disjoint=True)
+    with gathering() as evidence:
+        units.show_table()
+        units.show_overlaps()
+    assert evidence.figures[0].data["rows"][0][6] == pytest.approx(apart.numerator[0], abs=1e-3)
+
+
+def test_shared_and_unshared_units_have_the_right_sign() -> None:
+    activations = invented({"a": range(20), "b": range(20), "c": range(30, 50)}, by=0.9)
+    units = PersonaUnits(activations, runs=30)
+    assert units.shared("a", "b") > 0
+    assert units.shared("a", "c") < 0
+    assert units.shared("a", "b").measurement.clusters.nunique().item() == BLOCKS
+    with gathering() as evidence:
+        units.note_rank("a", "b")
+        units.note_rotation("a", "b", sign=1)
+    assert "as high with chance 0.33" in evidence.notes[0]
+    assert "random rotations" in evidence.notes[1]
+    with pytest.raises(NotApplicable, match="no statements of robot"):
+        units.shared("a", "robot")
+
+
+def test_the_interval_of_an_overlap_is_the_jackknifes() -> None:
+    activations = invented({"a": range(20), "b": range(10, 30)}, by=1.0)
+    units = PersonaUnits(activations, runs=20)
+    shared = units.shared("a", "b")
+    without = shared.measurement.condition("z without the block")
+    error = np.sqrt((BLOCKS - 1) / BLOCKS * ((without - without.mean()) ** 2).sum())
+    effect = shared.describe()
+    assert effect.upper is not None
+    assert effect.estimate is not None
+    from scipy.stats import t
+
+    assert effect.upper - effect.estimate == pytest.approx(t.ppf(0.975, BLOCKS - 1) * error)
+
+
+def test_runs_come_in_complements_of_whole_groups(five: PersonaActivations) -> None:
+    units = PersonaUnits(five, runs=6)
+    items = five.personas[0]
+    _, seen = units._runs(items)
+    assert (seen[0::2] ^ seen[1::2]).all()
+    assert (seen.sum(axis=1) == BLOCKS // 2).all()
+    blocks = _blocks(items, 0)
+    for group in np.unique(items.groups):
+        assert len(set(blocks[items.groups == group])) == 1
+    assert np.bincount(blocks).tolist() == [12] * BLOCKS
+
+
+def test_a_single_scan_names_each_unit_once(five: PersonaActivations) -> None:
+    found = persona_scan(five.personas[0], five.at(five.personas[0], LAYERS - 1), 0)
+    assert len(np.unique(found)) == len(found)
+    assert np.isin(range(10), found).mean() >= 0.9
