@@ -160,7 +160,30 @@ class Sets(Drawing, frozen=True):
             raise ValueError("an intersection names a set that is not there")
 
 
-AnyDrawing = Curves | Heatmap | Dots | Table | Sets
+class Cloud(msgspec.Struct, frozen=True):
+    """Points of one kind."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise ValueError(
+                f"the points of {self.name!r} have {len(self.x)} places along x and {len(self.y)} along y"
+            )
+
+
+class Points(Drawing, frozen=True):
+    """Items in a plane: activations of statements in two components."""
+
+    x_label: str
+    y_label: str
+    reading: str
+    clouds: Sequence[Cloud]
+
+
+AnyDrawing = Curves | Heatmap | Dots | Table | Sets | Points
 
 KINDS: dict[FigureKind, type[AnyDrawing]] = {
     "curves": Curves,
@@ -168,6 +191,7 @@ KINDS: dict[FigureKind, type[AnyDrawing]] = {
     "dots": Dots,
     "table": Table,
     "sets": Sets,
+    "points": Points,
 }
 
 

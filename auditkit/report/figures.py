@@ -16,13 +16,14 @@ from auditkit.record.figures import (
     Heatmap,
     Intersection,
     Number,
+    Points,
     Sets,
     Table,
     drawing_of,
 )
 from auditkit.record.schema import Figure
 from auditkit.report.heatmap import plot_heatmap
-from auditkit.report.plots import MOST_INTERSECTIONS, plot_curves, plot_dots, plot_sets
+from auditkit.report.plots import MOST_INTERSECTIONS, plot_curves, plot_dots, plot_points, plot_sets
 from auditkit.report.sheet import Sheet, settings
 from auditkit.report.svg import inline
 from auditkit.report.wording import clean, number
@@ -71,7 +72,7 @@ def render_svg(figure: Figure, prefix: str) -> str:
     return inline(document, sheet.texts, prefix, title=clean(figure.title), description=clean(drawing.reading))
 
 
-def _plot(drawing: Curves | Heatmap | Dots | Sets) -> Sheet:
+def _plot(drawing: Curves | Heatmap | Dots | Sets | Points) -> Sheet:
     match drawing:
         case Curves():
             return plot_curves(drawing)
@@ -81,6 +82,8 @@ def _plot(drawing: Curves | Heatmap | Dots | Sets) -> Sheet:
             return plot_dots(drawing)
         case Sets():
             return plot_sets(drawing)
+        case Points():
+            return plot_points(drawing)
 
 
 def numbers_of(drawing: AnyDrawing) -> list[Numbers]:
@@ -96,6 +99,9 @@ def numbers_of(drawing: AnyDrawing) -> list[Numbers]:
             return [Numbers("", tuple(drawing.columns), tuple(tuple(row) for row in drawing.rows))]
         case Sets():
             return _of_sets(drawing)
+        case Points():
+            rows = tuple((c.name, x, y) for c in drawing.clouds for x, y in zip(c.x, c.y, strict=True))
+            return [Numbers("Places of all points", ("Kind", drawing.x_label, drawing.y_label), rows)]
 
 
 def _of_curves(curves: Curves) -> Numbers:

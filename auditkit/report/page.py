@@ -35,6 +35,7 @@ _KINDS: dict[str, tuple[FigureKind, ...]] = {
     "Curves": ("curves",),
     "Groups": ("dots", "table"),
     "Overlaps": ("sets",),
+    "Embeddings": ("points",),
 }
 
 

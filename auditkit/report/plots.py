@@ -1,4 +1,4 @@
-"""Drawings of a claim's numbers by matplotlib, without a display: curves, dots by name and overlapping sets.
+"""Drawings of a claim's numbers by matplotlib, without a display: curves, dots by name, points, overlapping sets.
 
 A reader may have no colour, so what a colour says is said by a dash pattern, a marker or a word as well.
 """
@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from auditkit.record.figures import Curves, Dot, Dots, Intersection, Number, Series, Sets
+from auditkit.record.figures import Curves, Dot, Dots, Intersection, Number, Points, Series, Sets
 from auditkit.report.sheet import NOTHING, REFERENCE, SMALL, WIDTH, Sheet, label_axis, logarithmic, room, short
 from auditkit.report.svg import INK, Style
 
@@ -27,6 +27,7 @@ _DASHES: tuple[Dash, ...] = (
     (0, (1, 1.5)),
     (0, (6, 2, 1, 2)),
 )
+_MARKERS = ("o", "x", "^", "+")
 _FAINT = "#9098a0"
 MOST_INTERSECTIONS = 24
 """So many intersections of sets are drawn, the largest; the table holds all."""
@@ -139,6 +140,32 @@ def plot_dots(dots: Dots) -> Sheet:
         if dot.estimate is None:
             x, y = sheet.place(axes, axes.get_xlim()[0], place)
             sheet.write(x + 4, y + 0.35 * SMALL, "not measured", Style(SMALL, "start"))
+    return sheet
+
+
+def plot_points(points: Points) -> Sheet:
+    """A mark per item; kinds differ in shape as well as in colour."""
+    from matplotlib.lines import Line2D
+
+    names = [short(cloud.name, 40) for cloud in points.clouds]
+    keys = _key_rows(names)
+    head = 8 + 14 * len(keys)
+    sheet = Sheet(3.4 + head / 72)
+    axes = sheet.axes(left=0.79, right=0.1, top=head / 72, bottom=0.52)
+    looks: list[dict[str, Any]] = [
+        {"marker": _MARKERS[i % len(_MARKERS)], "color": _COLOURS[i % len(_COLOURS)], "linestyle": "none"}
+        for i in range(len(names))
+    ]
+    for cloud, look in zip(points.clouds, looks, strict=True):
+        axes.plot(cloud.x, cloud.y, markersize=4, **look)
+    label_axis(sheet, axes, "bottom", short(points.x_label, 90))
+    label_axis(sheet, axes, "left", short(points.y_label, 38))
+    left, _, _, _ = sheet.box(axes)
+    for row, keyed in enumerate(keys):
+        for index, start in keyed:
+            x, y = left + start, 10 + 14 * row
+            sheet.figure.add_artist(Line2D([x + 18], [y], markersize=5, transform=sheet.points, **looks[index]))
+            sheet.write(x + 28, y + 0.35 * SMALL, names[index], Style(SMALL, "start"))
     return sheet
 
 

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from auditkit.record.figures import (
     KINDS,
     Band,
+    Cloud,
     Curves,
     Dot,
     DotGroup,
     Dots,
     Heatmap,
     Intersection,
+    Points,
     Series,
     Sets,
     Table,
@@ -59,8 +61,13 @@ overlaps = st.builds(
     numbers,
 )
 
+points = st.builds(
+    lambda places: Points("x", "y", "r", [Cloud("a", *map(list, zip(*places, strict=True)))]),
+    st.lists(st.tuples(*2 * [st.floats(-9, 9)]), min_size=1, max_size=3),
+)
 
-@given(st.one_of(curves(), heatmaps(), dots(), tables, overlaps))
+
+@given(st.one_of(curves(), heatmaps(), dots(), tables, overlaps, points))
 def test_a_drawing_comes_back_as_it_went_in(drawing):
     figure = msgspec.json.decode(msgspec.json.encode(drawing.titled("t")), type=Figure)
     assert figure.title == "t"
@@ -76,6 +83,7 @@ def test_a_drawing_comes_back_as_it_went_in(drawing):
         (lambda: Heatmap("", "", "", "", ["a"], ["r"], [[1.0]], [[1.0], [2.0]]), "another shape"),
         (lambda: Heatmap("", "", "", "", ["a"], ["r"], [[1.0]], outlined=[(0, 1)]), "outside"),
         (lambda: Table("", ["a", "b"], [["x"]]), "another length"),
+        (lambda: Cloud("a", [1], []), "1 places along x and 0 along y"),
         (lambda: Sets("units", "", ["a"], [], []), "name and a size"),
         (lambda: Sets("units", "", ["a"], [1], [Intersection([1], 1)]), "not there"),
     ],

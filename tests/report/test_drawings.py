@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit.record.figures import (
+    Cloud,
     Curves,
     Dot,
     DotGroup,
@@ -21,6 +22,7 @@ from auditkit.record.figures import (
     Drawing,
     Heatmap,
     Intersection,
+    Points,
     Series,
     Sets,
     Table,
@@ -78,6 +80,8 @@ KINDS: dict[str, Drawing] = {
         [Intersection([0], 8, 7.5), Intersection([0, 1], 4), Intersection([], 3, 2.5)],
     ),
     "no sets": Sets("units", "Columns.", [], [], []),
+    "points": Points("first", "second", "Marks.", [Cloud(name, *2 * [[0.1 * i for i in range(60)]]) for name in "ab"]),
+    "no points": Points("first", "second", "Marks.", []),
 }  # fmt: skip
 
 
