@@ -174,6 +174,13 @@ class PersonaActivations:
         """Units with massive activations in any statement, as their source defines them."""
         return massive_units(self._values[:, layer])
 
+    def one_of_each_topic(self) -> tuple[PersonaItems, ...]:
+        """The first persona of each topic, for what is too dear to do with all."""
+        first: dict[str, PersonaItems] = {}
+        for items in self.personas:
+            first.setdefault(items.topic, items)
+        return tuple(first.values())
+
     def enough(self, groups: int, what: str) -> None:
         """Refuse to decide on fewer groups of a kind than a method needs.
 

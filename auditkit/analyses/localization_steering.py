@@ -222,10 +222,7 @@ class PersonaSteering:
     @cached_property
     def _asked(self) -> tuple[Asked, ...]:
         self.activations.enough(2 * HALF, "finding units on one half and asking about the other")
-        first: dict[str, PersonaItems] = {}
-        for items in self.activations.personas:
-            first.setdefault(items.topic, items)
-        return tuple(one for items in first.values() for one in self._of(items))
+        return tuple(one for items in self.activations.one_of_each_topic() for one in self._of(items))
 
     def _of(self, items: PersonaItems) -> list[Asked]:
         clusters = pd.DataFrame({"statement": items.groups}, index=list(items.ids))

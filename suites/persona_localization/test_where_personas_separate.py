@@ -2,6 +2,7 @@
 
 from auditkit import control, shown
 from auditkit.analyses.localization_layers import NORM, RAW, UNIT
+from auditkit.analyses.localization_pictures import show_pictures
 
 
 def test_separability_grows_with_depth(layers, threshold):
@@ -17,10 +18,11 @@ def test_separability_grows_with_depth(layers, threshold):
     assert layers.late() - layers.after(0) > threshold(0.0, "protocol W2.a: lower end of the interval above 0")
 
 
-def test_separability_peaks_in_the_last_third(layers):
+def test_separability_peaks_in_the_last_third(layers, activations):
     """The best layer of the last third, chosen on one half of the statements, tells the other half apart better than
     the best layer before it (W2.a)."""
     layers.require()
+    show_pictures(activations)
     late, before = layers.peaks()
     shown("best layer of the last third", late)
     shown("best layer before it", before)

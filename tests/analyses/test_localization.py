@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from auditkit.analyses.exchange import Significance
 from auditkit.analyses.localization_layers import NORM, RAW, UNIT, LayerSeparability, over_dealings, p_value
+from auditkit.analyses.localization_pictures import PCA, TSNE, embedded, show_pictures
 from auditkit.analyses.localization_scans import PROBE, PersonaScans, persona_scan
 from auditkit.analyses.localization_statements import PERSONAS, PersonaActivations, persona_items
 from auditkit.analyses.localization_units import BLOCKS, PersonaUnits, _blocks
@@ -261,3 +262,26 @@ def test_a_single_scan_names_each_unit_once(five: PersonaActivations) -> None:
     found = persona_scan(five.personas[0], five.at(five.personas[0], LAYERS - 1), 0)
     assert len(np.unique(found)) == len(found)
     assert np.isin(range(10), found).mean() >= 0.9
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------
+
+
+def test_pictures_show_every_statement_once() -> None:
+    with gathering() as evidence:
+        show_pictures(invented({"a": range(10)}, pairs=10))
+    assert len(evidence.figures) == 3 * 2  # layers, methods
+    for one in evidence.figures:
+        assert [len(cloud["x"]) for cloud in one.data["clouds"]] == [10, 10]
+
+
+@pytest.mark.parametrize("method", [PCA, TSNE])
+def test_a_picture_does_not_depend_on_the_order_of_statements(method: str) -> None:
+    values = np.random.default_rng(0).normal(size=(12, 5))
+    order = np.random.default_rng(1).permutation(12)
+    points, _ = embedded(values, method, 0)
+    again, _ = embedded(values[order], method, 0)
+    np.testing.assert_allclose(points[order], again, atol=1e-9)
+    if method == PCA:  # the components hold as much variance as the two largest singular values say
+        singular = np.linalg.svd(values - values.mean(0), compute_uv=False)
+        np.testing.assert_allclose((points**2).sum(axis=0), singular[:2] ** 2)
