@@ -19,10 +19,10 @@ from auditkit.analyses.detectors import Detector, beside_scan, detector_table
 from auditkit.analyses.discrimination import auc_parts
 from auditkit.analyses.exchange import Significance
 from auditkit.analyses.localization_layers import p_value
-from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread
+from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread, repeat
 from auditkit.analyses.scan_detection import HeldOut, Scanner, both_directions, units_of
 from auditkit.analyses.scan_pvalues import Tail, empirical_pvalues
-from auditkit.record.evidence import Evidence, current, figure, gathering, note
+from auditkit.record.evidence import Evidence, figure, gathering
 from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.exact import Exact
@@ -180,9 +180,7 @@ class PersonaScans:
             Inconclusive: too few statements for two halves, or a half on which no units were found.
         """
         held = self._held
-        if current() is not None:
-            for text in self._aside.notes:
-                note(text)
+        repeat(self._aside)
         return held
 
     @cached_property

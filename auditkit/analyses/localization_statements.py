@@ -25,7 +25,7 @@ from auditkit.data.order import shuffle_key
 from auditkit.data.statement_pairs import packaged_statements
 from auditkit.data.statements import Statement, read_statements
 from auditkit.engine.sites import residual
-from auditkit.record.evidence import Evidence, current, gathering, note
+from auditkit.record.evidence import Evidence, gathering, note
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.verdicts import Inconclusive
@@ -143,7 +143,7 @@ class PersonaActivations:
     ) -> None:  # fmt: skip
         self.adapter, self.personas, self.seed = adapter, tuple(personas), seed
         self._role, self._massive, self._cache = role, massive, cache
-        self._aside: Evidence | None = None
+        self._aside = Evidence()
 
     @property
     def layers(self) -> int:
@@ -227,9 +227,8 @@ class PersonaActivations:
 
     @property
     def _values(self) -> NDArray[Any]:
-        read, evidence = self._read, current()
-        for text in self._aside.notes if self._aside and evidence is not None else ():
-            note(text)  # each claim is told the same, whichever asked first
+        read = self._read
+        repeat(self._aside)
         return read.values
 
     @cached_property
@@ -245,6 +244,12 @@ class PersonaActivations:
             )
         self._aside = aside
         return read
+
+
+def repeat(aside: Evidence) -> None:
+    """Tell the claim at hand what was said when something was first measured: no matter which claim asked first."""
+    for text in aside.notes:
+        note(text)
 
 
 def one_thread() -> AbstractContextManager[Any]:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.analyses.localization_scans import HALF, persona_scan
-from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems
+from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, repeat
 from auditkit.analyses.patching import difference, note_guards
 from auditkit.data.items import single_token
 from auditkit.data.order import shuffle_key
@@ -36,7 +36,7 @@ from auditkit.engine.edits import Edit, add
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.runs import donate
 from auditkit.engine.sites import Site, residual
-from auditkit.record.evidence import figure, note
+from auditkit.record.evidence import Evidence, figure, gathering, note
 from auditkit.record.figures import Dot, DotGroup, Dots
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.halves import halves
@@ -98,6 +98,7 @@ class PersonaSteering:
     def __init__(self, activations: PersonaActivations, layer: int | None = None) -> None:
         self.activations, self.seed = activations, activations.seed
         self.layer = activations.at_depth(DEPTH) if layer is None else layer
+        self._aside = Evidence()
 
     # -- claims ------------------------------------------------------------------------------------------------
 
@@ -160,9 +161,21 @@ class PersonaSteering:
         measured = Measurement("agreement", "logit", table, clusters, prompts)
         return Estimate(name, "logit", measured, values, shown_conditions=conditions)
 
-    @cached_property
+    @property
     def _answers(self) -> Mapping[str, Array]:
         """Condition -> (asked,) logit of agreeing minus that of disagreeing."""
+        measured = self._measured
+        repeat(self._aside)
+        return measured
+
+    @cached_property
+    def _measured(self) -> Mapping[str, Array]:
+        with gathering() as aside:
+            measured = self._measure()
+        self._aside = aside
+        return measured
+
+    def _measure(self) -> Mapping[str, Array]:
         asked, adapter = self._asked, self.activations.adapter
         yes, no = (single_token(adapter.chat.encode, asked[0].prompt.text, said) for said in (AGREE, DISAGREE))
         if isinstance(yes, str) or isinstance(no, str) or yes == no:
@@ -222,7 +235,8 @@ class PersonaSteering:
     @cached_property
     def _asked(self) -> tuple[Asked, ...]:
         self.activations.enough(2 * HALF, "finding units on one half and asking about the other")
-        return tuple(one for items in self.activations.one_of_each_topic() for one in self._of(items))
+        with gathering():  # what is said of each persona's halves stands in one note of the claim
+            return tuple(one for items in self.activations.one_of_each_topic() for one in self._of(items))
 
     def _of(self, items: PersonaItems) -> list[Asked]:
         clusters = pd.DataFrame({"statement": items.groups}, index=list(items.ids))

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from auditkit.analyses.basis import Turn, in_other_bases
 from auditkit.analyses.localization_scans import persona_scan
 from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread
-from auditkit.analyses.overlap import Overlap, frequent, overlap, pair_figure, sets_figure, stability
+from auditkit.analyses.overlap import (
+    Overlap,
+    frequent,
+    overlap,
+    pair_figure,
+    pair_overlaps,
+    sets_figure,
+    stability,
+)
 from auditkit.analyses.scan_detection import Scanner, both_directions, units_of
 from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Table
@@ -86,12 +94,8 @@ class PersonaUnits:
 
     def note_rank(self, one: str, other: str) -> None:
         """Say where the pair stands among all pairs of personas: as if names were dealt to sets at random."""
-        sets = {items.persona: self.units(items) for items in self.activations.personas}
-        total = self.total
-        every = {
-            frozenset(pair): overlap([sets[name] for name in pair], total).z
-            for pair in itertools.combinations(sets, 2)
-        }
+        found = pair_overlaps(self._by_name(), self.total)
+        every = {frozenset(pair): shared.z for pair, shared in found.items()}
         own = every[frozenset((one, other))]
         known = [z for z in every.values() if z is not None]
         if own is not None:
@@ -118,7 +122,19 @@ class PersonaUnits:
             bases = in_other_bases(
                 measure, self.total, rotations=ROTATIONS, seed=self.seed, name=f"{one}, {other}"
             )
-        note(f"overlap of single scans{', its sign turned' if sign < 0 else ''}: {bases.says(3.0)}")
+        turned = ", its sign turned" if sign < 0 else ""
+        note(f"{one} and {other}, z of single scans{turned}: {bases.says(3.0)}")
+
+    def note_closest(self) -> None:
+        """Say of the two personas that share most against chance whether that survives random rotations."""
+        sets = self._by_name()
+        found = pair_overlaps(sets, self.total)
+        one, other = max(found, key=lambda pair: found[pair].z or 0.0)
+        z = found[one, other].z
+        note(
+            f"of all pairs {one} and {other} share most against chance: z = {'none' if z is None else f'{z:.1f}'}"
+        )
+        self.note_rotation(one, other, sign=1)
 
     # -- showing -----------------------------------------------------------------------------------------------
 

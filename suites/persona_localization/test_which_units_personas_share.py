@@ -8,6 +8,7 @@ def test_opposed_outlooks_share_fewer_units(units, threshold):
     """The units of liberal and of anti-LGBTQ-rights statements overlap by at least 3 standard deviations less than
     random sets of their sizes (W2.f)."""
     units.show_overlaps()
+    units.note_closest()
     units.note_rank(LIBERAL, LGBTQ)
     units.note_rotation(LIBERAL, LGBTQ, sign=-1)
     assert units.shared(LIBERAL, LGBTQ) <= threshold(-3.0, "protocol W2.f; the published logs give -6.4")
