@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from auditkit.analyses.detectors import Detector, beside_scan, detector_table
 from auditkit.analyses.discrimination import auc_parts
 from auditkit.analyses.exchange import Significance
-from auditkit.analyses.localization_layers import p_value
+from auditkit.analyses.localization_layers import WORDS, p_value
 from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread, repeat
+from auditkit.analyses.probes import fitted_scores
 from auditkit.analyses.scan_detection import HeldOut, Scanner, both_directions, units_of
 from auditkit.analyses.scan_pvalues import Tail, empirical_pvalues
+from auditkit.analyses.statement_texts import bag_of_words
 from auditkit.record.evidence import Evidence, figure, gathering
 from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate
@@ -73,7 +75,7 @@ class PersonaScans:
         return self._share("recall on held-out statements", of=lambda one: one.truth)
 
     def auc(self, detector: str = SCAN) -> Estimate:
-        """AUC on the held-out statements of one of `detectors`, by its name."""
+        """AUC on the held-out statements of one of `detectors`, or of `WORDS`, by its name."""
         parts = []
         for some in self._detectors.values():
             (one,) = (other for other in some if other.name == detector)
@@ -81,7 +83,7 @@ class PersonaScans:
         return self.activations.estimate(detector, "AUC", np.concatenate(parts), self._judged)
 
     def others(self) -> tuple[str, ...]:
-        """Names of the detectors beside the scan and the difference-of-means probe."""
+        """Names of the detectors beside the scan and the difference-of-means probe; the last is `WORDS`."""
         first = next(iter(self._detectors.values()))
         return tuple(one.name for one in first if one.name not in (SCAN, PROBE))
 
@@ -228,8 +230,9 @@ class PersonaScans:
     def _detectors(self) -> dict[str, tuple[Detector, ...]]:
         with one_thread():
             return {
-                items.persona: beside_scan(
-                    held, self.activations.at(items, self.layer), seed=self.seed, name=items.persona
+                items.persona: (
+                    *beside_scan(held, self.activations.at(items, self.layer), seed=self.seed, name=items.persona),
+                    _of_words(items, held),
                 )
                 for items, held in zip(self.activations.personas, self.held.values(), strict=True)
             }
@@ -259,6 +262,14 @@ def persona_scan(items: PersonaItems, values: Array, seed: int) -> NDArray[np.in
     with one_thread():
         found = Scanner("right", scan_background=True).detect(columns, ~items.positive)
     return units_of(found.units, values.shape[1])
+
+
+def _of_words(items: PersonaItems, held: HeldOut) -> Detector:
+    """A probe on the words of the statements, which learns from and is judged on the scan's statements."""
+    words, known = bag_of_words(items.texts), held.discovery.scanned
+    learnt, labels = words[known], held.positive[known]
+    scores = fitted_scores(learnt, labels, words[held.confirmation.scanned], "ridge", standardise=False)
+    return Detector(WORDS, scores, scores > 0, held.truth)
 
 
 def _summed(found: Iterable[HeldOut]) -> Significance:

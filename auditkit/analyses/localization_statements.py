@@ -56,6 +56,7 @@ class PersonaItems:
         ids, texts: of the statements.
         positive: (statements,) whether the persona would make it.
         groups: (statements,) what belongs together, each named by the id of one of its statements.
+        source: where they are from, in words.
     """
 
     persona: str
@@ -64,9 +65,10 @@ class PersonaItems:
     texts: tuple[str, ...]
     positive: Flags
     groups: NDArray[np.str_]
+    source: str = ""
 
     @classmethod
-    def of(cls, topic: str, statements: Sequence[Statement]) -> PersonaItems:
+    def of(cls, topic: str, statements: Sequence[Statement], source: str) -> PersonaItems:
         """Statements of one persona, grouped."""
         texts = [one.text for one in statements]
         alike = similar_statements(texts, pairs=[one.pair for one in statements])
@@ -80,6 +82,7 @@ class PersonaItems:
             tuple(texts),
             np.array([one.positive for one in statements]),
             np.array([first[group] for group in alike.tolist()]),
+            source,
         )
 
     def fewest_groups(self) -> int:
@@ -107,14 +110,14 @@ def persona_items(
         if strange := [name for name in personas if name not in topic_of]:
             raise ValueError(f"no statements of {strange[0]!r}; there are {', '.join(topic_of)}")
         known = {name: packaged[topic_of[name]][name] for name in personas}
-        note("statements are the project's own, written in pairs on one matter each")
+        said = "the project's own, written in pairs on one matter each"
     else:
         read = read_statements(source)
         known = {name: one.kept for name, one in read.items()}
         left_out = sum(len(one.dropped) for one in read.values())
-        note(f"statements are those of {source}; {left_out} were left out (unsure labels, or the same twice)")
+        said = f"those of {source}; {left_out} were left out (unsure labels, or the same twice)"
     return tuple(
-        PersonaItems.of(topic_of.get(name, "other"), _drawn(statements, n_items or ITEMS, seed))
+        PersonaItems.of(topic_of.get(name, "other"), _drawn(statements, n_items or ITEMS, seed), said)
         for name, statements in known.items()
     )
 
@@ -236,6 +239,8 @@ class PersonaActivations:
         texts = [text for one in self.personas for text in one.texts]
         with gathering() as aside:
             read = representations(self.adapter, texts, residual.everywhere(), role=self._role, cache=self._cache)
+            for source in dict.fromkeys(one.source for one in self.personas):
+                note(f"statements are {source}")
             where = "the last token of the template" if self._role == "system" else "the statement's last token"
             counts = sorted({int(kind) for one in self.personas for kind in np.bincount(one.positive)})
             note(

@@ -1,6 +1,7 @@
 """Which units carry a persona, found by a subset scan (Cintas et al. 2025, arXiv:2505.24539, Q2)."""
 
 from auditkit import control, shown
+from auditkit.analyses.localization_layers import WORDS
 from auditkit.analyses.localization_scans import PROBE
 
 
@@ -13,6 +14,14 @@ def test_a_scan_finds_the_statements_of_a_persona(scans, threshold):
         assert scans.among_negatives() > 0.005
     assert scans.precision() >= threshold(0.75, "protocol W2.c, near the lowest of the published logs, 0.74")
     assert scans.recall() >= threshold(0.65, "protocol W2.c; the published logs have 0.50 to 0.84")
+
+
+def test_a_scan_tells_more_than_words(scans):
+    """The scan tells held-out statements apart better than a probe on their words does, without a model (W2.c, its
+    lexical control)."""
+    shown("subset scan", scans.auc())
+    shown("bag of words", scans.auc(WORDS))
+    assert scans.auc() > scans.auc(WORDS)
 
 
 def test_pvalues_of_the_scan_are_calibrated(scans, threshold):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.analyses.exchange import Significance
-from auditkit.analyses.localization_layers import NORM, RAW, UNIT, LayerSeparability, over_dealings, p_value
+from auditkit.analyses.localization_layers import NORM, RAW, UNIT, WORDS, LayerSeparability, over_dealings, p_value
 from auditkit.analyses.localization_pictures import PCA, TSNE, embedded, show_pictures
 from auditkit.analyses.localization_scans import PROBE, PersonaScans, persona_scan
 from auditkit.analyses.localization_statements import PERSONAS, PersonaActivations, persona_items
@@ -57,11 +57,10 @@ def test_given_files_replace_them(tmp_path: Path) -> None:
     ]
     for name in ("anti-immigration", "robot"):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
-    with gathering() as evidence:
-        some = persona_items(f"{tmp_path}#robot,anti-immigration", n_items=3)
+    some = persona_items(f"{tmp_path}#robot,anti-immigration", n_items=3)
     assert [(one.persona, one.topic) for one in some] == [("anti-immigration", "politics"), ("robot", "other")]
     assert {int(one.positive.sum()) for one in some} == {3}
-    assert "statements are those of" in evidence.notes[0]
+    assert some[0].source.startswith("those of ")
     with pytest.raises(DataError, match="no file of the persona 'x'"):
         persona_items(f"{tmp_path}#x")
 
@@ -173,13 +172,14 @@ def test_a_planted_subset_is_found_on_statements_that_were_not_looked_at(five: P
     with gathering() as evidence:
         scans.show_scans()
         scans.show_detectors()
-    assert [len(one.data["rows"]) for one in evidence.figures] == [5, 7]
+    assert [len(one.data["rows"]) for one in evidence.figures] == [5, 8]
 
 
 def test_precision_in_noise_is_chance() -> None:
-    scans = PersonaScans(invented(dict.fromkeys("abcdef", range(0))), permutations=19)
+    scans = PersonaScans(invented(dict.fromkeys("abcdef", range(0)), words=True), permutations=19)
     assert not scans.precision() >= 0.75
     assert scans.significance() > 0.01
+    assert not scans.auc() > scans.auc(WORDS)
 
 
 def test_pvalues_are_calibrated_and_the_released_ones_are_not(five: PersonaActivations) -> None:
