@@ -164,3 +164,40 @@ def test_edits_that_cannot_be_made_are_refused_before_anything_runs(tiny) -> Non
         with pytest.raises(SiteError, match=message):
             late_divergence(tails, {"it": [[edit]] * 4})
     assert tiny.meter.runs == before
+
+
+def test_conditions_in_one_batch_are_those_run_alone(tiny) -> None:
+    """However many fit, and whatever order somebody takes them in."""
+    tails = Tails(tiny, PROMPTS, CONTINUATIONS, CUTS)
+    every = {
+        str(n): [[add(block_input.layer(n % 6)[0], vector(10 * n + row, tiny.width))] for row in range(4)]
+        for n in range(7)
+    }
+    every["none"] = [[] for _ in range(4)]
+    alone = {name: tails.forced(edits).logits([0, 1, 2, 3]) for name, edits in every.items()}
+    for most in (1024, 60, 1):
+        tails._most = most
+        for names in (list(every), list(reversed(every))):
+            together = tails.together(every)
+            for name in names:
+                torch.testing.assert_close(together[name].logits([0, 1, 2, 3]), alone[name], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(alone["none"], tails.forced().logits([0, 1, 2, 3]))
+
+
+def test_where_memory_ends_fewer_conditions_are_run_at_once(tiny, monkeypatch) -> None:
+    tails = Tails(tiny, PROMPTS, CONTINUATIONS, CUTS)
+    every = {str(n): [[add(mlp.layer(0)[0], vector(n, tiny.width))]] * 4 for n in range(6)}
+    expected = late_divergence(tails, every)
+    batch, refused = type(tiny).batch, []
+
+    def small(self, prompts):
+        if len(prompts) > 5:
+            refused.append(len(prompts))
+            raise torch.OutOfMemoryError
+        return batch(self, prompts)
+
+    monkeypatch.setattr(type(tiny), "batch", small)
+    got = late_divergence(tails, every)
+    assert refused
+    for name in every:
+        torch.testing.assert_close(got[name].totals, expected[name].totals, rtol=1e-6, atol=1e-6)
