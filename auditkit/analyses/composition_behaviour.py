@@ -37,14 +37,16 @@ from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Dot, DotGroup, Dots, Table
 from auditkit.stats.estimates import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
 CLEAN, ADDITIVE, REMOVED, BARE = "clean", "additive", "removed", "bare"
 CONDITIONS = (CLEAN, ADDITIVE, REMOVED, BARE)
-TOKENS = 48
+TOKENS = 40
+FEWEST = 30
+"""Cells below which nothing is generated: whether rates are equal within a few tenths takes about 100."""
 UNIT = "own minus other personas"
 FACTORS_OF_STRENGTH = (0.0, 1.0, 2.0, 4.0, 8.0)
-STEERED, STEERED_TOKENS = 20, 24
+STEERED, STEERED_TOKENS = 10, 24
 """Cells and tokens of the strength curve."""
 SAMPLES = 4
 
@@ -59,13 +61,20 @@ class Behaviour:
 
     Raises:
         NotApplicable: a grid without markers.
+        Inconclusive: fewer cells than `fewest`.
     """
 
-    def __init__(self, design: Design, *, depth: float, tokens: int = TOKENS) -> None:
+    def __init__(self, design: Design, *, depth: float, tokens: int = TOKENS, fewest: int = FEWEST) -> None:
         if not design.grid.marked:
             raise NotApplicable(
                 "the grid has no markers, words fixed beforehand by which a persona shows in a text; write them into a "
                 "TOML grid (docs/persona-composition.md)"
+            )
+        if len(design.cells) < fewest:
+            raise Inconclusive(
+                f"too_few_items: {len(design.cells)} cells, {fewest} are needed before anything is generated, "
+                f"and about "
+                "100 for an equivalence of rates"
             )
         self.design, self.adapter, self.tokens = design, design.adapter, tokens
         self.layer = block_input.at_depth(depth, depth).layer_indices(self.adapter.layers)[0]

@@ -42,7 +42,7 @@ DEPTHS = (0.25, 0.40, 0.55, 0.70, 0.85)
 """The paper's layers as fractions of the depth."""
 WINDOW = 10
 """Tokens over which predictions are compared."""
-CELLS = 30
+CELLS = 20
 """Cells of the project's own grid, where nobody says how many."""
 FACTORS = ("persona", "task")
 

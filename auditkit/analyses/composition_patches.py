@@ -50,12 +50,14 @@ Array = NDArray[np.float64]
 ADDITIVE, ITSELF = "additive", "itself"
 REFERENCES = ("BB", "BY", "XB", "another persona", "another task", "random")
 FILLER = "filler of equal length"
-EVERY, NEAR_FILLER = "near, mean over other baselines", "near, filler of equal length"
+EVERY = "other baselines, geometric mean"
 UNIT = "nats"
 NEAR = 0.10
 """Nats over the window below which the paper calls a patched run near-clean."""
 MATTERS = 0.05
 """Nats over the window that BB in the place of XY must cost, or the site does not matter."""
+LEAST = 1e-9
+"""Nats below which a divergence is rounding; smaller ones count as this where logarithms are taken."""
 SAME = 1e-4
 """Nats over the window that h_XY in its own place may cost in float32."""
 
@@ -106,12 +108,26 @@ class Patches:
             note(f"left out: {', '.join(missing)}; {without}")
         return found
 
-    def near(self, site: str, layer: int, what: str = ADDITIVE) -> Rate:
-        """Share of the cells whose divergence is at most 0.10 nats: at least one half says that the median is."""
+    def typical(self, site: str, layer: int, what: str = ADDITIVE) -> Estimate:
+        """Mean of the decimal logarithm of the divergence: the logarithm of its geometric mean.
+
+        The paper's medians are of values that differ by powers of ten between cells; of those this is the middle, with
+        an interval that also few clusters can have.
+        """
         measured = self.measurement(site, layer)
-        close = {f"{what} is near": (measured.condition(what) <= NEAR).astype(float)}
-        name = f"{site}, layer {layer}: cells within {NEAR:g} nats, {what}"
-        return rate(measured.with_conditions(close), f"{what} is near", name=name)
+        return self._logarithm(measured, what, f"{site}, layer {layer}: {what}")
+
+    def typical_with(self, site: str, layer: int, baseline: str) -> Estimate:
+        """The same for the additive prediction with another baseline: FILLER, or EVERY for the mean over the others."""
+        measured = self.other_baselines(site, layer)
+        return self._logarithm(measured, baseline, f"{site}, layer {layer}: {baseline}")
+
+    def near(self, site: str, layer: int) -> Rate:
+        """Share of the cells whose divergence is at most 0.10 nats."""
+        measured = self.measurement(site, layer)
+        close = {"near": (measured.condition(ADDITIVE) <= NEAR).astype(float)}
+        name = f"{site}, layer {layer}: cells within {NEAR:g} nats"
+        return rate(measured.with_conditions(close), "near", name=name)
 
     def explained(self, site: str, layer: int, reference: str, what: str = ADDITIVE) -> Estimate:
         """1 - KL(what) / KL(reference): 0 no better than the reference patch, 1 clean."""
@@ -177,16 +193,9 @@ class Patches:
             measured = late_divergence(self.cells.tails(site), edits, f"other baselines, {site}")
             self._measured[key] = {(layer, name): found for name, found in measured.items()}
         columns = {name: found.totals.double().numpy() for (_, name), found in self._measured[key].items()}
-        every = np.mean([values <= NEAR for name, values in columns.items() if name != FILLER], axis=0)
-        columns |= {EVERY: every, NEAR_FILLER: (columns[FILLER] <= NEAR).astype(float)}
+        others = [np.log(np.maximum(values, LEAST)) for name, values in columns.items() if name != FILLER]
+        columns |= {EVERY: np.exp(np.mean(others, axis=0))}
         return self._measurement(f"other baselines at {site}, layer {layer}", UNIT, columns)
-
-    def near_with(self, site: str, layer: int, baseline: str) -> Estimate:
-        """Share of the cells within 0.10 nats with another baseline: EVERY (the mean over them) or NEAR_FILLER."""
-        measured = self.other_baselines(site, layer)
-        return Estimate(
-            f"{site}, layer {layer}: {baseline}", "of the cells", measured, measured.condition(baseline)
-        )
 
     def totals(self, site: str, layer: int, what: str) -> Array:
         """(cell,) divergence over the window."""
@@ -195,6 +204,10 @@ class Patches:
     def agreement(self, site: str, layer: int, what: str) -> float:
         """Share of tokens at which the patched run's likeliest token is the clean one's."""
         return float(torch.cat(self._at(site)[layer, what].agrees).double().mean())
+
+    def _logarithm(self, measured: Measurement, what: str, name: str) -> Estimate:
+        logarithms = np.log10(np.maximum(measured.condition(what), LEAST))
+        return Estimate(name, "log10 of nats", measured, logarithms, shown_conditions=(what,))
 
     def _measurement(self, name: str, unit: str, columns: Mapping[str, Array]) -> Measurement:
         table = self.cells.table

@@ -9,8 +9,9 @@ answer. What is injected into the host, at the last token of the prompt unless s
 
 Closure is 1 - KL(injected) / KL(host), a ratio of means: 0 is the host, 1 the target. A low closure means something
 only if a high one can be measured, so keys and values are transplanted too: those of the whole prefix must close
-everything, and those of the persona's words alone show where the persona is remembered. A span's donor has to be
-aligned, so there the host's persona is a filler of equal length.
+everything. So must those of the persona's words, through which alone anything later knows of the persona; what is left
+where only the upper layers get them, or only the tokens behind the words, shows where the persona is remembered. A
+span's donor has to be aligned, so there the host's persona is a filler of equal length.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ HOST, ORACLE, CACHED = "host", "oracle", "cached"
 LAYERS, POSITIONS = ", every measured layer", ", four positions"
 PREFIX = "keys and values of the whole prefix"
 PERSONA, AFTER = "keys and values of the persona's words", "keys and values behind the persona's words"
+PERSONA_LATE = f"{PERSONA}, upper layers"
 SCALES = (0.5, 2.0, 4.0)
 UNIT = "of the distance to the target"
 
@@ -64,7 +66,7 @@ class Vectors:
 
     def closure(self, what: str) -> Estimate:
         """Share of the distance from host to target that an injection or transplant closes."""
-        measured = self.aligned if what in (PERSONA, AFTER) else self.measurement
+        measured = self.aligned if what in (PERSONA, PERSONA_LATE, AFTER) else self.measurement
         host = measured.condition(HOST)
         return Estimate(
             f"closure: {what}",
@@ -127,6 +129,10 @@ class Vectors:
         ends = [span for span in found if span is not None]
         grafts = {
             PERSONA: [SpanGraft(h, t, (span,)) for h, t, span in zip(some, targets, ends, strict=True)],
+            PERSONA_LATE: [
+                SpanGraft(h, t, (span,), (self.layer, cells.adapter.layers - 1))
+                for h, t, span in zip(some, targets, ends, strict=True)
+            ],
             AFTER: [
                 SpanGraft(h, t, ((span[1], len(h) - 1),)) for h, t, span in zip(some, targets, ends, strict=True)
             ],
@@ -220,7 +226,8 @@ class Vectors:
             values = self.measurement.condition(name)
             low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
             closures = 1 - np.divide(values, host, out=np.ones_like(values), where=host > 0)
-            rows.append([name, middle, low, high, float((values < host).mean()), float(np.median(closures))])
+            numbers = (middle, low, high, (values < host).mean(), np.median(closures))
+            rows.append([name, *map(float, numbers)])
         return Table(
             f"KL in nats over {WINDOW} tokens of the target's answer; better: share of cells nearer to the target than "
             "the host is; closure: median over cells (the claim's is a ratio of means).",

@@ -62,8 +62,8 @@ class StrengthCurve:
         factors: multiples of the vectors; 0 is the plain model.
         texts: by factor, one per prompt.
         values: "effect", "fluency" (mean log probability of the text's tokens for the model without the vector, in
-            nats) or "distinct" (share of the text's trigrams of tokens that occur once) -> (factor, prompt); NaN where a text
-            is too short.
+            nats) or "distinct" (share of the text's trigrams of tokens that are different ones) -> (factor, prompt);
+            NaN where a text is too short.
         table: (prompt x factor) cluster labels.
     """
 
@@ -92,7 +92,7 @@ class StrengthCurve:
         readings = {
             EFFECT: f"Mean of '{effect}' in what the steered model says, by multiple of the vector.",
             FLUENCY: "How likely the model without the vector finds the steered text.",
-            DISTINCT: "Share of the text's trigrams of tokens that occur once: below 1 it repeats itself.",
+            DISTINCT: "Different trigrams of tokens as a share of all: below 1 it repeats itself.",
         }
         for what, label in labels.items():
             effects = [self.estimate(what, factor).describe() for factor in self.factors]
@@ -174,6 +174,6 @@ def log_probabilities(adapter: Adapter, runs: Sequence[Continued], answers: Sequ
 
 
 def distinct(tokens: Sequence[int]) -> float:
-    """Share of the trigrams that occur once; NaN without one."""
+    """Different trigrams as a share of all; NaN without one."""
     grams = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
     return len(set(grams)) / len(grams) if grams else float("nan")

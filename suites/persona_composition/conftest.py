@@ -24,7 +24,7 @@ def grid(audit):
 
 @pytest.fixture(scope="session")
 def cells(model, grid, audit):
-    """Answers and states: 30 cells of the project's own grid, all of a file's, or as many as `--items` says."""
+    """Answers and states: 20 cells of the project's own grid, all of a file's, or as many as `--items` says."""
     own = "persona_composition" not in audit.data
     design = Design(model, grid, seed=audit.seed, n_cells=audit.items or (CELLS if own else None))
     return Cells(design)
