@@ -45,7 +45,7 @@ TOKENS = 40
 FEWEST = 30
 """Cells below which nothing is generated: whether rates are equal within a few tenths takes about 100."""
 UNIT = "own minus other personas"
-FACTORS_OF_STRENGTH = (0.0, 1.0, 2.0, 4.0, 8.0)
+STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0)
 STEERED, STEERED_TOKENS = 10, 24
 """Cells and tokens of the strength curve."""
 SAMPLES = 4
@@ -118,14 +118,16 @@ class Behaviour:
                 for p, own, delta in zip(prompts, by, to_x, strict=True)
             ],
             REMOVED: [Continued(p, (add(site, delta, -1.0),)) for p, delta in zip(prompts, to_x, strict=True)],
-            BARE: [Continued(self._bare(cell)) for cell in design.cells],
         }
-        # The edited ones first, since the guards look at the first few.
-        order = (ADDITIVE, REMOVED, CLEAN, BARE)
-        size = len(prompts)
-        every = [runs[name][i] for i in range(size) for name in order]
-        said = generate(self.adapter, every, self.tokens, description="texts").texts
-        return {name: said[k :: len(order)] for k, name in enumerate(order)}
+        order = (ADDITIVE, REMOVED, CLEAN)  # the edited ones first, since the guards look at the first few
+        every = [runs[name][i] for i in range(len(prompts)) for name in order]
+        tasks = list(
+            dict.fromkeys(cell.task for cell in design.cells)
+        )  # without a persona, cells of a task are one
+        bare = [Continued(self._bare(task)) for task in tasks]
+        said = generate(self.adapter, [*every, *bare], self.tokens, description="texts").texts
+        texts = {name: said[k : len(every) : len(order)] for k, name in enumerate(order)}
+        return texts | {BARE: tuple(said[len(every) + tasks.index(cell.task)] for cell in design.cells)}
 
     @cached_property
     def measurement(self) -> Measurement:
@@ -162,15 +164,15 @@ class Behaviour:
             [design.prompt(grid.baseline, design.text(cell.task)) for cell in cells],
             [found[cell.persona.name] for cell in cells],
             site,
-            FACTORS_OF_STRENGTH,
+            STRENGTHS,
             self.table.iloc[: len(cells)],
             effect=lambda row, text: self.score(cells[row], text),
             tokens=STEERED_TOKENS,
         )
 
-    def _bare(self, cell: Cell) -> Prompt:
-        task = self.design.text(cell.task)
-        return self.adapter.chat(Chat(task[0].upper() + task[1:]))
+    def _bare(self, task: str) -> Prompt:
+        text = self.design.text(task)
+        return self.adapter.chat(Chat(text[0].upper() + text[1:]))
 
     @cached_property
     def _bb(self) -> Tensor:

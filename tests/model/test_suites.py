@@ -40,7 +40,9 @@ def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Audit) 
     assert len(run.claims) >= 3
     assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
     for claim in run.claims:
-        if claim.suite == "persona_composition":  # of six cells; their number is measured, or the reason says why not
+        if (
+            claim.suite == "persona_composition"
+        ):  # of six cells; their number is measured, or the reason says why not
             assert claim.effect is not None or claim.reason.startswith("too_few_items: 6 cells")
             continue
         if claim.reason.startswith("too_few_clusters: 6 topics"):  # two halves share no topic
@@ -71,6 +73,16 @@ def test_controls_and_what_is_shown_beside_stand_in_the_record(audit: Audit) -> 
     racial = claims["persona_patching/racial_personas_answer_like_neutral_ones"]
     (judged,) = [control for control in racial.controls if control.verdict is not None]
     assert judged.name == "negative words against positive ones are told apart"
+
+
+@pytest.mark.model
+def test_a_state_in_its_own_place_changes_nothing(audit: Audit) -> None:
+    claims = {claim.id: claim for claim in read_run(audit[1]).claims}
+    plumbing = claims["persona_composition/a_state_in_its_own_place_changes_nothing"]
+    assert plumbing.effect is not None
+    assert plumbing.effect.estimate == 1.0
+    note = next(note for note in plumbing.notes if note.startswith("largest divergence"))
+    assert float(note.split()[9]) <= 1e-4
 
 
 @pytest.mark.slow
