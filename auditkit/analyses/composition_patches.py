@@ -77,7 +77,7 @@ class Patches:
 
     # -- claims ------------------------------------------------------------------------------------------------
 
-    def sites_that_matter(self, sites: Sequence[str] = SITES[1:]) -> dict[str, int]:
+    def sites_that_matter(self, sites: Sequence[str]) -> dict[str, int]:
         """Site -> first layer up to the deepest at which BB in the place of XY costs 0.05 nats or more for sure.
 
         The sites that never do are named in a note. Where there are too few clusters for an interval, the mean decides,

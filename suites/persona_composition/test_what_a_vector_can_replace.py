@@ -1,4 +1,4 @@
-"""Can a persona be removed, or replaced by a vector? (Xu 2026, arXiv:2605.23147, behaviour and compression)"""
+"""Can a persona be removed, or replaced by a vector? (Xu 2026, arXiv:2605.23147)"""
 
 import pytest
 

@@ -101,7 +101,7 @@ def test_where_all_adds_up_the_prediction_is_the_state_and_beats_all_others(patc
                 assert patches.agreement(site, layer, what) == 1.0
             # Nothing reads p_user_last, and the first token of the window is predicted at every other site.
             assert (float(patches.totals(site, layer, "BB").min()) > 1e-3) == (site != "p_user_last")
-    layers = patches.sites_that_matter()
+    layers = patches.sites_that_matter(SITES[1:])
     assert set(layers) == set(SITES[1:])
     for site, layer in layers.items():
         assert patches.near(site, layer).describe().estimate == 1.0
@@ -279,13 +279,13 @@ def test_few_cells_generate_nothing(additive: HFAdapter) -> None:
 def test_where_no_site_matters_nothing_is_concluded(patches: Patches, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("auditkit.analyses.composition_patches.MATTERS", 1e6)
     with pytest.raises(NotApplicable, match="no site matters"):
-        patches.sites_that_matter()
+        patches.sites_that_matter(SITES[1:])
 
 
 def test_every_figure_can_be_drawn(cells: Cells, patches: Patches, additive: HFAdapter) -> None:
     with gathering() as evidence:
         Geometry(cells).show(0.4)
-        layers = patches.sites_that_matter()
+        layers = patches.sites_that_matter(SITES[1:])
         patches.show()
         patches.show_references(layers)
         patches.show_baselines(layers)
