@@ -42,9 +42,9 @@ from auditkit.stats.verdicts import NotApplicable
 Array = NDArray[np.float64]
 
 HOST, ORACLE, CACHED = "host", "oracle", "cached"
-LAYERS, POSITIONS = ", every measured layer", ", four positions"
-PREFIX = "keys and values of the whole prefix"
-PERSONA, AFTER = "keys and values of the persona's words", "keys and values behind the persona's words"
+LAYERS, POSITIONS = ", all layers", ", 4 positions"
+PREFIX = "K/V of the whole prefix"
+PERSONA, AFTER = "K/V of the persona", "K/V behind the persona"
 PERSONA_LATE = f"{PERSONA}, upper layers"
 SCALES = (0.5, 2.0, 4.0)
 UNIT = "of the distance to the target"
@@ -187,8 +187,10 @@ class Vectors:
             Dots(
                 "closure",
                 f"Share of the distance from host (baseline persona) to target (persona) that goes away, over {WINDOW} "
-                f"tokens; 0 the host, 1 the target. One state: at the last token, layer {self.layer}. Four positions: "
-                f"{', '.join(SITES)}. Every measured layer: {', '.join(map(str, self.cells.layers))}.",
+                f"tokens; 0 the host, 1 the target. One state: at the last token, layer {self.layer}. 4 positions: "
+                f"{', '.join(SITES)}. All layers: {', '.join(map(str, self.cells.layers))}. K/V: keys and "
+                f"values, in the "
+                f"upper layers from {self.layer} on.",
                 [DotGroup(name, [self._dot(what) for what in members]) for name, members in groups.items()],
                 reference=1.0,
             ).titled("What vectors and transplants close")
