@@ -49,9 +49,16 @@ class ChatEncoder:
         if self.template is None:
             parts = [part for part in (chat.system, chat.user) if part]
             return self._plain_bos + "\n\n".join(parts) + "\n" + chat.assistant
-        if chat.system and not self._takes_system:
-            chat = Chat(user=f"{chat.system}\n\n{chat.user}", assistant=chat.assistant)
-        return self._apply(chat) + chat.assistant
+        return self._apply(self._taken(chat)) + chat.assistant
+
+    def opening(self, chat: Chat) -> int:
+        """How many tokens open the answer, behind the user's turn; 0 where the template has no generation prompt."""
+        chat = Chat(chat.user, chat.system)
+        whole = self.render(chat)
+        turn = whole[:-1] if self.template is None else self._apply(self._taken(chat), opened=False)
+        ids, before = self.encode(whole), self.encode(turn)
+        same = (i for i, pair in enumerate(zip(ids, before, strict=False)) if pair[0] != pair[1])
+        return len(ids) - next(same, min(len(ids), len(before)))
 
     @property
     def template(self) -> str | None:
@@ -77,6 +84,12 @@ class ChatEncoder:
             return "chat template; it takes no system turn, so the system text heads the user turn"
         return "chat template"
 
+    def _taken(self, chat: Chat) -> Chat:
+        """With the system text in the user turn where the template takes no system turn."""
+        if not chat.system or self._takes_system:
+            return chat
+        return Chat(user=f"{chat.system}\n\n{chat.user}", assistant=chat.assistant)
+
     @cached_property
     def _takes_system(self) -> bool:
         probe = Chat(system="Reply as a heron.", user="Hello.")
@@ -92,9 +105,9 @@ class ChatEncoder:
         first = list(self.tokenizer("a")["input_ids"])[:1]
         return str(bos) if bos and first == [self.tokenizer.bos_token_id] else ""
 
-    def _apply(self, chat: Chat) -> str:
+    def _apply(self, chat: Chat, opened: bool = True) -> str:
         turns = [{"role": "user", "content": chat.user}]
         if chat.system:
             turns.insert(0, {"role": "system", "content": chat.system})
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened)
         return str(text)

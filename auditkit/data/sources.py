@@ -17,6 +17,9 @@ from auditkit.data.choices import SUFFIXES, Choices, read_choices
 from auditkit.data.errors import DataError
 from auditkit.data.items import COLUMNS, CompletionItem, completion_items
 
+WRITTEN_BY_HAND = (".toml", ".json")
+"""Files that a suite reads in a shape of its own, such as grids of personas and tasks; they hold no questions."""
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _TEST = re.compile(r"(^|[_/-])test\b|(^|/)test/")
 _HUB_TESTS = tuple(f"*test*{suffix}" for suffix in SUFFIXES)
@@ -48,7 +51,10 @@ def source_sha256(spec: str) -> str:
     Raises:
         DataError: as `source_files`.
     """
-    lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in source_files(spec)]
+    path = Path(spec.partition("#")[0]).expanduser()
+    own = path.suffix in WRITTEN_BY_HAND and path.is_file()
+    files = (path,) if own else source_files(spec)
+    lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
     return hashlib.sha256("\n".join([*lines, *source_subjects(spec)]).encode()).hexdigest()
 
 

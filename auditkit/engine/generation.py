@@ -27,11 +27,14 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Continuable, Memory, Support
-from auditkit.engine.batching import in_batches
+from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Settled, continued, places, predicted, settle
 from auditkit.engine.edits import Edit
 from auditkit.engine.guards import GuardTripped, costing, pieces_floor
 from auditkit.engine.runs import Donated, Interventions
+
+GENERATING = 8 * TOKEN_BUDGET
+"""Kept tokens per batch: a step runs one token of each row and reads all weights for it, so many rows share it."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ class _Work:
         self.scores = [[] for _ in self.runs]
 
     def all(self, description: str) -> None:
-        in_batches(self.some, [len(run.prompt) + self.most for run in self.runs], description)
+        lengths = [len(run.prompt) + self.most for run in self.runs]
+        in_batches(self.some, lengths, description, GENERATING if self.cached else None)
 
     def some(self, rows: list[int]) -> None:
         """All tokens of some rows; rows that have ended take no further part."""

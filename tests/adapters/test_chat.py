@@ -122,3 +122,16 @@ def test_any_text_reaches_the_prompt_whole(
     assert user in prompt.text
     assert system in prompt.text
     assert encoder.tokenizer.decode(prompt.ids, clean_up_tokenization_spaces=False) == prompt.text
+
+
+@pytest.mark.parametrize("template", EXPECTED)
+def test_what_opens_the_answer_is_counted(encoders: dict[str | None, ChatEncoder], template: str | None) -> None:
+    encoder = encoders[template]
+    header = {None: "\n"}.get(template, "<|assistant|>\n")
+    assert encoder.opening(CHAT) == len(encoder.encode(header))
+
+
+def test_a_template_without_a_generation_prompt_opens_no_answer(make_tokenizer: MakeTokenizer) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"
+    assert ChatEncoder(tokenizer).opening(CHAT) == 0

@@ -75,6 +75,16 @@ def test_controls_and_what_is_shown_beside_stand_in_the_record(audit: Audit) -> 
     assert judged.name == "negative words against positive ones are told apart"
 
 
+@pytest.mark.model
+def test_a_state_in_its_own_place_changes_nothing(audit: Audit) -> None:
+    claims = {claim.id: claim for claim in read_run(audit[1]).claims}
+    plumbing = claims["persona_composition/a_state_in_its_own_place_changes_nothing"]
+    assert plumbing.effect is not None
+    assert plumbing.effect.estimate == 1.0
+    note = next(note for note in plumbing.notes if note.startswith("largest divergence"))
+    assert float(note.split()[9]) <= 1e-4
+
+
 @pytest.mark.slow
 def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit: Audit) -> None:
     claims = {claim.id: claim for claim in read_run(default_audit[1]).claims}

@@ -1,0 +1,54 @@
+"""The measurements that the claims of this suite share."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditkit.analyses.composition_behaviour import Behaviour
+from auditkit.analyses.composition_cells import CELLS, Cells, Design
+from auditkit.analyses.composition_geometry import Geometry
+from auditkit.analyses.composition_patches import Patches
+from auditkit.analyses.composition_vectors import Vectors
+from auditkit.data.grids import packaged_grid, read_grid
+
+DEEPEST = 0.55
+"""Depth up to which persona and task are said to add up; the paper's last layer for which it says so."""
+
+
+@pytest.fixture(scope="session")
+def grid(audit):
+    """Personas and tasks: the project's own, or those that `--data persona_composition=FILE` names."""
+    source = audit.data.get("persona_composition")
+    return packaged_grid() if source is None else read_grid(source)
+
+
+@pytest.fixture(scope="session")
+def cells(model, grid, audit):
+    """Answers and states: 20 cells of the project's own grid, all of a file's, or as many as `--items` says."""
+    own = "persona_composition" not in audit.data
+    design = Design(model, grid, seed=audit.seed, n_cells=audit.items or (CELLS if own else None))
+    return Cells(design)
+
+
+@pytest.fixture(scope="session")
+def geometry(cells):
+    """Directions of persona and task."""
+    return Geometry(cells)
+
+
+@pytest.fixture(scope="session")
+def patches(cells):
+    """What stands in the place of a state, and what that does; run once, used by every claim."""
+    return Patches(cells, deepest=DEEPEST)
+
+
+@pytest.fixture(scope="session")
+def vectors(cells):
+    """What can be injected in the place of the persona's words."""
+    return Vectors(cells, depth=DEEPEST)
+
+
+@pytest.fixture(scope="session")
+def behaviour(model, grid, audit):
+    """What is said, in all cells of the grid."""
+    return Behaviour(Design(model, grid, seed=audit.seed, n_cells=audit.items), depth=DEEPEST)

@@ -1,0 +1,145 @@
+"""Do persona and task add up in the residual stream? (Xu 2026, arXiv:2605.23147)"""
+
+import pytest
+
+from auditkit import control, shown
+from auditkit.analyses.composition_geometry import APART, NULL_APART, OTHER, SUM, TASK
+from auditkit.analyses.composition_patches import EVERY, FILLER, REFERENCES
+
+DEPTH = 0.40
+"""Of the claims about directions: the paper's second layer, at which all three of its models add up."""
+SITES = ("p_last", "g1", "g2")
+NEAR = -1.0
+"""Logarithm of 0.10 nats over ten tokens."""
+FURTHER = "the baseline's state in the same place takes the run further away"
+
+
+@pytest.mark.causal(edits=False)
+def test_the_sum_points_to_its_own_cell(geometry, threshold):
+    """At depth 0.40 the sum of the persona's and the task's difference points more to the cell's own difference than
+    the sum with another persona or another task does, and more, by at least 0.05, than the task's alone."""
+    geometry.cells.tell()
+    geometry.show(DEPTH)
+    by = threshold(0.05, "protocol W3.c: more than a cosine of 0.05 above the task's direction alone")
+    others = [geometry.compare(site, DEPTH, SUM, other) for site in SITES for other in OTHER.values()]
+    alone = [geometry.compare(site, DEPTH, SUM, TASK) for site in SITES]
+    for estimate in (*others, *alone):
+        shown(estimate.name, estimate)
+    for estimate in others:
+        assert estimate > 0
+    for estimate in alone:
+        assert estimate >= by
+
+
+@pytest.mark.causal(edits=False)
+def test_persona_and_task_point_apart(geometry, threshold):
+    """At depth 0.40 the persona's and the task's difference have a smaller cosine than the baseline that they share
+    gives to independent states (0.5)."""
+    null = threshold(NULL_APART, "four independent states of equal variance with one of them shared")
+    for site in SITES:
+        shown(f"{site}, without a baseline in common", geometry.level(site, DEPTH, "independent baselines"))
+    for site in SITES:
+        assert geometry.level(site, DEPTH, APART) < null
+
+
+@pytest.mark.causal
+def test_a_state_in_its_own_place_changes_nothing(patches):
+    """Given its own state back, the run of every cell stays the same at every site and layer (KL of at most 0.0001
+    nats over ten tokens)."""
+    with control("in the last measured layer the baseline's state changes it, at the prompt's last token"):
+        assert patches.level("p_last", "BB", patches.layers[-1]) >= 0.05
+    assert patches.plumbing() >= 1.0
+
+
+@pytest.mark.causal(control=FURTHER)
+def test_the_additive_prediction_is_near_clean_at_the_prompts_end(patches, threshold):
+    """Where the prompt's last token begins to matter (by depth 0.55), the additive prediction in the place of its state
+    leaves the run within 0.10 nats of the clean one over ten tokens, in the geometric mean over cells."""
+    patches.cells.tell()
+    patches.show()
+    _near_clean(patches, SITES[:1], threshold)
+
+
+@pytest.mark.causal(control=FURTHER)
+def test_the_additive_prediction_is_near_clean_in_the_answer(patches, threshold):
+    """Where the answer's first two tokens begin to matter (by depth 0.55), the additive prediction in the place of
+    their states leaves the run within 0.10 nats of the clean one over ten tokens, in the geometric mean over cells."""
+    _near_clean(patches, SITES[1:], threshold)
+
+
+@pytest.mark.causal(control=FURTHER)
+def test_other_baselines_add_up_as_well(patches, threshold):
+    """The same holds on average over five other neutral personas as the baseline, and for a filler that says nothing
+    and is as long as the persona, at the prompt's last token and in the answer."""
+    near = threshold(NEAR, "as for the first baseline")
+    layers = patches.sites_that_matter(SITES)
+    patches.show_baselines(layers)
+    _controlled(patches, layers)
+    estimates = [
+        patches.typical_with(*where, baseline) for where in layers.items() for baseline in (EVERY, FILLER)
+    ]
+    for estimate in estimates:
+        shown(estimate.name, estimate)
+    for estimate in estimates:
+        assert estimate <= near
+
+
+@pytest.mark.causal(control=FURTHER)
+def test_the_additive_prediction_beats_other_states_at_the_prompts_end(patches, threshold):
+    """At the prompt's last token, where it begins to matter, the additive prediction takes away at least half of the
+    divergence that each of these makes there: BB, BY, XB, the sum with another persona, the sum with another task."""
+    _better(patches, SITES[:1], REFERENCES[:-1], threshold)
+
+
+@pytest.mark.causal(control=FURTHER)
+def test_the_additive_prediction_beats_other_states_in_the_answer(patches, threshold):
+    """At the answer's first two tokens, where they begin to matter, the additive prediction takes away at least half of
+    the divergence that each of these makes there: BB, BY, XB, the sum with another persona or with another task."""
+    _better(patches, SITES[1:], REFERENCES[:-1], threshold)
+
+
+@pytest.mark.causal(control=FURTHER)
+def test_what_does_not_add_up_is_less_than_noise(patches, threshold):
+    """Where a site begins to matter, what does not add up costs at most half of what a random vector of the same length
+    costs there."""
+    _better(patches, SITES, REFERENCES[-1:], threshold)
+
+
+@pytest.mark.causal
+def test_additivity_degrades_with_depth(patches, threshold):
+    """At the prompt's last token the divergence of the additive prediction rises from layer to layer, with a rank
+    correlation of at least 0.8 in the mean over cells."""
+    shown("the same for BB", patches.rises(what="BB"))
+    with control("a state in its own place changes nothing at any layer"):
+        assert patches.plumbing() >= 1.0
+    assert patches.rises() >= threshold(0.8, "protocol W3.d")
+
+
+def _near_clean(patches, sites, threshold):
+    near = threshold(NEAR, "the logarithm of the 0.10 nats that the paper's medians stay below")
+    layers = patches.sites_that_matter(sites)
+    _controlled(patches, layers)
+    for site, layer in layers.items():
+        shown(f"{site}: share of the cells within 0.10 nats", patches.near(site, layer))
+        shown(f"{site}: divergence", patches.typical(site, layer))
+    for site, layer in layers.items():
+        assert patches.typical(site, layer) <= near
+
+
+def _better(patches, sites, references, threshold):
+    half = threshold(0.5, "protocol W3.b")
+    layers = patches.sites_that_matter(sites)
+    if len(references) > 1:
+        patches.show_references(layers)
+    _controlled(patches, layers)
+    estimates = [patches.explained(*where, reference) for where in layers.items() for reference in references]
+    for estimate in estimates:
+        shown(estimate.name, estimate)
+    for estimate in estimates:
+        assert estimate >= half
+
+
+def _controlled(patches, layers):
+    for site, layer in layers.items():
+        with control(f"{site}: {FURTHER}"):
+            assert patches.typical(site, layer, "BB") > patches.typical(site, layer)

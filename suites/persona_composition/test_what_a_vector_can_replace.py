@@ -1,0 +1,61 @@
+"""Can a persona be removed, or replaced by a vector? (Xu 2026, arXiv:2605.23147)"""
+
+import pytest
+
+from auditkit import control, shown
+from auditkit.analyses.composition_behaviour import ADDITIVE, BARE, CLEAN, REMOVED
+from auditkit.analyses.composition_vectors import (
+    AFTER,
+    CACHED,
+    LAYERS,
+    ORACLE,
+    PERSONA,
+    PERSONA_LATE,
+    POSITIONS,
+    PREFIX,
+)
+from auditkit.stats.exact import exactly
+from auditkit.stats.verdicts import NotApplicable
+
+
+@pytest.mark.causal(control="clean against bare")
+def test_the_additive_prediction_speaks_as_the_persona(behaviour, threshold):
+    """With the additive prediction at the prompt's last token, texts show their own persona as often as clean ones,
+    within 0.15."""
+    behaviour.show()
+    for condition in (CLEAN, ADDITIVE, BARE):
+        shown(condition, behaviour.level(condition))
+    with control("clean texts show their persona more than those without any"):
+        assert behaviour.against(CLEAN, BARE) > 0
+    assert behaviour.against(ADDITIVE, CLEAN).equals(0.0, within=threshold(0.15, "protocol W3.e"))
+
+
+@pytest.mark.causal(control="clean against bare")
+def test_removing_the_vector_removes_the_persona(behaviour):
+    """With the persona's vector taken away at the prompt's last token, texts show their own persona less than clean
+    ones. (A FAIL says that the persona does not act through that state.)"""
+    behaviour.steered().show("The persona's direction", effect="own minus other personas")
+    shown("removed", behaviour.level(REMOVED))
+    shown("removed against additive", behaviour.against(REMOVED, ADDITIVE))
+    with control("clean texts show their persona more than those without any"):
+        assert behaviour.against(CLEAN, BARE) > 0
+    assert behaviour.against(REMOVED, CLEAN) < 0
+
+
+@pytest.mark.causal(control="keys and values of the whole prefix")
+def test_one_state_does_not_replace_the_words(vectors, threshold):
+    """Even the persona's own state, put in at the prompt's last token at depth 0.55, closes at most 0.35 of the
+    distance from the run without the persona to the run with it."""
+    vectors.cells.tell()
+    vectors.show()
+    for what in (CACHED, ORACLE + LAYERS, ORACLE + LAYERS + POSITIONS):
+        shown(what, vectors.closure(what))
+    try:
+        for what in (PERSONA, PERSONA_LATE, AFTER):
+            shown(what, vectors.closure(what))
+    except NotApplicable:  # noted where it was asked
+        pass
+    whole = vectors.closure(PREFIX)
+    with control("keys and values of the whole prefix close at least 0.95"):
+        assert exactly(whole, population="the cells of this claim", size=len(whole.numerator)) >= 0.95
+    assert vectors.closure(ORACLE) <= threshold(0.35, "protocol W3.f: the paper's oracle closes 0.22")
