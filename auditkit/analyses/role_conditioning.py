@@ -16,7 +16,7 @@ heads of ratios, in which every query position of every prompt weighs the same. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -35,18 +35,19 @@ from auditkit.analyses.role_entropy import (
     read,
     uniform_pattern,
 )
-from auditkit.analyses.role_prompts import PLAIN, Matched, matched, matched_by_length
+from auditkit.analyses.role_prompts import FORMATS, PLAIN, Matched, matched, matched_by_length
 from auditkit.data.order import shuffle_key
-from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
+from auditkit.data.role_prompts import CONFOUNDER, NEEDED, NEUTRAL, SELF, RoleSet, role_sets
 from auditkit.engine.sites import pattern
 from auditkit.record.evidence import note
 from auditkit.stats.estimates import Estimate
-from auditkit.stats.intervals import critical
+from auditkit.stats.halves import halves
+from auditkit.stats.intervals import MIN_CLUSTERS, critical
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.rates import Rate, rate
 from auditkit.stats.resampled import Resampled
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
 RFC, RSI = INDICES = ("RFC", "RSI")
 TOPS = {RFC: (NEUTRAL, SELF), RSI: (CONFOUNDER, SELF)}
@@ -57,8 +58,8 @@ PER_PROMPT, PER_HEAD = AGGREGATIONS = ("per prompt", "per head")
 
 UNIT = "of the neutral entropy"
 PERMUTATIONS = 400
-CHAT_SETS = 24
-"""Sets that are asked in the chat template too: its prompts are four times as long."""
+CHAT_SETS = 18
+"""Sets that are asked in the chat template too, without third persons: its prompts are four times as long."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Arm:
     def of(self, category: str, measure: str = REPAIRED, layers: Sequence[int] | None = None) -> Array:
         """(item,) mean over heads, and over layers (all where None)."""
         values = self.values[category][:, MEASURES.index(measure)]
-        return values[:, list(range(self.layers) if layers is None else layers)].mean((1, 2))
+        mean: Array = values[:, list(range(self.layers) if layers is None else layers)].mean((1, 2))
+        return mean
 
     def measurement(self, name: str, unit: str, columns: Mapping[str, Array]) -> Measurement:
         """A table of (item,) values by condition."""
@@ -207,6 +209,29 @@ class RoleConditioning:
             note(arm.matched.said)
         return arm
 
+    def either_way(self, name: str, format: str = PLAIN) -> Estimate:
+        """RFC or RSI over all layers on one half of the clusters, with the sign that the other half shows.
+
+        Above zero: there is a difference, whichever way. Its direction was seen on other items.
+
+        Raises:
+            Inconclusive: too few clusters for two halves.
+        """
+        arm = self.arm(format)
+        one, other = two_halves(arm.matched.table, self.seed, f"direction of {name}")
+        whole = arm.index(name)
+        sign = 1.0 if whole.numerator[one].mean() >= 0 else -1.0
+        half = whole._taken(np.array(other, dtype=np.intp))
+        way = "as it is" if sign > 0 else "sign turned"
+        return replace(
+            half, name=f"{half.name}, {way} (direction seen on other items)", numerator=sign * half.numerator
+        )
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats that this model takes: plain text, and its chat template where it has one."""
+        return FORMATS if self.adapter.chat.template else (PLAIN,)
+
     def published(
         self, name: str, aggregation: str, layers: Sequence[int] | None = None, format: str = PLAIN
     ) -> Resampled:
@@ -217,7 +242,9 @@ class RoleConditioning:
         arm = self.arm(format)
         chosen = list(range(arm.layers) if layers is None else layers)
         table, tokens, values = self._pool(arm)
-        rows = {category: np.flatnonzero(table["category"] == category) for category in set(table["category"])}
+        rows = {
+            category: list(np.flatnonzero(table["category"] == category)) for category in set(table["category"])
+        }
         entropies = values[:, MEASURES.index(PUBLISHED), chosen]  # (prompt, layer, head)
         statistic = _published(TOPS[name], aggregation, rows, tokens, entropies)
         what = f"{name} as published, {aggregation}, {arm._words(layers)}, {format}"
@@ -275,7 +302,8 @@ class RoleConditioning:
             means = (signs * row) @ by_cluster
             error = np.maximum(means.std(axis=1, ddof=1) / np.sqrt(count), 1e-300)
             largest[:, n] = np.abs(means.mean(1)) / error
-        return (largest.max(1)[:, None] >= largest[0] - 1e-12).mean(0)
+        shares: Array = (largest.max(1)[:, None] >= largest[0] - 1e-12).mean(0)
+        return shares
 
     def per_layer(self, name: str, format: str = PLAIN, measure: str = REPAIRED) -> list[Estimate]:
         """RFC or RSI of each layer alone, in order; names tell how many layers there are."""
@@ -288,7 +316,13 @@ class RoleConditioning:
     def _matched(self, format: str) -> Matched:
         if self.lists is not None:
             return matched_by_length(self.adapter.chat, self.lists, self.seed, format)
-        return matched(self.adapter.chat, self.sets if format == PLAIN else self.sets[:CHAT_SETS], format)
+        if format == PLAIN:
+            return matched(self.adapter.chat, self.sets, format)
+        fewer = [
+            RoleSet(each.id, each.frame, {category: each.prompts[category] for category in NEEDED})
+            for each in self.sets[:CHAT_SETS]
+        ]
+        return matched(self.adapter.chat, fewer, format)
 
     def _read(self, prompts: Sequence[Prompt], firsts: Sequence[int]) -> Array:
         new = {prompt: first for prompt, first in zip(prompts, firsts, strict=True) if prompt not in self._known}
@@ -328,8 +362,27 @@ def spread(sets: Sequence[RoleSet], n: int | None, seed: int) -> tuple[RoleSet, 
     return tuple(dealt[:n])
 
 
+def two_halves(table: pd.DataFrame, seed: int, name: str) -> tuple[list[int], list[int]]:
+    """Rows of (item x factor) labels to discover on, and rows of other clusters to confirm on.
+
+    Raises:
+        Inconclusive: too few clusters for both.
+    """
+    count = table.iloc[:, 0].nunique()
+    if count < 2 * MIN_CLUSTERS:
+        raise Inconclusive(
+            f"too_few_clusters: {count} {table.columns[0]}s; to discover and to confirm on others, {2 * MIN_CLUSTERS} "
+            "are needed"
+        )
+    split = halves(table, seed, name)
+    one, other = (
+        np.flatnonzero(table.index.isin(list(ids))).tolist() for ids in (split.discovery, split.confirmation)
+    )
+    return one, other
+
+
 def _published(
-    tops: tuple[str, str], aggregation: str, rows: Mapping[str, Array], tokens: Array, entropies: Array
+    tops: tuple[str, str], aggregation: str, rows: Mapping[str, list[int]], tokens: Array, entropies: Array
 ) -> Callable[[Array], Array]:
     """Weights (draws, prompt) -> (draws,) mean over layers of the index, from entropies (prompt, layer, head)."""
     high, low = tops

@@ -51,7 +51,8 @@ _KEYS = 3
 def published_entropies(pattern: Tensor) -> Tensor:
     """Entropy in nats of each query, as published; `pattern` is (..., query, key), with all T keys."""
     smooth = pattern.double() + EPSILON
-    return torch.special.entr(smooth / smooth.sum(-1, keepdim=True)).sum(-1)
+    nats: Tensor = torch.special.entr(smooth / smooth.sum(-1, keepdim=True)).sum(-1)
+    return nats
 
 
 def repaired_entropies(pattern: Tensor, left_out: int = 1) -> Tensor:
@@ -75,16 +76,17 @@ def measures(pattern: Tensor, first: int) -> Tensor:
     Args:
         first: position of the first token of the prompt's own text.
     """
-    own, later = slice(max(first, 2), None), pattern[..., 1:, :].double()
+    pattern = pattern.double()
+    own, later = slice(max(first, 2), None), pattern[..., 1:, :]
     return torch.stack(
         [
             repaired_entropies(pattern)[..., own].mean(-1),
             repaired_entropies(pattern, 0)[..., max(first, 1) :].mean(-1),
             published_entropies(pattern).mean(-1),
-            pattern[..., max(first, 1) :, 0].double().mean(-1),
+            pattern[..., max(first, 1) :, 0].mean(-1),
             later[..., :_KEYS].sum(-1).mean(-1),
             later[..., -_KEYS:].sum(-1).mean(-1),
-            pattern.double().mean((-2, -1)),
+            pattern.mean((-2, -1)),
         ]
     )
 
@@ -112,7 +114,7 @@ def read(adapter: Attending, prompts: Sequence[Prompt], firsts: Sequence[int]) -
 
 
 def even_spread(length: int) -> float:
-    """Published entropy in nats of causal attention spread evenly over T = `length` tokens: the mean of ln 1 to ln T."""
+    """Published entropy in nats of causal attention spread evenly over T tokens: the mean of ln 1 to ln T."""
     return float(np.log(np.arange(1, length + 1)).mean())
 
 
