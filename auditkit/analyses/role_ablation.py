@@ -200,13 +200,17 @@ class RoleAblation:
         if key not in self._tables:
             self._tables[key] = self._measured(category, sets, random)
         table = self._tables[key]
+        if category == SELF:
+            self._require_answers(table)
+        return table
+
+    def _require_answers(self, table: Measurement) -> None:
         odds = mean_difference(table, "as it is", "even odds", name=_LOG_ODDS).describe()
-        if category == SELF and odds.lower is not None and odds.lower <= 0:
+        if odds.lower is not None and odds.lower <= 0:
             raise NotApplicable(
                 "the model does not answer questions about itself with 'I' rather than 'you': log odds "
                 f"{odds.estimate:.2f} [{odds.lower:.2f}, {odds.upper:.2f}]"
             )
-        return table
 
     @cached_property
     def _tables(self) -> dict[tuple[str, tuple[str, ...], bool], Measurement]:

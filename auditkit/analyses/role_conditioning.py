@@ -243,7 +243,7 @@ class RoleConditioning:
         chosen = list(range(arm.layers) if layers is None else layers)
         table, tokens, values = self._pool(arm)
         rows = {
-            category: list(np.flatnonzero(table["category"] == category)) for category in set(table["category"])
+            category: np.flatnonzero(table["category"] == category).tolist() for category in set(table["category"])
         }
         entropies = values[:, MEASURES.index(PUBLISHED), chosen]  # (prompt, layer, head)
         statistic = _published(TOPS[name], aggregation, rows, tokens, entropies)
