@@ -39,7 +39,7 @@ def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Audit) 
     run = read_run(audit[1])
     assert len(run.claims) >= 3
     assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
-    for claim in run.claims:
+    for claim in [claim for claim in run.claims if claim.suite == "persona_patching"]:
         if claim.reason.startswith("too_few_clusters: 6 topics"):  # two halves share no topic
             assert claim.verdict is Verdict.INCONCLUSIVE
             continue
@@ -68,6 +68,23 @@ def test_controls_and_what_is_shown_beside_stand_in_the_record(audit: Audit) -> 
     racial = claims["persona_patching/racial_personas_answer_like_neutral_ones"]
     (judged,) = [control for control in racial.controls if control.verdict is not None]
     assert judged.name == "negative words against positive ones are told apart"
+
+
+@pytest.mark.model
+def test_a_short_audit_of_roles_measures_and_does_not_pretend_to_decide(audit: Audit) -> None:
+    run = read_run(audit[1])
+    claims = {claim.id.split("/")[1]: claim for claim in run.claims if claim.suite == "role_conditioning"}
+    assert len(claims) == 12
+    exact = ("even_attention_has_the_entropy_of_its_keys", "mean_attention_says_nothing")
+    assert {claims[name].verdict for name in exact} == {Verdict.PASS}
+    halved = [claim for claim in claims.values() if "to discover and to confirm on others" in claim.reason]
+    assert len(halved) == 6
+    assert {claim.verdict for claim in halved} == {Verdict.INCONCLUSIVE}
+    bands = claims["bands_stay_within_limits"]
+    assert [control.effect.clusters for control in bands.controls] == [6] * 8
+    without = [name for name, claim in claims.items() if "there is no baseline" in claim.reason]
+    assert len(without) == 3
+    assert {claims[name].verdict for name in without} == {Verdict.NOT_APPLICABLE}
 
 
 @pytest.mark.slow
