@@ -35,7 +35,7 @@ from auditkit.analyses.role_entropy import (
     read,
     uniform_pattern,
 )
-from auditkit.analyses.role_prompts import FORMATS, PLAIN, Matched, matched, matched_by_length
+from auditkit.analyses.role_prompts import FORMATS, PLAIN, Matched, enough, matched, matched_by_length
 from auditkit.data.order import shuffle_key
 from auditkit.data.role_prompts import CONFOUNDER, NEEDED, NEUTRAL, SELF, RoleSet, role_sets
 from auditkit.engine.sites import pattern
@@ -174,7 +174,7 @@ class RoleConditioning:
         seed: of everything drawn.
         sets: prompts that belong together, the project's own where None.
         lists: prompts by category in place of sets; they are matched by their length.
-        n_items: how many sets to use, spread over frames; all where None. Lists are used whole.
+        n_items: how many matching sets to use, spread over frames; all where None. Lists are used whole.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class RoleConditioning:
         n_items: int | None = None,
     ) -> None:
         self.adapter, self.seed, self.lists = cast(Attending, adapter), seed, lists
-        self.sets = spread(role_sets() if sets is None else sets, n_items, seed)
+        self.sets = enough(adapter.chat, spread(role_sets() if sets is None else sets, seed), n_items)
         self._known: dict[Prompt, Array] = {}
         self._arms: dict[str, Arm] = {}
 
@@ -348,18 +348,14 @@ class RoleConditioning:
         return table, np.array([len(prompt) for prompt in prompts], dtype=float), values
 
 
-def spread(sets: Sequence[RoleSet], n: int | None, seed: int) -> tuple[RoleSet, ...]:
-    """`n` sets spread evenly over their frames, in an order fixed by the seed: the first n of a larger choice.
-
-    All where n is None or more than there are.
-    """
+def spread(sets: Sequence[RoleSet], seed: int) -> tuple[RoleSet, ...]:
+    """Sets in an order fixed by the seed, of which any first few are spread evenly over their frames."""
     by_frame: dict[str, list[RoleSet]] = {}
     for each in sorted(sets, key=lambda each: shuffle_key(seed, each.id)):
         by_frame.setdefault(each.frame, []).append(each)
     frames = sorted(by_frame, key=lambda frame: shuffle_key(seed, frame))
     most = max(map(len, by_frame.values()), default=0)
-    dealt = [by_frame[frame][i] for i in range(most) for frame in frames if i < len(by_frame[frame])]
-    return tuple(dealt[:n])
+    return tuple(by_frame[frame][i] for i in range(most) for frame in frames if i < len(by_frame[frame]))
 
 
 def two_halves(table: pd.DataFrame, seed: int, name: str) -> tuple[list[int], list[int]]:

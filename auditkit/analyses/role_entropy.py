@@ -113,6 +113,23 @@ def read(adapter: Attending, prompts: Sequence[Prompt], firsts: Sequence[int]) -
     return out
 
 
+def by_query(adapter: Attending, prompt: Prompt) -> dict[str, Tensor]:
+    """Measure -> (layer, head, query) of one prompt, for entropies and the share of the first token.
+
+    Repaired entropies are NaN for queries with fewer than two keys left.
+
+    Raises:
+        NotApplicable, GuardTripped: as `auditkit.engine.attention.probabilities`.
+    """
+    (pattern,) = probabilities(adapter, [prompt], "all")
+    return {
+        REPAIRED: repaired_entropies(pattern),
+        WITH_FIRST: repaired_entropies(pattern, 0),
+        PUBLISHED: published_entropies(pattern),
+        SINK: pattern[..., 0].double(),
+    }
+
+
 def even_spread(length: int) -> float:
     """Published entropy in nats of causal attention spread evenly over T tokens: the mean of ln 1 to ln T."""
     return float(np.log(np.arange(1, length + 1)).mean())

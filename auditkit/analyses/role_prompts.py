@@ -105,6 +105,16 @@ def first_own(write: Callable[[str], Prompt], prompt: Prompt) -> int:
     return sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, columns))
 
 
+def enough(chat: ChatEncoder, sets: Sequence[RoleSet], n: int | None) -> tuple[RoleSet, ...]:
+    """The first sets, as many as it takes for n of them to match in plain text; all where n is None or too many."""
+    matching = 0
+    for stop, each in enumerate(sets, start=1):
+        matching += len({len(plain(chat, text)) for text in each.prompts.values()}) == 1
+        if matching == n:
+            return tuple(sets[:stop])
+    return tuple(sets)
+
+
 def matched(chat: ChatEncoder, sets: Iterable[RoleSet], format: str = PLAIN) -> Matched:
     """Sets whose prompts have equally many tokens, in their order; clustered by frame.
 

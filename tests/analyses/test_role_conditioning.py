@@ -23,7 +23,7 @@ from auditkit.analyses.role_conditioning import (
 )
 from auditkit.analyses.role_entropy import MEASURES, PUBLISHED, REPAIRED, even_spread
 from auditkit.analyses.role_figures import RoleFigures
-from auditkit.analyses.role_prompts import CHAT, matched, matched_by_length, plain
+from auditkit.analyses.role_prompts import CHAT, enough, matched, matched_by_length, plain
 from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
 from auditkit.record.evidence import gathering
 from auditkit.record.figures import drawing_of
@@ -214,9 +214,18 @@ def test_plain_text_begins_with_one_special_token_in_every_family(adapter: HFAda
 
 
 def test_some_sets_are_spread_over_frames_and_nested() -> None:
-    six, twelve = spread(role_sets(), 6, seed=1), spread(role_sets(), 12, seed=1)
-    assert twelve[:6] == six
-    assert len({each.frame for each in twelve}) == 12
+    dealt = spread(role_sets(), seed=1)
+    assert sorted(each.id for each in dealt) == sorted(each.id for each in role_sets())
+    assert len({each.frame for each in dealt[:12]}) == 12
+    assert dealt == spread(tuple(reversed(role_sets())), seed=1)
+
+
+def test_as_many_sets_are_taken_as_it_needs_for_so_many_to_match(adapter: HFAdapter) -> None:
+    good, other, third = role_sets()[:3]
+    odd = RoleSet("odd-1", "odd", {**good.prompts, SELF: good.prompts[SELF] + " w1"})
+    assert enough(adapter.chat, [good, odd, other, third], 2) == (good, odd, other)
+    assert enough(adapter.chat, [good, odd], 2) == (good, odd)
+    assert enough(adapter.chat, [good, odd], None) == (good, odd)
 
 
 def test_few_frames_are_undecided(adapter: HFAdapter) -> None:

@@ -19,6 +19,7 @@ from auditkit.analyses.role_entropy import (
     REPAIRED,
     SINK,
     WITH_FIRST,
+    by_query,
     even_spread,
     measures,
     published_entropies,
@@ -118,6 +119,16 @@ def test_read_is_what_eager_attention_gives_whatever_shares_its_batch() -> None:
         for layer, pattern in enumerate(out.attentions):
             expected = measures(pattern[0].double(), 1).numpy()
             assert np.abs(got[:, layer] - expected).max() < 1e-5
+
+
+def test_queries_of_one_prompt_average_to_what_is_read() -> None:
+    adapter = open_random()
+    prompt = plain(adapter.chat, "w1 w2 w3 w4 w5")
+    queries, (values,) = by_query(adapter, prompt), read(adapter, [prompt], [1])
+    assert queries[REPAIRED].shape == (4, 4, 6)
+    for measure, first in ((REPAIRED, 2), (WITH_FIRST, 1), (PUBLISHED, 0), (SINK, 1)):
+        mean = queries[measure][..., first:].mean(-1).numpy()
+        assert mean == pytest.approx(values[MEASURES.index(measure)], abs=1e-9)
 
 
 def test_a_prompt_without_two_keys_is_refused() -> None:
