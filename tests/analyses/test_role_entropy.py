@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auditkit.analyses import role_entropy
 from auditkit.analyses.role_entropy import (
     FIRST_KEYS,
     LAST_KEYS,
@@ -28,7 +29,8 @@ from auditkit.analyses.role_entropy import (
     uniform_pattern,
 )
 from auditkit.analyses.role_prompts import plain
-from auditkit.engine.attention import entropy
+from auditkit.engine.attention import entropy, probabilities
+from auditkit.engine.batching import TOKEN_BUDGET
 from tests.analyses.roles import open_random
 
 pytestmark = pytest.mark.unit
@@ -129,6 +131,22 @@ def test_queries_of_one_prompt_average_to_what_is_read() -> None:
     for measure, first in ((REPAIRED, 2), (WITH_FIRST, 1), (PUBLISHED, 0), (SINK, 1)):
         mean = queries[measure][..., first:].mean(-1).numpy()
         assert mean == pytest.approx(values[MEASURES.index(measure)], abs=1e-9)
+
+
+def test_patterns_of_one_batch_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, held = open_random(layers=1), []
+
+    def counting(model, prompts, queries):
+        held.append(sum(map(len, prompts)))
+        return probabilities(model, prompts, queries)
+
+    monkeypatch.setattr(role_entropy, "probabilities", counting)
+    prompts = [plain(adapter.chat, f"w{n % 20} w{n // 20} " + "w1 " * (n % 7 + 1)) for n in range(300)]
+    values = read(adapter, prompts, [1] * 300)
+    assert values.shape == (300, len(MEASURES), 1, 4)
+    assert np.isfinite(values).all()
+    assert max(held) <= TOKEN_BUDGET
+    assert sum(held) == sum(map(len, prompts))
 
 
 def test_a_prompt_without_two_keys_is_refused() -> None:
