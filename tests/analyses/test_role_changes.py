@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from auditkit.analyses import role_models
 from auditkit.analyses.role_changes import LayerChanges, compared_with
 from auditkit.analyses.role_conditioning import RFC, RoleConditioning
 from auditkit.analyses.role_did import BY_HEAD, ByHead, DifferenceInDifferences, from_items, on_baseline, recorded
@@ -234,7 +235,8 @@ def test_models_that_agree_by_depth_are_found_across_depths() -> None:
     assert block_p(one, other) < 0.05
 
 
-def test_smooth_profiles_that_have_nothing_to_do_with_each_other_are_not() -> None:
+def test_smooth_profiles_that_have_nothing_to_do_with_each_other_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(role_models, "PERMUTATIONS", 200)
     hits = 0
     for seed in range(12):
         draw = np.random.default_rng(seed)

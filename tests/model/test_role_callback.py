@@ -10,7 +10,7 @@ import pytest
 
 from tests.analyses.roles import open_random
 
-pytestmark = pytest.mark.model
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
