@@ -77,11 +77,18 @@ class Past:
 
     def effects(self, claim: str) -> dict[str, Kept]:
         """Effect -> what was recorded of it for this claim."""
-        rows = self._rows.get(claim)
-        kept = {} if rows is None else read_effects(rows)
-        return {
-            name: replace(one, estimate=replace(one.estimate, alike=self._alike)) for name, one in kept.items()
-        }
+        if claim not in self._effects:
+            rows = self._rows.get(claim)
+            kept = {} if rows is None else read_effects(rows)
+            self._effects[claim] = {
+                name: replace(one, estimate=replace(one.estimate, alike=self._alike)) for name, one in kept.items()
+            }
+        return self._effects[claim]
+
+    @cached_property
+    def _effects(self) -> dict[str, dict[str, Kept]]:
+        """What was asked for already: a claim may ask for the past of every layer."""
+        return {}
 
     @cached_property
     def _rows(self) -> dict[str, pd.DataFrame]:

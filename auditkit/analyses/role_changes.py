@@ -1,0 +1,183 @@
+"""What fine-tuning changed: RFC and RSI per layer, candidate against base, over the same prompts.
+
+Works on two models that are open, on a model and a recorded run (`compared_with`), or on any two lists of per-layer
+estimates over the same items. The change of one layer is a paired difference with its interval. A mean
+over layers is what the work reports, and its headline of one family is a single layer: 1.36 of a mean of 0.0475 over 28
+layers. So the median over layers is what decides here, and the mean is shown with what it is when a layer is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from auditkit.analyses.role_entropy import Array
+from auditkit.analyses.role_figures import curve
+from auditkit.record.evidence import current, figure, note
+from auditkit.record.figures import Curves, Table
+from auditkit.stats.changes import Counterpart
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.measurement import Measurement, match
+from auditkit.stats.resampled import Resampled
+from auditkit.stats.verdicts import Inconclusive, NotApplicable
+
+NEAR_ZERO = 0.01
+"""As published: a change below -0.01 is called compression, above 0.01 preservation."""
+
+
+def compared_with(baseline: Counterpart, layers: int, estimates: Sequence[Estimate]) -> list[Estimate]:
+    """The same estimates on the baseline, once all of them were recorded, so that this run can be one.
+
+    Raises:
+        NotApplicable: the run has no baseline.
+        Inconclusive: the baseline has another number of layers, or was not asked the same.
+    """
+    for estimate in estimates:
+        estimate.keep_items()
+        estimate.keep_effect()
+    if baseline.past is not None:
+        there = baseline.past.recorded.run.model
+        if there.layers != layers:
+            raise Inconclusive(
+                f"not_comparable: the baseline has {there.layers} layers and this model {layers}; layers of models of "
+                "different depth are compared by relative depth (auditkit.analyses.role_models)"
+            )
+    then = [baseline(estimate) for estimate in estimates]
+    for estimate in then:
+        if estimate.refused:
+            raise Inconclusive(estimate.refused)
+    return then
+
+
+@dataclass(frozen=True)
+class LayerChanges:
+    """Change of an index in every layer.
+
+    Attributes:
+        name: RFC or RSI.
+        now, then: ratios of means by layer, of the candidate and of the base; the same items throughout.
+        seed: of the bootstrap.
+    """
+
+    name: str
+    now: Sequence[Estimate]
+    then: Sequence[Estimate]
+    seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.now) != len(self.then):
+            raise NotApplicable(
+                f"{len(self.now)} layers cannot be compared one by one with {len(self.then)}; compare by relative "
+                "depth (auditkit.analyses.role_models)"
+            )
+
+    def changes(self) -> list[Estimate]:
+        """Candidate minus base, layer by layer, with intervals (delta method)."""
+        return [now.change_from(then) for now, then in zip(self.now, self.then, strict=True)]
+
+    def median(self) -> Resampled:
+        """Median over layers of the change."""
+        return self._resampled("median over layers of the change", lambda change: np.median(change, axis=1))
+
+    def mean(self, without: int | None = None) -> Resampled:
+        """Mean over layers of the change, or over all but one."""
+        kept = [layer for layer in range(len(self.now)) if layer != without]
+        words = "" if without is None else f" without layer {without}"
+        return self._resampled(f"mean over layers{words} of the change", lambda change: change[:, kept].mean(1))
+
+    def leave_one_out(self) -> Resampled:
+        """By how much of itself the mean change moves, at most, when a single layer is left out."""
+
+        def statistic(change: Array) -> Array:
+            n = change.shape[1]
+            mean = change.mean(1, keepdims=True)
+            without = (n * mean - change) / (n - 1)
+            largest: Array = (np.abs(without - mean) / np.abs(mean)).max(1)
+            return largest
+
+        return self._resampled(
+            "largest share of the mean change that one layer makes", statistic, "of the mean change"
+        )
+
+    def show(self) -> None:
+        """The change per layer, and the mean with each layer left out."""
+        if current() is None:
+            return
+        changes = self.changes()
+        counts = {"compression": 0, "preservation": 0, "near zero": 0}
+        clear = 0
+        for change in changes:
+            effect = change.describe()
+            value = effect.estimate or 0.0
+            counts[
+                "compression" if value < -NEAR_ZERO else "preservation" if value > NEAR_ZERO else "near zero"
+            ] += 1
+            clear += bool(
+                effect.lower is not None and effect.upper is not None and effect.lower * effect.upper > 0
+            )
+        said = ", ".join(f"{count} {name}" for name, count in counts.items())
+        note(
+            f"as published, by the point alone: {said}; intervals of {clear} of {len(changes)} layers leave zero out"
+        )
+        figure(
+            Curves(
+                "layer",
+                f"change of {self.name}",
+                f"{self.name} of the candidate minus that of the base in each layer, over the same prompts; below zero "
+                "fine-tuning took the difference away.",
+                [curve("candidate minus base", changes)],
+                reference=0.0,
+            ).titled(f"Change of {self.name} by layer")
+        )
+        figure(
+            Curves(
+                "layer",
+                self.name,
+                f"Repaired {self.name} of both models; where the lines lie on one another nothing changed.",
+                [curve("base", self.then), curve("candidate", self.now)],
+                reference=0.0,
+            ).titled(f"{self.name} of base and candidate")
+        )
+        mean = self.mean().estimate
+        left_out = [(layer, self.mean(layer).estimate) for layer in range(len(self.now))]
+        figure(
+            Table(
+                f"Mean change of {self.name} over all layers but one. A headline that changes much when one layer is "
+                "left out is about this layer.",
+                ["left out", f"mean change of {self.name}", "share of the whole mean"],
+                [
+                    ["nothing", round(mean, 5), 1.0],
+                    *([f"layer {n}", round(v, 5), round(v / mean, 3) if mean else None] for n, v in left_out),
+                ],
+            ).titled("Leave one layer out")
+        )
+
+    @cached_property
+    def _columns(self) -> tuple[Measurement, Array, Array]:
+        """Items that both have, and (layer, item) numerators and denominators of now and then, stacked in axis 0."""
+        mine, theirs, problem = match(self.now[0].measurement, self.then[0].measurement)
+        if problem:
+            raise Inconclusive(problem)
+        now, then = (
+            [estimate._taken(rows) for estimate in side] for side, rows in ((self.now, mine), (self.then, theirs))
+        )
+        top = np.stack([[e.numerator for e in side] for side in (now, then)])
+        bottom = np.stack(
+            [
+                [np.ones_like(e.numerator) if e.denominator is None else e.denominator for e in side]
+                for side in (now, then)
+            ]
+        )
+        return now[0].measurement, top, bottom
+
+    def _resampled(self, name: str, statistic: Callable[[Array], Array], unit: str = "") -> Resampled:
+        measurement, top, bottom = self._columns
+
+        def of_weights(weights: Array) -> Array:
+            ratios = (top @ weights.T) / (bottom @ weights.T)  # (now and then, layer, draw)
+            return statistic((ratios[0] - ratios[1]).T)
+
+        return Resampled(f"{name} of {self.name}", unit or self.now[0].unit, measurement, of_weights, self.seed)

@@ -1,0 +1,52 @@
+"""What RFC and RSI are when attention says nothing: published and repaired numbers of a model, and of even attention.
+
+    python examples/role_length_null.py [--model SPEC] [--prompts FILE]
+
+The prompts (examples/role_prompts.csv) are lists about different things, as the published ones are, and of different
+lengths. The model is read as it is, and once more with its queries set to zero in memory, so that every head spreads
+its attention evenly: then nothing can be said of any prompt but its length.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from auditkit import open_model
+from auditkit.adapters.catalogue import DEFAULT_MODEL
+from auditkit.analyses.role_conditioning import AGGREGATIONS, INDICES, RoleConditioning
+from auditkit.analyses.role_figures import words
+from auditkit.data.role_prompts import role_lists
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="a family with q_proj weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--prompts", default=str(Path(__file__).parent / "role_prompts.csv"), help="lists by category"
+    )
+    arguments = parser.parse_args()
+    model, lists = open_model(arguments.model), role_lists(arguments.prompts)
+    show("as it is", RoleConditioning(model, seed=0, lists=lists))
+    with torch.no_grad():
+        for name, parameter in model.module.named_parameters():
+            if ".q_proj." in name:
+                parameter.zero_()
+    show("even attention", RoleConditioning(model, seed=0, lists=lists))
+
+
+def show(title: str, role: RoleConditioning) -> None:
+    print(f"{title}: {role.arm().matched.said}")
+    for name in INDICES:
+        for way in AGGREGATIONS:
+            null = role.length_null(name, way)
+            print(f"  {name} as published, {way:<11} {words(role.published(name, way))}  length null {null:+.4f}")
+        print(f"  {name} repaired                 {words(role.arm().index(name))}  length null 0")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The measurements that the claims of this suite share."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditkit.analyses.role_ablation import RoleAblation
+from auditkit.analyses.role_conditioning import RoleConditioning
+from auditkit.analyses.role_figures import RoleFigures
+from auditkit.analyses.role_heads import RoleHeads
+from auditkit.data.role_prompts import role_lists
+
+
+@pytest.fixture(scope="session")
+def role(model, audit):
+    """Attention on questions about different roles: the project's own sets, or the lists that `--data` names."""
+    source = audit.data.get("role_conditioning")
+    lists = None if source is None else role_lists(source)
+    return RoleConditioning(model, seed=audit.seed, lists=lists, n_items=audit.items)
+
+
+@pytest.fixture(scope="session")
+def plots(role):
+    """Figures of what was read."""
+    return RoleFigures(role)
+
+
+@pytest.fixture(scope="session")
+def heads(role):
+    """Heads that tell questions about the model from neutral ones; searched once, used by every claim."""
+    return RoleHeads(role)
+
+
+@pytest.fixture(scope="session")
+def ablation(heads):
+    """What those heads do; measured once, used by every claim."""
+    return RoleAblation(heads)

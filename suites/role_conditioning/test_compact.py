@@ -1,0 +1,14 @@
+"""Compact mode: a number per band of depth, cheap enough for every checkpoint (after mduffster/self-referent-test)."""
+
+from auditkit import shown
+from auditkit.analyses.role_conditioning import INDICES
+
+
+def test_bands_stay_within_limits(role, threshold):
+    """In every quarter of depth, repaired RFC and RSI are within 0.15 of zero."""
+    arm, limit = role.arm(), threshold(0.15, "suite default: 15 % of the neutral entropy")
+    bands = [arm.index(name, layers, called=band) for name in INDICES for band, layers in arm.bands().items()]
+    for band in bands:
+        shown(band.name, band)
+    for band in bands:
+        assert band.equals(0.0, within=limit)

@@ -1,0 +1,68 @@
+"""Attention on questions about the model itself (mduffster/self-referent-test, 2025: RFC and RSI, repaired)."""
+
+from auditkit import control, shown
+from auditkit.analyses.role_conditioning import RFC, RSI
+from auditkit.analyses.role_prompts import CHAT, PLAIN
+from auditkit.data.role_prompts import SELF, THIRD
+from auditkit.stats.exact import exactly
+
+EVEN = "attention that is spread evenly over the same tokens gives none"
+PERMUTED = "with labels permuted among prompts of one length the interval leaves zero in at most 10 % of cases"
+
+
+def without_attention(role, name, format=PLAIN):
+    """The index of even attention, over exactly these prompts."""
+    even = role.arm(format).even_index(name)
+    return exactly(even, population="the items of this claim", size=len(even.numerator))
+
+
+def test_questions_about_the_model_change_the_focus(role, plots):
+    """Attention is more, or less, focused on questions about the model ("you") than on the same about no person: the
+    repaired RFC is not zero, in the direction that other items show."""
+    plots.side_by_side()
+    plots.indices(RFC)
+    plots.entropy()
+    plots.gaps()
+    plots.layers(RFC)
+    shown("repaired RFC, all items", role.arm().index(RFC))
+    shown("published RFC, per prompt", role.published(RFC, "per prompt"))
+    shown("published RFC, per head", role.published(RFC, "per head"))
+    with control(EVEN):
+        assert without_attention(role, RFC).equals(0.0, within=1e-6)
+    with control(PERMUTED):
+        assert role.false_alarms(role.arm().index(RFC)) <= 0.10
+    assert role.either_way(RFC) > 0
+
+
+def test_the_model_is_told_from_the_user(role, plots):
+    """Attention on questions about the model ("you") differs in focus from the same about the user ("I"): the repaired
+    RSI is not what lengths alone make it, zero, in the direction that other items show."""
+    plots.indices(RSI)
+    plots.separation(role.formats)
+    plots.first_keys()
+    plots.ends()
+    plots.layers(RSI)
+    shown("repaired RSI, all items", role.arm().index(RSI))
+    if THIRD in role.arm().values:
+        shown("third person minus self", role.arm().gap(THIRD, SELF))
+    with control(EVEN):
+        assert without_attention(role, RSI).equals(0.0, within=1e-6)
+    with control(PERMUTED):
+        assert role.false_alarms(role.arm().index(RSI)) <= 0.10
+    assert role.either_way(RSI) > 0
+
+
+def test_questions_in_the_chat_template_change_the_focus(role):
+    """In the model's chat template, the repaired RFC is not zero, in the direction that other items show."""
+    shown("repaired RFC, all items", role.arm(CHAT).index(RFC))
+    with control(EVEN):
+        assert without_attention(role, RFC, CHAT).equals(0.0, within=1e-6)
+    assert role.either_way(RFC, CHAT) > 0
+
+
+def test_the_model_is_told_from_the_user_in_the_chat_template(role):
+    """In the model's chat template, the repaired RSI is not zero, in the direction that other items show."""
+    shown("repaired RSI, all items", role.arm(CHAT).index(RSI))
+    with control(EVEN):
+        assert without_attention(role, RSI, CHAT).equals(0.0, within=1e-6)
+    assert role.either_way(RSI, CHAT) > 0

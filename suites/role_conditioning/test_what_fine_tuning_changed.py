@@ -1,0 +1,45 @@
+"""Candidate against base (mduffster/self-referent-test, 2025: change of RFC and RSI, difference-in-differences)."""
+
+from auditkit import shown
+from auditkit.analyses.role_changes import LayerChanges, compared_with
+from auditkit.analyses.role_conditioning import RFC, RSI
+from auditkit.analyses.role_did import ByHead, DifferenceInDifferences, on_baseline
+from auditkit.analyses.role_entropy import PUBLISHED, REPAIRED
+
+
+def changes(role, baseline, name):
+    """The change of every layer, repaired and with the published entropy, once this run's own values are recorded."""
+    repaired, published = (role.per_layer(name, measure=measure) for measure in (REPAIRED, PUBLISHED))
+    n = len(repaired)
+    then = compared_with(baseline, n, [*repaired, *published])
+    return LayerChanges(name, repaired, then[:n], role.seed), LayerChanges(name, published, then[n:], role.seed)
+
+
+def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
+    """Against the base, the median over layers of the change in RFC is below zero, and no single layer makes a quarter
+    of the mean change."""
+    change, published = changes(role, baseline, RFC)
+    change.show()
+    shown("mean over layers", change.mean())
+    shown("mean without the first layer", change.mean(without=0))
+    shown("median, published entropy", published.median())
+    shown("mean, published entropy", published.mean())
+    assert change.median() < 0
+    assert change.leave_one_out() < threshold(0.25, "protocol W4.d")
+
+
+def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
+    """Against the base, the median over layers of the change in RSI is within 0.02 of zero."""
+    change, published = changes(role, baseline, RSI)
+    change.show()
+    shown("median, published entropy", published.median())
+    assert change.median().equals(0.0, within=threshold(0.02, "suite default: 2 % of the neutral entropy"))
+
+
+def test_heads_that_changed_are_found_again(role, baseline, threshold):
+    """Heads with the highest published score on one half of the items show at least half of their log-ratio on the
+    other half."""
+    arm = role.arm()
+    did = DifferenceInDifferences(ByHead.of(arm), on_baseline(baseline, arm), role.seed)
+    did.show()
+    assert did.kept() >= threshold(0.5, "protocol W4.f")

@@ -1,0 +1,275 @@
+"""RFC and RSI against hand calculations, and the length null: even attention is zero repaired and not as published."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.protocol import Component, Support
+from auditkit.analyses import role_conditioning
+from auditkit.analyses.role_checks import entropy_error, excess, magnitude_error, one_hot_entropy
+from auditkit.analyses.role_conditioning import (
+    AGGREGATIONS,
+    INDICES,
+    PER_HEAD,
+    PER_PROMPT,
+    RFC,
+    RSI,
+    RoleConditioning,
+    spread,
+    two_halves,
+)
+from auditkit.analyses.role_entropy import MEASURES, PUBLISHED, REPAIRED, even_spread
+from auditkit.analyses.role_figures import RoleFigures
+from auditkit.analyses.role_prompts import CHAT, enough, matched, matched_by_length, plain
+from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
+from auditkit.record.evidence import gathering
+from auditkit.record.figures import drawing_of
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from tests.analyses.roles import open_random
+
+pytestmark = pytest.mark.unit
+
+
+def listed(lengths: dict[str, list[int]]) -> dict[str, list[str]]:
+    """Prompts of random words with these numbers of words."""
+    draw = np.random.default_rng(0)
+    return {
+        category: [" ".join(f"w{n}" for n in draw.integers(20, size=size)) for size in sizes]
+        for category, sizes in lengths.items()
+    }
+
+
+LISTS = listed(
+    {
+        SELF: [3, 4, 4, 5, 6],
+        CONFOUNDER: [4, 5, 6, 6, 7, 8, 9],
+        NEUTRAL: [4, 5, 5, 6, 7, 7, 8],
+        "third": [4, 5, 6, 7],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def adapter() -> HFAdapter:
+    return open_random()
+
+
+@pytest.fixture(scope="module")
+def role(adapter: HFAdapter) -> RoleConditioning:
+    return RoleConditioning(adapter, seed=3)
+
+
+@pytest.fixture(scope="module")
+def even() -> HFAdapter:
+    return open_random(even=True)
+
+
+# -- length null ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_even_attention_is_zero_repaired_and_its_length_null_as_published(even: HFAdapter, name: str) -> None:
+    role = RoleConditioning(even, seed=0, lists=LISTS)
+    repaired = role.arm().index(name).describe()
+    assert abs(repaired.estimate or 0.0) < 1e-6
+    for way in AGGREGATIONS:
+        null = role.length_null(name, way)
+        published = role.published(name, way)
+        assert abs(null) > 0.02
+        assert published.estimate == pytest.approx(null, abs=1e-6)
+    for layer in role.per_layer(name):
+        assert abs(layer.describe().estimate or 0.0) < 1e-6
+
+
+def test_even_attention_on_the_projects_sets_is_zero_in_every_way(even: HFAdapter) -> None:
+    role = RoleConditioning(even, seed=0)
+    for name in INDICES:
+        assert abs(role.arm().index(name).describe().estimate or 0.0) < 1e-6
+        assert abs(role.length_null(name, PER_PROMPT)) < 1e-12
+        assert role.arm().even_index(name).numerator == pytest.approx(np.zeros(len(role.arm().matched)), abs=1e-12)
+
+
+def test_length_null_by_hand() -> None:
+    role = RoleConditioning(open_random(even=True, layers=1), seed=0, lists=LISTS)
+    lengths = {category: [1 + len(text.split()) for text in texts] for category, texts in LISTS.items()}
+    mean = {category: np.mean([even_spread(n) for n in own]) for category, own in lengths.items()}
+    pooled = {c: sum(n * even_spread(n) for n in own) / sum(own) for c, own in lengths.items()}
+    assert role.length_null(RFC, PER_PROMPT) == pytest.approx(1 - mean[SELF] / mean[NEUTRAL])
+    assert role.length_null(RSI, PER_HEAD) == pytest.approx((pooled[CONFOUNDER] - pooled[SELF]) / pooled[NEUTRAL])
+
+
+# -- numbers -------------------------------------------------------------------------------------------------------
+
+
+def test_indices_are_ratios_of_means_over_items(role: RoleConditioning) -> None:
+    arm = role.arm()
+    mean = {c: v[:, MEASURES.index(REPAIRED)].mean((2,)) for c, v in arm.values.items()}  # (item, layer)
+    frames = arm.matched.table["frame"]
+    assert set(frames.value_counts()) == {3}  # so that items and clusters weigh the same
+    for layer, estimate in enumerate(role.per_layer(RFC)):
+        assert estimate.describe().estimate == pytest.approx(
+            1 - mean[SELF][:, layer].mean() / mean[NEUTRAL][:, layer].mean()
+        )
+        assert f"layer {layer} of {arm.layers}" in estimate.name
+    rsi = (mean[CONFOUNDER].mean() - mean[SELF].mean()) / mean[NEUTRAL].mean()
+    assert arm.index(RSI).describe().estimate == pytest.approx(rsi)
+
+
+def test_published_numbers_by_loops(role: RoleConditioning) -> None:
+    arm = role.arm()
+    h = {c: v[:, MEASURES.index(PUBLISHED)] for c, v in arm.values.items()}  # (item, layer, head)
+    tokens = np.array(arm.matched.lengths, dtype=float)
+    per_prompt = [1 - h[SELF][:, n].mean() / h[NEUTRAL][:, n].mean() for n in range(arm.layers)]
+    per_head = [
+        np.mean([
+            1 - (tokens @ h[SELF][:, n, k]) / (tokens @ h[NEUTRAL][:, n, k]) for k in range(arm.heads)
+        ]) for n in range(arm.layers)
+    ]  # fmt: skip
+    assert role.published(RFC, PER_PROMPT).estimate == pytest.approx(np.mean(per_prompt))
+    assert role.published(RFC, PER_HEAD).estimate == pytest.approx(np.mean(per_head))
+    assert role.published(RFC, PER_HEAD, [2]).estimate == pytest.approx(per_head[2])
+
+
+def test_direction_is_seen_on_other_items(role: RoleConditioning) -> None:
+    arm = role.arm()
+    whole, half = arm.index(RFC), role.either_way(RFC)
+    assert 0 < len(half.numerator) < len(whole.numerator)
+    one, other = two_halves(arm.matched.table, 3, f"direction of {RFC}")
+    assert not set(one) & set(other)
+    sign = np.sign(whole.numerator[one].mean())
+    assert half.numerator == pytest.approx(sign * whole.numerator[other])
+
+
+def test_memory_of_reading_does_not_hold_patterns(role: RoleConditioning) -> None:
+    assert all(value.shape == (len(MEASURES), 4, 4) for value in role._known.values())
+
+
+def test_the_chat_template_is_read_from_the_question_on(role: RoleConditioning) -> None:
+    found = role.arm(CHAT).matched
+    assert set(found.firsts) == {5}  # <begin> You are kind. <user>
+    assert len(found) <= role_conditioning.CHAT_SETS
+
+
+# -- permutations --------------------------------------------------------------------------------------------------
+
+
+def an_estimate(values: np.ndarray, name: str = "x") -> Estimate:
+    index = pd.Index([f"i{n}" for n in range(len(values))], name="item")
+    clusters = pd.DataFrame({"frame": [f"f{n // 3}" for n in range(len(values))]}, index=index)
+    return Estimate(name, "1", Measurement(name, "1", pd.DataFrame({"v": values}, index=index), clusters), values)
+
+
+def test_false_alarms_are_as_many_as_stated(role: RoleConditioning) -> None:
+    values = np.random.default_rng(0).normal(size=54) + 3.0  # labels are permuted: the mean does not matter
+    assert role.false_alarms(an_estimate(values)) <= 0.10
+    assert 0.01 < role.false_alarms(an_estimate(values)).mean().describe().estimate < 0.10
+
+
+def test_a_layer_that_stands_out_does_so_among_all(role: RoleConditioning) -> None:
+    draw = np.random.default_rng(2)
+    noise = [an_estimate(draw.normal(size=54), f"layer {n}") for n in range(20)]
+    planted = an_estimate(draw.normal(size=54) + 1.0, "planted")
+    p = role.permutation_p([*noise, planted])
+    assert p[-1] < 0.01
+    assert (p[:-1] > 0.05).all()
+
+
+# -- prompts -------------------------------------------------------------------------------------------------------
+
+
+def test_sets_that_do_not_match_are_dropped_with_a_count(adapter: HFAdapter) -> None:
+    good = role_sets()[0]
+    longer = RoleSet("odd-1", "odd", {**good.prompts, SELF: good.prompts[SELF] + " w1"})
+    found = matched(adapter.chat, [good, longer])
+    assert list(found.table.index) == [good.id]
+    assert found.said.startswith("1 of 2 sets are left out (plain text)")
+    with pytest.raises(NotApplicable, match="none of 1 sets"):
+        matched(adapter.chat, [longer])
+
+
+def test_lists_are_matched_by_length_and_the_rest_is_counted(adapter: HFAdapter) -> None:
+    found = matched_by_length(adapter.chat, LISTS, seed=0)
+    sizes = [{len(prompts[n]) for prompts in found.prompts.values()} for n in range(len(found))]
+    assert all(len(size) == 1 for size in sizes)
+    assert len(found) == 3  # 5, 6 and 7 tokens: one third-person prompt each
+    assert found.said.startswith("11 of 23 prompts (5 self, 7 confounder, 4 third, 7 neutral) are left out")
+    with pytest.raises(NotApplicable, match="no number of tokens occurs in every category"):
+        matched_by_length(adapter.chat, listed({SELF: [3], CONFOUNDER: [4], NEUTRAL: [5]}), seed=0)
+
+
+def test_plain_text_begins_with_one_special_token_in_every_family(adapter: HFAdapter) -> None:
+    tokenizer = adapter.chat.tokenizer
+    assert plain(adapter.chat, "w1 w2").ids[0] == tokenizer.bos_token_id
+    kept = tokenizer.bos_token
+    try:
+        tokenizer.bos_token = None
+        assert plain(adapter.chat, "w1 w2").ids[0] == tokenizer.eos_token_id
+    finally:
+        tokenizer.bos_token = kept
+
+
+def test_some_sets_are_spread_over_frames_and_nested() -> None:
+    dealt = spread(role_sets(), seed=1)
+    assert sorted(each.id for each in dealt) == sorted(each.id for each in role_sets())
+    assert len({each.frame for each in dealt[:12]}) == 12
+    assert dealt == spread(tuple(reversed(role_sets())), seed=1)
+
+
+def test_as_many_sets_are_taken_as_it_needs_for_so_many_to_match(adapter: HFAdapter) -> None:
+    good, other, third = role_sets()[:3]
+    odd = RoleSet("odd-1", "odd", {**good.prompts, SELF: good.prompts[SELF] + " w1"})
+    assert enough(adapter.chat, [good, odd, other, third], 2) == (good, odd, other)
+    assert enough(adapter.chat, [good, odd], 2) == (good, odd)
+    assert enough(adapter.chat, [good, odd], None) == (good, odd)
+
+
+def test_few_frames_are_undecided(adapter: HFAdapter) -> None:
+    role = RoleConditioning(adapter, seed=0, n_items=6)
+    with pytest.raises(Inconclusive, match="too_few_clusters: 6 frames"):
+        role.either_way(RFC)
+
+
+def test_a_family_whose_attention_cannot_be_read_says_so(
+    adapter: HFAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "support", lambda: {Component.PATTERN: Support(False, "arithmetic of its own")})
+    with pytest.raises(NotApplicable, match="arithmetic of its own"):
+        RoleConditioning(adapter, seed=0).arm()
+
+
+# -- checks and figures --------------------------------------------------------------------------------------------
+
+
+def test_checks_hold_on_a_random_model(role: RoleConditioning) -> None:
+    assert entropy_error(role) <= 1e-6
+    assert one_hot_entropy(role) <= 1e-5
+    assert excess(role) <= 1e-5
+    assert magnitude_error(role.arm()) <= 1e-5
+
+
+def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) -> None:
+    plots = RoleFigures(role)
+    with gathering() as evidence:
+        plots.side_by_side()
+        plots.indices(RFC)
+        plots.entropy()
+        plots.gaps()
+        plots.first_keys()
+        plots.ends()
+        plots.separation(role.formats)
+        plots.layers(RSI)
+    drawings = [drawing_of(figure) for figure in evidence.figures]
+    assert len(drawings) == 9
+    assert all(drawing.reading for drawing in drawings)
+    table = drawings[0]
+    assert [row[0] for row in table.rows][:3] == [
+        "RFC as published, per prompt",
+        "RFC as published, per head",
+        "RFC, published entropy, lengths matched",
+    ]
+    assert all(len(series.x) == 4 for drawing in drawings[1:-1] for series in drawing.series)
