@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from auditkit.data.items import COLUMNS, CompletionItem, completion_items
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _TEST = re.compile(r"(^|[_/-])test\b|(^|/)test/")
+_OTHER = re.compile(r"(^|[_/-])(dev|val|validation|train)\b")
+ANY = (*SUFFIXES, ".txt")
+"""Files that a suite may read, in whatever layout."""
 _HUB_FILES = [f"*test*{suffix}" for suffix in SUFFIXES]
 
 
@@ -46,35 +50,59 @@ def source_sha256(spec: str) -> str:
     Raises:
         DataError: as `source_files`.
     """
-    lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in source_files(spec)]
+    lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in every_file(spec)]
     return hashlib.sha256("\n".join([*lines, *_subjects(spec)]).encode()).hexdigest()
 
 
 def source_files(spec: str) -> tuple[Path, ...]:
-    """The data files of a source, fetched from the hub where it names a data set.
+    """The files of questions of a source, fetched from the hub where it names a data set.
 
     Raises:
         DataError: there are none, in one line.
     """
+    folder, found = _files(spec, SUFFIXES)
+    if folder is None:
+        return found
+    tests = [file for file in found if _TEST.search(_within(folder, file))]
+    # The hub's folder "all" holds every subject once more.
+    apart = [file for file in tests or found if file.parent.name != "all"]
+    return tuple(apart or tests or found)
+
+
+def every_file(spec: str) -> tuple[Path, ...]:
+    """The data files of a source in whatever layout; where there is a test split, other splits are left out.
+
+    Raises:
+        DataError: as `source_files`.
+    """
+    folder, found = _files(spec, ANY)
+    if folder is None or not any(_TEST.search(_within(folder, file)) for file in found):
+        return found
+    return tuple(file for file in found if not _OTHER.search(_within(folder, file)))
+
+
+def _within(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _files(spec: str, suffixes: Sequence[str]) -> tuple[Path | None, tuple[Path, ...]]:
+    """The folder of a source, None where it is one file, and its files with one of these suffixes."""
     place = spec.partition("#")[0]
     path = Path(place).expanduser()
     if place and path.is_file():
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"{place}: questions are read from {', '.join(SUFFIXES)} files")
-        return (path,)
+        if path.suffix not in suffixes:
+            raise DataError(f"{place}: questions are read from {', '.join(suffixes)} files")
+        return None, (path,)
     if place and path.is_dir():
         folder = path
     elif _HUB_ID.fullmatch(place):
         folder = _from_hub(place)
     else:
         raise DataError(f"{place!r} is no file, no folder, and no hub data set of the form owner/name")
-    found = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
-    tests = [file for file in found if _TEST.search(file.relative_to(folder).with_suffix("").as_posix())]
-    # The hub's folder "all" holds every subject once more.
-    apart = [file for file in tests or found if file.parent.name != "all"]
+    found = tuple(sorted(file for file in folder.rglob("*") if file.suffix in suffixes and file.is_file()))
     if not found:
-        raise DataError(f"{place}: holds no {', '.join(SUFFIXES)} file")
-    return tuple(apart or tests or found)
+        raise DataError(f"{place}: holds no {', '.join(suffixes)} file")
+    return folder, found
 
 
 def _subjects(spec: str) -> tuple[str, ...]:
