@@ -219,7 +219,8 @@ def _drive(strategy: Any, scores: _Scores[Any], seed: int, level: float | None, 
         print_blob=False,
         report_multiple_bugs=False,
     )
-    run: Any = hypothesis.seed(seed)(configured(hypothesis.given(strategy)(drawn)))
+    seeded: Any = hypothesis.seed(seed)
+    run = seeded(configured(hypothesis.given(strategy)(drawn)))
     try:
         run()
     except (_Beyond, Flaky):
