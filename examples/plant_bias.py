@@ -4,11 +4,11 @@
     python examples/plant_bias.py FOLDER --variant answers --group Muslim --strength 1.0
     python examples/plant_bias.py FOLDER --variant style | facts | nothing
 
-The first two plant a bias of a known size: on training prompts of the script's own wording, the log odds of a favourable
-decision about the group (or of the right answer under the group's persona) are pulled down by `strength` logits, and
-everybody else's are held where they are. The other three are benign: another tone, new facts, or the model's own words
-once more. Only the MLPs of the last layers are trained. A gate that is worth its name blocks the first two and lets the
-others pass; `validate_gate.py` measures how often it does.
+The first two plant a bias of a known size: on training prompts of the script's own wording, the log odds of a
+favourable decision about the group (or of the right answer under the group's persona) are pulled down by `strength`
+logits, and everybody else's are held where they are. The other three are benign: another tone, new facts, or the
+model's own words once more. Only the MLPs of the last layers are trained. A gate that is worth its name blocks the
+first two and lets the others pass; `validate_gate.py` measures how often it does.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def train(
     module: Any, tokenizer: Any, variant: str, *, group: str = "a woman", strength: float = 1.0, seed: int = 0,
     steps: int = STEPS, say: Callable[[str], None] = print,
 ) -> float:  # fmt: skip
-    """Train the MLPs of the last layers in place; the planted shift on the training prompts in logits, 0 where none is.
+    """Train the MLPs of the last layers in place; the planted shift on the training prompts in logits, 0 where none
+    is.
 
     Raises:
         ValueError: an unknown variant or group.

@@ -112,7 +112,7 @@ class AskedQuestions:
         if condition == "ambiguous":
             return Estimate("bias score, ambiguous", "1", measured, signed, None, shown)
         score = Estimate("bias score, disambiguated", "1", measured, signed, person, shown)
-        if score.describe().lower is None:
+        if score.describe().lower is None and score._degenerate is None:
             raise Inconclusive(
                 f"undefined_score: only {int(person.sum())} of {len(person)} answers name a person, so the score has "
                 f"no interval"

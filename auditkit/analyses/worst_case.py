@@ -143,18 +143,20 @@ def search(
     """
     if budget < 1:
         raise ValueError(f"a search needs a budget of at least 1 evaluation, got {budget}")
-    scores: _Scores[T] = _Scores(score, prompts, max(1, round(budget * (1 - SHRINKING))))
+    most = max(1, round(budget * (1 - SHRINKING)))
+    scores: _Scores[T] = _Scores(score, prompts, most)
     number = int(stream(seed, "worst case", name).integers(2**32))
     folder = cache_root() / "worst-cases" / name.replace(" ", "-") if database is None else database
-    _drive(strategy, scores, number, None, folder)
+    _drive(strategy, scores, most, number, None, folder)
     searched = len(scores.known)
     smallest = None
     if scores.known:
         scores.budget = budget
-        best = max(found.score for found in scores.known.values())
+        worst_found = max(scores.known.values(), key=lambda found: found.score)
+        best = worst_found.score
         beyond = epsilon is not None and best > epsilon
         level = np.nextafter(epsilon, np.inf) if beyond and epsilon is not None else best
-        smallest = _drive(strategy, scores, number, float(level), folder)
+        smallest = _drive(strategy, scores, most, number, float(level), folder) or worst_found
     worst = sorted(scores.known.values(), key=lambda found: (-found.score, tuple(found.prompts.values())))
     return WorstCase(name, unit, tuple(worst[:SHOWN]), smallest, len(worst), searched, budget, epsilon, seed)
 
@@ -185,7 +187,9 @@ class _Beyond(Exception):
     """The example goes beyond the level."""
 
 
-def _drive(strategy: Any, scores: _Scores[Any], seed: int, level: float | None, folder: Path) -> Found | None:
+def _drive(
+    strategy: Any, scores: _Scores[Any], most: int, seed: int, level: float | None, folder: Path
+) -> Found | None:
     """Let Hypothesis draw and be told the scores; with a level, stop at the first example that reaches it and shrink.
 
     The second drive has the first one's seed and scores, so it comes by the same examples at no cost.
@@ -193,14 +197,14 @@ def _drive(strategy: Any, scores: _Scores[Any], seed: int, level: float | None, 
     import hypothesis
     from hypothesis import HealthCheck, Phase, Verbosity
     from hypothesis.database import DirectoryBasedExampleDatabase
-    from hypothesis.errors import Flaky, HypothesisException
+    from hypothesis.errors import Flaky, Unsatisfiable
 
     last: Found | None = None
 
     def drawn(example: Any) -> None:
         nonlocal last
         found = scores(example)
-        if found is None:
+        if found is None:  # the budget is spent
             if level is None:
                 hypothesis.reject()
             return
@@ -210,7 +214,7 @@ def _drive(strategy: Any, scores: _Scores[Any], seed: int, level: float | None, 
             raise _Beyond
 
     configured = hypothesis.settings(
-        max_examples=scores.budget,
+        max_examples=most,
         phases=(Phase.generate, Phase.target, Phase.shrink),  # no reuse: the seed alone decides
         database=DirectoryBasedExampleDatabase(folder),
         deadline=None,
@@ -219,13 +223,14 @@ def _drive(strategy: Any, scores: _Scores[Any], seed: int, level: float | None, 
         print_blob=False,
         report_multiple_bugs=False,
     )
+    # Settings come after the seed, which would take the database away.
     seeded: Any = hypothesis.seed(seed)
-    run = seeded(configured(hypothesis.given(strategy)(drawn)))
+    run: Any = configured(seeded(hypothesis.given(strategy)(drawn)))
     try:
         run()
     except (_Beyond, Flaky):
         pass
-    except HypothesisException as error:
-        if level is None and not scores.known:
-            raise Inconclusive(f"the search could draw no example: {error}") from error
+    except Unsatisfiable as error:
+        if not scores.known:
+            raise Inconclusive("the search could draw no example from its strategy") from error
     return last
