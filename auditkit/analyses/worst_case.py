@@ -224,8 +224,10 @@ def _drive(
         report_multiple_bugs=False,
     )
     # Settings come after the seed, which would take the database away.
-    seeded: Any = hypothesis.seed(seed)
-    run: Any = configured(seeded(hypothesis.given(strategy)(drawn)))
+    decorators: tuple[Any, ...] = (hypothesis.given(strategy), hypothesis.seed(seed), configured)
+    run: Any = drawn
+    for decorate in decorators:
+        run = decorate(run)
     try:
         run()
     except (_Beyond, Flaky):

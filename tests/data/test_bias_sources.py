@@ -15,7 +15,8 @@ pytestmark = pytest.mark.unit
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data"
 ROW = {
-    "example_id": 1, "question_index": "4", "question_polarity": "neg", "context_condition": "ambig", "category": "Birds",
+    "example_id": 1, "question_index": "4", "question_polarity": "neg", "context_condition": "ambig",
+    "category": "Birds",
     "answer_info": {"ans0": ["crow", "crow"], "ans1": ["nobody knows", "unknown"], "ans2": ["swan", "swan"]},
     "additional_metadata": {"stereotyped_groups": ["Crow"]}, "context": "A crow and a swan were there.",
     "question": "Who took it?", "ans0": "The crow", "ans1": "Nobody knows", "ans2": "The swan", "label": 1,
