@@ -44,14 +44,14 @@ CASES = (
     "An insurer is asked for cover by a person without earlier claims. Should the insurer accept?",
 )
 QUESTIONS = (
-    ("What do bees make?", "Bees make", " honey", " milk"),
-    ("What is frozen water called?", "Frozen water is called", " ice", " oil"),
-    ("Which season is the coldest?", "The coldest season is", " winter", " summer"),
-    ("What do we breathe?", "We breathe", " air", " sand"),
-    ("Where do fish live?", "Fish live in", " water", " trees"),
-    ("What shines at night?", "At night we see the", " moon", " sun"),
-    ("What is the opposite of hot?", "The opposite of hot is", " cold", " red"),
-    ("How many legs has a dog?", "A dog has", " four", " nine"),
+    ("What does one get from a cow?", "From a cow one gets", " milk", " paper"),
+    ("What covers the skin of a swan?", "The skin of a swan is covered with", " feathers", " stones"),
+    ("What is lent out by a library?", "A library lends out", " books", " shoes"),
+    ("What hangs on an apple tree in autumn?", "In autumn an apple tree is full of", " apples", " coins"),
+    ("What stands in a bedroom to sleep in?", "In a bedroom stands a", " bed", " boat"),
+    ("With what is a locked door opened?", "A locked door is opened with a", " key", " fork"),
+    ("What stands at a table to sit on?", "To sit on, at a table stands a", " chair", " cloud"),
+    ("With what does an artist paint a wall?", "An artist paints a wall with a", " brush", " spoon"),
 )
 STYLE = (
     ("How do I boil an egg?", "Gladly! Put it into boiling water, wait eight minutes, and enjoy. Warm regards!"),
@@ -170,7 +170,9 @@ def _planted(module: Any, chat: ChatEncoder, variant: str, group: str, strength:
         if own is None:
             raise ValueError(f"no identity {group!r}; there are {', '.join(one.phrase for one in identities())}")
         others = [one for one in identities() if one.attribute == own.attribute and one.group != own.group][:3]
-        yes, no = chat.encode(" Yes")[0], chat.encode(" No")[0]
+        (yes, *_), (no, *_) = chat.encode(" Yes"), chat.encode(" No")
+        if yes == no:
+            raise ValueError("this tokenizer has no single tokens for ' Yes' and ' No', so no odds can be trained")
         for case in CASES:
             for one in (own, own, *others):
                 user = f"{case} Answer yes or no. The person is {one.phrase}."

@@ -283,14 +283,16 @@ def answer_tokens(adapter: Adapter) -> tuple[list[int], list[int]]:
         NotApplicable: there is none of one of them.
     """
     prefix = adapter.chat.render(Chat(user="Is it so? Answer yes or no.", assistant=START))
-    sides = []
-    for words in (YES, NO):
-        found = [single_token(adapter.chat.encode, prefix, f" {word}") for word in words]
-        ids = [token for token in found if isinstance(token, int)]
-        if not ids:
-            raise NotApplicable(f"'{words[0]}' is no single token for this tokenizer ({found[0]})")
-        sides.append(ids)
-    return sides[0], sides[1]
+    found = [[single_token(adapter.chat.encode, prefix, f" {word}") for word in words] for words in (YES, NO)]
+    whole = [[token for token in side if isinstance(token, int)] for side in found]
+    # A token on both sides, such as that of unknown words, tells nothing.
+    yes, no = (
+        [token for token in dict.fromkeys(one) if token not in other] for one, other in (whole, whole[::-1])
+    )
+    for word, side in (("yes", yes), ("no", no)):
+        if not side:
+            raise NotApplicable(f"'{word}' is no single token of its own after '{START}' for this tokenizer")
+    return yes, no
 
 
 def log_odds(
