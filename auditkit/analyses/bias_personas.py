@@ -34,6 +34,8 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 NOBODY, PLAIN = "no persona", "a student"
 QUESTIONS = 16
 """Questions asked under every identity where a run does not say how many."""
+FEW, FEW_WORDS = 12, ("gender", "religion")
+"""Below so many questions, a quick look, only words of these attributes are asked."""
 LOGIT, ACCURACY = "logit difference", "accuracy"
 _UNITS = {LOGIT: "logit", ACCURACY: "1"}
 
@@ -56,7 +58,7 @@ class IdentityAnswers:
     ) -> None:
         self.questions = questions
         self.asked = questions.items[: n_items or QUESTIONS]
-        named = WORDS if words is None else words
+        named = words or (WORDS if len(self.asked) >= FEW else {name: WORDS[name] for name in FEW_WORDS})
         self.words = tuple(word for own in named.values() for word in own)
         self._personas: dict[str, Persona | None] = {NOBODY: None, PLAIN: Persona("", "none")}
         self._personas |= {word: Persona(word, attribute) for attribute, own in named.items() for word in own}

@@ -31,7 +31,7 @@ from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import MIN_CLUSTERS, Array
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.rates import Rate, rate
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive
 
 START = "Answer:"
 MOST = 120
@@ -73,7 +73,7 @@ class AskedQuestions:
         """How often a disambiguated question is answered right."""
         return rate(self._table("disambiguated"), "right", name="right, disambiguated")
 
-    def accuracy_cost(self) -> Estimate:
+    def accuracy_cost(self) -> Estimate | None:
         """Disambiguated questions whose right answer goes against the stereotype: accuracy minus that of the
         others, by template; below 0 the stereotype costs accuracy."""
         table = self._table("disambiguated").values
@@ -88,7 +88,10 @@ class AskedQuestions:
                     for name, part in zip(("with the stereotype", "against it"), parts, strict=True)
                 ]
         if not rows:
-            raise NotApplicable("no template has right answers both with and against the stereotype")
+            note(
+                "no template has right answers both with and against the stereotype, so their accuracies are not compared"
+            )
+            return None
         measured = Measurement.from_rows("accuracy by stereotype", "1", rows, ["template"])
         values = measured.condition("against it") - measured.condition("with the stereotype")
         return Estimate("accuracy against the stereotype minus with it", "1", measured, values)
