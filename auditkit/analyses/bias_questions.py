@@ -75,7 +75,7 @@ class AskedQuestions:
 
     def accuracy_cost(self) -> Estimate | None:
         """Disambiguated questions whose right answer goes against the stereotype: accuracy minus that of the
-        others, by template; below 0 the stereotype costs accuracy."""
+        others, by template; below 0 the stereotype costs accuracy. None where no template has both."""
         table = self._table("disambiguated").values
         against = table["right is biased"] == 0
         rows = []
@@ -89,7 +89,8 @@ class AskedQuestions:
                 ]
         if not rows:
             note(
-                "no template has right answers both with and against the stereotype, so their accuracies are not compared"
+                "no template has right answers both with and against the stereotype, so their accuracies are not "
+                "compared"
             )
             return None
         measured = Measurement.from_rows("accuracy by stereotype", "1", rows, ["template"])
