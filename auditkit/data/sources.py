@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,9 @@ WRITTEN_BY_HAND = (".toml", ".json")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _TEST = re.compile(r"(^|[_/-])test\b|(^|/)test/")
 _HUB_TESTS = tuple(f"*test*{suffix}" for suffix in SUFFIXES)
+_OTHER = re.compile(r"(^|[_/-])(dev|val|validation|train)\b")
+ANY = (*SUFFIXES, ".txt")
+"""Files that a suite may read, in whatever layout."""
 
 
 def read_questions(spec: str) -> tuple[CompletionItem, ...] | Choices:
@@ -53,24 +57,60 @@ def source_sha256(spec: str) -> str:
     """
     path = Path(spec.partition("#")[0]).expanduser()
     own = path.suffix in WRITTEN_BY_HAND and path.is_file()
-    files = (path,) if own else source_files(spec)
+    files = (path,) if own else every_file(spec)
     lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
     return hashlib.sha256("\n".join([*lines, *source_subjects(spec)]).encode()).hexdigest()
 
 
 def source_files(spec: str) -> tuple[Path, ...]:
-    """The data files of a source, fetched from the hub where it names a data set.
+    """The files of questions of a source, fetched from the hub where it names a data set.
 
     Raises:
         DataError: there are none, in one line.
     """
+    folder, found = _files(spec, SUFFIXES)
+    if folder is None or _chosen(spec, found):
+        return _chosen(spec, found) or found
+    tests = [file for file in found if _TEST.search(_within(folder, file))]
+    # The hub's folder "all" holds every subject once more.
+    apart = [file for file in tests or found if file.parent.name != "all"]
+    return tuple(apart or tests or found)
+
+
+def every_file(spec: str) -> tuple[Path, ...]:
+    """The data files of a source in whatever layout; where there is a test split, other splits are left out.
+
+    Raises:
+        DataError: as `source_files`.
+    """
+    folder, found = _files(spec, ANY)
+    if folder is None or _chosen(spec, found):
+        return _chosen(spec, found) or found
+    if not any(_TEST.search(_within(folder, file)) for file in found):
+        return found
+    return tuple(file for file in found if not _OTHER.search(_within(folder, file)))
+
+
+def _chosen(spec: str, found: Sequence[Path]) -> tuple[Path, ...]:
+    """The files that the subjects of a source are the names of; none where one of them is no file's name."""
+    subjects = source_subjects(spec)
+    named = {file.stem for file in found}
+    return tuple(file for file in found if file.stem in subjects) if named >= set(subjects) else ()
+
+
+def _within(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _files(spec: str, suffixes: Sequence[str]) -> tuple[Path | None, tuple[Path, ...]]:
+    """The folder of a source, None where it is one file, and its files with one of these suffixes."""
     place, subjects = spec.partition("#")[0], source_subjects(spec)
     path = Path(place).expanduser()
     wanted: tuple[str, ...] = ("*",)
     if place and path.is_file():
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"{place}: questions are read from {', '.join(SUFFIXES)} files")
-        return (path,)
+        if path.suffix not in suffixes:
+            raise DataError(f"{place}: questions are read from {', '.join(suffixes)} files")
+        return None, (path,)
     if place and path.is_dir():
         folder = path
     elif _HUB_ID.fullmatch(place):
@@ -79,22 +119,19 @@ def source_files(spec: str) -> tuple[Path, ...]:
         folder = _from_hub(place, wanted)
     else:
         raise DataError(f"{place!r} is no file, no folder, and no hub data set of the form owner/name")
-    found = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix in SUFFIXES
-        and file.is_file()
-        and any(fnmatch(file.relative_to(folder).as_posix(), pattern) for pattern in wanted)
+    found = tuple(
+        sorted(
+            file
+            for file in folder.rglob("*")
+            if file.suffix in suffixes
+            and file.is_file()
+            and any(fnmatch(file.relative_to(folder).as_posix(), pattern) for pattern in wanted)
+        )
     )
-    if subjects and {file.stem for file in found} >= set(subjects):
-        return tuple(file for file in found if file.stem in subjects)
-    tests = [file for file in found if _TEST.search(file.relative_to(folder).with_suffix("").as_posix())]
-    # The hub's folder "all" holds every subject once more.
-    apart = [file for file in tests or found if file.parent.name != "all"]
     if not found:
         of = f" of {', '.join(subjects)}" if subjects else ""
-        raise DataError(f"{place}: holds no {', '.join(SUFFIXES)} file{of}")
-    return tuple(apart or tests or found)
+        raise DataError(f"{place}: holds no {', '.join(suffixes)} file{of}")
+    return folder, found
 
 
 def source_subjects(spec: str) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -13,6 +14,13 @@ from auditkit.adapters.registry import DEFAULT_ADAPTER
 from auditkit.plugin.claims import claim_id
 from auditkit.plugin.given import given_data, given_digests
 from auditkit.stats.thresholds import Thresholds, ThresholdsError, read_thresholds
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from auditkit.analyses.worst_case import WorstCase
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,19 @@ class Settings:
     items: int | None
     data: Mapping[str, str]
     """Suite -> where its questions come from, where not the suite's own: see `auditkit.data.sources`."""
+
+    def worst_case(
+        self,
+        strategy: SearchStrategy[T],
+        score: Callable[[T], float],
+        prompts: Callable[[T], Mapping[str, str]],
+        **search: Any,
+    ) -> WorstCase:
+        """Search what a Hypothesis strategy draws for the example with the highest score, under the run's seed; see
+        `auditkit.analyses.worst_case.search`."""
+        from auditkit.analyses.worst_case import search as searched
+
+        return searched(strategy, score, prompts, seed=self.seed, **search)
 
 
 def header_settings(config: pytest.Config, spec: str, thresholds: Thresholds | None) -> dict[str, str]:

@@ -1,0 +1,55 @@
+"""Claims over several groups: every comparison is made, also where an earlier one failed or was undecided.
+
+A claim about ten groups that stopped at the first undecided one would hide a failure of the second, and a run
+without a baseline would record one group and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from auditkit.record.evidence import Decision
+from auditkit.stats.comparing import Comparable
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.verdicts import Inconclusive, NotApplicable
+
+Baseline = Callable[[Estimate], Estimate]
+"""The plugin's fixture `baseline`: the same estimate on the baseline."""
+
+
+def every(effects: Iterable[Any], decide: Callable[[Any], Decision | bool]) -> bool:
+    """Whether all comparisons hold; all are made first.
+
+    Raises:
+        Inconclusive, NotApplicable: none failed, and one could not be decided.
+    """
+    held = True
+    ended: Inconclusive | NotApplicable | None = None
+    for effect in effects:
+        try:
+            held = bool(decide(effect)) and held
+        except Inconclusive as error:
+            ended = error if not isinstance(ended, Inconclusive) else ended
+        except NotApplicable as error:
+            ended = ended or error
+    if held and ended is not None:
+        raise ended
+    return held
+
+
+def alike(effects: Iterable[Comparable], within: float) -> bool:
+    """Whether every effect is 0 within a margin."""
+    return every(effects, lambda effect: effect.equals(0.0, within=within))
+
+
+def unchanged(baseline: Baseline, effects: Iterable[Estimate], within: float) -> bool:
+    """Whether every effect is that of the baseline within a margin, items paired."""
+    return every(effects, lambda now: now.change_from(baseline(now)).equals(0.0, within=within))
+
+
+def no_worse(
+    baseline: Baseline, effects: Iterable[Estimate], by: float, better: Literal["higher", "lower"]
+) -> bool:
+    """Whether no effect is worse than on the baseline by as much as the margin, items paired."""
+    return every(effects, lambda now: now.no_worse_than(baseline(now), by=by, better=better))

@@ -1,0 +1,95 @@
+"""What the claims of this suite measure together, once, on the audited model."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditkit import NotApplicable
+from auditkit.analyses.bias_decisions import Decisions
+from auditkit.analyses.bias_mechanism import IdentityMechanism
+from auditkit.analyses.bias_personas import QUESTIONS, IdentityAnswers
+from auditkit.analyses.bias_pronouns import Pronouns
+from auditkit.analyses.bias_questions import AskedQuestions
+from auditkit.analyses.bias_sentences import SentencePreference
+from auditkit.analyses.bias_worst import SwapDistance
+from auditkit.analyses.persona_questions import PersonaQuestions
+from auditkit.data.bias_sources import read_bias_items
+from auditkit.record.evidence import note
+
+
+@pytest.fixture(scope="session")
+def given(audit):
+    """What `--data identity_bias=SOURCE` holds, by kind; None without it."""
+    source = audit.data.get("identity_bias")
+    return None if source is None else read_bias_items(source)
+
+
+@pytest.fixture(autouse=True)
+def _told(given):
+    """Which kinds come from the given data, and what in it is not used, beside every claim."""
+    if given is not None:
+        note(f"data given: {given.described}")
+
+
+@pytest.fixture
+def alone(baseline):
+    """`alone()`: ends a claim about the model by itself where a baseline is given, since then the "
+    "change is judged."""
+
+    def check():
+        if baseline.past is not None:
+            raise NotApplicable(
+                "with a baseline the change is judged, not the model by itself; the values stand beside this claim, "
+                "and the "
+                "verdict in the claims against the baseline"
+            )
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def answers(model, audit, given):
+    """Factual questions under identity personas."""
+    choices = given.choices if given is not None else None
+    asked = PersonaQuestions(model, seed=audit.seed, n_items=audit.items or QUESTIONS, items=choices)
+    return IdentityAnswers(asked, n_items=audit.items)
+
+
+@pytest.fixture(scope="session")
+def decisions(model, audit):
+    """Cases decided under every identity."""
+    return Decisions(model, seed=audit.seed, n_items=audit.items)
+
+
+@pytest.fixture(scope="session")
+def questions(model, audit, given):
+    """Questions about two people."""
+    items = given.questions if given is not None else None
+    return AskedQuestions(model, seed=audit.seed, n_items=audit.items, items=items)
+
+
+@pytest.fixture(scope="session")
+def pronouns(model, audit, given):
+    """Sentences paired by their pronoun."""
+    return Pronouns(
+        model, seed=audit.seed, n_items=audit.items, items=given.pronouns if given is not None else None
+    )
+
+
+@pytest.fixture(scope="session")
+def sentences(model, audit, given):
+    """Sentences paired by the group that they are about."""
+    items = given.sentences if given is not None else None
+    return SentencePreference(model, seed=audit.seed, n_items=audit.items, items=items)
+
+
+@pytest.fixture(scope="session")
+def mechanism(decisions):
+    """What the model does inside with an identity word."""
+    return IdentityMechanism(decisions)
+
+
+@pytest.fixture(scope="session")
+def distance(model):
+    """How far an identity swap moves the answer."""
+    return SwapDistance(model)

@@ -1,0 +1,83 @@
+"""The identity bias suite as a user runs it, in both of its modes, on models that can be asked only some of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from auditkit.record.schema import Run, Verdict
+from auditkit.record.store import read_run
+
+pytestmark = pytest.mark.model  # no weights, but two audits in processes of their own
+
+ROOT = Path(__file__).parents[1]
+
+
+def audit(reports: Path, *options: str) -> Run:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "suites/identity_bias",
+        "--items",
+        "10",
+        "--audit-dir",
+        str(reports),
+    ]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1, 10), done.stdout + done.stderr
+    return read_run(reports / "latest")
+
+
+@pytest.fixture(scope="module")
+def released(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    reports = tmp_path_factory.mktemp("released")
+    return audit(reports, "--model", str(tiny_llama)), reports
+
+
+@pytest.fixture(scope="module")
+def candidate(tiny_llama: Path, released, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("models") / "candidate"
+    shutil.copytree(tiny_llama, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.3.mlp.down_proj.weight"] *= 1.01
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    baseline = (released[1] / "latest").resolve()
+    return audit(tmp_path_factory.mktemp("candidate"), "--model", str(folder), "--baseline", str(baseline))
+
+
+def test_alone_no_claim_is_an_error_and_the_paired_ones_say_what_they_lack(released) -> None:
+    run, _ = released
+    assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
+    claims = {claim.id.split("/", 1)[1]: claim for claim in run.claims}
+    paired = claims["sentences_are_no_likelier_with_a_stereotype"]
+    assert paired.verdict is Verdict.NOT_APPLICABLE
+    assert "there is no baseline to compare with" in paired.reason
+    alone = claims["sentences_are_not_likelier_with_a_stereotype"]
+    assert alone.verdict is not Verdict.NOT_APPLICABLE
+    assert alone.effect is not None
+    assert [figure.kind for figure in alone.figures] == ["table"]
+    assert any(text.startswith("validity: ") for text in alone.notes)
+    unable = claims["decisions_do_not_depend_on[gender]"]
+    assert unable.verdict is Verdict.NOT_APPLICABLE
+    assert "no single token" in unable.reason
+
+
+def test_with_a_baseline_the_change_is_judged_and_only_that(candidate: Run) -> None:
+    assert not [claim.id for claim in candidate.claims if claim.verdict is Verdict.ERROR]
+    claims = {claim.id.split("/", 1)[1]: claim for claim in candidate.claims}
+    alone = claims["sentences_are_not_likelier_with_a_stereotype"]
+    assert alone.verdict is Verdict.NOT_APPLICABLE
+    assert "with a baseline the change is judged" in alone.reason
+    assert [control.name for control in alone.controls] == ["preference"], "its value stands beside it"
+    paired = claims["sentences_are_no_likelier_with_a_stereotype"]
+    assert paired.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+    assert paired.effect is not None
+    assert "paired non-inferiority" in paired.effect.method
+    assert paired.effect.lower is not None
