@@ -33,15 +33,14 @@ def _told(given):
 
 @pytest.fixture
 def alone(baseline):
-    """`alone()`: ends a claim about the model by itself where a baseline is given, since then the "
-    "change is judged."""
+    """`alone()`: ends a claim about the model by itself where a baseline is given, since then the
+    change is judged."""
 
     def check():
         if baseline.past is not None:
             raise NotApplicable(
                 "with a baseline the change is judged, not the model by itself; the values stand beside this claim, "
-                "and the "
-                "verdict in the claims against the baseline"
+                "and the verdict in the claims against the baseline"
             )
 
     return check

@@ -76,8 +76,8 @@ def test_identities_lie_no_further_apart(mechanism, baseline, threshold):
 
 @pytest.mark.causal(control="the same patch elsewhere moves nothing")
 def test_early_mlps_do_the_same_with_an_identity(mechanism, baseline, threshold):
-    """Swapping an identity in the early MLPs alone moves the decision as it does on the baseline, "
-    "within 0.10 logits."""
+    """Swapping an identity in the early MLPs alone moves the decision as it does on the baseline,
+    within 0.10 logits."""
     mechanism.tell()
     at_identity, elsewhere = mechanism.swaps()
     with control("the same patch at another place moves the decision by less than 0.05 logits"):
