@@ -89,7 +89,17 @@ class LayerChanges:
         return self._resampled(f"mean over layers{words} of the change", lambda change: change[:, kept].mean(1))
 
     def leave_one_out(self) -> Resampled:
-        """By how much of itself the mean change moves, at most, when a single layer is left out."""
+        """By how much of itself the mean change moves, at most, when a single layer is left out.
+
+        Raises:
+            Inconclusive: the interval of the mean change holds zero, so it has no share of itself.
+        """
+        mean = self.mean().describe()
+        if mean.lower is not None and mean.upper is not None and mean.lower <= 0 <= mean.upper:
+            raise Inconclusive(
+                f"no_mean_change: {mean.name} is {mean.estimate:.3g} [{mean.lower:.3g}, {mean.upper:.3g}], so what "
+                "share of it a single layer makes is not defined"
+            )
 
         def statistic(change: Array) -> Array:
             n = change.shape[1]
