@@ -41,7 +41,7 @@ def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Audit) 
     assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
     for claim in run.claims:
         if claim.suite == "persona_composition":  # six cells, or why nothing was compared
-            assert claim.effect is not None or claim.reason.startswith(("too_few_items: 6", "no site matters"))
+            assert claim.effect is not None or claim.reason.startswith(("too_few_", "no site matters"))
             continue
         if claim.reason.startswith("too_few_clusters: 6 topics"):  # two halves share no topic
             assert claim.verdict is Verdict.INCONCLUSIVE
