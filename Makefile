@@ -30,8 +30,9 @@ audit: $(READY)       ## audit MODEL with every suite and print the path of the 
 	 case $$code in 0|1|10) echo "exit code of the audit: $$code (0 pass, 1 fail, 10 undecided)"; \
 	   realpath $(REPORTS)/latest/audit.html ;; *) exit $$code ;; esac
 
+# A file's tests stay together, since they share what is slow to make.
 test: lint            ## lint, then the unit and model tiers
-	$(BIN)/python -m pytest tests/ -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest tests/ -m "not slow" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 slow: $(READY)        ## the slow tier
 	$(BIN)/python -m pytest tests/ -m slow $(ARGS)

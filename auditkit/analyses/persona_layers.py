@@ -28,9 +28,9 @@ from auditkit.record.figures import Band, Curves, Heatmap, Series
 from auditkit.stats.estimates import Estimate, mean_difference
 from auditkit.stats.families import explore
 
-SHARE = 1 / 12
+SHARE = 1 / 24
 """Share of the questions that each pair of personas is swept with; noising, other groups and cumulative bands take
-half of it."""
+half of it; at least one for each pair."""
 
 COMPONENTS = (Component.MLP, Component.ATTENTION)
 POSITIONS = {"all": "", "identity": " at the word"}

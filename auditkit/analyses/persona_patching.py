@@ -11,7 +11,9 @@ from 0 or from 1. Elsewhere its bands are taken as fractions of the depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+import numpy as np
 
 from auditkit.adapters.chat import Prompt
 from auditkit.analyses.patching import Given, PairedItems, RandomBands, Restoration, Restored
@@ -64,11 +66,12 @@ class PersonaPatching:
         Raises:
             NotApplicable: the model shows no persona effect, or see `Restoration.recoveries`.
         """
-        self.require_effect()
         restoration = self.on(share)
         together = [w for band in self._bands for w in (band, RandomBands(band))]
         if share == 1 and not set(what).isdisjoint(together):
+            # Before the effect is asked for, which then costs nothing of its own.
             restoration.recoveries(*(w for w in together if isinstance(w, Site) or w.starts(self.adapter.layers)))
+        self.require_effect()
         return restoration.recoveries(*what)
 
     def on(self, share: float = 1.0) -> Restoration:
@@ -153,22 +156,22 @@ class PersonaPatching:
         """
         self.require_effect()
         arm, items = self.arm, self.items(share)
-        table = arm.table.assign(question=[name.rsplit("|", 1)[0] for name in arm.table["item"]])
-        rows = {name: i for i, name in enumerate(table["item"])}
+        rows = {name: i for i, name in enumerate(arm.table["item"])}
+        asked = {question.id: question for question in self.questions.items}
+        corrupt = self.questions.groups[CORRUPT]
         kept: list[int] = []
         others: list[Prompt] = []
         questions: list[Prompt] = []
         for name in items.measurement.values.index:
-            mine = table.iloc[rows[name]]
-            pair = arm.pairs[rows[name]]
-            same_question = table["question"].eq(mine["question"]) & table["pair"].ne(mine["pair"])
-            same_pair = table["pair"].eq(mine["pair"]) & table["topic"].ne(mine["topic"])
-            persona = self._donor(name, arm, same_question, lambda p: p.base, pair)
-            question = self._donor(name, arm, same_pair, lambda p: p.source, pair)
-            if persona is not None and question is not None:
+            mine, pair = arm.table.iloc[rows[name]], arm.pairs[rows[name]]
+            question = asked[name.rsplit("|", 1)[0]]
+            elsewhere = arm.table["pair"].eq(mine["pair"]) & arm.table["topic"].ne(mine["topic"])
+            persona = self._donor(name, pair, [self.questions.prompt(word, question) for word in corrupt])
+            other = self._donor(name, pair, [arm.pairs[row].source for row in np.flatnonzero(elsewhere)])
+            if persona is not None and other is not None:
                 kept.append(rows[name])
                 others.append(persona)
-                questions.append(question)
+                questions.append(other)
         if not kept:
             raise NotApplicable("no item has another persona and another question of the same length as donors")
         restoration = Restoration(
@@ -184,15 +187,11 @@ class PersonaPatching:
         )
         return own, persona_given, question_given
 
-    def _donor(
-        self, name: str, arm: Arm, among: object, run: Callable[[PatchPair], Prompt], pair: PatchPair
-    ) -> Prompt | None:
-        """A prompt of equal length among some rows, drawn by item."""
+    def _donor(self, name: str, pair: PatchPair, among: Sequence[Prompt]) -> Prompt | None:
+        """One of some prompts that is as long as those of an item and neither of them, drawn by item."""
         fitting = [
-            run(other)
-            for other, fits in zip(arm.pairs, among, strict=True)  # type: ignore[call-overload]
-            if fits
-            and len(other.base) == len(pair.base)
-            and run(other).ids not in (pair.base.ids, pair.source.ids)
+            prompt
+            for prompt in among
+            if len(prompt) == len(pair.base) and prompt.ids not in (pair.base.ids, pair.source.ids)
         ]
         return fitting[int(stream(self.seed, "donor", name).integers(len(fitting)))] if fitting else None

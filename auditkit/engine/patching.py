@@ -33,7 +33,7 @@ from auditkit.engine.runs import Donated, donate, execute
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Site, SiteError, Span, block_input
 
-GUARDED_PAIRS = 8
+GUARDED_PAIRS = 4
 """Pairs on which the guards of a measurement run; the count of fired edits is checked on all."""
 
 

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Literal, get_args
 
 import msgspec
@@ -19,7 +18,7 @@ from markupsafe import Markup
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Change, Claim, Effect, Run, Struct, Verdict
 from auditkit.report import forest, wording
-from auditkit.report.page import _data, _environment, _policy
+from auditkit.report.html import environment, json_text, own, policy
 from auditkit.stats.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
 
 Kind = Literal[
@@ -106,9 +105,9 @@ def render_comparison(was: Run, now: Run) -> str:
     ]
     scales = forest.scales(effects)
     changes = forest.scales(pair.change for row in table for pair in row.pairs if pair.change is not None)
-    style = resources.files(__package__).joinpath("templates", "style.css").read_text("utf-8")
+    style = own("style.css")
     page = (
-        _environment()
+        environment()
         .get_template("compare.html.j2")
         .render(
             was=was,
@@ -123,12 +122,12 @@ def render_comparison(was: Run, now: Run) -> str:
             change_scales=changes,
             drawing=lambda effect: forest.drawing(effect, scales[effect.unit]),
             drawn_change=lambda effect: forest.drawing(effect, changes[effect.unit]),
-            policy=_policy(style),
+            policy=policy(style),
             # Safe: the style sheet is a file of this package and holds no "</style".
             style=Markup(style),
-            # Safe: `_data` leaves no character that could end the element or open another.
-            data=Markup(_data(_embedded(now))),
-            baseline_data=Markup(_data(_embedded(was))),
+            # Safe: `json_text` leaves no character that could end the element or open another.
+            data=Markup(json_text(_embedded(now))),
+            baseline_data=Markup(json_text(_embedded(was))),
         )
     )
     return wording.clean(page)

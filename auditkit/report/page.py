@@ -9,22 +9,18 @@ page says everything without it.
 from __future__ import annotations
 
 import base64
-import functools
-import hashlib
 import re
 import shlex
 import zlib
 from dataclasses import dataclass
-from importlib import resources
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from auditkit.record.canonical import canonical
-from auditkit.record.figures import drawing_of
-from auditkit.record.schema import Claim, Figure, FigureKind, Run, Verdict
-from auditkit.report import figures, forest, wording
+from auditkit.record.schema import Claim, Figure, FigureKind, Run
+from auditkit.report import forest, wording
+from auditkit.report.html import environment, json_text, own, policy
 
 _OPENED = 30
 """So many claims that need attention are open from the start, the worst."""
@@ -41,7 +37,7 @@ _KINDS: dict[str, tuple[FigureKind, ...]] = {
 def render_html(run: Run) -> str:
     """The audit page of `run`; the same run gives the same text."""
     run = canonical(run)
-    style, script = _own("style.css"), _own("page.js")
+    style, script = own("style.css"), own("page.js")
     effects = [effect for claim in run.claims for effect in wording.effects_of(claim)]
     scales = forest.scales(effects)
     # Changes are small beside what changed, so they have scales of their own.
@@ -51,7 +47,7 @@ def render_html(run: Run) -> str:
     suites = wording.suites(run)
     data, packed = _embedded(run)
     page = (
-        _environment()
+        environment()
         .get_template("audit.html.j2")
         .render(
             run=run,
@@ -66,11 +62,11 @@ def render_html(run: Run) -> str:
             drawn_change=lambda effect: forest.drawing(effect, changes[effect.unit]),
             drawing=lambda effect: forest.drawing(effect, scales[effect.unit]),
             command=shlex.join(run.command),
-            policy=_policy(style, script),
+            policy=policy(style, script),
             # Safe: files of this package, which hold no "</style" and no "</script".
             style=Markup(style),
             script=Markup(script),
-            # Safe: `_data` leaves no character that could end the element or open another, and base64 has none.
+            # Safe: `json_text` leaves no character that could end the element or open another, and base64 has none.
             data=Markup(data),
             packed=packed,
         )
@@ -79,44 +75,15 @@ def render_html(run: Run) -> str:
     return wording.clean(re.sub(r">\n+<", "><", page))
 
 
-def _own(name: str) -> str:
-    """A file of this package."""
-    return resources.files(__package__).joinpath("templates", name).read_text("utf-8")
-
-
-def _policy(style: str, script: str = "") -> str:
-    """Content-Security-Policy of the page: nothing is loaded, and only what is named by digest applies."""
-
-    def named(text: str) -> str:
-        return (
-            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" if text else "'none'"
-        )
-
-    return (
-        f"default-src 'none'; img-src data:; style-src {named(style)}; script-src {named(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
 def _embedded(run: Run) -> tuple[str, bool]:
     """The record as it stands in the page, and whether it is packed: deflated, in base64.
 
     A record is mostly repetition, and a large one would be a third of the page. A small one stays readable.
     """
-    text = _data(run)
+    text = json_text(run)
     if len(text) <= _READABLE:
         return text, False
     return base64.b64encode(zlib.compress(msgspec.json.encode(run), 9)).decode(), True
-
-
-def _data(run: Run) -> str:
-    """The whole run as JSON that may stand inside a script element.
-
-    "<", ">" and "&" could end the element or start a comment, U+2028 and U+2029 end a line in older scripts,
-    and what `wording.clean` would replace must survive: all become JSON escapes, which every reader undoes.
-    """
-    text = msgspec.json.encode(run).decode()
-    return re.sub("[<>&\x7f-\x9f\u2028\u2029\ufffe\uffff]", lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def _anchors(run: Run) -> dict[int, str]:
@@ -153,67 +120,3 @@ def _pictures(suites: dict[str, list[Claim]]) -> dict[str, list[tuple[Figure, st
     ]
     kinds = {name: [entry for entry in found if entry[0].kind in of] for name, of in _KINDS.items()}
     return kinds if found else {}
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """A figure as the page shows it."""
-
-    svg: Markup
-    """Empty: not drawn, for `problem` or because it is a table."""
-    problem: str
-    reading: str
-    numbers: list[figures.Numbers]
-
-
-def _shown(figure: Figure, prefix: str) -> _Shown:
-    """One malformed figure must not cost the whole report, and one that cannot be drawn still has its numbers."""
-    try:
-        drawing = drawing_of(figure)
-    except ValueError as error:
-        return _Shown(Markup(), str(error), "", [])
-    svg, problem = "", ""
-    try:
-        svg = figures.render_svg(figure, prefix)
-    except (ValueError, ArithmeticError) as error:
-        problem = str(error)
-    # Safe: an XML writer escaped all text in it, and `svg` rebuilt every attribute.
-    return _Shown(Markup(svg), problem, drawing.reading, figures.numbers_of(drawing))
-
-
-@functools.cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("auditkit.report"),
-        autoescape=True,  # always, never by file name
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "number": wording.number,
-        "interval": wording.interval,
-        "distance": wording.distance,
-        "threshold": wording.threshold,
-        "unit": wording.unit,
-        "level": wording.level,
-        "family": wording.family,
-        "items_text": wording.items_needed,
-        "cross_check": wording.cross_check,
-        "changes": wording.changes,
-        "moved": wording.moved,
-        "transitions": wording.transitions,
-        "waiver": wording.waiver,
-        "cell": figures.text_of,
-    }
-    environment.globals |= {
-        "Verdict": Verdict,
-        "WORDS": wording.WORDS,
-        "GLYPHS": wording.GLYPHS,
-        "MEANINGS": wording.MEANINGS,
-        "MISSING": wording.MISSING,
-        "PLOT_WIDTH": int(forest.WIDTH),
-        "shown": _shown,
-    }
-    return environment

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit.record.figures import (
+    AnyDrawing,
     Curves,
     Dot,
     DotGroup,
     Dots,
-    Drawing,
     Heatmap,
     Intersection,
     Series,
@@ -57,7 +57,7 @@ def heat(rows: int, columns: int, scale: str = "linear", seed: int = 1, **change
     return Heatmap(**(fields | changes))
 
 
-KINDS: dict[str, Drawing] = {
+KINDS: dict[str, AnyDrawing] = {
     "curves": Curves(
         "tokens", "KL", "It falls.", [Series("a", [1, 2, 4], [0.1, 0.0, 1e-3], [None] * 3, [None] * 3)], log=True,
         whole=False,
@@ -95,7 +95,7 @@ def test_every_kind_is_drawn_under_a_strict_policy(name: str) -> None:
     assert "nan" not in svg.lower()
     assert "#000000" not in svg
     root = ET.fromstring(svg)
-    assert (root[0].text, root[1].text) == ("A title", KINDS[name].reading)  # type: ignore[attr-defined]
+    assert (root[0].text, root[1].text) == ("A title", KINDS[name].reading)
     assert render_svg(figure, "f") == svg
 
 
@@ -139,7 +139,7 @@ def test_marks_stand_where_colour_would_stand_alone() -> None:
 
 def test_small_maps_carry_their_numbers() -> None:
     shown = texts(render_svg(KINDS["small heatmap"].titled("t"), "f"))
-    values = [value for row in KINDS["small heatmap"].values for value in row if value is not None]  # type: ignore[attr-defined]
+    values = [value for row in KINDS["small heatmap"].values for value in row if value is not None]
     assert {number(value) for value in values} <= set(shown)
 
 
@@ -176,16 +176,16 @@ def test_names_stay_text() -> None:
 
 
 def test_tables_hold_every_number() -> None:
-    [curves] = numbers_of(KINDS["curves"])  # type: ignore[arg-type]
+    [curves] = numbers_of(KINDS["curves"])
     assert curves.columns == ("tokens", "a")
     assert curves.rows[1] == (2, 0.0)
-    [cells] = numbers_of(KINDS["small heatmap"])  # type: ignore[arg-type]
+    [cells] = numbers_of(KINDS["small heatmap"])
     assert cells.columns == ("layer", "h0", "h1", "h2", "h3")
     assert cells.rows[1][2] is None
     assert text_of(cells.rows[2][1]).endswith(" [−1, 1]")
-    [dots] = numbers_of(KINDS["dots"])  # type: ignore[arg-type]
+    [dots] = numbers_of(KINDS["dots"])
     assert dots.rows == (("young", "age", Measured(0.2, 0.1, 0.3)), ("old", "age", None))
-    shared, whole = numbers_of(KINDS["sets"])  # type: ignore[arg-type]
+    shared, whole = numbers_of(KINDS["sets"])
     assert shared.rows == (("age", 8, 7.5), ("age and gender", 4, None), ("none of them", 3, 2.5))
     assert whole.rows == (("age", 12), ("gender", 31))
 

@@ -1,0 +1,112 @@
+"""What every page of auditkit is made with: the template environment, the security policy, JSON inside HTML."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import resources
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from auditkit.record.figures import drawing_of
+from auditkit.record.schema import Figure, Run, Verdict
+from auditkit.report import figures, forest, wording
+
+
+@functools.cache
+def environment() -> Environment:
+    """Templates of this package; everything that they show is escaped unless it says that it is HTML."""
+    made = Environment(
+        loader=PackageLoader("auditkit.report"),
+        autoescape=True,  # always, never by file name
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {
+        "number": wording.number,
+        "interval": wording.interval,
+        "distance": wording.distance,
+        "threshold": wording.threshold,
+        "unit": wording.unit,
+        "level": wording.level,
+        "family": wording.family,
+        "items_text": wording.items_needed,
+        "cross_check": wording.cross_check,
+        "changes": wording.changes,
+        "moved": wording.moved,
+        "transitions": wording.transitions,
+        "waiver": wording.waiver,
+        "cell": figures.text_of,
+    }
+    made.globals |= {
+        "Verdict": Verdict,
+        "WORDS": wording.WORDS,
+        "GLYPHS": wording.GLYPHS,
+        "MEANINGS": wording.MEANINGS,
+        "MISSING": wording.MISSING,
+        "PLOT_WIDTH": int(forest.WIDTH),
+        "shown": _shown,
+    }
+    return made
+
+
+def own(name: str) -> str:
+    """A file of this package."""
+    return resources.files(__package__).joinpath("templates", name).read_text("utf-8")
+
+
+def policy(style: str, script: str = "") -> str:
+    """Content-Security-Policy of the page: nothing is loaded, and only what is named by digest applies."""
+
+    def named(text: str) -> str:
+        return (
+            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" if text else "'none'"
+        )
+
+    return (
+        f"default-src 'none'; img-src data:; style-src {named(style)}; script-src {named(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def json_text(run: Run) -> str:
+    """The whole run as JSON that may stand inside a script element.
+
+    "<", ">" and "&" could end the element or start a comment, U+2028 and U+2029 end a line in older scripts,
+    and what `wording.clean` would replace must survive: all become JSON escapes, which every reader undoes.
+    """
+    text = msgspec.json.encode(run).decode()
+    return re.sub("[<>&\x7f-\x9f\u2028\u2029\ufffe\uffff]", lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A figure as the page shows it."""
+
+    svg: Markup
+    """Empty: not drawn, for `problem` or because it is a table."""
+    problem: str
+    reading: str
+    numbers: list[figures.Numbers]
+
+
+def _shown(figure: Figure, prefix: str) -> _Shown:
+    """One malformed figure must not cost the whole report, and one that cannot be drawn still has its numbers."""
+    try:
+        drawing = drawing_of(figure)
+    except ValueError as error:
+        return _Shown(Markup(), str(error), "", [])
+    svg, problem = "", ""
+    try:
+        svg = figures.render_svg(figure, prefix)
+    except (ValueError, ArithmeticError) as error:
+        problem = str(error)
+    # Safe: an XML writer escaped all text in it, and `svg` rebuilt every attribute.
+    return _Shown(Markup(svg), problem, drawing.reading, figures.numbers_of(drawing))
