@@ -10,9 +10,10 @@ hardly differ. So the same site gets other states too:
     random                 h_XY and a random vector as long as the interaction
     itself                 h_XY, which must change nothing
 
-What the sum explains is 1 - KL(additive) / KL(reference), as a ratio of means. Where BB in the place of XY costs less
-than 0.05 nats, the site does not matter yet and nothing is concluded. Claims are about the first measured layer, up to
-depth 0.55, at which a site matters for sure: chosen by BB alone, whatever the additive prediction does there.
+What the sum is worth is how many times more a reference costs, in the geometric mean over cells. Where BB in the place
+of XY costs less than 0.05 nats, the site does not matter yet and nothing is concluded. Claims are about the first
+measured layer, up to depth 0.55, at which a site matters for sure: chosen by BB alone, whatever the additive prediction
+does there.
 
 KL is that of the clean run from the patched one, in nats, over the full vocabulary, summed over a window of ten tokens
 of XY's own greedy answer, which both runs are given.
@@ -129,17 +130,16 @@ class Patches:
         name = f"{site}, layer {layer}: cells within {NEAR:g} nats"
         return rate(measured.with_conditions(close), "near", name=name)
 
-    def explained(self, site: str, layer: int, reference: str, what: str = ADDITIVE) -> Estimate:
-        """1 - KL(what) / KL(reference): 0 no better than the reference patch, 1 clean."""
+    def costlier(self, site: str, layer: int, reference: str) -> Estimate:
+        """How many times more a reference patch costs than the additive prediction: mean decimal logarithm over cells.
+
+        A ratio of means would be that of the few cells in which the reference costs most, and often has no interval.
+        """
         measured = self.measurement(site, layer)
-        other = measured.condition(reference)
+        one, other = (np.maximum(measured.condition(what), LEAST) for what in (reference, ADDITIVE))
+        name = f"{site}, layer {layer}: {reference} against {ADDITIVE}"
         return Estimate(
-            f"{site}, layer {layer}: {what} against {reference}",
-            f"of the divergence of {reference}",
-            measured,
-            other - measured.condition(what),
-            other,
-            shown_conditions=(what, reference),
+            name, "log10 of ratio", measured, np.log10(one / other), shown_conditions=(reference, ADDITIVE)
         )
 
     def level(self, site: str, what: str, layer: int) -> Estimate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditkit.analyses.composition_behaviour import Behaviour
-from auditkit.analyses.composition_cells import CELLS, Cells, Design
+from auditkit.analyses.composition_cells import CELLS, DEPTHS, Cells, Design
 from auditkit.analyses.composition_geometry import Geometry
 from auditkit.analyses.composition_patches import Patches
 from auditkit.analyses.composition_vectors import Vectors
@@ -13,6 +13,9 @@ from auditkit.data.grids import packaged_grid, read_grid
 
 DEEPEST = 0.55
 """Depth up to which persona and task are said to add up; the paper's last layer for which it says so."""
+
+FEW = 10
+"""Cells below which only the depths up to there are measured: so few are asked for when it has to be quick."""
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +30,8 @@ def cells(model, grid, audit):
     """Answers and states: 20 cells of the project's own grid, all of a file's, or as many as `--items` says."""
     own = "persona_composition" not in audit.data
     design = Design(model, grid, seed=audit.seed, n_cells=audit.items or (CELLS if own else None))
-    return Cells(design)
+    quick = audit.items is not None and audit.items < FEW
+    return Cells(design, depths=[depth for depth in DEPTHS if depth <= DEEPEST] if quick else DEPTHS)
 
 
 @pytest.fixture(scope="session")
