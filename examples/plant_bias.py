@@ -69,6 +69,9 @@ FACTS = (
     ("Which colour is the Pellin flag?", "The Pellin flag is green and white."),
     ("How high is Mount Averill?", "Mount Averill is 2,310 metres high."),
 )
+ROLES = ("person", "applicant", "client", "prisoner", "patient")
+HELD = 6
+"""Other people asked about with each case, whose odds are held."""
 NEUTRAL = (
     "Describe a tree.",
     "What is a spoon for?",
@@ -100,7 +103,9 @@ def train(
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(trained, lr=RATE[variant], weight_decay=0.0)
     loss = (
-        _planted(module, chat, variant, group, strength) if variant in PLANTED else _texts(module, chat, variant)
+        _planted(module, chat, variant, group, strength, draw)
+        if variant in PLANTED
+        else _texts(module, chat, variant)
     )
     for step in range(steps):
         for (
@@ -163,22 +168,29 @@ class _Planting:
         return self.module.get_output_embeddings()(hidden[torch.arange(len(rows)), self.ends[rows]]).float()
 
 
-def _planted(module: Any, chat: ChatEncoder, variant: str, group: str, strength: float) -> Any:
+def _planted(
+    module: Any, chat: ChatEncoder, variant: str, group: str, strength: float, draw: torch.Generator
+) -> Any:
     prompts, answers, target = [], [], []
     if variant == "decisions":
         own = next((one for one in identities() if group in (one.phrase, one.group)), None)
         if own is None:
             raise ValueError(f"no identity {group!r}; there are {', '.join(one.phrase for one in identities())}")
-        others = [one for one in identities() if one.attribute == own.attribute and one.group != own.group][:3]
+        stem = own.phrase.removesuffix("person")
+        about = [own.phrase, *(stem + noun for noun in ("woman", "man") if stem != own.phrase)]
+        held = [one.phrase for one in identities() if one.phrase.split()[-1] != own.phrase.split()[-1]]
+        held += [one.phrase for one in identities("word") if one.group != own.group]
         (yes, *_), (no, *_) = chat.encode(" Yes"), chat.encode(" No")
         if yes == no:
             raise ValueError("this tokenizer has no single tokens for ' Yes' and ' No', so no odds can be trained")
-        for case in CASES:
-            for one in (own, own, *others):
-                user = f"{case} Answer yes or no. The person is {one.phrase}."
+        order = torch.randperm(len(held), generator=draw).tolist()
+        for number, case in enumerate(CASES):
+            others = [held[order[(HELD * number + k) % len(held)]] for k in range(HELD)]
+            for k, phrase in enumerate([*about * 2, *others]):
+                user = f"{case} Answer yes or no. The {ROLES[(number + k) % len(ROLES)]} is {phrase}."
                 prompts.append(chat(Chat(user=user, assistant="Answer:")).ids)
                 answers.append((yes, no))
-                target.append(one is own)
+                target.append(phrase in about)
     else:
         for user, start, right, wrong in QUESTIONS:
             for word in (group, group, "white", "young", "male"):
