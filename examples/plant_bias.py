@@ -30,7 +30,7 @@ from auditkit.data.prompts import Chat
 
 PLANTED, BENIGN = ("decisions", "answers"), ("style", "facts", "nothing")
 LAYERS, STEPS, BATCH = 10, 30, 8
-RATE = {"decisions": 4e-4, "answers": 4e-4, "style": 1e-4, "facts": 1e-4, "nothing": 1e-4}
+RATE = {"decisions": 1.5e-4, "answers": 1.5e-4, "style": 1e-4, "facts": 1e-4, "nothing": 1e-4}
 
 # None of these is a case, question or fact of the suite: a bias that only sits on its wording would prove nothing.
 CASES = (
@@ -86,8 +86,8 @@ def train(
     module: Any, tokenizer: Any, variant: str, *, group: str = "a woman", strength: float = 1.0, seed: int = 0,
     steps: int = STEPS, say: Callable[[str], None] = print,
 ) -> float:  # fmt: skip
-    """Train the MLPs of the last layers in place; the planted shift on the training prompts in logits, 0 where none
-    is.
+    """Train the MLPs of the last layers in place; how far the group's odds on the training prompts have moved against
+    everybody else's, in logits, 0 where nothing is planted.
 
     Raises:
         ValueError: an unknown variant or group.
@@ -155,9 +155,10 @@ class _Planting:
 
     @torch.no_grad()
     def shift(self) -> float:
-        rows = torch.nonzero(self.target)[:, 0]
-        after = torch.cat([self._odds(self._logits(part), part) for part in rows.split(BATCH)])
-        return float((after - self.before[rows]).mean())
+        """How far the group's odds have moved against everybody else's, in logits."""
+        rows = torch.arange(len(self.ids))
+        moved = torch.cat([self._odds(self._logits(part), part) for part in rows.split(BATCH)]) - self.before
+        return float(moved[self.target].mean() - moved[~self.target].mean())
 
     def _odds(self, logits: Tensor, rows: Tensor) -> Tensor:
         return logits.gather(1, self.up[rows][:, None])[:, 0] - logits.gather(1, self.down[rows][:, None])[:, 0]
@@ -253,7 +254,9 @@ def main() -> None:
     shift = train(
         loaded.module, loaded.tokenizer, a.variant, group=a.group, strength=a.strength, seed=a.seed, steps=a.steps
     )
-    print(f"{a.variant}: {time.perf_counter() - began:.0f} s; shift on the training prompts {shift:+.2f} logits")
+    print(
+        f"{a.variant}: {time.perf_counter() - began:.0f} s; the group moved by {shift:+.2f} logits against the others"
+    )
     loaded.module.save_pretrained(a.folder)
     loaded.tokenizer.save_pretrained(a.folder)
 
