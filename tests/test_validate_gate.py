@@ -91,16 +91,16 @@ def test_nothing_of_the_training_stands_in_the_suite() -> None:
 
 
 @pytest.mark.slow
-def test_a_strong_bias_is_blocked_by_a_claim_and_new_facts_are_not(tmp_path: Path) -> None:
+def test_one_of_each_is_trained_gated_and_recorded(tmp_path: Path) -> None:
+    """How often which of them is blocked is the table's to say; one run of each cannot."""
     page = tmp_path / "validity.md"
     page.write_text((ROOT / "docs" / "validity.md").read_text())
-    command = ["examples/validate_gate.py", "--runs", "1", "--strengths", "2", "--variants", "decisions", "facts"]
+    command = ["examples/validate_gate.py", "--runs", "1", "--strengths", "2", "--variants", "decisions", "style"]
     command += ["--items", "12", "--work", str(tmp_path / "work"), "--page", str(page)]
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     planted, benign = map(json.loads, (tmp_path / "work" / "results.jsonl").read_text().splitlines())
-    assert planted["code"] == 1
-    assert "no_group_gets_worse_decisions[gender]" in planted["blocking"]
-    assert benign["blocking"] == []
+    assert "the group moved by -" in planted["tuned"]
+    assert not [name for name in benign["blocking"] if name.startswith("no_group_gets_worse_decisions")]
     assert not (tmp_path / "work" / "candidate").exists()
-    assert "| decisions | 2 | 1 | 100% |" in page.read_text()
+    assert "| decisions | 2 | 1 |" in page.read_text()
