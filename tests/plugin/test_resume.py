@@ -411,19 +411,28 @@ def test_twenty_kills_from_outside_at_random_moments(audits: Audits, workers: li
     import time
 
     command = [sys.executable, "-m", "pytest", *audits.args, "-p", "no:cacheprovider", *workers]
-    started = time.monotonic()
-    subprocess.run(command, cwd=audits.path, capture_output=True)
-    length = time.monotonic() - started
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, cwd=audits.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def until_the_journal(process: subprocess.Popen[bytes], before: set[Path]) -> None:
+        while audits.folders() == before and process.poll() is None:
+            time.sleep(0.005)
+
+    started, first = time.monotonic(), start()
+    until_the_journal(first, set())
+    opened = time.monotonic()
+    first.wait()
+    length, measuring = time.monotonic() - started, time.monotonic() - opened
     whole, draw, continued = audits.latest, random.Random(0), 0
     for number in range(20):
         before = audits.folders()
-        process = subprocess.Popen(command, cwd=audits.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = start()
         if number % 2:
             time.sleep(draw.uniform(0.3, 1.1) * length)
         else:  # most of a run is importing, so half of the kills wait for the journal
-            while audits.folders() == before and process.poll() is None:
-                time.sleep(0.005)
-            time.sleep(draw.uniform(0.0, 0.4) * length)
+            until_the_journal(process, before)
+            time.sleep(draw.uniform(0.0, 0.8) * measuring)
         process.kill()
         process.wait()
         new = audits.folders() - before
