@@ -54,16 +54,17 @@ def items_needed(
     n = len(contrast)
     if distance == 0 or not math.isfinite(distance):
         return None, ""
-    shrink = (detectable(standard_error, df, alpha) / abs(distance)) ** 2
+    ratio = detectable(standard_error, df, alpha) / abs(distance)
+    shrink = ratio * ratio
     if clusters.shape[1] == 1:
         return _whole(n * shrink), GROW
-    first, second, both, counts = one_way_parts(contrast, clusters)
-    total = standard_error**2
+    # In standard errors, since squares of very large values are none.
+    first, second, both, counts = one_way_parts(contrast / standard_error, clusters)
     between = max(first - both, 0.0) / (1 - 1 / counts[1]) + max(second - both, 0.0) / (1 - 1 / counts[0])
-    between = min(total, between)
-    target = total / shrink
-    growth = (between + math.sqrt(between**2 + 4 * target * (total - between))) / (2 * target)
-    return _whole(n * growth**2), GROW_BOTH
+    between = min(1.0, between)
+    part = between * shrink
+    growth = (part + math.sqrt(part * part + 4 * (1 - between) * shrink)) / 2
+    return _whole(n * growth * growth), GROW_BOTH
 
 
 def _whole(items: float) -> int | None:

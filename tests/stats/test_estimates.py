@@ -8,7 +8,7 @@ import operator
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from auditkit.record.evidence import Decision, gathering
@@ -135,7 +135,10 @@ def test_a_comparison_is_decided_or_raises(estimate, data, relation, threshold):
     outcome(estimate(numerator, denominator, clusters=clusters), relation, threshold)
 
 
-@given(columns(values=hostile), st.sampled_from(RELATIONS), thresholds)
+@given(data=columns(values=hostile), relation=st.sampled_from(RELATIONS), threshold=thresholds)
+@example(
+    data=([0.0] * 9 + [1.6e78], None, [[*range(10)], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4]]), relation=">=", threshold=0
+)
 @settings(max_examples=300)
 def test_hostile_numbers_change_nothing_about_that(estimate, data, relation, threshold):
     numerator, denominator, clusters = data
