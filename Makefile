@@ -9,10 +9,10 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test lint slow bench conformance simulate examples clean
+.PHONY: help setup audit test lint slow bench conformance simulate examples validate-gate clean
 
 help:                 ## list the targets
-	@sed -n 's/^\([a-z]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -55,6 +55,9 @@ simulate: $(READY)    ## simulate the error rates and write the tables of docs/s
 
 examples: $(READY)    ## make the example reports under reports/examples again; ARGS="--items 12" for smaller ones
 	$(BIN)/python examples/reports.py $(ARGS)
+
+validate-gate: $(READY) ## train planted and benign fine-tunes, gate them, write docs/validity.md; goes on where it stopped
+	$(BIN)/python examples/validate_gate.py --runs 20 $(ARGS)
 
 clean:                ## remove the environment and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
