@@ -49,12 +49,18 @@ def planned(item: pytest.Item, options: str) -> PlannedClaim:
     return PlannedClaim(
         id=claim_id(item),
         suite=item.path.parent.name,
-        statement=statement_of(item),
+        statement=_told(item),
         source=" ".join((inspect.getdoc(getattr(item, "module", None)) or "").split()),
         rerun=f"pytest {shlex.quote(_without_model(item, item.nodeid))} {options}",
         family=family_of(item),
         location=":".join(map(str, (item.location[0], (item.location[1] or 0) + 1))),
     )
+
+
+def _told(item: pytest.Item) -> str:
+    """The statement as a report shows it: claims of one test that differ in a parameter name theirs."""
+    _, parametrized, parameters = _without_model(item, item.name).partition("[")
+    return f"{statement_of(item)} [{parameters}" if parametrized else statement_of(item)
 
 
 def check_claims(items: Sequence[pytest.Item]) -> None:

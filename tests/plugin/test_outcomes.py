@@ -58,6 +58,22 @@ def audit(pytester: pytest.Pytester, tiny_llama: Path):
     return run
 
 
+def test_claims_of_one_test_are_told_apart_by_what_they_are_about(audit) -> None:
+    _, run = audit('''
+        import pytest
+
+        @pytest.mark.parametrize("attribute", ["age", "religion"])
+        def test_holds(estimate, attribute):
+            """Every group of the attribute is treated alike."""
+            assert estimate(1.0) > 0
+        ''')
+    assert [claim.id for claim in run.claims] == ["suite/holds[age]", "suite/holds[religion]"]
+    assert [claim.statement for claim in run.claims] == [
+        "Every group of the attribute is treated alike. [age]",
+        "Every group of the attribute is treated alike. [religion]",
+    ]
+
+
 def test_a_passing_claim_is_recorded_with_everything_a_reader_needs(audit, pytester: pytest.Pytester) -> None:
     result, run = audit('''
         def test_holds(estimate, threshold):
