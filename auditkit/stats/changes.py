@@ -8,7 +8,7 @@ item's content, an item that only one has) is said, and then nothing is subtract
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from auditkit.stats.intervals import Array
 
 _CHANGES = "changes since the baseline"
+_NAMED = 3
+"""Effects without a partner that a claim's change names one by one."""
 _BESIDE = "the same on the baseline"
 
 
@@ -208,8 +210,8 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
     here = read_effects(pd.DataFrame(msgspec.to_builtins(list(rows)), columns=list(ItemRow.__struct_fields__)))
     there = past.effects(claim.id)
     effects: list[Effect] = []
-    problems = [f"'{name}' was measured only here" for name in here if name not in there]
-    problems += [f"'{name}' was measured only on the baseline" for name in there if name not in here]
+    problems = _only([name for name in here if name not in there], "here")
+    problems += _only([name for name in there if name not in here], "on the baseline")
     comparable = True
     for name in [name for name in here if name in there]:
         try:
@@ -226,6 +228,12 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
         kept = "exact values and contrasts of rates are not paired"
         problems.append("no effect was measured" if claim.effect is None else kept)
     return Change(verdict=verdict, comparable=comparable, effects=tuple(effects), reason="; ".join(problems))
+
+
+def _only(names: Sequence[str], where: str) -> list[str]:
+    if len(names) > _NAMED:
+        return [f"{len(names)} effects were measured only {where} (the first: '{names[0]}')"]
+    return [f"'{name}' was measured only {where}" for name in names]
 
 
 def read_effects(items: pd.DataFrame) -> dict[str, Kept]:

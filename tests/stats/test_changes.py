@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from auditkit.record.evidence import gathering
 from auditkit.record.schema import ItemRow
-from auditkit.stats.changes import read_effects
+from auditkit.stats.changes import _only, read_effects
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement, content_digest, read_labels, written_labels
 from auditkit.stats.rates import rate
@@ -114,3 +114,10 @@ def test_a_digest_depends_on_prompts_and_clusters_and_on_nothing_else() -> None:
         content_digest("t=a", {}),
     ]
     assert len({base, *others}) == 5
+
+
+def test_few_effects_without_a_partner_are_named_and_many_are_counted() -> None:
+    assert _only(["a", "b"], "here") == ["'a' was measured only here", "'b' was measured only here"]
+    many = [f"e{i}" for i in range(13)]
+    assert _only(many, "on the baseline") == ["13 effects were measured only on the baseline (the first: 'e0')"]
+    assert _only([], "here") == []
