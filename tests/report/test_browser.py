@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from auditkit.record.canonical import canonical
 from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Intersection, Sets, Table
 from auditkit.record.schema import Figure, Run
 from auditkit.report import render_html, wording
+from auditkit.report.compare import render_comparison
 
 pytestmark = pytest.mark.unit
 
@@ -263,13 +265,18 @@ def _pdf_text(pdf: bytes) -> str:
     return done.stdout.decode()
 
 
+def both_pages(run: Run) -> list[str]:
+    """The page of the run, and that of the run beside itself."""
+    return [render_html(run), render_comparison(run, run)]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_left_out(opened: Any, node_modules: Path, full_run: Run, scheme: str) -> None:
     """axe-core finds nothing of weight, with everything opened, in both colour sets and on a phone."""
     script = (node_modules / "axe-core" / "axe.min.js").read_text("utf-8")
-    for width in (1280, 390):
+    for width, html in itertools.product((1280, 390), both_pages(full_run)):
         size = {"width": width, "height": 900}
-        with opened(render_html(full_run), color_scheme=scheme, viewport=size, bypass_csp=True) as page:
+        with opened(html, color_scheme=scheme, viewport=size, bypass_csp=True) as page:
             page.evaluate(OPEN_ALL)
             page.evaluate(script)
             found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
@@ -295,18 +302,22 @@ def test_the_document_is_valid_html(node_modules: Path, full_run: Run, tmp_path:
         },
     }
     (tmp_path / ".htmlvalidate.json").write_text(json.dumps(rules))
-    page, broken = tmp_path / "audit.html", tmp_path / "broken.html"
-    page.write_text(render_html(replace_text(full_run, lambda old: f"{old} <b>&\"' 🙂")), "utf-8")
+    pages = [tmp_path / "audit.html", tmp_path / "diff.html"]
+    for page, html in zip(pages, both_pages(replace_text(full_run, lambda old: f"{old} <b>&\"' 🙂")), strict=True):
+        page.write_text(html, "utf-8")
+    broken = tmp_path / "broken.html"
     broken.write_text("<!DOCTYPE html><p id=a><p id=a>", "utf-8")
     program = node_modules / "html-validate" / "bin" / "html-validate.mjs"
-    command = [node, program, "--config", tmp_path / ".htmlvalidate.json", "--formatter", "json", page, broken]
+    command = [node, program, "--config", tmp_path / ".htmlvalidate.json", "--formatter", "json", *pages, broken]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120)
     if not done.stdout.strip():
         pytest.skip(f"html-validate does not run on this node: {done.stderr[:200]}")
     found = {Path(file["filePath"]).name: file["messages"] for file in json.loads(done.stdout)}
     assert "no-dup-id" in {message["ruleId"] for message in found["broken.html"]}, "the validator looks"
     assert [
-        f"{m['ruleId']}: {m['message']} ({m['line']}:{m['column']})" for m in found.get("audit.html", [])
+        f"{page.name}: {m['ruleId']}: {m['message']} ({m['line']}:{m['column']})"
+        for page in pages
+        for m in found.get(page.name, [])
     ] == []
 
 
