@@ -8,6 +8,7 @@ kind has `reading`, one sentence that says how to read it. None stands where not
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Literal
 
@@ -183,7 +184,47 @@ class Points(Drawing, frozen=True):
     clouds: Sequence[Cloud]
 
 
-AnyDrawing = Curves | Heatmap | Dots | Table | Sets | Points
+SIGNATURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
+IMAGE_LIMIT = 2**20
+"""Bytes of an image."""
+
+
+class Image(Drawing, frozen=True):
+    """A picture from elsewhere, embedded as it is: the report loads nothing, and says nothing of what it shows.
+
+    Attributes:
+        alt: what is to be seen, for those who cannot see it.
+        media_type: one of `SIGNATURES`.
+        content: the file in base64.
+    """
+
+    reading: str
+    alt: str
+    media_type: str
+    content: str
+
+    def __post_init__(self) -> None:
+        try:
+            data = base64.b64decode(self.content, validate=True)
+        except ValueError as error:
+            raise ValueError(f"the content of an image must be base64: {error}") from None
+        if self.media_type not in SIGNATURES or not data.startswith(SIGNATURES[self.media_type]):
+            raise ValueError(f"an image must be one of {', '.join(SIGNATURES)} and begin as such a file does")
+        if len(data) > IMAGE_LIMIT:
+            raise ValueError(f"an image may have {IMAGE_LIMIT} bytes, this one has {len(data)}")
+
+    @classmethod
+    def of(cls, data: bytes, *, reading: str, alt: str) -> Image:
+        """The image in the bytes of a PNG, JPEG or GIF file.
+
+        Raises:
+            ValueError: another format, or too large.
+        """
+        kind = next((name for name, start in SIGNATURES.items() if data.startswith(start)), "")
+        return cls(reading, alt, kind, base64.b64encode(data).decode())
+
+
+AnyDrawing = Curves | Heatmap | Dots | Table | Sets | Points | Image
 
 KINDS: dict[FigureKind, type[AnyDrawing]] = {
     "curves": Curves,
@@ -192,6 +233,7 @@ KINDS: dict[FigureKind, type[AnyDrawing]] = {
     "table": Table,
     "sets": Sets,
     "points": Points,
+    "image": Image,
 }
 
 

@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 
 
 Relation = Literal[">=", ">", "<=", "<", "within"]
-FigureKind = Literal["curves", "heatmap", "dots", "table", "sets", "points"]
+FigureKind = Literal["curves", "heatmap", "dots", "table", "sets", "points", "image"]
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from auditkit.record.figures import (
     Curves,
     Dots,
     Heatmap,
+    Image,
     Intersection,
     Number,
     Points,
@@ -58,13 +59,13 @@ class Numbers:
 
 
 def render_svg(figure: Figure, prefix: str) -> str:
-    """Draw `figure`; `prefix` makes its identifiers unique within the page. A table is not drawn: empty.
+    """Draw `figure`; `prefix` makes its identifiers unique within the page. Tables and images are not drawn: empty.
 
     Raises:
         ValueError: the figure's data do not fit its kind, or cannot be drawn.
     """
     drawing = drawing_of(figure)
-    if isinstance(drawing, Table):
+    if isinstance(drawing, Table | Image):
         return ""
     with settings():
         sheet = _plot(drawing)
@@ -102,6 +103,8 @@ def numbers_of(drawing: AnyDrawing) -> list[Numbers]:
         case Points():
             rows = tuple((c.name, x, y) for c in drawing.clouds for x, y in zip(c.x, c.y, strict=True))
             return [Numbers("Places of all points", ("Kind", drawing.x_label, drawing.y_label), rows)]
+        case Image():
+            return []
 
 
 def _of_curves(curves: Curves) -> Numbers:

@@ -13,7 +13,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from auditkit.record.figures import drawing_of
+from auditkit.record.figures import Image, drawing_of
 from auditkit.record.schema import Figure, Run, Verdict
 from auditkit.report import figures, forest, wording
 
@@ -91,7 +91,7 @@ class _Shown:
     """A figure as the page shows it."""
 
     svg: Markup
-    """Empty: not drawn, for `problem` or because it is a table."""
+    """Or an image; empty: not drawn, for `problem` or because it is a table."""
     problem: str
     reading: str
     numbers: list[figures.Numbers]
@@ -103,6 +103,9 @@ def _shown(figure: Figure, prefix: str) -> _Shown:
         drawing = drawing_of(figure)
     except ValueError as error:
         return _Shown(Markup(), str(error), "", [])
+    if isinstance(drawing, Image):
+        source = f"data:{drawing.media_type};base64,{drawing.content}"
+        return _Shown(Markup('<img src="{}" alt="{}">').format(source, drawing.alt), "", drawing.reading, [])
     svg, problem = "", ""
     try:
         svg = figures.render_svg(figure, prefix)

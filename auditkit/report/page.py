@@ -32,6 +32,7 @@ _KINDS: dict[str, tuple[FigureKind, ...]] = {
     "Groups": ("dots", "table"),
     "Overlaps": ("sets",),
     "Embeddings": ("points",),
+    "Images": ("image",),
 }
 
 

@@ -1,5 +1,7 @@
 """Figures are numbers: they come back from the record as they went in, and ill-shaped ones are refused."""
 
+import base64
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from auditkit.record.figures import (
     DotGroup,
     Dots,
     Heatmap,
+    Image,
     Intersection,
     Points,
     Series,
@@ -98,3 +101,36 @@ def test_data_of_another_kind_are_refused_with_their_path():
         drawing_of(
             Figure(title="t", kind="curves", data={"x_label": "", "y_label": "", "reading": "", "series": 3})
         )
+
+
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+def test_an_image_is_kept_as_it_is() -> None:
+    image = Image.of(DOT, reading="A dot.", alt="one dot")
+    assert image.media_type == "image/png"
+    assert base64.b64decode(image.content) == DOT
+    assert drawing_of(image.titled("Dot")) == image
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content", "message"),
+    [
+        ("image/png", "no base64!", "must be base64"),
+        ("image/png", base64.b64encode(b"<svg onload=alert(1)>").decode(), "begin as such a file does"),
+        ("image/svg+xml", base64.b64encode(b"<svg/>").decode(), "one of image/png, image/jpeg, image/gif"),
+        ("image/jpeg", base64.b64encode(DOT).decode(), "begin as such a file does"),
+        ("image/png", base64.b64encode(DOT + bytes(2**20)).decode(), "may have 1048576 bytes"),
+    ],
+)
+def test_what_is_no_image_is_refused(media_type: str, content: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Image("r", "a", media_type, content)
+    with pytest.raises(ValueError, match=message):
+        drawing_of(Figure(title="t", kind="image", data={
+            "reading": "r", "alt": "a", "media_type": media_type, "content": content,
+        }))  # fmt: skip
+    with pytest.raises(ValueError, match="must be one of"):
+        Image.of(b"%PDF-1.7", reading="r", alt="a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import re
@@ -17,7 +18,7 @@ import pytest
 from hostile import HOSTILE, Document, replace_text, texts_of
 
 from auditkit.record.canonical import canonical
-from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Intersection, Sets, Table
+from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Image, Intersection, Sets, Table
 from auditkit.record.schema import Figure, Run
 from auditkit.report import render_html, wording
 from auditkit.report.compare import render_comparison
@@ -72,6 +73,21 @@ def full_run(gated_run: Run) -> Run:
     """A run with everything that the page can show."""
     first = msgspec.structs.replace(gated_run.claims[0], figures=gated_run.claims[0].figures + every_kind())
     return msgspec.structs.replace(gated_run, claims=(first, *gated_run.claims[1:]))
+
+
+def test_an_image_is_embedded_and_shown(opened: Any, sample_run: Run) -> None:
+    """Under the page's own policy, with a text for those who cannot see it that stays a text."""
+    alt = 'one "dot" onerror=alert(1) <b>'
+    dot = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+    )
+    pictured = msgspec.structs.replace(
+        sample_run.claims[0], figures=(Image.of(dot, reading="A dot.", alt=alt).titled("Dot"),)
+    )
+    with opened(render_html(msgspec.structs.replace(sample_run, claims=(pictured,)))) as page:
+        shown = page.evaluate("[...document.images].map((i) => [i.naturalWidth, i.alt, i.src.slice(0, 22)])")
+        assert shown == [[1, alt, "data:image/png;base64,"]]
+        assert "A dot." in page.content()
 
 
 # -- hostile text ----------------------------------------------------------------------------------------------
