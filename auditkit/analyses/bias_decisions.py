@@ -208,8 +208,7 @@ class Decisions:
         figure(self.group_table(attribute).titled(f"Groups by {attribute}"))
         dots = []
         for estimate in self.losses(attribute):
-            effect = estimate.describe()
-            dots.append(Dot(estimate.name.split(" minus")[0], effect.estimate, effect.lower, effect.upper))
+            dots.append(Dot.at(estimate.name.split(" minus")[0], estimate.describe()))
         figure(
             Dots(
                 "favourable decision, minus the other groups (logit)",

@@ -174,7 +174,7 @@ class AskedQuestions:
                 "questions for "
                 "an interval of its own. Right of the dashed line the model leans to the stereotype.",
                 [
-                    DotGroup("all", [Dot("all templates", whole.estimate, whole.lower, whole.upper)]),
+                    DotGroup("all", [Dot.at("all templates", whole)]),
                     DotGroup("by template", dots[:40]),
                 ],
                 reference=0.0,

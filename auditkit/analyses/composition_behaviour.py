@@ -202,10 +202,7 @@ class Behaviour:
             f"{self.layer} at the "
             "last token of the prompt"
         )
-        dots = []
-        for name in CONDITIONS:
-            effect = self.level(name).describe()
-            dots.append(Dot(name, effect.estimate, effect.lower, effect.upper))
+        dots = [Dot.at(name, self.level(name).describe()) for name in CONDITIONS]
         figure(
             Dots(
                 "own minus other personas",

@@ -12,7 +12,6 @@ is shared, and the cosine of independent directions is 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -180,15 +179,12 @@ class Geometry:
         figure(self._table(depth).titled("Directions against exchanged names"))
 
     def _dot(self, site: str, depth: float, name: str) -> Dot:
-        effect = self.level(site, depth, name).describe()
-        return Dot(name, effect.estimate, effect.lower, effect.upper)
+        return Dot.at(name, self.level(site, depth, name).describe())
 
     def _series(self, name: str) -> Series:
-        dots = [self._dot("p_last", layer / self.cells.adapter.layers, name) for layer in self.cells.layers]
-        columns: Sequence[Sequence[float | None]] = [
-            [getattr(d, c) for d in dots] for c in ("estimate", "lower", "upper")
-        ]
-        return Series(name, list(self.cells.layers), *columns)
+        depths = [layer / self.cells.adapter.layers for layer in self.cells.layers]
+        effects = [self.level("p_last", depth, name).describe() for depth in depths]
+        return Series.through(name, self.cells.layers, effects)
 
     def _table(self, depth: float) -> Table:
         rows: list[list[str | float | None]] = []

@@ -339,7 +339,7 @@ class Patches:
             for name in self._arms:
                 estimates[name] = Estimate(name, UNIT, others, others.condition(name))
             effects = {name: estimate.describe() for name, estimate in estimates.items()}
-            dots = [Dot(name, e.estimate, e.lower, e.upper) for name, e in effects.items()]
+            dots = [Dot.at(name, effect) for name, effect in effects.items()]
             groups.append(DotGroup(f"{site}, layer {layer}", dots))
         figure(
             Dots(
@@ -361,6 +361,6 @@ class Patches:
         note(f"the filler has exactly the persona's length in {equal} of {len(lengths)} cells")
 
     def _series(self, site: str, what: str) -> Series:
-        effects = [self.level(site, what, layer).describe() for layer in self.layers]
-        columns = [[getattr(e, c) for e in effects] for c in ("estimate", "lower", "upper")]
-        return Series(what, list(self.layers), *columns)
+        return Series.through(
+            what, self.layers, [self.level(site, what, layer).describe() for layer in self.layers]
+        )

@@ -196,14 +196,13 @@ class Vectors:
             ).titled("What vectors and transplants close")
         )
         strengths = {0.5: scaled(0.5), 1.0: CACHED, 2.0: scaled(2.0), 4.0: scaled(4.0)}
-        dots = [self._dot(what) for what in strengths.values()]
-        columns = [[getattr(dot, c) for dot in dots] for c in ("estimate", "lower", "upper")]
+        closures = [self.closure(what).describe() for what in strengths.values()]
         figure(
             Curves(
                 "times the cached vector",
                 "closure",
                 f"The persona's vector, added at the last token at layer {self.layer} with several strengths.",
-                [Series("cached", list(strengths), *columns)],
+                [Series.through("cached", list(strengths), closures)],
                 reference=0.0,
                 whole=False,
             ).titled("Strength of the cached vector")
@@ -218,8 +217,7 @@ class Vectors:
             return []
 
     def _dot(self, what: str) -> Dot:
-        effect = self.closure(what).describe()
-        return Dot(what, effect.estimate, effect.lower, effect.upper)
+        return Dot.at(what, self.closure(what).describe())
 
     def _numbers(self, names: Sequence[str]) -> Table:
         host = self.measurement.condition(HOST)

@@ -118,10 +118,7 @@ class LayerSeparability:
         layers, late = range(self.activations.layers), self.activations.late
         effects = {of: [self.after(layer, of).describe() for layer in layers] for of in (RAW, UNIT, NORM)}
         effects[WORDS] = [self.words().describe()] * len(layers)
-        lines = [
-            Series(of, list(layers), [e.estimate for e in some], [e.lower for e in some], [e.upper for e in some])
-            for of, some in effects.items()
-        ]
+        lines = [Series.through(of, layers, some) for of, some in effects.items()]
         chance = self._chance
         lower, middle, upper = np.quantile(chance, (0.025, 0.5, 0.975), axis=0).tolist()
         lines.append(Series("labels at random", list(layers), middle, lower, upper))

@@ -125,7 +125,7 @@ class PersonaSteering:
         whats: tuple[What, ...] = ("units", "direction")
         for title, made in (("shift by steering", self.steered), ("movement by ablation", self.ablated)):
             effects = [estimate.describe() for what in whats for estimate in made(what)]
-            groups.append(DotGroup(title, [Dot(e.name, e.estimate, e.lower, e.upper) for e in effects]))
+            groups.append(DotGroup(title, [Dot.at(effect.name, effect) for effect in effects]))
         reading = (
             f'Logits of "{AGREE.strip()}" against "{DISAGREE.strip()}" under edits of the stream after block '
             f"{self.layer}. Above 0, steering raises agreement with the persona's statements against that with others; "

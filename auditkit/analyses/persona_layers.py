@@ -268,10 +268,7 @@ class PersonaLayers:
 
 
 def _series(name: str, x: Sequence[int], estimates: Sequence[Estimate]) -> Series:
-    effects = [estimate.describe() for estimate in estimates]
-    return Series(
-        name, list(x), [e.estimate for e in effects], [e.lower for e in effects], [e.upper for e in effects]
-    )
+    return Series.through(name, x, [estimate.describe() for estimate in estimates])
 
 
 def _ends(band: Site, layers: int) -> tuple[int, int]:

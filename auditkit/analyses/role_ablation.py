@@ -111,10 +111,8 @@ class RoleAblation:
         note(f'heads ablated together: {note_heads}; answers begin with "{START}"')
         groups = []
         for category in ANSWERS:
-            dots = []
-            for name in (*ABLATIONS, self._strongest):
-                effect = self.moved(name, category).describe()
-                dots.append(Dot(name, effect.estimate, effect.lower, effect.upper))
+            names = (*ABLATIONS, self._strongest)
+            dots = [Dot.at(name, self.moved(name, category).describe()) for name in names]
             groups.append(DotGroup(f"answers to {category} questions", dots))
         figure(
             Dots(
@@ -150,7 +148,7 @@ class RoleAblation:
         dots = []
         for name in names:
             effect = mean_difference(table, f"moved, {name}", "not moved", name=name).describe()
-            dots.append(Dot(name, effect.estimate, effect.lower, effect.upper))
+            dots.append(Dot.at(name, effect))
         return Dots(
             "log odds moved, absolute",
             "Mean ablation of the heads, and of random sets of as many heads of about the same depth, on the items on "

@@ -22,13 +22,7 @@ from auditkit.stats.comparing import Comparable
 def curve(name: str, estimates: Sequence[Comparable], x: Sequence[float] | None = None) -> Series:
     """One line through estimates, at 0, 1, 2, ... where no x is given."""
     effects = [estimate.describe() for estimate in estimates]
-    return Series(
-        name,
-        list(range(len(effects))) if x is None else list(x),
-        [effect.estimate for effect in effects],
-        [effect.lower for effect in effects],
-        [effect.upper for effect in effects],
-    )
+    return Series.through(name, range(len(effects)) if x is None else x, effects)
 
 
 def words(estimate: Comparable) -> str:

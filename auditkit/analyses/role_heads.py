@@ -193,7 +193,7 @@ class RoleHeads:
             dots = []
             for category, values in self.arm.values.items():
                 effect = self._estimate(category, values[rows, n, head[0], head[1]], rows).describe()
-                dots.append(Dot(category, effect.estimate, effect.lower, effect.upper))
+                dots.append(Dot.at(category, effect))
             one, two = (self.arm.values[c][rows, n, head[0], head[1]] for c in (SELF, NEUTRAL))
             groups.append(DotGroup(f"{called(*head)}, {_d(one, two)}", dots))
         return Dots(

@@ -96,12 +96,11 @@ class StrengthCurve:
         }
         for what, label in labels.items():
             effects = [self.estimate(what, factor).describe() for factor in self.factors]
-            columns = [[getattr(e, c) for e in effects] for c in ("estimate", "lower", "upper")]
-            series = [Series(what, list(self.factors), *columns)]
+            series = [Series.through(what, self.factors, effects)]
             figure(
-                Curves("strength", label, readings[what], series, reference=columns[0][0], whole=False).titled(
-                    f"{title}: {what}"
-                )
+                Curves(
+                    "strength", label, readings[what], series, reference=effects[0].estimate, whole=False
+                ).titled(f"{title}: {what}")
             )
         rows = [[f"{factor:g}", texts[0]] for factor, texts in zip(self.factors, self.texts, strict=True)]
         figure(

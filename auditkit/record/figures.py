@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from auditkit.record.schema import Figure, FigureKind
+from auditkit.record.schema import Effect, Figure, FigureKind
 
 Number = float | None
 Grid = Sequence[Sequence[Number]]
@@ -41,6 +41,12 @@ class Series(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not len(self.x) == len(self.y) == len(self.lower) == len(self.upper):
             raise ValueError(f"series {self.name!r} holds lists of different lengths")
+
+    @classmethod
+    def through(cls, name: str, x: Sequence[float], effects: Sequence[Effect]) -> Series:
+        """Effects and their intervals, one at every x."""
+        columns = [[getattr(effect, end) for effect in effects] for end in ("estimate", "lower", "upper")]
+        return cls(name, list(x), *columns)
 
 
 class Band(msgspec.Struct, frozen=True):
@@ -102,6 +108,11 @@ class Dot(msgspec.Struct, frozen=True):
     estimate: Number
     lower: Number
     upper: Number
+
+    @classmethod
+    def at(cls, name: str, effect: Effect) -> Dot:
+        """An effect with its interval."""
+        return cls(name, effect.estimate, effect.lower, effect.upper)
 
 
 class DotGroup(msgspec.Struct, frozen=True):

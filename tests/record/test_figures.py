@@ -24,7 +24,7 @@ from auditkit.record.figures import (
     Table,
     drawing_of,
 )
-from auditkit.record.schema import Figure
+from auditkit.record.schema import Effect, Figure
 
 pytestmark = pytest.mark.unit
 
@@ -134,3 +134,22 @@ def test_what_is_no_image_is_refused(media_type: str, content: str, message: str
         }))  # fmt: skip
     with pytest.raises(ValueError, match="must be one of"):
         Image.of(b"%PDF-1.7", reading="r", alt="a")
+
+
+effects = st.builds(
+    lambda estimate, lower, upper: Effect(
+        name="", estimate=estimate, lower=lower, upper=upper, unit="1", relation=None, threshold=None, alpha=0.05,
+        n=1, clusters=1, standardized=None,
+    ),
+    numbers, numbers, numbers,
+)  # fmt: skip
+
+
+@given(st.lists(effects, max_size=5))
+def test_an_effect_keeps_its_interval_in_a_drawing(drawn: list[Effect]) -> None:
+    line = Series.through("s", range(len(drawn)), drawn)
+    dots = [Dot.at("d", effect) for effect in drawn]
+    assert line.x == list(range(len(drawn)))
+    for k, effect in enumerate(drawn):
+        assert (line.y[k], line.lower[k], line.upper[k]) == (effect.estimate, effect.lower, effect.upper)
+        assert (dots[k].estimate, dots[k].lower, dots[k].upper) == (effect.estimate, effect.lower, effect.upper)
