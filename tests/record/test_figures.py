@@ -139,7 +139,7 @@ def test_what_is_no_image_is_refused(media_type: str, content: str, message: str
 effects = st.builds(
     lambda estimate, lower, upper: Effect(
         name="", estimate=estimate, lower=lower, upper=upper, unit="1", relation=None, threshold=None, alpha=0.05,
-        n=1, clusters=1, standardized=None,
+        n=1, clusters=1, standardized=None, mde=None, items_needed=None, method="",
     ),
     numbers, numbers, numbers,
 )  # fmt: skip
