@@ -50,8 +50,8 @@ DEPTH = 0.5
 
 
 class IdentityMechanism:
-    """Attention, separability and the early MLPs on some of the cases of `decisions`, for identities of "
-    "`attributes`."""
+    """Attention, separability and the early MLPs on some of the cases of `decisions`, for identities of
+    `attributes`."""
 
     def __init__(self, decisions: Decisions, attributes: Sequence[str] = ("gender", "religion")) -> None:
         self.decisions, self.adapter = decisions, decisions.adapter
