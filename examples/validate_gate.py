@@ -86,9 +86,7 @@ def main() -> None:
             try:
                 line = ended.result()
                 if done and line["plan"] != done[0]["plan"]:
-                    raise GateError(
-                        f"{arguments.results} holds results of another plan; give --results"
-                    )
+                    raise GateError(f"{arguments.results} holds results of another plan; give --results")
             except GateError as error:
                 pool.shutdown(cancel_futures=True)
                 sys.exit(str(error))

@@ -158,7 +158,7 @@ class IdentityMechanism:
     @cached_property
     def _pairs(self) -> tuple[list[PatchPair], list[str]]:
         """One pair of identities per case whose prompts have one length: neighbours of an attribute."""
-        yes, no = answer_tokens(self.adapter)
+        yes, no = answer_tokens(self.adapter.chat)
         pairs, ids = [], []
         neighbours = [
             (a, b) for a, b in zip(self.people, self.people[1:], strict=False) if a.attribute == b.attribute
