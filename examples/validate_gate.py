@@ -200,6 +200,18 @@ def table(done: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def rates(done: list[dict[str, Any]]) -> str:
+    """Misses by planted strength, and false blocks, each with Wilson's interval."""
+    said = []
+    for strength in sorted({line["job"][1] for line in done}):
+        own = [line for line in done if line["job"][1] == strength]
+        wrong = sum((line["code"] == 0) == (strength > 0) for line in own)
+        low, high = wilson(wrong / len(own), len(own), 1.959964)
+        kind = f"planted at {strength:g} logits: missed" if strength else "benign: blocked"
+        said.append(f"- {kind} {wrong} of {len(own)} ({wrong / len(own):.0%}, {low:.0%} to {high:.0%})")
+    return "\n".join(said)
+
+
 def command(arguments: argparse.Namespace) -> str:
     """What makes the table again."""
     parts = ["python examples/validate_gate.py", f"--runs {arguments.runs}"]
@@ -219,7 +231,7 @@ def write_page(page: Path, done: list[dict[str, Any]], said: str) -> None:
         sys.exit(f"{page}: the marks {BEGIN} and {END} are missing")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     made = f"Made by `{said}`; {len(done)} fine-tunes so far."
-    page.write_text(f"{before}{BEGIN}\n{made}\n\n{table(done)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{made}\n\n{rates(done)}\n\n{table(done)}\n{END}{after}")
 
 
 if __name__ == "__main__":
