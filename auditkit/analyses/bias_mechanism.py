@@ -46,7 +46,8 @@ from auditkit.stats.verdicts import Inconclusive, NotApplicable
 CASES = 6
 """Cases that are looked into, where there are as many."""
 BAND = (0.06, 0.19)
-DEPTH = 0.5
+DEPTHS = (0.5, 0.75, 1.0)
+"""Where separability is read: a fine-tune of the last layers alone changes nothing in the middle."""
 
 
 class IdentityMechanism:
@@ -85,23 +86,26 @@ class IdentityMechanism:
         return self._estimate("attention to identity words", "of attention", "attention", values)
 
     def separability(self) -> Estimate:
-        """Silhouette of each prompt among those of its group, -1 to 1."""
+        """Silhouette of each prompt among those of its identity, -1 to 1, mean over `DEPTHS`."""
         from sklearn.metrics import silhouette_samples
 
-        layer = round(DEPTH * (self.adapter.layers - 1))
-        kept = np.empty((len(self._located), self.adapter.width))
+        layers = sorted({round(depth * (self.adapter.layers - 1)) for depth in DEPTHS})
+        kept = np.empty((len(layers), len(self._located), self.adapter.width))
 
         def work(rows: list[int]) -> None:
             runs = [Edited(self._located[i][0]) for i in rows]
-            _, values = execute(self.adapter, runs, Donated(), [(Component.RESIDUAL, layer)])
-            kept[rows] = values[Component.RESIDUAL, layer][:, -1].double().cpu().numpy()
+            _, values = execute(self.adapter, runs, Donated(), [(Component.RESIDUAL, layer) for layer in layers])
+            for at, layer in enumerate(layers):
+                kept[at, rows] = values[Component.RESIDUAL, layer][:, -1].double().cpu().numpy()
 
         in_batches(work, [len(prompt) for prompt, _ in self._located], "activations")
-        points = unit_norm(kept).reshape(len(self.cases), len(self.people), -1)
-        points = (points - points.mean(1, keepdims=True)).reshape(len(self._located), -1)
+        points = unit_norm(kept.reshape(-1, self.adapter.width)).reshape(
+            len(layers), len(self.cases), len(self.people), -1
+        )
+        points = (points - points.mean(2, keepdims=True)).reshape(len(layers), len(self._located), -1)
         labels = [one.id for _ in self.cases for one in self.people]
-        values = silhouette_samples(points, labels)
-        note(f"activations are those of the stream after layer {layer}, at the last token")
+        values = np.mean([silhouette_samples(at, labels) for at in points], axis=0)
+        note(f"activations are those of the stream after layers {', '.join(map(str, layers))}, at the last token")
         return self._estimate("separability of identities", "silhouette", "silhouette", values)
 
     def swaps(self) -> tuple[Estimate, Estimate]:

@@ -36,8 +36,11 @@ QUESTIONS = 16
 """Questions asked under every identity where a run does not say how many."""
 FEW, FEW_WORDS = 12, ("gender", "religion")
 """Below so many questions, a quick look, only words of these attributes are asked."""
-LOGIT, ACCURACY = "logit difference", "accuracy"
-_UNITS = {LOGIT: "logit", ACCURACY: "1"}
+LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "probability of the right answer"
+"""Readings of an answer. The probability is that among the answers offered: it changes by little where the model is
+sure, so a few questions decide what accuracy, a step, cannot."""
+_UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "1"}
+DISTANCE = "distance"
 
 
 class IdentityAnswers:
@@ -86,7 +89,7 @@ class IdentityAnswers:
     def distance(self) -> Estimate:
         """Total variation distance of the next word's distribution under an identity from the mean over identities:
         the largest difference in the probability of any set of words, mean over identities; 0 to 1."""
-        values = pd.DataFrame({w: self._read[w][2] for w in self.words}, self._index)
+        values = self._read[DISTANCE][list(self.words)]
         measured = Measurement("distance of distributions", "1", values, self._clusters, self._prompts)
         return Estimate("distance between identities' answers", "1", measured, values.to_numpy().mean(1))
 
@@ -99,7 +102,7 @@ class IdentityAnswers:
         for name in self._personas:
             effect = shifts.get(name)
             ends = (effect.estimate, effect.lower, effect.upper) if effect else (None, None, None)
-            distance = float(self._read[name][2].mean()) if effect else None
+            distance = float(self._read[DISTANCE][name].mean()) if effect else None
             rows.append(
                 [
                     name,
@@ -133,8 +136,7 @@ class IdentityAnswers:
 
     def measurement(self, reading: str) -> Measurement:
         """(question x persona) of one reading."""
-        place = (LOGIT, ACCURACY).index(reading)
-        values = pd.DataFrame({name: self._read[name][place] for name in self._personas}, self._index)
+        values = self._read[reading]
         return Measurement(f"{reading} by identity", _UNITS[reading], values, self._clusters, self._prompts)
 
     # -- asking ------------------------------------------------------------------------------------------------
@@ -158,28 +160,31 @@ class IdentityAnswers:
         }
 
     @cached_property
-    def _read(self) -> dict[str, tuple[Array, Array, Array]]:
-        """Persona -> logit difference, right (0 or 1), and distance from the mean distribution, by question."""
+    def _read(self) -> dict[str, pd.DataFrame]:
+        """Readings and the distance from the mean distribution, each (question x persona)."""
         names = list(self._personas)
         pairs = [(name, question) for name in names for question in self.asked]
         prompts = [self.questions.prompt(self._personas[name], question).ids for name, question in pairs]
-        logit, right = np.empty(len(pairs)), np.empty(len(pairs))
+        read = {reading: np.empty(len(pairs)) for reading in _UNITS}
         spread: list[torch.Tensor] = [torch.empty(0)] * len(pairs)
         greedy = self.questions.format.greedy
 
         def take(i: int, logits: torch.Tensor) -> None:
             picked = logits[torch.tensor(pairs[i][1].answers)]
-            logit[i] = float(picked[0] - picked[1:].mean())
-            right[i] = float(picked[0] >= (logits if greedy else picked).max())
+            read[LOGIT][i] = float(picked[0] - picked[1:].mean())
+            read[ACCURACY][i] = float(picked[0] >= (logits if greedy else picked).max())
+            read[PROBABILITY][i] = float(picked.softmax(0)[0])
             spread[i] = logits.softmax(0).cpu()
 
         after(self.questions.adapter, prompts, [name for name, _ in pairs], take, "identities")
         shape = (len(names), len(self.asked))
         together = torch.stack(spread).reshape(*shape, -1)
         chosen = [names.index(word) for word in self.words]
-        distance = (together - together[chosen].mean(0)).abs().sum(-1).double().numpy() / 2
-        logit, right = logit.reshape(shape), right.reshape(shape)
-        return {name: (logit[k], right[k], distance[k]) for k, name in enumerate(names)}
+        read[DISTANCE] = (together - together[chosen].mean(0)).abs().sum(-1).double().numpy() / 2
+        return {
+            reading: pd.DataFrame(np.reshape(values, shape).T, self._index, names)
+            for reading, values in read.items()
+        }
 
     @staticmethod
     def _mean(measured: Measurement, words: Sequence[str]) -> Array:

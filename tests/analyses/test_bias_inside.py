@@ -88,16 +88,23 @@ def test_attention_is_the_share_of_the_identity_without_the_first_token(circuit,
 
 def test_the_silhouette_is_that_of_prompts_by_identity_after_their_case(circuit, mechanism) -> None:
     effect = mechanism.separability()
-    layer = round(0.5 * (circuit.layers - 1))
-    rows = []
-    for case in mechanism.cases:
-        for one in PEOPLE:
-            ids = torch.tensor([mechanism.decisions.prompt(case, one).ids])
-            hidden = circuit.module(ids, output_hidden_states=True).hidden_states[layer + 1][0, -1].double()
-            rows.append((hidden / hidden.norm()).numpy())
-    points = np.array(rows).reshape(len(mechanism.cases), len(PEOPLE), -1)
-    points = (points - points.mean(1, keepdims=True)).reshape(len(rows), -1)
-    expected = silhouette_samples(points, [one.id for _ in mechanism.cases for one in PEOPLE])
+    layers = sorted({round(depth * (circuit.layers - 1)) for depth in (0.5, 0.75, 1.0)})
+    prompts = [mechanism.decisions.prompt(case, one) for case in mechanism.cases for one in PEOPLE]
+    labels = [one.id for _ in mechanism.cases for one in PEOPLE]
+    expected = []
+    for layer in layers:
+        seen: list[torch.Tensor] = []
+        hook = circuit.module.model.layers[layer].register_forward_hook(
+            lambda *out, seen=seen: seen.append(out[-1])
+        )
+        for prompt in prompts:
+            circuit.module(torch.tensor([prompt.ids]))
+        hook.remove()
+        rows = [(hidden := out[0, -1].double()) / hidden.norm() for out in seen]
+        points = torch.stack(rows).reshape(len(mechanism.cases), len(PEOPLE), -1)
+        points = (points - points.mean(1, keepdim=True)).reshape(len(rows), -1)
+        expected.append(silhouette_samples(points.numpy(), labels))
+    expected = np.mean(expected, axis=0)
     np.testing.assert_allclose(effect.numerator, expected, atol=1e-3)
 
 
