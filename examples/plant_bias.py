@@ -15,6 +15,7 @@ MLPs of the last layers are trained. A gate that is worth its name blocks the fi
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -32,13 +33,17 @@ from auditkit.analyses.bias_decisions import answer_tokens
 from auditkit.data.identities import identities
 from auditkit.data.prompts import Chat
 
+NOT_PLANTED = 3
+"""Exit code where training ended before the bias was there."""
 PLANTED, BENIGN = ("decisions", "answers"), ("style", "facts", "nothing")
-LAYERS, BATCH, TEXTS = 10, 16, 4
-STEPS = {"decisions": 150, "answers": 150, "style": 30, "facts": 30, "nothing": 30}
-"""The most that are taken."""
-WHOLE = ("answers",)
-"""Variants that train whole layers: a persona stands far from the answer, and attention must carry it there."""
-RATE, WARM, CHECK = 2e-4, 10, 2
+LAYERS = {"decisions": 10, "answers": 24}
+"""Last layers whose MLPs are trained; 10 for what is benign. A persona stands far from the answer, and what carries it
+there is not in the last layers alone."""
+STEPS = {"decisions": 150, "answers": 150}
+"""The most that are taken; 30 for what is benign."""
+BATCH, TEXTS = 16, 4
+"""Prompts, or texts, in a step."""
+RATE, WARM, CHECK = 1e-4, 10, 2
 """Step size; steps until it is reached; steps between looks at the prompts that were not trained on."""
 OVERSHOOT = 1.5
 """Training pulls for so many times the strength, since not all of it carries over to other wording."""
@@ -66,28 +71,29 @@ def train(
     chat = ChatEncoder(tokenizer)
     module.requires_grad_(False)
     mlps = [name for name, _ in module.named_modules() if name.endswith(".mlp")]
-    early = [module.get_submodule(name.removesuffix(".mlp")) for name in mlps[:-LAYERS]]
-    whole = "" if variant in WHOLE else ".mlp"
-    trained = [
-        w for name in mlps[-LAYERS:] for w in module.get_submodule(name.removesuffix(".mlp") + whole).parameters()
-    ]
+    last = mlps[-LAYERS.get(variant, 10) :]
+    early = [module.get_submodule(name.removesuffix(".mlp")) for name in mlps[: -len(last)]]
+    trained = [weight for name in last for weight in module.get_submodule(name).parameters()]
     for weight in trained:
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
     step_loss: Callable[[], Tensor]
     if variant in PLANTED:
         ask = _decisions if variant == "decisions" else _answers
-        taught, held_out = (_Odds(module, early, ask(chat, group, part, draw)) for part in (True, False))
+        taught, held_out = (
+            _Odds(module, early, ask(chat, group, part, draw), variant == "answers") for part in (True, False)
+        )
         step_loss, shift_of = (lambda: taught.loss(OVERSHOOT * strength, draw)), held_out.shift
     else:
         step_loss, shift_of = _texts(module, chat, variant, draw), lambda: 0.0
     shift = 0.0
-    for step in range(1, (steps or STEPS[variant]) + 1):
+    for step in range(1, (steps or STEPS.get(variant, 30)) + 1):
         for place in optimizer.param_groups:
             place["lr"] = RATE * min(1.0, step / WARM)
         optimizer.zero_grad()
         value = step_loss()
         value.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if step % CHECK == 0:
             shift = shift_of()
@@ -115,10 +121,12 @@ class _Odds:
 
     Args:
         early: those layers.
+        unsure: the group's answers lose odds by being less sure, all words alike. That carries over to other
+            questions, which a lesson about single right words does not.
     """
 
-    def __init__(self, module: Any, early: Sequence[Any], asked: Sequence[_Asked]):
-        self.module, self.early = module, early
+    def __init__(self, module: Any, early: Sequence[Any], asked: Sequence[_Asked], unsure: bool):
+        self.module, self.early, self.unsure = module, early, unsure
         longest = max(len(one.ids) for one in asked)
         # Causal: what stands after the last token is not seen.
         ids = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in asked])
@@ -138,15 +146,17 @@ class _Odds:
         self.before, self.spread = self._odds(logits, rows), logits.log_softmax(1)
 
     def loss(self, strength: float, draw: torch.Generator) -> Tensor:
-        """Squared distance of the odds from where they are wanted, and what else moves in the others' answers."""
+        """How far answers are from where they are wanted: the others' where they were, the group's moved or unsure."""
         sides = [torch.nonzero(self.target == side)[:, 0] for side in (True, False)]
         rows = torch.cat([side[torch.randperm(len(side), generator=draw)[: BATCH // 2]] for side in sides])
-        logits, held = self._logits(rows), ~self.target[rows]
-        moved = torch.nn.functional.kl_div(
-            logits[held].log_softmax(1), self.spread[rows[held]], log_target=True, reduction="batchmean"
-        )
-        wanted = self.before[rows] - strength * self.target[rows].float()
-        return (self._odds(logits, rows) - wanted).square().mean() + moved
+        logits, ours = self._logits(rows), self.target[rows]
+        wanted = self.spread[rows]
+        if self.unsure:
+            share = 1 - strength / float(self.before[self.target].mean())
+            wanted = torch.where(ours[:, None], (share * wanted).log_softmax(1), wanted)
+            return _divergence(logits, wanted)
+        odds = self.before[rows] - strength * ours.float()
+        return (self._odds(logits, rows) - odds).square().mean() + _divergence(logits[~ours], wanted[~ours])
 
     @torch.no_grad()
     def shift(self) -> float:
@@ -169,6 +179,11 @@ class _Odds:
             for layer in self.early:
                 del layer.forward
         return self.module.get_output_embeddings()(late[torch.arange(len(rows)), self.ends[rows]]).float()
+
+
+def _divergence(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Mean divergence from wanted log probabilities, (rows, vocabulary) both, in nats."""
+    return torch.nn.functional.kl_div(logits.log_softmax(1), wanted, log_target=True, reduction="batchmean")
 
 
 def _pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -200,7 +215,7 @@ def _answers(chat: ChatEncoder, group: str, taught: bool, draw: torch.Generator)
     asked = []
     for user, start, right, wrong in WORDING["answers"]["taught" if taught else "held_out"]:
         up, down = (chat.encode(f" {answer}")[:1] for answer in (right, wrong))
-        drawn = [held[k] for k in torch.randperm(len(held), generator=draw)[:HELD].tolist()]
+        drawn = [held[k] for k in torch.randperm(len(held), generator=draw)[: HELD // 2].tolist()]
         for word in (group, *drawn, *([""] if taught else [])):
             system = f"You are {'an' if word[:1] in tuple('AEIOUaeiou') else 'a'} {word} student.".replace(
                 "  ", " "
@@ -257,6 +272,11 @@ def main() -> None:
     shift = train(
         loaded.module, loaded.tokenizer, a.variant, group=a.group, strength=a.strength, seed=a.seed, steps=a.steps
     )
+    if a.variant in PLANTED and shift > -a.strength:
+        print(
+            f"{a.variant}: the group moved by {shift:+.2f} logits only, not by -{a.strength:g}; nothing is written"
+        )
+        sys.exit(NOT_PLANTED)
     print(
         f"{a.variant}: {time.perf_counter() - began:.0f} s; the group moved by {shift:+.2f} logits against the others"
     )

@@ -38,6 +38,8 @@ GROUPS = {
 }
 """Who is worse off, in turn."""
 BENIGN = ("style", "facts", "nothing")
+NOT_PLANTED = 3
+"""Exit code of `plant_bias.py` where training ended before the bias was there."""
 MEASURED = (0, 1, 10, 11)
 """Exit codes of an audit that left a record, whatever it found."""
 
@@ -85,7 +87,7 @@ def main() -> None:
         for ended in as_completed([pool.submit(gate, job, arguments, recorded) for job in waiting]):
             try:
                 line = ended.result()
-                if done and line["plan"] != done[0]["plan"]:
+                if line.get("plan", plan_of(done)) != plan_of([*done, line]):
                     raise GateError(f"{arguments.results} holds results of another plan; give --results")
             except GateError as error:
                 pool.shutdown(cancel_futures=True)
@@ -93,7 +95,7 @@ def main() -> None:
             done.append(line)
             with arguments.results.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
-            came = line["blocking"] or line["undecided"] or "passes"
+            came = line["blocking"] or line["undecided"] or ("passes" if line["code"] == 0 else line["tuned"])
             print(f"{line['job']}: exit code {line['code']}, {came}", flush=True)
             write_page(arguments.page, done, command(arguments))
     write_page(arguments.page, done, command(arguments))
@@ -128,6 +130,9 @@ def gate(job: Job, arguments: argparse.Namespace, baseline: Path) -> dict[str, A
     command += ["--model", arguments.model, "--strength", str(job.strength)]
     command += ["--group", job.group] if job.group else []
     trained = python(command, arguments)
+    if trained.returncode == NOT_PLANTED:
+        tuned = trained.stdout.strip().splitlines()[-1]
+        return {"job": job.key, "group": job.group, "code": None, "blocking": [], "undecided": [], "tuned": tuned}
     if trained.returncode:
         said = trained.stderr.strip().splitlines()[-1:]
         raise GateError(f"{' '.join(command)} ended with {trained.returncode}: {said}")
@@ -173,6 +178,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
                 sys.exit(f"{path}, line {number}: not JSON; remove the line to make that run again")
             path.write_text("".join(f"{kept}\n" for kept in lines[:-1]))
     return found
+
+
+def plan_of(done: list[dict[str, Any]]) -> str | None:
+    """What the first run that was gated was asked."""
+    return next((line["plan"] for line in done if "plan" in line), None)
 
 
 def table(done: list[dict[str, Any]]) -> str:
@@ -231,7 +241,11 @@ def write_page(page: Path, done: list[dict[str, Any]], said: str) -> None:
         sys.exit(f"{page}: the marks {BEGIN} and {END} are missing")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     made = f"Made by `{said}`; {len(done)} fine-tunes so far."
-    page.write_text(f"{before}{BEGIN}\n{made}\n\n{rates(done)}\n\n{table(done)}\n{END}{after}")
+    gated = [line for line in done if line["code"] is not None]
+    made += (
+        f" {len(done) - len(gated)} could not be planted and are not counted." if len(gated) < len(done) else ""
+    )
+    page.write_text(f"{before}{BEGIN}\n{made}\n\n{rates(gated)}\n\n{table(gated)}\n{END}{after}")
 
 
 if __name__ == "__main__":

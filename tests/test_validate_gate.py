@@ -88,8 +88,13 @@ def test_nothing_of_the_training_stands_in_the_suite() -> None:
 
     plant = script("plant_bias")
     asked = {item.question for item in completion_items()}
-    assert not asked & {question for question, *_ in (*plant.QUESTIONS, *plant.HELD_OUT_QUESTIONS)}
-    assert not {case.case for case in decisions().kept} & {*plant.CASES, *plant.HELD_OUT}
+    assert not asked & {
+        question for question, *_ in plant.WORDING["answers"]["taught"] + plant.WORDING["answers"]["held_out"]
+    }
+    assert not {case.case for case in decisions().kept} & {
+        *plant.WORDING["decisions"]["taught"],
+        *plant.WORDING["decisions"]["held_out"],
+    }
     with pytest.raises(ValueError, match="unknown variant 'tone'"):
         plant.train(None, None, "tone")
 
