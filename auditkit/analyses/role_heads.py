@@ -20,7 +20,7 @@ from auditkit.analyses.role_conditioning import Arm, RoleConditioning, two_halve
 from auditkit.analyses.role_entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF
 from auditkit.record.evidence import Evidence, current, figure, gathering, note
-from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Table
+from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Heatmap, Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.families import explore
 from auditkit.stats.verdicts import NotApplicable
@@ -192,14 +192,18 @@ class RoleHeads:
         for head in (*found.signs, *(h for h in found.strongest if h not in found.signs))[:SHOWN]:
             dots = []
             for category, values in self.arm.values.items():
-                effect = self._estimate(category, values[rows, n, head[0], head[1]], rows).describe()
-                dots.append(Dot.at(category, effect))
+                own = values[rows, n, head[0], head[1]]
+                spread = np.quantile(own, QUANTILES).tolist()
+                dots.append(Dot.at(category, self._estimate(category, own, rows).describe(), spread))
             one, two = (self.arm.values[c][rows, n, head[0], head[1]] for c in (SELF, NEUTRAL))
             groups.append(DotGroup(f"{called(*head)}, {_d(one, two)}", dots))
         return Dots(
             "repaired entropy, of even spread",
-            "The heads that one half of the frames shows most clearly, on the other half: mean and interval per "
-            "category. Cohen's d (self against neutral, over prompts) above 0.8 is called large, above 0.5 medium.",
+            "The heads that one half of the frames shows most clearly, on the other half. Per category, the broad "
+            f"band holds the middle half of {len(rows)} prompts, the narrow one the middle four fifths, the upright "
+            "line is their median; dot and whisker are the mean and its interval. Where the bands of self and neutral "
+            "lie apart the head tells them apart prompt by prompt: Cohen's d (over prompts) above 0.8 is called "
+            "large, above 0.5 medium.",
             groups,
         )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from auditkit.record.figures import (
+    QUANTILES,
     AnyDrawing,
     Curves,
     Dots,
@@ -155,12 +156,20 @@ def text_of(cell: Cell) -> str:
 
 
 def _of_dots(dots: Dots) -> Numbers:
+    spread = any(dot.spread for group in dots.groups for dot in group.dots)
+    quantiles = tuple(f"{share:.0%} of values below".replace("%", " %") for share in QUANTILES) if spread else ()
     rows = (
-        (dot.name, group.name, _with_interval(dot.estimate, dot.lower, dot.upper))
+        (
+            dot.name,
+            group.name,
+            _with_interval(dot.estimate, dot.lower, dot.upper),
+            *(dot.spread or [""] * len(quantiles)),
+        )
         for group in dots.groups
         for dot in group.dots
     )
-    return Numbers(dots.x_label + _reference(dots.reference), ("Name", "Group", "Estimate"), tuple(rows))
+    columns = ("Name", "Group", "Estimate", *quantiles)
+    return Numbers(dots.x_label + _reference(dots.reference), columns, tuple(rows))
 
 
 def _of_sets(sets: Sets) -> list[Numbers]:
