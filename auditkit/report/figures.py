@@ -156,20 +156,16 @@ def text_of(cell: Cell) -> str:
 
 
 def _of_dots(dots: Dots) -> Numbers:
-    spread = any(dot.spread for group in dots.groups for dot in group.dots)
-    quantiles = tuple(f"{share:.0%} of values below".replace("%", " %") for share in QUANTILES) if spread else ()
-    rows = (
-        (
-            dot.name,
-            group.name,
-            _with_interval(dot.estimate, dot.lower, dot.upper),
-            *(dot.spread or [""] * len(quantiles)),
-        )
-        for group in dots.groups
-        for dot in group.dots
-    )
-    columns = ("Name", "Group", "Estimate", *quantiles)
-    return Numbers(dots.x_label + _reference(dots.reference), columns, tuple(rows))
+    pairs = [(group, dot) for group in dots.groups for dot in group.dots]
+    columns = ["Name", "Group", "Estimate"]
+    if any(dot.spread for _, dot in pairs):
+        columns += [f"{100 * share:g} % of values below" for share in QUANTILES]
+    rows: list[list[Cell]] = [
+        [dot.name, group.name, _with_interval(dot.estimate, dot.lower, dot.upper), *dot.spread]
+        for group, dot in pairs
+    ]
+    filled = (tuple(row + [""] * (len(columns) - len(row))) for row in rows)
+    return Numbers(dots.x_label + _reference(dots.reference), tuple(columns), tuple(filled))
 
 
 def _of_sets(sets: Sets) -> list[Numbers]:
