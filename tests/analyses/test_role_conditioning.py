@@ -28,6 +28,7 @@ from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_
 from auditkit.record.evidence import gathering
 from auditkit.record.figures import drawing_of
 from auditkit.stats.estimates import Estimate
+from auditkit.stats.exact import exactly
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
 from tests.analyses.roles import open_random
@@ -84,6 +85,18 @@ def test_even_attention_is_zero_repaired_and_its_length_null_as_published(even: 
         assert published.estimate == pytest.approx(null, abs=1e-6)
     for layer in role.per_layer(name):
         assert abs(layer.describe().estimate or 0.0) < 1e-6
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_intervals_of_even_attention_hold_zero_repaired_and_not_as_published(even: HFAdapter, name: str) -> None:
+    """Lists of different lengths, as the published ones: their difference is one of length, and looks like a finding."""
+    long = {SELF: [3, 4, 5, 6, 7], NEUTRAL: [5, 6, 7, 8, 9], CONFOUNDER: [7, 8, 9, 10, 11]}
+    role = RoleConditioning(even, seed=0, lists=listed({c: 6 * sizes for c, sizes in long.items()}))
+    repaired = role.arm().index(name)
+    assert np.abs(repaired.numerator).max() < 1e-6  # on every item, so there is nothing to have an interval of
+    assert exactly(repaired, population="these items", size=len(repaired.numerator)).equals(0.0, within=1e-6)
+    for way in AGGREGATIONS:
+        assert role.published(name, way) > 0.02
 
 
 def test_even_attention_on_the_projects_sets_is_zero_in_every_way(even: HFAdapter) -> None:
