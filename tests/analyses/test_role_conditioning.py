@@ -8,7 +8,6 @@ import pytest
 
 from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.protocol import Component, Support
-from auditkit.analyses import role_conditioning
 from auditkit.analyses.role_checks import entropy_error, excess, magnitude_error, one_hot_entropy
 from auditkit.analyses.role_conditioning import (
     AGGREGATIONS,
@@ -21,12 +20,12 @@ from auditkit.analyses.role_conditioning import (
     spread,
     two_halves,
 )
-from auditkit.analyses.role_entropy import MEASURES, PUBLISHED, REPAIRED, even_spread
+from auditkit.analyses.role_entropy import FIRST_KEYS, MEASURES, PUBLISHED, REPAIRED, even_spread
 from auditkit.analyses.role_figures import RoleFigures
 from auditkit.analyses.role_prompts import CHAT, enough, matched, matched_by_length, plain
 from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
 from auditkit.record.evidence import gathering
-from auditkit.record.figures import drawing_of
+from auditkit.record.figures import Curves, Heatmap, drawing_of
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.exact import exactly
 from auditkit.stats.measurement import Measurement
@@ -89,7 +88,7 @@ def test_even_attention_is_zero_repaired_and_its_length_null_as_published(even: 
 
 @pytest.mark.parametrize("name", INDICES)
 def test_intervals_of_even_attention_hold_zero_repaired_and_not_as_published(even: HFAdapter, name: str) -> None:
-    """Lists of different lengths, as the published ones: their difference is one of length, and looks like a finding."""
+    """Lists of different lengths, as the published ones: what differs is the length, and looks like a finding."""
     long = {SELF: [3, 4, 5, 6, 7], NEUTRAL: [5, 6, 7, 8, 9], CONFOUNDER: [7, 8, 9, 10, 11]}
     role = RoleConditioning(even, seed=0, lists=listed({c: 6 * sizes for c, sizes in long.items()}))
     repaired = role.arm().index(name)
@@ -165,7 +164,8 @@ def test_memory_of_reading_does_not_hold_patterns(role: RoleConditioning) -> Non
 def test_the_chat_template_is_read_from_the_question_on(role: RoleConditioning) -> None:
     found = role.arm(CHAT).matched
     assert set(found.firsts) == {5}  # <begin> You are kind. <user>
-    assert len(found) <= role_conditioning.CHAT_SETS
+    assert len(found) >= 40
+    assert len(found.prompts) == 4
 
 
 # -- permutations --------------------------------------------------------------------------------------------------
@@ -277,7 +277,10 @@ def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) ->
         plots.separation(role.formats)
         plots.layers(RSI)
     drawings = [drawing_of(figure) for figure in evidence.figures]
-    assert len(drawings) == 9
+    assert len(drawings) == 10
+    by_head = next(drawing for drawing in drawings if isinstance(drawing, Heatmap))
+    first = role.arm().values[SELF][:, MEASURES.index(FIRST_KEYS)].mean(0)  # (layer, head)
+    assert np.array(by_head.values) == pytest.approx(first.T)
     assert all(drawing.reading for drawing in drawings)
     table = drawings[0]
     assert [row[0] for row in table.rows][:3] == [
@@ -285,4 +288,6 @@ def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) ->
         "RFC as published, per head",
         "RFC, published entropy, lengths matched",
     ]
-    assert all(len(series.x) == 4 for drawing in drawings[1:-1] for series in drawing.series)
+    assert all(
+        len(series.x) == 4 for drawing in drawings[1:] if isinstance(drawing, Curves) for series in drawing.series
+    )

@@ -92,6 +92,9 @@ def test_figures_stand_in_place_of_the_magnitude_map(heads: RoleHeads) -> None:
         assert (own < dot.spread[1]).mean() == pytest.approx(0.25, abs=0.05)
     assert len(dots.groups) == 6
     assert len(table.rows) == 4
+    tenths = [cell.endswith(" (top tenth)") for row in table.rows for cell in row[1:]]
+    assert 1 <= sum(tenths) <= 2  # of 16 heads
+    assert tenths[3 * HEAD[0]]  # the planted one leads its layer
     assert [grid.name for grid in evidence.grids] == ["heads, to discover", "heads, to confirm"]
 
 
