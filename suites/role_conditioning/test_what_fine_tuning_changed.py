@@ -3,7 +3,7 @@
 from auditkit import shown
 from auditkit.analyses.role_changes import LayerChanges, compared_with
 from auditkit.analyses.role_conditioning import RFC, RSI
-from auditkit.analyses.role_did import ByHead, DifferenceInDifferences, on_baseline
+from auditkit.analyses.role_did import ByHead, DifferenceInDifferences, focus_change, on_baseline, past_by_head
 from auditkit.analyses.role_entropy import PUBLISHED, REPAIRED
 
 
@@ -16,15 +16,17 @@ def changes(role, baseline, name):
 
 
 def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
-    """Against the base, the median over layers of the change in RFC is below zero, and no single layer makes a quarter
-    of the mean change."""
+    """Against the base, the median over layers of the change in RFC is below zero, whether heads are averaged before or
+    after the ratio, and no single layer makes a quarter of the mean change."""
     change, published = changes(role, baseline, RFC)
     change.show()
     shown("mean over layers", change.mean())
     shown("mean without the first layer", change.mean(without=0))
     shown("median, published entropy", published.median())
     shown("mean, published entropy", published.mean())
+    here = ByHead.of(role.arm())
     assert change.median() < 0
+    assert focus_change(here, past_by_head(baseline, here), role.seed) < 0
     assert change.leave_one_out() < threshold(0.25, "protocol W4.d")
 
 

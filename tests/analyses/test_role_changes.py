@@ -13,7 +13,16 @@ import pytest
 from auditkit.analyses import role_models
 from auditkit.analyses.role_changes import LayerChanges, compared_with
 from auditkit.analyses.role_conditioning import RFC, RoleConditioning
-from auditkit.analyses.role_did import BY_HEAD, ByHead, DifferenceInDifferences, from_items, on_baseline, recorded
+from auditkit.analyses.role_did import (
+    BY_HEAD,
+    ByHead,
+    DifferenceInDifferences,
+    focus_change,
+    from_items,
+    on_baseline,
+    past_by_head,
+    recorded,
+)
 from auditkit.analyses.role_models import Profile, block_p, compare, correlation, read_profile, spearman
 from auditkit.record.baseline import Recorded
 from auditkit.record.evidence import gathering
@@ -137,6 +146,10 @@ def test_heads_are_compared_with_a_recorded_run(a_run: Run, tmp_path: Path) -> N
     then = on_baseline(Counterpart(run.claims[0].id, "suite", past(run, rows, tmp_path, 2)), two)
     assert np.array_equal(then.own, ByHead.of(one).own)
     assert np.array_equal(then.neutral, ByHead.of(one).neutral)
+    with pytest.raises(NotApplicable, match="no baseline"):
+        past_by_head(Counterpart("another claim", "suite", None), ByHead.of(two))
+    elsewhere = past_by_head(Counterpart("another claim", "suite", past(run, rows, tmp_path, 2)), ByHead.of(two))
+    assert np.array_equal(elsewhere.own, then.own)
     other = ByHead(then.table, then.own[:, :, :3], then.neutral[:, :, :3])
     items = pd.DataFrame(msgspec.to_builtins(rows))
     with pytest.raises(Inconclusive, match="the baseline recorded 8 heads and this model has 6"):
@@ -201,6 +214,20 @@ def test_formulas_as_published() -> None:
         return (x - x.mean()) / x.std(ddof=1)
 
     assert score == pytest.approx(z(np.abs(median)) + z(consistency) + z(-np.median(base.own, axis=0)))
+
+
+def test_change_of_focus_with_a_ratio_for_each_head() -> None:
+    now, base = by_head(0.0, 5)
+    now.own[:] -= 0.02
+    base.neutral[:, 4, 2] = now.neutral[:, 4, 2] = 1e-4  # no ratio to speak of
+    change = focus_change(now, base, seed=0)
+    ratios = [side.own.mean(0) / side.neutral.mean(0) for side in (base, now)]
+    by_layer = [np.mean([(ratios[0] - ratios[1])[n, h] for h in range(4) if (n, h) != (4, 2)]) for n in range(5)]
+    assert change.estimate == pytest.approx(np.median(by_layer))
+    assert change > 0.02
+    nothing = replace(base, neutral=np.zeros_like(base.neutral))
+    with pytest.raises(Inconclusive, match="no_heads"):
+        focus_change(now, nothing, seed=0)
 
 
 def test_heads_with_hardly_any_entropy_are_no_candidates() -> None:
