@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import auditkit
+from auditkit.adapters import loading
 from auditkit.analyses import role_models
 from auditkit.analyses.role_changes import LayerChanges, compared_with
 from auditkit.analyses.role_conditioning import RFC, RoleConditioning
@@ -273,17 +278,25 @@ def test_smooth_profiles_that_have_nothing_to_do_with_each_other_are_not(monkeyp
     assert hits <= 3  # a plain test of 30 layers says so in half of them
 
 
-def test_runs_are_compared_from_their_records(a_run: Run, tmp_path: Path) -> None:
-    profiles = []
-    for n, layers in enumerate((6, 8, 10)):
+def runs(a_run: Run, tmp_path: Path, depths: Sequence[int]) -> list[tuple[Path, list[Estimate]]]:
+    """Recorded runs of models of these depths, with RFC alike by relative depth."""
+    made = []
+    for n, layers in enumerate(depths):
         estimates = profile(0.2 * np.sin(np.linspace(0, 5, layers)), n, 0.02)
         run, rows = record(a_run, lambda baseline, es=estimates: compared_with(baseline, len(es), es))
         run = msgspec.structs.replace(run, model=msgspec.structs.replace(run.model, name=f"model {n}"))
         folder = tmp_path / str(n)
         folder.mkdir()
         write_run(folder, run, rows)
-        profiles.append(read_profile(folder, RFC))
-        assert [e.numerator.tolist() for e in profiles[-1].layers] == [e.numerator.tolist() for e in estimates]
+        made.append((folder, estimates))
+    return made
+
+
+def test_runs_are_compared_from_their_records(a_run: Run, tmp_path: Path) -> None:
+    recorded_runs = runs(a_run, tmp_path, (6, 8, 10))
+    profiles = [read_profile(folder, RFC) for folder, _ in recorded_runs]
+    for read, (_, estimates) in zip(profiles, recorded_runs, strict=True):
+        assert [e.numerator.tolist() for e in read.layers] == [e.numerator.tolist() for e in estimates]
     figures = compare(profiles)
     assert [figure.kind for figure in figures] == ["curves", "table", "heatmap"]
     rows = drawing_of(figures[1]).rows
@@ -296,3 +309,18 @@ def test_runs_are_compared_from_their_records(a_run: Run, tmp_path: Path) -> Non
         read_profile(tmp_path / "0", "RSI")
     shrunk = profiles[0].minus(profiles[0])
     assert shrunk.layers[0].describe().estimate == 0
+
+
+def test_a_page_of_any_number_of_runs_is_made_without_a_model(
+    a_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(auditkit.__file__).parents[1] / "examples"))
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was opened"))
+    folders = [str(folder) for folder, _ in runs(a_run, tmp_path, (6, 8, 10, 12, 7))]
+    page = tmp_path / "models.html"
+    monkeypatch.setattr(sys, "argv", ["role_models.py", *folders, "--out", str(page)])
+    importlib.import_module("role_models").main()
+    said, text = capsys.readouterr().out, page.read_text()
+    assert said.count(" prompts") == 5 * 4 / 2 + 1  # a row per pair, and a heading
+    assert text.count("<svg") == 2  # profiles by depth, and correlations
+    assert all(f"model {n}" in text for n in range(5))
