@@ -19,7 +19,7 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
     """Against the base, the median over layers of the change in RFC is below zero, whether heads are averaged before or
     after the ratio, and no single layer makes a quarter of the mean change."""
     change, published = changes(role, baseline, RFC)
-    change.show()
+    change.show(published)
     shown("mean over layers", change.mean())
     shown("mean without the first layer", change.mean(without=0))
     shown("median, published entropy", published.median())
@@ -33,7 +33,7 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
 def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
     """Against the base, the median over layers of the change in RSI is within 0.02 of zero."""
     change, published = changes(role, baseline, RSI)
-    change.show()
+    change.show(published)
     shown("median, published entropy", published.median())
     assert change.median().equals(0.0, within=threshold(0.02, "suite default: 2 % of the neutral entropy"))
 

@@ -86,8 +86,13 @@ def test_a_mean_that_is_one_layer_is_told_apart() -> None:
     assert change.median().equals(0.0, within=0.01)
     assert change.mean(without=0).equals(0.0, within=0.01)
     with gathering() as evidence:
-        change.show()
+        change.show(published=change)
     drawings = [drawing_of(figure) for figure in evidence.figures]
+    assert [series.name for series in drawings[0].series] == [
+        "candidate minus base",
+        "candidate minus base, published entropy",
+    ]
+    assert [series.name for series in drawings[1].series][::2] == ["base", "base, published entropy"]
     assert [row[0] for row in drawings[2].rows][:2] == ["nothing", "layer 0"]
     assert abs(drawings[2].rows[1][2]) < 0.1  # what is left of the mean without layer 0
     assert any("by the point alone" in note for note in evidence.notes)
