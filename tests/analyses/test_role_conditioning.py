@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import auditkit
 from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.protocol import Component, Support
 from auditkit.analyses.role_checks import entropy_error, excess, magnitude_error, one_hot_entropy
@@ -291,3 +295,17 @@ def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) ->
     assert all(
         len(series.x) == 4 for drawing in drawings[1:] if isinstance(drawing, Curves) for series in drawing.series
     )
+
+
+def test_the_docs_list_figures_that_are_drawn() -> None:
+    """Nine plots and two comparisons, each with figures whose titles are in the code."""
+    root = Path(auditkit.__file__).parents[1]
+    code = "".join(path.read_text() for path in sorted((root / "auditkit" / "analyses").glob("role_*.py")))
+    code = code.replace("{name}", "RFC").replace("{self.name}", "RFC").replace('"', "'")
+    lines = (root / "docs" / "role-conditioning.md").read_text().splitlines()
+    rows = [line.split("|")[1:3] for line in lines if re.match(r"\| (\d|base against)", line)]
+    assert [plot.split()[0] for plot, _ in rows] == [*"123456789", "base", "base"]
+    for plot, figures in rows:
+        named = re.findall(r"\*([^*]+)\*", figures.replace("RSI", "RFC").replace('"', "'"))
+        assert named, plot
+        assert [name for name in named if f"'{name}" not in code] == [], plot
