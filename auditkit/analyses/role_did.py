@@ -77,9 +77,11 @@ def from_items(items: pd.DataFrame, now: ByHead) -> ByHead:
     """Entropies by head from a run's recorded items, in the order of `now`.
 
     Raises:
-        Inconclusive: other heads or items than `now` has.
+        Inconclusive: none, or other heads or items than `now` has.
     """
     rows = items[(items["measurement"] == BY_HEAD) & (items["effect"] == "")]
+    if not len(rows):
+        raise Inconclusive("not_measured: the baseline recorded no entropies by head; run its whole suite")
     grid = rows.pivot(index="item", columns="condition", values="value")
     _, layers, heads = now.own.shape
     names = {c: [f"{c} {n}.{h}" for n in range(layers) for h in range(heads)] for c in (SELF, NEUTRAL)}
