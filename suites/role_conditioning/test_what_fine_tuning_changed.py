@@ -25,8 +25,10 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
     shown("median, published entropy", published.median())
     shown("mean, published entropy", published.mean())
     here = ByHead.of(role.arm())
+    by_head = focus_change(here, past_by_head(baseline, here), role.seed)
+    shown("median, a ratio for each head", by_head)
     assert change.median() < 0
-    assert focus_change(here, past_by_head(baseline, here), role.seed) < 0
+    assert by_head < 0
     assert change.leave_one_out() < threshold(0.25, "protocol W4.d")
 
 
