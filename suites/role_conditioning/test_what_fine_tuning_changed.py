@@ -12,7 +12,10 @@ def changes(role, baseline, name):
     repaired, published = (role.per_layer(name, measure=measure) for measure in (REPAIRED, PUBLISHED))
     n = len(repaired)
     then = compared_with(baseline, n, [*repaired, *published])
-    return LayerChanges(name, repaired, then[:n], role.seed), LayerChanges(name, published, then[n:], role.seed)
+    return (
+        LayerChanges(name, repaired, then[:n], role.seed),
+        LayerChanges(f"{name}, published entropy", published, then[n:], role.seed),
+    )
 
 
 def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
