@@ -53,7 +53,7 @@ bench: $(READY)       ## run every benchmark beside its peers; ARGS=--write stor
 simulate: $(READY)    ## simulate the error rates and write the tables of docs/statistics.md
 	$(BIN)/python -m auditkit.stats.simulation docs/statistics.md
 
-examples: $(READY)    ## make the example reports under reports/examples again; ARGS="--items 12" for smaller ones
+examples: $(READY)    ## make the example reports under reports/examples again; ARGS="--only role-conditioning" for one
 	$(BIN)/python examples/reports.py $(ARGS)
 
 validate-gate: $(READY) ## train planted and benign fine-tunes, gate them, write docs/validity.md; goes on where it stopped

@@ -4,7 +4,8 @@
 
 Each time the Trainer saves a checkpoint, the compact claim of suites/role_conditioning is measured on it: RFC and RSI
 in four bands of depth, each with its interval. They are taken from the run's JSON and enter the Trainer's log, as
-`role/RFC, depth 0 to 0.27`, with `.lower` and `.upper`; the page of each run stays in its folder.
+`role/RFC, depth 0 to 0.27`, with `.lower` and `.upper`; the page of each run stays in its folder. A checkpoint that
+cannot be measured is said so, and training goes on.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ class RoleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         checkpoint = Path(args.output_dir).resolve() / f"checkpoint-{state.global_step}"
-        numbers = measure(checkpoint, checkpoint / "audit", self.items)
+        try:
+            numbers = measure(checkpoint, checkpoint / "audit", self.items)
+        except RuntimeError as error:
+            print(f"step {state.global_step}: {error}")
+            return
         state.log_history.append({"step": state.global_step, **numbers})
         points = {name: value for name, value in numbers.items() if not name.endswith((".lower", ".upper"))}
         print(
@@ -50,7 +55,7 @@ def measure(model: Path | str, reports: Path, items: int | None = None) -> dict[
     """The compact numbers of a model: name -> estimate, and `.lower` and `.upper`.
 
     Raises:
-        RuntimeError: the model could not be measured, with pytest's last line.
+        RuntimeError: the model could not be measured, with pytest's last line or the claim's reason.
     """
     command = [
         sys.executable,
@@ -78,4 +83,6 @@ def measure(model: Path | str, reports: Path, items: int | None = None) -> dict[
             numbers[name] = effect.estimate
             if effect.lower is not None and effect.upper is not None:
                 numbers |= {f"{name}.lower": effect.lower, f"{name}.upper": effect.upper}
+    if not numbers:
+        raise RuntimeError(f"{model} could not be measured: {claim.reason}")
     return numbers

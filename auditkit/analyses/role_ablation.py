@@ -4,8 +4,9 @@ A question about the model is begun to be answered ("Well,"), and what is read i
 speaks of whom was asked about against another: " I" against " you" after a question about the model, " they" against
 " I" after a neutral one. The effect of an ablation is by how much it moves these log odds, whatever the direction.
 
-Ablations are of what a head has attended to (z), before the output projection: mean, zero, half of either, resampled
-from another prompt; and of its pattern, made even over the keys that each query sees. An MLP is ablated by its mean.
+Ablations are of what a head has attended to (z), before the output projection: mean, zero, half of it, resampled from
+another prompt; and of its pattern, made even over the keys that each query sees. An MLP is ablated by its mean. Both
+mean ablations are graded, from nothing replaced to all.
 Whether the heads matter is asked beside sets of as many random heads of about the same depth. Which of these sets moves
 most is chosen on the items on which the heads were found; the two are compared on the others.
 """
@@ -47,7 +48,8 @@ SETS, NEAR = 20, 3
 TAKEN = 4
 """Heads that are ablated together."""
 ITEMS = 18
-STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How much of an output is replaced in a graded ablation; at 0 nothing may move."""
 START = "Well,"
 PRONOUNS = {SELF: (" I", " you"), NEUTRAL: (" they", " I")}
 ANSWERS = (SELF, NEUTRAL)
@@ -61,6 +63,8 @@ MEAN, ZERO, HALF, RESAMPLE, EVEN, MLPS = ABLATIONS = (
     "mean ablation of these layers' MLPs",
 )
 """Of the heads, and for comparison of the MLPs of their layers."""
+GRADED = {MEAN: "heads", MLPS: "MLPs of their layers"}
+"""Ablations that are graded -> what they replace."""
 
 Condition = list[list[Edit]]
 
@@ -93,7 +97,7 @@ class RoleAblation:
         return mean_difference(self._table(SELF, self._confirming), "as it is", "even odds", name=_LOG_ODDS)
 
     def moved(self, ablation: str, category: str = SELF) -> Estimate:
-        """Mean absolute change of the log odds by one of `ABLATIONS`, on the items to confirm."""
+        """Mean absolute change of the log odds by one of `ABLATIONS`, or one `graded`, on the items to confirm."""
         table = self._table(category, self._confirming)
         return mean_difference(
             table, f"moved, {ablation}", "not moved", name=f"moved by {ablation}, {category} questions"
@@ -123,21 +127,25 @@ class RoleAblation:
                 reference=0.0,
             ).titled("Ablating the heads that tell you apart")
         )
-        graded = [[self.moved(f"{MEAN}, {s:g}", category) for s in STRENGTHS[:-1]] for category in ANSWERS]
-        series = [
-            curve(f"{category} questions", [*each, self.moved(MEAN, category)], STRENGTHS)
-            for category, each in zip(ANSWERS, graded, strict=True)
-        ]
-        figure(
-            Curves(
-                "share of the heads' output replaced by its mean",
-                "log odds moved, absolute",
-                "A straight rise says that the effect is of the heads and not of an unusual input further up.",
-                series,
-                reference=0.0,
-                whole=False,
-            ).titled("Graded mean ablation")
-        )
+        for name, what in GRADED.items():
+            figure(
+                Curves(
+                    "share of the output replaced by its mean",
+                    "log odds moved, absolute",
+                    "A straight rise says that the effect is of what is replaced and not of an unusual input further "
+                    "up; nothing replaced moves nothing.",
+                    [
+                        curve(
+                            f"{category} questions",
+                            [self.moved(graded(name, s), category) for s in STRENGTHS],
+                            STRENGTHS,
+                        )
+                        for category in ANSWERS
+                    ],
+                    reference=0.0,
+                    whole=False,
+                ).titled(f"Graded mean ablation: {what}")
+            )
         figure(self._ranking().titled("Random heads of the same depth"))
 
     # -- measuring ---------------------------------------------------------------------------------------------
@@ -261,22 +269,18 @@ class RoleAblation:
         """Ablation -> edits of each prompt."""
         those, average = self.those, self._average
         sites = [head(*each) for each in those]
-        layers = sorted({layer for layer, _ in those})
+        inside = {layer: self._average_mlp[layer] for layer, _ in those}
         prompts = [self._pair(category, each).base for each in sets]
-
-        def at_mean(strength: float) -> list[Edit]:
-            return _at_mean(those, average, strength)
 
         def patterns(prompt: Prompt) -> list[Edit]:
             even = uniform_pattern(len(prompt))[:, None]  # (query, head, key)
             return [replace(pattern.layer(layer).head(n), even) for layer, n in those]
 
         everywhere = {
-            MEAN: at_mean(1.0),
-            **{f"{MEAN}, {s:g}": at_mean(s) for s in STRENGTHS[:-1]},
+            **{graded(MEAN, s): _at_mean(those, average, s) for s in STRENGTHS},
+            **{graded(MLPS, s): list(mean(mlp.everywhere(), inside, s)) for s in STRENGTHS},
             ZERO: [zero(site) for site in sites],
             HALF: [scale(site, 0.5) for site in sites],
-            MLPS: [edit for layer in layers for edit in mean(mlp.layer(layer), {layer: self._average_mlp[layer]})],
         }
         made: dict[str, Condition] = {name: [edits] * len(sets) for name, edits in everywhere.items()}
         made[EVEN] = [patterns(prompt) for prompt in prompts]
@@ -331,6 +335,11 @@ class RoleAblation:
     @cached_property
     def _average_mlp(self) -> Mapping[int, torch.Tensor]:
         return means(self.adapter, self._pool, mlp.everywhere(), TOKEN_BUDGET)
+
+
+def graded(ablation: str, strength: float) -> str:
+    """One of `GRADED` at this strength; at 1 the ablation itself."""
+    return ablation if strength == 1 else f"{ablation}, {strength:g}"
 
 
 _LOG_ODDS = 'log odds of "I" against "you" in the answer'

@@ -112,8 +112,12 @@ class LayerChanges:
             "largest share of the mean change that one layer makes", statistic, "of the mean change"
         )
 
-    def show(self) -> None:
-        """The change per layer, and the mean with each layer left out."""
+    def show(self, published: LayerChanges | None = None) -> None:
+        """The change per layer, and the mean with each layer left out.
+
+        Args:
+            published: the same with the published entropy, to be drawn beside it.
+        """
         if current() is None:
             return
         changes = self.changes()
@@ -137,8 +141,13 @@ class LayerChanges:
                 "layer",
                 f"change of {self.name}",
                 f"{self.name} of the candidate minus that of the base in each layer, over the same prompts; below zero "
-                "fine-tuning took the difference away.",
-                [curve("candidate minus base", changes)],
+                "fine-tuning took the difference away. Where the published entropy says something else, it speaks of "
+                "the first token.",
+                [
+                    curve(f"candidate minus base{how}", each.changes())
+                    for how, each in (("", self), (", published entropy", published))
+                    if each is not None
+                ],
                 reference=0.0,
             ).titled(f"Change of {self.name} by layer")
         )
@@ -146,8 +155,14 @@ class LayerChanges:
             Curves(
                 "layer",
                 self.name,
-                f"Repaired {self.name} of both models; where the lines lie on one another nothing changed.",
-                [curve("base", self.then), curve("candidate", self.now)],
+                f"{self.name} of both models, repaired and with the published entropy; where the two lines of a kind "
+                "lie on one another nothing changed.",
+                [
+                    curve(f"{who}{how}", estimates)
+                    for how, each in (("", self), (", published entropy", published))
+                    if each is not None
+                    for who, estimates in (("base", each.then), ("candidate", each.now))
+                ],
                 reference=0.0,
             ).titled(f"{self.name} of base and candidate")
         )

@@ -59,10 +59,10 @@ def excess(role: RoleConditioning) -> Exact:
 
 
 def magnitude_error(arm: Arm) -> Exact:
-    """Largest difference over heads between the mean of |A| and 1 / T, times T, for each prompt about the model."""
+    """Largest difference over heads between the mean of |A| and 1 / T, for each prompt about the model."""
     lengths = np.array(arm.matched.lengths, dtype=float)[:, None, None]
-    errors = np.abs(arm.values[SELF][:, MEASURES.index(MAGNITUDE)] * lengths - 1).max((1, 2))
-    return _exact("mean |A| times T, minus 1", "1", list(errors), list(map(str, arm.matched.table.index)))
+    errors = np.abs(arm.values[SELF][:, MEASURES.index(MAGNITUDE)] - 1 / lengths).max((1, 2))
+    return _exact("mean |A| minus 1 / T", "of attention", list(errors), list(map(str, arm.matched.table.index)))
 
 
 def show_magnitudes(role: RoleConditioning) -> None:

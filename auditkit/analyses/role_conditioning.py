@@ -37,7 +37,7 @@ from auditkit.analyses.role_entropy import (
 )
 from auditkit.analyses.role_prompts import FORMATS, PLAIN, Matched, enough, matched, matched_by_length
 from auditkit.data.order import shuffle_key
-from auditkit.data.role_prompts import CONFOUNDER, NEEDED, NEUTRAL, SELF, RoleSet, role_sets
+from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
 from auditkit.engine.sites import pattern
 from auditkit.record.evidence import note
 from auditkit.stats.estimates import Estimate
@@ -58,8 +58,6 @@ PER_PROMPT, PER_HEAD = AGGREGATIONS = ("per prompt", "per head")
 
 UNIT = "of the neutral entropy"
 PERMUTATIONS = 400
-CHAT_SETS = 18
-"""Sets that are asked in the chat template too, without third persons: its prompts are four times as long."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,13 @@ class Arm:
     def heads(self) -> int:
         return int(next(iter(self.values.values())).shape[3])
 
-    def of(self, category: str, measure: str = REPAIRED, layers: Sequence[int] | None = None) -> Array:
-        """(item,) mean over heads, and over layers (all where None)."""
-        values = self.values[category][:, MEASURES.index(measure)]
+    def of(
+        self, category: str, measure: str = REPAIRED, layers: Sequence[int] | None = None, head: int | None = None
+    ) -> Array:
+        """(item,) mean over layers and heads (all where None)."""
+        values = self.values[category][
+            :, MEASURES.index(measure), :, slice(head, None if head is None else head + 1)
+        ]
         mean: Array = values[:, list(range(self.layers) if layers is None else layers)].mean((1, 2))
         return mean
 
@@ -126,10 +128,13 @@ class Arm:
             shown_conditions=(high, low),
         )
 
-    def level(self, category: str, layers: Sequence[int] | None = None, measure: str = REPAIRED) -> Estimate:
-        """Mean of a measure in one category."""
-        values = self.of(category, measure, layers)
-        what = f"{measure}, {category}, {self._words(layers)}, {self.matched.format}"
+    def level(
+        self, category: str, layers: Sequence[int] | None = None, measure: str = REPAIRED, head: int | None = None
+    ) -> Estimate:
+        """Mean of a measure in one category, over all heads or in one."""
+        values = self.of(category, measure, layers, head)
+        who = "" if head is None else f", head {head}"
+        what = f"{measure}, {category}, {self._words(layers)}{who}, {self.matched.format}"
         unit = UNITS.get(measure, "of attention")
         return Estimate(
             what, unit, self.measurement(what, unit, {category: values}), values, shown_conditions=(category,)
@@ -316,13 +321,7 @@ class RoleConditioning:
     def _matched(self, format: str) -> Matched:
         if self.lists is not None:
             return matched_by_length(self.adapter.chat, self.lists, self.seed, format)
-        if format == PLAIN:
-            return matched(self.adapter.chat, self.sets, format)
-        fewer = [
-            RoleSet(each.id, each.frame, {category: each.prompts[category] for category in NEEDED})
-            for each in self.sets[:CHAT_SETS]
-        ]
-        return matched(self.adapter.chat, fewer, format)
+        return matched(self.adapter.chat, self.sets, format)
 
     def _read(self, prompts: Sequence[Prompt], firsts: Sequence[int]) -> Array:
         new = {prompt: first for prompt, first in zip(prompts, firsts, strict=True) if prompt not in self._known}

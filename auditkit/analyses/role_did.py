@@ -31,13 +31,14 @@ from auditkit.record.figures import Table
 from auditkit.stats.changes import Counterpart
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
+from auditkit.stats.resampled import Resampled
 from auditkit.stats.streams import stream
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
 TOP = 10
 PAIRINGS = 1000
 LEAST_ENTROPY = 0.05
-"""Median entropy of the base on self prompts below which a head is no candidate."""
+"""Entropy of the base below which a head's ratios are wild: it is no candidate, and has no part in a mean of ratios."""
 BY_HEAD = "entropy by head"
 
 
@@ -73,12 +74,14 @@ def recorded(arm: Arm) -> Measurement:
 
 
 def from_items(items: pd.DataFrame, now: ByHead) -> ByHead:
-    """Entropies by head from recorded items of one claim, in the order of `now`.
+    """Entropies by head from a run's recorded items, in the order of `now`.
 
     Raises:
-        Inconclusive: other heads or items than `now` has.
+        Inconclusive: none, or other heads or items than `now` has.
     """
     rows = items[(items["measurement"] == BY_HEAD) & (items["effect"] == "")]
+    if not len(rows):
+        raise Inconclusive("not_measured: the baseline recorded no entropies by head; run its whole suite")
     grid = rows.pivot(index="item", columns="condition", values="value")
     _, layers, heads = now.own.shape
     names = {c: [f"{c} {n}.{h}" for n in range(layers) for h in range(heads)] for c in (SELF, NEUTRAL)}
@@ -98,6 +101,18 @@ def from_items(items: pd.DataFrame, now: ByHead) -> ByHead:
     return ByHead(now.table, own, neutral)
 
 
+def past_by_head(baseline: Counterpart, now: ByHead) -> ByHead:
+    """The baseline's entropies by head, whichever of its claims recorded them.
+
+    Raises:
+        NotApplicable: the run has no baseline.
+        Inconclusive: the baseline recorded none, other heads, or other items.
+    """
+    if baseline.past is None:
+        raise NotApplicable("there is no baseline to compare with (--baseline)")
+    return from_items(baseline.past.recorded.items, now)
+
+
 def on_baseline(baseline: Counterpart, arm: Arm) -> ByHead:
     """The baseline's entropies by head, once those of this run were recorded.
 
@@ -107,12 +122,38 @@ def on_baseline(baseline: Counterpart, arm: Arm) -> ByHead:
     """
     table = recorded(arm)
     then = baseline(Estimate(BY_HEAD, table.unit, table, arm.of(SELF)))  # records this run's values first
-    past = baseline.past
-    assert past is not None
     if then.refused:
         raise Inconclusive(then.refused)
-    items = past.recorded.items
-    return from_items(items[items["claim"] == baseline.claim], ByHead.of(arm))
+    return past_by_head(baseline, ByHead.of(arm))
+
+
+def focus_change(now: ByHead, then: ByHead, seed: int) -> Resampled:
+    """Median over layers of the change in RFC, where that of a layer is the mean over heads of ratios.
+
+    The other published way to put heads together; `LayerChanges.median` has the ratio of means over heads. Heads with
+    hardly any entropy on neutral prompts, in either model, have no ratio to speak of and are left out.
+
+    Raises:
+        Inconclusive: no head is left.
+    """
+    kept = np.minimum(now.neutral.mean(0), then.neutral.mean(0)) >= LEAST_ENTROPY  # (layer, head)
+    if not kept.any():
+        raise Inconclusive("no_heads: no head spreads its attention over more than one token besides the first")
+    of_layers = [np.flatnonzero(np.nonzero(kept)[0] == layer) for layer in np.flatnonzero(kept.any(1))]
+
+    def statistic(weights: Array) -> Array:
+        before, after = (
+            (weights @ side.own[:, kept]) / (weights @ side.neutral[:, kept]) for side in (then, now)
+        )  # (draw, head)
+        change = before - after
+        median: Array = np.median([change[:, heads].mean(1) for heads in of_layers], axis=0)
+        return median
+
+    name = "median over layers of the change of RFC, mean over heads of ratios"
+    columns = pd.DataFrame({"self, candidate": now.own.mean((1, 2))}, index=now.table.index)
+    return Resampled(
+        name, "of the neutral entropy", Measurement(name, UNITS[REPAIRED], columns, now.table), statistic, seed
+    )
 
 
 class DifferenceInDifferences:

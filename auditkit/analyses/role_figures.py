@@ -9,13 +9,15 @@ layer (`indices`). `side_by_side` holds the published and the repaired numbers o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from auditkit.analyses.role_conditioning import AGGREGATIONS, INDICES, Arm, RoleConditioning
 from auditkit.analyses.role_entropy import FIRST_KEYS, LAST_KEYS, PUBLISHED, REPAIRED, SINK, WITH_FIRST
 from auditkit.analyses.role_prompts import PLAIN
 from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF
 from auditkit.record.evidence import current, figure, note
-from auditkit.record.figures import Curves, Series, Table
+from auditkit.record.figures import Curves, Heatmap, Series, Table
+from auditkit.record.schema import Effect
 from auditkit.stats.comparing import Comparable
 
 
@@ -33,6 +35,35 @@ def words(estimate: Comparable) -> str:
     if effect.lower is None or effect.upper is None:
         return f"{effect.estimate:.4f}, no interval"
     return f"{effect.estimate:.4f} [{effect.lower:.4f}, {effect.upper:.4f}]"
+
+
+def head_map(
+    effects: Sequence[Sequence[Effect]],
+    value_label: str,
+    reading: str,
+    outlined: Sequence[tuple[int, int]] = (),
+    scale: Literal["linear", "centred"] = "linear",
+) -> Heatmap:
+    """Heads by layers.
+
+    Args:
+        effects: of each layer, that of each head.
+        outlined: (layer, head) to frame.
+    """
+    columns = [list(column) for column in zip(*effects, strict=True)]
+    return Heatmap(
+        "layer",
+        "head",
+        value_label,
+        reading,
+        [str(n) for n in range(len(effects))],
+        [str(n) for n in range(len(columns))],
+        [[effect.estimate for effect in column] for column in columns],
+        [[effect.lower for effect in column] for column in columns],
+        [[effect.upper for effect in column] for column in columns],
+        [(head, layer) for layer, head in outlined],
+        scale,
+    )
 
 
 class RoleFigures:
@@ -63,7 +94,7 @@ class RoleFigures:
         )
 
     def first_keys(self) -> None:
-        """Plot 3: attention to the first token and to the first three."""
+        """Plot 3: attention to the first token and to the first three, and to the first three by head."""
         self._curves(
             "Attention to the first tokens",
             "share of attention",
@@ -77,6 +108,20 @@ class RoleFigures:
                 for measure in (SINK, FIRST_KEYS)
                 for c in (SELF, NEUTRAL)
             ],
+        )
+        if current() is None:
+            return
+        arm = self.role.arm()
+        figure(
+            head_map(
+                [
+                    [arm.level(SELF, [n], FIRST_KEYS, head).describe() for head in range(arm.heads)]
+                    for n in range(arm.layers)
+                ],
+                "share of attention",
+                "Mean share that goes to the first three tokens of questions about the model, head by head: heads near "
+                "1 rest there and have little entropy to compare.",
+            ).titled("Attention to the first three tokens, by head")
         )
 
     def gaps(self) -> None:

@@ -18,16 +18,17 @@ from auditkit.analyses.head_search import Head, dz
 from auditkit.analyses.persona_heads import called
 from auditkit.analyses.role_conditioning import Arm, RoleConditioning, two_halves
 from auditkit.analyses.role_entropy import MEASURES, REPAIRED, UNITS, Array
+from auditkit.analyses.role_figures import head_map
 from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF
 from auditkit.record.evidence import Evidence, current, figure, gathering, note
-from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Table
+from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Heatmap, Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.families import explore
 from auditkit.stats.verdicts import NotApplicable
 
 LEAST_ENTROPY = 0.05
 """Of even spread: heads that are below it on neutral prompts cannot fall, and are no candidates."""
-SHOWN, RANKS = 6, 3
+SHOWN, RANKS, TOP_TENTH = 6, 3, 0.9
 
 
 @dataclass(frozen=True)
@@ -167,23 +168,18 @@ class RoleHeads:
         figure(self._by_layer(found).titled("Three heads per layer that tell self from confounder"))
 
     def _heatmap(self, found: Found, against: str) -> Heatmap:
-        layers, heads = range(self.arm.layers), range(self.arm.heads)
         rows = list(range(len(self.arm.matched)))
-        effects = [[self.difference((n, h), rows, against=against).describe() for n in layers] for h in heads]
-        return Heatmap(
-            "layer",
-            "head",
+        return head_map(
+            [
+                [self.difference((n, h), rows, against=against).describe() for h in range(self.arm.heads)]
+                for n in range(self.arm.layers)
+            ],
             "difference in entropy",
             f"Repaired entropy on self prompts minus {against} ones, as a share of even spread: above zero the head "
             "looks around more when the question is about the model. It stands in place of the published map of mean "
             f"|A|, which is 1 / T in every cell. Framed: confirmed heads (self against neutral); {found}.",
-            [str(n) for n in layers],
-            [str(h) for h in heads],
-            [[effect.estimate for effect in row] for row in effects],
-            [[effect.lower for effect in row] for row in effects],
-            [[effect.upper for effect in row] for row in effects],
-            outlined=[(h, n) for n, h in found.confirmed],
-            scale="centred",
+            found.confirmed,
+            "centred",
         )
 
     def _strongest(self, found: Found) -> Dots:
@@ -192,14 +188,18 @@ class RoleHeads:
         for head in (*found.signs, *(h for h in found.strongest if h not in found.signs))[:SHOWN]:
             dots = []
             for category, values in self.arm.values.items():
-                effect = self._estimate(category, values[rows, n, head[0], head[1]], rows).describe()
-                dots.append(Dot.at(category, effect))
+                own = values[rows, n, head[0], head[1]]
+                spread = np.quantile(own, QUANTILES).tolist()
+                dots.append(Dot.at(category, self._estimate(category, own, rows).describe(), spread))
             one, two = (self.arm.values[c][rows, n, head[0], head[1]] for c in (SELF, NEUTRAL))
             groups.append(DotGroup(f"{called(*head)}, {_d(one, two)}", dots))
         return Dots(
             "repaired entropy, of even spread",
-            "The heads that one half of the frames shows most clearly, on the other half: mean and interval per "
-            "category. Cohen's d (self against neutral, over prompts) above 0.8 is called large, above 0.5 medium.",
+            "The heads that one half of the frames shows most clearly, on the other half. Per category, the broad "
+            f"band holds the middle half of {len(rows)} prompts, the narrow one the middle four fifths, the upright "
+            "line is their median; dot and whisker are the mean and its interval. Where the bands of self and neutral "
+            "lie apart the head tells them apart prompt by prompt: Cohen's d (over prompts) above 0.8 is called "
+            "large, above 0.5 medium.",
             groups,
         )
 
@@ -207,6 +207,7 @@ class RoleHeads:
         gap = self._gap(SELF, CONFOUNDER)
         one, other = list(found.discovery), list(found.confirmation)
         strength = np.abs(gap[one].mean(0))
+        top = float(np.quantile(strength, TOP_TENTH))
         rows: list[list[str | float | None]] = []
         for layer in range(self.arm.layers):
             best = np.argsort(-strength[layer], kind="stable")[:RANKS]
@@ -217,11 +218,13 @@ class RoleHeads:
                     cells.append(f"{h}: no interval")
                 else:
                     mark = "" if effect.lower <= 0 <= effect.upper else " *"
+                    mark += " (top tenth)" if strength[layer, h] > top else ""
                     cells.append(f"{h}: {effect.estimate:+.3f} [{effect.lower:+.3f}, {effect.upper:+.3f}]{mark}")
             rows.append([f"layer {layer}", *cells, *[""] * (RANKS - len(cells))])
         return Table(
             "Per layer the three heads whose entropy differs most between self and confounder prompts on one half of "
-            "the frames, and the difference that the other half shows, with its interval; * where it leaves zero out.",
+            "the frames, and the difference that the other half shows, with its interval; * where it leaves zero out. "
+            "Top tenth: on the first half, more than nine tenths of all heads of the model.",
             ["layer", "first", "second", "third"],
             rows,
         )

@@ -75,14 +75,15 @@ def read_profile(folder: Path, name: str, format: str = "plain text") -> Profile
     """
     run, items = read_run(folder), read_items(folder)
     shape = re.compile(rf"{re.escape(name)}, layer (\d+) of \d+, {re.escape(format)}")
-    rows = items[items["effect"].map(lambda effect: bool(shape.fullmatch(effect)))]
+    layers = {effect: int(found[1]) for effect in items["effect"].unique() if (found := shape.fullmatch(effect))}
+    rows = items[items["effect"].isin(list(layers))]
     if not len(rows):
         raise RecordError(
             f"{folder} holds no {name} by layer ({format}): run suites/role_conditioning on the model"
         )
     kept = read_effects(rows[rows["claim"] == rows["claim"].iloc[0]])
-    by_layer = sorted((int(shape.fullmatch(effect)[1]), one.estimate) for effect, one in kept.items())  # type: ignore[index]
-    return Profile(run.model.name, name, [estimate for _, estimate in by_layer])
+    in_order = sorted(kept, key=lambda effect: layers[effect])
+    return Profile(run.model.name, name, [kept[effect].estimate for effect in in_order])
 
 
 def correlation(one: Profile, other: Profile, seed: int = 0) -> Resampled:

@@ -101,18 +101,28 @@ class Heatmap(Drawing, frozen=True):
             raise ValueError("an outlined cell is outside the heat map")
 
 
-class Dot(msgspec.Struct, frozen=True):
-    """One estimate with its interval."""
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Which quantiles stand for a distribution."""
+
+
+class Dot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One estimate with its interval, and if wanted the distribution of the single values behind it."""
 
     name: str
     estimate: Number
     lower: Number
     upper: Number
+    spread: Sequence[float] = ()
+    """`QUANTILES` of the single values; empty where they are not shown."""
+
+    def __post_init__(self) -> None:
+        if self.spread and (len(self.spread) != len(QUANTILES) or list(self.spread) != sorted(self.spread)):
+            raise ValueError(f"the spread of {self.name!r} must be {len(QUANTILES)} rising quantiles")
 
     @classmethod
-    def at(cls, name: str, effect: Effect) -> Dot:
+    def at(cls, name: str, effect: Effect, spread: Sequence[float] = ()) -> Dot:
         """An effect with its interval."""
-        return cls(name, effect.estimate, effect.lower, effect.upper)
+        return cls(name, effect.estimate, effect.lower, effect.upper, spread)
 
 
 class DotGroup(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from auditkit.record.figures import (
+    QUANTILES,
     AnyDrawing,
     Curves,
     Dots,
@@ -155,12 +156,16 @@ def text_of(cell: Cell) -> str:
 
 
 def _of_dots(dots: Dots) -> Numbers:
-    rows = (
-        (dot.name, group.name, _with_interval(dot.estimate, dot.lower, dot.upper))
-        for group in dots.groups
-        for dot in group.dots
-    )
-    return Numbers(dots.x_label + _reference(dots.reference), ("Name", "Group", "Estimate"), tuple(rows))
+    pairs = [(group, dot) for group in dots.groups for dot in group.dots]
+    columns = ["Name", "Group", "Estimate"]
+    if any(dot.spread for _, dot in pairs):
+        columns += [f"{100 * share:g} % of values below" for share in QUANTILES]
+    rows: list[list[Cell]] = [
+        [dot.name, group.name, _with_interval(dot.estimate, dot.lower, dot.upper), *dot.spread]
+        for group, dot in pairs
+    ]
+    filled = (tuple(row + [""] * (len(columns) - len(row))) for row in rows)
+    return Numbers(dots.x_label + _reference(dots.reference), tuple(columns), tuple(filled))
 
 
 def _of_sets(sets: Sets) -> list[Numbers]:

@@ -6,7 +6,7 @@ A reader may have no colour, so what a colour says is said by a dash pattern, a 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from auditkit.record.figures import Curves, Dot, Dots, Intersection, Number, Points, Series, Sets
@@ -121,6 +121,7 @@ def plot_dots(dots: Dots) -> Sheet:
     sheet = Sheet(0.62 + 0.21 * len(names))
     axes = sheet.axes(left=0.15 + room(names, SMALL), right=0.2, top=0.05, bottom=0.52, spines="bottom")
     shown = [(place, dot) for place, (_, dot) in enumerate(rows) if dot is not None]
+    _spreads(axes, [(place, dot.spread) for place, dot in shown if dot.spread])
     with_interval = [(y, d.lower, d.upper) for y, d in shown if d.lower is not None and d.upper is not None]
     if with_interval:
         places, lower, upper = zip(*with_interval, strict=True)
@@ -141,6 +142,17 @@ def plot_dots(dots: Dots) -> Sheet:
             x, y = sheet.place(axes, axes.get_xlim()[0], place)
             sheet.write(x + 4, y + 0.35 * SMALL, "not measured", Style(SMALL, "start"))
     return sheet
+
+
+def _spreads(axes: Axes, spreads: Sequence[tuple[int, Sequence[float]]]) -> None:
+    """Distributions behind dots: a broad band holds the middle half of the values, a narrow one four fifths."""
+    if not spreads:
+        return
+    places, quantiles = zip(*spreads, strict=True)
+    lowest, lower, middle, upper, highest = zip(*quantiles, strict=True)
+    axes.hlines(places, lowest, highest, color=_COLOURS[0], linewidth=4, alpha=0.3)
+    axes.hlines(places, lower, upper, color=_COLOURS[0], linewidth=11, alpha=0.3)
+    axes.plot(middle, places, "|", color=INK, markersize=11)
 
 
 def plot_points(points: Points) -> Sheet:

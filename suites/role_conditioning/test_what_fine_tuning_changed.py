@@ -3,7 +3,7 @@
 from auditkit import shown
 from auditkit.analyses.role_changes import LayerChanges, compared_with
 from auditkit.analyses.role_conditioning import RFC, RSI
-from auditkit.analyses.role_did import ByHead, DifferenceInDifferences, on_baseline
+from auditkit.analyses.role_did import ByHead, DifferenceInDifferences, focus_change, on_baseline, past_by_head
 from auditkit.analyses.role_entropy import PUBLISHED, REPAIRED
 
 
@@ -12,26 +12,33 @@ def changes(role, baseline, name):
     repaired, published = (role.per_layer(name, measure=measure) for measure in (REPAIRED, PUBLISHED))
     n = len(repaired)
     then = compared_with(baseline, n, [*repaired, *published])
-    return LayerChanges(name, repaired, then[:n], role.seed), LayerChanges(name, published, then[n:], role.seed)
+    return (
+        LayerChanges(name, repaired, then[:n], role.seed),
+        LayerChanges(f"{name}, published entropy", published, then[n:], role.seed),
+    )
 
 
 def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
-    """Against the base, the median over layers of the change in RFC is below zero, and no single layer makes a quarter
-    of the mean change."""
+    """Against the base, the median over layers of the change in RFC is below zero, whether heads are averaged before or
+    after the ratio, and no single layer makes a quarter of the mean change."""
     change, published = changes(role, baseline, RFC)
-    change.show()
+    change.show(published)
     shown("mean over layers", change.mean())
     shown("mean without the first layer", change.mean(without=0))
     shown("median, published entropy", published.median())
     shown("mean, published entropy", published.mean())
+    here = ByHead.of(role.arm())
+    by_head = focus_change(here, past_by_head(baseline, here), role.seed)
+    shown("median, a ratio for each head", by_head)
     assert change.median() < 0
+    assert by_head < 0
     assert change.leave_one_out() < threshold(0.25, "protocol W4.d")
 
 
 def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
     """Against the base, the median over layers of the change in RSI is within 0.02 of zero."""
     change, published = changes(role, baseline, RSI)
-    change.show()
+    change.show(published)
     shown("median, published entropy", published.median())
     assert change.median().equals(0.0, within=threshold(0.02, "suite default: 2 % of the neutral entropy"))
 

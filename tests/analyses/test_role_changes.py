@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +13,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import auditkit
+from auditkit.adapters import loading
 from auditkit.analyses import role_models
 from auditkit.analyses.role_changes import LayerChanges, compared_with
 from auditkit.analyses.role_conditioning import RFC, RoleConditioning
-from auditkit.analyses.role_did import BY_HEAD, ByHead, DifferenceInDifferences, from_items, on_baseline, recorded
+from auditkit.analyses.role_did import (
+    BY_HEAD,
+    ByHead,
+    DifferenceInDifferences,
+    focus_change,
+    from_items,
+    on_baseline,
+    past_by_head,
+    recorded,
+)
 from auditkit.analyses.role_models import Profile, block_p, compare, correlation, read_profile, spearman
 from auditkit.record.baseline import Recorded
 from auditkit.record.evidence import gathering
@@ -72,8 +86,13 @@ def test_a_mean_that_is_one_layer_is_told_apart() -> None:
     assert change.median().equals(0.0, within=0.01)
     assert change.mean(without=0).equals(0.0, within=0.01)
     with gathering() as evidence:
-        change.show()
+        change.show(published=change)
     drawings = [drawing_of(figure) for figure in evidence.figures]
+    assert [series.name for series in drawings[0].series] == [
+        "candidate minus base",
+        "candidate minus base, published entropy",
+    ]
+    assert [series.name for series in drawings[1].series][::2] == ["base", "base, published entropy"]
     assert [row[0] for row in drawings[2].rows][:2] == ["nothing", "layer 0"]
     assert abs(drawings[2].rows[1][2]) < 0.1  # what is left of the mean without layer 0
     assert any("by the point alone" in note for note in evidence.notes)
@@ -137,10 +156,16 @@ def test_heads_are_compared_with_a_recorded_run(a_run: Run, tmp_path: Path) -> N
     then = on_baseline(Counterpart(run.claims[0].id, "suite", past(run, rows, tmp_path, 2)), two)
     assert np.array_equal(then.own, ByHead.of(one).own)
     assert np.array_equal(then.neutral, ByHead.of(one).neutral)
+    with pytest.raises(NotApplicable, match="no baseline"):
+        past_by_head(Counterpart("another claim", "suite", None), ByHead.of(two))
+    elsewhere = past_by_head(Counterpart("another claim", "suite", past(run, rows, tmp_path, 2)), ByHead.of(two))
+    assert np.array_equal(elsewhere.own, then.own)
     other = ByHead(then.table, then.own[:, :, :3], then.neutral[:, :, :3])
     items = pd.DataFrame(msgspec.to_builtins(rows))
     with pytest.raises(Inconclusive, match="the baseline recorded 8 heads and this model has 6"):
         from_items(items, other)
+    with pytest.raises(Inconclusive, match="the baseline recorded no entropies by head"):
+        from_items(items[items["measurement"] != BY_HEAD], ByHead.of(two))
     with pytest.raises(Inconclusive, match="1 items are in one of the two runs only"):
         from_items(items[items["item"] != rows[0].item], ByHead.of(two))
     assert recorded(one).conditions[0] == "self 0.0"
@@ -203,6 +228,20 @@ def test_formulas_as_published() -> None:
     assert score == pytest.approx(z(np.abs(median)) + z(consistency) + z(-np.median(base.own, axis=0)))
 
 
+def test_change_of_focus_with_a_ratio_for_each_head() -> None:
+    now, base = by_head(0.0, 5)
+    now.own[:] -= 0.02
+    base.neutral[:, 4, 2] = now.neutral[:, 4, 2] = 1e-4  # no ratio to speak of
+    change = focus_change(now, base, seed=0)
+    ratios = [side.own.mean(0) / side.neutral.mean(0) for side in (base, now)]
+    by_layer = [np.mean([(ratios[0] - ratios[1])[n, h] for h in range(4) if (n, h) != (4, 2)]) for n in range(5)]
+    assert change.estimate == pytest.approx(np.median(by_layer))
+    assert change > 0.02
+    nothing = replace(base, neutral=np.zeros_like(base.neutral))
+    with pytest.raises(Inconclusive, match="no_heads"):
+        focus_change(now, nothing, seed=0)
+
+
 def test_heads_with_hardly_any_entropy_are_no_candidates() -> None:
     now, base = by_head(0.0, 1)
     base.own[:, 0, 0] = 0.001
@@ -246,17 +285,25 @@ def test_smooth_profiles_that_have_nothing_to_do_with_each_other_are_not(monkeyp
     assert hits <= 3  # a plain test of 30 layers says so in half of them
 
 
-def test_runs_are_compared_from_their_records(a_run: Run, tmp_path: Path) -> None:
-    profiles = []
-    for n, layers in enumerate((6, 8, 10)):
+def runs(a_run: Run, tmp_path: Path, depths: Sequence[int]) -> list[tuple[Path, list[Estimate]]]:
+    """Recorded runs of models of these depths, with RFC alike by relative depth."""
+    made = []
+    for n, layers in enumerate(depths):
         estimates = profile(0.2 * np.sin(np.linspace(0, 5, layers)), n, 0.02)
         run, rows = record(a_run, lambda baseline, es=estimates: compared_with(baseline, len(es), es))
         run = msgspec.structs.replace(run, model=msgspec.structs.replace(run.model, name=f"model {n}"))
         folder = tmp_path / str(n)
         folder.mkdir()
         write_run(folder, run, rows)
-        profiles.append(read_profile(folder, RFC))
-        assert [e.numerator.tolist() for e in profiles[-1].layers] == [e.numerator.tolist() for e in estimates]
+        made.append((folder, estimates))
+    return made
+
+
+def test_runs_are_compared_from_their_records(a_run: Run, tmp_path: Path) -> None:
+    recorded_runs = runs(a_run, tmp_path, (6, 8, 10))
+    profiles = [read_profile(folder, RFC) for folder, _ in recorded_runs]
+    for read, (_, estimates) in zip(profiles, recorded_runs, strict=True):
+        assert [e.numerator.tolist() for e in read.layers] == [e.numerator.tolist() for e in estimates]
     figures = compare(profiles)
     assert [figure.kind for figure in figures] == ["curves", "table", "heatmap"]
     rows = drawing_of(figures[1]).rows
@@ -269,3 +316,18 @@ def test_runs_are_compared_from_their_records(a_run: Run, tmp_path: Path) -> Non
         read_profile(tmp_path / "0", "RSI")
     shrunk = profiles[0].minus(profiles[0])
     assert shrunk.layers[0].describe().estimate == 0
+
+
+def test_a_page_of_any_number_of_runs_is_made_without_a_model(
+    a_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(auditkit.__file__).parents[1] / "examples"))
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was opened"))
+    folders = [str(folder) for folder, _ in runs(a_run, tmp_path, (6, 8, 10, 12, 7))]
+    page = tmp_path / "models.html"
+    monkeypatch.setattr(sys, "argv", ["role_models.py", *folders, "--out", str(page)])
+    importlib.import_module("role_models").main()
+    said, text = capsys.readouterr().out, page.read_text()
+    assert said.count(" prompts") == 5 * 4 / 2 + 1  # a row per pair, and a heading
+    assert text.count("<svg") == 2  # profiles by depth, and correlations
+    assert all(f"model {n}" in text for n in range(5))

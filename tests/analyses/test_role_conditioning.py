@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import auditkit
 from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.protocol import Component, Support
-from auditkit.analyses import role_conditioning
 from auditkit.analyses.role_checks import entropy_error, excess, magnitude_error, one_hot_entropy
 from auditkit.analyses.role_conditioning import (
     AGGREGATIONS,
@@ -21,13 +24,14 @@ from auditkit.analyses.role_conditioning import (
     spread,
     two_halves,
 )
-from auditkit.analyses.role_entropy import MEASURES, PUBLISHED, REPAIRED, even_spread
+from auditkit.analyses.role_entropy import FIRST_KEYS, MEASURES, PUBLISHED, REPAIRED, even_spread
 from auditkit.analyses.role_figures import RoleFigures
 from auditkit.analyses.role_prompts import CHAT, enough, matched, matched_by_length, plain
 from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
 from auditkit.record.evidence import gathering
-from auditkit.record.figures import drawing_of
+from auditkit.record.figures import Curves, Heatmap, drawing_of
 from auditkit.stats.estimates import Estimate
+from auditkit.stats.exact import exactly
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
 from tests.analyses.roles import open_random
@@ -84,6 +88,18 @@ def test_even_attention_is_zero_repaired_and_its_length_null_as_published(even: 
         assert published.estimate == pytest.approx(null, abs=1e-6)
     for layer in role.per_layer(name):
         assert abs(layer.describe().estimate or 0.0) < 1e-6
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_intervals_of_even_attention_hold_zero_repaired_and_not_as_published(even: HFAdapter, name: str) -> None:
+    """Lists of different lengths, as the published ones: what differs is the length, and looks like a finding."""
+    long = {SELF: [3, 4, 5, 6, 7], NEUTRAL: [5, 6, 7, 8, 9], CONFOUNDER: [7, 8, 9, 10, 11]}
+    role = RoleConditioning(even, seed=0, lists=listed({c: 6 * sizes for c, sizes in long.items()}))
+    repaired = role.arm().index(name)
+    assert np.abs(repaired.numerator).max() < 1e-6  # on every item, so there is nothing to have an interval of
+    assert exactly(repaired, population="these items", size=len(repaired.numerator)).equals(0.0, within=1e-6)
+    for way in AGGREGATIONS:
+        assert role.published(name, way) > 0.02
 
 
 def test_even_attention_on_the_projects_sets_is_zero_in_every_way(even: HFAdapter) -> None:
@@ -152,7 +168,8 @@ def test_memory_of_reading_does_not_hold_patterns(role: RoleConditioning) -> Non
 def test_the_chat_template_is_read_from_the_question_on(role: RoleConditioning) -> None:
     found = role.arm(CHAT).matched
     assert set(found.firsts) == {5}  # <begin> You are kind. <user>
-    assert len(found) <= role_conditioning.CHAT_SETS
+    assert len(found) >= 40
+    assert len(found.prompts) == 4
 
 
 # -- permutations --------------------------------------------------------------------------------------------------
@@ -249,7 +266,7 @@ def test_checks_hold_on_a_random_model(role: RoleConditioning) -> None:
     assert entropy_error(role) <= 1e-6
     assert one_hot_entropy(role) <= 1e-5
     assert excess(role) <= 1e-5
-    assert magnitude_error(role.arm()) <= 1e-5
+    assert magnitude_error(role.arm()) <= 1e-6
 
 
 def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) -> None:
@@ -264,7 +281,10 @@ def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) ->
         plots.separation(role.formats)
         plots.layers(RSI)
     drawings = [drawing_of(figure) for figure in evidence.figures]
-    assert len(drawings) == 9
+    assert len(drawings) == 10
+    by_head = next(drawing for drawing in drawings if isinstance(drawing, Heatmap))
+    first = role.arm().values[SELF][:, MEASURES.index(FIRST_KEYS)].mean(0)  # (layer, head)
+    assert np.array(by_head.values) == pytest.approx(first.T)
     assert all(drawing.reading for drawing in drawings)
     table = drawings[0]
     assert [row[0] for row in table.rows][:3] == [
@@ -272,4 +292,20 @@ def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) ->
         "RFC as published, per head",
         "RFC, published entropy, lengths matched",
     ]
-    assert all(len(series.x) == 4 for drawing in drawings[1:-1] for series in drawing.series)
+    assert all(
+        len(series.x) == 4 for drawing in drawings[1:] if isinstance(drawing, Curves) for series in drawing.series
+    )
+
+
+def test_the_docs_list_figures_that_are_drawn() -> None:
+    """Nine plots and two comparisons, each with figures whose titles are in the code."""
+    root = Path(auditkit.__file__).parents[1]
+    code = "".join(path.read_text() for path in sorted((root / "auditkit" / "analyses").glob("role_*.py")))
+    code = code.replace("{name}", "RFC").replace("{self.name}", "RFC").replace('"', "'")
+    lines = (root / "docs" / "role-conditioning.md").read_text().splitlines()
+    rows = [line.split("|")[1:3] for line in lines if re.match(r"\| (\d|base against)", line)]
+    assert [plot.split()[0] for plot, _ in rows] == [*"123456789", "base", "base"]
+    for plot, figures in rows:
+        named = re.findall(r"\*([^*]+)\*", figures.replace("RSI", "RFC").replace('"', "'"))
+        assert named, plot
+        assert [name for name in named if f"'{name}" not in code] == [], plot

@@ -9,6 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from auditkit.analyses import role_entropy
 from auditkit.analyses.role_entropy import (
@@ -31,7 +34,7 @@ from auditkit.analyses.role_entropy import (
 from auditkit.analyses.role_prompts import plain
 from auditkit.engine.attention import entropy, probabilities
 from auditkit.engine.batching import TOKEN_BUDGET
-from tests.analyses.roles import open_random
+from tests.analyses.roles import HEADS, open_random
 
 pytestmark = pytest.mark.unit
 
@@ -147,6 +150,37 @@ def test_patterns_of_one_batch_are_held_at_a_time(monkeypatch: pytest.MonkeyPatc
     assert np.isfinite(values).all()
     assert max(held) <= TOKEN_BUDGET
     assert sum(held) == sum(map(len, prompts))
+
+
+class Alive(TorchDispatchMode):
+    """Counts the bytes of all tensors that are alive at once; `most` is the largest count seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most, self.held = 0, dict[int, tuple[StorageWeakRef, int]]()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self.held[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.held = {key: (ref, size) for key, (ref, size) in self.held.items() if not ref.expired()}
+        self.most = max(self.most, sum(size for _, size in self.held.values()))
+        return out
+
+
+def test_memory_does_not_grow_with_the_number_of_prompts() -> None:
+    """Four times as many prompts, the same tensors alive at once; all in one batch would hold four times as many."""
+    adapter, most = open_random(layers=2), []
+    for count in (100, 400):
+        prompts = [plain(adapter.chat, "w1 " * 9) for _ in range(count)]
+        with Alive() as alive:
+            read(adapter, prompts, [1] * count)
+        most.append(alive.most)
+    patterns = TOKEN_BUDGET // 10 * 2 * HEADS * 10 * 10 * 4  # bytes, of one batch
+    assert patterns < most[0] < 10 * patterns
+    assert most[1] < 1.05 * most[0]
 
 
 def test_a_prompt_without_two_keys_is_refused() -> None:

@@ -10,12 +10,14 @@ import torch
 
 from auditkit.adapters.hf import HFAdapter
 from auditkit.analyses import role_ablation
-from auditkit.analyses.role_ablation import ABLATIONS, EVEN, HALF, MEAN, ZERO, RoleAblation
+from auditkit.analyses.patching import difference
+from auditkit.analyses.role_ablation import ABLATIONS, EVEN, HALF, MEAN, MLPS, ZERO, RoleAblation, graded
 from auditkit.analyses.role_conditioning import RoleConditioning
 from auditkit.analyses.role_entropy import MEASURES, REPAIRED
 from auditkit.analyses.role_heads import RoleHeads
 from auditkit.analyses.role_prompts import plain
 from auditkit.data.role_prompts import NEUTRAL, SELF
+from auditkit.engine.patching import patch
 from auditkit.record.evidence import gathering
 from auditkit.record.figures import drawing_of
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
@@ -83,8 +85,16 @@ def test_figures_stand_in_place_of_the_magnitude_map(heads: RoleHeads) -> None:
     assert maps.outlined == [(HEAD[1], HEAD[0])]
     assert len(confounder.values) == 4
     assert dots.groups[0].name.startswith("layer 2, head 1, d = ")
+    rows, n = list(heads.found().confirmation), MEASURES.index(REPAIRED)
+    for dot, values in zip(dots.groups[0].dots, heads.arm.values.values(), strict=True):
+        own = np.sort(values[rows, n, *HEAD])
+        assert dot.spread == pytest.approx(np.quantile(own, [0.1, 0.25, 0.5, 0.75, 0.9]))
+        assert (own < dot.spread[1]).mean() == pytest.approx(0.25, abs=0.05)
     assert len(dots.groups) == 6
     assert len(table.rows) == 4
+    tenths = [cell.endswith(" (top tenth)") for row in table.rows for cell in row[1:]]
+    assert 1 <= sum(tenths) <= 2  # of 16 heads
+    assert tenths[3 * HEAD[0]]  # the planted one leads its layer
     assert [grid.name for grid in evidence.grids] == ["heads, to discover", "heads, to confirm"]
 
 
@@ -133,6 +143,42 @@ def test_ablations_are_what_plain_hooks_do(
         for name, hook in ((ZERO, scaled(0.0)), (HALF, scaled(0.5)), (MEAN, averaged)):
             moved = abs(plain_log_odds(adapter, ids, {layer: hook}) - base)
             assert table.condition(f"moved, {name}")[row] == pytest.approx(moved, abs=1e-4)
+
+
+@pytest.mark.parametrize("strength", role_ablation.STRENGTHS)
+def test_graded_mean_ablations_are_what_plain_hooks_do(
+    adapter: HFAdapter, heads: RoleHeads, monkeypatch: pytest.MonkeyPatch, strength: float
+) -> None:
+    """Part of what a head, or the MLP of its layer, gives is replaced by its mean; at 0 nothing moves."""
+    monkeypatch.setattr(RoleAblation, "_strongest", "random set 0")
+    ablation = RoleAblation(heads)
+    (each, *_), (layer, head) = ablation._confirming, HEAD
+    conditions = ablation._conditions(SELF, [each])
+    own = slice(head * SIZE, (head + 1) * SIZE)
+    average = {MEAN: ablation._average[layer][head], MLPS: ablation._average_mlp[layer]}
+    block = adapter.module.model.layers[layer]
+
+    def of_head(_, args):
+        changed = args[0].clone()
+        changed[..., own] += strength * (average[MEAN] - changed[..., own])
+        return (changed,)
+
+    def of_mlp(_module, _args, out):
+        return out + strength * (average[MLPS] - out)
+
+    pair = ablation._pair(SELF, each)
+    base = plain_log_odds(adapter, pair.base.ids, {})
+    names = [graded(name, strength) for name in (MEAN, MLPS)]
+    measured = patch(adapter, [pair], {name: conditions[name] for name in names})
+    got = [float(difference(measured.conditions[name])[0]) for name in names]
+    assert got[0] == pytest.approx(plain_log_odds(adapter, pair.base.ids, {layer: of_head}), abs=1e-4)
+    handle = block.mlp.register_forward_hook(of_mlp)
+    try:
+        assert got[1] == pytest.approx(plain_log_odds(adapter, pair.base.ids, {}), abs=1e-4)
+    finally:
+        handle.remove()
+    moved = [abs(value - base) for value in got]
+    assert max(moved) < 1e-4 if strength == 0 else min(moved) > 1e-4
 
 
 def test_even_attention_of_a_head_is_the_running_mean_of_its_values(
@@ -193,11 +239,13 @@ def test_every_ablation_is_shown(heads: RoleHeads, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(RoleAblation, "_require_answers", lambda self, table: None)
     with gathering() as evidence:
         ablation.show()
-    dots, curves, ranking = (drawing_of(figure) for figure in evidence.figures)
+    dots, of_heads, of_mlps, ranking = (drawing_of(figure) for figure in evidence.figures)
     names = [dot.name for dot in dots.groups[0].dots]
     assert names[:-1] == list(ABLATIONS)
     assert names[-1].startswith("random set")
     assert [len(group.dots) for group in dots.groups] == [7, 7]
-    assert [series.x for series in curves.series] == [[0.25, 0.5, 0.75, 1.0]] * 2
+    for curves in (of_heads, of_mlps):
+        assert [series.x for series in curves.series] == [[0.0, 0.25, 0.5, 0.75, 1.0]] * 2
+        assert all(abs(series.y[0]) < 1e-5 < series.y[-1] for series in curves.series)
     assert len(ranking.groups[0].dots) == 4
     assert any(note.startswith("guards (ablation, self)") for note in evidence.notes)

@@ -51,7 +51,8 @@ def heatmaps(draw):
 
 @st.composite
 def dots(draw):
-    made = st.builds(Dot, texts, numbers, numbers, numbers)
+    spread = st.just([]) | st.lists(st.floats(-9, 9), min_size=5, max_size=5).map(sorted)
+    made = st.builds(Dot, texts, numbers, numbers, numbers, spread)
     return Dots("x", "r", [DotGroup(draw(texts), draw(st.lists(made, max_size=3)))], draw(numbers))
 
 
@@ -134,6 +135,12 @@ def test_what_is_no_image_is_refused(media_type: str, content: str, message: str
         }))  # fmt: skip
     with pytest.raises(ValueError, match="must be one of"):
         Image.of(b"%PDF-1.7", reading="r", alt="a")
+
+
+@pytest.mark.parametrize("spread", [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 5.0, 4.0]])
+def test_a_spread_is_rising_quantiles(spread: list[float]) -> None:
+    with pytest.raises(ValueError, match="the spread of 'a' must be 5 rising quantiles"):
+        Dot("a", 0.0, None, None, spread)
 
 
 effects = st.builds(

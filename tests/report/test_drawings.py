@@ -74,6 +74,10 @@ KINDS: dict[str, AnyDrawing] = {
         "logits", "Dots.",
         [DotGroup("age", [Dot("young", 0.2, 0.1, 0.3), Dot("old", None, None, None)]), DotGroup("", [])], 0.0,
     ),
+    "distributions": Dots(
+        "of even spread", "Bands.",
+        [DotGroup("one", [Dot("self", 0.4, 0.3, 0.5, [0.0, 0.2, 0.4, 0.6, 0.9]), Dot("neutral", 0.1, None, None)])],
+    ),
     "no dots": Dots("logits", "Dots.", []),
     "sets": Sets(
         "units", "Columns.", ["age", "gender"], [12, 31],
@@ -189,6 +193,9 @@ def test_tables_hold_every_number() -> None:
     assert text_of(cells.rows[2][1]).endswith(" [−1, 1]")
     [dots] = numbers_of(KINDS["dots"])
     assert dots.rows == (("young", "age", Measured(0.2, 0.1, 0.3)), ("old", "age", None))
+    [spread] = numbers_of(KINDS["distributions"])
+    assert spread.columns[3:] == tuple(f"{share} % of values below" for share in (10, 25, 50, 75, 90))
+    assert [row[3:] for row in spread.rows] == [(0.0, 0.2, 0.4, 0.6, 0.9), ("",) * 5]
     shared, whole = numbers_of(KINDS["sets"])
     assert shared.rows == (("age", 8, 7.5), ("age and gender", 4, None), ("none of them", 3, 2.5))
     assert whole.rows == (("age", 12), ("gender", 31))
