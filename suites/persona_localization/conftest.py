@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from auditkit.analyses.localization_indices import LayerIndices
 from auditkit.analyses.localization_layers import LayerSeparability
 from auditkit.analyses.localization_scans import PersonaScans
 from auditkit.analyses.localization_statements import PersonaActivations, persona_items
@@ -26,6 +27,12 @@ def activations(model, audit):
 def layers(activations):
     """How well each layer tells statements for a persona from those against it."""
     return LayerSeparability(activations)
+
+
+@pytest.fixture(scope="session")
+def indices(activations):
+    """The published indices of separability, by layer."""
+    return LayerIndices(activations)
 
 
 @pytest.fixture(scope="session")
