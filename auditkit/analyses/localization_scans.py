@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from auditkit.analyses.basis import Turn, in_other_bases
 from auditkit.analyses.detectors import Detector, beside_scan, detector_table
 from auditkit.analyses.discrimination import auc_parts
 from auditkit.analyses.exchange import Significance
@@ -24,7 +25,7 @@ from auditkit.analyses.probes import fitted_scores
 from auditkit.analyses.scan_detection import HeldOut, Scanner, both_directions, units_of
 from auditkit.analyses.scan_pvalues import Tail, empirical_pvalues
 from auditkit.analyses.statement_texts import bag_of_words
-from auditkit.record.evidence import Evidence, figure, gathering
+from auditkit.record.evidence import Evidence, figure, gathering, note
 from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.exact import Exact
@@ -41,6 +42,8 @@ BACKGROUND = 39
 
 SPLITS = 20
 """Random splits of a persona's negative statements into background and others."""
+
+ROTATIONS = 20
 
 HALF = 3
 """Independent statements of a kind that a half must have."""
@@ -123,6 +126,32 @@ class PersonaScans:
         table = pd.DataFrame({name: shares}, index=index)
         measured = Measurement(name, "1", table, pd.DataFrame({"persona": personas}, index=index))
         return Estimate(name, "1", measured, measured.condition(name), shown_conditions=(name,))
+
+    def note_rotation(self, least: float, *, rotations: int = ROTATIONS) -> None:
+        """Say whether the held-out precision survives random rotations of the space; one persona of each topic.
+
+        Args:
+            least: the precision that is claimed.
+        """
+        some = self.activations.one_of_each_topic()
+
+        def measure(turn: Turn) -> float:
+            hits, found = 0, 0
+            for items in some:
+                values = both_directions(turn(self.activations.at(items, self.layer)))
+                try:
+                    held = self.scanner.held_out(
+                        values, items.positive, items.groups, permutations=0, seed=self.seed, name=items.persona
+                    )
+                except ValueError:  # no units found in this basis, so no statements either
+                    continue
+                hits += int((held.confirmation.found & held.truth).sum())
+                found += int(held.confirmation.found.sum())
+            return hits / found if found else 0.0
+
+        with gathering(), one_thread():
+            bases = in_other_bases(measure, self._units, rotations=rotations, seed=self.seed, name="scans")
+        note(f"rotation, precision on held-out statements of {len(some)} personas: {bases.says(least)}")
 
     # -- showing -----------------------------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ class PersonaUnits:
                 measure, self.total, rotations=ROTATIONS, seed=self.seed, name=f"{one}, {other}"
             )
         turned = ", its sign turned" if sign < 0 else ""
-        note(f"{one} and {other}, z of single scans{turned}: {bases.says(3.0)}")
+        note(f"rotation, z of single scans of {one} and {other}{turned}: {bases.says(3.0)}")
 
     def note_closest(self) -> None:
         """Say of the two personas that share most against chance whether that survives random rotations."""

@@ -17,6 +17,7 @@ from auditkit.analyses.localization_indices import NAMES, LayerIndices
 from auditkit.analyses.localization_layers import NORM, RAW, UNIT, WORDS, LayerSeparability, over_dealings, p_value
 from auditkit.analyses.localization_pictures import DRAWN, PCA, TSNE, embedded, show_pictures
 from auditkit.analyses.localization_scans import PROBE, PersonaScans, persona_scan
+from auditkit.analyses.localization_specificity import Specificity
 from auditkit.analyses.localization_statements import PERSONAS, PersonaActivations, persona_items
 from auditkit.analyses.localization_units import PersonaUnits
 from auditkit.analyses.separability import principal_points
@@ -164,9 +165,9 @@ def test_too_few_statements_are_undecided() -> None:
 # -- published indices -------------------------------------------------------------------------------------------
 
 
-def test_indices_leave_the_band_of_dealt_labels_where_something_was_planted(five: PersonaActivations) -> None:
+def test_indices_leave_the_band_of_dealt_labels_where_something_was_planted() -> None:
     with gathering() as evidence:
-        indices = LayerIndices(five)
+        indices = LayerIndices(invented({"a": range(10), "b": range(10, 20)}, by=1.4))
         indices.show_curves()
         indices.show_personas()
         indices.show_scales()
@@ -261,6 +262,64 @@ def test_dealings_are_compared_exactly() -> None:
     mean = over_dealings("x", "1", np.array([0.0, 0.5]))
     assert mean >= 0.25
     assert not mean > 0.25
+
+
+def test_a_scan_in_other_bases_finds_directions_as_well(five: PersonaActivations) -> None:
+    with gathering() as evidence:
+        PersonaScans(five).note_rotation(0.75, rotations=4)
+        PersonaScans(invented({"a": range(0), "b": range(0)})).note_rotation(0.75, rotations=4)
+    assert "precision on held-out statements of 5 personas" in evidence.notes[0]
+    assert "survives rotation, so it is about directions" in evidence.notes[0]
+    assert "below 0.75 before any, so no claim is there to survive" in evidence.notes[1]
+
+
+# -- specificity -------------------------------------------------------------------------------------------------
+
+
+def specific(activations: PersonaActivations) -> Specificity:
+    layers, scans = LayerSeparability(activations), PersonaScans(activations, permutations=0)
+    return Specificity(activations, layers, scans, PersonaUnits(activations, runs=4))
+
+
+@pytest.mark.parametrize("of_topics", [True, False])
+def test_what_a_scan_finds_best_is_said(of_topics: bool) -> None:
+    planted = {name: range(0) if of_topics else range(10 * i, 10 * i + 10) for i, name in enumerate("ab")}
+    activations = invented(planted, by=1.4)
+    if of_topics:
+        activations._read.values[:120, :, 50:60] += 0.9  # whatever the label
+    specificity = specific(activations)
+    with gathering() as evidence:
+        specificity.show_detection()
+        specificity.note_overlaps()
+    said = "personas are not what it finds best" if of_topics else "finds personas better than topics"
+    assert said in next(text for text in evidence.notes if text.startswith("specificity:"))
+    assert "specificity of units: the median z" in evidence.notes[-1]
+    assert [group["name"] for group in evidence.figures[0].data["groups"]] == ["personas", "topics"]
+
+
+def test_topics_are_asked_of_statements_for_and_against_alike() -> None:
+    activations = invented({name: range(0) for name in "abc"}, pairs=20)
+    topics = specific(activations).topics
+    assert topics is not None
+    assert [one.persona for one in topics.personas] == [
+        "topic 0, not topic 1", "topic 1, not topic 2", "topic 2, not topic 0",
+    ]  # fmt: skip
+    label_of = {f"{name}-{i}": i % 2 == 0 for name in "abc" for i in range(40)}
+    assert len({name for one in topics.personas for name in one.ids}) == 3 * 40
+    for one in topics.personas:
+        for kind in (one.positive, ~one.positive):
+            assert np.bincount([label_of[name] for name in np.array(one.ids)[kind]]).tolist() == [10, 10]
+        rows = [int(name[2:]) + 40 * "abc".index(name[0]) for name in one.ids]
+        np.testing.assert_array_equal(topics.at(one, 4), activations._read.values[rows, 4])
+
+
+def test_specificity_of_few_statements_or_one_topic_is_not_measured() -> None:
+    for moved, pairs in (({"a": range(10)}, 60), ({"a": range(10), "b": range(10)}, 8)):
+        specificity = specific(invented(moved, pairs=pairs))
+        with gathering() as evidence:
+            specificity.show_detection()
+            specificity.note_overlaps()
+        assert ["is not measured" in text for text in evidence.notes] == [True, True]
 
 
 # -- units -------------------------------------------------------------------------------------------------------
