@@ -150,6 +150,24 @@ def test_the_order_of_statements_changes_nothing(five: PersonaActivations) -> No
     )
 
 
+def test_the_order_of_personas_changes_nothing(five: PersonaActivations) -> None:
+    turned = five.asked_about(five.personas[::-1])
+    one, other = (
+        [
+            *(
+                LayerSeparability(some).after(layer, of).describe().estimate
+                for layer in (0, 4)
+                for of in (RAW, NORM)
+            ),
+            PersonaScans(some, 5, permutations=9).significance().describe().estimate,
+            PersonaUnits(some, 5, runs=2).jaccard().describe().estimate,
+            *LayerIndices(some, dealings=3)._means("unit norm", 4).ravel(),
+        ]
+        for some in (five, turned)
+    )
+    assert one == pytest.approx(other, abs=1e-12)
+
+
 def test_too_few_statements_are_undecided() -> None:
     few = invented({"a": range(5)}, pairs=4)
     for asked in (
