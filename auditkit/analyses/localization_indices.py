@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from auditkit.analyses.exchange import Significance, dealt
 from auditkit.analyses.localization_blocks import BLOCKS, in_blocks, over_blocks
 from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread
+from auditkit.analyses.scan_pvalues import checked
 from auditkit.analyses.separability import Scale, labelled_indices, principal_points, separability
 from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Curves, Series, Table
@@ -112,7 +113,7 @@ class LayerIndices:
 
     def _drawn(self, items: PersonaItems, layer: int, scale: Scale) -> list[float]:
         draws = 5 if np.bincount(items.positive).min() > 100 else 1  # of fewer all are in every draw
-        values = self.activations.at(items, layer)
+        values = checked(self.activations.at(items, layer))
         try:
             with one_thread():
                 drawn = separability(
@@ -136,11 +137,10 @@ class LayerIndices:
         block_of = in_blocks(items, self.seed)[order]
         for block in range(self._blocks):
             among[1 + dealings + block] = block_of != block
+        values = checked(self.activations.at(items, layer)[order])
         try:
             with one_thread():
-                points, _ = principal_points(
-                    self.activations.at(items, layer)[order], scale=scale, components=COMPONENTS
-                )
+                points, _ = principal_points(values, scale=scale, components=COMPONENTS)
                 return labelled_indices(points, labels, among)
         except ValueError:
             return np.full((len(labels), len(NAMES)), np.nan)
@@ -167,6 +167,11 @@ class LayerIndices:
         """At how many layers true labels lie farther apart than any dealing."""
         layers = range(self.activations.layers)
         every = np.array([self._means(scale, layer)[: self.dealings + 1] * _HIGHER for layer in layers])
+        if missing := int(np.isnan(every[:, 0]).any(axis=1).sum()):
+            return (
+                f"{scale}: at {missing} of {len(layers)} layers there are no indices: statements are too few, or vary "
+                f"in fewer than {COMPONENTS} directions"
+            )
         counts: NDArray[np.intp] = (every[:, 0] > every[:, 1:].max(axis=1)).sum(axis=0)
         said = ", ".join(f"{count} by {name}" for count, name in zip(counts.tolist(), NAMES, strict=True))
         return (

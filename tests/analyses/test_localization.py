@@ -235,6 +235,11 @@ def test_indices_of_few_statements_have_no_interval_and_of_too_few_are_left_out(
         line = evidence.figures[0].data["series"][0]
         assert [value is not None for value in line["y"]] == [known] * LAYERS
         assert line["lower"] == [None] * LAYERS
+        assert any("there are no indices: statements are too few" in text for text in evidence.notes) != known
+    five = invented({"a": range(5)})
+    five._read.values[3, 2, 1] = np.nan
+    with pytest.raises(ValueError, match="1 activations are NaN"):
+        LayerIndices(five).show_curves()
 
 
 # -- scans -------------------------------------------------------------------------------------------------------
