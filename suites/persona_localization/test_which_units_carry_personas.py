@@ -48,6 +48,7 @@ def test_a_scan_detects_no_worse_than_a_probe(scans, threshold):
     """The scan tells held-out statements apart with an AUC no more than 0.02 below that of the difference of means
     (W2.g)."""
     scans.show_detectors()
+    scans.show_variants()
     shown("subset scan", scans.auc())
     shown("difference of means", scans.auc(PROBE))
     for other in scans.others():

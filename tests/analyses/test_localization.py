@@ -16,7 +16,7 @@ from auditkit.analyses.localization_blocks import BLOCKS, in_blocks
 from auditkit.analyses.localization_indices import NAMES, LayerIndices
 from auditkit.analyses.localization_layers import NORM, RAW, UNIT, WORDS, LayerSeparability, over_dealings, p_value
 from auditkit.analyses.localization_pictures import DRAWN, PCA, TSNE, embedded, show_pictures
-from auditkit.analyses.localization_scans import PROBE, PersonaScans, persona_scan
+from auditkit.analyses.localization_scans import PROBE, VARIANTS, PersonaScans, persona_scan
 from auditkit.analyses.localization_specificity import Specificity
 from auditkit.analyses.localization_statements import PERSONAS, PersonaActivations, persona_items
 from auditkit.analyses.localization_units import PersonaUnits
@@ -294,6 +294,23 @@ def test_a_scan_in_other_bases_finds_directions_as_well(five: PersonaActivations
     assert "precision on held-out statements of 5 personas" in evidence.notes[0]
     assert "survives rotation, so it is about directions" in evidence.notes[0]
     assert "below 0.75 before any, so no claim is there to survive" in evidence.notes[1]
+
+
+def test_a_scan_in_other_ways_is_judged_on_the_same_halves(five: PersonaActivations) -> None:
+    scans = PersonaScans(five, permutations=0)
+    with gathering() as evidence:
+        scans.show_variants()
+    rows = {row[0]: row[1:] for row in evidence.figures[0].data["rows"]}
+    assert set(rows) == set(VARIANTS)
+    held = [scans.held[items.persona] for items in five.one_of_each_topic()]
+    hits = sum((one.confirmation.found & one.truth).sum() for one in held)
+    precision, recall = (
+        hits / sum(some.sum() for some in of)
+        for of in ([one.confirmation.found for one in held], [one.truth for one in held])
+    )
+    assert rows[next(iter(VARIANTS))][1:3] == pytest.approx([precision, recall], abs=1e-3)
+    # Everything planted goes upwards, so the tail that looks downwards finds the statements that were not moved.
+    assert rows["released p-values (downwards)"][1] < 0.6 < 0.75 < rows["upwards only"][1]
 
 
 # -- specificity -------------------------------------------------------------------------------------------------
