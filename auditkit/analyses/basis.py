@@ -88,9 +88,12 @@ class OtherBases:
 
     def says(self, threshold: float) -> str:
         """One sentence for the report."""
-        if self.own < threshold:
-            return f"{self.own:.3g} in the model's own basis: below {threshold:g}, so there is nothing to rotate"
         count = f"{int((self.rotated >= threshold).sum())} of {len(self.rotated)} random rotations"
+        if self.own < threshold:
+            return (
+                f"{self.own:.3g} in the model's own basis, {self.rotated.min():.3g} to {self.rotated.max():.3g} in "
+                f"{len(self.rotated)} random rotations: below {threshold:g} before any, so no claim is there to survive"
+            )
         numbers = f"{self.own:.3g} in the model's own basis, at least {threshold:g} in {count}"
         match self.survives(threshold):
             case True:

@@ -3,12 +3,11 @@
 Their finding: statements for and against a persona lie farthest apart in the last third of the layers. What is measured
 here is how well a linear probe that was fitted on some statements tells others apart (AUC), on true labels. It is held
 against the same probe on activations divided by their norm, on the norm alone, on the words of the statements without a
-model, and against labels dealt at random. The published indices stand beside it in a table.
+model, and against labels dealt at random. The published indices stand beside it (`localization_indices`).
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from functools import cached_property
 
 import numpy as np
@@ -19,10 +18,9 @@ from auditkit.analyses.discrimination import auc_parts
 from auditkit.analyses.exchange import Significance
 from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread
 from auditkit.analyses.probes import cross_validated, grouped_folds, label_null, norms, unit_norm
-from auditkit.analyses.separability import Drawn, Scale, separability
 from auditkit.analyses.statement_texts import bag_of_words
 from auditkit.record.evidence import figure, note
-from auditkit.record.figures import Band, Curves, Heatmap, Series, Table
+from auditkit.record.figures import Band, Curves, Heatmap, Series
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.exact import Exact, exactly
 from auditkit.stats.halves import halves
@@ -35,9 +33,6 @@ PERMUTATIONS, BAND_PERMUTATIONS = 1000, 100
 
 LEVEL = 0.01
 """Above which p a model does not show that it tells statements apart."""
-
-COMPONENTS = 4
-SCALES: tuple[Scale, ...] = ("raw", "unit norm", "whitened")
 
 RAW, UNIT, NORM = "activations", "unit norm", "norm alone"
 WORDS = "bag of words"
@@ -154,37 +149,7 @@ class LayerSeparability:
             ).titled("Separability by persona")
         )
 
-    def show_indices(self) -> None:
-        """Under the claim: the published indices on true labels, at some layers, means over personas."""
-        layers = sorted({0, *map(self.activations.at_depth, (1 / 3, 2 / 3)), self.activations.published_layer})
-        rows: list[list[str | float | None]] = []
-        for scale in SCALES:
-            for layer in layers:
-                found = [self._indices(one, layer, scale) for one in self.activations.personas]
-                means = np.mean([[*astuple(drawn.mean), drawn.explained] for drawn in found], axis=0)
-                rows.append([f"{scale}, block {layer}", *(round(float(mean), 4) for mean in means)])
-        figure(
-            Table(
-                f"Published indices in {COMPONENTS} principal components, on true labels, means over personas. Only "
-                "the hull distance has the unit of the activations and grows with their norm; for Davies-Bouldin lower "
-                "is further apart.",
-                (
-                    "activations", "silhouette", "Calinski-Harabasz", "Davies-Bouldin", "hull distance",
-                    "share of variance",
-                ),
-                rows,
-            ).titled("Published indices of separability")
-        )  # fmt: skip
-
     # -- fitting -----------------------------------------------------------------------------------------------
-
-    def _indices(self, items: PersonaItems, layer: int, scale: Scale) -> Drawn:
-        draws = 5 if np.bincount(items.positive).min() > 100 else 1  # of fewer all are in every draw
-        values = self.activations.at(items, layer)
-        with one_thread():
-            return separability(
-                values, items.positive, scale=scale, components=COMPONENTS, draws=draws, seed=self.seed
-            )
 
     @cached_property
     def _folds(self) -> list[NDArray[np.intp]]:

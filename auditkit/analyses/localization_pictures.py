@@ -8,15 +8,29 @@ neighbours together; distances between its groups, and their sizes, mean nothing
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditkit.analyses.exchange import canonical
-from auditkit.analyses.localization_statements import Array, PersonaActivations, one_thread
+from auditkit.analyses.localization_statements import (
+    PUBLISHED_DEPTH,
+    Array,
+    PersonaActivations,
+    PersonaItems,
+    one_thread,
+)
 from auditkit.analyses.separability import principal_points
+from auditkit.data.order import shuffle_key
 from auditkit.record.evidence import figure
 from auditkit.record.figures import Cloud, Points
 from auditkit.stats.streams import stream
 
 PCA, TSNE = "principal components", "t-SNE"
+
+DEPTHS = (0.0, 0.25, 0.5, 0.75, PUBLISHED_DEPTH)
+"""Of the blocks that are drawn, as shares of the depth; one picture of each method and persona for each."""
+
+DRAWN = 24
+"""Statements of each kind that a picture holds, of all that were embedded: a page with thousands of marks is slow."""
 
 
 def embedded(values: Array, method: str, seed: int) -> tuple[Array, str]:
@@ -45,19 +59,30 @@ def embedded(values: Array, method: str, seed: int) -> tuple[Array, str]:
 
 
 def show_pictures(activations: PersonaActivations) -> None:
-    """Under the claim: statements of one persona of each topic, after the first, the middle and the published block."""
-    layers = dict.fromkeys((0, activations.at_depth(0.5), activations.published_layer))
+    """Under the claim: statements of one persona of each topic, after the blocks at `DEPTHS`."""
     for items in activations.one_of_each_topic():
-        for layer in layers:
+        drawn = _drawn(items, activations.seed)
+        positive = items.positive[drawn]
+        kinds = (("for the persona", drawn[positive]), ("against it", drawn[~positive]))
+        some = "" if len(drawn) == len(items.ids) else f", {len(drawn)} of the {len(items.ids)} that were embedded"
+        for layer in dict.fromkeys(map(activations.at_depth, DEPTHS)):
             for method in (PCA, TSNE):
                 with one_thread():
                     values = activations.at(items, layer).astype(np.float64)
                     points, said = embedded(values, method, activations.seed)
-                kinds = (("for the persona", items.positive), ("against it", ~items.positive))
                 clouds = [
-                    Cloud(name, *([round(float(v), 2) for v in points[kind, axis]] for axis in (0, 1)))
+                    Cloud(name, *([float(f"{v:.3g}") for v in points[kind, axis]] for axis in (0, 1)))
                     for name, kind in kinds
                 ]
-                reading = f"Each mark is a statement. {said} A picture decides nothing."
+                reading = f"Each mark is a statement{some}. {said} A picture decides nothing."
                 drawing = Points(f"{method}, first", f"{method}, second", reading, clouds)
                 figure(drawing.titled(f"{items.persona} after block {layer}, {method}"))
+
+
+def _drawn(items: PersonaItems, seed: int) -> NDArray[np.intp]:
+    """Rows of the statements that are drawn, ascending: `DRAWN` of each kind, whatever order they came in."""
+    rows: list[int] = []
+    for kind in (True, False):
+        mine = np.flatnonzero(items.positive == kind).tolist()
+        rows += sorted(mine, key=lambda i: shuffle_key(seed, items.ids[i]))[:DRAWN]
+    return np.array(sorted(rows), dtype=np.intp)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from auditkit.analyses.basis import Turn, in_other_bases
 from auditkit.analyses.detectors import Detector, beside_scan, detector_table
 from auditkit.analyses.discrimination import auc_parts
 from auditkit.analyses.exchange import Significance
@@ -24,7 +25,8 @@ from auditkit.analyses.probes import fitted_scores
 from auditkit.analyses.scan_detection import HeldOut, Scanner, both_directions, units_of
 from auditkit.analyses.scan_pvalues import Tail, empirical_pvalues
 from auditkit.analyses.statement_texts import bag_of_words
-from auditkit.record.evidence import Evidence, figure, gathering
+from auditkit.analyses.subset_scan import Search, alpha_grid
+from auditkit.record.evidence import Evidence, figure, gathering, note
 from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.exact import Exact
@@ -42,10 +44,26 @@ BACKGROUND = 39
 SPLITS = 20
 """Random splits of a persona's negative statements into background and others."""
 
+ROTATIONS = 20
+
 HALF = 3
 """Independent statements of a kind that a half must have."""
 
 SCAN, PROBE = "subset scan", "difference of means probe"
+
+
+ONE_TAIL = "upwards only"
+VARIANTS: Mapping[str, Scanner] = {
+    "each unit in one direction, Berk-Jones": Scanner("right"),
+    ONE_TAIL: Scanner("right"),
+    "two-sided": Scanner("two-sided"),
+    "released p-values (downwards)": Scanner("released"),
+    "Higher Criticism": Scanner("right", Search("higher criticism")),
+    "Kolmogorov-Smirnov": Scanner("right", Search("kolmogorov-smirnov")),
+    "one start, as published": Scanner("right", Search(restarts=1)),
+    "levels up to 0.2": Scanner("right", Search(alphas=alpha_grid(0.2))),
+}
+"""The first is the scan of the claims."""
 
 
 class PersonaScans:
@@ -124,6 +142,24 @@ class PersonaScans:
         measured = Measurement(name, "1", table, pd.DataFrame({"persona": personas}, index=index))
         return Estimate(name, "1", measured, measured.condition(name), shown_conditions=(name,))
 
+    def note_rotation(self, least: float, *, rotations: int = ROTATIONS) -> None:
+        """Say whether the held-out precision survives random rotations of the space; one persona of each topic.
+
+        Args:
+            least: the precision that is claimed.
+        """
+        some = self.activations.one_of_each_topic()
+
+        def measure(turn: Turn) -> float:
+            every = [
+                self._again(items, both_directions(turn(self.activations.at(items, self.layer)))) for items in some
+            ]
+            return _pooled(every)[0] or 0.0  # nothing found in this basis is nothing rightly found
+
+        with gathering(), one_thread():
+            bases = in_other_bases(measure, self._units, rotations=rotations, seed=self.seed, name="scans")
+        note(f"rotation, precision on held-out statements of {len(some)} personas: {bases.says(least)}")
+
     # -- showing -----------------------------------------------------------------------------------------------
 
     def show_scans(self) -> None:
@@ -154,6 +190,30 @@ class PersonaScans:
             "persona", "units", "level", "precision in-sample", "recall in-sample", "precision", "recall", "AUC", "p",
         )  # fmt: skip
         figure(Table(reading, columns, rows).titled("Scans by persona"))
+
+    def show_variants(self) -> None:
+        """Under the claim: the scan in other ways, on the same halves; one persona of each topic."""
+        some, rows = self.activations.one_of_each_topic(), []
+        for name, scanner in VARIANTS.items():
+            either = both_directions if scanner.tail == "right" and name != ONE_TAIL else np.asarray
+            with gathering(), one_thread():
+                every = [
+                    self._again(items, either(self.activations.at(items, self.layer)), scanner) for items in some
+                ]
+            known = [held for held in every if held is not None]
+            units = [len(units_of(held.discovery.units, self._units)) for held in known]
+            auc = round(float(np.mean([held.auc for held in known])), 3) if known else None
+            shown = [None if value is None else round(value, 3) for value in _pooled(every)]
+            rows.append([name, round(float(np.mean(units)), 1) if units else 0.0, *shown, auc])
+        reading = (
+            f"The same scan of {', '.join(items.persona for items in some)} with other p-values, scores, levels and "
+            "starts, judged on the half of the statements that it was not run on. The claim is about the first row."
+        )
+        figure(
+            Table(reading, ("scan", "units, mean", "precision", "recall", "AUC, mean"), rows).titled(
+                "The scan in other ways"
+            )
+        )
 
     def show_detectors(self) -> None:
         """Under the claim: the scan beside probes and outlier detectors, on the statements of all personas."""
@@ -237,6 +297,15 @@ class PersonaScans:
                 for items, held in zip(self.activations.personas, self.held.values(), strict=True)
             }
 
+    def _again(self, items: PersonaItems, values: Array, scanner: Scanner | None = None) -> HeldOut | None:
+        """A persona's scan once more in another way, without its significance; None where it finds no units."""
+        try:
+            return (scanner or self.scanner).held_out(
+                values, items.positive, items.groups, permutations=0, seed=self.seed, name=items.persona
+            )
+        except ValueError:
+            return None
+
     @property
     def _judged(self) -> list[NDArray[np.intp]]:
         """Of each persona's statements, those that the scan is judged on."""
@@ -282,3 +351,14 @@ def _ranks(scores: Array) -> Array:
     from scipy.stats import rankdata
 
     return np.asarray(rankdata(scores) / len(scores), dtype=np.float64)
+
+
+def _pooled(every: Iterable[HeldOut | None]) -> tuple[float | None, float | None]:
+    """Precision and recall over the statements of several scans."""
+    known = [held for held in every if held is not None]
+    hits = sum(int((held.confirmation.found & held.truth).sum()) for held in known)
+    found, there = (
+        sum(int(n) for n in some)
+        for some in ([held.confirmation.found.sum() for held in known], [held.truth.sum() for held in known])
+    )
+    return hits / found if found else None, hits / there if there else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -70,20 +70,28 @@ class PersonaItems:
     @classmethod
     def of(cls, topic: str, statements: Sequence[Statement], source: str) -> PersonaItems:
         """Statements of one persona, grouped."""
-        texts = [one.text for one in statements]
-        alike = similar_statements(texts, pairs=[one.pair for one in statements])
-        first: dict[str, str] = {}
-        for group, one in zip(alike.tolist(), statements, strict=True):
-            first.setdefault(group, one.id)
-        return cls(
+        return cls.grouped(
             statements[0].persona,
             topic,
-            tuple(one.id for one in statements),
-            tuple(texts),
-            np.array([one.positive for one in statements]),
-            np.array([first[group] for group in alike.tolist()]),
+            [one.id for one in statements],
+            [one.text for one in statements],
+            [one.positive for one in statements],
+            [one.pair for one in statements],
             source,
         )
+
+    @classmethod
+    def grouped(
+        cls, persona: str, topic: str, ids: Sequence[str], texts: Sequence[str], positive: Sequence[bool],
+        pairs: Sequence[str], source: str,
+    ) -> PersonaItems:  # fmt: skip
+        """Statements that belong together, by pair or as near-copies, in one group."""
+        first: dict[str, str] = {}
+        alike = similar_statements(texts, pairs=pairs).tolist()
+        for group, one in zip(alike, ids, strict=True):
+            first.setdefault(group, one)
+        groups = np.array([first[group] for group in alike])
+        return cls(persona, topic, tuple(ids), tuple(texts), np.array(positive), groups, source)
 
     def fewest_groups(self) -> int:
         """Groups of the kind of statement that has fewer."""
@@ -183,6 +191,17 @@ class PersonaActivations:
         for items in self.personas:
             first.setdefault(items.topic, items)
         return tuple(first.values())
+
+    def asked_about(self, questions: Sequence[PersonaItems]) -> PersonaActivations:
+        """The same readings of some of the statements, which are known by their ids, under other labels."""
+        read = self._read
+        row_of = {name: row for row, name in enumerate(name for one in self.personas for name in one.ids)}
+        rows = [row_of[name] for one in questions for name in one.ids]
+        other = PersonaActivations(
+            self.adapter, questions, seed=self.seed, role=self._role, massive=self._massive, cache=self._cache
+        )
+        vars(other)["_read"] = replace(read, values=read.values[rows])
+        return other
 
     def enough(self, groups: int, what: str) -> None:
         """Refuse to decide on fewer groups of a kind than a method needs.

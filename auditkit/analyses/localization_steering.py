@@ -33,7 +33,7 @@ from auditkit.data.order import shuffle_key
 from auditkit.data.prompts import Chat
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.edits import Edit, add
-from auditkit.engine.patching import PatchPair, patch
+from auditkit.engine.patching import PatchPair, answer_rows, patch
 from auditkit.engine.runs import donate
 from auditkit.engine.sites import Site, residual
 from auditkit.record.evidence import Evidence, figure, gathering, note
@@ -192,7 +192,10 @@ class PersonaSteering:
             for name, edit in self._edits(one, value - middle, site).items():
                 conditions.setdefault(name, []).append([edit])
         pairs = [PatchPair(one.prompt, one.prompt, (yes, no)) for one in asked]
-        measured = patch(adapter, pairs, conditions, f"steering {len(pairs)} statements")
+        plain = answer_rows(
+            torch.stack([given.logits[one.prompt] for one in asked]), [one.answers for one in pairs]
+        )
+        measured = patch(adapter, pairs, conditions, f"steering {len(pairs)} statements", base=plain)
         note_guards(f"steering {len(pairs)} statements", measured)
         return {_UNEDITED: difference(measured.base)} | {
             name: difference(logits) for name, logits in measured.conditions.items()

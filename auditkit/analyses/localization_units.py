@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.analyses.basis import Turn, in_other_bases
+from auditkit.analyses.localization_blocks import BLOCKS, in_blocks, over_blocks
 from auditkit.analyses.localization_scans import persona_scan
 from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread
 from auditkit.analyses.overlap import (
@@ -36,7 +37,6 @@ from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
-BLOCKS = 10
 RUNS = 40
 """Scans of each persona, every two of them on complementary blocks."""
 
@@ -84,13 +84,8 @@ class PersonaUnits:
         pair = [self._named(one), self._named(other)]
         z = self._z(pair)
         without = np.array([self._z(pair, block) for block in range(BLOCKS)])
-        values = z - (BLOCKS - 1) * (without - without.mean())
-        index = pd.Index([f"without block {block}" for block in range(BLOCKS)])
         name = f"units shared by {one} and {other}"
-        table = pd.DataFrame({"z without the block": without, "jackknife value": values}, index=index)
-        blocks = pd.DataFrame({"block of statements": index}, index=index)
-        measured = Measurement(name, "standard deviations from chance", table, blocks)
-        return Estimate(name, measured.unit, measured, values, shown_conditions=tuple(map(str, table)))
+        return over_blocks(name, "standard deviations from chance", z, without, "z")
 
     def note_rank(self, one: str, other: str) -> None:
         """Say where the pair stands among all pairs of personas: as if names were dealt to sets at random."""
@@ -123,7 +118,7 @@ class PersonaUnits:
                 measure, self.total, rotations=ROTATIONS, seed=self.seed, name=f"{one}, {other}"
             )
         turned = ", its sign turned" if sign < 0 else ""
-        note(f"{one} and {other}, z of single scans{turned}: {bases.says(3.0)}")
+        note(f"rotation, z of single scans of {one} and {other}{turned}: {bases.says(3.0)}")
 
     def note_closest(self) -> None:
         """Say of the two personas that share most against chance whether that survives random rotations."""
@@ -204,7 +199,7 @@ class PersonaUnits:
         """Units that each scan found, and (runs, blocks) which statements it saw."""
         if items.persona not in self._found:
             self.activations.enough(2 * BLOCKS, f"scans of half of {BLOCKS} blocks")
-            blocks = _blocks(items, self.seed)
+            blocks = in_blocks(items, self.seed)
             columns = both_directions(self._at(items))
             scanner = Scanner("right", scan_background=True)
             seen = np.zeros((self.runs, BLOCKS), dtype=bool)
@@ -261,17 +256,6 @@ class PersonaUnits:
             if items.persona == persona:
                 return items
         raise NotApplicable(f"there are no statements of {persona}")
-
-
-def _blocks(items: PersonaItems, seed: int) -> NDArray[np.intp]:
-    """(statements,) the block of each: whole groups, as many of each kind of group in every block as can be."""
-    block_of: dict[str, int] = {}
-    kind_of = {name: tuple(sorted(set(items.positive[items.groups == name]))) for name in np.unique(items.groups)}
-    for kind in sorted(set(kind_of.values())):
-        names = sorted(name for name, one in kind_of.items() if one == kind)
-        order = stream(seed, "blocks", items.persona, str(kind)).permutation(len(names))
-        block_of |= {names[i]: place % BLOCKS for place, i in enumerate(order)}
-    return np.array([block_of[name] for name in items.groups.tolist()], dtype=np.intp)
 
 
 def _all_shared(found: Overlap, sets: int) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from auditkit.analyses.localization_indices import LayerIndices
 from auditkit.analyses.localization_layers import LayerSeparability
 from auditkit.analyses.localization_scans import PersonaScans
+from auditkit.analyses.localization_specificity import Specificity
 from auditkit.analyses.localization_statements import PersonaActivations, persona_items
 from auditkit.analyses.localization_steering import PersonaSteering
 from auditkit.analyses.localization_units import PersonaUnits
@@ -29,6 +31,12 @@ def layers(activations):
 
 
 @pytest.fixture(scope="session")
+def indices(activations):
+    """The published indices of separability, by layer."""
+    return LayerIndices(activations)
+
+
+@pytest.fixture(scope="session")
 def scans(activations):
     """Subset scans of the published layer: units found on one half of the statements, judged on the other."""
     return PersonaScans(activations)
@@ -38,6 +46,12 @@ def scans(activations):
 def units(activations):
     """The units of each persona at the published layer."""
     return PersonaUnits(activations)
+
+
+@pytest.fixture(scope="session")
+def specificity(activations, layers, scans, units):
+    """The same measurements, asked for the topic of a statement."""
+    return Specificity(activations, layers, scans, units)
 
 
 @pytest.fixture(scope="session")

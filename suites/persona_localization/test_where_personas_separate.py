@@ -5,12 +5,14 @@ from auditkit.analyses.localization_layers import NORM, RAW, UNIT
 from auditkit.analyses.localization_pictures import show_pictures
 
 
-def test_separability_grows_with_depth(layers, threshold):
+def test_separability_grows_with_depth(layers, indices, threshold):
     """A linear probe tells statements for a persona from those against it better in the last third of the layers than
     after the first block (W2.a)."""
     layers.require()
     layers.show_curve()
-    layers.show_indices()
+    indices.show_curves()
+    indices.show_scales()
+    indices.show_personas()
     shown("after the first block", layers.after(0))
     shown("in the last third", layers.late())
     with control("labels dealt at random are told apart by chance, 0.5 within 0.02"):

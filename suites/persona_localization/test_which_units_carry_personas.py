@@ -5,14 +5,17 @@ from auditkit.analyses.localization_layers import WORDS
 from auditkit.analyses.localization_scans import PROBE
 
 
-def test_a_scan_finds_the_statements_of_a_persona(scans, threshold):
+def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold):
     """Units that a subset scan finds on one half of the statements find the persona's statements in the other half,
     with a precision of at least 0.75 and a recall of at least 0.65 (W2.c)."""
+    precise = threshold(0.75, "protocol W2.c, near the lowest of the published logs, 0.74")
     scans.show_scans()
+    scans.note_rotation(precise)
+    specificity.show_detection()
     shown("chance to score as high on held-out statements", scans.significance())
     with control("the same scan between two halves of the negative statements finds nothing: p above 0.005"):
         assert scans.among_negatives() > 0.005
-    assert scans.precision() >= threshold(0.75, "protocol W2.c, near the lowest of the published logs, 0.74")
+    assert scans.precision() >= precise
     assert scans.recall() >= threshold(0.65, "protocol W2.c; the published logs have 0.50 to 0.84")
 
 
@@ -45,6 +48,7 @@ def test_a_scan_detects_no_worse_than_a_probe(scans, threshold):
     """The scan tells held-out statements apart with an AUC no more than 0.02 below that of the difference of means
     (W2.g)."""
     scans.show_detectors()
+    scans.show_variants()
     shown("subset scan", scans.auc())
     shown("difference of means", scans.auc(PROBE))
     for other in scans.others():

@@ -4,11 +4,12 @@ LIBERAL, LGBTQ = "politically-liberal", "anti-LGBTQ-rights"
 DUTY, VIRTUE = "subscribes-to-deontology", "subscribes-to-virtue-ethics"
 
 
-def test_opposed_outlooks_share_fewer_units(units, threshold):
+def test_opposed_outlooks_share_fewer_units(units, specificity, threshold):
     """The units of liberal and of anti-LGBTQ-rights statements overlap by at least 3 standard deviations less than
     random sets of their sizes (W2.f)."""
     units.show_overlaps()
     units.note_closest()
+    specificity.note_overlaps()
     units.note_rank(LIBERAL, LGBTQ)
     units.note_rotation(LIBERAL, LGBTQ, sign=-1)
     assert units.shared(LIBERAL, LGBTQ) <= threshold(-3.0, "protocol W2.f; the published logs give -6.4")

@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t
+from sklearn.metrics import calinski_harabasz_score
 
 from auditkit.analyses.exchange import Significance
+from auditkit.analyses.localization_blocks import BLOCKS, in_blocks
+from auditkit.analyses.localization_indices import NAMES, LayerIndices
 from auditkit.analyses.localization_layers import NORM, RAW, UNIT, WORDS, LayerSeparability, over_dealings, p_value
-from auditkit.analyses.localization_pictures import PCA, TSNE, embedded, show_pictures
-from auditkit.analyses.localization_scans import PROBE, PersonaScans, persona_scan
+from auditkit.analyses.localization_pictures import DRAWN, PCA, TSNE, embedded, show_pictures
+from auditkit.analyses.localization_scans import PROBE, VARIANTS, PersonaScans, persona_scan
+from auditkit.analyses.localization_specificity import Specificity
 from auditkit.analyses.localization_statements import PERSONAS, PersonaActivations, persona_items
-from auditkit.analyses.localization_units import BLOCKS, PersonaUnits, _blocks
+from auditkit.analyses.localization_units import PersonaUnits
+from auditkit.analyses.separability import principal_points
 from auditkit.data.errors import DataError
 from auditkit.record.evidence import gathering
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
@@ -92,8 +98,7 @@ def test_what_is_planted_late_separates_late(five: PersonaActivations) -> None:
     with gathering() as evidence:
         layers.show_curve()
         layers.show_personas()
-        layers.show_indices()
-    assert [one.kind for one in evidence.figures] == ["curves", "heatmap", "table"]
+    assert [one.kind for one in evidence.figures] == ["curves", "heatmap"]
     lines = {line["name"]: line for line in evidence.figures[0].data["series"]}
     assert lines[RAW]["y"][5] > 0.9 > lines["labels at random"]["upper"][5]
 
@@ -136,12 +141,31 @@ def test_the_order_of_statements_changes_nothing(five: PersonaActivations) -> No
             object.__setattr__(one, name, tuple(getattr(one, name)[i] for i in order))
     one, other = (LayerSeparability(some) for some in (five, turned))
     assert one.after(4).describe().estimate == pytest.approx(other.after(4).describe().estimate, abs=1e-12)
+    assert LayerIndices(five)._means("raw", 4) == pytest.approx(LayerIndices(turned)._means("raw", 4), abs=1e-9)
     scans = [PersonaScans(some, 5, permutations=9) for some in (five, turned)]
     found = [[held.discovery.units.tolist() for held in some.held.values()] for some in scans]
     assert found[0] == found[1]
     assert PersonaUnits(five, 5, runs=4).units(five.personas[0]).tolist() == (
         PersonaUnits(turned, 5, runs=4).units(turned.personas[0]).tolist()
     )
+
+
+def test_the_order_of_personas_changes_nothing(five: PersonaActivations) -> None:
+    turned = five.asked_about(five.personas[::-1])
+    one, other = (
+        [
+            *(
+                LayerSeparability(some).after(layer, of).describe().estimate
+                for layer in (0, 4)
+                for of in (RAW, NORM)
+            ),
+            PersonaScans(some, 5, permutations=9).significance().describe().estimate,
+            PersonaUnits(some, 5, runs=2).jaccard().describe().estimate,
+            *LayerIndices(some, dealings=3)._means("unit norm", 4).ravel(),
+        ]
+        for some in (five, turned)
+    )
+    assert one == pytest.approx(other, abs=1e-12)
 
 
 def test_too_few_statements_are_undecided() -> None:
@@ -154,6 +178,68 @@ def test_too_few_statements_are_undecided() -> None:
     ):
         with pytest.raises(Inconclusive, match="too_few_statements: a has 4"):
             asked()
+
+
+# -- published indices -------------------------------------------------------------------------------------------
+
+
+def test_indices_leave_the_band_of_dealt_labels_where_something_was_planted() -> None:
+    with gathering() as evidence:
+        indices = LayerIndices(invented({"a": range(10), "b": range(10, 20)}, by=1.4))
+        indices.show_curves()
+        indices.show_personas()
+        indices.show_scales()
+    assert [one.kind for one in evidence.figures] == ["curves"] * 4 + ["table"] * 2
+    for one, name in zip(evidence.figures, NAMES, strict=False):
+        lines = {line["name"]: line for line in one.data["series"]}
+        for scale in ("raw", "unit norm"):
+            true, dealt = lines[scale], lines[f"{scale}, labels at random"]
+            assert true["lower"][5] < true["y"][5] < true["upper"][5]
+            inside = [
+                low <= y <= high for low, y, high in zip(dealt["lower"], true["y"], dealt["upper"], strict=True)
+            ]
+            assert sum(inside[:3]) >= 2, name
+            assert inside[3:] == [False] * 3, name
+            assert (true["y"][5] < dealt["y"][5]) == (name == "Davies-Bouldin")
+    rows = evidence.figures[4].data["rows"]
+    assert [row[0] for row in rows[:2]] == ["a, block 0", "a, block 5"]
+    assert {row[2] for row in rows[1::2]} == {1 / 200}
+    assert np.median([row[2] for row in rows[::2]]) > 0.05
+    assert "at 3 by silhouette, 3 by Calinski-Harabasz, 3 by Davies-Bouldin" in evidence.notes[0]
+
+
+def test_an_interval_of_an_index_is_the_jackknifes_over_blocks(five: PersonaActivations) -> None:
+    indices, place = LayerIndices(five, dealings=2), 1
+    effect = indices._effect("raw", 4, place)
+    every = []
+    for block in range(BLOCKS):
+        values = []
+        for items in five.personas:
+            points, _ = principal_points(five.at(items, 4), components=4)
+            kept = in_blocks(items, 0) != block
+            values.append(calinski_harabasz_score(points[kept], items.positive[kept]))
+        every.append(np.mean(values))
+    error = np.sqrt((BLOCKS - 1) / BLOCKS * ((every - np.mean(every)) ** 2).sum())
+    assert effect.lower is not None
+    assert effect.estimate is not None
+    assert effect.estimate - effect.lower == pytest.approx(t.ppf(0.975, BLOCKS - 1) * error)
+
+
+def test_indices_of_few_statements_have_no_interval_and_of_too_few_are_left_out() -> None:
+    for pairs, known in ((9, True), (4, False)):
+        with gathering() as evidence:
+            indices = LayerIndices(invented({"a": range(5)}, pairs=pairs))
+            indices.show_curves()
+            indices.show_personas()
+            indices.show_scales()
+        line = evidence.figures[0].data["series"][0]
+        assert [value is not None for value in line["y"]] == [known] * LAYERS
+        assert line["lower"] == [None] * LAYERS
+        assert any("there are no indices: statements are too few" in text for text in evidence.notes) != known
+    five = invented({"a": range(5)})
+    five._read.values[3, 2, 1] = np.nan
+    with pytest.raises(ValueError, match="1 activations are NaN"):
+        LayerIndices(five).show_curves()
 
 
 # -- scans -------------------------------------------------------------------------------------------------------
@@ -201,6 +287,81 @@ def test_dealings_are_compared_exactly() -> None:
     assert not mean > 0.25
 
 
+def test_a_scan_in_other_bases_finds_directions_as_well(five: PersonaActivations) -> None:
+    with gathering() as evidence:
+        PersonaScans(five).note_rotation(0.75, rotations=4)
+        PersonaScans(invented({"a": range(0), "b": range(0)})).note_rotation(0.75, rotations=4)
+    assert "precision on held-out statements of 5 personas" in evidence.notes[0]
+    assert "survives rotation, so it is about directions" in evidence.notes[0]
+    assert "below 0.75 before any, so no claim is there to survive" in evidence.notes[1]
+
+
+def test_a_scan_in_other_ways_is_judged_on_the_same_halves(five: PersonaActivations) -> None:
+    scans = PersonaScans(five, permutations=0)
+    with gathering() as evidence:
+        scans.show_variants()
+    rows = {row[0]: row[1:] for row in evidence.figures[0].data["rows"]}
+    assert set(rows) == set(VARIANTS)
+    held = [scans.held[items.persona] for items in five.one_of_each_topic()]
+    hits = sum((one.confirmation.found & one.truth).sum() for one in held)
+    precision, recall = (
+        hits / sum(some.sum() for some in of)
+        for of in ([one.confirmation.found for one in held], [one.truth for one in held])
+    )
+    assert rows[next(iter(VARIANTS))][1:3] == pytest.approx([precision, recall], abs=1e-3)
+    # Everything planted goes upwards, so the tail that looks downwards finds the statements that were not moved.
+    assert rows["released p-values (downwards)"][1] < 0.6 < 0.75 < rows["upwards only"][1]
+
+
+# -- specificity -------------------------------------------------------------------------------------------------
+
+
+def specific(activations: PersonaActivations) -> Specificity:
+    layers, scans = LayerSeparability(activations), PersonaScans(activations, permutations=0)
+    return Specificity(activations, layers, scans, PersonaUnits(activations, runs=4))
+
+
+@pytest.mark.parametrize("of_topics", [True, False])
+def test_what_a_scan_finds_best_is_said(of_topics: bool) -> None:
+    planted = {name: range(0) if of_topics else range(10 * i, 10 * i + 10) for i, name in enumerate("ab")}
+    activations = invented(planted, by=1.4)
+    if of_topics:
+        activations._read.values[:120, :, 50:60] += 0.9  # whatever the label
+    specificity = specific(activations)
+    with gathering() as evidence:
+        specificity.show_detection()
+        specificity.note_overlaps()
+    said = "personas are not what it finds best" if of_topics else "finds personas better than topics"
+    assert said in next(text for text in evidence.notes if text.startswith("specificity:"))
+    assert "specificity of units: the median z" in evidence.notes[-1]
+    assert [group["name"] for group in evidence.figures[0].data["groups"]] == ["personas", "topics"]
+
+
+def test_topics_are_asked_of_statements_for_and_against_alike() -> None:
+    activations = invented({name: range(0) for name in "abc"}, pairs=20)
+    topics = specific(activations).topics
+    assert topics is not None
+    assert [one.persona for one in topics.personas] == [
+        "topic 0, not topic 1", "topic 1, not topic 2", "topic 2, not topic 0",
+    ]  # fmt: skip
+    label_of = {f"{name}-{i}": i % 2 == 0 for name in "abc" for i in range(40)}
+    assert len({name for one in topics.personas for name in one.ids}) == 3 * 40
+    for one in topics.personas:
+        for kind in (one.positive, ~one.positive):
+            assert np.bincount([label_of[name] for name in np.array(one.ids)[kind]]).tolist() == [10, 10]
+        rows = [int(name[2:]) + 40 * "abc".index(name[0]) for name in one.ids]
+        np.testing.assert_array_equal(topics.at(one, 4), activations._read.values[rows, 4])
+
+
+def test_specificity_of_few_statements_or_one_topic_is_not_measured() -> None:
+    for moved, pairs in (({"a": range(10)}, 60), ({"a": range(10), "b": range(10)}, 8)):
+        specificity = specific(invented(moved, pairs=pairs))
+        with gathering() as evidence:
+            specificity.show_detection()
+            specificity.note_overlaps()
+        assert ["is not measured" in text for text in evidence.notes] == [True, True]
+
+
 # -- units -------------------------------------------------------------------------------------------------------
 
 
@@ -241,8 +402,6 @@ def test_the_interval_of_an_overlap_is_the_jackknifes() -> None:
     effect = shared.describe()
     assert effect.upper is not None
     assert effect.estimate is not None
-    from scipy.stats import t
-
     assert effect.upper - effect.estimate == pytest.approx(t.ppf(0.975, BLOCKS - 1) * error)
 
 
@@ -252,7 +411,7 @@ def test_runs_come_in_complements_of_whole_groups(five: PersonaActivations) -> N
     _, seen = units._runs(items)
     assert (seen[0::2] ^ seen[1::2]).all()
     assert (seen.sum(axis=1) == BLOCKS // 2).all()
-    blocks = _blocks(items, 0)
+    blocks = in_blocks(items, 0)
     for group in np.unique(items.groups):
         assert len(set(blocks[items.groups == group])) == 1
     assert np.bincount(blocks).tolist() == [12] * BLOCKS
@@ -267,12 +426,17 @@ def test_a_single_scan_names_each_unit_once(five: PersonaActivations) -> None:
 # -- pictures ----------------------------------------------------------------------------------------------------
 
 
-def test_pictures_show_every_statement_once() -> None:
-    with gathering() as evidence:
-        show_pictures(invented({"a": range(10)}, pairs=10))
-    assert len(evidence.figures) == 3 * 2  # layers, methods
-    for one in evidence.figures:
-        assert [len(cloud["x"]) for cloud in one.data["clouds"]] == [10, 10]
+def test_pictures_are_of_statements_at_several_depths() -> None:
+    for pairs in (10, 60):
+        with gathering() as evidence:
+            show_pictures(invented({"a": range(10)}, pairs=pairs))
+        titles = [one.title for one in evidence.figures]
+        assert titles == [
+            f"a after block {layer}, {method}" for layer in (0, 1, 2, 4, 5) for method in (PCA, TSNE)
+        ]
+        for one in evidence.figures:
+            assert [len(cloud["x"]) for cloud in one.data["clouds"]] == [min(pairs, DRAWN)] * 2
+            assert ("48 of the 120" in one.data["reading"]) == (pairs == 60)
 
 
 @pytest.mark.parametrize("method", [PCA, TSNE])

@@ -195,7 +195,7 @@ def test_what_a_rotation_says() -> None:
     assert OtherBases(5, rotated).survives(3) is False
     assert "does not survive rotation, so it is about these units" in OtherBases(5, rotated).says(3)
     assert "undecided" in OtherBases(5, np.array([0.0, 9.0])).says(3)
-    assert "nothing to rotate" in OtherBases(1, rotated).says(3)
+    assert "0 to 9 in 20 random rotations: below 3 before any" in OtherBases(1, rotated).says(3)
     with pytest.raises(ValueError, match="at least one rotation"):
         in_other_bases(lambda turn: 0.0, 4, rotations=0)
 

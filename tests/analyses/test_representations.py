@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from auditkit import mlp, residual, z
 from auditkit.adapters import open_model
+from auditkit.analyses import representations as module
 from auditkit.analyses.representations import representations
 from auditkit.record.evidence import gathering
 
@@ -77,6 +79,25 @@ def test_the_order_of_statements_changes_no_bit(model, role) -> None:
     once = representations(model, STATEMENTS, mlp.layer(1), role=role, cache=False)
     again = representations(model, [STATEMENTS[i] for i in order], mlp.layer(1), role=role, cache=False)
     np.testing.assert_array_equal(again.values, once.values[order])
+
+
+def test_the_order_of_batches_changes_no_bit(model, monkeypatch) -> None:
+    """Batches of two, done from the last to the first; how many are in one changes rounding at most."""
+
+    def by_twos(work, lengths, description, *, last_first=False) -> None:
+        order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+        batches = [order[start : start + 2] for start in range(0, len(order), 2)]
+        for rows in reversed(batches) if last_first else batches:
+            work(rows)
+
+    read = []
+    for last_first in (False, True):
+        monkeypatch.setattr(module, "in_batches", partial(by_twos, last_first=last_first))
+        read.append(representations(model, STATEMENTS, residual.everywhere(), cache=False).values)
+    np.testing.assert_array_equal(read[0], read[1])
+    monkeypatch.undo()
+    together = representations(model, STATEMENTS, residual.everywhere(), cache=False)
+    np.testing.assert_allclose(read[0], together.values, rtol=1e-4, atol=1e-4)
 
 
 def test_a_second_request_runs_nothing(model, cache: Path) -> None:

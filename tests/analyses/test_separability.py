@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
@@ -9,7 +11,7 @@ from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silho
 from auditkit.analyses.detectors import Detector, beside_scan, detector_table, detectors
 from auditkit.analyses.exchange import permuted
 from auditkit.analyses.scan_detection import Scanner
-from auditkit.analyses.separability import indices, principal_points, separability
+from auditkit.analyses.separability import indices, labelled_indices, principal_points, separability
 from auditkit.record.figures import drawing_of
 
 pytestmark = pytest.mark.unit
@@ -59,6 +61,20 @@ def test_further_apart_is_more_separable_by_every_index() -> None:
     assert far.calinski_harabasz > near.calinski_harabasz
     assert far.davies_bouldin < near.davies_bouldin
     assert far.hull_distance > near.hull_distance
+
+
+def test_many_labelings_at_once_are_scikit_learns_one_by_one() -> None:
+    values, positive = clouds(50, 12, 1.0)
+    points, _ = principal_points(values)
+    rng = np.random.default_rng(0)
+    labels = np.array([positive, *(rng.permutation(positive) for _ in range(6)), *[positive] * 3])
+    among = np.ones(labels.shape, dtype=bool)
+    among[-3:] = rng.random((3, 50)) < 0.8
+    found = labelled_indices(points, labels, among)
+    for one, flags, rows in zip(found, labels, among, strict=True):
+        np.testing.assert_allclose(one, astuple(indices(points[rows], flags[rows])))
+    with pytest.raises(ValueError, match="at least two rows of each kind"):
+        labelled_indices(points, np.arange(50)[None] < 1)
 
 
 def test_labels_dealt_at_random_are_the_null() -> None:
