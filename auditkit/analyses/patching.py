@@ -169,11 +169,11 @@ class Restoration:
         wanted = [w for w in dict.fromkeys(what) if str(w) not in self._columns]
         single = [w for w in wanted if isinstance(w, Site) and self._is_one_layer(w)]
         pairs = self.items.pairs
-        if single and self.adapter.support().get("blockwise"):
+        # Beside others a single layer is one more run; alone, a sweep spares most of each.
+        if wanted and single == wanted and self.adapter.support().get("blockwise"):
             swept = sweep(self.adapter, pairs, single, self.description)
             self._take(swept, {str(w): values for w, values in zip(single, swept.values, strict=True)})
-            wanted = [w for w in wanted if w not in single]
-        if wanted:
+        elif wanted:
             conditions = {str(w): condition(self.adapter, pairs, w, self.seed) for w in wanted}
             patched = patch(self.adapter, pairs, conditions, self.description, base=self._base)
             self._take(patched, patched.conditions)

@@ -34,6 +34,7 @@ half of it; at least one for each pair."""
 
 COMPONENTS = (Component.MLP, Component.ATTENTION)
 POSITIONS = {"all": "", "identity": " at the word"}
+CUMULATED = {"MLPs": mlp, "attention": attention}
 
 
 class PersonaLayers:
@@ -219,12 +220,14 @@ class PersonaLayers:
     def show_cumulative(self) -> None:
         """What restoring layers 0 to l together brings back, for MLPs and for attention."""
         self.patching.require_effect()
-        restoration = self.patching.on(SHARE / 2)
+        restoration, layers = self.patching.on(SHARE / 2), self.adapter.layers
+        bands = {name: cumulative(family.everywhere(), layers) for name, family in CUMULATED.items()}
+        effects = restoration.effects(*(band for family in bands.values() for band in family))
         series = []
-        for name, family in (("MLPs", mlp), ("attention", attention)):
-            bands = cumulative(family.everywhere(), self.adapter.layers)
-            ends = [band.layer_indices(self.adapter.layers)[-1] for band in bands]
-            series.append(_series(name, ends, restoration.effects(*bands)))
+        for name, family in bands.items():
+            ends = [band.layer_indices(layers)[-1] for band in family]
+            series.append(_series(name, ends, effects[: len(family)]))
+            effects = effects[len(family) :]
         total = restoration.total().describe()
         figure(
             Curves(
@@ -242,17 +245,16 @@ class PersonaLayers:
         """How much of a single layer's effect it says to the answer itself, and how much through later layers."""
         self.patching.require_effect()
         restoring = self.restoring
-        series = []
-        for component in COMPONENTS:
-            sites = grid([component], self.layers, ["all"])
-            direct = direct_effects(self.adapter, restoring.items.pairs, sites).double().numpy()
-            columns: list[tuple[str, list[Estimate]]] = [("direct", []), ("indirect", [])]
-            for site, said in zip(sites, direct, strict=True):
-                whole = restoring.effect(site)
-                for name, values in (("direct", said), ("indirect", restoring.values(site) - said)):
-                    measured = whole.measurement.with_conditions({name: values, "nothing": np.zeros_like(values)})
-                    dict(columns)[name].append(mean_difference(measured, name, "nothing", name=f"{site}, {name}"))
-            series += [_series(f"{component}, {name}", self.layers, estimates) for name, estimates in columns]
+        sites = grid(COMPONENTS, self.layers, ["all"])
+        direct = direct_effects(self.adapter, restoring.items.pairs, sites).double().numpy()
+        columns: dict[str, list[Estimate]] = {}
+        for site, said in zip(sites, direct, strict=True):
+            whole = restoring.effect(site)
+            for name, values in (("direct", said), ("indirect", restoring.values(site) - said)):
+                measured = whole.measurement.with_conditions({name: values, "nothing": np.zeros_like(values)})
+                estimate = mean_difference(measured, name, "nothing", name=f"{site}, {name}")
+                columns.setdefault(f"{site.component}, {name}", []).append(estimate)
+        series = [_series(name, self.layers, estimates) for name, estimates in columns.items()]
         figure(
             Curves(
                 "layer",

@@ -191,11 +191,9 @@ class PersonaQuestions:
             self._prompts[key] = self.adapter.chat(question.chat(system))
         return self._prompts[key]
 
-    def ask(
-        self, personas: Sequence[Persona | None], questions: Sequence[Question], description: str = "answers"
-    ) -> Answered:
-        """Answers of every persona to every question, persona by persona; what was asked once is not asked again."""
-        asked = [(self.prompt(persona, question), question) for persona in personas for question in questions]
+    def ask(self, cells: Sequence[tuple[Persona | None, Question]], description: str = "answers") -> Answered:
+        """Answers to questions under personas, in their order; what was asked once is not asked again."""
+        asked = [(self.prompt(*cell), cell[1]) for cell in cells]
         new = {prompt: question.answers for prompt, question in asked if prompt not in self._asked}
         if new:
             got = answered(self.adapter, list(new), list(new.values()), description)
@@ -215,7 +213,7 @@ class PersonaQuestions:
         Asked without a persona, on more questions than are measured, so that a short run can tell too.
         """
         questions = self._select(max(ACCURACY_ITEMS, len(self.items)))
-        logits = self.ask([None], questions, "questions without persona").logits
+        logits = self.ask([(None, question) for question in questions], "questions without persona").logits
         n, chance = len(questions), self.format.chance
         right = int((logits[:, 0] > logits[:, 1:].amax(1)).sum())
         needed = chance + 3 * sqrt(chance * (1 - chance) / n)
