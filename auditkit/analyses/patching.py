@@ -24,6 +24,7 @@ from auditkit.adapters.protocol import Adapter, Component
 from auditkit.engine import edits
 from auditkit.engine.patching import Condition, Patched, PatchPair, answer_logits, patch
 from auditkit.engine.paths import path
+from auditkit.engine.restarts import restarted
 from auditkit.engine.sites import Site
 from auditkit.engine.wavefront import Sweep, sweep
 from auditkit.record.evidence import note
@@ -175,7 +176,10 @@ class Restoration:
             self._take(swept, {str(w): values for w, values in zip(single, swept.values, strict=True)})
         elif wanted:
             conditions = {str(w): condition(self.adapter, pairs, w, self.seed) for w in wanted}
-            patched = patch(self.adapter, pairs, conditions, self.description, base=self._base)
+            if self._base is None:
+                patched = restarted(self.adapter, pairs, conditions, self.description)
+            else:
+                patched = patch(self.adapter, pairs, conditions, self.description, base=self._base)
             self._take(patched, patched.conditions)
 
     def _take(self, measured: Patched | Sweep, conditions: Mapping[str, torch.Tensor]) -> None:

@@ -34,6 +34,8 @@ half of it; at least one for each pair."""
 
 COMPONENTS = (Component.MLP, Component.ATTENTION)
 POSITIONS = {"all": "", "identity": " at the word"}
+POINTS = 6
+"""Of the cumulative curve, from the first layer to the last."""
 CUMULATED = {"MLPs": mlp, "attention": attention}
 
 
@@ -63,7 +65,7 @@ class PersonaLayers:
     @cached_property
     def probed(self) -> Sequence[int]:
         """Layers at which words of other groups are looked at: the first ones, and up to a quarter of the depth."""
-        return [layer for layer in self.layers if layer in {0, 1, 2, len(self.layers) // 8, len(self.layers) // 4}]
+        return [layer for layer in self.layers if layer in {0, 1, len(self.layers) // 8, len(self.layers) // 4}]
 
     @cached_property
     def meaningless(self) -> Mapping[str, LayerSweep]:
@@ -221,7 +223,7 @@ class PersonaLayers:
         """What restoring layers 0 to l together brings back, for MLPs and for attention."""
         self.patching.require_effect()
         restoration, layers = self.patching.on(SHARE / 2), self.adapter.layers
-        bands = {name: cumulative(family.everywhere(), layers) for name, family in CUMULATED.items()}
+        bands = {name: cumulative(family.everywhere(), layers, POINTS) for name, family in CUMULATED.items()}
         effects = restoration.effects(*(band for family in bands.values() for band in family))
         series = []
         for name, family in bands.items():
