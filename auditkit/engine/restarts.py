@@ -253,10 +253,6 @@ def _guards(
 
     try:
         in_batches(work, [len(pair.base) for pair in few], "guards", GUARDED_PAIRS * max(len(p.base) for p in few))
-    except (
-        GuardTripped,
-        RuntimeError,
-        IndexError,
-    ):  # a family may do anything with a part of a block; `patch` remains
+    except Exception:  # a family may do anything with a part of a block; whole runs have guards of their own
         return None
     return max(error for error, _ in errors), max(error for _, error in errors)
