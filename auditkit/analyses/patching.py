@@ -257,10 +257,10 @@ class LayerSweep:
         return mean_difference(measurement, CLEAN, CORRUPT, name="clean minus corrupt")
 
     def agreement(self, part: Site, whole: Site) -> Estimate:
-        """How much of what `whole` does, item by item, `part` of it does: mean part x whole over mean whole².
+        """How much of what `whole` does, item by item, `part` of it does: mean part x sign(whole) over mean |whole|.
 
-        A slope through the origin. Unlike the ratio of mean effects it is defined for edits that move single items but
-        not their mean, such as the exchange of one nonsense word for another.
+        Unlike the ratio of mean effects it is defined for edits that move single items but not their mean, such as the
+        exchange of one nonsense word for another.
         """
         one, all_of_it = self.values(part), self.values(whole)
         columns = {name: self._columns[name] for name in (CORRUPT, CLEAN, str(part), str(whole))}
@@ -268,8 +268,8 @@ class LayerSweep:
             f"{part} as a share of {whole}",
             "of the effect at all positions",
             self._named.with_conditions(columns),
-            one * all_of_it,
-            all_of_it**2,
+            one * np.sign(all_of_it),
+            np.abs(all_of_it),
             shown_conditions=tuple(columns),
         )
 

@@ -190,9 +190,9 @@ class PersonaLayers:
                 "layer",
                 "share of the MLP's effect made at the word",
                 "Each point: what restoring one MLP at the persona word does, item by item, as a share of what "
-                "restoring it at every position does (a slope through the origin, so that it is defined for words that "
-                "shift no answer on average). That the curves begin near 1, also for nonsense words, is no finding: "
-                "before the first block nothing but the word's embedding differs. "
+                "restoring it at every position does (in the direction in which that moves the item, so that it is "
+                "defined for words that shift no answer on average). That the curves begin near 1, also for nonsense "
+                "words, is no finding: before the first block nothing but the word's embedding differs. "
                 f"{len(self.restoring.items.pairs)} items, other groups fewer.",
                 series,
                 reference=0.5,
