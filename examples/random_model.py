@@ -6,7 +6,7 @@ long does it take?
 
 Such a model knows nothing, so audits find it at chance and stop there. The questions of --items are the project's
 own, with the answer that this model happens to prefer as the right one: with `--data persona_patching=ITEMS.csv` a
-suite gets past that. What it then finds says nothing, of course.
+suite gets past that. What it then finds says nothing, of course. On a CPU name the type: `--dtype bfloat16`.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def make(folder: Path, arguments: argparse.Namespace) -> None:
     )
 
 
-def write_items(path: Path, folder: Path, count: int) -> None:
+def write_items(path: Path, folder: Path, dtype: str, count: int) -> None:
     """Questions spread over topics, each with the answer that the model prefers as the right one."""
-    adapter = auditkit.open_model(str(folder))
+    adapter = auditkit.open_model(str(folder), dtype=dtype)
     questions = {question.id: question for question in completions(adapter, completion_items()).questions}
     items = select([item for item in completion_items() if item.id in questions], count, seed=0)
     asked = [questions[item.id] for item in items]
@@ -87,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     make(arguments.folder, arguments)
     if arguments.items is not None:
-        write_items(arguments.items, arguments.folder, arguments.count)
+        write_items(arguments.items, arguments.folder, arguments.dtype, arguments.count)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 import auditkit
+from auditkit.analyses.persona_formats import completions
+from auditkit.data.items import completion_items
+from auditkit.engine.patching import answered
 
 pytestmark = pytest.mark.unit
 
@@ -41,3 +44,43 @@ def test_subset_scan_takes_files(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "massive units none" in done.stdout
     assert run("subset_scan.py", "one.npz").stderr.strip() == "give two .npz files, or none"
+
+
+def test_random_model_has_the_layout_and_size_asked_for_and_answers_its_own_questions(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    sizes = [
+        "--width",
+        "32",
+        "--inner",
+        "48",
+        "--layers",
+        "3",
+        "--heads",
+        "4",
+        "--groups",
+        "2",
+        "--vocabulary",
+        "10",
+    ]
+    folder, items = tmp_path / "random", tmp_path / "items.csv"
+    done = run(
+        "random_model.py",
+        str(folder),
+        "--tokenizer",
+        str(tiny_llama),
+        *sizes,
+        "--items",
+        str(items),
+        "--count",
+        "1",
+    )
+    assert done.returncode == 0, done.stderr
+    adapter = auditkit.open_model(str(folder), dtype="bfloat16")
+    assert (adapter.layers, adapter.heads, adapter.groups, adapter.width) == (3, 4, 2, 32)
+    assert adapter.module.config.model_type == "qwen2"
+    assert adapter.info.dtype == "bfloat16"
+    (item,) = completion_items(items)
+    (question,) = completions(adapter, [item]).questions
+    logits = answered(adapter, [adapter.chat(question.chat(""))], [question.answers]).logits
+    assert logits[0, 0] > logits[0, 1]
