@@ -33,7 +33,7 @@ from auditkit.engine.screening import Screening, screen
 from auditkit.engine.sites import Site, head, z
 from auditkit.record.evidence import Evidence, figure, gathering, note
 from auditkit.record.figures import Table
-from auditkit.stats.estimates import Estimate, mean_difference
+from auditkit.stats.estimates import Estimate, mean_difference, recovery
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
@@ -211,10 +211,10 @@ class HeadEdits:
     # -- effects restored by few heads -------------------------------------------------------------------------
 
     def restored(self) -> tuple[Estimate, Estimate]:
-        """How many logits of the effect of negative against positive personas a few heads bring back, and random ones.
+        """Share of the effect of negative against positive personas that a few heads bring back, and random ones.
 
         The heads are those with the largest exact effect among the ones that the screen chose, on one half of topics
-        and personas; both are measured on the other half.
+        and personas; both shares are measured on the other half.
 
         Raises:
             NotApplicable: no head restores anything, or heads cannot be edited on this model.
@@ -224,11 +224,10 @@ class HeadEdits:
         figure(
             self._screening(screened).titled("Heads that restore the effect of a persona, screened and measured")
         )
-        those, others = (
-            mean_difference(measured, who, "corrupt", name=f"restored by {who}")
+        return tuple(
+            recovery(measured, who, clean="clean", corrupt="corrupt", name=f"recovery by {who}")
             for who in ("those heads", "random heads")
-        )
-        return those, others
+        )  # type: ignore[return-value]
 
     def _screen(self) -> tuple[Screening, Measurement, Any]:
         arm = self.questions.arm("negative", "positive", self.heads.n_questions, RESTORED_PAIRS)

@@ -44,7 +44,7 @@ def test_removing_those_heads_moves_the_answer(head_edits):
 
 @pytest.mark.causal(control="random heads of the same layers")
 def test_a_few_heads_restore_the_persona_effect(head_edits):
-    """Four heads, chosen on one half of the items among those that a screen finds, restore more logits of the effect of
+    """Four heads, chosen on one half of the items among those that a screen finds, restore more of the effect of
     negative against positive personas on the other half than random heads of the same layers."""
     those, others = head_edits.restored()
     shown("random heads of the same layers", others)

@@ -324,10 +324,9 @@ def test_zero_ablation_is_that_of_a_plain_hook(heads: PersonaHeads, edits: HeadE
 def test_the_head_that_carries_valence_is_screened_and_restores_all_of_it(edits: HeadEdits) -> None:
     with gathering() as evidence:
         those, others = edits.restored()
+        assert those.equals(1.0, within=0.05)
         assert those > others
-    total = those.measurement.condition("clean") - those.measurement.condition("corrupt")
-    np.testing.assert_allclose(those.numerator, total, atol=0.05 * total.mean())
-    assert abs(others.numerator.mean()) <= 0.05 * total.mean()
+        assert others <= 0.05
     (table,) = evidence.figures
     rows = table.data["rows"]
     assert rows[0][:2] == ["layer 3, head 2", "chosen"]
