@@ -14,6 +14,9 @@ import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 import auditkit
+from auditkit.analyses.persona_formats import completions
+from auditkit.data.items import completion_items
+from auditkit.engine.patching import answered
 from tests.analyses.roles import open_random
 
 pytestmark = pytest.mark.unit
@@ -104,3 +107,43 @@ def test_training_goes_on_where_a_checkpoint_cannot_be_measured(
     trainer.tell(45)
     assert trainer.state.log_history == []
     assert capsys.readouterr().out == f"step 45: {tmp_path}/checkpoint-45 could not be measured: {why}\n"
+
+
+def test_random_model_has_the_layout_and_size_asked_for_and_answers_its_own_questions(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    sizes = [
+        "--width",
+        "32",
+        "--inner",
+        "48",
+        "--layers",
+        "3",
+        "--heads",
+        "4",
+        "--groups",
+        "2",
+        "--vocabulary",
+        "10",
+    ]
+    folder, items = tmp_path / "random", tmp_path / "items.csv"
+    done = run(
+        "random_model.py",
+        str(folder),
+        "--tokenizer",
+        str(tiny_llama),
+        *sizes,
+        "--items",
+        str(items),
+        "--count",
+        "1",
+    )
+    assert done.returncode == 0, done.stderr
+    adapter = auditkit.open_model(str(folder), dtype="bfloat16")
+    assert (adapter.layers, adapter.heads, adapter.groups, adapter.width) == (3, 4, 2, 32)
+    assert adapter.module.config.model_type == "qwen2"
+    assert adapter.info.dtype == "bfloat16"
+    (item,) = completion_items(items)
+    (question,) = completions(adapter, [item]).questions
+    logits = answered(adapter, [adapter.chat(question.chat(""))], [question.answers]).logits
+    assert logits[0, 0] > logits[0, 1]

@@ -66,7 +66,15 @@ class Blockwise:
         return logits[:, 0], memory
 
     @torch.no_grad()
-    def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Restarted:
+    def restart(
+        self,
+        memory: Memory,
+        tokens: int,
+        joining: Mapping[int, Joining],
+        answers: Tensor,
+        *,
+        whole: bool = False,
+    ) -> Restarted:
         """Walk the blocks once on the last `tokens` positions.
 
         Args:
@@ -74,13 +82,14 @@ class Blockwise:
             tokens: how many positions are restarted; all rows have the same.
             joining: block -> the rows that join after it; -1 joins before the first block.
             answers: (row, answers) token ids, rows in order of joining.
+            whole: all parts of the last block see all tokens, where somebody looks at them.
         """
         layers = sorted(joining)
         prompts = torch.cat([joining[layer].prompts for layer in layers])
         used, templates = torch.unique(prompts, return_inverse=True)
         split = torch.split(templates, [len(joining[layer].prompts) for layer in layers])
         renamed = {layer: joining[layer]._replace(prompts=part) for layer, part in zip(layers, split, strict=True)}
-        walk = Walk(renamed, memory.batch.mask[used, -tokens:].sum(1))
+        walk = Walk(renamed, memory.batch.mask[used, -tokens:].sum(1), whole=whole)
         cache = Cache(memory, used, memory.batch.width - tokens, walk)
         if self._finish is None:
             logits = self._forward(cache, tokens).float()
@@ -148,7 +157,7 @@ class Blockwise:
             walk.join(layer - 1)
             if len(walk.prompts):
                 rest, kwargs = self._for_rows((layer,), (rest, kwargs), walk.prompts)
-                with self._only_last(layer):
+                with self._only_last(layer, walk):
                     output = forward(walk.stream, *rest, **kwargs)
                 walk.stream = output if isinstance(output, Tensor) else output[0]
                 walk.token_layers += int(walk.tokens[walk.prompts].sum())
@@ -162,12 +171,12 @@ class Blockwise:
         return wrapped
 
     @contextmanager
-    def _only_last(self, layer: int) -> Iterator[None]:
+    def _only_last(self, layer: int, walk: Walk) -> Iterator[None]:
         """Parts of the last block see the last token only, since nothing else is read after it.
 
         What they give is added to every token's stream alike; only that of the last token means anything.
         """
-        last = self._finals if layer == len(self.blocks) - 1 else ()
+        last = self._finals if layer == len(self.blocks) - 1 and not walk.whole else ()
 
         def only(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             # Contiguous, since torch takes a strided one for a batch of products of one row each, which is slow.

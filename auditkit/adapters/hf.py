@@ -183,13 +183,24 @@ class HFAdapter(ModuleAdapter):
         self._count(batch)
         return recorded
 
-    def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
+    def restart(
+        self,
+        memory: Memory,
+        tokens: int,
+        joining: Mapping[int, Joining],
+        answers: Tensor,
+        touches: Mapping[Place, Touch] | None = None,
+    ) -> Tensor:
         """Answer logits (row, answers) of rows that join a walk on the last `tokens` positions.
 
         Raises:
             ModelError: this model cannot be restarted; `support()` says why.
+            ValueError: a place that this model does not have.
         """
-        restarted = self._restarting().restart(memory, tokens, joining, answers)
+        touches = touches or {}
+        whole = any(layer == self.layers - 1 for _, layer in touches)
+        with self._layout.touching(touches):
+            restarted = self._restarting().restart(memory, tokens, joining, answers, whole=whole)
         self.meter.token_layers += restarted.token_layers
         self.meter.runs += 1
         return restarted.logits

@@ -256,8 +256,18 @@ class Restartable(Adapter, Protocol):
         """A whole run, as `run`, and what restarts need of it."""
         ...
 
-    def restart(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], answers: Tensor) -> Tensor:
-        """Logits (row, answers) of rows that join a walk on the last `tokens` positions; see `blockwise`."""
+    def restart(
+        self,
+        memory: Memory,
+        tokens: int,
+        joining: Mapping[int, Joining],
+        answers: Tensor,
+        touches: Mapping[Place, Touch] | None = None,
+    ) -> Tensor:
+        """Logits (row, answers) of rows that join a walk on the last `tokens` positions; see `blockwise`.
+
+        Touches, of what attention and MLPs add, are given the rows that have joined so far, in order of joining.
+        """
         ...
 
 

@@ -24,6 +24,7 @@ from auditkit.adapters.protocol import Adapter, Component
 from auditkit.engine import edits
 from auditkit.engine.patching import Condition, Patched, PatchPair, answer_logits, patch
 from auditkit.engine.paths import path
+from auditkit.engine.restarts import restarted
 from auditkit.engine.sites import Site
 from auditkit.engine.wavefront import Sweep, sweep
 from auditkit.record.evidence import note
@@ -169,13 +170,16 @@ class Restoration:
         wanted = [w for w in dict.fromkeys(what) if str(w) not in self._columns]
         single = [w for w in wanted if isinstance(w, Site) and self._is_one_layer(w)]
         pairs = self.items.pairs
-        if single and self.adapter.support().get("blockwise"):
+        # Beside others a single layer is one more run; alone, a sweep spares most of each.
+        if wanted and single == wanted and self.adapter.support().get("blockwise"):
             swept = sweep(self.adapter, pairs, single, self.description)
             self._take(swept, {str(w): values for w, values in zip(single, swept.values, strict=True)})
-            wanted = [w for w in wanted if w not in single]
-        if wanted:
+        elif wanted:
             conditions = {str(w): condition(self.adapter, pairs, w, self.seed) for w in wanted}
-            patched = patch(self.adapter, pairs, conditions, self.description, base=self._base)
+            if self._base is None:
+                patched = restarted(self.adapter, pairs, conditions, self.description)
+            else:
+                patched = patch(self.adapter, pairs, conditions, self.description, base=self._base)
             self._take(patched, patched.conditions)
 
     def _take(self, measured: Patched | Sweep, conditions: Mapping[str, torch.Tensor]) -> None:
@@ -253,10 +257,10 @@ class LayerSweep:
         return mean_difference(measurement, CLEAN, CORRUPT, name="clean minus corrupt")
 
     def agreement(self, part: Site, whole: Site) -> Estimate:
-        """How much of what `whole` does, item by item, `part` of it does: mean part x whole over mean whole².
+        """How much of what `whole` does, item by item, `part` of it does: mean part x sign(whole) over mean |whole|.
 
-        A slope through the origin. Unlike the ratio of mean effects it is defined for edits that move single items but
-        not their mean, such as the exchange of one nonsense word for another.
+        Unlike the ratio of mean effects it is defined for edits that move single items but not their mean, such as the
+        exchange of one nonsense word for another.
         """
         one, all_of_it = self.values(part), self.values(whole)
         columns = {name: self._columns[name] for name in (CORRUPT, CLEAN, str(part), str(whole))}
@@ -264,8 +268,8 @@ class LayerSweep:
             f"{part} as a share of {whole}",
             "of the effect at all positions",
             self._named.with_conditions(columns),
-            one * all_of_it,
-            all_of_it**2,
+            one * np.sign(all_of_it),
+            np.abs(all_of_it),
             shown_conditions=tuple(columns),
         )
 

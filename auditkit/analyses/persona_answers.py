@@ -4,7 +4,9 @@ arXiv:2507.20936).
 The same questions are asked without a persona, as "a student" without a word, and under words of several groups:
 positive, negative, racial, colour, neutral and invented ones. Nothing is edited in the model. Two groups are compared
 item by item, an item being a question under the i-th word of each, so that questions pair exactly and an interval
-speaks for other questions and other words.
+speaks for other questions and other words. A word is asked some of the questions only, each word others: how much a
+comparison can tell hangs on how many words and how many questions it has met, and hardly on every word having met
+every question.
 
 Words of a group make prompts of one length, so that groups do not differ by tokens per word. Invented words, which no
 tokenizer knows, are the exception, and the table shows it. Synonyms are the yardstick: what a swap of two words of one
@@ -21,6 +23,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from auditkit.analyses.persona_formats import Question
 from auditkit.analyses.persona_questions import PersonaQuestions, difference
 from auditkit.data.order import shuffle_key
 from auditkit.data.personas import Persona, PersonaPair, synonym_pairs
@@ -36,8 +39,8 @@ from auditkit.stats.verdicts import NotApplicable
 NOBODY, PLAIN = "no persona", "no attribute"
 """Names of the two arms without a word: no system turn, and "You are a student."."""
 
-QUESTIONS, WORDS = 12, 10
-"""Questions, and words of a group, where a run does not say how many: on SmolLM2 both add alike to an interval so."""
+QUESTIONS, WORDS, STEP = 24, 10, 3
+"""Where a run does not say how many: questions, words of a group, and that a word is asked one in so many questions."""
 
 LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "log probability"
 _UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "nat"}
@@ -53,14 +56,24 @@ class Group:
 
     Attributes:
         words: None is no persona at all.
+        slots: of each word, which decides what questions it is asked; empty: every question.
         tokens: how many more each word's prompt has than that of a student without an attribute.
         note: which words are not used; empty where all are.
     """
 
     name: str
     words: tuple[Persona | None, ...]
+    slots: tuple[int, ...]
     tokens: int
     note: str = ""
+
+    def apart(self) -> list[Group]:
+        """One group for each word."""
+        return [
+            replace(self, name=word.word, words=(word,), slots=(slot,))
+            for word, slot in zip(self.words, self.slots, strict=False)
+            if word is not None
+        ]
 
 
 class PersonaAnswers:
@@ -68,7 +81,8 @@ class PersonaAnswers:
 
     Args:
         questions: the model and what it is asked.
-        n_items: questions asked under every persona; `QUESTIONS` where None.
+        n_items: questions, all of them asked under every persona; where None there are `QUESTIONS`, of which a word is
+            asked one in `STEP`.
         n_words: words of each group at most.
         synonyms: pairs of words with one meaning, to use instead of the project's own.
     """
@@ -83,6 +97,7 @@ class PersonaAnswers:
     ) -> None:
         self.questions, self.n_words = questions, n_words
         self.asked = questions.items[: n_items or QUESTIONS]
+        self._step = 1 if n_items else STEP
         self._synonyms = synonym_pairs() if synonyms is None else tuple(synonyms)
 
     # -- claims ------------------------------------------------------------------------------------------------
@@ -135,7 +150,7 @@ class PersonaAnswers:
         """Put the table of all groups and words, and their dot plot, under the claim."""
         rows, drawn = [], []
         for group in (group for group in self._groups.values() if group.name in _ARMS or self._enough(group)):
-            words = [replace(group, name=word.word, words=(word,)) for word in group.words if word is not None]
+            words = group.apart()
             shown = [group, *(words if len(words) > 1 else ())]
             shifts = [self._shift(each) for each in shown]
             for each, shift in zip(shown, shifts, strict=True):
@@ -146,7 +161,7 @@ class PersonaAnswers:
                     DotGroup(group.name, [Dot(name, *shift) for name, shift in zip(names, shifts, strict=True)])
                 )
         table = Table(
-            f"Each row: {len(self.asked)} questions under one persona, or under all of a group. Tokens: more than in "
+            "Each row: questions under one persona, or under all of a group. Tokens: more than in "
             f'"a student". Right: {self.questions.format.right}. Difference: logit of the right answer minus that of '
             "the wrong one, or the mean of several. The last columns compare it with the same questions without a "
             "persona, for which the chat template may have a default. Intervals are 95 %, over topics and words.",
@@ -194,7 +209,7 @@ class PersonaAnswers:
         length = self._length(plain)
         groups = self.questions.groups
         common = Counter(self._length(word) for words in groups.values() for word in words).most_common(1)[0][0]
-        arms = Group(NOBODY, (None,), self._length(None) - length), Group(PLAIN, (plain,), 0)
+        arms = Group(NOBODY, (None,), (), self._length(None) - length), Group(PLAIN, (plain,), (), 0)
         grouped = (self._group(name, words, common, length) for name, words in groups.items())
         return {group.name: group for group in (*arms, *grouped)}
 
@@ -212,7 +227,8 @@ class PersonaAnswers:
                 f"{name}: {len(others)} of {len(order)} words not used, since prompts of one length are compared "
                 f"(first: {others[0][0]!r} makes {others[0][1]} tokens, not {common})"
             )
-        return Group(name, tuple(fitting[: self.n_words]), common - plain, left)
+        words = tuple(fitting[: self.n_words])
+        return Group(name, words, tuple(range(len(words))), common - plain, left)
 
     @cached_property
     def _synonym_sides(self) -> tuple[Group, Group]:
@@ -224,9 +240,10 @@ class PersonaAnswers:
                 "are needed"
             )
         pairs = sorted(pairs, key=lambda pair: shuffle_key(self.questions.seed, pair.id))[: self.n_words]
+        slots = tuple(range(len(pairs)))
         return (
-            Group("a word", tuple(pair.clean for pair in pairs), 0),
-            Group("its synonym", tuple(pair.corrupt for pair in pairs), 0),
+            Group("a word", tuple(pair.clean for pair in pairs), slots, 0),
+            Group("its synonym", tuple(pair.corrupt for pair in pairs), slots, 0),
         )
 
     def _length(self, persona: Persona | None) -> int:
@@ -236,26 +253,29 @@ class PersonaAnswers:
 
     def _measured(self, groups: Sequence[Group], reading: str) -> Measurement:
         """One condition per group; items are questions under the i-th words, and arms of one word are repeated."""
-        several = [len(group.words) for group in groups if len(group.words) > 1]
-        slots = range(min(several, default=1))
-        words = {g.name: [g.words[i if len(g.words) > 1 else 0] for i in slots] for g in groups}
+        several = [group.slots for group in groups if group.slots]
+        slots: Sequence[int | None] = min(several, key=len) if several else (None,)
+        words = {g.name: [g.words[i if g.slots else 0] for i in range(len(slots))] for g in groups}
         columns = zip(*words.values(), strict=True)
         labels = ["/".join(word.word or PLAIN if word else NOBODY for word in column) for column in columns]
-        items = [f"{question.id}|{label}" for label in labels for question in self.asked]
-        clusters = pd.DataFrame({"topic": [q.topic for _ in slots for q in self.asked]}, index=items)
-        if several:
-            clusters["words"] = [label for label in labels for _ in self.asked]
-        values = pd.DataFrame({name: self._values(asked, reading) for name, asked in words.items()}, index=items)
-        texts = {
-            name: [self.questions.prompt(word, question).text for word in asked for question in self.asked]
-            for name, asked in words.items()
-        }
+        cells = [(i, question) for i, slot in enumerate(slots) for question in self._given(slot)]
+        items = [f"{question.id}|{labels[i]}" for i, question in cells]
+        clusters = pd.DataFrame({"topic": [question.topic for _, question in cells]}, index=items)
+        if len(slots) > 1:
+            clusters["words"] = [labels[i] for i, _ in cells]
+        asked = {name: [(under[i], question) for i, question in cells] for name, under in words.items()}
+        values = pd.DataFrame({name: self._values(mine, reading) for name, mine in asked.items()}, index=items)
+        texts = {name: [self.questions.prompt(*cell).text for cell in mine] for name, mine in asked.items()}
         prompts = {item: {name: texts[name][k] for name in words} for k, item in enumerate(items)}
         return Measurement(f"{reading} by persona", _UNITS[reading], values, clusters, prompts)
 
-    def _values(self, words: Sequence[Persona | None], reading: str) -> Array:
-        """(words x questions,) of one reading, word by word."""
-        got = self.questions.ask(words, self.asked, "personas")
+    def _given(self, slot: int | None) -> Sequence[Question]:
+        """What words in a slot are asked; without one, everything."""
+        return self.asked if slot is None else [q for n, q in enumerate(self.asked, slot) if n % self._step == 0]
+
+    def _values(self, cells: Sequence[tuple[Persona | None, Question]], reading: str) -> Array:
+        """(cells,) of one reading."""
+        got = self.questions.ask(cells, "personas")
         if reading == PROBABILITY:
             return got.log_probability.double().numpy()
         if reading == LOGIT:
@@ -265,7 +285,7 @@ class PersonaAnswers:
 
     def _row(self, group: Group, shown: str, shift: Shift) -> list[str | float | None]:
         right = rate(self._measured([group], ACCURACY), group.name, name="right").describe()
-        logit = float(self._values(group.words, LOGIT).mean())
+        logit = float(self._measured([group], LOGIT).condition(group.name).mean())
         return [shown, group.tokens, right.n, right.estimate, right.lower, right.upper, logit, *shift]
 
     def _shift(self, group: Group) -> Shift:

@@ -40,7 +40,7 @@ from auditkit.stats.streams import stream
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
 ABLATIONS = ("zero", "mean", "resample")
-SCREENED, SAMPLED, TAKEN = 6, 14, 4
+SCREENED, SAMPLED, TAKEN = 6, 8, 4
 """Heads that the screen chooses to measure, others measured beside them, and how many of them are asked of other
 items."""
 SCREENING_ITEMS, RESTORED_PAIRS = 6, 16

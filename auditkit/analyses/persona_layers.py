@@ -34,6 +34,9 @@ half of it; at least one for each pair."""
 
 COMPONENTS = (Component.MLP, Component.ATTENTION)
 POSITIONS = {"all": "", "identity": " at the word"}
+POINTS = 6
+"""Of the cumulative curve, from the first layer to the last."""
+CUMULATED = {"MLPs": mlp, "attention": attention}
 
 
 class PersonaLayers:
@@ -62,7 +65,7 @@ class PersonaLayers:
     @cached_property
     def probed(self) -> Sequence[int]:
         """Layers at which words of other groups are looked at: the first ones, and up to a quarter of the depth."""
-        return [layer for layer in self.layers if layer in {0, 1, 2, len(self.layers) // 8, len(self.layers) // 4}]
+        return [layer for layer in self.layers if layer in {0, 1, len(self.layers) // 8, len(self.layers) // 4}]
 
     @cached_property
     def meaningless(self) -> Mapping[str, LayerSweep]:
@@ -187,9 +190,9 @@ class PersonaLayers:
                 "layer",
                 "share of the MLP's effect made at the word",
                 "Each point: what restoring one MLP at the persona word does, item by item, as a share of what "
-                "restoring it at every position does (a slope through the origin, so that it is defined for words that "
-                "shift no answer on average). That the curves begin near 1, also for nonsense words, is no finding: "
-                "before the first block nothing but the word's embedding differs. "
+                "restoring it at every position does (in the direction in which that moves the item, so that it is "
+                "defined for words that shift no answer on average). That the curves begin near 1, also for nonsense "
+                "words, is no finding: before the first block nothing but the word's embedding differs. "
                 f"{len(self.restoring.items.pairs)} items, other groups fewer.",
                 series,
                 reference=0.5,
@@ -219,12 +222,14 @@ class PersonaLayers:
     def show_cumulative(self) -> None:
         """What restoring layers 0 to l together brings back, for MLPs and for attention."""
         self.patching.require_effect()
-        restoration = self.patching.on(SHARE / 2)
+        restoration, layers = self.patching.on(SHARE / 2), self.adapter.layers
+        bands = {name: cumulative(family.everywhere(), layers, POINTS) for name, family in CUMULATED.items()}
+        effects = restoration.effects(*(band for family in bands.values() for band in family))
         series = []
-        for name, family in (("MLPs", mlp), ("attention", attention)):
-            bands = cumulative(family.everywhere(), self.adapter.layers)
-            ends = [band.layer_indices(self.adapter.layers)[-1] for band in bands]
-            series.append(_series(name, ends, restoration.effects(*bands)))
+        for name, family in bands.items():
+            ends = [band.layer_indices(layers)[-1] for band in family]
+            series.append(_series(name, ends, effects[: len(family)]))
+            effects = effects[len(family) :]
         total = restoration.total().describe()
         figure(
             Curves(
@@ -242,17 +247,16 @@ class PersonaLayers:
         """How much of a single layer's effect it says to the answer itself, and how much through later layers."""
         self.patching.require_effect()
         restoring = self.restoring
-        series = []
-        for component in COMPONENTS:
-            sites = grid([component], self.layers, ["all"])
-            direct = direct_effects(self.adapter, restoring.items.pairs, sites).double().numpy()
-            columns: list[tuple[str, list[Estimate]]] = [("direct", []), ("indirect", [])]
-            for site, said in zip(sites, direct, strict=True):
-                whole = restoring.effect(site)
-                for name, values in (("direct", said), ("indirect", restoring.values(site) - said)):
-                    measured = whole.measurement.with_conditions({name: values, "nothing": np.zeros_like(values)})
-                    dict(columns)[name].append(mean_difference(measured, name, "nothing", name=f"{site}, {name}"))
-            series += [_series(f"{component}, {name}", self.layers, estimates) for name, estimates in columns]
+        sites = grid(COMPONENTS, self.layers, ["all"])
+        direct = direct_effects(self.adapter, restoring.items.pairs, sites).double().numpy()
+        columns: dict[str, list[Estimate]] = {}
+        for site, said in zip(sites, direct, strict=True):
+            whole = restoring.effect(site)
+            for name, values in (("direct", said), ("indirect", restoring.values(site) - said)):
+                measured = whole.measurement.with_conditions({name: values, "nothing": np.zeros_like(values)})
+                estimate = mean_difference(measured, name, "nothing", name=f"{site}, {name}")
+                columns.setdefault(f"{site.component}, {name}", []).append(estimate)
+        series = [_series(name, self.layers, estimates) for name, estimates in columns.items()]
         figure(
             Curves(
                 "layer",

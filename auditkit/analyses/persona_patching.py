@@ -12,6 +12,7 @@ from 0 or from 1. Elsewhere its bands are taken as fractions of the depth.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -73,6 +74,20 @@ class PersonaPatching:
             restoration.recoveries(*(w for w in together if isinstance(w, Site) or w.starts(self.adapter.layers)))
         self.require_effect()
         return restoration.recoveries(*what)
+
+    def effects(self, *what: Restored, share: float = 1.0) -> tuple[Estimate, ...]:
+        """The same in logits: what few items can state too, whose own persona effect may touch zero.
+
+        Raises:
+            NotApplicable: as `recoveries`.
+        """
+        self.require_effect()
+        return self.on(share).effects(*what)
+
+    def moved(self, site: Restored, *, share: float = 1.0) -> Estimate:
+        """How far restoring `site` moves single answers, in whatever direction, in logits."""
+        (effect,) = self.effects(site, share=share)
+        return replace(effect, name=f"change of an answer by {site}", numerator=np.abs(effect.numerator))
 
     def on(self, share: float = 1.0) -> Restoration:
         """Restorations on some of the questions for each pair of personas."""
@@ -144,7 +159,7 @@ class PersonaPatching:
             shown(f"the paper's layers counted from 1: {other}", self.recovery(other))
 
     def from_donors(self, site: Site, *, share: float) -> tuple[Estimate, Estimate, Estimate]:
-        """Recoveries by `site` from the clean run, from another corrupt persona, and before another question.
+        """Effects of `site`, in logits, from the clean run, from another corrupt persona, and before another question.
 
         The other persona is a word of the corrupt group in the same question: another token, no better persona. The
         other question is one of equal length and another topic under the clean persona. Before the persona word's end
@@ -155,37 +170,40 @@ class PersonaPatching:
             NotApplicable: no persona effect, or too few items have both donors.
         """
         self.require_effect()
-        arm, items = self.arm, self.items(share)
-        rows = {name: i for i, name in enumerate(arm.table["item"])}
-        asked = {question.id: question for question in self.questions.items}
+        restoration = self.on(share)
+        asked = {question.id: question for question in self.questions.format.questions}
+        clean = {word.word: word for word in self.questions.groups[CLEAN]}
         corrupt = self.questions.groups[CORRUPT]
         kept: list[int] = []
         others: list[Prompt] = []
         questions: list[Prompt] = []
-        for name in items.measurement.values.index:
-            mine, pair = arm.table.iloc[rows[name]], arm.pairs[rows[name]]
-            question = asked[name.rsplit("|", 1)[0]]
-            elsewhere = arm.table["pair"].eq(mine["pair"]) & arm.table["topic"].ne(mine["topic"])
-            persona = self._donor(name, pair, [self.questions.prompt(word, question) for word in corrupt])
-            other = self._donor(name, pair, [arm.pairs[row].source for row in np.flatnonzero(elsewhere)])
+        for row, (name, pair) in enumerate(
+            zip(restoration.items.measurement.values.index, restoration.items.pairs, strict=True)
+        ):
+            of, words = name.rsplit("|", 1)
+            mine, own = asked[of], clean[words.split(">")[0]]
+            elsewhere = [question for question in asked.values() if question.topic != mine.topic]
+            persona = self._donor(name, pair, [self.questions.prompt(word, mine) for word in corrupt])
+            other = self._donor(name, pair, [self.questions.prompt(own, question) for question in elsewhere])
             if persona is not None and other is not None:
-                kept.append(rows[name])
+                kept.append(row)
                 others.append(persona)
                 questions.append(other)
         if not kept:
             raise NotApplicable("no item has another persona and another question of the same length as donors")
-        restoration = Restoration(
-            self.adapter,
-            PairedItems(arm.pairs, arm.measurement).take(kept),
-            seed=self.seed,
-            description=f"donors on {len(kept)} of {len(items.pairs)} items",
-        )
-        own, persona_given, question_given = restoration.recoveries(
+        if len(kept) < len(restoration.items.pairs):
+            restoration = Restoration(
+                self.adapter,
+                restoration.items.take(kept),
+                seed=self.seed,
+                description=f"donors on {len(kept)} of {len(restoration.items.pairs)} items",
+            )
+        own_given, persona_given, question_given = restoration.effects(
             site,
             Given(site, tuple(others), f"another {CORRUPT} persona"),
             Given(site, tuple(questions), "another question"),
         )
-        return own, persona_given, question_given
+        return own_given, persona_given, question_given
 
     def _donor(self, name: str, pair: PatchPair, among: Sequence[Prompt]) -> Prompt | None:
         """One of some prompts that is as long as those of an item and neither of them, drawn by item."""

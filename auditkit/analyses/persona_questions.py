@@ -38,7 +38,7 @@ FACTORS = ("topic", "pair")
 ITEMS, PAIRS = 24, 12
 """Questions, and persona pairs of two groups, where a run does not say how many."""
 ACCURACY_ITEMS = 60
-"""Questions asked without a persona to see whether the model knows any answers."""
+"""Questions asked without a persona, at most or as many as are measured, to see whether the model knows any."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +191,9 @@ class PersonaQuestions:
             self._prompts[key] = self.adapter.chat(question.chat(system))
         return self._prompts[key]
 
-    def ask(
-        self, personas: Sequence[Persona | None], questions: Sequence[Question], description: str = "answers"
-    ) -> Answered:
-        """Answers of every persona to every question, persona by persona; what was asked once is not asked again."""
-        asked = [(self.prompt(persona, question), question) for persona in personas for question in questions]
+    def ask(self, cells: Sequence[tuple[Persona | None, Question]], description: str = "answers") -> Answered:
+        """Answers to questions under personas, in their order; what was asked once is not asked again."""
+        asked = [(self.prompt(*cell), cell[1]) for cell in cells]
         new = {prompt: question.answers for prompt, question in asked if prompt not in self._asked}
         if new:
             got = answered(self.adapter, list(new), list(new.values()), description)
@@ -212,13 +210,17 @@ class PersonaQuestions:
     def _require_accuracy(self) -> None:
         """A model that does not know the answers has no logit difference worth patching (protocol, section 4).
 
-        Asked without a persona, on more questions than are measured, so that a short run can tell too.
+        Asked without a persona, on the questions that are measured; where these do not show it, on more, so that a
+        short run can tell too.
         """
-        questions = self._select(max(ACCURACY_ITEMS, len(self.items)))
-        logits = self.ask([None], questions, "questions without persona").logits
-        n, chance = len(questions), self.format.chance
-        right = int((logits[:, 0] > logits[:, 1:].amax(1)).sum())
-        needed = chance + 3 * sqrt(chance * (1 - chance) / n)
+        for n in (len(self.items), max(ACCURACY_ITEMS, len(self.items))):
+            questions = self._select(n)
+            n, chance = len(questions), self.format.chance
+            logits = self.ask([(None, question) for question in questions], "questions without persona").logits
+            right = int((logits[:, 0] > logits[:, 1:].amax(1)).sum())
+            needed = chance + 3 * sqrt(chance * (1 - chance) / n)
+            if right / n >= needed:
+                break
         others = "the wrong one" if len(questions[0].answers) == 2 else "all others"
         said = f"without a persona the right answer beats {others} in {right} of {n} items"
         if right / n < needed:

@@ -155,7 +155,7 @@ def patch(
     if not pairs or (base is not None and len(base) != len(pairs)):
         given = "" if base is None else f" with the base logits of {len(base)}"
         raise SiteError(f"patching needs pairs, and base logits for all of them or none; got {len(pairs)}{given}")
-    plans = {name: _runs(pairs, condition) for name, condition in conditions.items()}
+    plans = {name: edited_runs(pairs, condition) for name, condition in conditions.items()}
     places = sorted(touched(adapter, (run for plan in plans.values() for run in plan)))
     n = len(pairs)
     known = base is not None
@@ -190,7 +190,7 @@ def patch(
     return Patched(base, source, results, *errors)
 
 
-def _runs(pairs: Sequence[PatchPair], condition: Condition) -> list[Edited]:
+def edited_runs(pairs: Sequence[PatchPair], condition: Condition) -> list[Edited]:
     """The base run of each pair with the condition's edits."""
     if len(condition) != len(pairs):
         raise SiteError(f"a condition needs edits for each of {len(pairs)} pairs, got {len(condition)}")

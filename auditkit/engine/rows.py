@@ -7,7 +7,7 @@ length walk the blocks together. The unit of cost is the token-layer: one token 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -36,8 +36,8 @@ TRANSPLANTED = frozenset({Component.ATTENTION, Component.MIDDLE, Component.Q, Co
 _BEFORE = frozenset({Component.EMBEDDINGS, Component.BLOCK_INPUT}) | CACHED
 """Components whose row passes their own block."""
 
-Transplant = tuple[Component, tuple[int, ...]]
-"""What one run transplants into every block: a component, and the heads of it (none: it has no heads)."""
+Transplant = Mapping[int, tuple[Component, tuple[int, ...]]]
+"""What one run transplants, by level: a component, and the heads of it (none: it has no heads)."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ def planned(adapter: Adapter, pairs: Sequence[PatchPair], sites: Sequence[Site])
         for tokens, bucket in _buckets([*mine, *(row for row in guards if row.tokens)], layers):
             for walk in _split(bucket, max(1, ROW_BUDGET // tokens)):
                 walks.append((tokens, [*walk, _identity(walk, tokens, layers, lengths, len(walks))]))
-        transplants = {(row.component, row.heads) for row in mine if row.component in TRANSPLANTED}
-        groups.append(Group(together, sorted(transplants), walks))
+        groups.append(Group(together, _transplants(mine), walks))
     spent = sum(
         layers * sum(lengths[j] for j in group.pairs) * (2 + len(group.transplants))
         + sum(row.cost(layers, min(tokens, lengths[row.pair])) for tokens, walk in group.walks for row in walk)
@@ -129,6 +128,17 @@ def planned(adapter: Adapter, pairs: Sequence[PatchPair], sites: Sequence[Site])
     }
     least = 2 * layers * sum(lengths) + sum(row.cost(layers) for row in active) + len(passed)
     return Plan(groups, [row for row in rows if not row.tokens], spent, least)
+
+
+def _transplants(rows: Iterable[Row]) -> list[Transplant]:
+    """As few runs as hold everything, since a run holds one transplant for each block."""
+    wanted: dict[int, set[tuple[Component, tuple[int, ...]]]] = {}
+    for row in rows:
+        if row.component in TRANSPLANTED:
+            wanted.setdefault(row.level, set()).add((row.component, row.heads))
+    ordered = {level: sorted(parts) for level, parts in wanted.items()}
+    runs = max(map(len, ordered.values()), default=0)
+    return [{level: parts[n] for level, parts in ordered.items() if n < len(parts)} for n in range(runs)]
 
 
 def _row(adapter: Adapter, i: int, site: Site, j: int, pair: PatchPair) -> Row:

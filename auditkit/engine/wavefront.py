@@ -205,7 +205,7 @@ class _Work:
         # A row of keys or values joins before its block.
         cached = [(component, level + 1) for component, level in wanted if component in CACHED]
         stream: list[Place] = [(Component.BLOCK_INPUT, 0), *((Component.RESIDUAL, layer) for layer in layers)]
-        inner = [(component, layer) for component, _ in group.transplants for layer in layers]
+        inner = [(part, level) for transplant in group.transplants for level, (part, _) in transplant.items()]
         batch, source = (adapter.batch([getattr(pair, name) for pair in chunk]) for name in ("base", "source"))
         memory, own = self._recorded(batch, [*stream, *mlps, *cached], group, self.base)
         _, donors = self._recorded(source, [*stream, *mlps, *cached, *inner], group, self.source)
@@ -221,8 +221,7 @@ class _Work:
         for component, level in mlps:
             after[component, (), level] = base[level] + (donors[component, level] - own[component, level])
         for transplant in group.transplants:
-            levels = {row.level for row in group.rows if (row.component, row.heads) == transplant}
-            after |= self._transplanted(batch, base, donors, transplant, levels)
+            after |= self._transplanted(batch, base, donors, transplant)
         rows = {pair: k for k, pair in enumerate(group.pairs)}
         return _Streams(memory, rows, base, after, {place: donors[place] for place in cached})
 
@@ -243,16 +242,14 @@ class _Work:
         base: dict[int, Tensor],
         donors: dict[Place, Tensor],
         transplant: Transplant,
-        levels: set[int],
     ) -> dict[tuple[Component, tuple[int, ...], int], Tensor]:
         """The stream after each block that has the base's input and the source's value, everywhere at once."""
-        component, heads = transplant
         made: dict[Place, Tensor] = {}
 
         def give(layer: int) -> Touch:
             return lambda _: base[layer - 1].clone()
 
-        def exchange(donor: Tensor) -> Touch:
+        def exchange(donor: Tensor, component: Component, heads: tuple[int, ...]) -> Touch:
             def touch(value: Tensor) -> Tensor:
                 if component.shape is Shape.STREAM:
                     return donor.clone()
@@ -265,11 +262,12 @@ class _Work:
         touches: dict[Place, Touch] = {}
         for layer in range(self.adapter.layers):
             touches[Component.BLOCK_INPUT, layer] = give(layer)
-            if layer in levels:
-                touches[component, layer] = exchange(donors[component, layer])
+            if layer in transplant:
+                component, heads = transplant[layer]
+                touches[component, layer] = exchange(donors[component, layer], component, heads)
                 touches[Component.RESIDUAL, layer] = keep(made, (Component.RESIDUAL, layer))
         self.adapter.run(batch, touches)
-        return {(component, heads, level): made[Component.RESIDUAL, level] for level in levels}
+        return {(*part, level): made[Component.RESIDUAL, level] for level, part in transplant.items()}
 
     def walk(self, streams: _Streams, rows: Sequence[Row], tokens: int) -> None:
         """One walk; on a device whose memory is too small for it, two of half the rows."""

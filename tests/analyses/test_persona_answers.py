@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -152,8 +153,11 @@ def test_planted_differences_of_groups_are_measured_in_both_formats(which: str, 
 
 def test_an_item_is_a_question_under_a_word_of_each_group(answers: PersonaAnswers) -> None:
     measured = answers.compare("negative", against="positive").measurement
-    assert len(measured.values) == 12 * 10
-    assert measured.clusters.nunique().to_dict() == {"topic": 12, "words": 10}
+    assert measured.clusters.nunique().to_dict() == {"topic": 17, "words": 10}, "24 questions have 17 topics"
+    assert set(measured.clusters["words"].value_counts()) == {8}, "a word is asked one question in three,"
+    asked = pd.Series(item.split("|")[0] for item in measured.values.index).value_counts()
+    assert len(asked) == 24
+    assert set(asked) == {3, 4}, "and a question under one word in three"
     first, item = measured.prompts[measured.values.index[0]], measured.values.index[0]
     one, other = item.split("|")[1].split("/")
     assert f"{one} student" in first["negative"]
@@ -171,15 +175,32 @@ def test_every_prompt_is_run_once_whoever_asks(answers: PersonaAnswers) -> None:
     assert set(answers.questions.adapter.asked.values()) == {1}
 
 
+def test_words_at_one_place_of_two_groups_and_a_word_alone_are_asked_the_same(answers: PersonaAnswers) -> None:
+    group, other = answers._groups["negative"], answers._groups["racial"]
+    word = group.apart()[4]
+    alone = answers._measured([word], "logit difference").values
+    assert list(alone.columns) == [group.words[4].word]
+    together = answers.compare("negative", against="racial").measurement
+    of_it = together.clusters["words"] == f"{group.words[4].word}/{other.words[4].word}"
+    np.testing.assert_array_equal(alone.iloc[:, 0], together.values.loc[of_it.to_numpy(), "negative"])
+
+
+def test_whoever_says_how_many_questions_has_all_of_them_asked_under_every_word() -> None:
+    answers = answers_of(Oracle(VALENCE), n_items=6)
+    measured = answers.compare("negative", against="positive").measurement
+    assert len(measured.values) == 6 * 10
+    assert measured.clusters.nunique().to_dict() == {"topic": 6, "words": 10}
+
+
 def test_accuracy_is_paired_and_the_reader_is_told_which_items_differ() -> None:
     answers = answers_of(Oracle({"negative": -3.3}, noise=0.0))
     with gathering() as evidence:
         lost = answers.compare("negative", against="positive", reading=ACCURACY)
     np.testing.assert_array_equal(lost.numerator, -1.0)
     assert any(
-        "right under positive alone in 120 of 120 items, under negative alone in 0" in n for n in evidence.notes
+        "right under positive alone in 80 of 80 items, under negative alone in 0" in n for n in evidence.notes
     )
-    wavering = answers_of(Oracle({"negative": -2.9}, noise=0.5)).compare(
+    wavering = answers_of(Oracle({"negative": -3.0}, noise=0.5)).compare(
         "negative", against="positive", reading=ACCURACY
     )
     assert wavering < 0
@@ -212,14 +233,14 @@ def test_the_table_and_the_plot_hold_every_group_and_word(answers: PersonaAnswer
     assert [name for name in rows if not name.startswith("·")] == [NOBODY, PLAIN, *persona_groups()]
     assert len(rows) == 2 + 6 * 11
     assert rows[NOBODY]["minus none"] is None
-    assert rows["negative"]["answers"] == 120
+    assert rows["negative"]["answers"] == 80
     assert rows["negative"]["minus none from"] < -0.9 < rows["negative"]["minus none to"]
     assert rows["negative"]["right"] == 1.0
     assert rows["negative"]["right from"] < 1.0, "an accuracy of 1 has an interval too"
     word = next(
         name for name in rows if name.startswith("·") and answers.questions.adapter.group[name[2:]] == "racial"
     )
-    assert rows[word]["answers"] == 12
+    assert rows[word]["answers"] == 8
     drawn = {group.name: group for group in dots.groups}
     assert list(drawn) == [PLAIN, *persona_groups()]
     assert drawn["negative"].dots[0].estimate == rows["negative"]["minus none"]
@@ -241,7 +262,7 @@ def test_words_of_another_length_are_left_out_and_counted() -> None:
     answers = answers_of(Oracle(extra=extra("racial", 6)))
     with gathering() as evidence:
         effect = answers.compare("racial", against="neutral").describe()
-    assert (effect.n, effect.clusters) == (12 * 6, 6)
+    assert (effect.n, effect.clusters) == (8 * 6, 6)
     assert any(note.startswith("racial: 10 of 16 words not used") for note in evidence.notes)
 
 
@@ -251,7 +272,7 @@ def test_a_group_with_too_few_words_of_one_length_is_refused_and_others_are_not(
         NotApplicable, match=r"only 3 racial words make prompts of one length, 5 are needed \(racial: 13"
     ):
         answers.compare("racial", against="neutral")
-    assert answers.compare("negative", against="positive").describe().n == 120
+    assert answers.compare("negative", against="positive").describe().n == 80
     with gathering() as evidence:
         answers.show()
     assert "racial" not in {row[0] for row in drawing_of(evidence.figures[0]).rows}
@@ -259,7 +280,7 @@ def test_a_group_with_too_few_words_of_one_length_is_refused_and_others_are_not(
 
 def test_words_that_are_longer_throughout_are_compared_and_their_tokens_shown() -> None:
     answers = answers_of(Oracle(extra={p.word: 2 for p in persona_groups()["nonsense"]}))
-    assert answers.compare("nonsense", against="positive").describe().n == 120
+    assert answers.compare("nonsense", against="positive").describe().n == 80
     with gathering() as evidence:
         answers.show()
     tokens = {row[0]: row[1] for row in drawing_of(evidence.figures[0]).rows}
@@ -285,7 +306,7 @@ def test_synonyms_of_unequal_length_are_not_swapped() -> None:
     own = [PersonaPair(Persona(f"a{k}", "x"), Persona(f"b{k}", "x")) for k in range(5)]
     oracle = Oracle()
     oracle.group |= {word.word: "x" for pair in own for word in (pair.clean, pair.corrupt)}
-    assert answers_of(oracle, synonyms=own).swaps("negative", against="positive")[0].describe().n == 60
+    assert answers_of(oracle, synonyms=own).swaps("negative", against="positive")[0].describe().n == 40
 
 
 def test_an_unknown_group_is_named(answers: PersonaAnswers) -> None:
@@ -348,7 +369,7 @@ def test_with_few_subjects_every_question_is_a_cluster_and_the_reader_is_told() 
     answers = answers_of(Oracle(VALENCE), one)
     with gathering() as evidence:
         measured = answers.compare("negative", against="positive").measurement
-    assert measured.clusters["topic"].nunique() == 12
+    assert measured.clusters["topic"].nunique() == 24
     assert any("they speak of birds only" in note for note in evidence.notes)
 
 

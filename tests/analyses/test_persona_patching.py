@@ -157,9 +157,13 @@ def test_a_network_too_shallow_for_another_band_is_not_applicable(patching: Pers
 
 def test_donors_without_the_valence_bring_nothing_back(patching: PersonaPatching) -> None:
     right, other_persona, other_question = patching.from_donors(EARLY, share=0.5)
-    assert _share(right) == pytest.approx(1.0, abs=1e-5)
+    total = patching.on(0.5).total()
+    np.testing.assert_allclose(right.numerator, total.numerator, atol=1e-5)
+    assert len(right.numerator) == 24, "every item has both donors"
     assert right > other_persona
-    assert abs(_share(other_persona)) < 0.6, "another negative word: its valence differs by chance alone"
+    assert abs(other_persona.numerator.mean() / total.numerator.mean()) < 0.6, (
+        "another negative word: its valence differs by chance alone"
+    )
     # The planted MLP acts at the word, before any question: there the other question gives what the right one does.
     np.testing.assert_allclose(other_question.numerator, right.numerator, atol=1e-5)
 

@@ -109,7 +109,8 @@ def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit:
     assert [control.name for control in first.controls if control.verdict is not None] == [
         "the word's own embedding brings back at least 99 %",
         "the embedding at another position brings back at most 5 %",
-        "the same patch at another position recovers at most 5 %",
+        "the first MLP at every position moves single answers by more than that",
+        "the same patch at another position does not",
     ]
     pooled, by_pair = claims["persona_patching/early_mlps_carry_the_persona"].figures
     assert len(pooled.data["columns"]) == len(by_pair.data["columns"]) == 30
@@ -122,7 +123,7 @@ def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit:
     items = read_items(default_audit[1])
     assert items["value"].notna().all()
     conditions = set(items.loc[items["claim"].str.endswith("first_mlp_acts_at_the_identity_word"), "condition"])
-    assert {"clean", "corrupt", "MLP of layer 0", "MLP of layer 0 at the identity span"} <= conditions
+    assert {"corrupt", "MLP of layer 0", "MLP of layer 0 at the identity span"} <= conditions
 
 
 @pytest.mark.model
