@@ -37,6 +37,8 @@ class Walk:
     """(prompt,) restarted tokens without padding."""
     sizes: dict[Path, int] | None = None
     """Where wanted: leading size of every tensor that a block is given."""
+    window: int = 1
+    """Last tokens whose logits are read."""
     blocks: int = 0
     token_layers: int = 0
     swaps: list[Swap] = field(default_factory=list)
