@@ -193,8 +193,9 @@ class Tails:
                 got |= self._touched(whole, conditions, window)
             if joined := {at: start for at, start in starts.items() if start is not None}:
                 got |= self._joined(same, joined, conditions, window)
-            # Rows of a short tail have a short window: what stands before it is never read.
-            parts |= {at: nn.functional.pad(one, (0, 0, most - window, 0)) for at, one in got.items()}
+            if window < most:  # rows of a short tail have a short window: what stands before it is never read
+                got = {at: nn.functional.pad(one, (0, 0, most - window, 0)) for at, one in got.items()}
+            parts |= got
         return [torch.stack([parts[which, row] for row in rows]) for which in range(len(conditions))]
 
     def _touched(
