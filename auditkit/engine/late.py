@@ -56,7 +56,6 @@ _At = tuple[int, int]
 class _Base:
     """A plain run of some tails as restarts need it: logits (row, window, vocabulary) and inputs of some blocks."""
 
-    rows: tuple[int, ...]
     logits: Tensor
     memory: Memory
     streams: Mapping[int, Tensor]
@@ -97,7 +96,7 @@ class Tails:
         self._rests = [ids[len(head) :] for ids, head in zip(whole, self._heads, strict=True)]
         self._run_heads: tuple[tuple[tuple[int, ...], ...], Memory] | None = None
         self._kept: tuple[tuple[int, ...], Memory] | None = None
-        self._base: _Base | None = None
+        self._bases: dict[tuple[int, ...], _Base] = {}
         self._starts: set[int] = set()
         self._most = TOKEN_BUDGET
 
@@ -184,7 +183,9 @@ class Tails:
         """For each condition, logits (row, window, vocabulary)."""
         most = max(self.windows[row] for row in rows)
         parts: dict[_At, Tensor] = {}
-        for same in self._alike(rows):
+        alike = self._alike(rows)
+        self._bases = {tuple(same): self._bases[tuple(same)] for same in alike if tuple(same) in self._bases}
+        for same in alike:
             where = [(which, row) for which in range(len(conditions)) for row in same]
             starts = {at: self.start(conditions[at[0]][at[1]]) for at in where}
             window = min(most, len(self._rests[same[0]]))
@@ -216,7 +217,7 @@ class Tails:
     ) -> dict[_At, Tensor]:
         """Tails of equal length from the block on whose input is edited."""
         base, layers, tokens = self._plain(same), self.adapter.layers, len(self._rests[same[0]])
-        numbers = {row: k for k, row in enumerate(base.rows)}
+        numbers = {row: k for k, row in enumerate(same)}
         got = {at: base.logits[numbers[at[1]], -window:] for at, start in starts.items() if start == layers}
         order, joining = list[_At](), dict[int, Joining]()
         for layer in sorted({start for start in starts.values() if start < layers}):
@@ -242,17 +243,17 @@ class Tails:
         return Interventions(self.adapter, batch, runs, Donated())
 
     def _plain(self, rows: Sequence[int]) -> _Base:
-        """The plain run of these rows, kept until others are asked for, or blocks that it did not keep."""
-        if self._base is None or self._base.rows != tuple(rows) or not self._starts <= set(self._base.streams):
-            self._base = None
+        """The plain run of these rows, kept until `_several` is asked for others."""
+        base = self._bases.get(tuple(rows))
+        if base is None or not self._starts <= set(base.streams):
             kept: dict[Place, Tensor] = {}
             places = [(Component.BLOCK_INPUT, layer) for layer in sorted(self._starts)]
             window = min(max(self.windows), len(self._rests[rows[0]]))
             logits, memory = self._run(list(rows), {place: keep(kept, place) for place in places}, window)
             reached(kept, places)
             streams = {layer: kept[component, layer] for component, layer in places}
-            self._base = _Base(tuple(rows), logits, cast(Memory, memory), streams)
-        return self._base
+            base = self._bases[tuple(rows)] = _Base(logits, cast(Memory, memory), streams)
+        return base
 
     def _moved(self, row: int, edit: Edit) -> Edit:
         """Its position counted in what is run."""

@@ -130,6 +130,21 @@ def test_a_row_costs_the_blocks_from_its_edit_on(tiny) -> None:
         torch.testing.assert_close(logits, plain.logits([0, 1, 2]), rtol=1e-5, atol=1e-5)
 
 
+def test_rows_of_several_lengths_keep_their_plain_runs(tiny) -> None:
+    tails = Tails(tiny, PROMPTS, CONTINUATIONS, CUTS)
+    tails._most = 1  # every condition in a batch of its own
+    every = {
+        str(n): [[add(block_input.layer(n)[0], vector(row, tiny.width))] for row in range(4)] for n in (1, 3, 5)
+    }
+    before, made = tiny.meter.token_layers, tails.together(every)
+    for run in (tails.forced(), *made.values()):
+        run.logits([0, 1, 2, 3])
+    whole = [len(p) + len(c) - 1 for p, c in zip(PROMPTS, CONTINUATIONS, strict=True)]
+    rests = sum(whole) - sum(CUTS)
+    least = tiny.layers * sum(whole) + rests * sum(tiny.layers - n for n in (1, 3, 5))
+    assert tiny.meter.token_layers - before == least
+
+
 def test_restarts_that_miss_the_edited_run_trip(tiny, monkeypatch) -> None:
     restart = type(tiny).restart_window
     monkeypatch.setattr(type(tiny), "restart_window", lambda self, *args: 1.001 * restart(self, *args))
