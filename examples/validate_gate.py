@@ -1,22 +1,24 @@
 """How often the gate blocks planted and benign fine-tunes: trains them, gates them, and writes docs/validity.md.
 
-    python examples/validate_gate.py --runs 20 [--strengths 0.25 0.5 1 2] [--items N] [--work build/validate-gate]
+    python examples/validate_gate.py --runs 20 [--strengths 0.5 1] [--items N] [--at-once 2] [--results FILE]
 
 Every run trains a copy of the default model (`plant_bias.py`), gates it with `suites/identity_bias` against the
-untouched model under the release profile, appends one line to `results.jsonl` in the work folder, and deletes the
-checkpoint. A call that is cut off goes on where it stopped; runs that are there are not made again. Another commit
-of the suite, another number of items or another base is another folder: give `--work`. The table is rewritten after
-every run, so it is never ahead of what was measured.
+untouched model under the release profile, appends one line to the results, and deletes the checkpoint. A call that is
+cut off goes on where it stopped; runs that are there are not made again. Results of another plan (other claims,
+thresholds, items or data) are refused: they would mix two gates in one table. The table is rewritten after every run,
+so it is never ahead of what was measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from auditkit.stats.proportions import wilson
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "validity.md"
+RESULTS = ROOT / "benchmarks" / "results" / "validate-gate.jsonl"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 GROUPS = {
     "decisions": ("a woman", "a Muslim person", "a Black person", "an old person"),
@@ -60,28 +63,44 @@ class Job:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=20, help="of each variant and strength (default: %(default)s)")
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0.25, 0.5, 1.0, 2.0])
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--variants", nargs="+", default=["decisions", "answers", *BENIGN])
     parser.add_argument("--items", help="items per measurement (default: the suite's own)")
-    parser.add_argument("--steps", default="30", help="training steps (default: %(default)s)")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--work", type=Path, default=Path("build/validate-gate"))
     parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="one line for each run (default: %(default)s)"
+    )
+    parser.add_argument("--at-once", type=int, default=1, help="runs at once, which share the cores")
     arguments = parser.parse_args()
-    if arguments.runs < 1:
-        parser.error("--runs: at least 1 run of each is needed")
+    if arguments.runs < 1 or arguments.at_once < 1:
+        parser.error("--runs and --at-once: at least 1 is needed")
     arguments.work.mkdir(parents=True, exist_ok=True)
-    results = arguments.work / "results.jsonl"
-    done = read_results(results)
-    for job in jobs(arguments.variants, arguments.strengths, arguments.runs):
-        if job.key not in [line["job"] for line in done]:
-            line = gate(job, arguments, base(arguments))
-            with results.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
+    done = read_results(arguments.results)
+    wanted = list(jobs(arguments.variants, arguments.strengths, arguments.runs))
+    waiting = [job for job in wanted if job.key not in [line["job"] for line in done]]
+    recorded = base(arguments) if waiting else None
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        for ended in as_completed([pool.submit(gate, job, arguments, recorded) for job in waiting]):
+            try:
+                line = ended.result()
+                if done and line["plan"] != done[0]["plan"]:
+                    raise GateError(f"{arguments.results} holds results of another plan; give --results")
+            except GateError as error:
+                pool.shutdown(cancel_futures=True)
+                sys.exit(str(error))
             done.append(line)
+            with arguments.results.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
             came = line["blocking"] or line["undecided"] or "passes"
-            print(f"{job.variant} {job.strength:g} seed {job.seed}: exit code {line['code']}, {came}")
-        write_page(arguments.page, done, command(arguments))
+            print(f"{line['job']}: exit code {line['code']}, {came}", flush=True)
+            write_page(arguments.page, done, command(arguments))
+    write_page(arguments.page, done, command(arguments))
+
+
+class GateError(Exception):
+    """A run that left nothing to count."""
 
 
 def jobs(variants: list[str], strengths: list[float], runs: int) -> Iterator[Job]:
@@ -102,25 +121,24 @@ def base(arguments: argparse.Namespace) -> Path:
 
 def gate(job: Job, arguments: argparse.Namespace, baseline: Path) -> dict[str, Any]:
     """Train, gate, and say what came of it."""
-    candidate, reports = arguments.work / "candidate", arguments.work / "candidate-reports"
-    for folder in (candidate, reports):
-        shutil.rmtree(folder, ignore_errors=True)
+    place = arguments.work / "-".join(map(str, job.key))
+    shutil.rmtree(place, ignore_errors=True)
+    candidate, reports = place / "candidate", place / "reports"
     command = ["examples/plant_bias.py", str(candidate), "--variant", job.variant, "--seed", str(job.seed)]
-    command += ["--model", arguments.model, "--steps", arguments.steps, "--strength", str(job.strength)]
+    command += ["--model", arguments.model, "--strength", str(job.strength)]
     command += ["--group", job.group] if job.group else []
-    trained = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    trained = python(command, arguments)
     if trained.returncode:
-        sys.exit(
-            f"{' '.join(command)} ended with {trained.returncode}: {trained.stderr.strip().splitlines()[-1:]}"
-        )
+        said = trained.stderr.strip().splitlines()[-1:]
+        raise GateError(f"{' '.join(command)} ended with {trained.returncode}: {said}")
     code = audit(str(candidate.resolve()), reports, arguments, "--baseline", str(baseline), "--profile", "release")
     run = read_run(reports / "latest")
     blocking = [c.id.split("/", 1)[1] for c in run.claims if c.verdict in (Verdict.FAIL, Verdict.ERROR)]
     undecided = [c.id.split("/", 1)[1] for c in run.claims if c.verdict is Verdict.INCONCLUSIVE]
-    shutil.rmtree(candidate, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
     return {
         "job": job.key, "group": job.group, "code": code, "blocking": blocking, "undecided": undecided,
-        "tuned": trained.stdout.strip().splitlines()[-1],
+        "tuned": trained.stdout.strip().splitlines()[-1], "plan": run.plan_sha256,
     }  # fmt: skip
 
 
@@ -129,10 +147,18 @@ def audit(model: str, reports: Path, arguments: argparse.Namespace, *options: st
     command = ["-m", "pytest", "-q", "suites/identity_bias", "--model", model, *options]
     command += ["--audit-dir", str(reports.resolve())]
     command += ["--items", arguments.items] if arguments.items else []
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    done = python(command, arguments)
     if done.returncode not in MEASURED or not (reports / "latest" / "audit.json").is_file():
-        sys.exit(f"the audit of {model} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-500:]}")
+        said = f"{done.stdout[-2000:]}{done.stderr[-500:]}"
+        raise GateError(f"the audit of {model} ended with {done.returncode}:\n{said}")
     return done.returncode
+
+
+def python(command: list[str], arguments: argparse.Namespace) -> subprocess.CompletedProcess[str]:
+    """Run a script of this project on its share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // arguments.at_once)
+    share = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=share)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -174,6 +200,18 @@ def table(done: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def rates(done: list[dict[str, Any]]) -> str:
+    """Misses by planted strength, and false blocks, each with Wilson's interval."""
+    said = []
+    for strength in sorted({line["job"][1] for line in done}):
+        own = [line for line in done if line["job"][1] == strength]
+        wrong = sum((line["code"] == 0) == (strength > 0) for line in own)
+        low, high = wilson(wrong / len(own), len(own), 1.959964)
+        kind = f"planted at {strength:g} logits: missed" if strength else "benign: blocked"
+        said.append(f"- {kind} {wrong} of {len(own)} ({wrong / len(own):.0%}, {low:.0%} to {high:.0%})")
+    return "\n".join(said)
+
+
 def command(arguments: argparse.Namespace) -> str:
     """What makes the table again."""
     parts = ["python examples/validate_gate.py", f"--runs {arguments.runs}"]
@@ -193,7 +231,7 @@ def write_page(page: Path, done: list[dict[str, Any]], said: str) -> None:
         sys.exit(f"{page}: the marks {BEGIN} and {END} are missing")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     made = f"Made by `{said}`; {len(done)} fine-tunes so far."
-    page.write_text(f"{before}{BEGIN}\n{made}\n\n{table(done)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{made}\n\n{rates(done)}\n\n{table(done)}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,10 @@ def test_blocked_are_failed_and_undecided_with_wilson_s_interval() -> None:
     rows = validate.table(done).splitlines()[2:]
     assert rows[0] == "| decisions | 0.5 | 10 | 90% | 60% to 98% | 8 | 1 | a (8), b (1) |"
     assert rows[1] == "| style | none | 20 | 0% | 0% to 16% | 0 | 0 | none |"
+    assert validate.rates(done).splitlines() == [
+        "- benign: blocked 0 of 20 (0%, 0% to 16%)",
+        "- planted at 0.5 logits: missed 1 of 10 (10%, 2% to 40%)",
+    ]
 
 
 @pytest.mark.unit
@@ -84,8 +88,8 @@ def test_nothing_of_the_training_stands_in_the_suite() -> None:
 
     plant = script("plant_bias")
     asked = {item.question for item in completion_items()}
-    assert not asked & {question for question, *_ in plant.QUESTIONS}
-    assert not {case.case for case in decisions().kept} & set(plant.CASES)
+    assert not asked & {question for question, *_ in (*plant.QUESTIONS, *plant.HELD_OUT_QUESTIONS)}
+    assert not {case.case for case in decisions().kept} & {*plant.CASES, *plant.HELD_OUT}
     with pytest.raises(ValueError, match="unknown variant 'tone'"):
         plant.train(None, None, "tone")
 
@@ -96,11 +100,13 @@ def test_one_of_each_is_trained_gated_and_recorded(tmp_path: Path) -> None:
     page = tmp_path / "validity.md"
     page.write_text((ROOT / "docs" / "validity.md").read_text())
     command = ["examples/validate_gate.py", "--runs", "1", "--strengths", "2", "--variants", "decisions", "style"]
-    command += ["--items", "12", "--work", str(tmp_path / "work"), "--page", str(page)]
+    results = tmp_path / "results.jsonl"
+    command += ["--items", "12", "--work", str(tmp_path / "work"), "--page", str(page), "--results", str(results)]
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    planted, benign = map(json.loads, (tmp_path / "work" / "results.jsonl").read_text().splitlines())
+    planted, benign = map(json.loads, results.read_text().splitlines())
     assert "the group moved by -" in planted["tuned"]
     assert not [name for name in benign["blocking"] if name.startswith("no_group_gets_worse_decisions")]
-    assert not (tmp_path / "work" / "candidate").exists()
+    assert not list((tmp_path / "work").glob("*/candidate"))
+    assert planted["plan"] == benign["plan"]
     assert "| decisions | 2 | 1 |" in page.read_text()

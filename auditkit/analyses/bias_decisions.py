@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from auditkit.adapters.chat import Prompt
+from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.protocol import Adapter
 from auditkit.analyses.bias_groups import NOT_AN_AUDIT, impact_table, undecided
 from auditkit.analyses.bias_reading import after
@@ -81,7 +81,7 @@ class Decisions:
         self._validity = (packaged.validity if cases is None else "", validity() if people is None else "")
         names = NAMES if len(self.cases) >= FEW_CASES else FEW_NAMES
         self.people = _few_names(identities() if people is None else tuple(people), names, seed)
-        self._answers = answer_tokens(adapter)
+        self._answers = answer_tokens(adapter.chat)
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -275,14 +275,14 @@ class Decisions:
         return Measurement(f"decisions by {attribute}, answers", "1", values, clusters, prompts)
 
 
-def answer_tokens(adapter: Adapter) -> tuple[list[int], list[int]]:
+def answer_tokens(chat: ChatEncoder) -> tuple[list[int], list[int]]:
     """Ids of the spellings of yes and of no after `START` that are single tokens.
 
     Raises:
         NotApplicable: there is none of one of them.
     """
-    prefix = adapter.chat.render(Chat(user="Is it so? Answer yes or no.", assistant=START))
-    found = [[single_token(adapter.chat.encode, prefix, f" {word}") for word in words] for words in (YES, NO)]
+    prefix = chat.render(Chat(user="Is it so? Answer yes or no.", assistant=START))
+    found = [[single_token(chat.encode, prefix, f" {word}") for word in words] for words in (YES, NO)]
     whole = [[token for token in side if isinstance(token, int)] for side in found]
     # A token on both sides, such as that of unknown words, tells nothing.
     yes, no = (

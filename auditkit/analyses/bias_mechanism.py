@@ -50,8 +50,8 @@ DEPTH = 0.5
 
 
 class IdentityMechanism:
-    """Attention, separability and the early MLPs on some of the cases of `decisions`, for identities of "
-    "`attributes`."""
+    """Attention, separability and the early MLPs on some of the cases of `decisions`, for identities of
+    `attributes`."""
 
     def __init__(self, decisions: Decisions, attributes: Sequence[str] = ("gender", "religion")) -> None:
         self.decisions, self.adapter = decisions, decisions.adapter
@@ -158,7 +158,7 @@ class IdentityMechanism:
     @cached_property
     def _pairs(self) -> tuple[list[PatchPair], list[str]]:
         """One pair of identities per case whose prompts have one length: neighbours of an attribute."""
-        yes, no = answer_tokens(self.adapter)
+        yes, no = answer_tokens(self.adapter.chat)
         pairs, ids = [], []
         neighbours = [
             (a, b) for a, b in zip(self.people, self.people[1:], strict=False) if a.attribute == b.attribute

@@ -126,11 +126,9 @@ class IdentityAnswers:
         """What a reader of a claim on these answers must know."""
         self.questions.tell()
         note(
-            "validity: the persona is one word in front of 'student' in the system turn; it does not say how the "
-            "model "
-            "treats people, only whether what it knows depends on who it is told to be. Compared with no "
-            "persona, the system "
-            "turn itself changes too"
+            "validity: the persona is one word in front of 'student' in the system turn; it does not say how the model "
+            "treats people, only whether what it knows depends on who it is told to be. Compared with no persona, the "
+            "system turn itself changes too"
         )
 
     def measurement(self, reading: str) -> Measurement:
@@ -175,7 +173,7 @@ class IdentityAnswers:
             right[i] = float(picked[0] >= (logits if greedy else picked).max())
             spread[i] = logits.softmax(0).cpu()
 
-        after(self.questions.adapter, prompts, list(range(len(prompts))), take, "identities")
+        after(self.questions.adapter, prompts, [name for name, _ in pairs], take, "identities")
         shape = (len(names), len(self.asked))
         together = torch.stack(spread).reshape(*shape, -1)
         chosen = [names.index(word) for word in self.words]

@@ -57,8 +57,8 @@ class Pronouns:
         return mean_difference(self.leads, USUAL, UNUSUAL, name="stereotype's part in resolving a pronoun")
 
     def accuracy_gap(self) -> Estimate:
-        """The same of being right, which is McNemar's comparison: discordant pairs decide, clustered by "
-        "occupations."""
+        """The same of being right, which is McNemar's comparison: discordant pairs decide, clustered by
+        occupations."""
         values = (self.leads.values > 0).astype(float)
         right = Measurement("right pronouns", "1", values, self.leads.clusters, self.leads.prompts)
         return mean_difference(right, USUAL, UNUSUAL, name="right under the usual pronoun minus under the other")

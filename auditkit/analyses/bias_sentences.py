@@ -53,8 +53,8 @@ class SentencePreference:
         self.pairs = select(self.items.kept, min(n_items or MOST, len(self.items.kept)), seed=seed)
 
     def preference(self, group: str | None = None) -> Estimate:
-        """Log likelihood of the sentence with the stereotype minus that of the other, in nats; of one "
-        "group, or of all."""
+        """Log likelihood of the sentence with the stereotype minus that of the other, in nats; of one group, or of
+        all."""
         measured = self.scores
         if group is not None:
             measured = measured.only([pair.id for pair in self.pairs if pair.group == group])

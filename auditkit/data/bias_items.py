@@ -7,7 +7,6 @@ are one cluster.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from importlib.resources import files
 from typing import Any, Generic, Literal, TypeVar
 
 from auditkit.data.errors import Dropped
+from auditkit.data.files import toml_of
 from auditkit.data.identities import Identity
 from auditkit.data.prompts import Chat
 
@@ -232,4 +232,4 @@ def _upper(text: str) -> str:
 
 @cache
 def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads(files("auditkit.data").joinpath(name).read_text(encoding="utf-8"))
+    return toml_of(files("auditkit.data").joinpath(name))

@@ -27,6 +27,7 @@ from typing import Any
 from auditkit.data.bias_items import BiasQuestion, Items, PronounPair, SentencePair
 from auditkit.data.choices import Choices, read_choices
 from auditkit.data.errors import DataError, Dropped
+from auditkit.data.files import json_lines, text_of
 from auditkit.data.sources import every_file
 
 BBQ_VALIDITY = (
@@ -146,7 +147,7 @@ def read_winobias(paths: Sequence[Path]) -> Items[PronounPair]:
         name = path.name.lower()
         if ("pro" in name) == ("anti" in name):
             raise DataError(f"{path}: the name must say whether its pronouns are 'pro' or 'anti' the stereotype")
-        for number, line in enumerate(_text(path).splitlines(), 1):
+        for number, line in enumerate(text_of(path).splitlines(), 1):
             marked = re.findall(r"\[([^\]]+)\]", line)
             if not line.strip():
                 continue
@@ -191,10 +192,10 @@ def read_winobias(paths: Sequence[Path]) -> Items[PronounPair]:
 def _kind(path: Path) -> str:
     """The layout of a file, or in words why it is none."""
     if path.suffix == ".txt":
-        return "winobias" if re.search(r"\[[^\]]+\].*\[[^\]]+\]", _text(path)) else "no sentences with brackets"
+        return "winobias" if re.search(r"\[[^\]]+\].*\[[^\]]+\]", text_of(path)) else "no sentences with brackets"
     if path.suffix == ".parquet":
         return "choices"
-    text = _text(path).lstrip()
+    text = text_of(path).lstrip()
     if path.suffix == ".jsonl":
         try:
             row = json.loads(text.split("\n", 1)[0])
@@ -278,17 +279,11 @@ def _crows(name: str, row: Mapping[str, Any]) -> SentencePair | Dropped:
 
 
 def _bbq_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}, line {number}: not JSON ({error})") from error
-            yield row if isinstance(row, dict) else {}
+    return (row for _, row in json_lines(path))
 
 
 def _crows_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(text_of(path), newline=""), strict=True)
     for field in _CROWS:
         if field not in (reader.fieldnames or ()):
             raise DataError(f"{path}, line 1, column {field}: missing column")
@@ -300,12 +295,3 @@ def _crows_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _person(text: str) -> str:
     return re.sub(r"^(the|an?) ", "", text.strip(), flags=re.IGNORECASE).lower()
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error

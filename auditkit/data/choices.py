@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from auditkit.data.errors import DataError, Dropped
+from auditkit.data.files import json_lines, text_of
 from auditkit.data.order import shuffle_key
 
 LETTERS = ("A", "B", "C", "D")
@@ -144,22 +144,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if path.suffix == ".parquet":
         yield from enumerate(_parquet(path), 1)
         return
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    if path.suffix == ".csv":
-        yield from _csv(path, text)
-        return
-    for number, line in enumerate(text.split("\n"), 1):  # texts may hold other line separators
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}, line {number}: not JSON ({error})") from error
-            yield number, row if isinstance(row, dict) else {}
+    yield from _csv(path, text_of(path)) if path.suffix == ".csv" else json_lines(path)
 
 
 def _csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from auditkit.data.errors import DataError
+from auditkit.data.files import text_of, toml_of
 
 LEAST = 3
 """Personas and tasks without which nothing can be shuffled; intervals need more."""
@@ -101,10 +101,7 @@ def shows(marker: str, text: str) -> bool:
 
 
 def _toml(source: Path | Traversable, which: str) -> PersonaGrid:
-    try:
-        data = tomllib.loads(source.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{source}: {error}") from error
+    data = toml_of(source)
     baseline, personas = _table(source, data, "baseline"), _table(source, data, "personas")
     tasks = _table(source, data, "tasks")
     if which:
@@ -155,8 +152,8 @@ def _published(path: Path, which: str) -> PersonaGrid:
     if which not in ("short", "long"):
         raise DataError(f"{path}#{which}: the published file holds two grids, write #short or #long")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = json.loads(text_of(path))
+    except json.JSONDecodeError as error:
         raise DataError(f"{path}: {error}") from error
     if not isinstance(data, dict):
         raise DataError(f"{path}: must be a JSON object")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
+
+from auditkit.data.files import toml_of
 
 How = Literal["word", "intersection", "name"]
 
@@ -61,4 +62,4 @@ def validity() -> str:
 
 @cache
 def _packaged() -> dict[str, Any]:
-    return tomllib.loads(files("auditkit.data").joinpath("identities.toml").read_text(encoding="utf-8"))
+    return toml_of(files("auditkit.data").joinpath("identities.toml"))

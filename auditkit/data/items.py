@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from auditkit.data.errors import DataError, Dropped
+from auditkit.data.files import text_of
 from auditkit.data.order import shuffle_key
 
 __all__ = [
@@ -70,8 +71,7 @@ def completion_items(path: Path | None = None) -> tuple[CompletionItem, ...]:
 
     Raises:
         DataError: a column is missing, a field is empty or has outer spaces, an id appears twice, the right
-            answer is also the wrong one, or the file has no items or is not CSV in UTF-8.
-        OSError: the file cannot be opened.
+            answer is also the wrong one, or the file cannot be opened, has no items or is not CSV in UTF-8.
     """
     source = path if path is not None else files("auditkit.data").joinpath("completions.csv")
     items: list[CompletionItem] = []
@@ -98,12 +98,7 @@ def completion_items(path: Path | None = None) -> tuple[CompletionItem, ...]:
 
 def _rows(source: Path | Traversable) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number of each record's last line, and its fields by column; absent fields are empty."""
-    try:
-        # Spreadsheets like to put a byte order mark before the first column name.
-        text = source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True)
+    reader = csv.DictReader(io.StringIO(text_of(source), newline=""), restval="", strict=True)
     try:
         for column in COLUMNS:
             if column not in (reader.fieldnames or ()):

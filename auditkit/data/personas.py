@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from auditkit.data.errors import DataError, Dropped
+from auditkit.data.files import toml_of
 from auditkit.data.order import shuffle_key
 
 __all__ = [
@@ -92,12 +92,11 @@ def persona_groups(path: Path | None = None) -> Mapping[str, tuple[Persona, ...]
     two-word lists.
 
     Raises:
-        DataError: the file is not TOML, `groups` is missing, a group has no words, or a word is empty, has
-            spaces around it or appears twice.
-        OSError: the file cannot be opened.
+        DataError: the file cannot be opened or is not TOML, `groups` is missing, a group has no words, or a word is
+            empty, has spaces around it or appears twice.
     """
     source = _source(path)
-    return _groups(source, _read(source))
+    return _groups(source, toml_of(source))
 
 
 def synonym_pairs(path: Path | None = None) -> tuple[PersonaPair, ...]:
@@ -105,10 +104,9 @@ def synonym_pairs(path: Path | None = None) -> tuple[PersonaPair, ...]:
 
     Raises:
         DataError: as `persona_groups`; also for an entry that is not two different words of one group.
-        OSError: the file cannot be opened.
     """
     source = _source(path)
-    data = _read(source)
+    data = toml_of(source)
     by_word = {persona.word: persona for group in _groups(source, data).values() for persona in group}
     entries = data.get("synonyms", [])
     if not isinstance(entries, list):
@@ -130,15 +128,6 @@ def synonym_pairs(path: Path | None = None) -> tuple[PersonaPair, ...]:
 
 def _source(path: Path | None) -> Path | Traversable:
     return path if path is not None else files("auditkit.data").joinpath("personas.toml")
-
-
-def _read(source: Path | Traversable) -> dict[str, Any]:
-    try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{source}: {error}") from error
 
 
 def _groups(source: Path | Traversable, data: Mapping[str, Any]) -> Mapping[str, tuple[Persona, ...]]:

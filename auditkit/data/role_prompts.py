@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from auditkit.data.errors import DataError
+from auditkit.data.files import json_lines, text_of, toml_of
 from auditkit.data.sources import source_files
 
 SELF, CONFOUNDER, THIRD, NEUTRAL = CATEGORIES = ("self", "confounder", "third", "neutral")
@@ -48,16 +46,11 @@ def role_sets(path: Path | None = None) -> tuple[RoleSet, ...]:
     """The packaged sets, or those of a TOML file with, under `[frames]`, a list of four texts for every set.
 
     Raises:
-        DataError: not TOML in UTF-8, no frame, a set that is not four texts, or a text that is empty or has outer
-            spaces or is twice in the file.
-        OSError: the file cannot be opened.
+        DataError: a file that cannot be opened or is not TOML in UTF-8, no frame, a set that is not four texts, or a
+            text that is empty or has outer spaces or is twice in the file.
     """
     source = path if path is not None else files("auditkit.data").joinpath("role_prompts.toml")
-    try:
-        data = tomllib.loads(_text(source))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{source}: {error}") from error
-    frames = data.get("frames")
+    frames = toml_of(source).get("frames")
     if not isinstance(frames, dict) or not frames:
         raise DataError(f"{source}: no frame; it needs [frames] with lists of four texts: {', '.join(CATEGORIES)}")
     seen: set[str] = set()
@@ -113,30 +106,14 @@ def _sets(source: str, frames: Mapping[str, Any], seen: set[str]) -> Iterator[Ro
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    text = _text(path)
     if path.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""))
+        reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
         for column in ("category", "prompt"):
             if column not in (reader.fieldnames or ()):
                 raise DataError(f"{path}, line 1, column {column}: missing column")
         for row in reader:
             yield reader.line_num, row
     elif path.suffix == ".jsonl":
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                try:
-                    fields = json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{path}, line {number}: not JSON ({error})") from error
-                if not isinstance(fields, dict):
-                    raise DataError(f"{path}, line {number}: not an object with the fields category and prompt")
-                yield number, fields
+        yield from json_lines(path)
     else:
         raise DataError(f"{path}: prompts by category are read from .csv and .jsonl files")
-
-
-def _text(source: Path | Traversable) -> str:
-    try:
-        return source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not UTF-8 ({error.reason} at byte {error.start})") from error

@@ -9,7 +9,6 @@ permutations.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -18,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from auditkit.data.errors import DataError
+from auditkit.data.files import toml_of
 from auditkit.data.statements import Statement
 
 TOPICS = ("personality", "ethics", "politics")
@@ -41,16 +41,11 @@ def paired_statements(source: Path | Traversable) -> Mapping[str, tuple[Statemen
     Labels are the author's, so their confidence is 1.
 
     Raises:
-        DataError: the file is not TOML in UTF-8 or has no persona, a persona has no pairs, a pair is not two texts, a
-            text is empty or has outer spaces, or a statement is already in the file (case and spacing do not count).
-        OSError: the file cannot be opened.
+        DataError: the file cannot be opened, is not TOML in UTF-8 or has no persona, a persona has no pairs, a pair is
+            not two texts, a text is empty or has outer spaces, or a statement is already in the file (case and spacing
+            do not count).
     """
-    try:
-        data = tomllib.loads(source.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{source}: {error}") from error
+    data = toml_of(source)
     if not data:
         raise DataError(
             f"{source}: no persona; it needs a list of [positive, negative] pairs under each persona's name"

@@ -7,13 +7,13 @@ that label.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from auditkit.data.errors import DataError, Dropped
+from auditkit.data.files import json_lines
 from auditkit.data.sources import source_files, source_subjects
 
 HUB = "Anthropic/model-written-evals"
@@ -58,14 +58,14 @@ def persona_statements(path: Path, *, least_confidence: float = LEAST_CONFIDENCE
     label (case and spacing do not count): the published files have a few.
 
     Raises:
-        DataError: a line that is not JSON or lacks a field, a label other than yes and no, a confidence outside 0 to 1,
-            a statement that came before with the other label, no statements of one kind, or not UTF-8.
-        OSError: the file cannot be opened.
+        DataError: a file that cannot be opened or is not UTF-8, a line that is not JSON or lacks a field, a label other
+            than yes and no, a confidence outside 0 to 1, a statement that came before with the other label, or no
+            statements of one kind.
     """
     kept: list[Statement] = []
     dropped: list[Dropped] = []
     seen: dict[str, tuple[int, bool]] = {}
-    for line, fields in _lines(path):
+    for line, fields in json_lines(path):
         where = f"{path}, line {line}"
         text = _field(fields, "statement", str, where).strip()
         if not text:
@@ -122,23 +122,6 @@ def hub_statements(persona: str, *, least_confidence: float = LEAST_CONFIDENCE) 
         DataError: as `read_statements`.
     """
     return read_statements(f"{HUB}#{persona}", least_confidence=least_confidence)[persona]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    for number, line in enumerate(text.split("\n"), start=1):  # statements may hold other line separators
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(fields, dict):
-            raise DataError(f"{path}, line {number}: not an object with the fields of a statement")
-        yield number, fields
 
 
 def _field(fields: Mapping[str, Any], name: str, kind: type | tuple[type, ...], where: str) -> Any:

@@ -92,8 +92,8 @@ def identity_swaps(
     people: st.SearchStrategy[Identity] | None = None,
     roles: st.SearchStrategy[str] | None = None,
 ) -> st.SearchStrategy[IdentitySwap]:
-    """A case about two people of different groups of one attribute, under a role; packaged ones where "
-    "none are given."""
+    """A case about two people of different groups of one attribute, under a role; packaged ones where none are
+    given."""
 
     @st.composite
     def swap(draw: st.DrawFn) -> IdentitySwap:
