@@ -79,7 +79,7 @@ def test_it_is_divergence_at_the_price_of_tails(tiny, layer: int, cut: int, row:
     whole = divergence(
         tiny, [one], [tokens], {"it": [Continued(one, (add(block_input.layer(layer)[cut], value),))]}
     )
-    torch.testing.assert_close(late.nats[0], whole.conditions["it"].nats[0], rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(late.nats[0], whole.conditions["it"].nats[0], rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_read_is_what_a_whole_run_has(tiny) -> None:
