@@ -132,23 +132,22 @@ def compare(
     ]
     as_tokens = [window * vocabulary * TOKEN_BUDGET // LOGIT_BUDGET for window in reference.windows]
     in_batches(work.run, list(map(max, longest, as_tokens)), description)
-    rows = range(len(longest))
-    return {
-        name: Divergence(tuple(work.nats[name][i] for i in rows), tuple(work.agrees[name][i] for i in rows))
-        for name in conditions
-    }
+    return {name: Divergence(tuple(work.nats[name]), tuple(work.agrees[name])) for name in conditions}
 
 
 @dataclass
 class _Work:
     reference: Forced
     conditions: Mapping[str, Forced]
-    nats: dict[str, dict[int, Tensor]] = field(init=False)
-    agrees: dict[str, dict[int, Tensor]] = field(init=False)
+    nats: dict[str, list[Tensor]] = field(init=False)
+    agrees: dict[str, list[Tensor]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.nats = {name: {} for name in self.conditions}
-        self.agrees = {name: {} for name in self.conditions}
+        # Room for results comes first: small ones kept between large freed ones split the memory, which then grows.
+        self.nats, self.agrees = (
+            {name: [torch.empty(n, dtype=dtype) for n in self.reference.windows] for name in self.conditions}
+            for dtype in (torch.float64, torch.bool)
+        )
         for name, condition in self.conditions.items():
             if condition.windows != self.reference.windows:
                 raise ValueError(f"condition '{name}' is not over the continuations of the reference")
@@ -162,8 +161,8 @@ class _Work:
             got = _checked(condition.logits(rows))
             for k, row in enumerate(rows):
                 logits = got[k, -self.reference.windows[row] :].to(known.device)
-                self.nats[name][row] = _nats(logarithms[k], logits).cpu()
-                self.agrees[name][row] = (likeliest[k] == logits.argmax(-1)).cpu()
+                self.nats[name][row].copy_(_nats(logarithms[k], logits))
+                self.agrees[name][row].copy_(likeliest[k] == logits.argmax(-1))
 
 
 def _checked(logits: Tensor) -> Tensor:
