@@ -84,15 +84,9 @@ class Blockwise:
             answers: (row, answers) token ids, rows in order of joining.
             whole: all parts of the last block see all tokens, where somebody looks at them.
         """
-        layers = sorted(joining)
-        prompts = torch.cat([joining[layer].prompts for layer in layers])
-        used, templates = torch.unique(prompts, return_inverse=True)
-        split = torch.split(templates, [len(joining[layer].prompts) for layer in layers])
-        renamed = {layer: joining[layer]._replace(prompts=part) for layer, part in zip(layers, split, strict=True)}
-        walk = Walk(renamed, memory.batch.mask[used, -tokens:].sum(1), whole=whole)
-        cache = Cache(memory, used, memory.batch.width - tokens, walk)
+        walk, cache = self._setting_out(memory, tokens, joining, 1, whole)
         if self._finish is None:
-            logits = self._forward(cache, tokens).float()
+            logits = self._forward(cache, tokens)[:, -1].float()
             logits = logits.gather(1, answers.to(logits.device))
         else:
             answers = answers.to(self._head.weight.device)
@@ -102,15 +96,38 @@ class Blockwise:
             last = last.float().masked_fill(~torch.isfinite(last).all(-1, keepdim=True), torch.nan)
             logits = (last[:, None] * rows).sum(-1)  # a product of matrices of one row each is slow
             logits = self._finish(logits if bias is None else logits + bias[answers].float())
-        if walk.blocks != len(self.blocks) or len(logits) != len(prompts):
+        return self._arrived(walk, logits)
+
+    @torch.no_grad()
+    def restart_window(
+        self, memory: Memory, tokens: int, joining: Mapping[int, Joining], window: int
+    ) -> Restarted:
+        """The same walk, read over the last `window` positions: logits (row, window, vocabulary) in float32."""
+        walk, cache = self._setting_out(memory, tokens, joining, window)
+        return self._arrived(walk, self._forward(cache, tokens).float())
+
+    def _setting_out(
+        self, memory: Memory, tokens: int, joining: Mapping[int, Joining], window: int, whole: bool = False
+    ) -> tuple[Walk, Cache]:
+        """A walk, in which rows name their prompts among those that are used at all, and its cache."""
+        layers = sorted(joining)
+        prompts = torch.cat([joining[layer].prompts for layer in layers])
+        used, templates = torch.unique(prompts, return_inverse=True)
+        split = torch.split(templates, [len(joining[layer].prompts) for layer in layers])
+        renamed = {layer: joining[layer]._replace(prompts=part) for layer, part in zip(layers, split, strict=True)}
+        walk = Walk(renamed, memory.batch.mask[used, -tokens:].sum(1), window=window, whole=whole)
+        return walk, Cache(memory, used, memory.batch.width - tokens, walk)
+
+    def _arrived(self, walk: Walk, logits: Tensor) -> Restarted:
+        if walk.blocks != len(self.blocks) or len(logits) != len(walk.prompts):
             raise RuntimeError(f"a restart passed {walk.blocks} blocks and answered {len(logits)} rows")
         return Restarted(logits, walk.token_layers)
 
     def _forward(self, cache: Cache, tokens: int, stop: bool = False) -> Tensor:
-        """The model's own forward on the last `tokens` positions: (row, vocabulary), or the head's input."""
-        batch = cache.memory.batch
+        """The model's own forward on the last `tokens` positions: (row, window, vocabulary), or the last head input."""
+        batch, window = cache.memory.batch, cache.walk.window
         ids, mask = batch.ids[cache.used], batch.mask[cache.used]
-        options = placed(self._accepts, mask, tokens, 1)
+        options = placed(self._accepts, mask, tokens, window)
 
         def reached(module: nn.Module, args: tuple[Any, ...]) -> None:
             raise Reached(args[0][:, -1])
@@ -125,7 +142,7 @@ class Blockwise:
                     use_cache=True,
                     **options,
                 )
-                logits: Tensor = output.logits[:, -1]
+                logits: Tensor = output.logits[:, -window:]
                 return logits
         except Reached as at:
             return at.value
@@ -157,7 +174,7 @@ class Blockwise:
             walk.join(layer - 1)
             if len(walk.prompts):
                 rest, kwargs = self._for_rows((layer,), (rest, kwargs), walk.prompts)
-                with self._only_last(layer, walk):
+                with self._only_last(walk.window == 1 and not walk.whole and layer == len(self.blocks) - 1):
                     output = forward(walk.stream, *rest, **kwargs)
                 walk.stream = output if isinstance(output, Tensor) else output[0]
                 walk.token_layers += int(walk.tokens[walk.prompts].sum())
@@ -171,18 +188,17 @@ class Blockwise:
         return wrapped
 
     @contextmanager
-    def _only_last(self, layer: int, walk: Walk) -> Iterator[None]:
-        """Parts of the last block see the last token only, since nothing else is read after it.
+    def _only_last(self, spare: bool) -> Iterator[None]:
+        """Where nothing else is read after it, parts of the last block see the last token only.
 
         What they give is added to every token's stream alike; only that of the last token means anything.
         """
-        last = self._finals if layer == len(self.blocks) - 1 and not walk.whole else ()
 
         def only(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             # Contiguous, since torch takes a strided one for a batch of products of one row each, which is slow.
             return (args[0][:, -1:].contiguous(), *args[1:])
 
-        handles = [part.register_forward_pre_hook(only) for part in last]
+        handles = [part.register_forward_pre_hook(only) for part in (self._finals if spare else ())]
         try:
             yield
         finally:

@@ -200,7 +200,17 @@ class HFAdapter(ModuleAdapter):
         touches = touches or {}
         whole = any(layer == self.layers - 1 for _, layer in touches)
         with self._layout.touching(touches):
-            restarted = self._restarting().restart(memory, tokens, joining, answers, whole=whole)
+            return self._counted(self._restarting().restart(memory, tokens, joining, answers, whole=whole))
+
+    def restart_window(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], window: int) -> Tensor:
+        """The same, read over the last `window` positions: logits (row, window, vocabulary) in float32.
+
+        Raises:
+            ModelError: this model cannot be restarted; `support()` says why.
+        """
+        return self._counted(self._restarting().restart_window(memory, tokens, joining, window))
+
+    def _counted(self, restarted: blockwise.Restarted) -> Tensor:
         self.meter.token_layers += restarted.token_layers
         self.meter.runs += 1
         return restarted.logits

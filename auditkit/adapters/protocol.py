@@ -270,6 +270,10 @@ class Restartable(Adapter, Protocol):
         """
         ...
 
+    def restart_window(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], window: int) -> Tensor:
+        """Logits (row, window, vocabulary) of such rows after each of the last `window` positions, in float32."""
+        ...
+
 
 class AttentionView(Protocol):
     """The attention of one layer during a run, with any touched queries and keys already in place."""

@@ -37,6 +37,8 @@ class Walk:
     """(prompt,) restarted tokens without padding."""
     sizes: dict[Path, int] | None = None
     """Where wanted: leading size of every tensor that a block is given."""
+    window: int = 1
+    """Last tokens whose logits are read."""
     whole: bool = False
     """Nothing of the last block is spared."""
     blocks: int = 0

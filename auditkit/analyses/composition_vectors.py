@@ -127,17 +127,21 @@ class Vectors:
         some, targets = [hosts[row] for row in rows], [cells.prompts[row] for row in rows]
         tails, target = self._tails(some, rows), self._tails(targets, rows).forced()
         ends = [span for span in found if span is not None]
+        upper = (self.layer, cells.adapter.layers - 1)
         grafts = {
             PERSONA: [SpanGraft(h, t, (span,)) for h, t, span in zip(some, targets, ends, strict=True)],
             PERSONA_LATE: [
-                SpanGraft(h, t, (span,), (self.layer, cells.adapter.layers - 1))
-                for h, t, span in zip(some, targets, ends, strict=True)
+                SpanGraft(h, t, (span,), upper) for h, t, span in zip(some, targets, ends, strict=True)
             ],
             AFTER: [
                 SpanGraft(h, t, ((span[1], len(h) - 1),)) for h, t, span in zip(some, targets, ends, strict=True)
             ],
         }
-        made = {name: spans(cells.adapter, graft, tails.continuations) for name, graft in grafts.items()}
+        # Cell by cell, so that the guards, which look at the first few, see every kind once and not three times.
+        every = [graft for kinds in zip(*grafts.values(), strict=True) for graft in kinds]
+        given = [tokens for tokens in tails.continuations for _ in grafts]
+        whole = spans(cells.adapter, every, given)
+        made = {name: whole.chosen(range(k, len(every), len(grafts))) for k, name in enumerate(grafts)}
         measured = late_divergence(tails, {HOST: [[] for _ in rows], **made}, "transplanting", target)
         return self._table("transplants of spans", measured, cells.table.iloc[rows])
 

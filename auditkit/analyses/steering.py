@@ -30,7 +30,7 @@ from auditkit.engine.generation import generate
 from auditkit.engine.runs import means
 from auditkit.engine.sites import Site, SiteError
 from auditkit.record.evidence import figure
-from auditkit.record.figures import Curves, Series, Table
+from auditkit.record.figures import Cloud, Curves, Points, Series, Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
 
@@ -83,7 +83,7 @@ class StrengthCurve:
         return Estimate(f"{what} at strength {factor:g}", UNITS[what], measured, values[said], None, (what,))
 
     def show(self, title: str, effect: str = "effect") -> None:
-        """The three curves, and the texts of the first prompt side by side."""
+        """Effect against fluency, the three curves, and the texts of the first prompt side by side."""
         labels = {
             EFFECT: effect,
             FLUENCY: "log probability per token (nats)",
@@ -94,13 +94,29 @@ class StrengthCurve:
             FLUENCY: "How likely the model without the vector finds the steered text.",
             DISTINCT: "Different trigrams of tokens as a share of all: below 1 it repeats itself.",
         }
+        curves = {what: [self.estimate(what, factor).describe() for factor in self.factors] for what in labels}
+        clouds = [
+            Cloud(f"strength {factor:g}", [price.estimate], [done.estimate])
+            for factor, done, price in zip(self.factors, curves[EFFECT], curves[FLUENCY], strict=True)
+            if done.estimate is not None and price.estimate is not None
+        ]
+        figure(
+            Points(
+                labels[FLUENCY],
+                effect,
+                "A point per strength, in the mean over prompts: upwards what the vector does, to the right how likely "
+                "the model without it finds what is said. An effect that is had only far to the left is paid for with "
+                "the text.",
+                clouds,
+            ).titled(f"{title}: effect against fluency")
+        )
         for what, label in labels.items():
-            effects = [self.estimate(what, factor).describe() for factor in self.factors]
-            series = [Series.through(what, self.factors, effects)]
+            series = [Series.through(what, self.factors, curves[what])]
+            reference = curves[what][0].estimate
             figure(
-                Curves(
-                    "strength", label, readings[what], series, reference=effects[0].estimate, whole=False
-                ).titled(f"{title}: {what}")
+                Curves("strength", label, readings[what], series, reference=reference, whole=False).titled(
+                    f"{title}: {what}"
+                )
             )
         rows = [[f"{factor:g}", texts[0]] for factor, texts in zip(self.factors, self.texts, strict=True)]
         figure(

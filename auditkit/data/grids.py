@@ -2,7 +2,8 @@
 
 A grid is complete: every persona meets every task, and a neutral baseline of each makes the four cells of the design
 (BB, XB, BY, XY). A file is TOML in the shape of the packaged `composition.toml`, or JSON in the layout of the grids
-that were published with Xu (2026, arXiv:2605.23147), which holds two: `FILE#short` (the default) and `FILE#long`.
+that were published with Xu (2026, arXiv:2605.23147). Either may hold several grids, `FILE#short` and `FILE#long`;
+without a file these are the project's.
 """
 
 from __future__ import annotations
@@ -63,23 +64,30 @@ def asked(persona: str, task: str) -> str:
     return f"As {persona}, {task}"
 
 
-def packaged_grid() -> PersonaGrid:
-    """Ten personas with markers and ten tasks, written for this project."""
-    return _toml(files("auditkit.data").joinpath("composition.toml"))
+def packaged_grid(which: str = "") -> PersonaGrid:
+    """Ten personas with markers and ten tasks, written for this project; "short" are four personas of a word or two
+    and three tasks, "long" eight personas of 20 to 30 words and six tasks.
+
+    Raises:
+        DataError: another name.
+    """
+    return _toml(files("auditkit.data").joinpath("composition.toml"), which)
 
 
 def read_grid(spec: str) -> PersonaGrid:
-    """The grid of a file, `PATH` or `PATH#short`, `PATH#long`.
+    """The grid of a file, `PATH` or `PATH#short`, `PATH#long`; without a path one of the project's own.
 
     Raises:
         DataError: it cannot be found or read, lacks a baseline, a persona or a task, or does not hold all cells.
     """
     place, _, which = spec.partition("#")
+    if not place:
+        return packaged_grid(which)
     path = Path(place).expanduser()
     if not path.is_file():
         raise DataError(f"{place!r} is no file; give a grid of personas and tasks as TOML or JSON")
     if path.suffix == ".toml":
-        return _toml(path)
+        return _toml(path, which)
     if path.suffix == ".json":
         return _published(path, which or "short")
     raise DataError(f"{place}: grids are read from .toml and .json files")
@@ -92,14 +100,17 @@ def shows(marker: str, text: str) -> bool:
     return marker.lower() in text.lower()
 
 
-def _toml(source: Path | Traversable) -> PersonaGrid:
+def _toml(source: Path | Traversable, which: str) -> PersonaGrid:
     data = toml_of(source)
     baseline, personas = _table(source, data, "baseline"), _table(source, data, "personas")
+    tasks = _table(source, data, "tasks")
+    if which:
+        personas, tasks = _chosen(source, data.get("grids", {}), which, personas, tasks)
     own = packaged_grid() if {"personas", "filler", "other_task"} - set(baseline) else None
     return _grid(
         source,
         [_persona(source, name, entry) for name, entry in personas.items()],
-        _table(source, data, "tasks"),
+        tasks,
         baseline.get("persona"),
         baseline.get("task"),
         baseline.get("other_task") or (own.other_task if own else None),
@@ -107,6 +118,27 @@ def _toml(source: Path | Traversable) -> PersonaGrid:
         baseline.get("filler") or (own.filler if own else None),
         data.get("cells"),
     )
+
+
+def _chosen(
+    source: Path | Traversable, grids: Any, which: str, personas: Mapping[str, Any], tasks: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Personas and tasks of one of several grids: its own texts of some personas, and the names of some tasks."""
+    grid = grids.get(which) if isinstance(grids, dict) else None
+    if grid is None:
+        there = ", ".join(f"#{name}" for name in grids) if grids else "one, without a name"
+        raise DataError(f"{source}: holds no grid {which!r}; there is {there}")
+    texts, names = _table(source, grid, "personas"), grid.get("tasks")
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{source}, grid {which}: needs a list of tasks by name")
+    for kind, asked_for, known in (("persona", texts, personas), ("task", names, tasks)):
+        if unknown := [name for name in asked_for if name not in known]:
+            raise DataError(f"{source}, grid {which}: there is no {kind} {unknown[0]!r}")
+    chosen = {
+        name: {**personas[name], "text": text} if isinstance(personas[name], dict) else None
+        for name, text in texts.items()
+    }
+    return chosen, {name: tasks[name] for name in names}
 
 
 def _persona(source: Path | Traversable, name: str, entry: Any) -> GridPersona:

@@ -2,7 +2,7 @@
 
 A source is written `PATH`, `PATH#subject,subject` or `owner/name#subject`; a path that exists wins over a hub id of
 the same spelling. Subjects that files are named after choose those files. Of a data set with several splits, the test
-split is used.
+split is used. `#name` alone is a part of what the suite itself brings along, where that has names.
 """
 
 from __future__ import annotations
@@ -55,9 +55,14 @@ def source_sha256(spec: str) -> str:
     Raises:
         DataError: as `source_files`.
     """
-    path = Path(spec.partition("#")[0]).expanduser()
-    own = path.suffix in WRITTEN_BY_HAND and path.is_file()
-    files = (path,) if own else every_file(spec)
+    place = spec.partition("#")[0]
+    path = Path(place).expanduser()
+    if not place and source_subjects(spec):  # what the suite brings along is in the plan anyway
+        files: tuple[Path, ...] = ()
+    elif path.suffix in WRITTEN_BY_HAND and path.is_file():
+        files = (path,)
+    else:
+        files = every_file(spec)
     lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
     return hashlib.sha256("\n".join([*lines, *source_subjects(spec)]).encode()).hexdigest()
 

@@ -209,6 +209,11 @@ class Forced:
     windows: tuple[int, ...]
     logits: Callable[[list[int]], Tensor]
 
+    def chosen(self, rows: Sequence[int]) -> Forced:
+        """Some of the rows, in the order given."""
+        lengths, windows = (tuple(column[row] for row in rows) for column in (self.lengths, self.windows))
+        return Forced(lengths, windows, lambda some: self.logits([rows[k] for k in some]))
+
 
 def forced(adapter: Adapter, runs: Sequence[Continued], continuations: Sequence[Sequence[int]]) -> Forced:
     """Every run read over its continuation, with its edits, as one sequence.

@@ -132,36 +132,37 @@ def compare(
     ]
     as_tokens = [window * vocabulary * TOKEN_BUDGET // LOGIT_BUDGET for window in reference.windows]
     in_batches(work.run, list(map(max, longest, as_tokens)), description)
-    rows = range(len(longest))
-    return {
-        name: Divergence(tuple(work.nats[name][i] for i in rows), tuple(work.agrees[name][i] for i in rows))
-        for name in conditions
-    }
+    return {name: Divergence(tuple(work.nats[name]), tuple(work.agrees[name])) for name in conditions}
 
 
 @dataclass
 class _Work:
     reference: Forced
     conditions: Mapping[str, Forced]
-    nats: dict[str, dict[int, Tensor]] = field(init=False)
-    agrees: dict[str, dict[int, Tensor]] = field(init=False)
+    nats: dict[str, list[Tensor]] = field(init=False)
+    agrees: dict[str, list[Tensor]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.nats = {name: {} for name in self.conditions}
-        self.agrees = {name: {} for name in self.conditions}
+        # Room for results comes first: small ones kept between large freed ones split the memory, which then grows.
+        self.nats, self.agrees = (
+            {name: [torch.empty(n, dtype=dtype) for n in self.reference.windows] for name in self.conditions}
+            for dtype in (torch.float64, torch.bool)
+        )
         for name, condition in self.conditions.items():
             if condition.windows != self.reference.windows:
                 raise ValueError(f"condition '{name}' is not over the continuations of the reference")
 
     def run(self, rows: list[int]) -> None:
         known = _checked(self.reference.logits(rows))
+        expected = [known[k, -self.reference.windows[row] :] for k, row in enumerate(rows)]
+        logarithms = [_logarithms(logits) for logits in expected]  # once, however many conditions there are
+        likeliest = [logits.argmax(-1) for logits in expected]
         for name, condition in self.conditions.items():
             got = _checked(condition.logits(rows))
             for k, row in enumerate(rows):
-                window = self.reference.windows[row]
-                p, q = known[k, -window:], got[k, -window:].to(known.device)
-                self.nats[name][row] = nats(p, q).cpu()
-                self.agrees[name][row] = (p.argmax(-1) == q.argmax(-1)).cpu()
+                logits = got[k, -self.reference.windows[row] :].to(known.device)
+                self.nats[name][row].copy_(_nats(logarithms[k], logits))
+                self.agrees[name][row].copy_(likeliest[k] == logits.argmax(-1))
 
 
 def _checked(logits: Tensor) -> Tensor:
@@ -172,11 +173,24 @@ def _checked(logits: Tensor) -> Tensor:
 
 def nats(reference: Tensor, other: Tensor) -> Tensor:
     """KL(reference || other) of logits (position, vocabulary), in nats and float64: (position,)."""
+    parts = zip(torch.split(reference, _POSITIONS), torch.split(other, _POSITIONS), strict=True)
+    return torch.cat([_nats(_logarithms(p), q) for p, q in parts])
+
+
+def _logarithms(logits: Tensor) -> list[Tensor]:
+    """Log probabilities in float64, a few positions each."""
+    return [some.double().log_softmax(-1) for some in torch.split(logits, _POSITIONS)]
+
+
+def _nats(reference: Sequence[Tensor], other: Tensor) -> Tensor:
+    """The divergence, given the reference as `_logarithms` makes it."""
     out = []
-    for at in range(0, len(reference), _POSITIONS):
-        log_p, log_q = (some[at : at + _POSITIONS].double().log_softmax(-1) for some in (reference, other))
-        # Tokens that the model rules out have logits of -inf on both sides.
-        terms = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0)
+    for log_p, some in zip(reference, torch.split(other, _POSITIONS), strict=True):
+        log_q = some.double().log_softmax(-1)
+        # In place: fresh memory for a vocabulary of float64 takes longer than the arithmetic.
+        terms = torch.sub(log_p, log_q, out=log_q).mul_(log_p.exp())
+        if log_p.amin() == -torch.inf:  # tokens that the model rules out have logits of -inf on both sides
+            terms.masked_fill_(log_p == -torch.inf, 0.0)
         out.append(terms.sum(-1))
     return torch.cat(out)
 

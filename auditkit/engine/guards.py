@@ -68,8 +68,19 @@ def costing(adapter: Adapter, tokens: int) -> Iterator[None]:
     Raises:
         GuardTripped: the adapter's meter counted something else.
     """
+    with spending(adapter, tokens * adapter.layers):
+        yield
+
+
+@contextmanager
+def spending(adapter: Adapter, declared: int) -> Iterator[None]:
+    """What runs in the block costs `declared` token-layers, no more and no less.
+
+    Raises:
+        GuardTripped: the adapter's meter counted something else.
+    """
     before = adapter.meter.token_layers
     yield
-    spent, declared = adapter.meter.token_layers - before, tokens * adapter.layers
+    spent = adapter.meter.token_layers - before
     if spent != declared:
         raise GuardTripped(f"a run cost {spent} token-layers and had declared {declared}")

@@ -2,7 +2,8 @@
 
 Nothing before the first edited position changes. So the keys and values of a prompt's head are made once, and every
 edited version costs only its tail: from the cut to the end of the continuation. Of a prompt of 60 tokens that is
-patched at its last token and read over 10, that is a sixth.
+patched at its last token and read over 10, that is a sixth. Nor do the layers below the edited one change: where the
+model can be restarted, a row whose edits are all inputs of one block joins a walk through the tails at that block.
 
     tails = Tails(model, prompts, continuations, cuts)
     states = tails.read([(Component.BLOCK_INPUT, 12)])                         activations from the cut on
@@ -15,6 +16,7 @@ a name for a place, and whole sequences are run.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from dataclasses import replace as changed
 from functools import partial
 from typing import cast
@@ -23,18 +25,40 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Continuable, Memory, Place, Support, Touch
+from auditkit.adapters.protocol import (
+    Adapter,
+    Component,
+    Continuable,
+    Joining,
+    Memory,
+    Place,
+    Restartable,
+    Support,
+    Touch,
+)
 from auditkit.adapters.touches import keep
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, forced, window_lengths
 from auditkit.engine.divergence import LOGIT_BUDGET, Divergence, compare
 from auditkit.engine.edits import Edit, Edited, replace, spots
-from auditkit.engine.guards import GuardTripped, costing, pieces_floor
+from auditkit.engine.guards import GuardTripped, costing, pieces_floor, spending
 from auditkit.engine.runs import Donated, Interventions, reached
 from auditkit.engine.sites import Site, SiteError
 
 Edits = Sequence[Sequence[Edit]]
 """By row; sites name one position of the tail, and what is given is a tensor."""
+
+_At = tuple[int, int]
+"""A condition and a row, by number."""
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A plain run of some tails as restarts need it: logits (row, window, vocabulary) and inputs of some blocks."""
+
+    logits: Tensor
+    memory: Memory
+    streams: Mapping[int, Tensor]
 
 
 class Tails:
@@ -42,6 +66,7 @@ class Tails:
 
     Args:
         cuts: by row, how many tokens of the prompt stand in front of the tail; at least the last token is in it.
+        restarts: False runs every tail from the first block.
 
     Raises:
         SiteError: a missing or empty continuation, or a cut that is not inside its prompt.
@@ -53,6 +78,8 @@ class Tails:
         prompts: Sequence[Prompt],
         continuations: Sequence[Sequence[int]],
         cuts: Sequence[int],
+        *,
+        restarts: bool = True,
     ) -> None:
         self.adapter, self.prompts = adapter, tuple(prompts)
         self.continuations = [tuple(tokens) for tokens in continuations]
@@ -60,13 +87,17 @@ class Tails:
         for prompt, cut in zip(prompts, cuts, strict=True):
             if not 1 <= cut < len(prompt):
                 raise SiteError(f"a cut after {cut} of a prompt's {len(prompt)} tokens; give 1 to one less")
-        able = adapter.support().get("generation", Support(False))
+        support = adapter.support()
+        able = support.get("generation", Support(False))
+        self.restarts = bool(restarts and able and support.get("blockwise", Support(False)))
         self.cuts = tuple(cuts)
         self._heads = [prompt.ids[:cut] if able else () for prompt, cut in zip(prompts, cuts, strict=True)]
         whole = [(*p.ids, *c[:-1]) for p, c in zip(prompts, self.continuations, strict=True)]
         self._rests = [ids[len(head) :] for ids, head in zip(whole, self._heads, strict=True)]
         self._run_heads: tuple[tuple[tuple[int, ...], ...], Memory] | None = None
         self._kept: tuple[tuple[int, ...], Memory] | None = None
+        self._bases: dict[tuple[int, ...], _Base] = {}
+        self._starts: set[int] = set()
         self._most = TOKEN_BUDGET
 
     def forced(self, edits: Edits | None = None) -> Forced:
@@ -85,6 +116,8 @@ class Tails:
         for row, rest in enumerate(self._rests):  # refuse what cannot be made before anything runs
             for edits in made.values():
                 list(spots(self.adapter, Edited(Prompt("", rest), edits[row])))
+        starts = {self.start(some) for edits in made.values() for some in edits}
+        self._starts |= {start for start in starts if start is not None and start < self.adapter.layers}
         names, waiting = list(made), dict[tuple[str, tuple[int, ...]], Tensor]()
 
         def logits(name: str, rows: list[int]) -> Tensor:
@@ -122,9 +155,22 @@ class Tails:
         in_batches(work, list(map(len, self._rests)), "reading")
         return [out[row] for row in range(len(self.prompts))]
 
-    def some(self, rows: int) -> Tails:
+    def some(self, rows: int, *, restarts: bool = True) -> Tails:
         """The first few rows."""
-        return Tails(self.adapter, self.prompts[:rows], self.continuations[:rows], self.cuts[:rows])
+        some = (self.prompts[:rows], self.continuations[:rows], self.cuts[:rows])
+        return Tails(self.adapter, *some, restarts=restarts and self.restarts)
+
+    def start(self, edits: Sequence[Edit]) -> int | None:
+        """The block at which a row with these edits joins a walk, or the number of blocks where it is the plain run;
+        None where its tail is run from the first block."""
+        if not self.restarts:
+            return None
+        layers = self.adapter.layers
+        places = {(edit.site.component, n) for edit in edits for n in edit.site.layer_indices(layers)}
+        if not places:
+            return layers
+        component, layer = min(places)
+        return layer if len(places) == 1 and component is Component.BLOCK_INPUT else None
 
     def _fitting(self, rows: Sequence[int]) -> int:
         """How many conditions of these rows make one batch."""
@@ -136,17 +182,78 @@ class Tails:
     def _several(self, rows: Sequence[int], conditions: Sequence[Sequence[tuple[Edit, ...]]]) -> list[Tensor]:
         """For each condition, logits (row, window, vocabulary)."""
         most = max(self.windows[row] for row in rows)
-        parts: dict[tuple[int, int], Tensor] = {}
-        for same in self._alike(rows):
+        parts: dict[_At, Tensor] = {}
+        alike = self._alike(rows)
+        self._bases = {tuple(same): self._bases[tuple(same)] for same in alike if tuple(same) in self._bases}
+        for same in alike:
             where = [(which, row) for which in range(len(conditions)) for row in same]
-            runs = [Edited(Prompt("", self._rests[row]), conditions[which][row]) for which, row in where]
-            batch = self.adapter.batch([run.prompt for run in runs])
-            interventions = Interventions(self.adapter, batch, runs, Donated())
-            got = self._run([row for _, row in where], interventions.touches, min(most, batch.width))
-            interventions.confirm()
-            # Rows of a short tail have a short window: what stands before it is never read.
-            parts |= dict(zip(where, nn.functional.pad(got, (0, 0, most - got.shape[1], 0)), strict=True))
+            starts = {at: self.start(conditions[at[0]][at[1]]) for at in where}
+            window = min(most, len(self._rests[same[0]]))
+            got: dict[_At, Tensor] = {}
+            if whole := [at for at in where if starts[at] is None]:
+                got |= self._touched(whole, conditions, window)
+            if joined := {at: start for at, start in starts.items() if start is not None}:
+                got |= self._joined(same, joined, conditions, window)
+            if window < most:  # rows of a short tail have a short window: what stands before it is never read
+                got = {at: nn.functional.pad(one, (0, 0, most - window, 0)) for at, one in got.items()}
+            parts |= got
         return [torch.stack([parts[which, row] for row in rows]) for which in range(len(conditions))]
+
+    def _touched(
+        self, where: Sequence[_At], conditions: Sequence[Sequence[tuple[Edit, ...]]], window: int
+    ) -> dict[_At, Tensor]:
+        """Tails of equal length from the first block on, with edits wherever they are."""
+        interventions = self._interventions(where, conditions)
+        got, _ = self._run([row for _, row in where], interventions.touches, window)
+        interventions.confirm()
+        return dict(zip(where, got, strict=True))
+
+    def _joined(
+        self,
+        same: Sequence[int],
+        starts: Mapping[_At, int],
+        conditions: Sequence[Sequence[tuple[Edit, ...]]],
+        window: int,
+    ) -> dict[_At, Tensor]:
+        """Tails of equal length from the block on whose input is edited."""
+        base, layers, tokens = self._plain(same), self.adapter.layers, len(self._rests[same[0]])
+        numbers = {row: k for k, row in enumerate(same)}
+        got = {at: base.logits[numbers[at[1]], -window:] for at, start in starts.items() if start == layers}
+        order, joining = list[_At](), dict[int, Joining]()
+        for layer in sorted({start for start in starts.values() if start < layers}):
+            where = [at for at, start in starts.items() if start == layer]
+            interventions = self._interventions(where, conditions)
+            rows = torch.tensor([numbers[row] for _, row in where])
+            stream = base.streams[layer]
+            edited = interventions.touches[Component.BLOCK_INPUT, layer](stream[rows.to(stream.device)])
+            interventions.confirm()
+            joining[layer - 1] = Joining(rows.to(base.memory.batch.ids.device), cast(Tensor, edited))
+            order += where
+        if order:
+            with spending(self.adapter, sum(tokens * (layers - starts[at]) for at in order)):
+                walked = cast(Restartable, self.adapter).restart_window(base.memory, tokens, joining, window)
+            got |= dict(zip(order, walked, strict=True))
+        return got
+
+    def _interventions(
+        self, where: Sequence[_At], conditions: Sequence[Sequence[tuple[Edit, ...]]]
+    ) -> Interventions:
+        runs = [Edited(Prompt("", self._rests[row]), conditions[which][row]) for which, row in where]
+        batch = self.adapter.batch([run.prompt for run in runs])
+        return Interventions(self.adapter, batch, runs, Donated())
+
+    def _plain(self, rows: Sequence[int]) -> _Base:
+        """The plain run of these rows, kept until `_several` is asked for others."""
+        base = self._bases.get(tuple(rows))
+        if base is None or not self._starts <= set(base.streams):
+            kept: dict[Place, Tensor] = {}
+            places = [(Component.BLOCK_INPUT, layer) for layer in sorted(self._starts)]
+            window = min(max(self.windows), len(self._rests[rows[0]]))
+            logits, memory = self._run(list(rows), {place: keep(kept, place) for place in places}, window)
+            reached(kept, places)
+            streams = {layer: kept[component, layer] for component, layer in places}
+            base = self._bases[tuple(rows)] = _Base(logits, cast(Memory, memory), streams)
+        return base
 
     def _moved(self, row: int, edit: Edit) -> Edit:
         """Its position counted in what is run."""
@@ -160,14 +267,15 @@ class Tails:
         lengths = sorted({len(self._rests[row]) for row in rows})
         return [[row for row in rows if len(self._rests[row]) == length] for length in lengths]
 
-    def _run(self, rows: list[int], touches: Mapping[Place, Touch], tokens: int) -> Tensor:
-        """Logits (row, tokens, vocabulary) of rows whose tails have equal length; a row may come several times."""
+    def _run(self, rows: list[int], touches: Mapping[Place, Touch], tokens: int) -> tuple[Tensor, Memory | None]:
+        """Logits (row, tokens, vocabulary) of rows whose tails have equal length, and the memory of the whole where it
+        is kept; a row may come several times."""
         memory = self._memory(rows) if self._heads[rows[0]] else None
         batch = self.adapter.batch([Prompt("", self._rests[row]) for row in rows])
         with costing(self.adapter, sum(len(self._rests[row]) for row in rows)):
             if memory is None:
-                return self.adapter.predict(batch, touches, tokens)
-            return cast(Continuable, self.adapter).extend(memory, batch, touches, tokens)[0]
+                return self.adapter.predict(batch, touches, tokens), None
+            return cast(Continuable, self.adapter).extend(memory, batch, touches, tokens)
 
     def _memory(self, rows: list[int]) -> Memory:
         """Of the heads of these rows; each different one is run once, and kept until others are asked for."""
@@ -194,7 +302,9 @@ def late_divergence(
 
     Cost: tail tokens per row for the reference and for each condition, the heads once, and a few whole rows for the
     guards: plain tails must have the logits of whole runs, and so must tails that are given their own activations back
-    at every place that some condition edits.
+    at every place that some condition edits; an edited tail that joined a walk must have those of one that is run from
+    the first block. Where the model can be restarted, a condition that edits the input of one block costs tail tokens
+    in the blocks from there on only, and one without edits nothing.
 
     Args:
         conditions: edits by row, or runs that are made already, such as transplants.
@@ -242,3 +352,23 @@ def _guard(tails: Tails, conditions: Mapping[str, Edits]) -> None:
                 raise GuardTripped(
                     f"guard: {what} the logits of prompt {row} by up to {error:.3g}, the noise floor is {floor:.3g}"
                 )
+    _guard_restarts(tails, conditions)
+
+
+def _guard_restarts(tails: Tails, conditions: Mapping[str, Edits]) -> None:
+    """For the first edit of every block that rows join at: the same by hooks, from the first block on."""
+    first: dict[int, Edits] = {}
+    for edits in conditions.values():
+        start = tails.start(edits[0])
+        if start is not None and start < tails.adapter.layers:
+            first.setdefault(start, edits[:1])
+    by_name = {str(start): edits for start, edits in first.items()}
+    expected, got = (tails.some(1, restarts=on).together(by_name) for on in (False, True))
+    for name in by_name:
+        logits = expected[name].logits([0])
+        error, floor = float((got[name].logits([0]) - logits).abs().max()), pieces_floor(tails.adapter, logits)
+        if not error <= floor:
+            raise GuardTripped(
+                f"guard: restarts at block {name} miss the logits of the edited run by up to {error:.3g}, the noise "
+                f"floor is {floor:.3g}"
+            )

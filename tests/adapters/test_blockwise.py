@@ -9,7 +9,8 @@ from auditkit.adapters import blockwise
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.protocol import Component, Joining, Shape, Support
+from auditkit.adapters.protocol import Component, Joining, Memory, Place, Shape, Support
+from auditkit.adapters.touches import keep
 from auditkit.adapters.walk import Cache
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.wavefront import grid, sweep
@@ -63,6 +64,26 @@ def test_a_sweep_equals_one_site_at_a_time(family: str, adapter: HFAdapter, pair
     scale = float(expected.abs().max())
     torch.testing.assert_close(swept.values, expected, rtol=0, atol=BATCHED * scale)
     assert float((expected - swept.base).abs().max()) > 0.1 * scale  # there is something to get wrong
+
+
+def test_a_window_of_restarted_rows_is_that_of_the_plain_run(family: str, adapter: HFAdapter) -> None:
+    """Rows that join with the run's own stream at every block, of prompts of different length."""
+    prompts = [Prompt("", tuple(range(20 + n, 29 + 3 * n))) for n in range(2)]
+    kept: dict[Place, torch.Tensor] = {}
+    places = [(Component.BLOCK_INPUT, layer) for layer in range(adapter.layers)]
+    batch = adapter.batch(prompts)
+    if family in REFUSED:
+        with pytest.raises(ModelError, match="restarting from a block fails"):
+            adapter.restart_window(Memory(batch, (), ()), 4, {}, 3)
+        return
+    _, memory = adapter.record(batch, {place: keep(kept, place) for place in places})
+    rows = torch.tensor([1, 0])
+    joining = {layer - 1: Joining(rows, kept[part, layer][rows, -4:]) for part, layer in places}
+    before = adapter.meter.token_layers
+    got = adapter.restart_window(memory, 4, joining, 3)
+    assert adapter.meter.token_layers - before == 2 * 4 * sum(range(1, adapter.layers + 1))
+    expected = adapter.predict(batch, tokens=3)[rows].repeat(adapter.layers, 1, 1)
+    torch.testing.assert_close(got, expected, rtol=0, atol=BATCHED * float(expected.abs().max()))
 
 
 def test_the_last_mlp_sees_the_last_token_only(llama: HFAdapter, pairs: list[PatchPair]) -> None:

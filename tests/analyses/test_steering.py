@@ -17,6 +17,8 @@ from auditkit.analyses.steering import DISTINCT, EFFECT, FLUENCY, direction, dis
 from auditkit.data.prompts import Chat
 from auditkit.engine.runs import capture
 from auditkit.engine.sites import SiteError, residual
+from auditkit.record.evidence import gathering
+from auditkit.record.figures import Points, drawing_of
 from tests.analyses.composing import open_additive
 
 pytestmark = pytest.mark.unit
@@ -61,6 +63,14 @@ def test_a_vector_towards_a_word_makes_the_model_say_it_at_a_price(adapter: HFAd
     assert (curve.values[FLUENCY][2] < curve.values[FLUENCY][0]).all()
     assert (curve.values[DISTINCT][2] < 0.5).all()
     assert curve.estimate(FLUENCY, 50.0).measurement.conditions == (FLUENCY,)
+    with gathering() as evidence:
+        curve.show("Towards a word", "says it")
+    plane = drawing_of(evidence.figures[0])
+    assert isinstance(plane, Points)
+    for axis, what in (("y", EFFECT), ("x", FLUENCY)):
+        assert [getattr(cloud, axis) for cloud in plane.clouds] == [
+            [pytest.approx(mean)] for mean in curve.values[what].mean(1)
+        ]
     # Greedy without the vector: the mean log probability of what it says itself, by the plain module.
     ids = torch.tensor([[*hosts[0].ids, *adapter.chat.encode(curve.texts[0][0])]])
     logits = adapter.module(ids).logits[0, len(hosts[0]) - 1 : -1].double().log_softmax(-1)

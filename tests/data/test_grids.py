@@ -29,8 +29,23 @@ def test_the_projects_grid_is_large_enough_for_intervals_and_says_who_is_meant()
     assert len(set(texts)) == len(texts)
 
 
-def test_markers_belong_to_one_persona_and_stand_in_no_prompt() -> None:
-    grid = packaged_grid()
+def test_the_projects_short_and_long_grids_are_of_the_papers_shapes() -> None:
+    short, long = read_grid("#short"), read_grid("#long")
+    assert (len(short.personas), len(short.tasks)) == (4, 3)
+    assert (len(long.personas), len(long.tasks)) == (8, 6)
+    assert short.marked
+    assert long.marked
+    assert all(20 <= len(persona.text.split()) <= 30 for persona in long.personas)
+    assert all(len(persona.text.split()) <= 3 for persona in short.personas)
+    assert short.baselines == long.baselines == packaged_grid().baselines
+    assert len({source_sha256("#short"), source_sha256("#long")}) == 2
+    with pytest.raises(DataError, match="holds no grid 'wide'; there is #short, #long"):
+        read_grid("#wide")
+
+
+@pytest.mark.parametrize("which", ["", "short", "long"])
+def test_markers_belong_to_one_persona_and_stand_in_no_prompt(which: str) -> None:
+    grid = packaged_grid(which)
     everyone = [marker for persona in grid.personas for marker in persona.markers]
     assert len(set(everyone)) == len(everyone)
     prompts = [asked(p.text, task) for p in grid.personas for task in grid.tasks.values()]
@@ -87,6 +102,26 @@ def test_a_file_of_ones_own_takes_what_it_leaves_out_from_the_projects(tmp_path:
     assert not grid.marked
     complete = 'cells = [["one", "a"], ["one", "b"], ["two", "a"], ["two", "b"]]\n' + TOML
     assert read_grid(written(tmp_path, complete)) == grid
+
+
+def test_a_file_may_name_several_grids(tmp_path: Path) -> None:
+    named = TOML + '[grids.small]\ntasks = ["b"]\n[grids.small.personas]\none = "quite a one"\n'
+    spec = written(tmp_path, named)
+    assert len(read_grid(spec).personas) == 2
+    small = read_grid(f"{spec}#small")
+    assert [(p.text, p.markers) for p in small.personas] == [("quite a one", ("first",))]
+    assert small.tasks == {"b": "do b."}
+    for old, new, wrong in (
+        ("one = ", "three = ", "grid small: there is no persona 'three'"),
+        ('tasks = ["b"]', 'tasks = ["c"]', "grid small: there is no task 'c'"),
+        ('tasks = ["b"]', "", "grid small: needs a list of tasks"),
+        ("[grids.small.personas]", "[other]", "the table 'personas' is missing"),
+        ("grids.small", "grids.big", "holds no grid 'small'; there is #big"),
+        ('[grids.small]\ntasks = ["b"]\n[grids.small.personas]', "[other]", "there is one, without a name"),
+    ):
+        assert old in named
+        with pytest.raises(DataError, match=wrong):
+            read_grid(written(tmp_path, named.replace(old, new), "wrong.toml") + "#small")
 
 
 @pytest.mark.parametrize(
