@@ -173,19 +173,19 @@ def _checked(logits: Tensor) -> Tensor:
 
 def nats(reference: Tensor, other: Tensor) -> Tensor:
     """KL(reference || other) of logits (position, vocabulary), in nats and float64: (position,)."""
-    parts = zip(reference.split(_POSITIONS), other.split(_POSITIONS), strict=True)
+    parts = zip(torch.split(reference, _POSITIONS), torch.split(other, _POSITIONS), strict=True)
     return torch.cat([_nats(_logarithms(p), q) for p, q in parts])
 
 
 def _logarithms(logits: Tensor) -> list[Tensor]:
     """Log probabilities in float64, a few positions each."""
-    return [some.double().log_softmax(-1) for some in logits.split(_POSITIONS)]
+    return [some.double().log_softmax(-1) for some in torch.split(logits, _POSITIONS)]
 
 
 def _nats(reference: Sequence[Tensor], other: Tensor) -> Tensor:
     """The divergence, given the reference as `_logarithms` makes it."""
     out = []
-    for log_p, some in zip(reference, other.split(_POSITIONS), strict=True):
+    for log_p, some in zip(reference, torch.split(other, _POSITIONS), strict=True):
         log_q = some.double().log_softmax(-1)
         # In place: fresh memory for a vocabulary of float64 takes longer than the arithmetic.
         terms = torch.sub(log_p, log_q, out=log_q).mul_(log_p.exp())
