@@ -81,8 +81,8 @@ class Vectors:
 
     @cached_property
     def measurement(self) -> Measurement:
-        """Divergence of every cell's target from the host with each injection, and from the whole prefix's "
-        "transplant."""
+        """Divergence of every cell's target from the host with each injection, and from the whole prefix's
+        transplant."""
         cells = self.cells
         hosts = self._prompts(cells.design.grid.baseline)
         tails = self._tails(hosts)

@@ -20,13 +20,13 @@ from auditkit.analyses.detectors import Detector, beside_scan, detector_table
 from auditkit.analyses.discrimination import auc_parts
 from auditkit.analyses.exchange import Significance
 from auditkit.analyses.localization_layers import WORDS, p_value
-from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread, repeat
+from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread
 from auditkit.analyses.probes import fitted_scores
 from auditkit.analyses.scan_detection import HeldOut, Scanner, both_directions, units_of
 from auditkit.analyses.scan_pvalues import Tail, empirical_pvalues
 from auditkit.analyses.statement_texts import bag_of_words
 from auditkit.analyses.subset_scan import Search, alpha_grid
-from auditkit.record.evidence import Evidence, figure, gathering, note
+from auditkit.record.evidence import Evidence, figure, gathering, note, repeat
 from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.exact import Exact

@@ -25,7 +25,7 @@ from auditkit.data.order import shuffle_key
 from auditkit.data.statement_pairs import packaged_statements
 from auditkit.data.statements import Statement, read_statements
 from auditkit.engine.sites import residual
-from auditkit.record.evidence import Evidence, gathering, note
+from auditkit.record.evidence import Evidence, gathering, note, repeat
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.verdicts import Inconclusive
@@ -268,12 +268,6 @@ class PersonaActivations:
             )
         self._aside = aside
         return read
-
-
-def repeat(aside: Evidence) -> None:
-    """Tell the claim at hand what was said when something was first measured: no matter which claim asked first."""
-    for text in aside.notes:
-        note(text)
 
 
 def one_thread() -> AbstractContextManager[Any]:

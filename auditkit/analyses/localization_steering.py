@@ -26,7 +26,7 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.analyses.localization_scans import HALF, persona_scan
-from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, repeat
+from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems
 from auditkit.analyses.patching import difference, note_guards
 from auditkit.data.items import single_token
 from auditkit.data.order import shuffle_key
@@ -36,7 +36,7 @@ from auditkit.engine.edits import Edit, add
 from auditkit.engine.patching import PatchPair, answer_rows, patch
 from auditkit.engine.runs import donate
 from auditkit.engine.sites import Site, residual
-from auditkit.record.evidence import Evidence, figure, gathering, note
+from auditkit.record.evidence import Evidence, figure, gathering, note, repeat
 from auditkit.record.figures import Dot, DotGroup, Dots
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.halves import halves

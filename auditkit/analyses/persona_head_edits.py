@@ -31,7 +31,7 @@ from auditkit.engine.patching import GUARDED_PAIRS, Patched, PatchPair, patch
 from auditkit.engine.runs import donate, means
 from auditkit.engine.screening import Screening, screen
 from auditkit.engine.sites import Site, head, z
-from auditkit.record.evidence import Evidence, figure, gathering, note
+from auditkit.record.evidence import Evidence, figure, gathering, note, repeat
 from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate, mean_difference, recovery
 from auditkit.stats.halves import halves
@@ -326,8 +326,7 @@ class HeadEdits:
             self._kept[name] = value, aside
         kept: T
         kept, aside = self._kept[name]
-        for text in aside.notes:
-            note(text)
+        repeat(aside)
         return kept
 
 

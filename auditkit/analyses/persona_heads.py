@@ -30,7 +30,7 @@ from auditkit.analyses.persona_questions import FACTORS, Arm, PersonaQuestions
 from auditkit.engine.edits import Edited
 from auditkit.engine.patching import PatchPair
 from auditkit.engine.sites import Span, pattern
-from auditkit.record.evidence import Evidence, current, figure, gathering, note
+from auditkit.record.evidence import Evidence, current, figure, gathering, note, repeat
 from auditkit.record.figures import Heatmap, Table
 from auditkit.stats.estimates import Estimate, mean_difference
 from auditkit.stats.halves import halves
@@ -182,8 +182,7 @@ class PersonaHeads:
             with gathering() as aside:  # whichever claim asks first, each is told the same
                 self._searched = self._search()
             self._aside = aside
-        for text in self._aside.notes:
-            note(text)
+        repeat(self._aside)
         return self._searched
 
     def draw(self) -> None:

@@ -20,7 +20,7 @@ from auditkit.analyses.role_conditioning import Arm, RoleConditioning, two_halve
 from auditkit.analyses.role_entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.analyses.role_figures import head_map
 from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF
-from auditkit.record.evidence import Evidence, current, figure, gathering, note
+from auditkit.record.evidence import Evidence, current, figure, gathering, repeat
 from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Heatmap, Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.families import explore
@@ -76,8 +76,7 @@ class RoleHeads:
             NotApplicable: see `RoleConditioning.arm`. Inconclusive: too few frames for two halves.
         """
         found = self._found
-        for text in self._aside.notes:
-            note(text)
+        repeat(self._aside)
         evidence = current()
         if evidence is not None:
             evidence.grids += [grid for grid in self._aside.grids if grid not in evidence.grids]

@@ -78,6 +78,12 @@ def note(text: str) -> None:
         evidence.notes.append(text)
 
 
+def repeat(aside: Evidence) -> None:
+    """Tell the claim at hand what was noted when something was first measured: no matter which claim asked first."""
+    for text in aside.notes:
+        note(text)
+
+
 def figure(drawing: Figure) -> None:
     """Put a figure under the claim."""
     evidence = current()
