@@ -189,9 +189,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def outcomes(result: pytest.RunResult) -> list[str]:
-    """What pytest said of each test, in order, and its last line without the seconds."""
+    """What pytest said of each test, in order, and its last line without the seconds, on which its frame depends."""
     lines = [" ".join(line.split()[:2]) for line in result.outlines if "::" in line and "%]" in line]
-    return [*lines, result.outlines[-1].rsplit(" in ", 1)[0]]
+    return [*lines, result.outlines[-1].rsplit(" in ", 1)[0].strip("= ")]
 
 
 @pytest.mark.unit
