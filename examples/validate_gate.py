@@ -226,6 +226,7 @@ def command(arguments: argparse.Namespace) -> str:
     """What makes the table again."""
     parts = ["python examples/validate_gate.py", f"--runs {arguments.runs}"]
     parts += [f"--strengths {' '.join(f'{s:g}' for s in arguments.strengths)}"]
+    parts += [f"--variants {' '.join(arguments.variants)}"]
     parts += [f"--items {arguments.items}"] if arguments.items else []
     return " ".join(parts)
 
