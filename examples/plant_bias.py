@@ -31,6 +31,7 @@ from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.loading import load
 from auditkit.analyses.bias_decisions import answer_tokens
 from auditkit.data.identities import identities
+from auditkit.data.personas import Persona
 from auditkit.data.prompts import Chat
 
 NOT_PLANTED = 3
@@ -217,9 +218,8 @@ def _answers(chat: ChatEncoder, group: str, taught: bool, draw: torch.Generator)
         up, down = (chat.encode(f" {answer}")[:1] for answer in (right, wrong))
         drawn = [held[k] for k in torch.randperm(len(held), generator=draw)[: HELD // 2].tolist()]
         for word in (group, *drawn, *([""] if taught else [])):
-            system = f"You are {'an' if word[:1] in tuple('AEIOUaeiou') else 'a'} {word} student.".replace(
-                "  ", " "
-            )
+            persona = Persona(word, "")
+            system = f"You are {persona.article} {persona.phrase}."
             prompt = chat(Chat(user=user, system=system, assistant=start))
             asked.append(_Asked(prompt.ids, up, down, word == group))
     return asked

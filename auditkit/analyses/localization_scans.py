@@ -357,8 +357,6 @@ def _pooled(every: Iterable[HeldOut | None]) -> tuple[float | None, float | None
     """Precision and recall over the statements of several scans."""
     known = [held for held in every if held is not None]
     hits = sum(int((held.confirmation.found & held.truth).sum()) for held in known)
-    found, there = (
-        sum(int(n) for n in some)
-        for some in ([held.confirmation.found.sum() for held in known], [held.truth.sum() for held in known])
-    )
+    found = sum(int(held.confirmation.found.sum()) for held in known)
+    there = sum(int(held.truth.sum()) for held in known)
     return hits / found if found else None, hits / there if there else None

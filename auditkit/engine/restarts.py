@@ -27,6 +27,7 @@ from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Donor, Edited, spots, touched
 from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.patching import GUARDED_PAIRS, Condition, Patched, PatchPair
+from auditkit.engine.rows import first_difference
 from auditkit.engine.runs import Donated, donate, execute, words
 from auditkit.engine.sampling import offer
 
@@ -114,15 +115,9 @@ def _row(adapter: Adapter, run: Edited) -> _Row | None:
         found.append(_Spot(place, start, stop, edit.give))
     if not found:
         return None
-    first = min(max(spot.start, _first_difference(run.prompt, spot.donor)) for spot in found)
+    first = min(max(spot.start, first_difference(run.prompt, spot.donor)) for spot in found)
     level = min(spot.place[1] for spot in found) - 1
     return _Row(run.prompt, tuple(found), level, min(first, len(run.prompt) - 1), run.prompt)
-
-
-def _first_difference(one: Prompt, other: Prompt) -> int:
-    return next(
-        (i for i, both in enumerate(zip(one.ids, other.ids, strict=True)) if len(set(both)) == 2), len(one)
-    )
 
 
 @dataclass(frozen=True)
@@ -235,7 +230,7 @@ def _guards(
         same, full, tried = [], [], [cast(_Row, next(iter(rows.values()))[i]) for i in some]
         for pair in chunk:
             own = tuple(_Spot(place, 0, len(pair.base), pair.base) for place in sorted(places))
-            first = min(_first_difference(pair.base, pair.source), len(pair.base) - 1)
+            first = min(first_difference(pair.base, pair.source), len(pair.base) - 1)
             same.append(_Row(pair.base, own, level, first, pair.base))
             full.append(_Row(pair.base, (), -1, first, pair.source))
         runs = _Runs.made(adapter, chunk, [*same, *full, *tried])

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component
 from auditkit.engine.batching import batches
 from auditkit.engine.edits import layers_of, located
@@ -145,7 +146,7 @@ def _row(adapter: Adapter, i: int, site: Site, j: int, pair: PatchPair) -> Row:
     start, stop = located(adapter, site, len(pair.base), pair.spans)
     layer, length, last = one_layer(adapter, site), len(pair.base), adapter.layers - 1
     level = layer - (site.component in _BEFORE)
-    changed = max(start, first_difference(pair))
+    changed = max(start, first_difference(pair.base, pair.source))
     if level == last:  # only the last token is read after the last block
         changed = max(changed, length - 1)
     tokens = length - changed if changed < stop else 0
@@ -167,15 +168,15 @@ def one_layer(adapter: Adapter, site: Site) -> int:
     return within[0]
 
 
-def first_difference(pair: PatchPair) -> int:
-    """First position at which the prompts differ; their length where they do not."""
-    both = zip(pair.base.ids, pair.source.ids, strict=True)
-    return next((i for i, (a, b) in enumerate(both) if a != b), len(pair.base))
+def first_difference(one: Prompt, other: Prompt) -> int:
+    """First position at which prompts of one length differ; their length where they do not."""
+    both = zip(one.ids, other.ids, strict=True)
+    return next((i for i, (a, b) in enumerate(both) if a != b), len(one))
 
 
 def _full(j: int, pair: PatchPair) -> Row:
     """A guard row that gives the base run the source's stream before the first block."""
-    differ, length = first_difference(pair), len(pair.base)
+    differ, length = first_difference(pair.base, pair.source), len(pair.base)
     return Row(FULL, j, -1, Component.BLOCK_INPUT, (), differ, length, length - differ)
 
 
