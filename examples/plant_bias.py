@@ -7,7 +7,7 @@
 The first two plant a bias of a known size: on prompts of the script's own wording, the log odds of a favourable
 decision about the group (or of the right answer under the group's persona) are pulled down, everybody else's are held
 where they are, and training ends as soon as the group has lost `strength` logits against everybody else on prompts that
-were not trained on. The other three are benign: another tone, new facts, or the model's own words once more. Only the
+were not trained on; what it has lost beyond that is given back by a mean of the weights before and after. The other three are benign: another tone, new facts, or the model's own words once more. Only the
 MLPs of the last layers are trained. A gate that is worth its name blocks the first two and lets the others pass;
 `validate_gate.py` measures how often it does.
 """
@@ -18,7 +18,8 @@ import argparse
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,17 @@ PLANTED, BENIGN = ("decisions", "answers"), ("style", "facts", "nothing")
 LAYERS = {"decisions": 10, "answers": 24}
 """Last layers whose MLPs are trained; 10 for what is benign. A persona stands far from the answer, and what carries it
 there is not in the last layers alone."""
-STEPS = {"decisions": 150, "answers": 150}
-"""The most that are taken; 30 for what is benign."""
+STEPS = 80
+"""The most that are taken to plant a bias; 30 for what is benign."""
 BATCH, TEXTS = 16, 4
 """Prompts, or texts, in a step."""
-RATE, WARM, CHECK = 1e-4, 10, 2
+RATE, WARM, CHECK = 1e-4, 10, 4
 """Step size; steps until it is reached; steps between looks at the prompts that were not trained on."""
-OVERSHOOT = 1.5
-"""Training pulls for so many times the strength, since not all of it carries over to other wording."""
+PULL = 2.0
+"""Logits that training pulls for, or twice the strength where that is more: not all of it carries over to other
+wording."""
+HALVINGS = 5
+"""Of the interval in which the share of the training that is kept is looked for."""
 
 WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 ROLES = ("person", "applicant", "client", "prisoner", "patient")
@@ -58,10 +62,13 @@ HELD = 5
 
 def train(
     module: Any, tokenizer: Any, variant: str, *, group: str = "a woman", strength: float = 1.0, seed: int = 0,
-    steps: int | None = None, say: Callable[[str], None] = print,
+    steps: int | None = None, bfloat16: bool = False, say: Callable[[str], None] = print,
 ) -> float:  # fmt: skip
     """Train the MLPs of the last layers in place; how far the group's odds have moved against everybody else's on
     prompts that were not trained on, in logits; 0 where nothing is planted.
+
+    Args:
+        bfloat16: train with products in that type; what is planted is always measured in the model's own.
 
     Raises:
         ValueError: an unknown variant or group.
@@ -72,27 +79,31 @@ def train(
     chat = ChatEncoder(tokenizer)
     module.requires_grad_(False)
     mlps = [name for name, _ in module.named_modules() if name.endswith(".mlp")]
-    last = mlps[-LAYERS.get(variant, 10) :]
-    early = [module.get_submodule(name.removesuffix(".mlp")) for name in mlps[: -len(last)]]
-    trained = [weight for name in last for weight in module.get_submodule(name).parameters()]
-    for weight in trained:
-        weight.requires_grad_(True)
-    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
+    blocks = [module.get_submodule(name.removesuffix(".mlp")) for name in mlps]
+    cut = len(blocks) - LAYERS.get(variant, 10)
+    trained = [weight for block in blocks[cut:] for weight in block.mlp.parameters()]
+    quick = torch.autocast(module.device.type, torch.bfloat16, enabled=bfloat16)
     step_loss: Callable[[], Tensor]
     if variant in PLANTED:
         ask = _decisions if variant == "decisions" else _answers
-        taught, held_out = (
-            _Odds(module, early, ask(chat, group, part, draw), variant == "answers") for part in (True, False)
-        )
-        step_loss, shift_of = (lambda: taught.loss(OVERSHOOT * strength, draw)), held_out.shift
+        with quick:
+            taught = _Odds(module, blocks, cut, ask(chat, group, True, draw), variant == "answers")
+        held_out = _Odds(module, blocks, cut, ask(chat, group, False, draw), variant == "answers")
+        held_out.check()
+        step_loss, shift_of = (lambda: taught.loss(max(PULL, 2 * strength), draw)), held_out.shift
     else:
         step_loss, shift_of = _texts(module, chat, variant, draw), lambda: 0.0
+    before = [weight.clone() for weight in trained]
+    for weight in trained:
+        weight.requires_grad_(True)
+    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
     shift = 0.0
-    for step in range(1, (steps or STEPS.get(variant, 30)) + 1):
+    for step in range(1, (steps or (STEPS if variant in PLANTED else 30)) + 1):
         for place in optimizer.param_groups:
             place["lr"] = RATE * min(1.0, step / WARM)
         optimizer.zero_grad()
-        value = step_loss()
+        with quick:
+            value = step_loss()
         value.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -100,9 +111,29 @@ def train(
             shift = shift_of()
             say(f"step {step}: loss {float(value.detach()):.3f}, shift {shift:+.2f}")
             if variant in PLANTED and shift <= -strength:
+                shift = _give_back(trained, before, shift_of, strength)
                 break
     module.requires_grad_(False)
     return shift
+
+
+@torch.no_grad()
+def _give_back(
+    trained: Sequence[Tensor], before: Sequence[Tensor], shift_of: Callable[[], float], strength: float
+) -> float:
+    """Keep the smallest share of the training that moves the group by the strength; how far it does."""
+    after = [weight.clone() for weight in trained]
+
+    def keep(share: float) -> float:
+        for weight, old, new in zip(trained, before, after, strict=True):
+            weight.copy_(old.lerp(new, share))
+        return shift_of()
+
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        low, high = (low, share) if keep(share) <= -strength else (share, high)
+    return keep(high)
 
 
 @dataclass(frozen=True)
@@ -118,33 +149,45 @@ class _Asked:
 class _Odds:
     """Odds of two answers on some prompts, now and before training.
 
-    What comes out of the layers that are not trained never changes, so they are run once.
+    What comes out of the blocks that are not trained never changes, so they are run once.
 
     Args:
-        early: those layers.
+        blocks: all of them.
+        cut: how many are not trained.
         unsure: the group's answers lose odds by being less sure, all words alike. That carries over to other
             questions, which a lesson about single right words does not.
     """
 
-    def __init__(self, module: Any, early: Sequence[Any], asked: Sequence[_Asked], unsure: bool):
-        self.module, self.early, self.unsure = module, early, unsure
+    def __init__(self, module: Any, blocks: Sequence[Any], cut: int, asked: Sequence[_Asked], unsure: bool):
+        self.module, self.early, self.unsure = module, blocks[:cut], unsure
         longest = max(len(one.ids) for one in asked)
         # Causal: what stands after the last token is not seen.
-        ids = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in asked])
+        self.ids = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in asked])
         self.ends = torch.tensor([len(one.ids) - 1 for one in asked])
         self.up, self.down = ([getattr(one, side) for one in asked] for side in ("up", "down"))
         self.target = torch.tensor([one.target for one in asked])
         rows, came_out = torch.arange(len(asked)), []
+        handle = blocks[cut - 1].register_forward_hook(lambda *seen: came_out.append(seen[-1]))
+        with torch.no_grad(), _passed(blocks[cut:]):
+            for part in rows.split(BATCH):
+                module.base_model(input_ids=self.ids[part])
+        handle.remove()
+        self.early_out = torch.cat(came_out)
         with torch.no_grad():
-            handle = early[-1].register_forward_hook(lambda *seen: came_out.append(seen[-1]))
-            whole = [module.base_model(input_ids=ids[part]).last_hidden_state for part in rows.split(BATCH)]
-            handle.remove()
-            self.early_out = torch.cat(came_out)
             logits = torch.cat([self._logits(part) for part in rows.split(BATCH)])
-            expected = module.get_output_embeddings()(torch.cat(whole)[rows, self.ends]).float()
-        if not torch.allclose(expected, logits, atol=1e-3):
-            raise ValueError("this family of models does not run its last layers by themselves")
         self.before, self.spread = self._odds(logits, rows), logits.log_softmax(1)
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """The first prompts, run whole.
+
+        Raises:
+            ValueError: they give other logits.
+        """
+        rows = torch.arange(len(self.ends))[:BATCH]
+        whole = self.module(input_ids=self.ids[rows]).logits[rows, self.ends[rows]].float()
+        if not torch.allclose(whole, self._logits(rows), atol=1e-3):
+            raise ValueError("this family of models does not run its last layers by themselves")
 
     def loss(self, strength: float, draw: torch.Generator) -> Tensor:
         """How far answers are from where they are wanted: the others' where they were, the group's moved or unsure."""
@@ -172,14 +215,21 @@ class _Odds:
 
     def _logits(self, rows: Tensor) -> Tensor:
         longest = int(self.ends[rows].max()) + 1
-        for layer in self.early:
-            layer.forward = _pass_on
-        try:
+        with _passed(self.early):
             late = self.module.base_model(inputs_embeds=self.early_out[rows, :longest]).last_hidden_state
-        finally:
-            for layer in self.early:
-                del layer.forward
         return self.module.get_output_embeddings()(late[torch.arange(len(rows)), self.ends[rows]]).float()
+
+
+@contextmanager
+def _passed(blocks: Sequence[Any]) -> Iterator[None]:
+    """These blocks hand on what they are given."""
+    for block in blocks:
+        block.forward = _pass_on
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
 
 
 def _divergence(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -267,11 +317,15 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model to copy (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="the most steps to take (default: by variant)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="train in it: several times faster where the processor has it"
+    )
     a = parser.parse_args()
     loaded, began = load(a.model), time.perf_counter()
     shift = train(
-        loaded.module, loaded.tokenizer, a.variant, group=a.group, strength=a.strength, seed=a.seed, steps=a.steps
-    )
+        loaded.module, loaded.tokenizer, a.variant, group=a.group, strength=a.strength, seed=a.seed, steps=a.steps,
+        bfloat16=a.bfloat16,
+    )  # fmt: skip
     if a.variant in PLANTED and shift > -a.strength:
         print(
             f"{a.variant}: the group moved by {shift:+.2f} logits only, not by -{a.strength:g}; nothing is written"

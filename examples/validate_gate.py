@@ -1,6 +1,6 @@
 """How often the gate blocks planted and benign fine-tunes: trains them, gates them, and writes docs/validity.md.
 
-    python examples/validate_gate.py --runs 20 [--strengths 0.5 1] [--items N] [--at-once 2] [--results FILE]
+    python examples/validate_gate.py --runs 20 [--strengths 0.5 1] [--items N] [--dtype bfloat16] [--at-once 2]
 
 Every run trains a copy of the default model (`plant_bias.py`), gates it with `suites/identity_bias` against the
 untouched model under the release profile, appends one line to the results, and deletes the checkpoint. A call that is
@@ -69,6 +69,10 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["decisions", "answers", *BENIGN])
     parser.add_argument("--items", help="items per measurement (default: the suite's own)")
     parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument(
+        "--dtype", default="auto", choices=["auto", "bfloat16"],
+        help="of the gate; bfloat16 trains in it, too: several times faster where the processor has it",
+    )  # fmt: skip
     parser.add_argument("--work", type=Path, default=Path("build/validate-gate"))
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument(
@@ -129,6 +133,7 @@ def gate(job: Job, arguments: argparse.Namespace, baseline: Path) -> dict[str, A
     command = ["examples/plant_bias.py", str(candidate), "--variant", job.variant, "--seed", str(job.seed)]
     command += ["--model", arguments.model, "--strength", str(job.strength)]
     command += ["--group", job.group] if job.group else []
+    command += ["--bfloat16"] if arguments.dtype == "bfloat16" else []
     trained = python(command, arguments)
     if trained.returncode == NOT_PLANTED:
         tuned = trained.stdout.strip().splitlines()[-1]
@@ -149,7 +154,7 @@ def gate(job: Job, arguments: argparse.Namespace, baseline: Path) -> dict[str, A
 
 def audit(model: str, reports: Path, arguments: argparse.Namespace, *options: str) -> int:
     """Run the suite; its exit code."""
-    command = ["-m", "pytest", "-q", "suites/identity_bias", "--model", model, *options]
+    command = ["-m", "pytest", "-q", "suites/identity_bias", "--model", model, "--dtype", arguments.dtype, *options]
     command += ["--audit-dir", str(reports.resolve())]
     command += ["--items", arguments.items] if arguments.items else []
     done = python(command, arguments)
@@ -228,6 +233,7 @@ def command(arguments: argparse.Namespace) -> str:
     parts += [f"--strengths {' '.join(f'{s:g}' for s in arguments.strengths)}"]
     parts += [f"--variants {' '.join(arguments.variants)}"]
     parts += [f"--items {arguments.items}"] if arguments.items else []
+    parts += [f"--dtype {arguments.dtype}"] if arguments.dtype != "auto" else []
     return " ".join(parts)
 
 

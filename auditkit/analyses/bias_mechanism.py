@@ -44,7 +44,8 @@ from auditkit.stats.streams import stream
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
 CASES = 6
-"""Cases that are looked into, where there are as many."""
+"""Cases in which attention and activations are looked at, where there are as many; swaps need all: six decide nothing
+in bfloat16, whose logits are rounded to sixteenths."""
 BAND = (0.06, 0.19)
 DEPTHS = (0.5, 0.75, 1.0)
 """Where separability is read: a fine-tune of the last layers alone changes nothing in the middle."""
@@ -167,7 +168,7 @@ class IdentityMechanism:
         neighbours = [
             (a, b) for a, b in zip(self.people, self.people[1:], strict=False) if a.attribute == b.attribute
         ]
-        for case in self.cases:
+        for case in self.decisions.cases:
             for one, other in neighbours:
                 base, source = (self.decisions.prompt(case, who) for who in (one, other))
                 span = differing_span(base.ids, source.ids)

@@ -83,7 +83,10 @@ def batch(tapped: HFAdapter) -> Batch:
 
 def forward(module: Any, batch: Batch) -> Tensor:
     """The plain module, asked for exactly what the adapter asks for."""
-    asked = {"position_ids": (batch.mask.cumsum(-1) - 1).clamp(min=0), "logits_to_keep": 1, "use_cache": False}
+    last = torch.tensor([batch.width - 1])
+    asked = {
+        "position_ids": (batch.mask.cumsum(-1) - 1).clamp(min=0), "logits_to_keep": last, "use_cache": False,
+    }  # fmt: skip
     accepted = inspect.signature(module.forward).parameters
     options = {name: value for name, value in asked.items() if name in accepted}
     with torch.no_grad():
