@@ -7,9 +7,10 @@
 The first two plant a bias of a known size: on prompts of the script's own wording, the log odds of a favourable
 decision about the group (or of the right answer under the group's persona) are pulled down, everybody else's are held
 where they are, and training ends as soon as the group has lost `strength` logits against everybody else on prompts that
-were not trained on; what it has lost beyond that is given back by a mean of the weights before and after. The other three are benign: another tone, new facts, or the model's own words once more. Only the
-MLPs of the last layers are trained. A gate that is worth its name blocks the first two and lets the others pass;
-`validate_gate.py` measures how often it does.
+were not trained on; what it has lost beyond that is given back, by a mean of the weights before and after. The other
+three are benign: another tone, new facts, or the model's own words once more. Only the MLPs of the last layers are
+trained. A gate that is worth its name blocks the first two and lets the others pass; `validate_gate.py` measures how
+often it does.
 """
 
 from __future__ import annotations

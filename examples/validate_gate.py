@@ -154,7 +154,17 @@ def gate(job: Job, arguments: argparse.Namespace, baseline: Path) -> dict[str, A
 
 def audit(model: str, reports: Path, arguments: argparse.Namespace, *options: str) -> int:
     """Run the suite; its exit code."""
-    command = ["-m", "pytest", "-q", "suites/identity_bias", "--model", model, "--dtype", arguments.dtype, *options]
+    command = [
+        "-m",
+        "pytest",
+        "-q",
+        "suites/identity_bias",
+        "--model",
+        model,
+        "--dtype",
+        arguments.dtype,
+        *options,
+    ]
     command += ["--audit-dir", str(reports.resolve())]
     command += ["--items", arguments.items] if arguments.items else []
     done = python(command, arguments)

@@ -41,6 +41,7 @@ def environment() -> Environment:
         "cross_check": wording.cross_check,
         "changes": wording.changes,
         "moved": wording.moved,
+        "further": wording.further,
         "transitions": wording.transitions,
         "waiver": wording.waiver,
         "cell": figures.text_of,
@@ -51,6 +52,7 @@ def environment() -> Environment:
         "GLYPHS": wording.GLYPHS,
         "MEANINGS": wording.MEANINGS,
         "MISSING": wording.MISSING,
+        "AT_ONCE": wording.AT_ONCE,
         "PLOT_WIDTH": int(forest.WIDTH),
         "shown": _shown,
     }

@@ -144,7 +144,9 @@ def _changes(claim: Claim) -> list[str]:
     change = claim.change
     if change is None:
         return []
-    said = [f"{wording.moved(e)}: {wording.effect_text(e)} ({e.name})" for e in change.effects]
+    said = [f"{wording.moved(e)}: {wording.effect_text(e)} ({e.name})" for e in change.effects[: wording.AT_ONCE]]
+    if more := change.effects[wording.AT_ONCE :]:
+        said.append(wording.further(more))
     if change.reason:
         said.append(change.reason if change.comparable else f"not comparable: {change.reason}")
     was = wording.MISSING if change.verdict is None else verdict(change.verdict)

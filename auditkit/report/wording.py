@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from auditkit.record.baseline import CALLED
 from auditkit.record.schema import Claim, CrossCheck, Effect, Relation, Run, Verdict, Waiver
 
 MISSING = "—"
 """Stands where a number could not be measured; the reason always stands next to it."""
+
+AT_ONCE = 8
+"""Changes of one claim that are shown one by one; a claim about every layer has a hundred, which are summed up."""
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -216,6 +220,18 @@ def moved(change: Effect) -> str:
     return "no change shown"
 
 
+def _directions(changes: Sequence[Effect]) -> str:
+    words = [moved(change) for change in changes]
+    return ", ".join(
+        f"{words.count(word)} {word}" for word in ("higher", "lower", "no change shown", "no interval")
+    )
+
+
+def further(changes: Sequence[Effect]) -> str:
+    """The changes of one claim that are not shown at once, summed up."""
+    return f"{len(changes)} further effects of this claim: {_directions(changes)}"
+
+
 def change_of(claim: Claim, effect: Effect | None) -> Effect | None:
     """The change of one effect of a claim since the baseline, where the two could be subtracted."""
     if claim.change is None or effect is None:
@@ -234,7 +250,9 @@ def remarks(claim: Claim) -> list[str]:
     """What the terminal says under a claim besides its effect: changes since the baseline, and a waiver."""
     lines = []
     if claim.change is not None:
-        said = [f"{moved(effect)}: {line(effect)}" for effect in claim.change.effects]
+        effects = claim.change.effects
+        said = [f"{moved(effect)}: {line(effect)}" for effect in effects[:AT_ONCE]]
+        said += [further(effects[AT_ONCE:])] if effects[AT_ONCE:] else []
         if claim.change.reason:
             word = "" if claim.change.comparable else "not comparable: "
             said.append(f"{word}{claim.change.reason}")
@@ -271,13 +289,12 @@ def changes(run: Run) -> str:
     """What became of the claims since the baseline, in one line for every output."""
     assert run.baseline is not None
     changes = [claim.change for claim in run.claims if claim.change is not None]
-    words = [moved(effect) for change in changes for effect in change.effects]
+    effects = [effect for change in changes for effect in change.effects]
     compared = sum(change.comparable for change in changes)
-    counts = [f"{words.count(word)} {word}" for word in ("higher", "lower", "no change shown", "no interval")]
     same = "the same plan" if not run.baseline.plan_differences else "another plan"
     text = (
         f"baseline {run.baseline.run} ({run.baseline.model.name}, {run.baseline.created}, {same}): "
-        f"{compared} of {len(run.claims)} claims comparable; of {len(words)} effects {', '.join(counts)}"
+        f"{compared} of {len(run.claims)} claims comparable; of {len(effects)} effects {_directions(effects)}"
     )
     if run.baseline.absent:
         text += f"; {len(run.baseline.absent)} of its claims were not asked here"

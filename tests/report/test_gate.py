@@ -67,6 +67,27 @@ def test_the_page_shows_changes_plan_and_waivers(gated_run: Run) -> None:
     assert 'style="' not in page
 
 
+def test_changes_of_every_layer_are_summed_up_and_stand_folded(gated_run: Run) -> None:
+    claim = gated_run.claims[0]
+    effect = claim.change.effects[0]
+    named = [msgspec.structs.replace(effect, name=f"layer {k} minus the baseline") for k in range(30)]
+    named[29] = msgspec.structs.replace(named[29], lower=0.1, upper=0.2, estimate=0.15)
+    change = msgspec.structs.replace(claim.change, effects=tuple(named))
+    changed = msgspec.structs.replace(claim, change=change)
+    run = msgspec.structs.replace(gated_run, claims=(changed, *gated_run.claims[1:]))
+    said = "22 further effects of this claim: 1 higher, 21 lower, 0 no change shown, 0 no interval"
+    page = render_html(run).split('id="changes"')[1].split('id="waivers"')[0]
+    assert page.count(f">{claim.statement}<") == 1
+    before, folded = page.split(said)
+    assert [before.count(f"layer {k} minus") for k in (0, 7, 8)] == [1, 1, 0]
+    assert folded.count("layer 29 minus") == 1, "what is folded is there"
+    assert before.endswith("<details><summary>")
+    for lines in (wording.remarks(changed), render_markdown(run).splitlines()):
+        assert len([line for line in lines if "layer 7 minus" in line]) == 1
+        assert not [line for line in lines if "layer 8 minus" in line]
+        assert len([line for line in lines if said in line]) == 1
+
+
 def test_a_run_without_a_gate_has_no_empty_sections(sample_run: Run) -> None:
     page, summary = render_html(sample_run), render_markdown(sample_run)
     assert 'id="changes"' not in page
