@@ -34,6 +34,24 @@ def matmul_rate() -> float:
     return 2 * 2048**3 / statistics.median(timed(lambda: a @ b)[0] for _ in range(10)) / 1e9
 
 
+def linear_rate() -> float:
+    """The same of a linear layer, by the library that the engine takes."""
+    import torch
+
+    from auditkit.adapters.products import multiplying
+
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+
+    with torch.no_grad(), multiplying():
+        torch.nn.functional.linear(a, b)
+        return (
+            2
+            * 2048**3
+            / statistics.median(timed(lambda: torch.nn.functional.linear(a, b))[0] for _ in range(10))
+            / 1e9
+        )
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]

@@ -15,14 +15,19 @@ layer at all positions for 48 persona pairs. The ways:
 All but the wavefront are measured on a random sample and their time scaled to all sites; --full lets TransformerLens
 run everything. A peer that is not installed is said to be missing (`pip install 'interp-auditkit[bench]'`).
 
+All ways multiply with the same library, the one that the engine takes (`auditkit.adapters.products`): what is compared
+is how they go about it.
+
 The rate counts the multiplications that torch counts in a sweep of its own (matrix products only), over the seconds of
-the sweep without counting. It stands beside that of a plain 2048 x 2048 float32 matrix product, before and after.
+the sweep without counting. It stands beside that of a plain 2048 x 2048 float32 matrix product, before and after, by
+torch's own choice of library and by the engine's.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
 import random
 import statistics
 from collections import defaultdict
@@ -31,13 +36,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
-from common import MODEL, matmul_rate, report, table, timed
+from common import MODEL, linear_rate, matmul_rate, report, table, timed
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from auditkit import open_model
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.products import multiplying
 from auditkit.adapters.protocol import Component
 from auditkit.data.items import CompletionItem, check_tokens, completion_items
 from auditkit.data.personas import persona_groups
@@ -265,7 +271,14 @@ def nnterp(
 
 def flops(adapter: HFAdapter, pairs: Sequence[PatchPair], sites: Sequence[Site]) -> int:
     """Floating-point operations of the matrix products of a sweep."""
-    with FlopCounterMode(display=False) as counter:
+
+    def product(given: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+        return int(2 * math.prod(given) * weight[0])
+
+    counted = (
+        {torch.ops.mkldnn._linear_pointwise: product} if hasattr(torch.ops.mkldnn, "_linear_pointwise") else {}
+    )
+    with FlopCounterMode(display=False, custom_mapping=counted) as counter:
         sweep(adapter, pairs, sites)
     return int(counter.get_total_flops())
 
@@ -297,7 +310,7 @@ def measure(
 ) -> str:
     """One sweep by every way, as text; the wavefront is the median of some repeats."""
     raw_hooks(adapter, pairs, sites, some[:2])  # so that nobody pays for being first
-    before = matmul_rate()
+    before, best = matmul_rate(), linear_rate()
     runs = [timed(lambda: sweep(adapter, pairs, sites)) for _ in range(repeats)]
     wave, result = statistics.median(seconds for seconds, _ in runs), runs[0][1]
     after = matmul_rate()
@@ -311,7 +324,8 @@ def measure(
     return (
         f"{body}\n\n"
         f"The wavefront multiplied at {rate:.0f} GFLOP/s, {rate / peak:.0%} of a 2048 x 2048 product ({before:.0f} and "
-        f"{after:.0f} GFLOP/s before and after; wanted at least 65 %). It ran {result.token_layers:,} token-layers, "
+        f"{after:.0f} GFLOP/s before and after; wanted at least 65 %), and {rate / best:.0%} of one by the engine's "
+        f"library ({best:.0f} GFLOP/s). It ran {result.token_layers:,} token-layers, "
         f"{result.share_of_minimum:.3f} of the minimum {result.minimum:,} (wanted at most 1.05). Largest answer logit "
         f"{float(result.values.abs().max()):.1f}; identity edit {result.identity_error:.1e}, full patch "
         f"{result.full_patch_error:.1e}. One run per site passes {single:,} token-layers, "
@@ -334,35 +348,34 @@ def main() -> None:
         return transformer_lens(adapter, pairs, sites, range(len(sites)) if arguments.full else some)
 
     parts = []
-    if arguments.only != "layers":
-        one = persona_pair(adapter)
-        length = len(one.base)
-        first = next(i for i in range(length) if one.base.ids[i] != one.source.ids[i])
-        sites = grid([Component.RESIDUAL], range(adapter.layers), range(length))
-        some = sorted(random.Random(0).sample(range(len(sites)), arguments.sample))
-        text = measure(
-            adapter,
-            [one],
-            sites,
-            (raw_hooks, plain, lens, nnterp),
-            some,
-            {"raw hooks": "8, 2e-5", "TransformerLens": "12"},
-            repeats=3,
-        )
-        title = (
-            f"{adapter.layers} layers x {length} positions, one persona pair that differs from position {first}"
-        )
-        parts.append(f"## Residual stream: {title}\n\n{text}")
-    if arguments.only != "full":
-        pairs = persona_pairs(adapter)
-        sites = grid([Component.MLP, Component.ATTENTION], range(adapter.layers), ["all"])
-        some = sorted(random.Random(0).sample(range(len(sites)), min(len(sites), max(2, arguments.sample // 4))))
-        wanted = {"TransformerLens": "6", "TransformerLens, one pair at a time": "6"}
-        text = measure(adapter, pairs, sites, (raw_hooks, plain, lens, transformer_lens_singly), some, wanted)
-        title = (
-            f"{adapter.layers} layers, all positions, {len(pairs)} persona pairs of {len(pairs[0].base)} tokens"
-        )
-        parts.append(f"## MLP and attention: {title}\n\n{text}")
+    with multiplying():
+        if arguments.only != "layers":
+            one = persona_pair(adapter)
+            length = len(one.base)
+            first = next(i for i in range(length) if one.base.ids[i] != one.source.ids[i])
+            sites = grid([Component.RESIDUAL], range(adapter.layers), range(length))
+            some = sorted(random.Random(0).sample(range(len(sites)), arguments.sample))
+            text = measure(
+                adapter,
+                [one],
+                sites,
+                (raw_hooks, plain, lens, nnterp),
+                some,
+                {"raw hooks": "8, 2e-5", "TransformerLens": "12"},
+                repeats=3,
+            )
+            title = f"{adapter.layers} layers x {length} positions, one persona pair that differs from position {first}"
+            parts.append(f"## Residual stream: {title}\n\n{text}")
+        if arguments.only != "full":
+            pairs = persona_pairs(adapter)
+            sites = grid([Component.MLP, Component.ATTENTION], range(adapter.layers), ["all"])
+            some = sorted(
+                random.Random(0).sample(range(len(sites)), min(len(sites), max(2, arguments.sample // 4)))
+            )
+            wanted = {"TransformerLens": "6", "TransformerLens, one pair at a time": "6"}
+            text = measure(adapter, pairs, sites, (raw_hooks, plain, lens, transformer_lens_singly), some, wanted)
+            title = f"{adapter.layers} layers, all positions, {len(pairs)} persona pairs of {len(pairs[0].base)} tokens"
+            parts.append(f"## MLP and attention: {title}\n\n{text}")
     packages = ("torch", "transformers", "transformer-lens", "nnterp", "nnsight")
     report("sweep", "Sweeps", "\n\n".join(parts), packages, arguments.write)
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from auditkit.adapters.continuing import allowed, extended, placed
+from auditkit.adapters.products import multiplying
 from auditkit.adapters.protocol import Batch, Joining, Memory, Support
 from auditkit.adapters.walk import Cache, Path, Reached, Walk, leading
 
@@ -134,7 +135,7 @@ class Blockwise:
 
         handles = [self._head.register_forward_pre_hook(reached)] if stop else []
         try:
-            with self._walking(cache.walk):
+            with self._walking(cache.walk), multiplying():
                 output = self.module(
                     input_ids=ids[:, -tokens:],
                     attention_mask=mask,

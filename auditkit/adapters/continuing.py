@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from auditkit.adapters.products import multiplying
 from auditkit.adapters.protocol import Batch, Memory, Support
 
 _EPSILONS = 160
@@ -35,13 +36,14 @@ def extended(
             f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions"
         )
     cache = _Growing(past)
-    output = module(
-        input_ids=batch.ids,
-        attention_mask=whole.mask,
-        past_key_values=cache,
-        use_cache=True,
-        **placed(accepts, whole.mask, batch.width, tokens),
-    )
+    with multiplying():
+        output = module(
+            input_ids=batch.ids,
+            attention_mask=whole.mask,
+            past_key_values=cache,
+            use_cache=True,
+            **placed(accepts, whole.mask, batch.width, tokens),
+        )
     if sorted(cache.seen) != list(range(layers)):
         raise ValueError(f"{len(cache.seen)} of {layers} blocks keep keys and values")
     keys, values = zip(*(cache.seen[layer] for layer in range(layers)), strict=True)

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from auditkit.adapters import blockwise, continuing, projections, tap
+from auditkit.adapters import blockwise, continuing, products, projections, tap
 from auditkit.adapters.common import ModuleAdapter
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.layout import Layout, discover
@@ -249,5 +249,6 @@ class HFAdapter(ModuleAdapter):
         return self._forward(batch, tokens)
 
     def _forward(self, batch: Batch, tokens: int = 1) -> Tensor:
-        last: Tensor = self.module(**self._inputs(batch, tokens)).logits[:, -tokens:]
+        with products.multiplying():
+            last: Tensor = self.module(**self._inputs(batch, tokens)).logits[:, -tokens:]
         return last.float()

@@ -1,0 +1,97 @@
+"""Linear layers by oneDNN: the same product up to rounding, and only where it is worth it and nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import linear
+
+from auditkit.adapters import products
+
+pytestmark = pytest.mark.unit
+
+OFFERED = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+needs_onednn = pytest.mark.skipif(not OFFERED, reason="this torch is built without oneDNN")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of what oneDNN was given; everything else still runs."""
+    seen: list[tuple[int, ...]] = []
+    real = products._fits
+
+    def fits(*args: torch.Tensor) -> bool:
+        fit = real(*args)
+        if fit:
+            seen.append(tuple(args[0].shape))
+        return fit
+
+    monkeypatch.setattr(products, "_fits", fits)
+    return seen
+
+
+@needs_onednn
+@given(
+    rows=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    sides=st.sampled_from([(256, 256), (300, 400), (64, 1100)]),
+    bias=st.booleans(),
+    strided=st.booleans(),
+)
+def test_it_is_the_product_up_to_rounding(
+    rows: list[int], sides: tuple[int, int], bias: bool, strided: bool
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    n, k = sides
+    given_ = torch.randn(*rows, 16, k, generator=draw)
+    if strided:
+        given_ = given_.transpose(0, -2).contiguous().transpose(0, -2)
+    weight = torch.randn(n, k, generator=draw)
+    offset = torch.randn(n, generator=draw) if bias else None
+    with torch.no_grad(), products._OneDNN():
+        made = linear(given_, weight, offset)
+    expected = linear(given_.double(), weight.double(), None if offset is None else offset.double())
+    assert made.shape == expected.shape
+    torch.testing.assert_close(made.double(), expected, atol=2e-4, rtol=1e-5)
+
+
+@needs_onednn
+def test_large_products_go_there_and_others_do_not(calls: list[tuple[int, ...]]) -> None:
+    weight, few, many = torch.randn(256, 256), torch.randn(15, 256), torch.randn(16, 256)
+    layer = torch.nn.Linear(256, 256)
+    with products._OneDNN():
+        with torch.no_grad():
+            linear(many, weight)
+            layer(many)
+            assert calls == [(16, 256)] * 2
+            linear(few, weight)
+            linear(many, weight[:255])
+            linear(many.bfloat16(), weight.bfloat16())
+            linear(many, torch.randn(256, 256).T)
+            with torch.autocast("cpu", torch.bfloat16):
+                assert linear(many, weight).dtype == torch.bfloat16
+        layer(many).sum().backward()
+    assert calls == [(16, 256)] * 2, "few rows, a small matrix, another dtype, a view, autocast, gradients"
+    assert layer.weight.grad is not None
+    with torch.no_grad():
+        linear(many, weight)
+    assert len(calls) == 2, "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("capability", "processor", "takes"),
+    [
+        ("AVX512", "AuthenticAMD", OFFERED),
+        ("AVX512", "GenuineIntel", False),
+        ("AVX2", "AuthenticAMD", False),
+    ],
+)
+def test_it_is_taken_only_where_mkl_leaves_half_of_the_processor_idle(
+    monkeypatch: pytest.MonkeyPatch, capability: str, processor: str, takes: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(products.Path, "is_file", lambda path: True)
+    monkeypatch.setattr(products.Path, "read_text", lambda path: f"vendor_id : {processor}")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert products._idle.__wrapped__() is takes
