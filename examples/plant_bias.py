@@ -31,6 +31,7 @@ from torch import Tensor
 from auditkit.adapters.catalogue import DEFAULT_MODEL
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.loading import load
+from auditkit.adapters.products import multiplying
 from auditkit.analyses.bias_decisions import answer_tokens
 from auditkit.data.identities import identities
 from auditkit.data.personas import Persona
@@ -323,10 +324,11 @@ def main() -> None:
     )
     a = parser.parse_args()
     loaded, began = load(a.model), time.perf_counter()
-    shift = train(
-        loaded.module, loaded.tokenizer, a.variant, group=a.group, strength=a.strength, seed=a.seed, steps=a.steps,
-        bfloat16=a.bfloat16,
-    )  # fmt: skip
+    with multiplying():
+        shift = train(
+            loaded.module, loaded.tokenizer, a.variant, group=a.group, strength=a.strength, seed=a.seed, steps=a.steps,
+            bfloat16=a.bfloat16,
+        )  # fmt: skip
     if a.variant in PLANTED and shift > -a.strength:
         print(
             f"{a.variant}: the group moved by {shift:+.2f} logits only, not by -{a.strength:g}; nothing is written"
