@@ -15,8 +15,8 @@ layer at all positions for 48 persona pairs. The ways:
 All but the wavefront are measured on a random sample and their time scaled to all sites; --full lets TransformerLens
 run everything. A peer that is not installed is said to be missing (`pip install 'interp-auditkit[bench]'`).
 
-All ways multiply with the same library, the one that the engine takes (`auditkit.adapters.products`): what is compared
-is how they go about it.
+All ways multiply with the same library, the one that the engine takes (`auditkit.adapters.products`): so what is
+compared is how they go about it. Rows "as shipped" multiply as torch does by itself.
 
 The rate counts the multiplications that torch counts in a sweep of its own (matrix products only), over the seconds of
 the sweep without counting. It stands beside that of a plain 2048 x 2048 float32 matrix product, before and after, by
@@ -32,7 +32,7 @@ import random
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import torch
@@ -305,6 +305,7 @@ def measure(
     sites: Sequence[Site],
     ways: Sequence[Callable[..., Way | Missing]],
     some: Sequence[int],
+    shipped: Sequence[Callable[..., Way | Missing]],
     wanted: dict[str, str],
     repeats: int = 1,
 ) -> str:
@@ -316,7 +317,11 @@ def measure(
     after = matmul_rate()
     peak = statistics.mean([before, after])
     rate = flops(adapter, pairs, sites) / wave / 1e9
-    measured = [way(adapter, pairs, sites, some) for way in ways]
+    with multiplying():
+        measured = [way(adapter, pairs, sites, some) for way in ways]
+    for way in shipped:
+        made = way(adapter, pairs, sites, some)
+        measured.append(replace(made, name=f"{made.name}, as shipped"))
     head = ("way", "seconds", "times the wavefront", "largest difference in a logit", "wanted")
     body = table(head, list(rows(wave, result, measured, wanted)))
     assert result.method == "wavefront", result.reason
@@ -348,34 +353,37 @@ def main() -> None:
         return transformer_lens(adapter, pairs, sites, range(len(sites)) if arguments.full else some)
 
     parts = []
-    with multiplying():
-        if arguments.only != "layers":
-            one = persona_pair(adapter)
-            length = len(one.base)
-            first = next(i for i in range(length) if one.base.ids[i] != one.source.ids[i])
-            sites = grid([Component.RESIDUAL], range(adapter.layers), range(length))
-            some = sorted(random.Random(0).sample(range(len(sites)), arguments.sample))
-            text = measure(
-                adapter,
-                [one],
-                sites,
-                (raw_hooks, plain, lens, nnterp),
-                some,
-                {"raw hooks": "8, 2e-5", "TransformerLens": "12"},
-                repeats=3,
-            )
-            title = f"{adapter.layers} layers x {length} positions, one persona pair that differs from position {first}"
-            parts.append(f"## Residual stream: {title}\n\n{text}")
-        if arguments.only != "full":
-            pairs = persona_pairs(adapter)
-            sites = grid([Component.MLP, Component.ATTENTION], range(adapter.layers), ["all"])
-            some = sorted(
-                random.Random(0).sample(range(len(sites)), min(len(sites), max(2, arguments.sample // 4)))
-            )
-            wanted = {"TransformerLens": "6", "TransformerLens, one pair at a time": "6"}
-            text = measure(adapter, pairs, sites, (raw_hooks, plain, lens, transformer_lens_singly), some, wanted)
-            title = f"{adapter.layers} layers, all positions, {len(pairs)} persona pairs of {len(pairs[0].base)} tokens"
-            parts.append(f"## MLP and attention: {title}\n\n{text}")
+    if arguments.only != "layers":
+        one = persona_pair(adapter)
+        length = len(one.base)
+        first = next(i for i in range(length) if one.base.ids[i] != one.source.ids[i])
+        sites = grid([Component.RESIDUAL], range(adapter.layers), range(length))
+        some = sorted(random.Random(0).sample(range(len(sites)), arguments.sample))
+        text = measure(
+            adapter,
+            [one],
+            sites,
+            (raw_hooks, plain, lens, nnterp),
+            some,
+            (raw_hooks, lens),
+            {"raw hooks": "8, 2e-5", "TransformerLens, as shipped": "12"},
+            repeats=3,
+        )
+        title = (
+            f"{adapter.layers} layers x {length} positions, one persona pair that differs from position {first}"
+        )
+        parts.append(f"## Residual stream: {title}\n\n{text}")
+    if arguments.only != "full":
+        pairs = persona_pairs(adapter)
+        sites = grid([Component.MLP, Component.ATTENTION], range(adapter.layers), ["all"])
+        some = sorted(random.Random(0).sample(range(len(sites)), min(len(sites), max(2, arguments.sample // 4))))
+        peers = (lens, transformer_lens_singly)
+        wanted = {"TransformerLens": "6", "TransformerLens, one pair at a time": "6"}
+        text = measure(adapter, pairs, sites, (raw_hooks, plain, *peers), some, peers, wanted)
+        title = (
+            f"{adapter.layers} layers, all positions, {len(pairs)} persona pairs of {len(pairs[0].base)} tokens"
+        )
+        parts.append(f"## MLP and attention: {title}\n\n{text}")
     packages = ("torch", "transformers", "transformer-lens", "nnterp", "nnsight")
     report("sweep", "Sweeps", "\n\n".join(parts), packages, arguments.write)
 

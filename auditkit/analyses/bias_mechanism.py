@@ -6,11 +6,9 @@ also where answers still look alike. So they are compared with the baseline, ite
 
 - the share of attention from the last token to the identity's words, mean over layers and heads, without the first
 token;
-- how separable groups are in the middle of the network: the silhouette (Rousseeuw 1987) of each prompt's activation
-at the
-  last token among those of its group, unit norm, after the mean of its case is taken away;
-- what restoring the MLPs at depth 0.06-0.19 at the identity's words does when one identity is swapped for another:
-the
+- how separable groups are from the middle of the network on: the silhouette (Rousseeuw 1987) of each prompt's
+  activation at the last token among those of its group, unit norm, after the mean of its case is taken away;
+- what restoring the MLPs at depth 0.06-0.19 at the identity's words does when one identity is swapped for another: the
   change of the log odds of the decision.
 """
 
@@ -67,9 +65,9 @@ class IdentityMechanism:
     def tell(self) -> None:
         """What a reader of a claim on the mechanism must know."""
         note(
-            f"{len(self.cases)} cases under {len(self.people)} identities; a change here says that identities are "
-            f"processed "
-            "otherwise, not that anybody is treated worse"
+            f"{len(self.cases)} cases under {len(self.people)} identities, swaps in all "
+            f"{len(self.decisions.cases)}; a change here says that identities are processed otherwise, not that "
+            "anybody is treated worse"
         )
 
     def attention(self) -> Estimate:
