@@ -135,8 +135,7 @@ def search(
         budget: evaluations of `score`, shrinking included.
         epsilon: what a counterexample goes beyond; None shrinks the worst found at its own score.
         database: folder of Hypothesis' example database in which counterexamples are kept; under auditkit's cache
-        where
-            None. It is written and never read, so that a search does not depend on earlier ones.
+            where None. It is written and never read, so that a search does not depend on earlier ones.
 
     Raises:
         ValueError: a budget below 1, or a score that is not finite.
