@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "smollm2-135m-instruct"
@@ -27,11 +27,7 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
 
 def matmul_rate() -> float:
     """GFLOP/s of a plain 2048 x 2048 float32 matrix product, the median of ten."""
-    import torch
-
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    a @ b
-    return 2 * 2048**3 / statistics.median(timed(lambda: a @ b)[0] for _ in range(10)) / 1e9
+    return _rate(lambda a, b: a @ b)
 
 
 def linear_rate() -> float:
@@ -40,16 +36,16 @@ def linear_rate() -> float:
 
     from auditkit.adapters.products import multiplying
 
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-
     with torch.no_grad(), multiplying():
-        torch.nn.functional.linear(a, b)
-        return (
-            2
-            * 2048**3
-            / statistics.median(timed(lambda: torch.nn.functional.linear(a, b))[0] for _ in range(10))
-            / 1e9
-        )
+        return _rate(torch.nn.functional.linear)
+
+
+def _rate(product: Callable[[Any, Any], object]) -> float:
+    import torch
+
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    product(a, b)
+    return 2 * 2048**3 / statistics.median(timed(lambda: product(a, b))[0] for _ in range(10)) / 1e9
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

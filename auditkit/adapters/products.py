@@ -1,7 +1,7 @@
 """Which library multiplies matrices of float32.
 
 torch multiplies float32 on x86 with MKL, and MKL leaves AVX-512 aside on processors that are not Intel's. oneDNN, which
-torch carries as well, does not: on one core of an EPYC 9005 it makes 228 GFLOP/s where MKL makes 105
+torch carries as well, does not: on two cores of an EPYC it makes 500 GFLOP/s where MKL makes 225
 (`benchmarks/products.py`). So there, and for products that are large enough, a model's linear layers go to oneDNN while
 the engine runs it. It rounds as float32 does, only in another order. Whoever calls the module gets what torch does.
 """
@@ -32,6 +32,7 @@ def multiplying() -> AbstractContextManager[object]:
 def _idle() -> bool:
     """Whether MKL leaves AVX-512 aside on this processor, and oneDNN is there."""
     information = Path("/proc/cpuinfo")
+    # Ignored: torch annotates neither `is_available`.
     return (
         torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
