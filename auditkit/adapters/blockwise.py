@@ -135,7 +135,7 @@ class Blockwise:
 
         handles = [self._head.register_forward_pre_hook(reached)] if stop else []
         try:
-            with self._walking(cache.walk), multiplying():
+            with self._walking(cache.walk), multiplying(self._head):
                 output = self.module(
                     input_ids=ids[:, -tokens:],
                     attention_mask=mask,
@@ -244,7 +244,8 @@ class Blockwise:
         weight = getattr(self._head, "weight", None)
         if not isinstance(self._head, nn.Linear) or not isinstance(weight, Tensor):
             return
-        linear = self._head(last).float()
+        with multiplying(self._head):
+            linear = self._head(last).float()
         config = self.module.config.get_text_config()
         cap = getattr(config, "final_logit_softcapping", None)
         scale = getattr(config, "logit_scale", None)

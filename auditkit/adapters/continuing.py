@@ -36,7 +36,7 @@ def extended(
             f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions"
         )
     cache = _Growing(past)
-    with multiplying():
+    with multiplying(module.get_output_embeddings()):
         output = module(
             input_ids=batch.ids,
             attention_mask=whole.mask,

@@ -249,6 +249,6 @@ class HFAdapter(ModuleAdapter):
         return self._forward(batch, tokens)
 
     def _forward(self, batch: Batch, tokens: int = 1) -> Tensor:
-        with products.multiplying():
+        with products.multiplying(self.module.get_output_embeddings()):
             last: Tensor = self.module(**self._inputs(batch, tokens)).logits[:, -tokens:]
         return last.float()

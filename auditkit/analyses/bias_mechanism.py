@@ -43,7 +43,7 @@ from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
 CASES = 6
 """Cases in which attention and activations are looked at, where there are as many; swaps need all: six decide nothing
-in bfloat16, whose logits are rounded to sixteenths."""
+in bfloat16."""
 BAND = (0.06, 0.19)
 DEPTHS = (0.5, 0.75, 1.0)
 """Where separability is read: a fine-tune of the last layers alone changes nothing in the middle."""
@@ -160,14 +160,17 @@ class IdentityMechanism:
 
     @cached_property
     def _pairs(self) -> tuple[list[PatchPair], list[str]]:
-        """One pair of identities per case whose prompts have one length: neighbours of an attribute."""
+        """In every case, one pair of each attribute: its first neighbours whose prompts have one length."""
         yes, no = answer_tokens(self.adapter.chat)
         pairs, ids = [], []
         neighbours = [
             (a, b) for a, b in zip(self.people, self.people[1:], strict=False) if a.attribute == b.attribute
         ]
         for case in self.decisions.cases:
+            found: set[str] = set()
             for one, other in neighbours:
+                if one.attribute in found:
+                    continue
                 base, source = (self.decisions.prompt(case, who) for who in (one, other))
                 span = differing_span(base.ids, source.ids)
                 if span is None:
@@ -181,9 +184,10 @@ class IdentityMechanism:
                     PatchPair(base, source, (yes[0], no[0]), {"identity": span, "elsewhere": (at, at + width)})
                 )
                 ids.append(item)
-                break
-        if len(pairs) < MIN_CLUSTERS:
-            raise NotApplicable(f"only {len(pairs)} cases have two identities that make prompts of one length")
+                found.add(one.attribute)
+        cases = len({i.split("|")[0] for i in ids})
+        if cases < MIN_CLUSTERS:
+            raise NotApplicable(f"only {cases} cases have two identities that make prompts of one length")
         return pairs, ids
 
     def _estimate(self, name: str, unit: str, condition: str, values: Array) -> Estimate:

@@ -1,4 +1,5 @@
-"""Linear layers by oneDNN: the same product up to rounding, and only where it is worth it and nothing is lost."""
+"""Linear layers by oneDNN: the same product up to rounding, and only where it is worth it and nothing is lost. Logits in
+float32 where the model is in a shorter type."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def test_it_is_the_product_up_to_rounding(
         given_ = given_.transpose(0, -2).contiguous().transpose(0, -2)
     weight = torch.randn(n, k, generator=draw)
     offset = torch.randn(n, generator=draw) if bias else None
-    with torch.no_grad(), products._OneDNN():
+    with torch.no_grad(), products._Products():
         made = linear(given_, weight, offset)
     expected = linear(given_.double(), weight.double(), None if offset is None else offset.double())
     assert made.shape == expected.shape
@@ -60,7 +61,7 @@ def test_it_is_the_product_up_to_rounding(
 def test_large_products_go_there_and_others_do_not(calls: list[tuple[int, ...]]) -> None:
     weight, few, many = torch.randn(256, 256), torch.randn(15, 256), torch.randn(16, 256)
     layer = torch.nn.Linear(256, 256)
-    with products._OneDNN():
+    with products._Products():
         with torch.no_grad():
             linear(many, weight)
             layer(many)
@@ -95,3 +96,31 @@ def test_it_is_taken_only_where_mkl_leaves_half_of_the_processor_idle(
     monkeypatch.setattr(products.Path, "read_text", lambda path: f"vendor_id : {processor}")
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     assert products._idle.__wrapped__() is takes
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_head_in_a_shorter_type_answers_in_float32(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, bias: bool
+) -> None:
+    monkeypatch.setattr(products, "_PART", 64 * 100)  # several parts, the last one shorter
+    head, other = (torch.nn.Linear(64, 330, bias=bias, dtype=dtype) for _ in range(2))
+    given_ = torch.randn(2, 3, 64).to(dtype)
+    with torch.no_grad():
+        expected = linear(given_.double(), head.weight.double(), head.bias.double() if bias else None)
+        plain = head(given_)
+        with products.multiplying(head):
+            made = head(given_)
+            assert other(given_).dtype == dtype, "only the head"
+    assert made.dtype == torch.float32 and plain.dtype == dtype
+    torch.testing.assert_close(made.double(), expected, atol=1e-5, rtol=1e-5)
+    assert (plain.double() - expected).abs().max() > 1e-4, "what rounding to the shorter type costs"
+
+
+def test_what_has_no_weights_of_a_shorter_type_is_left_alone() -> None:
+    given_ = torch.randn(3, 64)
+    for head in (torch.nn.Identity(), torch.nn.Linear(64, 330)):
+        with torch.no_grad():
+            plain = head(given_)
+            with products.multiplying(head):
+                assert torch.equal(head(given_), plain)
