@@ -24,6 +24,7 @@ from auditkit.adapters.common import ModuleAdapter
 from auditkit.adapters.errors import ModelError, first_line
 from auditkit.adapters.layout import adds_up
 from auditkit.adapters.loading import Loaded
+from auditkit.adapters.products import multiplying
 from auditkit.adapters.protocol import Batch, Component, Meter, Place, Support, Touch
 
 _INSTALL = "pip install 'interp-auditkit[nnterp]'"
@@ -133,7 +134,7 @@ class NnterpAdapter(ModuleAdapter):
         for place in places:
             self._check(place)
         ordered = sorted(places.items(), key=lambda item: self._rank(item[0]))
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), multiplying(self.module.get_output_embeddings()):
             logits = self._traced(batch, ordered, tokens)
         self._count(batch)
         return logits

@@ -5,8 +5,8 @@ torch carries as well, does not: on two cores of an EPYC it makes 500 GFLOP/s wh
 (`benchmarks/products.py`). So there, and for products that are large enough, a model's linear layers go to oneDNN while
 the engine runs it. It rounds as float32 does, only in another order.
 
-A model in a shorter type rounds its logits to that type: in bfloat16 those between 8 and 16 to sixteenths, which is more
-than many effects. Its last product is therefore made in float32, from the weights and the stream as they are.
+A model in a shorter type rounds its logits to that type: in bfloat16 those between 8 and 16 to sixteenths, which is
+more than many effects. Its last product is therefore made in float32, from the weights and the stream as they are.
 
 Whoever calls the module themselves gets what torch does.
 """
@@ -80,7 +80,7 @@ class _Products(TorchFunctionMode):
     def _in_float32(self, given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """In parts of the vocabulary, so that a copy of the weights never exists as a whole."""
         given = given.float()
-        parts = weight.split(max(1, _PART // weight.shape[1]))
+        parts = torch.split(weight, max(1, _PART // weight.shape[1]))
         made = torch.cat([self._product(given, part.float()) for part in parts], -1)
         return made if bias is None else made + bias.float()
 

@@ -156,6 +156,9 @@ def test_half_precision_opens_and_offers_every_component(
     assert all(adapter.support().values())
     logits = adapter.run(adapter.batch([adapter.chat(Chat(user="Hello."))]))
     assert logits.dtype == torch.float32
+    batch = adapter.batch([adapter.chat(Chat(user="Hello."))])
+    for made in (logits, adapter.extend(None, batch)[0], adapter.record(batch)[0]):
+        assert (made.to(adapter.module.dtype).float() != made).any(), "logits are not rounded to the model's type"
 
 
 def test_the_record_says_how_chats_were_written(tiny: Loaded, make_tokenizer: Callable[..., Any]) -> None:

@@ -305,8 +305,9 @@ def test_half_precision_opens(open_copy, dtype: torch.dtype) -> None:
     assert adapter.info.dtype == str(dtype).removeprefix("torch.")
     assert adapter.support()[Component.MLP]
     seen: list[Tensor] = []
-    adapter.run(adapter.batch([adapter.chat(PROMPTS[0])]), {(Component.MLP, 0): seen.append})
+    logits = adapter.run(adapter.batch([adapter.chat(PROMPTS[0])]), {(Component.MLP, 0): seen.append})
     assert seen[0].dtype == dtype
+    assert (logits.to(dtype).float() != logits).any(), "logits are not rounded to the model's type"
 
 
 def test_a_value_kept_by_a_touch_stays_what_it_was(open_nnterp: Callable[[str], NnterpAdapter]) -> None:

@@ -1,5 +1,5 @@
-"""Linear layers by oneDNN: the same product up to rounding, and only where it is worth it and nothing is lost. Logits in
-float32 where the model is in a shorter type."""
+"""Linear layers by oneDNN: the same product up to rounding, and only where it is worth it and nothing is lost.
+Logits in float32 where the model is in a shorter type."""
 
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ def test_a_head_in_a_shorter_type_answers_in_float32(
         with products.multiplying(head):
             made = head(given_)
             assert other(given_).dtype == dtype, "only the head"
-    assert made.dtype == torch.float32 and plain.dtype == dtype
+    assert made.dtype == torch.float32
+    assert plain.dtype == dtype
     torch.testing.assert_close(made.double(), expected, atol=1e-5, rtol=1e-5)
     assert (plain.double() - expected).abs().max() > 1e-4, "what rounding to the shorter type costs"
 
