@@ -3,7 +3,8 @@
 torch multiplies float32 on x86 with MKL, and MKL leaves AVX-512 aside on processors that are not Intel's. oneDNN, which
 torch carries as well, does not: on two cores of an EPYC it makes 500 GFLOP/s where MKL makes 225
 (`benchmarks/products.py`). So there, and for products that are large enough, a model's linear layers go to oneDNN while
-the engine runs it. It rounds as float32 does, only in another order.
+the engine runs it. It is given the inner dimension in the blocks in which MKL adds it up: the sums are then the same, bit for bit, and
+rounded half as much as oneDNN rounds by itself.
 
 A model in a shorter type rounds its logits to that type: in bfloat16 those between 8 and 16 to sixteenths, which is
 more than many effects. Its last product is therefore made in float32, from the weights and the stream as they are.
@@ -29,6 +30,7 @@ _WEIGHTS = 1 << 16
 """Smallest matrix, in elements, that is worth the detour."""
 _ROWS = 16
 """Fewest rows."""
+_BLOCK = 192
 _PART = 1 << 24
 """Most elements of a head that are held in float32 at once."""
 
@@ -87,10 +89,27 @@ class _Products(TorchFunctionMode):
     def _product(self, given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not (self.onednn and _fits(given, weight)):
             return linear(given, weight, bias)
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(
-            given.reshape(-1, given.shape[-1]), weight, bias, "none", [], ""
-        )
+        rows, block = given.reshape(-1, given.shape[-1]), _block(given.shape[-1])
+        made: Tensor | None = None
+        for part, weights in zip(torch.split(rows, block, 1), torch.split(weight, block, 1), strict=True):
+            # Copies: what is not contiguous is multiplied a thousand times slower.
+            given_ = part.contiguous(), weights.contiguous()
+            if made is None:
+                made = _multiplied(*given_, bias)
+            else:
+                made += _multiplied(*given_)
+        assert made is not None
         return made.view(*given.shape[:-1], len(weight))
+
+
+def _multiplied(given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
+    return made
+
+
+def _block(inner: int) -> int:
+    """How many products MKL adds up at a time, where the inner dimension is so long (found by comparing bits)."""
+    return _BLOCK if inner >= 2 * _BLOCK else -(-inner // 2) if inner > _BLOCK else inner
 
 
 def _fits(given: Tensor, weight: Tensor) -> bool:

@@ -57,6 +57,23 @@ def test_it_is_the_product_up_to_rounding(
     torch.testing.assert_close(made.double(), expected, atol=2e-4, rtol=1e-5)
 
 
+@pytest.mark.skipif(not products._idle(), reason="torch multiplies float32 here as it is")
+@given(
+    rows=st.integers(16, 300),
+    inner=st.integers(1, 800).map(lambda half: 2 * half),  # as the widths of models are
+    outer=st.integers(16, 600),
+    bias=st.booleans(),
+)
+def test_it_is_what_torch_makes_bit_for_bit(rows: int, inner: int, outer: int, bias: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    given_, weight = torch.randn(rows, inner, generator=draw), torch.randn(outer, inner, generator=draw)
+    offset = torch.randn(outer, generator=draw) if bias else None
+    with torch.no_grad():
+        expected = linear(given_, weight, offset)
+        with products._Products():
+            assert torch.equal(linear(given_, weight, offset), expected)
+
+
 @needs_onednn
 def test_large_products_go_there_and_others_do_not(calls: list[tuple[int, ...]]) -> None:
     weight, few, many = torch.randn(256, 256), torch.randn(15, 256), torch.randn(16, 256)
