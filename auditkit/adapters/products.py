@@ -1,10 +1,9 @@
 """Which library multiplies matrices of float32, and in which type logits are.
 
 torch multiplies float32 on x86 with MKL, and MKL leaves AVX-512 aside on processors that are not Intel's. oneDNN, which
-torch carries as well, does not: on two cores of an EPYC it makes 500 GFLOP/s where MKL makes 225
-(`benchmarks/products.py`). So there, and for products that are large enough, a model's linear layers go to oneDNN while
-the engine runs it. It is given the inner dimension in the blocks in which MKL adds it up: the sums are then the same, bit for bit, and
-rounded half as much as oneDNN rounds by itself.
+torch carries as well, does not, and is up to twice as fast there (`benchmarks/products.py`). So there, and for products
+that are large enough, a model's linear layers go to oneDNN while the engine runs it. It is given the inner dimension in
+the blocks in which MKL adds it up: the sums are then the same, bit for bit; by itself it rounds up to twice as much.
 
 A model in a shorter type rounds its logits to that type: in bfloat16 those between 8 and 16 to sixteenths, which is
 more than many effects. Its last product is therefore made in float32, from the weights and the stream as they are.
@@ -28,8 +27,8 @@ from torch.overrides import TorchFunctionMode
 _SHORTER = (torch.bfloat16, torch.float16)
 _WEIGHTS = 1 << 16
 """Smallest matrix, in elements, that is worth the detour."""
-_ROWS = 16
-"""Fewest rows."""
+_ROWS = 64
+"""Fewest rows: cutting the weights into blocks costs what it saves for fewer."""
 _BLOCK = 192
 _PART = 1 << 24
 """Most elements of a head that are held in float32 at once."""

@@ -45,7 +45,7 @@ def test_it_is_the_product_up_to_rounding(
 ) -> None:
     draw = torch.Generator().manual_seed(0)
     n, k = sides
-    given_ = torch.randn(*rows, 16, k, generator=draw)
+    given_ = torch.randn(*rows, 64, k, generator=draw)
     if strided:
         given_ = given_.transpose(0, -2).contiguous().transpose(0, -2)
     weight = torch.randn(n, k, generator=draw)
@@ -76,13 +76,13 @@ def test_it_is_what_torch_makes_bit_for_bit(rows: int, inner: int, outer: int, b
 
 @needs_onednn
 def test_large_products_go_there_and_others_do_not(calls: list[tuple[int, ...]]) -> None:
-    weight, few, many = torch.randn(256, 256), torch.randn(15, 256), torch.randn(16, 256)
+    weight, few, many = torch.randn(256, 256), torch.randn(63, 256), torch.randn(64, 256)
     layer = torch.nn.Linear(256, 256)
     with products._Products():
         with torch.no_grad():
             linear(many, weight)
             layer(many)
-            assert calls == [(16, 256)] * 2
+            assert calls == [(64, 256)] * 2
             linear(few, weight)
             linear(many, weight[:255])
             linear(many.bfloat16(), weight.bfloat16())
@@ -90,7 +90,7 @@ def test_large_products_go_there_and_others_do_not(calls: list[tuple[int, ...]])
             with torch.autocast("cpu", torch.bfloat16):
                 assert linear(many, weight).dtype == torch.bfloat16
         layer(many).sum().backward()
-    assert calls == [(16, 256)] * 2, "few rows, a small matrix, another dtype, a view, autocast, gradients"
+    assert calls == [(64, 256)] * 2, "few rows, a small matrix, another dtype, a view, autocast, gradients"
     assert layer.weight.grad is not None
     with torch.no_grad():
         linear(many, weight)
