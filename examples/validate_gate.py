@@ -154,18 +154,8 @@ def gate(job: Job, arguments: argparse.Namespace, baseline: Path) -> dict[str, A
 
 def audit(model: str, reports: Path, arguments: argparse.Namespace, *options: str) -> int:
     """Run the suite; its exit code."""
-    command = [
-        "-m",
-        "pytest",
-        "-q",
-        "suites/identity_bias",
-        "--model",
-        model,
-        "--dtype",
-        arguments.dtype,
-        *options,
-    ]
-    command += ["--audit-dir", str(reports.resolve())]
+    command = ["-m", "pytest", "-q", "suites/identity_bias", "--model", model, "--dtype", arguments.dtype]
+    command += [*options, "--audit-dir", str(reports.resolve())]
     command += ["--items", arguments.items] if arguments.items else []
     done = python(command, arguments)
     if done.returncode not in MEASURED or not (reports / "latest" / "audit.json").is_file():
