@@ -30,6 +30,7 @@ _WEIGHTS = 1 << 16
 _ROWS = 64
 """Fewest rows: cutting the weights into blocks costs what it saves for fewer."""
 _BLOCK = 192
+"""Elements of the inner dimension that MKL adds up at a time, found by comparing bits."""
 _PART = 1 << 24
 """Most elements of a head that are held in float32 at once."""
 
@@ -92,11 +93,11 @@ class _Products(TorchFunctionMode):
         made: Tensor | None = None
         for part, weights in zip(torch.split(rows, block, 1), torch.split(weight, block, 1), strict=True):
             # Copies: what is not contiguous is multiplied a thousand times slower.
-            given_ = part.contiguous(), weights.contiguous()
+            part, weights = part.contiguous(), weights.contiguous()
             if made is None:
-                made = _multiplied(*given_, bias)
+                made = _multiplied(part, weights, bias)
             else:
-                made += _multiplied(*given_)
+                made += _multiplied(part, weights)
         assert made is not None
         return made.view(*given.shape[:-1], len(weight))
 
@@ -107,7 +108,7 @@ def _multiplied(given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Te
 
 
 def _block(inner: int) -> int:
-    """How many products MKL adds up at a time, where the inner dimension is so long (found by comparing bits)."""
+    """How many of `inner` elements MKL adds up at a time: what is too short for two blocks is halved."""
     return _BLOCK if inner >= 2 * _BLOCK else -(-inner // 2) if inner > _BLOCK else inner
 
 

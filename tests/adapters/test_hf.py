@@ -154,9 +154,9 @@ def test_half_precision_opens_and_offers_every_component(
     adapter = open_model(str(save_checkpoint(name)), device="cpu", dtype=dtype)
     assert adapter.info.dtype == dtype
     assert all(adapter.support().values())
-    logits = adapter.run(adapter.batch([adapter.chat(Chat(user="Hello."))]))
-    assert logits.dtype == torch.float32
     batch = adapter.batch([adapter.chat(Chat(user="Hello."))])
+    logits = adapter.run(batch)
+    assert logits.dtype == torch.float32
     for made in (logits, adapter.extend(None, batch)[0], adapter.record(batch)[0]):
         assert (made.to(adapter.module.dtype).float() != made).any(), "logits are not rounded to the model's type"
 

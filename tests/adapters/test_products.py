@@ -57,7 +57,7 @@ def test_it_is_the_product_up_to_rounding(
     torch.testing.assert_close(made.double(), expected, atol=2e-4, rtol=1e-5)
 
 
-@pytest.mark.skipif(not products._idle(), reason="torch multiplies float32 here as it is")
+@pytest.mark.skipif(not products._idle(), reason="on this processor the engine leaves all products to torch")
 @given(
     rows=st.integers(16, 300),
     inner=st.integers(1, 800).map(lambda half: 2 * half),  # as the widths of models are
