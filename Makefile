@@ -9,16 +9,24 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test lint slow bench conformance simulate examples validate-gate clean
+.PHONY: help setup audit test lint slow bench conformance simulate examples validate-gate lock canary clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z-]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml constraints.txt
+# Exact versions of everything, so that the two commands do at any date what they do today: the lock with hashes, then
+# torch by version alone, since its build (and the libraries that come with it) differs by machine.
+LOCK   := requirements/lock.txt
+INSTALL := -m pip install --quiet --disable-pip-version-check
+
+$(READY): pyproject.toml constraints.txt $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "auditkit needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,nnterp]'
+	$(BIN)/python $(INSTALL) --require-hashes --no-deps -r $(LOCK)
+	$(BIN)/python $(INSTALL) -c constraints.txt torch
+	$(BIN)/python $(INSTALL) --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	@touch $@
 
 setup: $(READY)       ## make the environment
@@ -46,7 +54,7 @@ conformance: $(READY) ## write docs/conformance.md: families, checks and adapter
 	$(BIN)/python -m pytest -q tests/adapters/test_conformance.py --write-conformance
 
 bench: $(READY)       ## run every benchmark beside its peers; ARGS=--write stores the tables
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,nnterp,bench]'
+	$(BIN)/python $(INSTALL) --require-hashes --no-deps -r requirements/bench.txt
 	@set -e; for script in $$(ls benchmarks/*.py | grep -v common.py); do \
 	   echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
@@ -59,5 +67,22 @@ examples: $(READY)    ## make the example reports under reports/examples again; 
 validate-gate: $(READY) ## train planted and benign fine-tunes, gate them, write docs/validity.md; goes on where it stopped
 	$(BIN)/python examples/validate_gate.py --runs 20 $(ARGS)
 
+lock: $(READY)        ## choose the newest versions that pyproject.toml allows and write requirements/*.txt
+	$(BIN)/python $(INSTALL) uv
+	$(COMPILE) --extra dev --extra nnterp -o $(LOCK) >/dev/null
+	$(COMPILE) --extra dev --extra nnterp --extra bench -o requirements/bench.txt >/dev/null
+
+COMPILE := $(BIN)/uv pip compile pyproject.toml requirements/torch-needs.in --upgrade --universal \
+  --python-version 3.11 --generate-hashes --override requirements/overrides.txt -c constraints.txt \
+  --custom-compile-command "make lock"
+
+# Another environment with the newest release of everything that pyproject.toml allows, torch included.
+CANARY := .venv-canary
+canary:               ## test the adapters against the newest releases and say what changed since the lock
+	rm -rf $(CANARY)
+	$(PYTHON) -m venv $(CANARY)
+	$(CANARY)/bin/python $(INSTALL) --upgrade --upgrade-strategy eager -e '.[dev,nnterp]' $(CANARY_ARGS)
+	$(CANARY)/bin/python tools/canary.py $(LOCK) $(ARGS)
+
 clean:                ## remove the environment and caches of tools
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(CANARY) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from listed import agrees
 
 from auditkit.adapters import blockwise
 from auditkit.adapters.chat import Prompt
@@ -45,9 +46,10 @@ def pairs() -> list[PatchPair]:
 
 def test_restarts_are_offered_or_refused_with_the_reason(family: str, adapter: HFAdapter) -> None:
     support = adapter.support()["blockwise"]
-    assert bool(support) == (family not in REFUSED)
-    assert support.reason.startswith(REFUSED.get(family, ""))
-    assert bool(support.reason) == (family in REFUSED)
+    agrees(bool(support), family not in REFUSED, f"restarts of {family} ({support.reason})")
+    assert bool(support) == (not support.reason)
+    if not support:
+        agrees(support.reason.startswith(REFUSED.get(family, "")), True, f"{family}: {support.reason}")
 
 
 def test_a_sweep_equals_one_site_at_a_time(family: str, adapter: HFAdapter, pairs: list[PatchPair]) -> None:
@@ -56,8 +58,9 @@ def test_a_sweep_equals_one_site_at_a_time(family: str, adapter: HFAdapter, pair
     sites = [site for site in sites if site.component is not Component.EMBEDDINGS or site.first == 0]
     sites += [site.head(adapter.groups - 1) for site in sites[::2] if site.component.shape is not Shape.STREAM]
     swept = sweep(adapter, pairs, sites)
-    assert swept.method == ("plain" if family in (*REFUSED, *OTHER_CACHE) else "wavefront")
-    assert swept.reason.startswith((REFUSED | OTHER_CACHE).get(family, ""))
+    assert bool(swept.reason) == (swept.method == "plain")
+    agrees(swept.method, "plain" if family in (*REFUSED, *OTHER_CACHE) else "wavefront", f"sweep of {family}")
+    agrees(swept.reason.startswith((REFUSED | OTHER_CACHE).get(family, "")), True, f"{family}: {swept.reason}")
     # One site in each row, and many rows in each whole run.
     patched = patch(adapter, pairs * len(sites), {"one": [[site] for site in sites for _ in pairs]})
     expected = patched.conditions["one"].reshape(swept.values.shape)
@@ -72,7 +75,7 @@ def test_a_window_of_restarted_rows_is_that_of_the_plain_run(family: str, adapte
     kept: dict[Place, torch.Tensor] = {}
     places = [(Component.BLOCK_INPUT, layer) for layer in range(adapter.layers)]
     batch = adapter.batch(prompts)
-    if family in REFUSED:
+    if not adapter.support()["blockwise"]:
         with pytest.raises(ModelError, match="restarting from a block fails"):
             adapter.restart_window(Memory(batch, (), ()), 4, {}, 3)
         return
