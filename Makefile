@@ -58,8 +58,8 @@ bench: $(READY)       ## run every benchmark beside its peers; ARGS=--write stor
 	@set -e; for script in $$(ls benchmarks/*.py | grep -v common.py); do \
 	   echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
-simulate: $(READY)    ## simulate the error rates and write the tables of docs/statistics.md
-	$(BIN)/python -m auditkit.stats.simulation docs/statistics.md
+simulate: $(READY)    ## simulate the error rates and write the tables of docs/statistics.md; ARGS="NAME ..." for some
+	$(BIN)/python -m auditkit.stats.simulations docs/statistics.md $(ARGS)
 
 examples: $(READY)    ## make the example reports under reports/examples again; ARGS="--only role-conditioning" for one
 	$(BIN)/python examples/reports.py $(ARGS)

@@ -126,8 +126,13 @@ class Estimate(Comparable):
     def change_from(self, baseline: Estimate, *, called: str = "the baseline") -> Estimate:
         """Paired difference with the same estimate on another model or run, matched by item id.
 
-        Items without a partner, or in another cluster there, are not dropped in silence: the difference then
-        decides nothing and says so.
+        Shares are compared by their linearised values, since each has its own denominator. Items without a
+        partner, or in another cluster there, are not dropped in silence: the difference then decides nothing and
+        says so. The same holds where a share has no linearised values.
+
+        Raises:
+            MeasurementError: for estimates in different units.
+            NotApplicable: when one of two shares is of an effect that its model does not show.
         """
         if self.unit != baseline.unit:
             raise MeasurementError(
@@ -136,9 +141,9 @@ class Estimate(Comparable):
         mine, theirs, problem = match(self.measurement, baseline.measurement)
         problem = self.refused or baseline.refused or problem
         ours, other = self._taken(mine), replace(baseline._taken(theirs), name=called)
-        shares = (ours.denominator is not None, other.denominator is not None)
-        if any(shares) and not problem:
-            ours, other = ours._linearised(), other._linearised()
+        if ours.denominator is not None or other.denominator is not None:
+            ours, other = (one._linearised(problem) for one in (ours, other))
+            problem = ours.refused or other.refused
         change = ours._minus(other, ours.numerator - other.numerator)
         return replace(change, refused=problem, is_change=True, alike=baseline.alike)
 
@@ -249,7 +254,8 @@ class Estimate(Comparable):
         return centre, moments(columns, self._clusters)
 
     @cached_property
-    def _degenerate(self) -> str | None:
+    def _unusable(self) -> str:
+        """Reason code and words when nothing may be computed from the values; empty if it may."""
         if self.refused:
             return self.refused
         m, centred = self._moments, self._centred
@@ -261,9 +267,16 @@ class Estimate(Comparable):
         if m.clusters < MIN_CLUSTERS:
             return f"too_few_clusters: {m.clusters} clusters, at least {MIN_CLUSTERS} are needed to decide"
         centre, around = centred
-        _, error = around.contrast(np.array([1.0, 0.0]))
         if not all(np.isfinite(part).all() for part in (centre, around.mean, around.covariance, m.covariance)):
             return "non_finite: the values are too large for an interval to be computed"
+        return ""
+
+    @cached_property
+    def _degenerate(self) -> str | None:
+        if self._unusable or self._centred is None:
+            return self._unusable
+        centre, around = self._centred
+        _, error = around.contrast(np.array([1.0, 0.0]))
         shown = [self.measurement.condition(condition) for condition in self.shown_conditions]
         rounding = 1e-12 * max(float(np.abs(part).max()) for part in (*self._columns.T * [[1], [centre]], *shown))
         alike = self.alike if self.is_change and centre == 0 else ""
@@ -308,13 +321,16 @@ class Estimate(Comparable):
     def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
         return np.flatnonzero(self._finite.to_numpy()), self._contrast(0.0 if relation == "within" else threshold)
 
-    def _not_applicable(self, effect: Effect) -> str | None:
-        if effect.lower is None:
+    def _not_applicable(self, effect: Effect | None = None) -> str | None:
+        if self.denominator is None or self._centred is None:
+            return None
+        around = self._centred[1]
+        if fieller(around, self.alpha) is None:
             return (
                 f"no effect to compare with: the interval of the denominator of '{self.name}' touches zero, "
                 "so the model does not show the behaviour"
             )
-        if self.denominator is not None and self._moments is not None and self._moments.mean[1] < 0:
+        if around.mean[1] < 0:
             return f"the effect that '{self.name}' is a share of has the opposite sign on this model"
         return None
 
@@ -322,26 +338,11 @@ class Estimate(Comparable):
 
     def _minus(self, other: Estimate, numerator: Array) -> Estimate:
         """`numerator` over my items, with the conditions of both beside it."""
-        extra: dict[str, Array] = {}
-        called: dict[str, str] = {}
-        for condition in other.measurement.conditions:
-            name, values = condition, other.measurement.condition(condition)
-            taken = name in self.measurement.conditions
-            if taken and not np.array_equal(self.measurement.condition(name), values, equal_nan=True):
-                while name in self.measurement.conditions:
-                    name = f"{name} ({other.name})"
-                taken = False
-            called[condition] = name
-            if not taken:
-                extra[name] = values
-        theirs_shown = tuple(called[condition] for condition in other.shown_conditions)
-        return replace(
-            self,
-            name=f"{self.name} minus {other.name}",
-            measurement=self.measurement.with_conditions(extra) if extra else self.measurement,
-            numerator=numerator,
-            shown_conditions=tuple(dict.fromkeys((*self.shown_conditions, *theirs_shown))),
-        )
+        measurement, called = self.measurement.beside(other.measurement, other.name)
+        theirs = (called[condition] for condition in other.shown_conditions)
+        shown = tuple(dict.fromkeys((*self.shown_conditions, *theirs)))
+        name = f"{self.name} minus {other.name}"
+        return replace(self, name=name, measurement=measurement, numerator=numerator, shown_conditions=shown)
 
     def _guarded(self) -> Estimate:
         return replace(self, alpha=guarded(self._moments.df, self.alpha)) if self._moments else self
@@ -352,16 +353,25 @@ class Estimate(Comparable):
         measurement = self.measurement.take(rows)
         return replace(self, measurement=measurement, numerator=self.numerator[rows], denominator=denominator)
 
-    def _linearised(self) -> Estimate:
-        """A share as a plain mean: per item, the share plus how far the item moves it (delta method)."""
-        if self.denominator is None or self._degenerate:
+    def _linearised(self, problem: str = "") -> Estimate:
+        """The same as a plain mean: per item, the share plus how far the item moves it (delta method).
+
+        A share whose items all have the same one is linearised like any other. Where the values allow none, or
+        `problem` says so, the items have no values and the reason is kept: a numerator is in other units than a
+        share, so it must never take the place of one.
+        """
+        problem = problem or self._unusable
+        if problem:
+            nothing = np.full_like(self.numerator, np.nan)
+            return replace(self, numerator=nothing, denominator=None, refused=problem)
+        if self.denominator is None:
             return self
-        absent = self._not_applicable(self.describe())
+        absent = self._not_applicable()
         if absent:
             raise NotApplicable(absent)
         assert self._centred is not None
-        centre, m = self._centred
-        values = centre + (self.numerator - centre * self.denominator) / m.mean[1]
+        centre, around = self._centred
+        values = centre + self._contrast(centre) / around.mean[1]
         return replace(self, numerator=values, denominator=None)
 
 

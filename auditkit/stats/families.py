@@ -20,11 +20,13 @@ from auditkit.record.evidence import current
 from auditkit.record.schema import Cell, Claim, FamilyPlace, Grid, Verdict
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import ALPHA
+from auditkit.stats.verdicts import unvouched
 
 
 def claim_p(claim: Claim) -> float:
-    """One-sided p-value of "the claim holds": Bonferroni over the comparisons that it made; 1 without evidence."""
-    if claim.verdict in (Verdict.ERROR, Verdict.NOT_APPLICABLE):
+    """One-sided p-value of "the claim holds": Bonferroni over the comparisons that it made; 1 without evidence, which
+    is also where a control vouches for nothing."""
+    if claim.verdict in (Verdict.ERROR, Verdict.NOT_APPLICABLE) or unvouched(claim.controls):
         return 1.0
     effects = [effect for effect in (claim.effect, *claim.also) if effect is not None]
     known = [

@@ -73,8 +73,9 @@ def sides(relation: Relation, lower: float, upper: float, threshold: float) -> t
 def control(name: str) -> Iterator[None]:
     """Comparisons inside the block are the claim's control `name`.
 
-    A control that fails makes the claim ERROR ("not readable"), an undecided one leaves it INCONCLUSIVE. The
-    block never ends the test, so that the claim itself is measured too; write controls above the assertion.
+    A control that fails makes the claim ERROR ("not readable"). One that is undecided, or not to be asked of this
+    model, leaves it INCONCLUSIVE, whether its own comparisons pass or fail. The block never ends the test, so that
+    the claim itself is measured too; write controls above the assertion.
     Outside a claim (in a notebook) the exceptions pass through.
     """
     evidence = current()
@@ -117,9 +118,10 @@ def shown(name: str, estimate: Comparable) -> None:
 def judge(evidence: Evidence, ended: Inconclusive | None = None) -> tuple[Verdict, str]:
     """A claim's verdict from what it gathered, and the reason in words.
 
-    A failed control comes first, since it takes the meaning out of everything else; then FAIL, then what is
-    undecided. A control that could not be asked of this model is undecided: it vouches for nothing. A claim that
-    compared nothing is an ERROR: it asserts nothing, unless what it was to compare could not be measured.
+    A failed control comes first, since it takes the meaning out of everything else: ERROR. Where a control is
+    undecided, or could not be asked of this model, it vouches for nothing, and what the claim's own comparisons
+    came to is read neither as PASS nor as FAIL: INCONCLUSIVE. A claim that compared nothing is an ERROR: it asserts
+    nothing, unless what it was to compare could not be measured.
 
     Args:
         ended: what ended the claim, where its evidence did not suffice to go on.
@@ -127,15 +129,30 @@ def judge(evidence: Evidence, ended: Inconclusive | None = None) -> tuple[Verdic
     failed = [c for c in evidence.controls if c.verdict in (Verdict.FAIL, Verdict.ERROR)]
     if failed:
         return Verdict.ERROR, f"not readable: control '{failed[0].name}' did not hold ({failed[0].reason})"
+    verdict, reason = _of_comparisons(evidence, ended)
+    silent = unvouched(evidence.controls)
+    if silent is None or verdict not in (Verdict.PASS, Verdict.FAIL):
+        return verdict, reason
+    why = f"control '{silent.name}' is undecided ({silent.reason})"
+    if verdict is Verdict.FAIL:
+        why += f", so a comparison that fails says nothing yet ({reason})"
+    return Verdict.INCONCLUSIVE, why
+
+
+def unvouched(controls: Iterable[Control]) -> Control | None:
+    """The first control that vouches for nothing: undecided, or not to be asked of this model."""
+    silent = (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)
+    return next((control for control in controls if control.verdict in silent), None)
+
+
+def _of_comparisons(evidence: Evidence, ended: Inconclusive | None) -> tuple[Verdict, str]:
+    """What the comparisons came to, whatever the controls say."""
     if not evidence.decisions and ended is None:
         return Verdict.ERROR, "the claim compared no effect with a threshold, so it asserts nothing"
     for verdict in (Verdict.ERROR, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE):
         for decision in evidence.decisions:
             if decision.verdict is verdict:
                 return verdict, decision.reason
-    undecided = [c for c in evidence.controls if c.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)]
-    if undecided:
-        return Verdict.INCONCLUSIVE, f"control '{undecided[0].name}' is undecided ({undecided[0].reason})"
     if ended is not None:
         return Verdict.INCONCLUSIVE, str(ended)
     return Verdict.PASS, "; ".join(decision.reason for decision in evidence.decisions)

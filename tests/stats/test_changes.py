@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from auditkit.record.evidence import gathering
 from auditkit.record.schema import ItemRow
-from auditkit.stats.changes import _only, read_effects
+from auditkit.stats.changes import Kept, _only, _paired, read_effects
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement, content_digest, read_labels, written_labels
 from auditkit.stats.rates import rate
@@ -44,6 +44,15 @@ def recorded(estimate: Estimate) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(ItemRow.__struct_fields__))
 
 
+def recorded_shares(estimate: Estimate) -> pd.DataFrame:
+    """The same for shares that no comparison decides, since every item has the same."""
+    with gathering() as evidence:
+        estimate.keep_effect()
+    return pd.DataFrame(
+        msgspec.to_builtins(list(evidence.items.values())), columns=list(ItemRow.__struct_fields__)
+    )
+
+
 @pytest.mark.parametrize("share", [False, True])
 def test_an_effect_comes_back_from_its_rows_with_the_same_interval(share: bool) -> None:
     estimate = crossed(share)
@@ -59,6 +68,38 @@ def test_a_change_does_not_depend_on_the_order_of_items(share: bool) -> None:
     change = estimate.change_from(read_effects(shuffled)["effect"].estimate)
     assert change.describe().estimate == pytest.approx(0, abs=1e-12)
     assert change.refused == ""
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_a_recorded_share_of_one_is_compared_as_a_share(scale: float) -> None:
+    """A model that recovers everything against one that recovers half: the change is a half, whatever the logits."""
+    half = crossed(True)
+    assert half.denominator is not None
+    whole = Estimate(
+        "effect", "logit", half.measurement, 2 * scale * half.denominator, 2 * scale * half.denominator
+    )
+    half = Estimate("effect", "logit", half.measurement, scale * half.numerator, scale * half.denominator)
+    digests = read_effects(recorded(half))["effect"].digests
+    then = read_effects(recorded_shares(whole))["effect"]
+    reason, change = _paired(Kept(half, digests), then)
+    assert (reason, change is not None) == ("", True)
+    assert change is not None
+    expected = half.describe().estimate
+    assert expected is not None
+    assert change.estimate == pytest.approx(expected - 1)
+    assert change.upper is not None
+    assert change.upper < 0
+
+
+@pytest.mark.parametrize("broken", ["few", "unmatched"])
+def test_a_recorded_share_that_cannot_be_compared_has_no_change(broken: str) -> None:
+    share = crossed(True)
+    kept = read_effects(recorded(share))["effect"]
+    rows = np.arange(4) if broken == "few" else np.arange(40)
+    part = Kept(share._taken(rows), kept.digests)
+    reason, change = _paired(part, Kept(share._taken(rows), kept.digests) if broken == "few" else kept)
+    assert reason.startswith("too_few_clusters" if broken == "few" else "unmatched_items")
+    assert change is None
 
 
 def test_controls_and_changes_are_no_effects_to_compare() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -486,3 +487,87 @@ def test_the_record_of_an_effect_names_its_method(estimate):
     assert "Fieller interval; two-way cluster-robust (factor0 x factor1), t with 5" in share.method
     assert (mean.n, mean.clusters, share.clusters) == (12, 12, 6)
     assert mean.alpha == 0.05
+
+
+# -- changes of shares -----------------------------------------------------------------------------------------
+
+SCALES = (0.1, 1.0, 10.0)
+"""Size of the total effect in logits: a share must not depend on it."""
+
+
+def released_and_candidate(estimate, scale, *, released, candidate, noise=(0.0, 0.0)):
+    """Shares of the total effects of two models, one of which is half as large; each item is a cluster."""
+    rng = np.random.default_rng(11)
+    totals = [scale * rng.normal(3, 0.4, 24), scale * rng.normal(1.5, 0.2, 24)]
+    return [
+        estimate(share * total + by * scale * rng.normal(0, 1, 24), total)
+        for share, total, by in zip((released, candidate), totals, noise, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    ("released", "candidate", "noise", "verdict"),
+    [
+        (1.0, 0.5, (0.0, 0.02), Verdict.FAIL),
+        (1.0, 0.5, (0.02, 0.0), Verdict.FAIL),
+        (0.5, 1.0, (0.0, 0.02), Verdict.PASS),
+        (0.5, 1.0, (0.02, 0.0), Verdict.PASS),
+        (0.9, 1.0, (0.0, 0.02), Verdict.PASS),  # better by 0.1: failed at a logit scale of 0.1
+        (1.0, 1.0, (0.0, 0.02), Verdict.PASS),
+    ],
+)
+def test_a_share_that_is_the_same_for_every_item_is_compared_as_a_share(
+    estimate, scale, released, candidate, noise, verdict
+):
+    then, now = released_and_candidate(estimate, scale, released=released, candidate=candidate, noise=noise)
+    effect = now.change_from(then).describe()
+    assert effect.estimate == pytest.approx(candidate - released, abs=0.02)
+    assert now.no_worse_than(then, by=0.05, better="higher").verdict is verdict
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(("released", "candidate"), [(1.0, 0.5), (0.5, 1.0), (1.0, 0.0), (0.3, 0.31)])
+def test_two_constant_shares_have_their_difference_and_decide_nothing(estimate, scale, released, candidate):
+    then, now = released_and_candidate(estimate, scale, released=released, candidate=candidate)
+    change = now.change_from(then)
+    assert change.describe().estimate == pytest.approx(candidate - released, abs=1e-12)
+    assert change._degenerate.startswith("constant: ")
+    with pytest.raises(Inconclusive, match="constant"):
+        now.no_worse_than(then, by=0.05, better="higher")
+
+
+@pytest.mark.parametrize("spoil", ["few", "nan", "refused"])
+def test_a_share_without_linearised_values_is_refused_and_never_subtracted(estimate, spoil):
+    n = 4 if spoil == "few" else 12
+    then, now = estimate(RAMP[:n], RAMP[:n] + 1), estimate(2 * RAMP[:n], RAMP[:n] + 2)
+    if spoil == "nan":
+        now = replace(now, numerator=np.r_[np.nan, now.numerator[1:]])
+    if spoil == "refused":
+        now = replace(now, refused="not_comparable: other items")
+    for change in (now.change_from(then), then.change_from(now)):
+        assert change.refused.split(":")[0] in ("too_few_clusters", "non_finite", "not_comparable")
+        assert change.describe().estimate is None
+        with pytest.raises(Inconclusive):
+            _ = change > 0
+
+
+def test_a_change_of_a_share_of_no_effect_is_not_applicable_also_where_the_share_is_constant(estimate):
+    nothing = spread_around(0.05)
+    with pytest.raises(NotApplicable, match="touches zero"):
+        estimate(nothing, nothing).change_from(estimate(RAMP, RAMP + 1))
+    with pytest.raises(NotApplicable, match="opposite sign"):
+        estimate(-RAMP, -RAMP).change_from(estimate(RAMP, RAMP + 1))
+
+
+@given(st.floats(0.1, 10), st.floats(0.1, 10))
+def test_a_change_of_shares_does_not_depend_on_the_logit_scale_of_either_model(estimate, mine, theirs):
+    then, now = released_and_candidate(estimate, 1.0, released=0.8, candidate=0.6, noise=(0.0, 0.1))
+    before = now.change_from(then).describe()
+    scaled = replace(now, numerator=mine * now.numerator, denominator=mine * now.denominator).change_from(
+        replace(then, numerator=theirs * then.numerator, denominator=theirs * then.denominator)
+    )
+    after = scaled.describe()
+    assert (after.estimate, after.lower, after.upper) == pytest.approx(
+        (before.estimate, before.lower, before.upper)
+    )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from auditkit.record.evidence import gathering
-from auditkit.record.schema import Claim, Cost, Effect, FamilyPlace, Verdict
+from auditkit.record.schema import Claim, Control, Cost, Effect, FamilyPlace, Verdict
 from auditkit.stats.families import cautious, claim_p, explore, holm
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import MeasurementError
@@ -38,6 +38,17 @@ def claim(
 
 
 # -- Holm ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verdict", [Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE])
+def test_a_claim_whose_control_vouches_for_nothing_makes_no_fail_of_its_family_easier(verdict):
+    """A small p-value that nobody may read would rank first and leave the others a milder level."""
+    beside = Control(name="donor", effect=None, verdict=verdict, reason="")
+    silent = msgspec.structs.replace(claim(1e-6, Verdict.INCONCLUSIVE), controls=(beside,))
+    assert claim_p(silent) == 1.0
+    assert [one.verdict for one in holm([silent, claim(0.02)])] == [Verdict.INCONCLUSIVE] * 2
+    readable = msgspec.structs.replace(silent, controls=(msgspec.structs.replace(beside, verdict=Verdict.PASS),))
+    assert claim_p(readable) == 1e-6
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,16 +10,18 @@ import pandas as pd
 import pytest
 
 import auditkit
-from auditkit.stats import simulation
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import fieller, moments
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.rates import rate
 from auditkit.stats.sequential import Plan, sequentially
+from auditkit.stats.simulations import __main__ as command
+from auditkit.stats.simulations import intervals, proportions, sequences, shared, tables, write
 from auditkit.stats.verdicts import Inconclusive
 
 pytestmark = pytest.mark.unit
 
+TOPICS = (intervals, sequences, proportions)
 PAGE = Path(auditkit.__file__).parents[1] / "docs" / "statistics.md"
 
 
@@ -33,7 +35,7 @@ def measured(values: np.ndarray, **factors: np.ndarray) -> Measurement:
 
 def test_arrays_of_one_factor_are_estimates():
     values = np.random.default_rng(0).normal(0.2, 1, (10, 8, 5))
-    for table, t in zip(values, simulation.t_of_means(values.mean(axis=2)), strict=True):
+    for table, t in zip(values, shared.t_of_means(values.mean(axis=2)), strict=True):
         m = measured(table.ravel(), c=np.repeat(range(8), 5))
         effect = Estimate("e", "1", m, table.ravel()).describe(">=", 0.0)
         assert t == pytest.approx(
@@ -46,7 +48,7 @@ def test_arrays_of_two_factors_are_estimates():
     for spread in (0.0, 1.0):
         values = rng.normal(size=(10, 6, 7)) + spread * rng.normal(size=(10, 6, 1))
         first, second = (g.ravel() for g in np.meshgrid(range(6), range(7), indexing="ij"))
-        for table, t in zip(values, simulation.t_of_grid(values), strict=True):
+        for table, t in zip(values, intervals.t_of_grid(values), strict=True):
             m = moments(table.reshape(-1, 1), pd.DataFrame({"a": first, "b": second}))
             assert t == pytest.approx(m.mean[0] / np.sqrt(m.covariance[0, 0]))
 
@@ -55,7 +57,7 @@ def test_arrays_of_rates_are_rates():
     rng = np.random.default_rng(2)
     for p in (0.03, 0.3, 0.9):
         hits = rng.binomial(10, rng.beta(p, 1 - p, (20, 12))).astype(float)
-        for row, size in zip(hits, simulation.effective(hits, 10), strict=True):
+        for row, size in zip(hits, proportions.effective(hits, 10), strict=True):
             values = np.concatenate([[1.0] * int(h) + [0.0] * (10 - int(h)) for h in row])
             assert rate(measured(values, c=np.repeat(range(12), 10)), "x", name="x")._size == pytest.approx(size)
 
@@ -63,9 +65,9 @@ def test_arrays_of_rates_are_rates():
 def test_arrays_of_looks_are_sequential_claims():
     plan = Plan((10, 20, 40))
     rng = np.random.default_rng(3)
-    counts, means = simulation.growing(rng, "Gaussian", plan, 40, 0.0, 25, False)
+    counts, means = sequences.growing(rng, "Gaussian", plan, 40, 0.0, 25, False)
     levels = plan.levels([(c,) for c in counts])
-    failed, ended, passed = simulation._ends(counts, means, levels, 0.4)
+    failed, ended, passed = sequences._ends(counts, means, levels, 0.4)
     outcomes = []
     for k in range(25):
         values = means[-1] if means[-1].shape[1] == 40 else None
@@ -82,9 +84,9 @@ def test_arrays_of_looks_are_sequential_claims():
     assert (outcomes.count(False) / 25, outcomes.count(True) / 25) == (failed, passed)
 
 
-@pytest.mark.parametrize("shape", simulation.SHAPES)
+@pytest.mark.parametrize("shape", shared.SHAPES)
 def test_simulated_data_have_mean_0_and_variance_1(shape):
-    values = simulation.draw(np.random.default_rng(4), shape, (400_000,))
+    values = shared.draw(np.random.default_rng(4), shape, (400_000,))
     assert abs(values.mean()) < 0.01
     assert values.var() == pytest.approx(1.0, abs=0.1 if shape == "heavy-tailed" else 0.02)
 
@@ -96,12 +98,16 @@ def percents(rows: list[list[str]], column: int) -> np.ndarray:
     return np.array([float(row[column].removesuffix(" %")) for row in rows])
 
 
-def table(name: str) -> list[list[str]]:
-    """The table as it stands in the documentation, without its head."""
+def table(name: str) -> str:
+    """The table as it stands in the documentation."""
     block = re.search(rf"<!-- simulated: {name} -->\n(.*?)\n<!-- end -->", PAGE.read_text(), re.DOTALL)
     assert block is not None
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block[1].splitlines()]
-    return rows[2:]
+    return block[1]
+
+
+def body(markdown: str) -> list[list[str]]:
+    """The cells of a Markdown table, without its head."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()][2:]
 
 
 def promised(rows: dict[str, list[list[str]]], slack: float) -> None:
@@ -121,22 +127,50 @@ def promised(rows: dict[str, list[list[str]]], slack: float) -> None:
 
 
 def test_the_documented_tables_hold_what_was_promised():
-    promised({name: table(name) for name in simulation.TABLES}, 0.0)
+    promised({name: body(table(name)) for topic in TOPICS for name in topic.TABLES}, 0.0)
 
 
 def test_a_quick_simulation_holds_it_too():
-    promised({name: make(1600)[1:] for name, make in simulation.TABLES.items()}, 3.5)
+    promised({name: body(make(1600)) for topic in TOPICS for name, make in topic.TABLES.items()}, 3.5)
 
 
-def test_a_page_is_written_where_it_is_marked(tmp_path, monkeypatch):
+def test_every_block_of_the_page_has_a_simulation_and_every_simulation_a_block():
+    assert set(re.findall(r"<!-- simulated: (\w+) -->", PAGE.read_text())) == set(tables())
+
+
+def made_up(name: str) -> str:
+    return f"| a |\n| --- |\n| {name} |"
+
+
+def blocks(**contents: str) -> str:
+    return "\n".join(f"before\n<!-- simulated: {k} -->\n{v}\n<!-- end -->\nafter\n" for k, v in contents.items())
+
+
+def test_a_page_is_written_where_it_is_marked(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- simulated: x -->\nold\n<!-- end -->\nafter\n")
-    monkeypatch.setattr(simulation, "TABLES", {"x": lambda rounds: [["a", "b"], ["1", str(rounds)]]})
-    simulation.write(page, 7)
-    expected = "before\n<!-- simulated: x -->\n| a | b |\n| --- | --- |\n| 1 | 7 |\n<!-- end -->\nafter\n"
-    assert page.read_text() == expected
-    simulation.write(page, 7)
-    assert page.read_text() == expected
+    page.write_text(blocks(x="old", y="old"))
+    made = {"x": lambda: made_up("x"), "y": lambda: made_up("y")}
+    write(page, ["y"], made)
+    assert page.read_text() == blocks(x="old", y=made_up("y"))
+    write(page, (), made)
+    assert page.read_text() == blocks(x=made_up("x"), y=made_up("y"))
+
+
+@pytest.mark.parametrize("names", [["nowhere"], ["x", "nowhere"]])
+def test_an_unknown_block_is_one_line_and_leaves_the_page_alone(tmp_path, capsys, monkeypatch, names):
+    page = tmp_path / "page.md"
+    page.write_text(blocks(x="old", rates="old"))
+    monkeypatch.setattr("sys.argv", ["simulations", str(page), *names])
+    assert command.main() == command.EXIT_USAGE == 4
+    assert "no block nowhere; it has x, rates" in capsys.readouterr().err
+    assert page.read_text() == blocks(x="old", rates="old")
+
+
+def test_a_block_that_no_simulation_makes_is_told(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(blocks(x="old"))
+    with pytest.raises(ValueError, match="no simulation makes the block x"):
+        write(page)
 
 
 def test_the_interval_of_a_simulation_is_the_library_s():
@@ -145,7 +179,7 @@ def test_the_interval_of_a_simulation_is_the_library_s():
     labels = pd.DataFrame({"c": np.repeat(range(8), 4)})
     covered = 0
     for _ in range(600):
-        values = simulation.draw(rng, "Gaussian", (8,)).repeat(4) + simulation.draw(rng, "Gaussian", (32,))
+        values = shared.draw(rng, "Gaussian", (8,)).repeat(4) + shared.draw(rng, "Gaussian", (32,))
         lower, upper = fieller(moments(np.column_stack([values, np.ones(32)]), labels)) or (0, 0)
         covered += lower <= 0 <= upper
     assert 0.92 <= covered / 600 <= 0.98

@@ -124,6 +124,27 @@ def test_a_control_that_cannot_be_asked_leaves_the_claim_undecided(estimate):
     assert judge(evidence)[0] is INCONCLUSIVE
 
 
+@pytest.mark.parametrize("donor", [(UNDECIDED,), (RAMP, UNDECIDED)])
+@pytest.mark.parametrize("ended", [None, Inconclusive("too few pairs")])
+def test_a_claim_that_fails_beside_a_control_that_vouches_for_nothing_is_undecided(estimate, donor, ended):
+    """As many as could be asked: an undecided control, and one that this model has no effect for."""
+    with gathering() as evidence:
+        with control("wrong donor"):
+            assert estimate(*donor) > 0
+        assert not estimate(RAMP) < 0
+    verdict, reason = judge(evidence, ended)
+    assert verdict is INCONCLUSIVE
+    assert reason.startswith("control 'wrong donor' is undecided (")
+    assert "a comparison that fails says nothing yet" in reason
+    with gathering() as failed:
+        with control("wrong donor"):
+            assert estimate(RAMP) < 0
+        with control("undecided"):
+            assert estimate(UNDECIDED) > 0
+        assert not estimate(RAMP) < 0
+    assert judge(failed, ended)[0] is ERROR
+
+
 @pytest.mark.parametrize("error", [None, AssertionError("x"), Inconclusive("x"), NotApplicable("x")])
 def test_a_control_that_compares_nothing_is_undecided(estimate, error):
     with gathering() as evidence:
@@ -214,9 +235,9 @@ def test_a_claim_passes_only_if_all_that_was_compared_passed(decisions, controls
     if {FAIL, ERROR} & set(controls) or not decisions:
         assert verdict is ERROR
     else:
-        worst = [v for v in (ERROR, FAIL, INCONCLUSIVE, NOT_APPLICABLE) if v in decisions]
-        undecided = INCONCLUSIVE if {INCONCLUSIVE, NOT_APPLICABLE} & set(controls) else PASS
-        assert verdict is (worst[0] if worst else undecided)
+        worst = next((v for v in (ERROR, FAIL, INCONCLUSIVE, NOT_APPLICABLE) if v in decisions), PASS)
+        unvouched = worst in (PASS, FAIL) and bool({INCONCLUSIVE, NOT_APPLICABLE} & set(controls))
+        assert verdict is (INCONCLUSIVE if unvouched else worst)
 
 
 def test_a_claim_that_compared_nothing_asserts_nothing():

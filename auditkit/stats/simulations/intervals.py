@@ -1,0 +1,144 @@
+"""Coverage of the intervals of means, and what happens with the truth exactly at a threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy import stats
+
+from auditkit.stats.families import cautious
+from auditkit.stats.intervals import ALPHA, Array, critical, guarded
+from auditkit.stats.simulations.shared import (
+    BATCH,
+    CLUSTERS,
+    CORRELATIONS,
+    ITEMS,
+    ROUNDS,
+    SHAPES,
+    Shape,
+    batches,
+    draw,
+    markdown,
+    percent,
+    seeded,
+    t_of_means,
+)
+
+
+def one_factor(
+    rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int
+) -> tuple[Array, int]:
+    """(rounds,) t statistics of cluster means around the truth, and their degrees of freedom."""
+    found = []
+    for part in batches(rounds):
+        means = math.sqrt(icc) * draw(rng, shape, (part, clusters))
+        means = means + math.sqrt(1 - icc) * draw(rng, shape, (part, clusters, ITEMS)).mean(axis=2)
+        found.append(t_of_means(means))
+    return np.concatenate(found), clusters - 1
+
+
+def crossed(rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int) -> tuple[Array, int]:
+    """The same for a complete crossing of two factors with as many clusters each, which share the correlation."""
+    found = []
+    for part in batches(rounds, 500 if clusters > 15 else BATCH):
+        values = math.sqrt(icc / 2) * draw(rng, shape, (part, clusters, 1))
+        values = values + math.sqrt(icc / 2) * draw(rng, shape, (part, 1, clusters))
+        values = values + math.sqrt(1 - icc) * draw(rng, shape, (part, clusters, clusters))
+        found.append(t_of_grid(values))
+    return np.concatenate(found), clusters - 1
+
+
+def t_of_grid(values: Array) -> Array:
+    """t of the mean of (rounds, C1, C2) values by the two-way variance."""
+    _, one, two = values.shape
+    n = one * two
+    mean = values.mean(axis=(1, 2))
+    residuals = values - mean[:, None, None]
+    first = (residuals.sum(axis=2) ** 2).sum(axis=1) * one / (one - 1) / n**2
+    second = (residuals.sum(axis=1) ** 2).sum(axis=1) * two / (two - 1) / n**2
+    cells = (residuals**2).sum(axis=(1, 2)) * n / (n - 1) / n**2
+    result: Array = mean / np.sqrt(np.maximum.reduce([first + second - cells, first, second]))
+    return result
+
+
+Design = Callable[[np.random.Generator, Shape, int, float, int], tuple[Array, int]]
+DESIGNS: dict[str, Design] = {"one factor": one_factor, "crossed": crossed}
+
+
+def coverage(design: str, rounds: int) -> list[list[str]]:
+    """Coverage of the 95 % interval, per clusters and correlation, for each shape of data."""
+    rows = []
+    for clusters in CLUSTERS:
+        for icc in CORRELATIONS:
+            cells = []
+            for shape in SHAPES:
+                t, df = DESIGNS[design](seeded(design, shape, clusters, icc), shape, clusters, icc, rounds)
+                cells.append(percent(np.mean(np.abs(t) <= critical(df))))
+            size = f"{clusters}" if design == "one factor" else f"{clusters} x {clusters}"
+            rows.append([size, f"{icc:g}", *cells])
+    return [["clusters", "correlation", *SHAPES], *rows]
+
+
+def threshold_errors(rounds: int) -> list[list[str]]:
+    """What happens when the truth is exactly at the threshold: the largest rates over all settings above."""
+    rows = []
+    for design, make in DESIGNS.items():
+        worst = np.zeros(4)
+        for shape in SHAPES:
+            for clusters in CLUSTERS:
+                for icc in CORRELATIONS:
+                    t, df = make(seeded("again", design, shape, clusters, icc), shape, clusters, icc, rounds)
+                    worst = np.maximum(worst, _at_threshold(t, df))
+        rows.append([design, *map(percent, worst)])
+    head = ["design", "PASS", "FAIL", "PASS then FAIL, or FAIL then PASS"]
+    return [[*head, "not worse, or unchanged, at the margin"], *rows]
+
+
+def _at_threshold(t: Array, df: int) -> Array:
+    bound = critical(df)
+    passed, failed = t >= bound, t < -bound
+    half = len(t) // 2
+    contrary = (passed[:half] & failed[half : 2 * half]) | (failed[:half] & passed[half : 2 * half])
+    # No worse than a baseline, with the truth at the margin, passes where the interval lies on its better side, which
+    # may be the side of the long tail or the other. Unchanged passes where the interval lies inside one margin; that it
+    # must lie inside the other too only makes it rarer, so a wide margin is the worst case, and the rate is the same.
+    strict = critical(df, guarded(df))
+    harm = max((t > strict).mean(), (t < -strict).mean())
+    return np.array([passed.mean(), failed.mean(), contrary.mean(), harm])
+
+
+def false_blocks(rounds: int, claims: int = 40) -> list[list[str]]:
+    """Runs of 40 true claims exactly at their thresholds: how many have any FAIL, on the worse side of the data."""
+    rows = []
+    for shape in SHAPES:
+        for clusters in CLUSTERS:
+            for shared in (0.0, 0.2, 0.5):
+                rng = seeded("blocks", shape, clusters, shared)
+                blocked = np.zeros((3, 2))
+                parts = list(batches(max(rounds // 4, 200), 1000))
+                for part in parts:
+                    common = draw(rng, shape, (part, 1, clusters))
+                    own = draw(rng, shape, (part, claims, clusters))
+                    t = t_of_means(math.sqrt(shared) * common + math.sqrt(1 - shared) * own)
+                    for side, extreme in enumerate((t.max(axis=1), -t.min(axis=1))):
+                        p = stats.t.sf(extreme, clusters - 1)
+                        # Holm rejects any claim exactly when it rejects the one with the smallest p.
+                        blocked[:, side] += (
+                            (p <= ALPHA / 2).sum(),
+                            (p <= ALPHA / 2 / claims).sum(),
+                            (cautious(p, clusters - 1) <= ALPHA / 2 / claims).sum(),
+                        )
+                shares = blocked.max(axis=1) / sum(parts)
+                rows.append([shape, f"{clusters}", f"{shared:g}", *map(percent, shares)])
+    head = ["data", "clusters", "correlation of claims", "any FAIL, each alone", "Holm on plain t"]
+    return [[*head, "any FAIL, with Holm"], *rows]
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "coverage": lambda rounds=ROUNDS: markdown(coverage("one factor", rounds)),
+    "crossed": lambda rounds=ROUNDS: markdown(coverage("crossed", rounds // 4)),
+    "threshold": lambda rounds=ROUNDS: markdown(threshold_errors(rounds)),
+    "blocks": lambda rounds=ROUNDS: markdown(false_blocks(rounds)),
+}
