@@ -80,3 +80,34 @@ def test_a_blatant_fail_stands_in_its_family(audit) -> None:
     assert result.ret == 1
     result.assert_outcomes(failed=1, passed=1)
     result.stdout.fnmatch_lines(["FAILED *test_far*", "*= 1 failed, 1 passed, 1 inconclusive in *"])
+
+
+SEVERAL = '''"""A finding."""
+def test_each(estimate):
+    """Is above every one of these numbers."""
+    held = True
+    for number in {numbers}:
+        held = bool(estimate > number) and held
+    assert held
+'''
+
+
+@pytest.mark.parametrize(
+    ("numbers", "verdict"),
+    [
+        ((1.09,), Verdict.FAIL),
+        ((0, 0.1, 0.2, 1.09), Verdict.INCONCLUSIVE),
+        ((0, 0.1, 0.2, 9), Verdict.FAIL),
+        ((0, 9, 1.09, 0.1), Verdict.FAIL),
+    ],
+)
+def test_a_fail_among_the_comparisons_of_a_claim_may_be_chance(
+    pytester: pytest.Pytester, estimating: Callable[[str], None], tiny_llama: Path, numbers, verdict
+) -> None:
+    estimating(SEVERAL.format(numbers=numbers))
+    pytester.runpytest_inprocess("suite", "--model", str(tiny_llama))
+    (claim,) = read_run(pytester.path / "reports" / "latest").claims
+    assert claim.verdict is verdict
+    assert claim.reason.startswith("holm: ") == (verdict is Verdict.INCONCLUSIVE)
+    assert claim.effect is not None
+    assert claim.effect.threshold == (9 if 9 in numbers else 1.09)

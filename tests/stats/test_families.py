@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from auditkit.record.evidence import gathering
+from auditkit.record.evidence import Decision, gathering
 from auditkit.record.schema import Claim, Control, Cost, Effect, FamilyPlace, Verdict
-from auditkit.stats.families import cautious, claim_p, explore, holm
+from auditkit.stats.families import cautious, claim_p, explore, fail_within_claim, holm
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import MeasurementError
 
@@ -114,6 +114,64 @@ def test_the_record_holds_what_the_family_said():
     assert (one.family.size, one.family.p, one.family.p_adjusted) == (2, 0.02, 0.04)
     assert (one.family.alone, one.family.alone_reason) == (Verdict.FAIL, "as it was")
     assert msgspec.json.decode(msgspec.json.encode(one), type=Claim) == one
+
+
+# -- the comparisons of one claim ------------------------------------------------------------------------------
+
+
+def decision(p: float | None, verdict: Verdict, df: int | None = None) -> Decision:
+    return Decision(verdict, "as it was", claim(p, df=df).effect, "paper")
+
+
+def judged(ps, df: int | None = None) -> list[Decision]:
+    return [decision(p, Verdict.FAIL if p <= 0.025 else Verdict.PASS, df) for p in ps]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=13), st.sampled_from([None, 4, 7, 30]))
+def test_a_claim_fails_where_holm_over_its_comparisons_rejects(ps, df):
+    """The first step of Holm decides whether anything stands: the claim's p-value in a family says the same."""
+    before = judged(ps, df)
+    after = fail_within_claim(before)
+    stands = any(d.verdict is Verdict.FAIL for d in after)
+    whole = claim(ps[0], df=df, also=ps[1:])
+    whole = msgspec.structs.replace(whole, also=tuple(d.effect for d in before[1:]), effect=before[0].effect)
+    assert stands == (claim_p(whole) <= 0.025)
+    for old, new in zip(before, after, strict=True):
+        if new.verdict is old.verdict:
+            assert new is old
+        else:
+            assert (old.verdict, new.verdict) == (Verdict.FAIL, Verdict.INCONCLUSIVE)
+            assert new.reason.startswith("holm: as it was, but among ")
+            assert new.effect is old.effect
+    assert fail_within_claim(after) == after
+
+
+def test_one_of_thirteen_that_barely_fails_is_undecided_and_a_blatant_one_fails():
+    others = [decision(0.5, Verdict.PASS, 24)] * 12
+    barely, *_ = fail_within_claim([decision(0.011, Verdict.FAIL, 24), *others])
+    assert barely.verdict is Verdict.INCONCLUSIVE
+    assert "among 13 comparisons" in barely.reason
+    blatant, *_ = fail_within_claim([decision(1e-9, Verdict.FAIL, 24), *others])
+    assert blatant.verdict is Verdict.FAIL
+
+
+def test_a_single_comparison_and_an_exact_one_need_no_correction():
+    alone = [decision(0.024, Verdict.FAIL, 4)]
+    assert fail_within_claim(alone) == tuple(alone)
+    assert fail_within_claim([]) == ()
+    exact = [decision(0.0, Verdict.FAIL), decision(None, Verdict.INCONCLUSIVE), decision(1.0, Verdict.PASS)]
+    assert fail_within_claim(exact) == tuple(exact)
+
+
+@pytest.mark.parametrize("df", [4, 24])
+def test_a_claim_of_ten_at_their_thresholds_fails_by_chance_no_more_often_than_one(df):
+    rng = np.random.default_rng(5)
+    failed = 0
+    for _ in range(800):
+        p = stats.t.cdf(rng.standard_t(df, 10), df)
+        failed += any(d.verdict is Verdict.FAIL for d in fail_within_claim(judged(p, df)))
+    assert failed / 800 <= 0.025 + 3 * np.sqrt(0.025 / 800)
 
 
 # -- exploring -------------------------------------------------------------------------------------------------
