@@ -32,7 +32,7 @@ from auditkit.record.schema import (
     Verdict,
 )
 from auditkit.stats.estimates import Estimate
-from auditkit.stats.measurement import Measurement, MeasurementError, content_digest, read_labels, written_labels
+from auditkit.stats.measurement import Measurement, MeasurementError, content_digest, read_clusters
 from auditkit.stats.verdicts import NotApplicable
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ class Counterpart:
         called = kept.estimate.measurement
         index = pd.Index([ids.get(item, item) for item in called.values.index], name="item")
         values, clusters = called.values.set_axis(index), called.clusters.set_axis(index)
-        return replace(kept.estimate, measurement=Measurement(called.name, called.unit, values, clusters))
+        strata = None if called.strata is None else called.strata.set_axis(index)
+        return replace(kept.estimate, measurement=Measurement(called.name, called.unit, values, clusters, strata=strata))
 
 
 def compare(run: Run, rows: Iterable[ItemRow], recorded: Recorded) -> Run:
@@ -244,14 +245,14 @@ def read_effects(items: pd.DataFrame) -> dict[str, Kept]:
             str(condition): part.set_index("item") for condition, part in frame.groupby("condition", sort=False)
         }
         top = columns["numerator"]
-        clusters = pd.DataFrame([read_labels(text) for text in top["clusters"]], index=top.index)
+        clusters, strata = read_clusters(top["clusters"])
         numerator: Array = top["value"].to_numpy(dtype=np.float64)
         values = pd.DataFrame({_BESIDE: numerator}, index=top.index)
         unit = str(top["unit"].iloc[0])
         denominator: Array | None = None
         if "denominator" in columns:
             denominator = columns["denominator"]["value"].reindex(top.index).to_numpy(dtype=np.float64)
-        measurement = Measurement(str(name), unit, values, clusters)
+        measurement = Measurement(str(name), unit, values, clusters, strata=strata)
         shown = () if denominator is not None else (_BESIDE,)
         estimate = Estimate(str(name), unit, measurement, numerator, denominator, shown)
         found[str(name)] = Kept(estimate, dict(zip(top.index, top["digest"], strict=True)))
@@ -295,13 +296,9 @@ def _other_content(here: Mapping[str, str], there: Mapping[str, str]) -> str:
 
 
 def _digests(measurement: Measurement) -> dict[str, str]:
-    labels = measurement.clusters.to_dict("index")
     return {
-        str(item): content_digest(
-            written_labels({str(factor): label for factor, label in labels[item].items()}),
-            measurement.prompts.get(item, {}),
-        )
-        for item in measurement.values.index
+        str(item): content_digest(label, measurement.prompts.get(item, {}))
+        for item, label in zip(measurement.values.index, measurement.labels(), strict=True)
     }
 
 

@@ -26,16 +26,15 @@ from auditkit.stats.intervals import (
     MIN_CLUSTERS,
     Array,
     Moments,
-    caution,
     cluster_means,
     detectable,
     fieller,
     guarded,
-    moments,
     spreadless,
 )
 from auditkit.stats.measurement import Measurement, MeasurementError, match
 from auditkit.stats.power import items_needed, p_fail
+from auditkit.stats.strata import caution, described, moments
 from auditkit.stats.verdicts import NotApplicable, Threshold, sides
 
 
@@ -227,7 +226,8 @@ class Estimate(Comparable):
     @cached_property
     def _moments(self) -> Moments | None:
         finite = self._finite.to_numpy()
-        return moments(self._columns[finite], self._clusters) if finite.any() else None
+        strata = self.measurement.strata_of(self._finite)
+        return moments(self._columns[finite], self._clusters, strata) if finite.any() else None
 
     @cached_property
     def _interval(self) -> tuple[float, float] | None:
@@ -251,7 +251,7 @@ class Estimate(Comparable):
         finite = self._finite.to_numpy()
         with np.errstate(over="ignore", invalid="ignore"):
             columns = np.column_stack([self._contrast(centre), self._columns[finite, 1]])
-        return centre, moments(columns, self._clusters)
+        return centre, moments(columns, self._clusters, self.measurement.strata_of(self._finite))
 
     @cached_property
     def _unusable(self) -> str:
@@ -286,12 +286,12 @@ class Estimate(Comparable):
     def _caution(self) -> str:
         if self._interval is None or self._centred is None or self.alpha != ALPHA:
             return ""  # a narrower level is there for this reason already
-        return caution(self._contrast(self._centred[0]), self._clusters)
+        return caution(self._contrast(self._centred[0]), self._clusters, self.measurement.strata_of(self._finite))
 
     @property
     def _method(self) -> str:
         kind = "mean" if self.denominator is None else "ratio of means, Fieller interval"
-        factors = " x ".join(map(str, self.measurement.clusters.columns))
+        factors = described(self._clusters, self.measurement.strata_of(self._finite))
         ways = "two-way cluster-robust" if self.measurement.clusters.shape[1] == 2 else "cluster means"
         df = f", t with {self._moments.df} degrees of freedom" if self._moments else ""
         return f"{kind}; {ways} ({factors}){df}; two-sided {100 * (1 - self.alpha):.4g} % interval" + (

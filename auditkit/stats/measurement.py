@@ -2,7 +2,8 @@
 
 Items are the unit of pairing: the same item is measured under several conditions (clean, corrupt, patched), and
 only its differences are compared. Clusters are the units that were sampled (question topics, persona words);
-items that share one are not independent. A design that varies two of them crosses two factors.
+items that share one are not independent. A design that varies two of them crosses two factors. Strata are kinds that
+were not sampled, since a claim speaks of these kinds only: clusters vary within them (`auditkit.stats.strata`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.record.schema import ItemRow
+from auditkit.stats.strata import nested
+
+
+_STRATUM = "stratum:"
+"""Stands before the name of what strata are, among the labels of an item."""
 
 
 class MeasurementError(ValueError):
@@ -33,6 +39,8 @@ class Measurement:
         values: (item x condition) table; NaN where a value could not be measured.
         clusters: (item x factor) table of cluster labels; one column, or two where two factors are crossed.
         prompts: item -> condition -> text given to the model, for the report's examples.
+        strata: (items,) label of the fixed stratum that the item's cluster lies in, named for what strata are; None
+            where clusters are sampled from one population. Every cluster of at least one factor lies in one stratum.
     """
 
     name: str
@@ -40,6 +48,7 @@ class Measurement:
     values: pd.DataFrame
     clusters: pd.DataFrame
     prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    strata: pd.Series | None = None
 
     def __post_init__(self) -> None:
         if not self.values.index.equals(self.clusters.index):
@@ -57,6 +66,22 @@ class Measurement:
         if self.clusters.isna().to_numpy().any():
             raise MeasurementError(
                 f"{self.name}: every item needs a cluster label in {list(self.clusters.columns)}"
+            )
+        if odd := [name for name in self.clusters.columns if str(name).startswith(_STRATUM)]:
+            raise MeasurementError(f"{self.name}: the factor {odd[0]!r} must not begin with {_STRATUM!r}")
+        self._check_strata()
+
+    def _check_strata(self) -> None:
+        if self.strata is None:
+            return
+        if not self.strata.index.equals(self.values.index):
+            raise MeasurementError(f"{self.name}: values and strata must list the same items in the same order")
+        if self.strata.isna().any():
+            raise MeasurementError(f"{self.name}: every item needs the label of a stratum")
+        if len(self.strata) and not nested(self.clusters, self.strata):
+            raise MeasurementError(
+                f"{self.name}: every cluster of one factor must lie in one stratum; those of "
+                f"{' and of '.join(map(str, self.clusters.columns))} lie in several"
             )
 
     @classmethod
@@ -121,7 +146,7 @@ class Measurement:
         if taken:
             raise MeasurementError(f"{self.name}: condition {taken[0]!r} is already measured")
         values = self.values.assign(**{name: np.asarray(column) for name, column in extra.items()})
-        return Measurement(self.name, self.unit, values, self.clusters, self.prompts)
+        return Measurement(self.name, self.unit, values, self.clusters, self.prompts, self.strata)
 
     def beside(self, other: Measurement, called: str) -> tuple[Measurement, dict[str, str]]:
         """My items with the conditions of both, and the name that each condition of `other` has there.
@@ -144,7 +169,23 @@ class Measurement:
 
     def take(self, rows: NDArray[np.intp]) -> Measurement:
         """The items in these rows, in this order."""
-        return Measurement(self.name, self.unit, self.values.iloc[rows], self.clusters.iloc[rows], self.prompts)
+        strata = None if self.strata is None else self.strata.iloc[rows]
+        values, clusters = self.values.iloc[rows], self.clusters.iloc[rows]
+        return Measurement(self.name, self.unit, values, clusters, self.prompts, strata)
+
+    def strata_of(self, chosen: pd.Series) -> pd.Series | None:
+        """Strata of the items for which (items,) `chosen` is true; None where there are none."""
+        return None if self.strata is None else self.strata[chosen]
+
+    def labels(self) -> list[str]:
+        """(items,) cluster labels and strata as text, as `written_labels` writes them."""
+        frame = self.clusters
+        if self.strata is not None:
+            frame = frame.assign(**{f"{_STRATUM}{self.strata.name}": self.strata})
+        names = list(frame.columns)
+        return [
+            written_labels(dict(zip(names, row, strict=True))) for row in frame.itertuples(index=False, name=None)
+        ]
 
     def only(self, items: Iterable[str]) -> Measurement:
         """The items with these ids, in the order of this table.
@@ -169,10 +210,7 @@ class Measurement:
     def _rows(
         self, claim: str, columns: Mapping[str, NDArray[np.float64]], unit: str, effect: str
     ) -> list[ItemRow]:
-        labels = [
-            written_labels(dict(zip(self.clusters.columns, row, strict=True)))
-            for row in self.clusters.itertuples(index=False, name=None)
-        ]
+        labels = self.labels()
         items = list(map(str, self.values.index))
         digests = [
             content_digest(label, self.prompts.get(item, {}))
@@ -200,6 +238,15 @@ def written_labels(labels: Mapping[object, object]) -> str:
     return ";".join(f"{_escaped(factor)}={_escaped(label)}" for factor, label in labels.items())
 
 
+def read_clusters(texts: pd.Series) -> tuple[pd.DataFrame, pd.Series | None]:
+    """(item x factor) cluster labels, and (items,) strata where there are some, from (items,) texts of `labels`."""
+    frame = pd.DataFrame([read_labels(text) for text in texts], index=texts.index)
+    strata = [name for name in frame.columns if name.startswith(_STRATUM)]
+    if not strata:
+        return frame, None
+    return frame.drop(columns=strata), frame[strata[0]].rename(strata[0].removeprefix(_STRATUM))
+
+
 def read_labels(text: str) -> dict[str, str]:
     """Cluster labels by factor from their text."""
     parts = re.findall(r"((?:[^;=\\]|\\.)*)=((?:[^;=\\]|\\.)*)(?:;|$)", text, re.DOTALL)
@@ -223,7 +270,7 @@ def _plain(part: str) -> str:
 def match(mine: Measurement, theirs: Measurement) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
     """Rows of the items that both have, in my order, and a reason code and words if that is not all of them.
 
-    Items are the same when their ids are; their cluster labels must then agree.
+    Items are the same when their ids are; their cluster labels and strata must then agree.
     """
     here, there = mine.values.index, theirs.values.index
     common = here[here.isin(there)]
@@ -235,6 +282,6 @@ def match(mine: Measurement, theirs: Measurement) -> tuple[NDArray[np.intp], NDA
             f"unmatched_items: {alone} of {len(here)} items have no partner in the baseline, and {missing} of its "
             f"{len(there)} have none here"
         )
-    elif not mine.clusters.iloc[rows[0]].astype(str).equals(theirs.clusters.iloc[rows[1]].astype(str)):
-        problem = "unmatched_clusters: the same items stand in other clusters in the baseline"
+    elif mine.take(rows[0]).labels() != theirs.take(rows[1]).labels():
+        problem = "unmatched_clusters: the same items stand in other clusters or strata in the baseline"
     return rows[0].astype(np.intp), rows[1].astype(np.intp), problem
