@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import gc
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,8 +44,8 @@ def code_of(suites: Iterable[Path], root: Path, package: Path) -> Code:
 
     Args:
         suites: their folders.
-        root: of the run; the conftest.py of every folder from a suite up to it counts as the suite's, and so does
-            every module below it that a suite imports by its full name.
+        root: of the run; the conftest.py of every folder from a suite up to it counts as the suite's, and modules that
+            lie in one of these folders are the project's own.
         package: folder of auditkit.
     """
     digests: dict[str, str] = {}
@@ -53,8 +54,7 @@ def code_of(suites: Iterable[Path], root: Path, package: Path) -> Code:
     gc.disable()  # thousands of tree nodes and no cycle: collections would double the time
     try:
         for suite in sorted(set(suites)):
-            for path in _reached(_own(suite, root), root, package):
-                name = _name(path, root, package)
+            for name, path in _reached(suite, root, package).items():
                 digests[name] = _read(path).digest
                 methods.setdefault(suite.name, set()).add(name)
     finally:
@@ -62,42 +62,47 @@ def code_of(suites: Iterable[Path], root: Path, package: Path) -> Code:
             gc.enable()
     for room in _RUNTIME:
         for path in sorted((package / room).rglob("*.py")):
-            digests[_name(path, root, package)] = _lines_digest(path)
+            digests[path.relative_to(package.parent).as_posix()] = _lines_digest(path)
     return Code(dict(sorted(digests.items())), {suite: tuple(sorted(names)) for suite, names in methods.items()})
 
 
-def _own(suite: Path, root: Path) -> list[Path]:
-    """The suite's files and the conftest.py of every folder above it: they are part of the claims' own digests."""
-    above = [parent / "conftest.py" for parent in suite.parents if parent == root or root in parent.parents]
-    return [*sorted(suite.glob("*.py")), *(path for path in above if path.is_file())]
+def _reached(suite: Path, root: Path, package: Path) -> dict[str, Path]:
+    """Name -> file of each module that defines numbers and that a suite imports, directly or through one another.
 
-
-def _reached(own: Iterable[Path], root: Path, package: Path) -> set[Path]:
-    """Modules that define numbers and that these files import, directly or through one another; without themselves."""
-    start = set(own)
-    seen, waiting = set(start), list(start)
+    The suite's own files and the conftest.py of every folder above it are not among them: they are part of the claims'
+    digests. A module is named by its path from where it is imported, so that its name is the same on every machine.
+    """
+    above = [parent for parent in suite.parents if parent == root or root in parent.parents]
+    conftests = [path for folder in above if (path := folder / "conftest.py").is_file()]
+    own = [*sorted(suite.glob("*.py")), *conftests]
+    found: dict[str, Path] = {}
+    waiting, seen = list(own), set(sys.stdlib_module_names)
     while waiting:
-        for module in _read(waiting.pop()).imports:
-            path = _found(module, root, package)
-            if path is not None and path not in seen:
-                seen.add(path)
-                waiting.append(path)
-    return seen - start
+        modules = _read(waiting.pop()).imports - seen
+        seen |= modules
+        for module in modules:
+            for name, path in _files(module, [root, *above], package):
+                if name not in found and path not in own:
+                    found[name] = path
+                    waiting.append(path)
+    return found
 
 
-def _found(module: str, root: Path, package: Path) -> Path | None:
-    """The file of a module that defines numbers; None for all others, installed packages among them."""
+def _files(module: str, folders: Iterable[Path], package: Path) -> Iterator[tuple[str, Path]]:
+    """Names and files that importing a module runs, its packages' included; none of other installed packages."""
     parts = module.split(".")
-    if parts[0] == PACKAGE and (len(parts) < 2 or parts[1] not in _METHODS):
-        return None
-    base = (package.parent if parts[0] == PACKAGE else root).joinpath(*parts)
-    found = (base.with_name(f"{base.name}.py"), base / "__init__.py")
-    return next((path for path in found if path.is_file()), None)
-
-
-def _name(path: Path, root: Path, package: Path) -> str:
-    """ "auditkit/analyses/patching.py", wherever auditkit is installed; a path from the root for the project's own."""
-    return path.relative_to(package.parent if package in path.parents else root).as_posix()
+    if parts[0] == PACKAGE:
+        first, folders = 2, [package.parent]
+        if len(parts) < 2 or parts[1] not in _METHODS:
+            return
+    else:
+        first = 1
+    for folder in folders:
+        for end in range(first, len(parts) + 1):
+            base = "/".join(parts[:end])
+            for name in (f"{base}.py", f"{base}/__init__.py"):
+                if (folder / name).is_file():
+                    yield name, folder / name
 
 
 @dataclass(frozen=True)

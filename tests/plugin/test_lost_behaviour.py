@@ -155,8 +155,8 @@ def test_what_was_asked_differently_is_undecided_and_says_why(audits: Any, base:
 def test_an_effect_that_is_no_longer_clear_of_zero_fails_only_if_it_became_smaller(
     audits: Any, base: Path
 ) -> None:
-    """The totals of the two runs are paired: 0 after 1.5 is no chance over 60 items, and 0.2 after 0.5 can be."""
-    audits.plant(shift=-0.1, large=[4, 0.0], small=[5, 0.2])
+    """The totals of the two runs are paired: 0 after 1.5 is no chance over 60 items, and 0.25 after 0.5 can be."""
+    audits.plant(shift=-0.1, large=[4, 0.0], small=[8, 0.25])
     assert audits("--baseline", str(base)).ret == 1
     large, small = audits.claim("of_a_total"), audits.claim("of_a_small_total")
     assert (large.verdict, large.lack) == (Verdict.FAIL, "behaviour")
