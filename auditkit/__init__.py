@@ -34,6 +34,8 @@ _HOMES = {
     "control": "auditkit.stats.verdicts",
     "shown": "auditkit.stats.verdicts",
     "NotApplicable": "auditkit.stats.verdicts",
+    "NotAsked": "auditkit.stats.verdicts",
+    "Unsupported": "auditkit.stats.verdicts",
     "Inconclusive": "auditkit.stats.verdicts",
     "read_run": "auditkit.record.store",
 }

@@ -126,7 +126,8 @@ def a_run() -> Run:
     return Run(
         schema_version=schema.SCHEMA_VERSION, created="2025-07-11T00:00:00Z", seed=7, profile="pr", command=("pytest",),
         tool=schema.Tool(version="0", git=None), plan_sha256="ef", items_sha256="", model=model,
-        plan=schema.Plan(claims={}, thresholds={}, data={}, settings={}, versions={}), baseline=None,
+        plan=schema.Plan(claims={}, thresholds={}, data={}, code={}, methods={}, settings={}, versions={}),
+        baseline=None,
         environment=schema.Environment(python="3.11", packages={"numpy": "2"}, cpu="c", gpu=None, threads=2),
         summary=schema.Summary(
             verdict=Verdict.PASS, reason="passed", passed=2, failed=0, inconclusive=0, not_applicable=0, error=0,

@@ -18,7 +18,7 @@ from auditkit.adapters.layout import TOLERANCE, Layout
 from auditkit.adapters.protocol import Component, Place
 from auditkit.adapters.tap import Tap
 from auditkit.adapters.touches import keep
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def projections(layout: Layout, tap: Tap, forward: Callable[[], Any]) -> list[Te
     """
     offered = tap.support()[Component.Z]
     if not offered:
-        raise NotApplicable(f"output projections of heads are not known on this model: {offered.reason}")
+        raise Unsupported(f"output projections of heads are not known on this model: {offered.reason}")
     layers = range(len(layout.blocks))
     attended: dict[Place, Tensor] = {}
     given: dict[int, nn.Module] = {}
@@ -65,7 +65,7 @@ def projections(layout: Layout, tap: Tap, forward: Callable[[], Any]) -> list[Te
 def _by_head(module: nn.Module | None, z: Tensor, layer: int) -> Tensor:
     """(head, size, width) of a linear map that is given z (batch, position, head, size)."""
     if module is None:
-        raise NotApplicable(f"no part of layer {layer} is given the attended values as they are")
+        raise Unsupported(f"no part of layer {layer} is given the attended values as they are")
     heads, size = z.shape[2:]
     units = torch.eye(heads * size, dtype=z.dtype, device=z.device)
     zero = module(torch.zeros_like(units[:1])).float()
@@ -74,7 +74,7 @@ def _by_head(module: nn.Module | None, z: Tensor, layer: int) -> Tensor:
     expected = module(values).float() - zero
     error = (values.float() @ rows - expected).abs().max()
     if not error <= TOLERANCE[z.dtype] * expected.abs().max():
-        raise NotApplicable(
+        raise Unsupported(
             f"layer {layer} gives attended values to {type(module).__name__}, which is not a linear map"
         )
     return rows.to(z.dtype).reshape(heads, size, -1)

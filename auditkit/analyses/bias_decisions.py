@@ -35,7 +35,7 @@ from auditkit.stats.estimates import Estimate
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.rates import RateContrast, rate
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, Unsupported
 
 START = "Answer:"
 YES, NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
@@ -136,7 +136,7 @@ class Decisions:
         """(case x group) mean log odds over the phrases of a group, in logits."""
         members = self._members(attribute)
         if len(members) < 2:
-            raise NotApplicable(f"{attribute}: one group only, there is nothing to compare it with")
+            raise Unsupported(f"{attribute}: one group only, there is nothing to compare it with")
         odds = self.asked.odds
         values = pd.DataFrame({group: odds[ids].mean(axis=1) for group, ids in members.items()})
         clusters = pd.DataFrame({"case": values.index}, index=values.index)
@@ -290,7 +290,7 @@ def answer_tokens(chat: ChatEncoder) -> tuple[list[int], list[int]]:
     )
     for word, side in (("yes", yes), ("no", no)):
         if not side:
-            raise NotApplicable(f"'{word}' is no single token of its own after '{START}' for this tokenizer")
+            raise Unsupported(f"'{word}' is no single token of its own after '{START}' for this tokenizer")
     return yes, no
 
 

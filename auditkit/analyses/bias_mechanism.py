@@ -39,7 +39,7 @@ from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import MIN_CLUSTERS, Array
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, Unsupported
 
 CASES = 6
 """Cases in which attention and activations are looked at, where there are as many; swaps need all: six decide nothing
@@ -78,7 +78,7 @@ class IdentityMechanism:
         """
         offered = self.adapter.support()[Component.PATTERN]
         if not offered:
-            raise NotApplicable(f"attention cannot be read on this model: {offered.reason}")
+            raise Unsupported(f"attention cannot be read on this model: {offered.reason}")
         runs = [Edited(prompt, (), {"identity": span}) for prompt, span in self._located]
         seen, _ = shares(self.adapter, runs, "identity")  # type: ignore[arg-type]  # support says that it attends
         values = seen[0, :, COUNTS.index(NO_SINK)].mean((1, 2)).double().numpy()
@@ -187,7 +187,7 @@ class IdentityMechanism:
                 found.add(one.attribute)
         cases = len({i.split("|")[0] for i in ids})
         if cases < MIN_CLUSTERS:
-            raise NotApplicable(f"only {cases} cases have two identities that make prompts of one length")
+            raise Unsupported(f"only {cases} cases have two identities that make prompts of one length")
         return pairs, ids
 
     def _estimate(self, name: str, unit: str, condition: str, values: Array) -> Estimate:

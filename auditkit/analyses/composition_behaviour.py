@@ -37,7 +37,7 @@ from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Dot, DotGroup, Dots, Table
 from auditkit.stats.estimates import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, Unsupported
 
 CLEAN, ADDITIVE, REMOVED, BARE = "clean", "additive", "removed", "bare"
 CONDITIONS = (CLEAN, ADDITIVE, REMOVED, BARE)
@@ -66,7 +66,7 @@ class Behaviour:
 
     def __init__(self, design: Design, *, depth: float, tokens: int = TOKENS, fewest: int = FEWEST) -> None:
         if not design.grid.marked:
-            raise NotApplicable(
+            raise Unsupported(
                 "the grid has no markers, words fixed beforehand by which a persona shows in a text; write them into a "
                 "TOML grid (docs/persona-composition.md)"
             )

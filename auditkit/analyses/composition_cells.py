@@ -35,7 +35,7 @@ from auditkit.engine.generation import generate
 from auditkit.engine.late import Tails
 from auditkit.engine.sites import block_input
 from auditkit.record.evidence import note
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, Unsupported
 
 SITES = ("p_user_last", "p_last", "g1", "g2")
 DEPTHS = (0.25, 0.40, 0.55, 0.70, 0.85)
@@ -81,7 +81,7 @@ class Design:
             )
         self.header = adapter.chat.opening(Chat(asked(grid.baseline, grid.baseline_task)))
         if not self.header:
-            raise NotApplicable(
+            raise Unsupported(
                 "the chat template adds no generation prompt, so there is no place between the user's turn and the "
                 "answer; give a model whose template does"
             )

@@ -37,7 +37,7 @@ from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Curves, Dot, DotGroup, Dots, Series, Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import NotApplicable, Unsupported
 
 Array = NDArray[np.float64]
 
@@ -120,7 +120,7 @@ class Vectors:
         found = [differing_span(h.ids, t.ids) for h, t in zip(hosts, cells.prompts, strict=True)]
         rows = [row for row, span in enumerate(found) if span is not None]
         if not rows:
-            raise NotApplicable("no persona has a filler of exactly its length, so no span can be transplanted")
+            raise Unsupported("no persona has a filler of exactly its length, so no span can be transplanted")
         note(
             f"spans are transplanted in {len(rows)} of {len(hosts)} cells, where the filler has the persona's length"
         )

@@ -27,7 +27,7 @@ from auditkit.engine.guards import noise_floor
 from auditkit.engine.patching import PatchPair, answer_rows
 from auditkit.engine.runs import Donated, capture, execute
 from auditkit.engine.sites import Site, SiteError, residual
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 _CENTRED = 1e-3
 """Largest cosine between the gradient and the vector of ones for which the norm is taken to remove the mean."""
@@ -50,7 +50,7 @@ def direct_effects(
     """
     offered = adapter.support().get("gradients")
     if not offered:
-        raise NotApplicable("direct effects need gradients, which this adapter does not offer")
+        raise Unsupported("direct effects need gradients, which this adapter does not offer")
     for site in sites:
         if site.component not in (Component.ATTENTION, Component.MLP):
             raise SiteError(f"{site} adds nothing to the stream; direct effects are those of attention and mlp")
@@ -104,7 +104,7 @@ def _check(adapter: Adapter, foretold: Tensor, clean: Tensor, logits: Tensor) ->
     missed = float((foretold - clean).abs().max())
     allowed = _MISSED * float(clean.abs().max()) + noise_floor(adapter, logits)
     if not missed <= allowed:
-        raise NotApplicable(
+        raise Unsupported(
             f"no direct effects: a norm with a linear map behind it foretells the clean run's logit differences up to "
             f"{missed:.2g} only ({allowed:.2g} allowed), so this model does not read its answers that way"
         )

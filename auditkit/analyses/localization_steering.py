@@ -42,7 +42,7 @@ from auditkit.stats.estimates import Estimate
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, Unsupported
 
 What = Literal["units", "direction"]
 Values = tuple[Array, tuple[str, ...]]
@@ -179,7 +179,7 @@ class PersonaSteering:
         asked, adapter = self._asked, self.activations.adapter
         yes, no = (single_token(adapter.chat.encode, asked[0].prompt.text, said) for said in (AGREE, DISAGREE))
         if isinstance(yes, str) or isinstance(no, str) or yes == no:
-            raise NotApplicable(
+            raise Unsupported(
                 f"agreement cannot be read: '{AGREE}' and '{DISAGREE}' are not single, different tokens ({yes}, {no})"
             )
         site = residual.layer(self.layer)

@@ -35,7 +35,7 @@ from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, Unsupported
 
 RUNS = 40
 """Scans of each persona, every two of them on complementary blocks."""
@@ -255,7 +255,7 @@ class PersonaUnits:
         for items in self.activations.personas:
             if items.persona == persona:
                 return items
-        raise NotApplicable(f"there are no statements of {persona}")
+        raise Unsupported(f"there are no statements of {persona}")
 
 
 def _all_shared(found: Overlap, sets: int) -> str:

@@ -31,7 +31,7 @@ from auditkit.record.evidence import note
 from auditkit.stats.estimates import Estimate, mean_difference, recovery
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 CORRUPT, CLEAN = "corrupt", "clean"
 
@@ -72,7 +72,7 @@ class RandomBands:
         """
         starts, width = self.starts(layers), len(self.like.layer_indices(layers))
         if not starts:
-            raise NotApplicable(f"{layers} layers hold no other band as wide as {self.like}")
+            raise Unsupported(f"{layers} layers hold no other band as wide as {self.like}")
         first = stream(seed, "random bands", str(self)).choice(starts, n)
         return [replace(self.like, first=int(f), last=int(f) + width - 1, depth=None) for f in first]
 

@@ -34,7 +34,7 @@ from auditkit.stats.estimates import Estimate, mean_difference
 from auditkit.stats.intervals import MIN_CLUSTERS, Array
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.rates import rate
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 NOBODY, PLAIN = "no persona", "no attribute"
 """Names of the two arms without a word: no system turn, and "You are a student."."""
@@ -191,7 +191,7 @@ class PersonaAnswers:
             raise KeyError(f"no group {name!r}; there are {', '.join(self._groups)}")
         group = self._groups[name]
         if name not in _ARMS and not self._enough(group):
-            raise NotApplicable(
+            raise Unsupported(
                 f"only {len(group.words)} {name} words make prompts of one length, {MIN_CLUSTERS} are needed"
                 + (f" ({group.note})" if group.note else "")
             )
@@ -235,7 +235,7 @@ class PersonaAnswers:
         """First and second words of the synonyms whose prompts have one length."""
         pairs = [pair for pair in self._synonyms if self._length(pair.clean) == self._length(pair.corrupt)]
         if len(pairs) < MIN_CLUSTERS:
-            raise NotApplicable(
+            raise Unsupported(
                 f"only {len(pairs)} of {len(self._synonyms)} pairs of synonyms have equal token length, {MIN_CLUSTERS} "
                 "are needed"
             )

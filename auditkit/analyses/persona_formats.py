@@ -20,7 +20,7 @@ from auditkit.data.items import CompletionItem, check_tokens, select, single_tok
 from auditkit.data.prompts import Chat
 from auditkit.engine.patching import answered
 from auditkit.stats.intervals import MIN_CLUSTERS
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 LETTER_PROBES = 8
 """Questions on which is measured how a model writes a letter."""
@@ -95,7 +95,7 @@ def letters(adapter: Adapter, choices: Choices, *, seed: int) -> Format:
         NotApplicable: the tokenizer has no single token for each letter there, or there are no questions.
     """
     if not choices.kept:
-        raise NotApplicable(f"none of {len(choices.dropped)} multiple-choice questions can be asked")
+        raise Unsupported(f"none of {len(choices.dropped)} multiple-choice questions can be asked")
     subjects = sorted({item.topic for item in choices.kept})
     apart = len(subjects) < MIN_CLUSTERS
     kept = [replace(item, topic=item.id) for item in choices.kept] if apart else choices.kept
@@ -147,7 +147,7 @@ def _letter_ids(adapter: Adapter, texts: Sequence[str]) -> tuple[Answers, str]:
                 "two letters are the same token"
             ]
     if not able:
-        raise NotApplicable(
+        raise Unsupported(
             f"the tokenizer splits answer letters, so no single logit stands for one ({'; '.join(reasons)}); ask "
             "completions instead"
         )

@@ -37,7 +37,7 @@ from auditkit.stats.estimates import Estimate, mean_difference, recovery
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, NotApplicable, Unsupported
 
 ABLATIONS = ("zero", "mean", "resample")
 SCREENED, SAMPLED, TAKEN = 6, 8, 4
@@ -96,7 +96,7 @@ class HeadEdits:
         others = [self._another(held, row) for row in range(len(held.pairs))]
         usable = [row for row, other in enumerate(others) if other is not None]
         if not usable:
-            raise NotApplicable("no racial or colour word has another one of as many tokens to be replaced by")
+            raise Unsupported("no racial or colour word has another one of as many tokens to be replaced by")
         if len(usable) < len(others):
             note(f"{len(others) - len(usable)} items are left out: no other word has as many tokens as theirs")
         items = held.only([held.table.index[row] for row in usable])
@@ -192,7 +192,7 @@ class HeadEdits:
             draw = stream(self.seed, "removed heads", str(item))
             donors = [prompt for prompt in pool if len(prompt) == len(pair.base) and prompt.ids != pair.base.ids]
             if not donors:
-                raise NotApplicable(
+                raise Unsupported(
                     f"no other prompt of {len(pair.base)} tokens to resample the heads of '{item}' from"
                 )
             donor = donors[int(draw.integers(len(donors)))]
@@ -305,7 +305,7 @@ class HeadEdits:
         drawn: list[Head] = []
         for layer, _ in some:
             if not left:
-                raise NotApplicable(f"this model has no {len(some)} other heads to compare with")
+                raise Unsupported(f"this model has no {len(some)} other heads to compare with")
             near = min(abs(each[0] - layer) for each in left)
             nearest = [each for each in left if abs(each[0] - layer) == near]
             drawn.append(nearest[int(draw.integers(len(nearest)))])

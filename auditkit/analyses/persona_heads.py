@@ -36,7 +36,7 @@ from auditkit.stats.estimates import Estimate, mean_difference
 from auditkit.stats.halves import halves
 from auditkit.stats.intervals import MIN_CLUSTERS
 from auditkit.stats.measurement import Measurement
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, NotApplicable, Unsupported
 
 IDENTITY, VALENCE, NEUTRAL = ("racial", "colour"), ("positive", "negative"), ("neutral",)
 AGAINST = {"valence": VALENCE, "neutral": NEUTRAL}
@@ -200,7 +200,7 @@ class PersonaHeads:
     def _search(self) -> Searched:
         offered = self.adapter.support()[Component.PATTERN]
         if not offered:
-            raise NotApplicable(f"{pattern.everywhere()} cannot be read on this model: {offered.reason}")
+            raise Unsupported(f"{pattern.everywhere()} cannot be read on this model: {offered.reason}")
         items, arms = self._crossed(VALENCE, self.n_pairs)
         items.enough()
         split = halves(items.table, self.seed, "heads")

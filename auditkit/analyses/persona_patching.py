@@ -23,7 +23,7 @@ from auditkit.engine.patching import PatchPair
 from auditkit.engine.sites import Site, attention, mlp
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import NotApplicable, shown
+from auditkit.stats.verdicts import NotApplicable, Unsupported, shown
 
 CORRUPT, CLEAN = "negative", "positive"
 """The groups whose difference is looked for in the network."""
@@ -149,7 +149,7 @@ class PersonaPatching:
         first = -1 if after is None else after.layer_indices(self.adapter.layers)[-1]
         bands = RandomBands(like, first)
         if not bands.starts(self.adapter.layers):
-            raise NotApplicable(f"{self.adapter.layers} layers hold no other band as wide as {like}")
+            raise Unsupported(f"{self.adapter.layers} layers hold no other band as wide as {like}")
         return bands
 
     def show_other_reading(self, band: Site) -> None:
@@ -190,7 +190,7 @@ class PersonaPatching:
                 others.append(persona)
                 questions.append(other)
         if not kept:
-            raise NotApplicable("no item has another persona and another question of the same length as donors")
+            raise Unsupported("no item has another persona and another question of the same length as donors")
         if len(kept) < len(restoration.items.pairs):
             restoration = Restoration(
                 self.adapter,

@@ -31,7 +31,7 @@ from auditkit.record.evidence import note
 from auditkit.stats.intervals import MIN_CLUSTERS
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import NotApplicable, Unsupported
 
 SYSTEM = "You are {persona}."
 FACTORS = ("topic", "pair")
@@ -93,7 +93,7 @@ class PersonaQuestions:
         self._notes = [f"prompts: {adapter.chat.format}", *self.format.notes]
         topics = {question.topic for question in self.format.questions}
         if len(topics) < MIN_CLUSTERS:
-            raise NotApplicable(
+            raise Unsupported(
                 f"only {len(self.format.questions)} usable items in {len(topics)} topics; {MIN_CLUSTERS} topics are "
                 "needed to state an interval"
             )
@@ -125,7 +125,7 @@ class PersonaQuestions:
         )
         if len(built.pairs) < MIN_CLUSTERS:
             why = f" (first: {built.dropped[0].reason})" if built.dropped else ""
-            raise NotApplicable(
+            raise Unsupported(
                 f"only {len(built.pairs)} pairs of {corrupt} and {clean} personas have equal token length, "
                 f"{MIN_CLUSTERS} are needed{why}"
             )
@@ -151,7 +151,7 @@ class PersonaQuestions:
                 if span is not None and pair.clean.article == pair.corrupt.article:
                     aligned.append(AlignedPair(pair, span))
             if len(aligned) < MIN_CLUSTERS:
-                raise NotApplicable(
+                raise Unsupported(
                     f"only {len(aligned)} pairs of synonyms have equal token length, {MIN_CLUSTERS} are needed"
                 )
             self._arms[key] = self._crossed(key, aligned[: key[3]], "")
@@ -172,7 +172,7 @@ class PersonaQuestions:
         source = self.prompt(aligned.pair.clean, question)
         span = differing_span(base.ids, source.ids)
         if span is None:
-            raise NotApplicable(f"the personas of {aligned.pair.id} render to the same tokens on this model")
+            raise Unsupported(f"the personas of {aligned.pair.id} render to the same tokens on this model")
         start, stop = span
         # Another place of the same width: after the word, since nothing before it can carry it, and before the
         # last token, where every path has already met.

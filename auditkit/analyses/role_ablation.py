@@ -41,7 +41,7 @@ from auditkit.record.figures import Curves, Dot, DotGroup, Dots
 from auditkit.stats.estimates import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, NotApplicable, Unsupported
 
 SETS, NEAR = 20, 3
 """Random sets of heads, and how many layers away from those that they stand for."""
@@ -177,7 +177,7 @@ class RoleAblation:
         known = set(self.heads.arm.matched.table.index)
         usable = [each for each in self.role.sets if each.id in known and self._answerable(each)]
         if not usable:
-            raise NotApplicable(
+            raise Unsupported(
                 "no pronoun is a single token after the questions, or the prompts are lists: no answers to ask for"
             )
         return usable[: self.n_items]
@@ -295,7 +295,7 @@ class RoleAblation:
         try:
             return [resample(site, prompt, self._questions, draw) for site in sites]
         except SiteError as error:
-            raise NotApplicable(str(error)) from None
+            raise Unsupported(str(error)) from None
 
     def _random(self, n: int, which: Sequence[int]) -> dict[str, Condition]:
         return {f"random set {k}": [_at_mean(self._random_heads(k), self._average, 1.0)] * n for k in which}
@@ -312,7 +312,7 @@ class RoleAblation:
                 if (n, h) not in self.those and (n, h) not in taken
             ]
             if not free:
-                raise NotApplicable(
+                raise Unsupported(
                     f"there are no other heads within {NEAR} layers of layer {layer} to compare with"
                 )
             taken.append(free[int(draw.integers(len(free)))])

@@ -22,7 +22,7 @@ from auditkit.stats.changes import Counterpart
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement, match
 from auditkit.stats.resampled import Resampled
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, Unsupported
 
 NEAR_ZERO = 0.01
 """As published: a change below -0.01 is called compression, above 0.01 preservation."""
@@ -69,7 +69,7 @@ class LayerChanges:
 
     def __post_init__(self) -> None:
         if len(self.now) != len(self.then):
-            raise NotApplicable(
+            raise Unsupported(
                 f"{len(self.now)} layers cannot be compared one by one with {len(self.then)}; compare by relative "
                 "depth (auditkit.analyses.role_models)"
             )

@@ -47,7 +47,7 @@ from auditkit.stats.measurement import Measurement
 from auditkit.stats.rates import Rate, rate
 from auditkit.stats.resampled import Resampled
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, Unsupported
 
 RFC, RSI = INDICES = ("RFC", "RSI")
 TOPS = {RFC: (NEUTRAL, SELF), RSI: (CONFOUNDER, SELF)}
@@ -204,7 +204,7 @@ class RoleConditioning:
         """
         offered = self.adapter.support()[Component.PATTERN]
         if not offered:
-            raise NotApplicable(f"{pattern.everywhere()} cannot be read on this model: {offered.reason}")
+            raise Unsupported(f"{pattern.everywhere()} cannot be read on this model: {offered.reason}")
         if format not in self._arms:
             found = self._matched(format)
             values = {category: self._read(prompts, found.firsts) for category, prompts in found.prompts.items()}

@@ -33,7 +33,7 @@ from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.resampled import Resampled
 from auditkit.stats.streams import stream
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.verdicts import Inconclusive, NotAsked, Unsupported
 
 TOP = 10
 PAIRINGS = 1000
@@ -109,7 +109,7 @@ def past_by_head(baseline: Counterpart, now: ByHead) -> ByHead:
         Inconclusive: the baseline recorded none, other heads, or other items.
     """
     if baseline.past is None:
-        raise NotApplicable("there is no baseline to compare with (--baseline)")
+        raise NotAsked("there is no baseline to compare with (--baseline)")
     return from_items(baseline.past.recorded.items, now)
 
 
@@ -169,12 +169,12 @@ class DifferenceInDifferences:
 
     def __init__(self, now: ByHead, then: ByHead, seed: int) -> None:
         if now.own.shape[1:] != then.own.shape[1:]:
-            raise NotApplicable(
+            raise Unsupported(
                 f"{now.own.shape[1]} x {now.own.shape[2]} heads cannot be compared one by one with "
                 f"{then.own.shape[1]} x {then.own.shape[2]}"
             )
         if not now.table.equals(then.table):
-            raise NotApplicable("the two models were asked different items, or these stand in other clusters")
+            raise Unsupported("the two models were asked different items, or these stand in other clusters")
         self.now, self.then, self.seed = now, then, seed
 
     def log_ratios(self, rows: Sequence[int], pairing: Sequence[int] | None = None) -> Array:
@@ -227,7 +227,7 @@ class DifferenceInDifferences:
         """
         chosen = self.top() if heads is None else list(heads)
         if not chosen:
-            raise NotApplicable("no head's entropy changed between the two models")
+            raise NotAsked("no head's entropy changed between the two models")
         one, other = self.split
         found = self.log_ratios(one).mean(0)
         again = self.log_ratios(other)

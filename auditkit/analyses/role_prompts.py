@@ -22,7 +22,7 @@ from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.data.order import shuffle_key
 from auditkit.data.prompts import Chat
 from auditkit.data.role_prompts import CATEGORIES, RoleSet
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 PLAIN, CHAT = FORMATS = ("plain text", "chat template")
 FRAME = "frame"
@@ -85,7 +85,7 @@ def writer(chat: ChatEncoder, format: str) -> Callable[[str], Prompt]:
     if format == PLAIN:
         return lambda text: plain(chat, text)
     if chat.template is None:
-        raise NotApplicable("the model has no chat template")
+        raise Unsupported("the model has no chat template")
     return lambda text: chat(Chat(user=text))
 
 
@@ -125,7 +125,7 @@ def matched(chat: ChatEncoder, sets: Iterable[RoleSet], format: str = PLAIN) -> 
     rows = [{category: write(text) for category, text in each.prompts.items()} for each in given]
     kept = [i for i, row in enumerate(rows) if len({len(prompt) for prompt in row.values()}) == 1]
     if not kept:
-        raise NotApplicable(
+        raise Unsupported(
             f"none of {len(rows)} sets of prompts has equally many tokens in every category ({format})"
         )
     out = len(rows) - len(kept)
@@ -170,7 +170,7 @@ def matched_by_length(
     ]
     if not rows:
         sizes = ", ".join(f"{category} {sorted({len(p) for p in ps})}" for category, ps in every.items())
-        raise NotApplicable(f"no number of tokens occurs in every category ({format}): {sizes}")
+        raise Unsupported(f"no number of tokens occurs in every category ({format}): {sizes}")
     given = sum(map(len, every.values()))
     out = given - len(rows) * len(every)
     counts = ", ".join(f"{len(prompts)} {category}" for category, prompts in every.items())

@@ -21,7 +21,7 @@ from auditkit.adapters.protocol import Attending, AttentionView, Component, Look
 from auditkit.engine.batching import in_batches
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import Position, Site, SiteError, Span, pattern
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 QUERIES = 32
 """Queries whose probabilities over all keys are held at once."""
@@ -98,7 +98,7 @@ def _read(
     ranges = [site.span(len(prompt), {} if spans is None else spans[i]) for i, prompt in enumerate(prompts)]
     offered = adapter.support()[Component.PATTERN]
     if not offered:
-        raise NotApplicable(f"{site} cannot be read on this model: {offered.reason}")
+        raise Unsupported(f"{site} cannot be read on this model: {offered.reason}")
     results: dict[int, tuple[int, Tensor]] = {}
 
     def work(rows: list[int]) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place
 from auditkit.engine.sites import Site, SiteError, Span
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ def located(adapter: Adapter, site: Site, length: int, spans: Mapping[str, Span]
     """
     offered = adapter.support()[site.component]
     if not offered:
-        raise NotApplicable(f"{site} cannot be touched on this model: {offered.reason}")
+        raise Unsupported(f"{site} cannot be touched on this model: {offered.reason}")
     layers_of(adapter, site)
     site.head_indices(adapter.heads, adapter.groups)
     return site.span(length, spans)

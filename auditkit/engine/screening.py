@@ -30,7 +30,7 @@ from auditkit.engine.rows import one_layer
 from auditkit.engine.runs import donate, execute
 from auditkit.engine.sites import Position, Site, SiteError, block_input, k, pattern, q
 from auditkit.engine.wavefront import Sweep, sweep
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 _WITHIN_ATTENTION = {Component.Q: q, Component.K: k, Component.PATTERN: pattern}
 """Components whose effect on the attended values is computed exactly."""
@@ -118,7 +118,7 @@ def attribution(
         raise SiteError(f"attribution needs pairs and sites, got {len(pairs)} pairs and {len(sites)} sites")
     offered = adapter.support().get("gradients")
     if not offered:
-        raise NotApplicable(
+        raise Unsupported(
             f"attribution needs gradients: {'this adapter has none' if offered is None else offered.reason}"
         )
     spans = [[located(adapter, site, len(pair.base), pair.spans) for pair in pairs] for site in sites]

@@ -35,7 +35,7 @@ from auditkit.engine.batching import in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, forced, window_lengths
 from auditkit.engine.guards import GuardTripped, costing, pieces_floor
 from auditkit.engine.sites import SiteError, Span
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import Unsupported
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class _Spans:
 def _continuable(adapter: Adapter) -> Continuable:
     support = adapter.support().get("generation", Support(False, "this adapter keeps no keys and values"))
     if not support:
-        raise NotApplicable(f"keys and values cannot be transplanted on this model: {support.reason}")
+        raise Unsupported(f"keys and values cannot be transplanted on this model: {support.reason}")
     return cast(Continuable, adapter)
 
 

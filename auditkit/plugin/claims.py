@@ -16,8 +16,9 @@ from auditkit.adapters.errors import ModelError
 from auditkit.plugin.given import given_digests
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.evidence import Evidence
+from auditkit.record.methods import code_of
 from auditkit.record.plan import PlannedClaim
-from auditkit.record.schema import Claim, Cost, FamilyPlace, Plan, Verdict
+from auditkit.record.schema import Claim, Cost, FamilyPlace, Lack, Plan, Verdict
 from auditkit.record.surroundings import versions
 from auditkit.stats.families import fail_within_claim
 from auditkit.stats.intervals import ALPHA
@@ -90,11 +91,12 @@ def family_of(item: pytest.Item) -> FamilyPlace | None:
 
 
 def plan_of(config: pytest.Config, items: Sequence[pytest.Item], thresholds: Thresholds | None) -> Plan:
-    """What is going to be asked: claims, the code and data of their suites, the project's data, settings, versions."""
+    """What is going to be asked: claims, the code and data of their suites, methods, settings, versions."""
     import auditkit.data
 
     settings = {name: getattr(config.option, f"audit_{name}") for name in ("seed", "items", "dtype", "adapter")}
-    folders = {item.path.parent for item in items}
+    folders, own = {item.path.parent for item in items}, Path(auditkit.data.__file__).parent
+    code = code_of(folders, config.rootpath, own.parent)
     shared = {folder: shared_digest(folder, config.rootpath) for folder in folders}
     return Plan(
         claims={
@@ -102,7 +104,9 @@ def plan_of(config: pytest.Config, items: Sequence[pytest.Item], thresholds: Thr
             for item in items
         },
         thresholds=thresholds.listed() if thresholds is not None else {},
-        data=data_digests(Path(auditkit.data.__file__).parent, folders)
+        code=code.digests,
+        methods=code.methods,
+        data=data_digests(own, folders, Path(config.option.audit_dir).absolute())
         | {f"{suite}/--data": digest for suite, digest in given_digests(config).items()},
         settings={name: str(value) for name, value in {**settings, "alpha": ALPHA}.items()},
         versions=versions(),
@@ -137,6 +141,7 @@ def conclude(
         examples=decision.examples if decision is not None else (),
         grids=tuple(evidence.grids),
         notes=tuple(evidence.notes),
+        lack=_lack(verdict, error, skipped),
     )
 
 
@@ -166,6 +171,15 @@ def _without_model(item: pytest.Item, name: str) -> str:
         return name
     own = model_ids(specs)[specs.index(model_of(item))]
     return name.removesuffix(f"[{own}]") if name.endswith(f"[{own}]") else name.removesuffix(f"-{own}]") + "]"
+
+
+def _lack(verdict: Verdict, error: BaseException | None, skipped: str | None) -> Lack | None:
+    """What kept a claim from being applied; a comparison that says so by itself found no behaviour."""
+    if verdict is not Verdict.NOT_APPLICABLE:
+        return None
+    if skipped is not None:
+        return "skipped"
+    return error.lack if isinstance(error, NotApplicable) else "behaviour"
 
 
 def _verdict(evidence: Evidence, error: BaseException | None, skipped: str | None) -> tuple[Verdict, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -88,7 +89,18 @@ _UNNAMED = "claims run in several processes only for a model that is named: add 
 
 audit_key: pytest.StashKey[Audit] = pytest.StashKey()
 _measuring_key: pytest.StashKey[Measuring] = pytest.StashKey()
-_deselected_key: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
+
+
+class Seen:
+    """What the collected files hold, selected or not: tests by node id, classes that were not read, the files."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, pytest.Item] = {}
+        self.classes: set[str] = set()
+        self.files: set[Path] = set()
+
+
+seen_key: pytest.StashKey[Seen] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -166,12 +178,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("model", specs, indirect=True, scope="session", ids=model_ids(specs))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(
-    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    claims = [item for item in items if _uses_model(item)]
-    deselected = [*config.stash.get(_deselected_key, [])]
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Remember every test that a file holds, before `--lf`, a node id or another plugin leaves some of them out."""
+    report = yield
+    seen = collector.config.stash.setdefault(seen_key, Seen())
+    seen.items.update((item.nodeid, item) for item in report.result if isinstance(item, pytest.Item))
+    seen.classes.update(part.nodeid for part in report.result if isinstance(part, pytest.Class))
+    seen.classes.discard(collector.nodeid)
+    if isinstance(collector, pytest.File) and (report.result or not _skips_files(collector)):
+        seen.files.add(collector.path)  # one that --lf skips is not read, and comes out empty
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Plan what is going to run: now, since what other plugins leave out is final only here."""
+    config, items = session.config, session.items
+    claims, final = [item for item in items if _uses_model(item)], {item.nodeid for item in items}
+    seen = config.stash.get(seen_key, Seen())
+    deselected = [item for name, item in seen.items.items() if name not in final and _uses_model(item)]
     others: set[pytest.Item] = set()
     if claims and config.getoption("audit_shard") and not session.testsfailed:
         from auditkit.plugin.shards import elsewhere
@@ -192,12 +220,6 @@ def pytest_collection_modifyitems(
         from auditkit.plugin.distribute import measure_in_worker
 
         config.stash[_measuring_key] = measure_in_worker(config, claims, deselected)
-
-
-def pytest_deselected(items: list[pytest.Item]) -> None:
-    claims = [item for item in items if _uses_model(item)]
-    if claims:
-        items[0].config.stash.setdefault(_deselected_key, []).extend(claims)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -309,6 +331,10 @@ def _check_options(config: pytest.Config) -> None:
                 classify(spec)
         except ModelError as error:
             raise ValueError(str(error)) from None
+
+
+def _skips_files(collector: pytest.Collector) -> bool:
+    return collector.config.pluginmanager.hasplugin("lfplugin-collskip")
 
 
 def _dest(name: str) -> str:

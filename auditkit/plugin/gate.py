@@ -14,7 +14,7 @@ from auditkit.plugin.claims import claim_id
 from auditkit.record.baseline import Recorded, measured_before, read_recorded
 from auditkit.record.schema import Claim, ItemRow, ModelInfo, Plan, Run
 from auditkit.report import wording
-from auditkit.stats.changes import Counterpart, Past, compare
+from auditkit.stats.changes import Counterpart, Past, compare, judged
 from auditkit.stats.waivers import WaiversError, read_waivers, settled, waived
 
 
@@ -61,6 +61,12 @@ class Gate:
         """What a claim may ask about its past."""
         past = None if self.baseline is None else Past(self.baseline, plan, model)
         return Counterpart(claim_id(item), item.path.parent.name, past)
+
+    def judged(self, claim: Claim, rows: Sequence[ItemRow], plan: Plan, model: ModelInfo) -> Claim:
+        """The claim; a behaviour that the baseline shows and this model does not is lost."""
+        if self.baseline is None:
+            return claim
+        return judged(claim, [row for row in rows if row.effect], Past(self.baseline, plan, model))
 
     def waived(self, claim: Claim) -> Claim:
         """The claim with the waiver that keeps it from blocking, if one does."""

@@ -32,7 +32,7 @@ from auditkit.plugin.settings import Settings, options_of
 from auditkit.record.canonical import canonical
 from auditkit.record.evidence import Evidence, gathering
 from auditkit.record.journal import Entry
-from auditkit.record.schema import Cost, ModelInfo
+from auditkit.record.schema import Cost, ModelInfo, Plan, Verdict
 from auditkit.stats.changes import Counterpart
 from auditkit.stats.thresholds import Thresholds
 from auditkit.stats.verdicts import NotReadable, Threshold
@@ -122,6 +122,7 @@ class Measuring:
         self._gate = gate
         self._items = items
         self._course: _Course | None = None
+        self._plans: dict[str, Plan] = {}
 
     @contextmanager
     def model(self, spec: str | None) -> Iterator[Any]:
@@ -158,8 +159,14 @@ class Measuring:
 
     def counterpart(self, item: pytest.Item, info: ModelInfo) -> Counterpart:
         """What the claim may ask about its past."""
-        ours = [other for other in self._items if model_of(other) == model_of(item)]
-        return self._gate.counterpart(item, plan_of(self.config, ours, self._thresholds), info)
+        return self._gate.counterpart(item, self._plan(model_of(item)), info)
+
+    def _plan(self, spec: str) -> Plan:
+        """What the run asks of a model; made once, since it reads every module that the claims run through."""
+        if spec not in self._plans:
+            ours = [item for item in self._items if model_of(item) == spec]
+            self._plans[spec] = plan_of(self.config, ours, self._thresholds)
+        return self._plans[spec]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -229,6 +236,9 @@ class Measuring:
         plan = planned(item, options_of(self.config, model_of(item)))
         claim = conclude(plan, evidence, error, skipped, cost)
         rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
+        opened = self._opened.get(model_of(item))
+        if opened is not None and claim.verdict is Verdict.NOT_APPLICABLE:
+            claim = self._gate.judged(claim, rows, self._plan(model_of(item)), opened.adapter.info)
         set_outcome(report, self._gate.waived(claim), item)
         # JSON text, so that the report can travel between processes like any other.
         entry = msgspec.json.encode(canonical(Entry(claim=claim, items=rows))).decode()

@@ -25,7 +25,7 @@ def set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item) -> N
         report.outcome, report.longrepr = "passed", None
     elif blocks(claim, item.config.option.audit_profile):
         report.outcome = "failed"
-        if claim.verdict is not Verdict.FAIL or not report.longrepr:
+        if claim.verdict is not Verdict.FAIL or claim.lack is not None or not report.longrepr:
             report.longrepr = f"{claim.id}: {claim.reason}"
     else:
         report.outcome = "skipped"

@@ -16,6 +16,7 @@ import pytest
 
 from auditkit.plugin.claims import claim_id, plan_of, planned
 from auditkit.plugin.gate import Gate
+from auditkit.plugin.selection import not_selected
 from auditkit.plugin.settings import header_settings, options_of
 from auditkit.record.differences import plan_digest
 from auditkit.record.journal import Entry, Header, Journal
@@ -58,9 +59,7 @@ class AuditRun:
         self.gate = gate
         self.asked = plan_of(config, items, thresholds)
         self.plan_sha256 = plan_digest(self.asked)
-        self.untested = [
-            Untested(what=item.nodeid, reason="deselected on the command line") for item in deselected
-        ]
+        self.untested = not_selected(config, items, deselected)
         if others:
             left = f"{len(items) - len(self.items)} of {len(items)} claims of the plan"
             reason = f"this is shard {config.option.audit_shard}, and other shards measure {left}"
@@ -128,10 +127,12 @@ class AuditRun:
         """A claim will not come; it is not written to the journal, so a continued run measures it."""
         self._lost[claim] = reason
 
-    def write(self, check: CrossCheck | None, workers: int, threads: int | None) -> int:
+    def write(self, check: CrossCheck | None, workers: int, threads: int | None, ended: str = "") -> int:
         """Write the record and its outputs; the exit code that the run stands for.
 
         Args:
+            ended: why the run was ended on purpose before its last claim, as `-x` does; what it did not reach is then
+                untested. Otherwise a claim that was not reached is an ERROR.
             workers: processes that measured claims.
             threads: threads of each; None: those of this process.
         """
@@ -140,6 +141,10 @@ class AuditRun:
         assert self.folder is not None
         done = {name: entry.claim for name, entry in self._entries.items()}
         claims = tuple(map(self.gate.waived, holm(completed(self.plan, done, self._lost))))
+        if ended:  # after Holm's correction: every planned claim counts in its family
+            left = [claim.id for claim in claims if claim.id not in done and claim.id not in self._lost]
+            self.untested += [Untested(what=name, reason=f"not reached: {ended}") for name in left]
+            claims = tuple(claim for claim in claims if claim.id not in left)
         summary = summarize(claims, wording.distrust(check))
         if check is not None and check.agrees is None:  # a comparison of nothing counts as untested
             self.untested.append(Untested(what="cross-check", reason=check.reason))

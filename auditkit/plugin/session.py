@@ -146,10 +146,12 @@ class Audit:
         """Write every run. The session's exit code is the worst of theirs.
 
         A session that pytest itself ended badly (interrupt, internal error) keeps its own code, and so does one
-        in which a test that is no claim failed.
+        in which a test that is no claim failed. One that was ended on purpose has the code of what it measured.
         """
+        ended = self._ended_on_purpose(session, exitstatus)
+        stopped = exitstatus > 1 and not ended
         codes = [
-            run.write(self._cross_check(run, stopped=exitstatus > 1), self.workers, self.threads)
+            run.write(self._cross_check(run, stopped), self.workers, self.threads, ended)
             for run in self.runs.values()
             if run.folder is not None
         ]
@@ -158,7 +160,7 @@ class Audit:
         terminal.correct(
             self.config, {n for n, run in self._run_of.items() if (run.spec, self._claim_of[n]) in by_chance}
         )
-        if codes and (exitstatus <= 1 or self._stopped_by_x(exitstatus)):
+        if codes and (exitstatus <= 1 or ended):
             session.exitstatus = 1 if self._foreign_failure else min(codes, key=_WORST_FIRST.index)
 
     @pytest.hookimpl(trylast=True)
@@ -169,12 +171,18 @@ class Audit:
         if len(written) > 1:
             terminal.compare(terminalreporter, [run.result for run in written if run.result is not None])
 
-    def _stopped_by_x(self, exitstatus: int) -> bool:
-        """Whether xdist's "interrupted" is the end that `-x` asks for, as it is in a serial run."""
-        xdist = self.config.pluginmanager.getplugin("dsession")
-        return (
-            exitstatus == pytest.ExitCode.INTERRUPTED and 0 < getattr(xdist, "maxfail", 0) <= xdist.countfailures
-        )
+    def _ended_on_purpose(self, session: pytest.Session, exitstatus: int) -> str:
+        """What pytest said when `-x`, `--maxfail` or `--stepwise` ended the session; empty where nothing did.
+
+        To xdist and to `--stepwise` such an end is an interrupt, as Ctrl-C is; it is not to a serial `-x`.
+        """
+        manager = self.config.pluginmanager
+        xdist = manager.getplugin("dsession")
+        if exitstatus == pytest.ExitCode.INTERRUPTED:
+            if xdist is not None and 0 < xdist.maxfail <= xdist.countfailures:
+                return f"stopping after {xdist.countfailures} failures"
+            return str(session.shouldstop) if manager.hasplugin("stepwiseplugin") and session.shouldstop else ""
+        return str(session.shouldfail) if exitstatus <= 1 and session.shouldfail else ""
 
     def _cross_check(self, run: AuditRun, stopped: bool) -> CrossCheck | None:
         """The sampled sites measured again, if that was asked for."""

@@ -2,26 +2,29 @@
 
 Two numbers may be subtracted only if they answer the same question. Whether they do is decided from the plans, which
 are digests of everything that goes into an answer apart from the model: the claim's code and what its suite shares,
-data, thresholds, seed, items, level, versions. Code is digested without comments and layout, and without the other
-claims of its file, so that tidying a suite or adding a claim to it does not cut a claim off from its past.
+the methods that it calls (`auditkit.record.methods`), data, thresholds, seed, items, level, versions. Code is digested
+without comments and layout, and without the other claims of its file, so that tidying a suite or adding a claim to it
+does not cut a claim off from its past.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
 from auditkit.record.schema import ModelInfo, Plan
+from auditkit.record.store import AUDIT_JSON, JOURNAL
 
 OWN_DATA = "auditkit"
 """First part of the names of data files that belong to the project and not to a suite."""
 
 _DATA = {".csv", ".tsv", ".json", ".jsonl", ".toml", ".txt", ".yaml", ".yml", ".parquet"}
+_NO_DATA = ("conftest.py", AUDIT_JSON, JOURNAL, "pyvenv.cfg")
 _ASKED = ("seed", "items", "alpha")
 """Settings that change what is asked. The others change how it is run; what came of them stands with the model."""
 
@@ -54,15 +57,35 @@ def shared_digest(folder: Path, root: Path) -> str:
     return _digest("\x1f".join(f"{path.name} {_code(path, '')}" for path in found))
 
 
-def data_digests(own: Path, suites: Iterable[Path]) -> dict[str, str]:
-    """Name -> SHA-256 of each data file: the project's in folder `own`, and those that lie in the suites' folders."""
-    files = [(OWN_DATA, path) for path in sorted(own.iterdir())]
-    files += [(folder.name, path) for folder in sorted(set(suites)) for path in sorted(folder.iterdir())]
+def data_digests(own: Path, suites: Iterable[Path], apart: Path | None = None) -> dict[str, str]:
+    """Name -> SHA-256 of each data file, those in subfolders included: the project's in folder `own`, and those that
+    lie in the suites' folders. A subfolder with claims of its own is another suite.
+
+    Args:
+        apart: folder of reports, which may lie within a suite's.
+    """
+    files = [(OWN_DATA, own, path) for path in _data_files(own, apart)]
+    files += [(folder.name, folder, path) for folder in sorted(set(suites)) for path in _data_files(folder, apart)]
     return {
-        f"{owner}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for owner, path in files
-        if path.suffix in _DATA and path.is_file()
+        f"{owner}/{path.relative_to(folder).as_posix()}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for owner, folder, path in files
     }
+
+
+def _data_files(folder: Path, apart: Path | None) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            if path.suffix in _DATA:
+                yield path
+        elif path.is_dir() and path != apart and not path.is_symlink() and not _holds_no_data(path):
+            yield from _data_files(path, apart)
+
+
+def _holds_no_data(folder: Path) -> bool:
+    """Whether a subfolder is a suite of its own, a run, a virtual environment, or hidden."""
+    if folder.name.startswith((".", "__")) or any((folder / name).exists() for name in _NO_DATA):
+        return True
+    return any(next(folder.glob(pattern), None) is not None for pattern in ("test_*.py", "*_test.py"))
 
 
 def differences(was: Plan, now: Plan) -> tuple[str, ...]:
@@ -77,8 +100,8 @@ def differences(was: Plan, now: Plan) -> tuple[str, ...]:
         if names:
             said.append(f"claims {word}: {_listed(names)}")
     for name in _differing(was.data, now.data):
-        what = "is new" if name not in was.data else "is gone" if name not in now.data else "has other content"
-        said.append(f"data file {name} {what}")
+        said.append(f"data file {name} {_how(name, was.data, now.data, 'content')}")
+    said += _other_code(was, now)
     said += _values("threshold ", was.thresholds, now.thresholds)
     return (*said, *_values("", was.settings, now.settings), *_values("version of ", was.versions, now.versions))
 
@@ -93,6 +116,9 @@ def not_comparable(claim: str, suite: str, was: Plan, then: ModelInfo, now: Plan
     reasons = []
     if was.claims.get(claim) != now.claims.get(claim):
         reasons.append("the claim's statement or code, or what its suite shares, has changed")
+    methods = [name for name in _common(suite, was, now) if was.code.get(name) != now.code.get(name)]
+    if methods:
+        reasons.append(f"other code of the methods it calls: {_listed(methods)}")
     touching = [name for name in _differing(was.data, now.data) if name.split("/")[0] in (OWN_DATA, suite)]
     if touching:
         reasons.append(f"other data: {_listed(touching)}")
@@ -106,6 +132,25 @@ def not_comparable(claim: str, suite: str, was: Plan, then: ModelInfo, now: Plan
         if there != here:
             reasons.append(f"{word}: {there} there, {here} here")
     return "; ".join(reasons)
+
+
+def _other_code(was: Plan, now: Plan) -> list[str]:
+    """One line for each module that defines numbers, and one for all that compute them."""
+    methods = {name for plan in (was, now) for names in plan.methods.values() for name in names}
+    changed = _differing(was.code, now.code)
+    said = [f"method {name} {_how(name, was.code, now.code, 'code')}" for name in changed if name in methods]
+    rest = [name for name in changed if name not in methods]
+    return [*said, f"engine, adapters or statistics have other code: {_listed(rest)}"] if rest else said
+
+
+def _common(suite: str, was: Plan, now: Plan) -> list[str]:
+    """The methods that the suite reached in both runs. One that only one of them reached belongs to another claim: else
+    the claim's own code, or that of a method between, would have changed as well."""
+    return sorted({*was.methods.get(suite, ())} & {*now.methods.get(suite, ())})
+
+
+def _how(name: str, was: Mapping[str, str], now: Mapping[str, str], what: str) -> str:
+    return "is new" if name not in was else "is gone" if name not in now else f"has other {what}"
 
 
 def _values(kind: str, was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

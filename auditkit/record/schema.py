@@ -15,7 +15,13 @@ from typing import Any, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 3
+from auditkit.record.provenance import CrossCheck as CrossCheck
+from auditkit.record.provenance import Environment as Environment
+from auditkit.record.provenance import Plan as Plan
+from auditkit.record.provenance import Struct as Struct
+from auditkit.record.provenance import Tool as Tool
+
+SCHEMA_VERSION = 4
 
 
 class Verdict(StrEnum):
@@ -29,11 +35,8 @@ class Verdict(StrEnum):
 
 
 Relation = Literal[">=", ">", "<=", "<", "within"]
+Lack = Literal["behaviour", "capability", "not asked", "skipped"]
 FigureKind = Literal["curves", "heatmap", "dots", "table", "sets", "points", "image"]
-
-
-class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of all record types: immutable and strict about unknown fields."""
 
 
 class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -223,6 +226,12 @@ class Claim(Struct, frozen=True, kw_only=True):
     """None: the run compares with no baseline."""
     waiver: Waiver | None = None
     """The waiver that keeps this claim from blocking; its verdict stays what it is."""
+    lack: Lack | None = None
+    """What kept the claim from being applied: the model does not show the behaviour, lacks a capability, this run does
+    not ask it by design, or its test was skipped. Kept where a baseline that shows the behaviour made it a FAIL."""
+    made_with: dict[str, str] = msgspec.field(default_factory=dict)
+    """"threads", and package -> version, of the process that measured the claim: what its numbers depend on besides the
+    model and the plan."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -253,23 +262,6 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     trust_remote_code: bool = False
 
 
-class Tool(Struct, frozen=True, kw_only=True):
-    version: str
-    git: str | None
-    """Commit of the suites' repository, with "+dirty" when the tree had changes; None outside a repository."""
-
-
-class Environment(Struct, frozen=True, kw_only=True):
-    python: str
-    packages: dict[str, str]
-    cpu: str
-    gpu: str | None
-    threads: int
-    """Of each process that measured claims."""
-    workers: int = 1
-    """Processes that measured claims side by side."""
-
-
 class Summary(Struct, frozen=True, kw_only=True):
     """Counts of verdicts and the one that stands for the run."""
 
@@ -291,22 +283,6 @@ class Untested(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Plan(Struct, frozen=True, kw_only=True):
-    """What was going to be asked, fixed before the first forward pass. The model is no part of it: two models asked
-    the same have one plan."""
-
-    claims: dict[str, str]
-    """Claim -> SHA-256 of its statement, its code (comments and layout apart) and what its suite shares."""
-    thresholds: dict[str, str]
-    """Table and key in the file of thresholds -> number and source."""
-    data: dict[str, str]
-    """Data file -> SHA-256; those of a suite begin with its name, the project's own with "auditkit"."""
-    settings: dict[str, str]
-    """Seed, items, level of the intervals, number type, adapter."""
-    versions: dict[str, str]
-    """auditkit, the record's schema and the packages that compute."""
-
-
 class Baseline(Struct, frozen=True, kw_only=True):
     """The recorded run that this one is compared with."""
 
@@ -324,33 +300,6 @@ class Baseline(Struct, frozen=True, kw_only=True):
     summary: Summary
     absent: dict[str, Verdict]
     """Claims of the baseline that this run does not hold -> their verdict there."""
-
-
-class CrossCheck(Struct, frozen=True, kw_only=True):
-    """A random sample of the run's edits, measured again through another adapter."""
-
-    adapter: str
-    """The other adapter."""
-    asked: int
-    """How many sites were asked for."""
-    offered: int
-    """Edits that this process measured, from which the sample was drawn."""
-    measured: int
-    """How many of the sample were measured again."""
-    missing: dict[str, int]
-    """Why the other adapter could not make an edit -> how many of the sample."""
-    largest: float | None
-    """Largest absolute difference of an answer logit; None where nothing was measured again."""
-    where: str
-    """Site of the largest difference."""
-    allowed: float | None
-    """The difference that rounding explains."""
-    agrees: bool | None
-    """None: nothing could be compared, and nothing is vouched for."""
-    reason: str
-    """Why nothing could be compared; empty where something was."""
-    claims_taken_over: int = 0
-    """Claims of an interrupted run, measured by another process and so not part of the sample."""
 
 
 class Run(Struct, frozen=True, kw_only=True):

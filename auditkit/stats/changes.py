@@ -32,8 +32,9 @@ from auditkit.record.schema import (
     Verdict,
 )
 from auditkit.stats.estimates import Estimate
+from auditkit.stats.intervals import ALPHA
 from auditkit.stats.measurement import Measurement, MeasurementError, content_digest, read_clusters
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.verdicts import NotApplicable, NotAsked
 
 if TYPE_CHECKING:
     from auditkit.stats.intervals import Array
@@ -87,6 +88,21 @@ class Past:
             }
         return self._effects[claim]
 
+    def values(self, claim: str) -> str:
+        """What the baseline measured for the claim, in words; empty where it has no value that may be read.
+
+        A claim that only asks for a comparison does not apply on a baseline, whose run has none, and has values.
+        """
+        then = self._claims.get(claim)
+        if then is None or then.verdict is Verdict.ERROR:
+            return ""
+        if then.verdict is Verdict.NOT_APPLICABLE and then.lack != "not asked":
+            return ""
+        if then.effect is not None and then.effect.estimate is not None:
+            return _worded(then.effect)
+        means = ((name, kept.estimate.describe()) for name, kept in self.effects(claim).items())
+        return next((_worded(effect) for _, effect in means if effect.estimate is not None), "")
+
     @cached_property
     def _effects(self) -> dict[str, dict[str, Kept]]:
         """What was asked for already: a claim may ask for the past of every layer."""
@@ -130,12 +146,12 @@ class Counterpart:
         What is not comparable comes back as an estimate that decides nothing and says why.
 
         Raises:
-            NotApplicable: the run has no baseline.
+            NotAsked: the run has no baseline.
         """
         estimate.keep_items()
         estimate.keep_effect()
         if self.past is None:
-            raise NotApplicable(
+            raise NotAsked(
                 "there is no baseline to compare with (--baseline); the values are recorded, so this run can be one"
             )
         reason = self.past.why_not(self.claim, self.suite) or self.past.unreadable(self.claim)
@@ -150,7 +166,70 @@ class Counterpart:
         index = pd.Index([ids.get(item, item) for item in called.values.index], name="item")
         values, clusters = called.values.set_axis(index), called.clusters.set_axis(index)
         strata = None if called.strata is None else called.strata.set_axis(index)
-        return replace(kept.estimate, measurement=Measurement(called.name, called.unit, values, clusters, strata=strata))
+        measurement = Measurement(called.name, called.unit, values, clusters, strata=strata)
+        return replace(kept.estimate, measurement=measurement)
+
+
+def judged(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Claim:
+    """The claim; where it does not apply to the candidate and the baseline has values for it, as what that means.
+
+    A behaviour that the baseline shows and the candidate does not is lost, and that is a FAIL: otherwise a candidate
+    damaged so far that nothing can be asked of it would pass. It stays undecided where the two were recorded in a way
+    that shows whether the loss can be chance, and it can be; where the candidate lacks a capability or its test was
+    skipped, since that says nothing of a behaviour; and where the two runs asked different things. Judging twice
+    changes nothing.
+
+    Args:
+        rows: the values that the claim's effects average.
+    """
+    value = past.values(claim.id) if claim.verdict is Verdict.NOT_APPLICABLE and claim.lack != "not asked" else ""
+    if not value:
+        return claim
+    verdict = Verdict.INCONCLUSIVE
+    reason = f"the baseline has values for this claim ({value}), the candidate has none: {claim.reason}"
+    why_not = past.why_not(claim.id, claim.suite)
+    if why_not:
+        reason += f"; whether a behaviour was lost cannot be told, since the two runs differ ({why_not})"
+    elif claim.lack in (None, "behaviour"):
+        reason = f"the baseline shows this behaviour ({value}), the candidate does not: {claim.reason}"
+        chance = _loss_by_chance(_read(rows), past.effects(claim.id))
+        verdict = Verdict.INCONCLUSIVE if chance else Verdict.FAIL
+        reason += f"; {chance}" if chance else ""
+    return msgspec.structs.replace(claim, verdict=verdict, reason=reason)
+
+
+def _loss_by_chance(here: Mapping[str, Kept], there: Mapping[str, Kept]) -> str:
+    """What says that the loss of a behaviour can be chance; empty where nothing does.
+
+    A share does not apply where the effect that it is a share of touches zero. Whether that effect really became
+    smaller is asked of its paired difference, at half of alpha per claim as every FAIL (Bonferroni over the shares).
+    """
+    shares = [name for name, kept in here.items() if kept.estimate.denominator is not None and name in there]
+    changes = []
+    for name in shares:
+        now, then = (_total(kept[name].estimate) for kept in (here, there))
+        if then is None or now is None or _other_content(here[name].digests, there[name].digests):
+            continue
+        change = now.change_from(then, called=CALLED)
+        tail, effect = change.tail(0.0), change.describe()
+        if not change.refused and tail is not None:
+            sign = float(np.sign(then.describe().estimate or 0.0))
+            changes.append((tail if sign > 0 else 1 - tail, effect))
+    if not changes or any(p * len(changes) <= ALPHA / 2 for p, _ in changes):
+        return ""
+    return f"its total effect did not become smaller beyond chance ({_worded(changes[0][1])})"
+
+
+def _total(estimate: Estimate) -> Estimate | None:
+    if estimate.denominator is None:
+        return None
+    return replace(estimate, name="total effect", numerator=estimate.denominator, denominator=None)
+
+
+def _worded(effect: Effect) -> str:
+    span = "" if effect.lower is None or effect.upper is None else f" [{effect.lower:.3g}, {effect.upper:.3g}]"
+    unit = "" if effect.unit == "1" else f" {effect.unit}"
+    return f"{effect.name}: {effect.estimate:.3g}{span}{unit}"
 
 
 def compare(run: Run, rows: Iterable[ItemRow], recorded: Recorded) -> Run:
@@ -166,7 +245,9 @@ def compare(run: Run, rows: Iterable[ItemRow], recorded: Recorded) -> Run:
         if row.effect:
             kept.setdefault(row.claim, []).append(row)
     claims = tuple(
-        msgspec.structs.replace(claim, change=change_of(claim, kept.get(claim.id, ()), past))
+        msgspec.structs.replace(
+            judged(claim, kept.get(claim.id, ()), past), change=change_of(claim, kept.get(claim.id, ()), past)
+        )
         for claim in run.claims
     )
     then, here = recorded.run, {claim.id for claim in run.claims}
@@ -208,7 +289,7 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
         unread = f"an ERROR here, so no number of it may be read: {claim.reason}"
     if unread:
         return Change(verdict=verdict, comparable=True, effects=(), reason=unread)
-    here = read_effects(pd.DataFrame(msgspec.to_builtins(list(rows)), columns=list(ItemRow.__struct_fields__)))
+    here = _read(rows)
     there = past.effects(claim.id)
     effects: list[Effect] = []
     problems = _only([name for name in here if name not in there], "here")
@@ -235,6 +316,10 @@ def _only(names: Sequence[str], where: str) -> list[str]:
     if len(names) > _NAMED:
         return [f"{len(names)} effects were measured only {where} (the first: '{names[0]}')"]
     return [f"'{name}' was measured only {where}" for name in names]
+
+
+def _read(rows: Iterable[ItemRow]) -> dict[str, Kept]:
+    return read_effects(pd.DataFrame(msgspec.to_builtins(list(rows)), columns=list(ItemRow.__struct_fields__)))
 
 
 def read_effects(items: pd.DataFrame) -> dict[str, Kept]:

@@ -119,7 +119,7 @@ def _placed(claim: Claim, name: str, size: int, p: float, adjusted: float) -> Cl
         name=name, size=size, p=p, p_adjusted=adjusted, alone=claim.verdict, alone_reason=claim.reason
     )
     claim = msgspec.structs.replace(claim, family=place)
-    if claim.verdict is not Verdict.FAIL or adjusted <= ALPHA / 2 or size == 1:
+    if claim.verdict is not Verdict.FAIL or claim.lack is not None or adjusted <= ALPHA / 2 or size == 1:
         return claim
     reason = (
         f"holm: {claim.reason}, but among {size} claims of family '{name}' this can be chance "

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from auditkit.record.evidence import Decision, Evidence, current
-from auditkit.record.schema import Claim, Control, Relation, Summary, Verdict
+from auditkit.record.schema import Claim, Control, Lack, Relation, Summary, Verdict
 
 if TYPE_CHECKING:
     from auditkit.stats.comparing import Comparable
@@ -29,7 +29,25 @@ class Inconclusive(Exception):
 
 
 class NotApplicable(Exception):
-    """The claim cannot be asked of this model: a missing capability, or a behaviour it does not show."""
+    """The claim cannot be asked of this model, since it does not show a behaviour that the claim is about.
+
+    `lack` says what is missing, for a run with a baseline: a behaviour that the baseline shows has been lost, and that
+    is a FAIL. Raise one of the two classes below where something else is missing.
+    """
+
+    lack: Lack = "behaviour"
+
+
+class Unsupported(NotApplicable):
+    """The claim needs something of the model that it does not have: a capability, a template, more layers."""
+
+    lack = "capability"
+
+
+class NotAsked(NotApplicable):
+    """By design this run does not ask the claim, whatever the model does: it loses nothing against a baseline."""
+
+    lack = "not asked"
 
 
 class NotReadable(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit import NotApplicable
+from auditkit import NotAsked
 from auditkit.analyses.bias_decisions import Decisions
 from auditkit.analyses.bias_mechanism import IdentityMechanism
 from auditkit.analyses.bias_personas import QUESTIONS, IdentityAnswers
@@ -38,7 +38,7 @@ def alone(baseline):
 
     def check():
         if baseline.past is not None:
-            raise NotApplicable(
+            raise NotAsked(
                 "with a baseline the change is judged, not the model by itself; the values stand beside this claim, "
                 "and the verdict in the claims against the baseline"
             )

@@ -31,6 +31,7 @@ import pandas as pd
 import pytest
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
+import ours
 
 def planted(model):
     """What the test planted for this model, or for every one."""
@@ -97,6 +98,8 @@ class Audits:
         self.suite = pytester.mkdir("suite")
         (self.suite / "conftest.py").write_text(CONFTEST)
         (self.suite / "test_finding.py").write_text(SUITE)
+        pytester.makepyfile(ours="LIMIT = 1")  # a method of the project's own, which the suite imports
+        pytester.syspathinsert()
         self.plant(shift=0.0)
 
     def plant(self, **world: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from auditkit.cli import main
 from auditkit.record.baseline import read_recorded
+from auditkit.record.schema import SCHEMA_VERSION
 from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, item_rows
 from auditkit.stats.changes import compare
 
@@ -67,7 +68,7 @@ def truncated(folder: Path) -> None:
 
 def other_version(folder: Path) -> None:
     text = (folder / AUDIT_JSON).read_text()
-    (folder / AUDIT_JSON).write_text(text.replace('"schema_version": 3', '"schema_version": 99'))
+    (folder / AUDIT_JSON).write_text(text.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99'))
 
 
 def test_what_cannot_be_compared_or_merged_is_one_line_and_nothing_is_written(

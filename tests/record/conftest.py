@@ -35,6 +35,7 @@ def _strategies() -> dict[str, st.SearchStrategy]:
     claims = st.builds(
         schema.Claim,
         change=st.none() | changes,
+        made_with=st.dictionaries(text, text, max_size=2),
         waiver=st.none() | waivers,
         effect=st.none() | effects,
         also=few(effects),
@@ -79,7 +80,8 @@ def _strategies() -> dict[str, st.SearchStrategy]:
         model=models,
         plan=st.builds(
             schema.Plan,
-            **{name: st.dictionaries(text, text, max_size=2) for name in schema.Plan.__struct_fields__},
+            **{name: st.dictionaries(text, text, max_size=2) for name in schema.Plan.__struct_fields__}
+            | {"methods": st.dictionaries(text, few(text), max_size=2)},
         ),
         baseline=st.none() | baselines,
         waivers=few(waivers),

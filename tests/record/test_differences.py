@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -105,21 +106,46 @@ def test_data_are_named_after_their_suite(file: Path, tmp_path: Path) -> None:
     (tmp_path / "own" / "words.csv").write_text("a")
     (file.parent / "prompts.json").write_text("[]")
     (file.parent / "notes.md").write_text("not data")
+    (tmp_path / "own" / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "own" / "deep" / "er" / "more.toml").write_text("a = 1")
+    (file.parent / "lists").mkdir()
+    (file.parent / "lists" / "names.txt").write_text("Ann")
     found = data_digests(tmp_path / "own", [file.parent, file.parent])
-    assert list(found) == ["auditkit/words.csv", "suite/prompts.json"]
+    assert list(found) == [
+        "auditkit/deep/er/more.toml", "auditkit/words.csv", "suite/lists/names.txt", "suite/prompts.json"
+    ]  # fmt: skip
     assert all(len(value) == 64 for value in found.values())
+
+
+@pytest.mark.parametrize("beside", ["inner/test_b.py", "inner/conftest.py", "run/audit.json", "env/pyvenv.cfg"])
+def test_reports_environments_and_other_suites_below_a_suite_are_none_of_its_data(
+    file: Path, tmp_path: Path, beside: str
+) -> None:
+    (tmp_path / "own").mkdir()
+    for name in (
+        beside,
+        f"{Path(beside).parent}/x.json",
+        ".hidden/x.json",
+        "__pycache__/x.json",
+        "reports/x.json",
+    ):
+        (file.parent / name).parent.mkdir(exist_ok=True)
+        (file.parent / name).write_text("{}")
+    assert data_digests(tmp_path / "own", [file.parent], file.parent / "reports") == {}
 
 
 PLAN = Plan(
     claims={"suite/a": "1", "suite/b": "2"},
     thresholds={"[default] suite/a#1": "0.3 (x)"},
     data={"auditkit/words.csv": "3", "suite/p.csv": "4", "other/q.csv": "5"},
+    code={"auditkit/analyses/p.py": "6", "auditkit/analyses/q.py": "7", "auditkit/engine/e.py": "8"},
+    methods={"suite": ("auditkit/analyses/p.py",), "other": ("auditkit/analyses/q.py",)},
     settings={"seed": "0", "items": "None", "alpha": "0.05", "dtype": "auto"},
     versions={"auditkit": "1", "torch": "2"},
 )
 
 
-def changed(**fields: dict[str, str]) -> Plan:
+def changed(**fields: dict[str, Any]) -> Plan:
     return msgspec.structs.replace(PLAN, **{name: getattr(PLAN, name) | new for name, new in fields.items()})
 
 
@@ -141,6 +167,14 @@ def model(a_run: Run) -> ModelInfo:
          ["data file auditkit/words.csv has other content"], "other data: auditkit/words.csv"),
         (changed(data={"suite/new.csv": "9"}), ["data file suite/new.csv is new"], "other data: suite/new.csv"),
         (changed(data={"other/q.csv": "9"}), ["data file other/q.csv has other content"], ""),
+        (changed(code={"auditkit/analyses/p.py": "9"}), ["method auditkit/analyses/p.py has other code"],
+         "other code of the methods it calls: auditkit/analyses/p.py"),
+        (changed(code={"auditkit/analyses/q.py": "9"}), ["method auditkit/analyses/q.py has other code"], ""),
+        (changed(code={"auditkit/analyses/r.py": "9"},
+                 methods={"suite": ("auditkit/analyses/p.py", "auditkit/analyses/r.py")}),
+         ["method auditkit/analyses/r.py is new"], ""),
+        (changed(code={"auditkit/engine/e.py": "9", "auditkit/stats/s.py": "9"}),
+         ["engine, adapters or statistics have other code: auditkit/engine/e.py, auditkit/stats/s.py"], ""),
         (changed(settings={"seed": "1"}), ["seed was 0, is 1"], "seed: 0 there, 1 here"),
         (changed(settings={"dtype": "float32"}), ["dtype was auto, is float32"], ""),
         (changed(versions={"auditkit": "2"}),

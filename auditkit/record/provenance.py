@@ -1,0 +1,77 @@
+"""What a run was made with and what it was going to ask: the part of the record that says how numbers came about.
+
+`auditkit.record.schema` holds the rest and offers these names as well.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all record types: immutable and strict about unknown fields."""
+
+
+class Tool(Struct, frozen=True, kw_only=True):
+    version: str
+    git: str | None
+    """Commit of the suites' repository, with "+dirty" when the tree had changes; None outside a repository."""
+
+
+class Environment(Struct, frozen=True, kw_only=True):
+    python: str
+    packages: dict[str, str]
+    cpu: str
+    gpu: str | None
+    threads: int
+    """Of each process that measured claims."""
+    workers: int = 1
+    """Processes that measured claims side by side."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What was going to be asked, fixed before the first forward pass. The model is no part of it: two models asked
+    the same have one plan."""
+
+    claims: dict[str, str]
+    """Claim -> SHA-256 of its statement, its code (comments and layout apart) and what its suite shares."""
+    thresholds: dict[str, str]
+    """Table and key in the file of thresholds -> number and source."""
+    data: dict[str, str]
+    """Data file -> SHA-256; those of a suite begin with its name, the project's own with "auditkit"."""
+    code: dict[str, str]
+    """Module that a claim runs through, by its path -> SHA-256 of its code (comments, layout and docstrings apart)."""
+    methods: dict[str, tuple[str, ...]]
+    """Suite -> the modules among `code` that define what its numbers mean: analyses, loaders of data, and the project's
+    own modules. The others (engine, adapters, statistics) compute the same numbers in another way."""
+    settings: dict[str, str]
+    """Seed, items, level of the intervals, number type, adapter."""
+    versions: dict[str, str]
+    """auditkit, the record's schema and the packages that change numbers."""
+
+
+class CrossCheck(Struct, frozen=True, kw_only=True):
+    """A random sample of the run's edits, measured again through another adapter."""
+
+    adapter: str
+    """The other adapter."""
+    asked: int
+    """How many sites were asked for."""
+    offered: int
+    """Edits that this process measured, from which the sample was drawn."""
+    measured: int
+    """How many of the sample were measured again."""
+    missing: dict[str, int]
+    """Why the other adapter could not make an edit -> how many of the sample."""
+    largest: float | None
+    """Largest absolute difference of an answer logit; None where nothing was measured again."""
+    where: str
+    """Site of the largest difference."""
+    allowed: float | None
+    """The difference that rounding explains."""
+    agrees: bool | None
+    """None: nothing could be compared, and nothing is vouched for."""
+    reason: str
+    """Why nothing could be compared; empty where something was."""
+    claims_taken_over: int = 0
+    """Claims of an interrupted run, measured by another process and so not part of the sample."""
