@@ -104,6 +104,8 @@ def letters(adapter: Adapter, choices: Choices, *, seed: int) -> Format:
     texts = [_text(item, place, seed) for item, place in zip(items, places, strict=True)]
     ids, said = _letter_ids(adapter, texts)
     notes = [said, "options are shuffled, and the right letter is each of the four equally often"]
+    if choices.key:
+        notes.append(f"right answers in the data: {choices.key}")
     if choices.dropped:
         first = choices.dropped[0]
         notes.append(

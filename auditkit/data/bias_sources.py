@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from auditkit.data.bias_items import BiasQuestion, Items, PronounPair, SentencePair
-from auditkit.data.choices import Choices, read_choices
+from auditkit.data.choices import Choices, parquet_columns, read_choices
 from auditkit.data.errors import DataError, Dropped
 from auditkit.data.files import json_lines, text_of
-from auditkit.data.sources import every_file
+from auditkit.data.sources import every_file, source_first
 
 BBQ_VALIDITY = (
     "BBQ's questions are built from templates about stereotypes documented in the United States. Both "
@@ -83,8 +83,13 @@ class GivenItems:
         kinds = {"questions": self.questions, "pronouns": self.pronouns, "sentences": self.sentences}
         counts = [f"{len(items.kept)} {name}" for name, items in kinds.items() if items is not None]
         counts += [f"{len(self.choices.kept)} multiple-choice questions"] if self.choices is not None else []
-        left = f"; {len(self.unused)} files not used (first: {self.unused[0].item_id}: {self.unused[0].reason})"
-        return ", ".join(counts) + "; other kinds are the project's own" + (left if self.unused else "")
+        text = ", ".join(counts) + "; other kinds are the project's own"
+        if self.choices is not None and self.choices.key:
+            text += f"; right answers of multiple choice: {self.choices.key}"
+        if self.unused:
+            first = self.unused[0]
+            text += f"; {len(self.unused)} files not used (first: {first.item_id}: {first.reason})"
+        return text
 
 
 def read_bias_items(spec: str) -> GivenItems:
@@ -110,7 +115,7 @@ def read_bias_items(spec: str) -> GivenItems:
         read_bbq(kinds["bbq"]) if kinds["bbq"] else None,
         read_winobias(kinds["winobias"]) if kinds["winobias"] else None,
         read_crows_pairs(kinds["crows"]) if kinds["crows"] else None,
-        read_choices(kinds["choices"]) if kinds["choices"] else None,
+        read_choices(kinds["choices"], first=source_first(spec)) if kinds["choices"] else None,
         tuple(unused),
     )
 
@@ -194,6 +199,10 @@ def _kind(path: Path) -> str:
     if path.suffix == ".txt":
         return "winobias" if re.search(r"\[[^\]]+\].*\[[^\]]+\]", text_of(path)) else "no sentences with brackets"
     if path.suffix == ".parquet":
+        columns = set(parquet_columns(path))
+        for name, fields, suffix in (("BBQ", _BBQ, ".jsonl"), ("CrowS-Pairs", _CROWS, ".csv")):
+            if set(fields[:2]) <= columns and not {"question", "choices"} <= columns:
+                return f"it has the columns of {name}, which is read from {suffix} files"
         return "choices"
     text = text_of(path).lstrip()
     if path.suffix == ".jsonl":

@@ -2,7 +2,9 @@
 
 A source is written `PATH`, `PATH#subject,subject` or `owner/name#subject`; a path that exists wins over a hub id of
 the same spelling. Subjects that files are named after choose those files. Of a data set with several splits, the test
-split is used. `#name` alone is a part of what the suite itself brings along, where that has names.
+split is used. Where multiple-choice answers are numbers, `#answers=0` or `#answers=1` says how the first option is
+counted, for files that do not show it. `#name` alone is a part of what the suite itself brings along, where that has
+names.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _TEST = re.compile(r"(^|[_/-])test\b|(^|/)test/")
 _HUB_TESTS = tuple(f"*test*{suffix}" for suffix in SUFFIXES)
 _OTHER = re.compile(r"(^|[_/-])(dev|val|validation|train)\b")
+_ANSWERS = "answers="
 ANY = (*SUFFIXES, ".txt")
 """Files that a suite may read, in whatever layout."""
 
@@ -45,7 +48,7 @@ def read_questions(spec: str) -> tuple[CompletionItem, ...] | Choices:
             if subject not in topics:
                 raise DataError(f"{spec}: no topic {subject!r}; there are {', '.join(sorted(topics))}")
         return tuple(item for item in items if not subjects or item.topic in subjects)
-    return read_choices(files, subjects)
+    return read_choices(files, subjects, source_first(spec))
 
 
 @lru_cache(maxsize=32)
@@ -64,7 +67,9 @@ def source_sha256(spec: str) -> str:
     else:
         files = every_file(spec)
     lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
-    return hashlib.sha256("\n".join([*lines, *source_subjects(spec)]).encode()).hexdigest()
+    told = source_first(spec)
+    options = [] if told is None else [f"{_ANSWERS}{told}"]
+    return hashlib.sha256("\n".join([*lines, *source_subjects(spec), *options]).encode()).hexdigest()
 
 
 def source_files(spec: str) -> tuple[Path, ...]:
@@ -141,7 +146,25 @@ def _files(spec: str, suffixes: Sequence[str]) -> tuple[Path | None, tuple[Path,
 
 def source_subjects(spec: str) -> tuple[str, ...]:
     """What is named behind the "#" of a source."""
-    return tuple(name.strip() for name in spec.partition("#")[2].split(",") if name.strip())
+    return tuple(name for name in _behind(spec) if not name.startswith(_ANSWERS))
+
+
+def source_first(spec: str) -> int | None:
+    """How a source says that numbers count the options of its questions, 0 or 1; None where it does not say.
+
+    Raises:
+        DataError: another number, or both.
+    """
+    told = {name.removeprefix(_ANSWERS).strip() for name in _behind(spec) if name.startswith(_ANSWERS)}
+    if not told:
+        return None
+    if told not in ({"0"}, {"1"}):
+        raise DataError(f"{spec}: write #answers=0 where the first option is 0, or #answers=1 where it is 1")
+    return int(told.pop())
+
+
+def _behind(spec: str) -> list[str]:
+    return [name.strip() for name in spec.partition("#")[2].split(",") if name.strip()]
 
 
 def _header(path: Path) -> set[str]:

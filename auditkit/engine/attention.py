@@ -18,6 +18,7 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Attending, AttentionView, Component, Look
+from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import Position, Site, SiteError, Span, pattern
@@ -53,6 +54,7 @@ def entropies(
         SiteError: a layer, head or query that the model or a prompt does not have, before anything runs.
         NotApplicable: this model does not show its attention.
         GuardTripped: probabilities that are NaN, or a layer whose attention was not reached.
+        TypeError: an argument of another shape, such as one prompt where a list is meant, before anything runs.
     """
     read = _read(adapter, prompts, queries, entropy, "entropies", **chosen)
     return [values for _, values in read]
@@ -91,6 +93,13 @@ def _read(
     spans: Sequence[Mapping[str, Span]] | None = None,
 ) -> list[tuple[int, Tensor]]:
     """For each prompt, its padding and (layer, head, query, ...): `reduce` of (batch, head, query, key)."""
+    arguments.model(adapter)
+    arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
+    arguments.position("queries", queries)
+    arguments.indices("layers", layers, "layers")
+    arguments.indices("heads", heads, "heads")
+    if spans is not None:
+        arguments.several("spans", spans, Mapping, "a list with a dict of spans for each prompt, or None")
     chosen_layers, chosen_heads = _layers(adapter, layers), _heads(adapter, heads)
     if spans is not None and len(spans) != len(prompts):
         raise SiteError(f"spans of {len(spans)} prompts were given for {len(prompts)} prompts")

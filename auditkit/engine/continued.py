@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place, Shape
+from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.edits import Edit, Edited, layers_of, spots, touched
 from auditkit.engine.guards import costing
@@ -27,6 +28,9 @@ from auditkit.engine.runs import Donated, Interventions, donate
 from auditkit.engine.sites import Site, SiteError, Span
 
 When = Literal["prompt", "generated", "all"]
+
+RUNS = "a list of prompts and Continued runs, such as [model.chat(chat)]"
+"""What a list of runs is, in the words of an error message."""
 
 GUARDED_ROWS = 4
 """Rows on which the guards of a measurement run; fired edits are counted on all."""
@@ -44,6 +48,7 @@ class Timed:
 
     Raises:
         SiteError: steps without generated tokens, or an edit that cannot act there; see above.
+        TypeError: an argument of another kind, such as a site where an edit is meant.
     """
 
     edit: Edit
@@ -51,6 +56,9 @@ class Timed:
     steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        arguments.one("what is timed", self.edit, Edit, "one edit, such as zero(mlp.layer(3))")
+        arguments.one("when", self.when, str, "'prompt', 'generated' or 'all'")
+        arguments.indices("steps", self.steps, "generated tokens")
         site, give = self.edit.site, self.edit.give
         if self.when not in ("prompt", "generated", "all"):
             raise SiteError(f"{site}: when is '{self.when}'; say prompt, generated or all")
@@ -85,11 +93,22 @@ class Continued:
         prompt: what is run first.
         edits: what is done; a bare `Edit` acts in the prompt.
         spans: named token spans of the prompt.
+
+    Raises:
+        TypeError: an argument of another kind, such as a bare site where an edit is meant.
     """
 
     prompt: Prompt
     edits: tuple[Edit | Timed, ...] = ()
     spans: Mapping[str, Span] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        arguments.one("a continued run's prompt", self.prompt, Prompt, "one prompt, such as model.chat(chat)")
+        expected = "a list of edits, such as [replace(mlp.layer(1), donor)]"
+        arguments.several(
+            "a continued run's edits", self.edits, (Edit, Timed), expected, "an edit or a Timed edit"
+        )
+        arguments.spans("spans", self.spans)
 
     @property
     def timed(self) -> tuple[Timed, ...]:
@@ -220,7 +239,10 @@ def forced(adapter: Adapter, runs: Sequence[Continued], continuations: Sequence[
 
     Raises:
         SiteError: a continuation is missing or empty.
+        TypeError: an argument of another shape.
     """
+    arguments.model(adapter)
+    arguments.several("runs", runs, Continued, "a list of Continued runs", "a Continued run")
     windows = window_lengths(len(runs), continuations)
 
     def logits(rows: list[int]) -> Tensor:
@@ -251,7 +273,9 @@ def window_lengths(rows: int, continuations: Sequence[Sequence[int]]) -> tuple[i
 
     Raises:
         SiteError: not one continuation for each of `rows`, or an empty one.
+        TypeError: no list of lists of token ids.
     """
+    arguments.continuations(continuations)
     if len(continuations) != rows or not all(continuations):
         raise SiteError(f"{rows} runs need one continuation of at least one token each")
     return tuple(len(tokens) for tokens in continuations)

@@ -24,8 +24,19 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Place
+from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
-from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, continued, forced, places, predicted, settle
+from auditkit.engine.continued import (
+    GUARDED_ROWS,
+    RUNS,
+    Continued,
+    Forced,
+    continued,
+    forced,
+    places,
+    predicted,
+    settle,
+)
 from auditkit.engine.edits import Edit, replace
 from auditkit.engine.guards import ROUNDING, GuardTripped
 from auditkit.engine.sites import Site, SiteError, block_input
@@ -97,7 +108,16 @@ def divergence(
             condition of another number of rows; before anything runs.
         NotApplicable: a component that this model does not offer.
         GuardTripped: a guard found the numbers not to be trusted.
+        TypeError: an argument of another shape, such as one prompt where a list is meant, before anything runs.
     """
+    arguments.model(adapter)
+    arguments.several("reference", reference, (Prompt, Continued), RUNS, "a prompt or a Continued run")
+    arguments.continuations(continuations)
+    arguments.named("conditions", conditions, "a dict from names to conditions, such as {'early': [run]}")
+    for name, condition in conditions.items():
+        if not isinstance(condition, Forced):
+            argument = f"conditions['{name}']"
+            arguments.several(argument, condition, (Prompt, Continued), RUNS, "a prompt or a Continued run")
     if not reference:
         raise SiteError("no prompts to compare conditions over")
     base = [continued(run) for run in reference]
@@ -123,8 +143,14 @@ def compare(
 
     Raises:
         ValueError: runs of another number of rows or other windows.
+        TypeError: an argument of another kind.
         GuardTripped: logits that are NaN, or a row without finite ones.
     """
+    arguments.model(adapter)
+    arguments.one("reference", reference, Forced, "a Forced run, such as forced(...) makes")
+    arguments.named("conditions", conditions, "a dict from names to Forced runs")
+    for name, condition in conditions.items():
+        arguments.one(f"conditions['{name}']", condition, Forced, "a Forced run, such as forced(...) makes")
     work = _Work(reference, conditions)
     vocabulary = len(adapter.chat.tokenizer)
     longest = [

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_site
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place
+from auditkit.engine import arguments
 from auditkit.engine.sites import Site, SiteError, Span
 from auditkit.stats.verdicts import Unsupported
 
@@ -41,12 +43,21 @@ class Edit:
             at attention probabilities, over the site's positions and heads, in which leading axes may be 1 or left
             out; or a run of equal length that gives its activation at the same place.
         factor: of what is given.
+
+    Raises:
+        TypeError: an argument of another kind, such as a NumPy array where a tensor is meant.
     """
 
     site: Site
     keep: float = 0.0
     give: Tensor | Prompt | Edited | None = None
     factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        arguments.one("an edit's site", self.site, Site, "one site, such as mlp.layer(1)")
+        arguments.one(f"what is given at {self.site}", self.give, (Tensor, Prompt, Edited, type(None)), _GIVES)
+        for number in (self.keep, self.factor):
+            arguments.one(f"an edit's strength or factor at {self.site}", number, Real, "a number")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +68,28 @@ class Edited:
         prompt: what is run.
         edits: what is done on the way; none is the plain run.
         spans: named token spans of the prompt: "identity", ...
+
+    Raises:
+        TypeError: an argument of another kind, such as a bare site where an edit is meant.
     """
 
     prompt: Prompt
     edits: tuple[Edit, ...] = ()
     spans: Mapping[str, Span] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        arguments.one("an edited run's prompt", self.prompt, Prompt, "one prompt, such as model.chat(chat)")
+        expected = "a list of edits, such as [replace(mlp.layer(1), donor)]"
+        arguments.several(
+            "an edited run's edits", self.edits, Edit, expected, "an edit, such as replace(site, donor)"
+        )
+        arguments.spans("spans", self.spans)
+
 
 Donor = Prompt | Edited
 """A run that gives activations."""
+
+_GIVES = "a torch tensor, a prompt or an Edited run"
 
 
 def replace(site: Site, donor: Donor | Tensor, strength: float = 1.0) -> Edit:
@@ -73,14 +97,24 @@ def replace(site: Site, donor: Donor | Tensor, strength: float = 1.0) -> Edit:
 
     Raises:
         SiteError: a strength outside [0, 1].
+        TypeError: an argument of another kind.
     """
+    arguments.one("the site to replace at", site, Site, "one site, such as mlp.layer(1)")
+    arguments.one(f"what is given at {site}", donor, (Tensor, Prompt, Edited), _GIVES)
+    arguments.one(f"the strength at {site}", strength, Real, "a number from 0 (untouched) to 1 (replaced)")
     if not 0 <= strength <= 1:
         raise SiteError(f"{site}: strength {strength:g}, give 0 (untouched) to 1 (replaced)")
     return Edit(site, 1 - strength, donor, strength)
 
 
 def add(site: Site, vector: Tensor, factor: float = 1.0) -> Edit:
-    """Steering: `factor` times a vector on top of the value."""
+    """Steering: `factor` times a vector on top of the value.
+
+    Raises:
+        TypeError: an argument of another kind, such as a NumPy array.
+    """
+    arguments.one("the site to add at", site, Site, "one site, such as residual.layer(12)[-1]")
+    arguments.one(f"what is added at {site}", vector, (Tensor, Prompt, Edited), _GIVES)
     return Edit(site, 1.0, vector, factor)
 
 
@@ -89,7 +123,10 @@ def scale(site: Site, factor: float) -> Edit:
 
     Raises:
         SiteError: a factor outside [0, 1].
+        TypeError: an argument of another kind.
     """
+    arguments.one("the site to scale", site, Site, "one site, such as head(5, 8)")
+    arguments.one(f"the factor at {site}", factor, Real, "a number from 0 (removed) to 1 (untouched)")
     if not 0 <= factor <= 1:
         raise SiteError(f"{site}: scaled by {factor:g}, give 0 (removed) to 1 (untouched)")
     return Edit(site, factor)
@@ -101,7 +138,13 @@ def zero(site: Site) -> Edit:
 
 
 def mean(site: Site, values: Mapping[int, Tensor], strength: float = 1.0) -> tuple[Edit, ...]:
-    """Mean ablation: one edit per layer, with its mean activation; see `auditkit.engine.runs.means`."""
+    """Mean ablation: one edit per layer, with its mean activation; see `auditkit.engine.runs.means`.
+
+    Raises:
+        TypeError: an argument of another kind.
+    """
+    arguments.one("the site of a mean ablation", site, Site, "one site, such as z.layer(5).head(8)")
+    arguments.one(f"the means at {site}", values, Mapping, "what means(...) returned")
     return tuple(
         replace(Site(site.component, layer, layer, None, site.position, site.heads), value, strength)
         for layer, value in values.items()
@@ -113,7 +156,12 @@ def resample(site: Site, base: Prompt, prompts: Sequence[Prompt], generator: np.
 
     Raises:
         SiteError: no other prompt of that length.
+        TypeError: an argument of another kind.
     """
+    arguments.one("the site to resample", site, Site, "one site, such as mlp.layer(7)")
+    arguments.one("the base", base, Prompt, "one prompt, such as model.chat(chat)")
+    arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
+    arguments.one("generator", generator, np.random.Generator, "np.random.default_rng(seed)")
     others = [prompt for prompt in prompts if len(prompt) == len(base) and prompt.ids != base.ids]
     if not others:
         raise SiteError(

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import cast
 
 import torch
@@ -27,8 +28,18 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Continuable, Memory, Support
+from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
-from auditkit.engine.continued import GUARDED_ROWS, Continued, Settled, continued, places, predicted, settle
+from auditkit.engine.continued import (
+    GUARDED_ROWS,
+    RUNS,
+    Continued,
+    Settled,
+    continued,
+    places,
+    predicted,
+    settle,
+)
 from auditkit.engine.edits import Edit
 from auditkit.engine.guards import GuardTripped, costing, pieces_floor
 from auditkit.engine.runs import Donated, Interventions
@@ -80,7 +91,11 @@ def generate(
         SiteError: a site that the model or a prompt does not have, before anything runs.
         NotApplicable: a component that this model does not offer.
         GuardTripped: a guard found the tokens not to be trusted.
+        TypeError: an argument of another shape, such as one prompt where a list is meant, before anything runs.
     """
+    arguments.model(adapter)
+    arguments.several("runs", runs, (Prompt, Continued), RUNS, "a prompt or a Continued run")
+    arguments.one("tokens", tokens, Integral, "a number of tokens, 1 or more")
     if tokens < 1:
         raise ValueError(f"{tokens} tokens asked for, give 1 or more")
     if not runs:

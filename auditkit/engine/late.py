@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from functools import partial
+from numbers import Integral
 from typing import cast
 
 import torch
@@ -37,6 +38,7 @@ from auditkit.adapters.protocol import (
     Touch,
 )
 from auditkit.adapters.touches import keep
+from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, forced, window_lengths
 from auditkit.engine.divergence import LOGIT_BUDGET, Divergence, compare
@@ -70,6 +72,7 @@ class Tails:
 
     Raises:
         SiteError: a missing or empty continuation, or a cut that is not inside its prompt.
+        TypeError: an argument of another shape.
     """
 
     def __init__(
@@ -81,6 +84,10 @@ class Tails:
         *,
         restarts: bool = True,
     ) -> None:
+        arguments.model(adapter)
+        arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
+        arguments.continuations(continuations)
+        arguments.several("cuts", cuts, Integral, "a list with one number of tokens for each prompt", "a number")
         self.adapter, self.prompts = adapter, tuple(prompts)
         self.continuations = [tuple(tokens) for tokens in continuations]
         self.windows = window_lengths(len(prompts), continuations)
@@ -101,14 +108,28 @@ class Tails:
         self._most = TOKEN_BUDGET
 
     def forced(self, edits: Edits | None = None) -> Forced:
-        """Every row read over its continuation, with its edits; plain where None."""
-        return self.together({"": edits or [[] for _ in self.prompts]})[""]
+        """Every row read over its continuation, with its edits; plain where None. Raises as `together`."""
+        return self.together({"": [[] for _ in self.prompts] if edits is None else edits})[""]
 
     def together(self, conditions: Mapping[str, Edits]) -> dict[str, Forced]:
         """The same under several conditions, of which as many as fit are run in one batch.
 
         Whoever takes them row by row and in this order (`compare` does) has each run once.
+
+        Raises:
+            SiteError, NotApplicable: an edit that cannot be made, or edits of another number of rows.
+            TypeError: an argument of another shape, such as a flat list of edits.
         """
+        arguments.named(
+            "conditions", conditions, "a dict from names to edits by row, such as {'patched': [[edit]]}"
+        )
+        for name, edits in conditions.items():
+            argument = f"conditions['{name}']" if name else "edits"
+            arguments.nested(argument, edits, Edit, arguments.BY_ROW, "an edit")
+            if len(edits) != len(self.prompts):
+                raise SiteError(
+                    f"{argument}: edits of {len(edits)} rows were given for {len(self.prompts)} prompts"
+                )
         made = {
             name: [tuple(self._moved(row, edit) for edit in some) for row, some in enumerate(edits)]
             for name, edits in conditions.items()
@@ -141,6 +162,7 @@ class Tails:
 
     def read(self, places: Collection[Place]) -> list[dict[Place, Tensor]]:
         """By row: the activations (position of the tail, ...) at some places, in one plain run."""
+        arguments.places("places", places)
         out: dict[int, dict[Place, Tensor]] = {}
 
         def work(rows: list[int]) -> None:
@@ -313,7 +335,11 @@ def late_divergence(
     Raises:
         SiteError, NotApplicable: an edit that cannot be made, before anything runs.
         GuardTripped: a guard found the numbers not to be trusted.
+        TypeError: an argument of another shape, such as a flat list of edits, before anything runs.
     """
+    arguments.one("tails", tails, Tails, "Tails of the prompts")
+    arguments.named("conditions", conditions, arguments.EDITED)
+    arguments.one("reference", reference, (Forced, type(None)), "a Forced run, or None for the unedited tails")
     edited = {name: given for name, given in conditions.items() if not isinstance(given, Forced)}
     made = tails.together(edited)
     runs = {name: given if isinstance(given, Forced) else made[name] for name, given in conditions.items()}

@@ -19,12 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Answers, Place
+from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edit, Edited, touched
 from auditkit.engine.edits import replace as restored
@@ -46,6 +48,10 @@ class PatchPair:
         source: the prompt that gives the activations (the clean one when denoising).
         spans: named token spans, valid in both prompts: "identity", ...
         answers: token ids (right, wrong, ...); all pairs of a measurement have equally many.
+
+    Raises:
+        SiteError: prompts of unequal length.
+        TypeError: an argument of another kind.
     """
 
     base: Prompt
@@ -54,6 +60,11 @@ class PatchPair:
     spans: Mapping[str, Span] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, prompt in (("base", self.base), ("source", self.source)):
+            arguments.one(f"the {name} of a pair", prompt, Prompt, "one prompt, such as model.chat(chat)")
+        answers = "the token ids of the right and the wrong answer, such as (right, wrong)"
+        arguments.several("the answers of a pair", self.answers, Integral, answers, "a token id")
+        arguments.spans("spans", self.spans)
         if len(self.base) != len(self.source):
             raise SiteError(
                 f"base and source prompt must have equal length to be patched position by position, "
@@ -91,7 +102,12 @@ def answered(
 
     Raises:
         GuardTripped: logits that are NaN or infinite.
+        TypeError: an argument of another shape, before anything runs.
     """
+    arguments.model(adapter)
+    arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
+    ids = "a list with the token ids of each prompt's answers, such as [(right, wrong)]"
+    arguments.nested("answers", answers, Integral, ids, "a token id")
     picked = torch.empty(len(prompts), len(answers[0]) if answers else 2)
     probable, said = torch.empty(len(prompts)), torch.empty(len(prompts), dtype=torch.bool)
 
@@ -151,7 +167,10 @@ def patch(
             anything runs.
         NotApplicable: a component that this model does not offer.
         GuardTripped: a guard found the numbers not to be trusted.
+        TypeError: an argument of another shape, such as a bare site for a condition, before anything runs.
     """
+    checked(adapter, pairs, conditions)
+    arguments.one("base", base, (Tensor, type(None)), "a tensor (pairs, 2) of answer logits, or None")
     if not pairs or (base is not None and len(base) != len(pairs)):
         given = "" if base is None else f" with the base logits of {len(base)}"
         raise SiteError(f"patching needs pairs, and base logits for all of them or none; got {len(pairs)}{given}")
@@ -188,6 +207,22 @@ def patch(
     in_batches(work, lengths, description)
     offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
     return Patched(base, source, results, *errors)
+
+
+def checked(adapter: object, pairs: object, conditions: object) -> None:
+    """The arguments of a measurement over pairs have the shape that they need.
+
+    Raises:
+        TypeError: one has not, in one line that says which.
+    """
+    arguments.model(adapter)
+    arguments.pairs(pairs)
+    expected = "a dict from names to conditions, such as {'early': [[mlp.layer(1)]]}"
+    arguments.named("conditions", conditions, expected)
+    assert isinstance(conditions, Mapping)  # checked in the line above
+    edits = "a list with one list of sites and edits for each pair, such as [[mlp.layer(1)]]"
+    for name, condition in conditions.items():
+        arguments.nested(f"conditions['{name}']", condition, (Site, Edit), edits, "a site or an edit")
 
 
 def edited_runs(pairs: Sequence[PatchPair], condition: Condition) -> list[Edited]:

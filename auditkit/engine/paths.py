@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from auditkit.adapters.protocol import Adapter, Place
+from auditkit.engine import arguments
 from auditkit.engine.edits import Edit, Edited, layers_of, located, replace
 from auditkit.engine.patching import Condition, PatchPair
 from auditkit.engine.sites import Site, SiteError, Span
@@ -39,7 +40,12 @@ def path(
         SiteError: no sender, a site that is both frozen and sender or receiver, or a receiver that no sender can
             reach because it lies in an earlier block.
         NotApplicable: a component that this model does not offer.
+        TypeError: an argument of another shape, such as a bare site where a list is meant.
     """
+    arguments.model(adapter)
+    arguments.pairs(pairs)
+    for name, sites in (("sender", sender), ("frozen", frozen), ("receivers", receivers)):
+        arguments.several(name, sites, Site, arguments.SITES, "a site")
     if not sender:
         raise SiteError("path patching needs a sender")
     condition: list[tuple[Edit, ...]] = []

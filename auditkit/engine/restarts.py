@@ -71,6 +71,7 @@ def restarted(
     Cost: one run of every base prompt and every donor, and of each edited run the blocks from the first edited one on,
     on the tokens from the first changed one on; some runs of the first few pairs for the guards.
     """
+    patching.checked(adapter, pairs, conditions)
     if not pairs:
         return patching.patch(adapter, pairs, conditions, description)
     plans = {name: patching.edited_runs(pairs, condition) for name, condition in conditions.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
 from auditkit.adapters.touches import keep
+from auditkit.engine import arguments
 from auditkit.engine.edits import Donor, Edit, Edited, layers_of, located, spots
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.sites import Site, SiteError
@@ -182,7 +184,11 @@ def execute(
 
     Raises:
         GuardTripped: an edit that did not fire exactly once, a place that was not reached.
+        TypeError: an argument of another kind.
     """
+    arguments.model(adapter)
+    arguments.several("runs", runs, Edited, "a list of Edited runs, such as [Edited(prompt)]", "an Edited run")
+    arguments.places("places", places)
     batch = adapter.batch([run.prompt for run in runs])
     interventions = Interventions(adapter, batch, runs, donated)
     with costing(adapter, sum(len(run.prompt) for run in runs)):
@@ -197,7 +203,11 @@ def capture(adapter: Adapter, batch: Batch, places: Collection[Place]) -> tuple[
     Raises:
         ValueError: a place that this model does not have, before anything runs.
         GuardTripped: a place that was not reached, or a run that cost more or less than itself.
+        TypeError: an argument of another kind.
     """
+    arguments.model(adapter)
+    arguments.one("batch", batch, Batch, "a batch, as model.batch(prompts) makes it")
+    arguments.places("places", places)
     with costing(adapter, int(batch.mask.sum())):
         return _seen(adapter, batch, places, {})
 
@@ -229,7 +239,12 @@ def means(adapter: Adapter, prompts: Sequence[Prompt], site: Site, budget: int) 
     Raises:
         SiteError, NotApplicable: see `auditkit.engine.edits.spots`; attention probabilities have no mean over
             positions.
+        TypeError: an argument of another kind, such as one prompt where a list is meant.
     """
+    arguments.model(adapter)
+    arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
+    arguments.one("site", site, Site, "one site, such as z.layer(1).head(0)")
+    arguments.one("budget", budget, Integral, "a number of padded tokens, such as TOKEN_BUDGET")
     if site.component is Component.PATTERN:
         raise SiteError(f"{site}: rows of different length have no mean; use z")
     if not prompts:

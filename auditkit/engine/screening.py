@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import cast
 
 import numpy as np
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.protocol import Adapter, Component, Differentiable, Place, Shape
+from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Donor, Edited, layers_of, located, replace
 from auditkit.engine.patching import PatchPair
@@ -80,7 +82,12 @@ def screen(
         SiteError: as `attribution`, a site of several layers, or no site is to be verified.
         NotApplicable: as `attribution`.
         GuardTripped: a guard of the exact measurement found the numbers not to be trusted.
+        TypeError: an argument of another shape, before anything runs.
     """
+    _checked(adapter, pairs, sites)
+    for name, number in (("top", top), ("sample", sample)):
+        arguments.one(name, number, Integral, "a number of sites")
+    arguments.one("generator", generator, np.random.Generator, "np.random.default_rng(seed)")
     for site in sites:
         one_layer(adapter, site)
     if top < 1 or sample < 0 or not sites:
@@ -113,7 +120,9 @@ def attribution(
     Raises:
         SiteError: no pairs or sites, or a site that the model or a prompt does not have, before anything runs.
         NotApplicable: a component, or gradients, that this model does not offer.
+        TypeError: an argument of another shape, before anything runs.
     """
+    _checked(adapter, pairs, sites)
     if not pairs or not sites:
         raise SiteError(f"attribution needs pairs and sites, got {len(pairs)} pairs and {len(sites)} sites")
     offered = adapter.support().get("gradients")
@@ -137,6 +146,12 @@ def attribution(
     if not torch.isfinite(out).all():
         raise SiteError("the gradient contains NaN or infinity; nothing can be ranked by it (try --dtype float32)")
     return out
+
+
+def _checked(adapter: object, pairs: object, sites: object) -> None:
+    arguments.model(adapter)
+    arguments.pairs(pairs)
+    arguments.several("sites", sites, Site, arguments.SITES, "a site")
 
 
 class _Expansion:

@@ -14,8 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import NoReturn
 
 from auditkit.adapters.protocol import Component, Shape
+from auditkit.engine import arguments
 
 Position = str | int | tuple[int, int]
 """A named span ("identity", "last", "all"), an index (negative from the end), or a half-open span."""
@@ -42,6 +45,8 @@ class Site:
     Raises:
         SiteError: a depth that is no range within [0, 1], heads of a component that has none, or no head, a negative or
             a repeated one.
+        TypeError: an argument of another kind; or where a site is iterated, or searched with `in`: `site[...]` narrows
+            a site to positions, so that it is no list of anything.
     """
 
     component: Component
@@ -52,6 +57,11 @@ class Site:
     heads: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        arguments.one("component", self.component, Component, "a Component, such as Component.MLP")
+        for layer in (self.first, self.last):
+            arguments.one("a site's layer", layer, (Integral, type(None)), "a layer counted from 0")
+        arguments.position("a site's position", self.position)
+        arguments.indices("a site's heads", self.heads, "heads")
         if self.depth is not None and not 0 <= self.depth[0] <= self.depth[1] <= 1:
             low, high = self.depth
             raise SiteError(f"depth {low:g} to {high:g}: give fractions with 0 <= low <= high <= 1")
@@ -65,8 +75,21 @@ class Site:
             )
 
     def __getitem__(self, position: Position) -> Site:
-        """The same site at some positions only: `site["identity"]`, `site[-1]`, `site[2, 5]`."""
+        """The same site at some positions only: `site["identity"]`, `site[-1]`, `site[2, 5]`.
+
+        Raises:
+            TypeError: no name, index or half-open span.
+        """
         return replace(self, position=position)
+
+    def __iter__(self) -> NoReturn:
+        # Without this, Python would iterate by `site[0]`, `site[1]`, ..., each of which is a site: for ever.
+        raise TypeError(f"the site '{self}' is no list of sites; where a list is meant, write [site]")
+
+    def __contains__(self, _: object) -> NoReturn:
+        raise TypeError(
+            f"nothing is in the site '{self}'; compare sites with ==, or ask `site.layer_indices(layers)`"
+        )
 
     def head(self, *indices: int) -> Site:
         """The same site at some heads only (0-based); for keys and values these are groups of heads.
@@ -74,6 +97,7 @@ class Site:
         Raises:
             SiteError: a component that has no heads, no index, a negative or a repeated one.
         """
+        arguments.indices("heads", indices, "heads")
         return replace(self, heads=tuple(sorted(indices)))
 
     def head_indices(self, heads: int, groups: int) -> tuple[int, ...]:
@@ -124,11 +148,11 @@ class Site:
                     f"{self}: no span named '{self.position}'; this prompt has {', '.join(sorted(known))}"
                 )
             start, stop = known[self.position]
-        elif isinstance(self.position, int):
+        elif isinstance(self.position, tuple):
+            start, stop = self.position
+        else:
             start = self.position + length if self.position < 0 else self.position
             stop = start + 1
-        else:
-            start, stop = self.position
         if not 0 <= start < stop <= length:
             raise SiteError(
                 f"{self}: positions {start} to {stop - 1} asked for, this prompt has positions 0 to {length - 1}"
@@ -158,11 +182,9 @@ class Site:
     def _position_words(self) -> str:
         if isinstance(self.position, str):
             return "the last token" if self.position == "last" else f"the {self.position} span"
-        return (
-            f"position {self.position}"
-            if isinstance(self.position, int)
-            else "positions {}-{}".format(*self.position)
-        )
+        if isinstance(self.position, tuple):
+            return "positions {}-{}".format(*self.position)
+        return f"position {self.position}"
 
 
 @dataclass(frozen=True)
@@ -170,6 +192,9 @@ class _Family:
     """Sites of one component; the module's constants are what suites use."""
 
     component: Component
+
+    def __str__(self) -> str:
+        return f"'{self.component}'"
 
     def layer(self, index: int) -> Site:
         """One layer (0-based)."""
@@ -181,6 +206,8 @@ class _Family:
         Raises:
             SiteError: for an empty or negative range.
         """
+        for layer in (first, last):
+            arguments.one(f"a layer of {self}", layer, Integral, "a layer counted from 0")
         if not 0 <= first <= last:
             raise SiteError(f"layers {first} to {last}: give 0 <= first <= last")
         return Site(self.component, first, last)
@@ -191,6 +218,8 @@ class _Family:
         Raises:
             SiteError: unless 0 <= low <= high <= 1.
         """
+        for depth in (low, high):
+            arguments.one(f"a depth of {self}", depth, Real, "a fraction of the depth, from 0 to 1")
         return Site(self.component, depth=(low, high))
 
     def everywhere(self) -> Site:

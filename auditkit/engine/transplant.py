@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import cast
 
 import torch
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Continuable, Memory, Support
+from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continued import GUARDED_ROWS, Continued, Forced, forced, window_lengths
 from auditkit.engine.guards import GuardTripped, costing, pieces_floor
@@ -44,6 +46,7 @@ class PrefixGraft:
 
     Raises:
         SiteError: nothing left of the host, or prefixes that the prompts do not have.
+        TypeError: an argument of another kind.
     """
 
     host: Prompt
@@ -52,6 +55,9 @@ class PrefixGraft:
     given: int
 
     def __post_init__(self) -> None:
+        _hosted(self.host, self.donor)
+        for name, tokens in (("own", self.own), ("given", self.given)):
+            arguments.one(name, tokens, Integral, "a number of tokens")
         if not 0 <= self.own < len(self.host):
             raise SiteError(f"a prefix of {self.own} of the host's {len(self.host)} tokens; give 0 to one less")
         if not 1 <= self.given <= len(self.donor):
@@ -67,6 +73,7 @@ class SpanGraft:
 
     Raises:
         SiteError: prompts of unequal length, a span that is empty, overlaps another or reaches the last token.
+        TypeError: an argument of another kind, such as one span where a list is meant.
     """
 
     host: Prompt
@@ -75,6 +82,11 @@ class SpanGraft:
     layers: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        _hosted(self.host, self.donor)
+        expected = "a list of half-open spans of tokens, such as [(12, 15)]"
+        arguments.nested("spans", self.spans, Integral, expected, "a position")
+        if self.layers is not None:
+            arguments.several("layers", self.layers, Integral, "(first, last), or None for all", "a layer")
         if len(self.host) != len(self.donor):
             raise SiteError(
                 f"host and donor must have equal length for a span, got {len(self.host)} and {len(self.donor)} tokens"
@@ -91,6 +103,11 @@ class SpanGraft:
             end = stop
 
 
+def _hosted(host: object, donor: object) -> None:
+    for name, prompt in (("host", host), ("donor", donor)):
+        arguments.one(f"the {name}", prompt, Prompt, "one prompt, such as model.chat(chat)")
+
+
 def prefixes(adapter: Adapter, grafts: Sequence[PrefixGraft], continuations: Sequence[Sequence[int]]) -> Forced:
     """The rest of each host, and its continuation, on the donor's prefix. The guards run now, the rest when asked for.
 
@@ -100,7 +117,9 @@ def prefixes(adapter: Adapter, grafts: Sequence[PrefixGraft], continuations: Seq
         NotApplicable: a model that cannot go on from keys and values.
         SiteError: a missing or empty continuation; before anything runs.
         GuardTripped: a guard found transplants not to be trusted.
+        TypeError: an argument of another shape, before anything runs.
     """
+    _checked(adapter, grafts, PrefixGraft, continuations)
     able = _continuable(adapter)
     made = _Prefixes(able, grafts, continuations)
     some = grafts[:GUARDED_ROWS]
@@ -122,7 +141,9 @@ def spans(adapter: Adapter, grafts: Sequence[SpanGraft], continuations: Sequence
         NotApplicable: a model that cannot go on from keys and values.
         SiteError: layers that the model does not have, a missing or empty continuation; before anything runs.
         GuardTripped: a guard found transplants not to be trusted.
+        TypeError: an argument of another shape, before anything runs.
     """
+    _checked(adapter, grafts, SpanGraft, continuations)
     able = _continuable(adapter)
     for first, last in (graft.layers for graft in grafts if graft.layers is not None):
         if not 0 <= first <= last < adapter.layers:
@@ -150,7 +171,11 @@ def answers(adapter: Adapter, run: Forced, pairs: Sequence[tuple[int, int]]) -> 
     Raises:
         SiteError: not one pair for each row, before anything runs.
         GuardTripped: logits that are NaN or infinite.
+        TypeError: an argument of another shape, before anything runs.
     """
+    arguments.model(adapter)
+    arguments.one("run", run, Forced, "a Forced run, such as prefixes(...) makes")
+    arguments.nested("pairs", pairs, Integral, "a list with (right, wrong) token ids for each run", "a token id")
     if len(pairs) != len(run.windows):
         raise SiteError(f"{len(run.windows)} runs need one pair of answers each, got {len(pairs)}")
     out = torch.empty(len(pairs), 2)
@@ -243,6 +268,12 @@ class _Spans:
         for layer in range(first, last + 1):
             past.keys[layer][row, :, span] = given.keys[layer][row, :, span]
             past.values[layer][row, :, span] = given.values[layer][row, :, span]
+
+
+def _checked(adapter: object, grafts: object, kind: type, continuations: object) -> None:
+    arguments.model(adapter)
+    arguments.several("grafts", grafts, kind, f"a list of {kind.__name__}", f"a {kind.__name__}")
+    arguments.continuations(continuations)
 
 
 def _continuable(adapter: Adapter) -> Continuable:

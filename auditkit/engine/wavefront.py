@@ -44,7 +44,7 @@ from auditkit.adapters.protocol import (
     Touch,
 )
 from auditkit.adapters.touches import keep
-from auditkit.engine import patching
+from auditkit.engine import arguments, patching
 from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.patching import PatchPair, patch
 from auditkit.engine.progress import progress
@@ -88,7 +88,18 @@ class Sweep:
 
 
 def grid(components: Iterable[Component], layers: Iterable[int], positions: Iterable[Position]) -> list[Site]:
-    """Every component at every layer and position, in this order; of components with heads, all heads together."""
+    """Every component at every layer and position, in this order; of components with heads, all heads together.
+
+    Raises:
+        TypeError: an argument of another kind, such as a text where a list of positions is meant.
+    """
+    for name, values, example in (
+        ("components", components, "[Component.MLP]"),
+        ("layers", layers, "range(model.layers)"),
+        ("positions", positions, "['identity', 'last']"),
+    ):
+        if isinstance(values, str) or not isinstance(values, Iterable) or arguments.is_site(values):
+            raise arguments.refused(name, values, f"a list, such as {example}")
     layers, positions = list(layers), list(positions)
     return [Site(c, layer, layer, position=p) for c in components for layer in layers for p in positions]
 
@@ -105,7 +116,11 @@ def sweep(
         SiteError: a site that the model or a prompt does not have or that has several layers; no pairs.
         NotApplicable: a component that this model does not offer.
         GuardTripped: a guard found the numbers not to be trusted.
+        TypeError: an argument of another shape, such as a bare site where a list is meant, before anything runs.
     """
+    arguments.model(adapter)
+    arguments.pairs(pairs)
+    arguments.several("sites", sites, Site, arguments.SITES, "a site")
     if not pairs or not sites:
         raise SiteError(f"a sweep needs pairs and sites, got {len(pairs)} pairs and {len(sites)} sites")
     plan = planned(adapter, pairs, sites)
