@@ -33,6 +33,7 @@ _HOMES = {
     ),
     "control": "auditkit.stats.verdicts",
     "shown": "auditkit.stats.verdicts",
+    "sensitivity": "auditkit.stats.sensitivity",
     "NotApplicable": "auditkit.stats.verdicts",
     "Inconclusive": "auditkit.stats.verdicts",
     "read_run": "auditkit.record.store",
