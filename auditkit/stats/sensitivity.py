@@ -1,10 +1,10 @@
 """Sensitivity references: a finding of "no difference" counts only where a difference would have been seen.
 
-A model that does not react to its prompt treats everybody alike, within any margin, and so does one with random weights.
-A claim that something is equal, unchanged or no larger than a margin therefore measures a *sensitivity reference* at
-the same place: the same reading, for a difference that should matter (a strong against a weak application). Assay
-sensitivity is the term of equivalence trials for this (ICH E10, section 1.5): without it, two treatments that are alike
-may both be without effect.
+A model that does not react to its prompt treats everybody alike within any margin, and so does one with random
+weights. A claim that something is equal, unchanged or no larger than a margin therefore measures a *sensitivity
+reference* at the same place: the same reading, for a difference that should matter (a strong against a weak
+application). Equivalence trials call it assay sensitivity (ICH E10, section 1.5): without it, two treatments that are
+alike may both be without effect.
 """
 
 from __future__ import annotations

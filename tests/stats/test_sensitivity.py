@@ -21,13 +21,16 @@ N = 12
 NOISE = np.linspace(-0.05, 0.05, N)
 
 
-def estimate(mean: float, noise: np.ndarray = NOISE, name: str = "effect") -> Estimate:
+def estimate(mean: float, noise: np.ndarray = NOISE, name: str = "strong minus weak") -> Estimate:
     index = pd.Index([f"item {i}" for i in range(N)], name="item")
     values = mean + noise
     table = Measurement(
         name, "logit", pd.DataFrame({"value": values}, index), pd.DataFrame({"case": index}, index)
     )
     return Estimate(name, "logit", table, values)
+
+
+EQUAL = estimate(0.0, name="effect")
 
 
 def measured(effect: Estimate, reference: Estimate, baseline=None, controlled: Estimate | None = None):
@@ -50,7 +53,7 @@ def entry(evidence: Evidence, number: int = -1):
 
 
 def test_equality_passes_where_the_reading_moves_and_shows_by_how_much() -> None:
-    verdict, _, evidence = measured(estimate(0.0), estimate(1.0, name="strong minus weak"))
+    verdict, _, evidence = measured(EQUAL, estimate(1.0))
     assert verdict is Verdict.PASS
     assert (entry(evidence).name, entry(evidence).verdict) == ("sensitivity: tells strong from weak", Verdict.PASS)
     assert entry(evidence).effect.estimate == pytest.approx(1.0)
@@ -61,13 +64,13 @@ def test_equality_passes_where_the_reading_moves_and_shows_by_how_much() -> None
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        (estimate(0.02, name="strong minus weak"), "the model does not tell strong from weak: strong minus weak is 0.02"),
-        (estimate(0.26, 4 * NOISE, "strong minus weak"), "the model is not shown to tell strong from weak: "),
-        (estimate(-1.0, name="strong minus weak"), "the model does not tell strong from weak: strong minus weak is -1"),
+        (estimate(0.02), "the model does not tell strong from weak: strong minus weak is 0.0"),
+        (estimate(0.26, 4 * NOISE), "the model is not shown to tell strong from weak: "),
+        (estimate(-1.0), "the model does not tell strong from weak: strong minus weak is -1"),
     ],
-)  # fmt: skip
+)
 def test_equality_is_not_applicable_where_the_reading_does_not_move_and_says_the_number(reference, words) -> None:
-    verdict, reason, evidence = measured(estimate(0.0), reference)
+    verdict, reason, evidence = measured(EQUAL, reference)
     assert verdict is Verdict.NOT_APPLICABLE
     assert reason.startswith(words)
     assert "logit, at least 0.25 needed; where a difference that should matter is not seen" in reason
@@ -83,7 +86,7 @@ def test_an_undecided_equality_of_a_reading_that_does_not_move_is_not_applicable
 
 
 def test_a_difference_that_was_found_stands_though_nothing_that_should_matter_does() -> None:
-    verdict, reason, evidence = measured(estimate(-1.0), estimate(0.0, name="strong minus weak"))
+    verdict, reason, evidence = measured(estimate(-1.0), estimate(0.0))
     assert verdict is Verdict.FAIL
     assert "wrong side" in reason
     assert entry(evidence).verdict is None
@@ -91,20 +94,20 @@ def test_a_difference_that_was_found_stands_though_nothing_that_should_matter_do
 
 
 def test_a_reference_without_an_interval_leaves_the_claim_undecided() -> None:
-    verdict, reason, evidence = measured(estimate(0.0), estimate(1.0, np.zeros(N)))
+    verdict, reason, evidence = measured(EQUAL, estimate(1.0, np.zeros(N)))
     assert verdict is Verdict.INCONCLUSIVE
     assert "whether the model tells strong from weak: constant: every item has the same value" in reason
     assert entry(evidence).verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_failed_control_is_an_error_whatever_the_reference_says() -> None:
-    assert measured(estimate(0.0), estimate(0.0), controlled=estimate(-1.0))[0] is Verdict.ERROR
+    assert measured(EQUAL, estimate(0.0), controlled=estimate(-1.0))[0] is Verdict.ERROR
 
 
 def test_the_baseline_must_have_told_the_same_apart() -> None:
-    moves, dead = estimate(1.0, name="strong minus weak"), estimate(0.0, name="strong minus weak")
-    assert measured(estimate(0.0), moves, baseline=lambda _: moves)[0] is Verdict.PASS
-    verdict, reason, evidence = measured(estimate(0.0), moves, baseline=lambda _: dead)
+    moves, dead = estimate(1.0), estimate(0.0)
+    assert measured(EQUAL, moves, baseline=lambda _: moves)[0] is Verdict.PASS
+    verdict, reason, evidence = measured(EQUAL, moves, baseline=lambda _: dead)
     assert verdict is Verdict.NOT_APPLICABLE
     assert reason.startswith("the model does not tell strong from weak on the baseline: ")
     assert [one.name for one in evidence.controls][1] == "sensitivity: tells strong from weak on the baseline"
