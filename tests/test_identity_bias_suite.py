@@ -55,7 +55,7 @@ def candidate(tiny_llama: Path, released, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module", params=[0.02, 0.3])
 def random_weights(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory, request) -> Path:
-    """A model that knows the suite's words and nothing else: weights as before any training, or fifteen times larger."""
+    """A model that knows the words of the suite and nothing else: weights as before training, or 15 times larger."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

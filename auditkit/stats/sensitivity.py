@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from auditkit.record.evidence import Decision, Evidence, current
 from auditkit.record.schema import Control, Effect, Verdict
@@ -37,7 +38,11 @@ class _Reference:
 
 @contextmanager
 def sensitivity(
-    what: str, reference: Comparable, *, by: float, baseline: Callable[[Estimate], Estimate] | None = None
+    what: str,
+    reference: Comparable | Sequence[Comparable],
+    *,
+    by: float,
+    baseline: Callable[[Estimate], Estimate] | None = None,
 ) -> Iterator[None]:
     """The equality claimed inside the block counts only where `reference` reaches `by` with its whole interval.
 
@@ -48,7 +53,8 @@ def sensitivity(
 
     Args:
         what: what the reading must tell apart, to be read after "tells": "a strong application from a weak one".
-        reference: the same reading for that difference, signed so that a larger value tells them apart better.
+        reference: the same reading for that difference, signed so that a larger value tells them apart better; one for
+            each place where the claim is about several, all of which must reach the amount.
         by: the amount that it must reach, in its own unit. The claim's own margin, unless there is a reason for more:
             a reading that cannot move by the margin where it should is within the margin of everything.
         baseline: the fixture `baseline`, for claims against one; the baseline must then have told the same apart.
@@ -60,16 +66,16 @@ def sensitivity(
     """
     if not math.isfinite(by):
         raise ValueError(f"the amount that a sensitivity reference must reach must be finite, got {by}")
-    evidence = current()
+    evidence, judge = current(), partial(_judged, what, reference, by, baseline)
     ended: Inconclusive | NotApplicable | None = None
     try:
         yield
     except AssertionError:
-        _enter(evidence, _judged(what, reference, by, baseline), stands=True)
+        _enter(evidence, judge(), stands=True)
         raise
     except (Inconclusive, NotApplicable) as error:
         ended = error
-    references = _judged(what, reference, by, baseline)
+    references = judge()
     stands = evidence is not None and _has_failed(evidence)
     _enter(evidence, references, stands)
     if not stands and not isinstance(ended, NotApplicable):
@@ -112,16 +118,22 @@ def _enter(evidence: Evidence | None, references: Sequence[_Reference], stands: 
 
 
 def _judged(
-    what: str, reference: Comparable, by: float, baseline: Callable[[Estimate], Estimate] | None
+    what: str,
+    references: Comparable | Sequence[Comparable],
+    by: float,
+    baseline: Callable[[Estimate], Estimate] | None,
 ) -> list[_Reference]:
-    """The reference here and, where there is a baseline, the same there."""
-    reference.keep_items()
-    judged = [_told(what, "", reference._decision(">=", by))]
-    if baseline is not None and isinstance(reference, Estimate):
+    """Each reference here and, where there is a baseline, the same there."""
+    judged: list[_Reference] = []
+    for reference in [references] if isinstance(references, Comparable) else references:
+        reference.keep_items()
+        judged.append(_told(what, "", reference._decision(">=", by)))
+        if baseline is None or not isinstance(reference, Estimate):
+            continue
         try:
             then = baseline(reference)
         except NotApplicable:  # the run has none; what was measured is recorded, so that it can be one
-            return judged
+            continue
         judged.append(_told(what, " on the baseline", then._decision(">=", by)))
     return judged
 

@@ -123,6 +123,13 @@ def test_without_a_baseline_the_claim_says_that_it_lacks_one_and_shows_the_refer
     assert [one.verdict for one in evidence.controls] == [Verdict.NOT_APPLICABLE]
 
 
+def test_where_a_claim_is_about_several_places_the_reading_must_move_at_each() -> None:
+    verdict, _, evidence = measured(EQUAL, [estimate(1.0), estimate(0.5)])
+    assert verdict is Verdict.PASS
+    assert len(evidence.controls) == 2
+    assert measured(EQUAL, [estimate(1.0), estimate(0.0)])[0] is Verdict.NOT_APPLICABLE
+
+
 def test_in_a_notebook_the_exceptions_pass_through() -> None:
     with sensitivity("strong from weak", estimate(1.0), by=0.25):
         assert estimate(0.0).equals(0.0, within=0.25)
