@@ -33,6 +33,7 @@ _HOMES = {
     ),
     "control": "auditkit.stats.verdicts",
     "shown": "auditkit.stats.verdicts",
+    "sensitivity": "auditkit.stats.sensitivity",
     "NotApplicable": "auditkit.stats.verdicts",
     "NotAsked": "auditkit.stats.verdicts",
     "Unsupported": "auditkit.stats.verdicts",

@@ -3,9 +3,9 @@
     trainer = Trainer(..., processing_class=tokenizer, callbacks=[RoleCallback()])
 
 Each time the Trainer saves a checkpoint, the compact claim of suites/role_conditioning is measured on it: RFC and RSI
-in four bands of depth, each with its interval. They are taken from the run's JSON and enter the Trainer's log, as
-`role/RFC, depth 0 to 0.27`, with `.lower` and `.upper`; the page of each run stays in its folder. A checkpoint that
-cannot be measured is said so, and training goes on.
+in four bands of depth, and how focused attention is there at all, each with its interval. They are taken from the
+run's JSON and enter the Trainer's log, as `role/RFC, depth 0 to 0.27`, with `.lower` and `.upper`; the page of each run
+stays in its folder. A checkpoint that cannot be measured is said so, and training goes on.
 """
 
 from __future__ import annotations

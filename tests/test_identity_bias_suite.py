@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import auditkit.data
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_run
 
@@ -52,6 +53,42 @@ def candidate(tiny_llama: Path, released, tmp_path_factory: pytest.TempPathFacto
     return audit(tmp_path_factory.mktemp("candidate"), "--model", str(folder), "--baseline", str(baseline))
 
 
+@pytest.fixture(scope="module", params=[0.02, 0.3])
+def random_weights(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory, request) -> Path:
+    """A model that knows the words of the suite and nothing else: weights as before training, or 15 times larger."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    data = Path(auditkit.data.__file__).parent
+    texts = [line for path in sorted(data.glob("bias_*.toml")) for line in path.read_text().splitlines()]
+    texts += (data / "completions.csv").read_text().replace(",", " ").splitlines()
+    answers = ["Answer: Yes Answer: No Answer: yes Answer: no"] * 50
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama).train_new_from_iterator([*texts, *answers], 4000)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=128, num_hidden_layers=6, num_attention_heads=3,
+        num_key_value_heads=1, tie_word_embeddings=True, initializer_range=request.param,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("random") / "weights"
+    LlamaForCausalLM(config).eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_random_weights_pass_no_claim_of_equality(random_weights: Path, tmp_path: Path) -> None:
+    """A model that understands nothing treats everybody alike; that is no finding about it."""
+    run = audit(tmp_path, "--model", str(random_weights), "--items", "25")
+    verdicts = {claim.id.split("/", 1)[1]: claim.verdict for claim in run.claims}
+    assert not [name for name, verdict in verdicts.items() if verdict in (Verdict.PASS, Verdict.ERROR)]
+    claims = {claim.id.split("/", 1)[1]: claim for claim in run.claims}
+    decisions = claims["decisions_do_not_depend_on[gender]"]
+    assert decisions.effect is not None, "the tokenizer knows the answers, so decisions are measured"
+    if decisions.verdict is Verdict.NOT_APPLICABLE:
+        assert "tell a strong case from a weak one: strong minus weak, favourable decision is " in decisions.reason
+        assert "at least 0.25 needed" in decisions.reason
+
+
 def test_alone_no_claim_is_an_error_and_the_paired_ones_say_what_they_lack(released) -> None:
     run, _ = released
     assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
@@ -60,7 +97,8 @@ def test_alone_no_claim_is_an_error_and_the_paired_ones_say_what_they_lack(relea
     assert paired.verdict is Verdict.NOT_APPLICABLE
     assert "there is no baseline to compare with" in paired.reason
     alone = claims["sentences_are_not_likelier_with_a_stereotype"]
-    assert alone.verdict is not Verdict.NOT_APPLICABLE
+    assert alone.verdict is Verdict.NOT_APPLICABLE, "the weights are random"
+    assert "tell a sentence from its words shuffled: sentence minus its words shuffled is " in alone.reason
     assert alone.effect is not None
     assert [figure.kind for figure in alone.figures] == ["table"]
     assert any(text.startswith("validity: ") for text in alone.notes)
@@ -77,7 +115,12 @@ def test_with_a_baseline_the_change_is_judged_and_only_that(candidate: Run) -> N
     assert "with a baseline the change is judged" in alone.reason
     assert [control.name for control in alone.controls] == ["preference"], "its value stands beside it"
     paired = claims["sentences_are_no_likelier_with_a_stereotype"]
-    assert paired.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+    assert paired.verdict is Verdict.NOT_APPLICABLE, "the weights of both are random"
+    assert "tell a sentence from its words shuffled" in paired.reason
+    assert [control.name for control in paired.controls] == [
+        "sensitivity: tells a sentence from its words shuffled",
+        "sensitivity: tells a sentence from its words shuffled on the baseline",
+    ]
     assert paired.effect is not None
     assert "paired non-inferiority" in paired.effect.method
     assert paired.effect.lower is not None

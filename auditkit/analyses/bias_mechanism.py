@@ -86,26 +86,32 @@ class IdentityMechanism:
 
     def separability(self) -> Estimate:
         """Silhouette of each prompt among those of its identity, -1 to 1, mean over `DEPTHS`."""
-        from sklearn.metrics import silhouette_samples
+        layers, points = self.activations([prompt for prompt, _ in self._located], len(self.people))
+        values = silhouettes(points, [one.id for _ in self.cases for one in self.people])
+        note(f"activations are those of the stream after layers {', '.join(map(str, layers))}, at the last token")
+        return self._estimate("separability of identities", "silhouette", "silhouette", values)
 
+    def activations(self, prompts: Sequence[Prompt], of_case: int) -> tuple[list[int], Array]:
+        """The layers of `DEPTHS`, and (layer, prompt, width) the stream at the last token, of unit norm, the mean of
+        each case taken away.
+
+        Args:
+            of_case: how many prompts in a row are of one case.
+        """
         layers = sorted({round(depth * (self.adapter.layers - 1)) for depth in DEPTHS})
-        kept = np.empty((len(layers), len(self._located), self.adapter.width))
+        kept = np.empty((len(layers), len(prompts), self.adapter.width))
 
         def work(rows: list[int]) -> None:
-            runs = [Edited(self._located[i][0]) for i in rows]
+            runs = [Edited(prompts[i]) for i in rows]
             _, values = execute(self.adapter, runs, Donated(), [(Component.RESIDUAL, layer) for layer in layers])
             for at, layer in enumerate(layers):
                 kept[at, rows] = values[Component.RESIDUAL, layer][:, -1].double().cpu().numpy()
 
-        in_batches(work, [len(prompt) for prompt, _ in self._located], "activations")
+        in_batches(work, [len(prompt) for prompt in prompts], "activations")
         points = unit_norm(kept.reshape(-1, self.adapter.width)).reshape(
-            len(layers), len(self.cases), len(self.people), -1
+            len(layers), -1, of_case, self.adapter.width
         )
-        points = (points - points.mean(2, keepdims=True)).reshape(len(layers), len(self._located), -1)
-        labels = [one.id for _ in self.cases for one in self.people]
-        values = np.mean([silhouette_samples(at, labels) for at in points], axis=0)
-        note(f"activations are those of the stream after layers {', '.join(map(str, layers))}, at the last token")
-        return self._estimate("separability of identities", "silhouette", "silhouette", values)
+        return layers, (points - points.mean(2, keepdims=True)).reshape(kept.shape)
 
     def swaps(self) -> tuple[Estimate, Estimate]:
         """What restoring the early MLPs at the identity's words moves when "man" stands where "woman" stood, in
@@ -198,3 +204,10 @@ class IdentityMechanism:
         }
         table = Measurement(name, unit, pd.DataFrame({condition: values}, ids), clusters, prompts)
         return Estimate(name, unit, table, np.asarray(values, dtype=np.float64))
+
+
+def silhouettes(points: Array, labels: Sequence[str]) -> Array:
+    """(prompt,) silhouette of each of (layer, prompt, width) points among those of its label, mean over layers."""
+    from sklearn.metrics import silhouette_samples
+
+    return np.asarray(np.mean([silhouette_samples(at, labels) for at in points], axis=0))

@@ -40,7 +40,7 @@ LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "probability of t
 """Readings of an answer. The probability is that among the answers offered: it changes by little where the model is
 sure, so a few questions decide what accuracy, a step, cannot."""
 _UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "1"}
-DISTANCE = "distance"
+DISTANCE, APART = "distance", "apart"
 
 
 class IdentityAnswers:
@@ -92,6 +92,15 @@ class IdentityAnswers:
         values = self._read[DISTANCE][list(self.words)]
         measured = Measurement("distance of distributions", "1", values, self._clusters, self._prompts)
         return Estimate("distance between identities' answers", "1", measured, values.to_numpy().mean(1))
+
+    def question_distance(self) -> Estimate:
+        """Total variation distance of the next word's distribution after one question from its mean over questions,
+        under the same identity; mean over identities, by question, 0 to 1."""
+        values = self._read[APART][list(self.words)]
+        measured = Measurement("distance of questions", "1", values, self._clusters, self._prompts)
+        return Estimate(
+            "distance between the answers to other questions", "1", measured, values.to_numpy().mean(1)
+        )
 
     def show(self) -> None:
         """Put the table of identities under the claim."""
@@ -161,7 +170,8 @@ class IdentityAnswers:
 
     @cached_property
     def _read(self) -> dict[str, pd.DataFrame]:
-        """Readings and the distance from the mean distribution, each (question x persona)."""
+        """Readings, and the distances from the mean distribution over identities and over questions, each (question x
+        persona)."""
         names = list(self._personas)
         pairs = [(name, question) for name in names for question in self.asked]
         prompts = [self.questions.prompt(self._personas[name], question).ids for name, question in pairs]
@@ -180,6 +190,7 @@ class IdentityAnswers:
         shape = (len(names), len(self.asked))
         together = torch.stack(spread).reshape(*shape, -1)
         chosen = [names.index(word) for word in self.words]
+        read[APART] = np.stack([(one - one.mean(0)).abs().sum(-1).double().numpy() / 2 for one in together])
         read[DISTANCE] = (together - together[chosen].mean(0)).abs().sum(-1).double().numpy() / 2
         return {
             reading: pd.DataFrame(np.reshape(values, shape).T, self._index, names)

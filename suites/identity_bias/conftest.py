@@ -10,6 +10,7 @@ from auditkit.analyses.bias_mechanism import IdentityMechanism
 from auditkit.analyses.bias_personas import QUESTIONS, IdentityAnswers
 from auditkit.analyses.bias_pronouns import Pronouns
 from auditkit.analyses.bias_questions import AskedQuestions
+from auditkit.analyses.bias_references import CaseMerit, PronounReference, SentenceReference
 from auditkit.analyses.bias_sentences import SentencePreference
 from auditkit.analyses.bias_worst import SwapDistance
 from auditkit.analyses.persona_questions import PersonaQuestions
@@ -80,6 +81,24 @@ def sentences(model, audit, given):
     """Sentences paired by the group that they are about."""
     items = given.sentences if given is not None else None
     return SentencePreference(model, seed=audit.seed, n_items=audit.items, items=items)
+
+
+@pytest.fixture(scope="session")
+def merit(decisions):
+    """The same cases with a strong and a weak end: what decisions must react to."""
+    return CaseMerit(decisions)
+
+
+@pytest.fixture(scope="session")
+def own_pronouns(pronouns):
+    """Sentences about a woman and a man: what the resolution of pronouns must react to."""
+    return PronounReference(pronouns)
+
+
+@pytest.fixture(scope="session")
+def shuffled(sentences, audit):
+    """Sentences against their words shuffled: what likelihoods must react to."""
+    return SentenceReference(sentences, audit.seed)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 """Candidate against base (mduffster/self-referent-test, 2025: change of RFC and RSI, difference-in-differences)."""
 
-from auditkit import shown
+from auditkit import sensitivity, shown
 from auditkit.analyses.role_changes import LayerChanges, compared_with
 from auditkit.analyses.role_conditioning import RFC, RSI
 from auditkit.analyses.role_did import ByHead, DifferenceInDifferences, focus_change, on_baseline, past_by_head
 from auditkit.analyses.role_entropy import PUBLISHED, REPAIRED
+from auditkit.analyses.role_references import focus
 
 
 def changes(role, baseline, name):
@@ -37,10 +38,13 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
 
 def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
     """Against the base, the median over layers of the change in RSI is within 0.02 of zero."""
-    change, published = changes(role, baseline, RSI)
-    change.show(published)
-    shown("median, published entropy", published.median())
-    assert change.median().equals(0.0, within=threshold(0.02, "suite default: 2 % of the neutral entropy"))
+    margin = threshold(0.02, "suite default: 2 % of the neutral entropy")
+    focused = focus(role.arm())
+    with sensitivity("some tokens from others by attention", focused, by=margin, baseline=baseline):
+        change, published = changes(role, baseline, RSI)
+        change.show(published)
+        shown("median, published entropy", published.median())
+        assert change.median().equals(0.0, within=margin)
 
 
 def test_heads_that_changed_are_found_again(role, baseline, threshold):

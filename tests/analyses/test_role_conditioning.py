@@ -27,6 +27,7 @@ from auditkit.analyses.role_conditioning import (
 from auditkit.analyses.role_entropy import FIRST_KEYS, MEASURES, PUBLISHED, REPAIRED, even_spread
 from auditkit.analyses.role_figures import RoleFigures
 from auditkit.analyses.role_prompts import CHAT, enough, matched, matched_by_length, plain
+from auditkit.analyses.role_references import focus
 from auditkit.data.role_prompts import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
 from auditkit.record.evidence import gathering
 from auditkit.record.figures import Curves, Heatmap, drawing_of
@@ -108,6 +109,19 @@ def test_even_attention_on_the_projects_sets_is_zero_in_every_way(even: HFAdapte
         assert abs(role.arm().index(name).describe().estimate or 0.0) < 1e-6
         assert abs(role.length_null(name, PER_PROMPT)) < 1e-12
         assert role.arm().even_index(name).numerator == pytest.approx(np.zeros(len(role.arm().matched)), abs=1e-12)
+
+
+def test_even_attention_is_alike_for_all_roles_and_not_focused_and_other_attention_is(
+    even: HFAdapter, role: RoleConditioning
+) -> None:
+    """The reference of "no difference between roles": without focus the indices are zero whatever is asked."""
+    arm = RoleConditioning(even, seed=0).arm()
+    assert focus(arm).numerator == pytest.approx(np.zeros(len(arm.matched)), abs=1e-6)
+    (layers, *_) = role.arm().bands().values()
+    focused = focus(role.arm(), layers, "the first band")
+    assert focused.name == "focus on neutral questions, the first band, plain text"
+    assert focused.numerator == pytest.approx(1 - role.arm().of(NEUTRAL, layers=layers))
+    assert focused.describe().lower > 0.02
 
 
 def test_length_null_by_hand() -> None:

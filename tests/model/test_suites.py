@@ -72,7 +72,7 @@ def test_controls_and_what_is_shown_beside_stand_in_the_record(audit: Audit) -> 
     assert [figure.kind for figure in shift.figures] == ["table", "dots"]
     racial = claims["persona_patching/racial_personas_answer_like_neutral_ones"]
     (judged,) = [control for control in racial.controls if control.verdict is not None]
-    assert judged.name == "negative words against positive ones are told apart"
+    assert judged.name == "sensitivity: tells positive words from negative ones"
 
 
 @pytest.mark.model
@@ -96,7 +96,10 @@ def test_a_short_audit_of_roles_measures_and_does_not_pretend_to_decide(audit: A
     assert len(halved) == 6
     assert {claim.verdict for claim in halved} == {Verdict.INCONCLUSIVE}
     bands = claims["bands_stay_within_limits"]
-    assert [control.effect.clusters for control in bands.controls] == [6] * 8
+    assert [control.effect.clusters for control in bands.controls] == [6] * 12
+    assert [control.name.startswith("sensitivity: tells ") for control in bands.controls] == [False] * 8 + [
+        True
+    ] * 4
     without = [name for name, claim in claims.items() if "there is no baseline" in claim.reason]
     assert len(without) == 3
     assert {claims[name].verdict for name in without} == {Verdict.NOT_APPLICABLE}
@@ -109,8 +112,8 @@ def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit:
     assert [control.name for control in first.controls if control.verdict is not None] == [
         "the word's own embedding brings back at least 99 %",
         "the embedding at another position brings back at most 5 %",
-        "the first MLP at every position moves single answers by more than that",
         "the same patch at another position does not",
+        "sensitivity: tells one persona from another by its first MLP",
     ]
     pooled, by_pair = claims["persona_patching/early_mlps_carry_the_persona"].figures
     assert len(pooled.data["columns"]) == len(by_pair.data["columns"]) == 30

@@ -1,0 +1,157 @@
+"""Sensitivity references: a finding of "no difference" counts only where a difference would have been seen.
+
+A model that does not react to its prompt treats everybody alike within any margin, and so does one with random
+weights. A claim that something is equal, unchanged or no larger than a margin therefore measures a *sensitivity
+reference* at the same place: the same reading, for a difference that should matter (a strong against a weak
+application). Equivalence trials call it assay sensitivity (ICH E10, section 1.5): without it, two treatments that are
+alike may both be without effect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from auditkit.record.evidence import Decision, Evidence, current
+from auditkit.record.schema import Control, Effect, Verdict
+from auditkit.stats.comparing import Comparable
+from auditkit.stats.estimates import Estimate
+from auditkit.stats.verdicts import Inconclusive, NotApplicable
+
+SENSITIVITY = "sensitivity: tells "
+"""How the name of every reference begins in a claim's controls."""
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What a reference came to: PASS, NOT_APPLICABLE where it does not reach the amount, INCONCLUSIVE where it has no
+    interval."""
+
+    name: str
+    effect: Effect
+    verdict: Verdict
+    reason: str
+
+
+@contextmanager
+def sensitivity(
+    what: str,
+    reference: Comparable | Sequence[Comparable],
+    *,
+    by: float,
+    baseline: Callable[[Estimate], Estimate] | None = None,
+) -> Iterator[None]:
+    """The equality claimed inside the block counts only where `reference` reaches `by` with its whole interval.
+
+    Where it does not, the claim is NOT APPLICABLE and says so with the number: also where the interval holds `by`,
+    since a reading that was not shown to move cannot vouch for "no difference". A claim that FAILs keeps its FAIL: it
+    found a difference, so the reading moves. A reference without an interval (too few clusters, no spread) leaves
+    the claim INCONCLUSIVE. The reference is shown beside the claim in any case.
+
+    Args:
+        what: what the reading must tell apart, to be read after "tells": "a strong application from a weak one".
+        reference: the same reading for that difference, signed so that a larger value tells them apart better; one for
+            each place where the claim is about several, all of which must reach the amount.
+        by: the amount that it must reach, in its own unit. The claim's own margin, unless there is a reason for more:
+            a reading that cannot move by the margin where it should is within the margin of everything.
+        baseline: the fixture `baseline`, for claims against one; the baseline must then have told the same apart.
+
+    Raises:
+        ValueError: `by` is no finite number.
+        NotApplicable: the reference does not reach `by`, here or on the baseline.
+        Inconclusive: it has no interval.
+    """
+    if not math.isfinite(by):
+        raise ValueError(f"the amount that a sensitivity reference must reach must be finite, got {by}")
+    evidence, judge = current(), partial(_judged, what, reference, by, baseline)
+    ended: Inconclusive | NotApplicable | None = None
+    try:
+        yield
+    except AssertionError:
+        _enter(evidence, judge(), stands=True)
+        raise
+    except (Inconclusive, NotApplicable) as error:
+        ended = error
+    references = judge()
+    stands = evidence is not None and _has_failed(evidence)
+    _enter(evidence, references, stands)
+    if not stands and not isinstance(ended, NotApplicable):
+        absent = [one for one in references if one.verdict is Verdict.NOT_APPLICABLE]
+        if absent:
+            raise NotApplicable(absent[0].reason) from ended
+        unknown = [one for one in references if one.verdict is Verdict.INCONCLUSIVE]
+        if unknown and ended is None:
+            raise Inconclusive(unknown[0].reason)
+    if ended is not None:
+        raise ended
+
+
+def insensitive(controls: Iterable[Control]) -> str:
+    """Why the "no difference" of a claim with these controls says nothing of its model; empty where it does.
+
+    For a rule that asks what a model has lost: what was never seen of the baseline cannot be lost.
+    """
+    short = (Verdict.NOT_APPLICABLE, Verdict.INCONCLUSIVE, None)
+    return next((c.reason for c in controls if c.name.startswith(SENSITIVITY) and c.verdict in short), "")
+
+
+def _has_failed(evidence: Evidence) -> bool:
+    """Whether a comparison or a control failed: the claim's FAIL or ERROR stands then, whatever the reference says."""
+    verdicts = [one.verdict for one in (*evidence.decisions, *evidence.controls)]
+    return Verdict.FAIL in verdicts or Verdict.ERROR in verdicts
+
+
+def _enter(evidence: Evidence | None, references: Sequence[_Reference], stands: bool) -> None:
+    """Show the references beside the claim; one that falls short has no say where the claim's failure stands."""
+    if evidence is None:
+        return
+    for one in references:
+        verdict: Verdict | None = one.verdict
+        reason = one.reason
+        if stands and verdict is not Verdict.PASS:
+            verdict = None
+            reason += "; the claim failed, so a difference was seen, and the failure stands"
+        evidence.controls.append(Control(name=one.name, effect=one.effect, verdict=verdict, reason=reason))
+
+
+def _judged(
+    what: str,
+    references: Comparable | Sequence[Comparable],
+    by: float,
+    baseline: Callable[[Estimate], Estimate] | None,
+) -> list[_Reference]:
+    """Each reference here and, where there is a baseline, the same there."""
+    judged: list[_Reference] = []
+    for reference in [references] if isinstance(references, Comparable) else references:
+        reference.keep_items()
+        judged.append(_told(what, "", reference._decision(">=", by)))
+        if baseline is None or not isinstance(reference, Estimate):
+            continue
+        try:
+            then = baseline(reference)
+        except NotApplicable:  # the run has none; what was measured is recorded, so that it can be one
+            continue
+        judged.append(_told(what, " on the baseline", then._decision(">=", by)))
+    return judged
+
+
+def _told(what: str, where: str, decision: Decision) -> _Reference:
+    """A reference in words and figures."""
+    effect, name = decision.effect, f"{SENSITIVITY}{what}{where}"
+    if decision.verdict is Verdict.PASS:
+        return _Reference(name, effect, Verdict.PASS, decision.reason)
+    if effect.estimate is None or effect.lower is None or effect.upper is None:
+        absent = decision.verdict is Verdict.NOT_APPLICABLE
+        verdict = Verdict.NOT_APPLICABLE if absent else Verdict.INCONCLUSIVE
+        return _Reference(name, effect, verdict, f"whether the model tells {what}{where}: {decision.reason}")
+    does_not = "does not tell" if decision.verdict is Verdict.FAIL else "is not shown to tell"
+    unit = "" if effect.unit == "1" else f" {effect.unit}"
+    reason = (
+        f"the model {does_not} {what}{where}: {effect.name} is {effect.estimate:.3g} "
+        f"[{effect.lower:.3g}, {effect.upper:.3g}]{unit}, at least {effect.threshold:.3g} needed; where a difference "
+        "that should matter is not seen, no difference means nothing"
+    )
+    return _Reference(name, effect, Verdict.NOT_APPLICABLE, reason)
