@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from auditkit.adapters.continuing import allowed, extended, placed
+from auditkit.adapters.continuing import allowed, extended, placed, remembering
 from auditkit.adapters.products import multiplying
 from auditkit.adapters.protocol import Batch, Joining, Memory, Support
 from auditkit.adapters.walk import Cache, Path, Reached, Walk, leading
@@ -139,8 +139,8 @@ class Blockwise:
                 output = self.module(
                     input_ids=ids[:, -tokens:],
                     attention_mask=mask,
-                    past_key_values=cache,
                     use_cache=True,
+                    **remembering(self._accepts, cache),
                     **options,
                 )
                 logits: Tensor = output.logits[:, -window:]

@@ -40,8 +40,8 @@ def extended(
         output = module(
             input_ids=batch.ids,
             attention_mask=whole.mask,
-            past_key_values=cache,
             use_cache=True,
+            **remembering(accepts, cache),
             **placed(accepts, whole.mask, batch.width, tokens),
         )
     if sorted(cache.seen) != list(range(layers)):
@@ -51,6 +51,11 @@ def extended(
         raise ValueError("keys and values are not (prompt, head, position, size)")
     logits: Tensor = output.logits[:, -tokens:]
     return logits.float(), Memory(whole, keys, values)
+
+
+def remembering(accepts: set[str], cache: DynamicCache) -> dict[str, object]:
+    """The cache under the name that the model's forward has for it; transformers renamed the argument in 5.24."""
+    return {"cache" if "cache" in accepts else "past_key_values": cache}
 
 
 def placed(accepts: set[str], mask: Tensor, width: int, tokens: int) -> dict[str, object]:
