@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditkit.adapters import continuing, devices
+from auditkit.adapters import continuing, devices, ends
 from auditkit.adapters.chat import ChatEncoder, Prompt
-from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.adapters.errors import IntegrityError, ModelError, first_line
 from auditkit.adapters.loading import Loaded
 from auditkit.adapters.protocol import Batch, Component, Meter, Place, Touch
 from auditkit.data.prompts import Chat
@@ -45,12 +45,12 @@ class ModuleAdapter:
         layers, heads, groups, width: sizes of the model.
         sizes: place -> length of the last axis of its values, as measured; empty until the model is open.
         meter: work done so far.
-        ends: token ids that end a text, by the model's generation config, else the tokenizer.
+        ends: token ids that end a text, by the model's generation config, the tokenizer or the chat template.
 
     Raises:
         IntegrityError: the module's own logits are not finite.
         ModelError: the module has no attention heads, or later tokens change its earlier logits; the tokenizer is not
-            this model's.
+            this model's, or a token that ends a text is none of its tokens.
     """
 
     def __init__(self, loaded: Loaded) -> None:
@@ -69,9 +69,6 @@ class ModuleAdapter:
             (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
             0,
         )
-        own_ends = getattr(getattr(self.module, "generation_config", None), "eos_token_id", None)
-        ends = loaded.tokenizer.eos_token_id if own_ends is None else own_ends
-        self.ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
         self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
         highest = max(token for prompt in self._prompts for token in (*prompt.ids, self._pad_id))
         weight: Any = self.module.get_input_embeddings().weight
@@ -81,6 +78,7 @@ class ModuleAdapter:
                 f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not "
                 "belong together"
             )
+        self.ends = ends.of(self.module, self.chat, rows)
         start = self._prompts[-1].ids[:6]
         self._short = self.batch([Prompt("", start), Prompt("", start[2:])])
         self._alone = self.batch([Prompt("", start)])
@@ -125,11 +123,14 @@ class ModuleAdapter:
 
         Raises:
             IntegrityError: they are not finite.
-            ModelError: later tokens change earlier logits.
+            ModelError: the module does not run at all, or later tokens change earlier logits.
         """
 
         def alone(ids: tuple[int, ...]) -> Tensor:
-            logits: Tensor = self.module(torch.tensor([ids], device=self.module.device)).logits[0]
+            try:
+                logits: Tensor = self.module(torch.tensor([ids], device=self.module.device)).logits[0]
+            except Exception as error:  # a family's code, or a warning that the run turns into an error
+                raise ModelError(f"{source} does not run: {type(error).__name__}: {first_line(error)}") from error
             return logits.float()
 
         whole = [alone(prompt.ids) for prompt in self._prompts]

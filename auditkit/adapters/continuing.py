@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from auditkit.adapters.probing import failed
 from auditkit.adapters.products import multiplying
 from auditkit.adapters.protocol import Batch, Memory, Support
 
@@ -91,8 +92,7 @@ def checked(
         for first, last in ((0, start), (start, start + 2), (start + 2, batch.width)):
             got, past = extended(module, layers, accepts, past, batch.columns(first, last), 1)
     except Exception as error:  # a family may do anything with what it is given; whole runs remain
-        text = str(error).strip().split("\n")[0]
-        return Support(False, f"going on from a run fails: {type(error).__name__}: {text}"), float("nan")
+        return failed("going on from a run", error), float("nan")
     difference = float((got[:, 0] - plain).abs().max())
     if not difference <= allowed(plain, module.dtype):
         reason = f"going on from a run misses the model's logits by {difference:.2g}, not by rounding"

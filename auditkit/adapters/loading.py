@@ -6,6 +6,7 @@ Weights come from safetensors or GGUF only, and no code from a model's repositor
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,9 @@ def _from_hub(hub_id: str) -> Path:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_OTHERS))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # turned into errors, the hub client's own would read as no network
+            return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_OTHERS))
     except HFValidationError as error:
         raise ModelError(f"'{hub_id}' is no hub id: {first_line(error)}") from None
     except GatedRepoError:

@@ -235,7 +235,8 @@ def test_what_takes_nothing_away_from_the_text_model_is_let_through(
     expected = plain.run(batch)
     tensors = {key: value.clone() for key, value in tensors_of(folder).items()}
     write(folder, tensors | {name: torch.ones(4)})
-    assert torch.equal(open_model(str(folder), device="cpu").run(batch), expected)
+    again = open_model(str(folder), device="cpu").run(batch)
+    torch.testing.assert_close(again, expected, rtol=0, atol=1e-5)  # tensors lie elsewhere in the file
 
 
 def test_layers_that_only_draft_tokens_are_let_through(make_module: Callable[[str], Any]) -> None:
