@@ -24,13 +24,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from auditkit.adapters.continuing import allowed, extended, placed
+from auditkit.adapters.continuing import allowed, extended, placed, remembering
+from auditkit.adapters.probing import FAMILY_ERRORS, failed
 from auditkit.adapters.products import multiplying
 from auditkit.adapters.protocol import Batch, Joining, Memory, Support
 from auditkit.adapters.walk import Cache, Path, Reached, Walk, leading
 
 _SPARED = 0.05
 """Share of a block's parameters below which sparing a part is not worth a trial when the model is opened."""
+
+_WHAT = "restarting from a block"
 
 
 class Restarted(NamedTuple):
@@ -139,8 +142,8 @@ class Blockwise:
                 output = self.module(
                     input_ids=ids[:, -tokens:],
                     attention_mask=mask,
-                    past_key_values=cache,
                     use_cache=True,
+                    **remembering(self._accepts, cache),
                     **options,
                 )
                 logits: Tensor = output.logits[:, -window:]
@@ -276,7 +279,7 @@ class Blockwise:
             self._finals.append(part)
             try:
                 difference = miss()
-            except Exception:  # whatever the block does with it, it does not allow this
+            except FAMILY_ERRORS:  # whatever the block does with it, it does not allow this
                 difference = float("inf")
             if difference <= bound:
                 self.parity_max_abs = max(self.parity_max_abs, difference)
@@ -346,8 +349,7 @@ def opened(
 
         restarted = miss()
     except Exception as error:  # a family may do anything with what it is given; the plain way remains
-        text = str(error).strip().split("\n")[0]
-        return None, Support(False, f"restarting from a block fails: {type(error).__name__}: {text}")
+        return None, failed(_WHAT, error)
     bound = allowed(plain, module.dtype)
     measured = {
         "a run that records keys and values": float((whole - plain).abs().max()),
@@ -357,5 +359,8 @@ def opened(
         if not difference <= bound:
             return None, Support(False, f"{what} misses the model's logits by {difference:.2g}, not by rounding")
     blockwise.parity_max_abs = max(measured.values())
-    blockwise.shorten(miss, bound)
+    try:
+        blockwise.shorten(miss, bound)
+    except Exception as error:  # no answer of the family's: those are taken inside
+        return None, failed(_WHAT, error)
     return blockwise, Support(True)

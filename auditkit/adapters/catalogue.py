@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from auditkit.adapters.causal import adapter_only
 from auditkit.adapters.errors import ModelError
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -121,7 +122,8 @@ def classify(spec: str) -> Kind:
     if _is(spec, Path.is_dir):
         if not _is(f"{spec}/config.json", Path.is_file):
             raise ModelError(
-                f"directory {spec!r} holds no config.json, so it is not a transformers model; "
+                adapter_only(Path(spec).expanduser(), f"directory {spec!r}")
+                or f"directory {spec!r} holds no config.json, so it is not a transformers model; "
                 "give the folder that save_pretrained wrote"
             )
         return "directory"

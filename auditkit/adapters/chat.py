@@ -4,19 +4,43 @@ The rendered text is encoded without adding special tokens again, since template
 template refuses or silently drops the system turn, its text goes to the head of the user turn; where there is
 no template at all, the parts are joined as plain text. Both are said in `ChatEncoder.format`, because they are
 another prompt than the finding was stated for.
+
+Some templates (Llama 3.2, Granite) write the day's date into the prompt. The same model would then answer another
+prompt tomorrow, so every template is shown one fixed date.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from auditkit.adapters.errors import ModelError, first_line
 from auditkit.data.prompts import Chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+TEMPLATE_DATE = date(2024, 7, 26)
+"""The date that chat templates are shown, whatever the day: the one that Llama's templates write without a clock."""
+
+_CLOCK = "strftime_now"
+"""The function by which transformers lets a template read the clock."""
+
+
+def _pinned_clock() -> str:
+    """A macro of this name, which goes before the function: transformers passes no function of ours to a template."""
+    letters = "aAbBcdDeFHIjmMpSTuUVwWxXyYZz"
+    table = {f"%{letter}": TEMPLATE_DATE.strftime(f"%{letter}") for letter in letters}
+    table |= {f"%-{letter}": table[f"%{letter}"].strip().lstrip("0") or "0" for letter in "dejmyHIMS"}
+    replaced = "".join(f" | replace({json.dumps(code)}, {json.dumps(text)})" for code, text in table.items())
+    # A doubled percent sign is put aside while directives are replaced.
+    body = f'format | replace("%%", "\\x00"){replaced} | replace("\\x00", "%")'
+    return f"{{% macro {_CLOCK}(format) %}}{{{{ {body} }}}}{{% endmacro %}}"
 
 
 @dataclass(frozen=True)
@@ -45,20 +69,69 @@ class ChatEncoder:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def render(self, chat: Chat) -> str:
-        """The text that the model sees, up to and including the start of the answer."""
+        """The text that the model sees, up to and including the start of the answer.
+
+        Raises:
+            ModelError: the chat template fails on it; one line.
+        """
         if self.template is None:
             parts = [part for part in (chat.system, chat.user) if part]
             return self._plain_bos + "\n\n".join(parts) + "\n" + chat.assistant
-        return self._apply(self._taken(chat)) + chat.assistant
+        return self.apply(self._turns(self._taken(chat))) + chat.assistant
+
+    def apply(self, turns: Sequence[Mapping[str, str]], opened: bool = True) -> str:
+        """The template's text for any turns (keys "role" and "content"), on the date `TEMPLATE_DATE`.
+
+        A template's own default for `date_string` stands: it is part of the template and does not change by itself.
+
+        Args:
+            opened: with the start of the assistant's answer.
+
+        Raises:
+            ModelError: the template refuses these turns or fails on them; one line.
+        """
+        pinned = _pinned_clock() + (self.template or "") if self.template_date else None
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [dict(turn) for turn in turns],
+                chat_template=pinned,
+                tokenize=False,
+                add_generation_prompt=opened,
+            )
+        except Warning:  # a warning that was turned into an error says nothing about the template
+            raise
+        except Exception as error:  # jinja2's errors, and whatever an expression in the template runs into
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise ModelError(
+                f"the chat template fails on the turns {roles} ({type(error).__name__}: {first_line(error, 160)})"
+            ) from error
+        return str(text)
 
     def opening(self, chat: Chat) -> int:
         """How many tokens open the answer, behind the user's turn; 0 where the template has no generation prompt."""
         chat = Chat(chat.user, chat.system)
         whole = self.render(chat)
-        turn = whole[:-1] if self.template is None else self._apply(self._taken(chat), opened=False)
+        turn = whole[:-1] if self.template is None else self.apply(self._turns(self._taken(chat)), opened=False)
         ids, before = self.encode(whole), self.encode(turn)
         same = (i for i, pair in enumerate(zip(ids, before, strict=False)) if pair[0] != pair[1])
         return len(ids) - next(same, min(len(ids), len(before)))
+
+    @cached_property
+    def closing(self) -> int | None:
+        """The token with which the template ends an assistant's turn; None where that is plain text or nothing."""
+        answer = "Reply of a heron"
+        turns = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": answer}]
+        try:
+            text = self.apply(turns, opened=False) if self.template else ""
+        except ModelError:  # it takes no turn of the assistant
+            return None
+        before, found, after = text.rpartition(answer)
+        if not found:
+            return None
+        known = {*self.tokenizer.all_special_ids, *getattr(self.tokenizer, "added_tokens_decoder", ())}
+        ids = self.encode(before + answer + after.lstrip())
+        start = len(self.encode(before + answer))
+        return ids[start] if start < len(ids) and ids[start] in known else None
 
     @property
     def template(self) -> str | None:
@@ -71,6 +144,11 @@ class ChatEncoder:
     @property
     def template_sha256(self) -> str | None:
         return hashlib.sha256(self.template.encode()).hexdigest() if self.template else None
+
+    @property
+    def template_date(self) -> str | None:
+        """The date that the template is shown, as YYYY-MM-DD; None where it does not read the clock."""
+        return TEMPLATE_DATE.isoformat() if self.template and _CLOCK in self.template else None
 
     @property
     def format(self) -> str:
@@ -94,8 +172,8 @@ class ChatEncoder:
     def _takes_system(self) -> bool:
         probe = Chat(system="Reply as a heron.", user="Hello.")
         try:
-            return probe.system in self._apply(probe)
-        except Exception:  # templates raise jinja2 errors of their own making
+            return probe.system in self.apply(self._turns(probe))
+        except ModelError:
             return False
 
     @cached_property
@@ -105,9 +183,7 @@ class ChatEncoder:
         first = list(self.tokenizer("a")["input_ids"])[:1]
         return str(bos) if bos and first == [self.tokenizer.bos_token_id] else ""
 
-    def _apply(self, chat: Chat, opened: bool = True) -> str:
-        turns = [{"role": "user", "content": chat.user}]
-        if chat.system:
-            turns.insert(0, {"role": "system", "content": chat.system})
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened)
-        return str(text)
+    @staticmethod
+    def _turns(chat: Chat) -> list[dict[str, str]]:
+        system = [{"role": "system", "content": chat.system}] if chat.system else []
+        return [*system, {"role": "user", "content": chat.user}]

@@ -2,7 +2,8 @@
 
 When a model is opened, its batched and padded logits, as the adapter gives them with touches in place, are compared
 with those of plain, one-at-a-time calls. The largest difference is the noise floor that later guards use, and a
-difference that rounding cannot explain refuses the model.
+difference that rounding cannot explain refuses the model. Before that, a prompt is run without its last tokens: where
+that changes the logits of the tokens that are left, the model is no causal language model and is refused.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditkit.adapters import continuing, devices
+from auditkit.adapters import continuing, devices, ends
 from auditkit.adapters.chat import ChatEncoder, Prompt
-from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.adapters.errors import IntegrityError, ModelError, first_line
 from auditkit.adapters.loading import Loaded
 from auditkit.adapters.protocol import Batch, Component, Meter, Place, Touch
 from auditkit.data.prompts import Chat
@@ -44,10 +45,12 @@ class ModuleAdapter:
         layers, heads, groups, width: sizes of the model.
         sizes: place -> length of the last axis of its values, as measured; empty until the model is open.
         meter: work done so far.
-        ends: token ids that end a text, by the model's generation config, else the tokenizer.
+        ends: token ids that end a text, by the model's generation config, the tokenizer or the chat template.
 
     Raises:
-        ModelError: the module has no attention heads, or the tokenizer is not this model's.
+        IntegrityError: the module's own logits are not finite.
+        ModelError: the module has no attention heads, or later tokens change its earlier logits; the tokenizer is not
+            this model's, or a token that ends a text is none of its tokens.
     """
 
     def __init__(self, loaded: Loaded) -> None:
@@ -66,9 +69,6 @@ class ModuleAdapter:
             (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
             0,
         )
-        own_ends = getattr(getattr(self.module, "generation_config", None), "eos_token_id", None)
-        ends = loaded.tokenizer.eos_token_id if own_ends is None else own_ends
-        self.ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
         self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
         highest = max(token for prompt in self._prompts for token in (*prompt.ids, self._pad_id))
         weight: Any = self.module.get_input_embeddings().weight
@@ -78,9 +78,11 @@ class ModuleAdapter:
                 f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not "
                 "belong together"
             )
+        self.ends = ends.of(self.module, self.chat, rows)
         start = self._prompts[-1].ids[:6]
         self._short = self.batch([Prompt("", start), Prompt("", start[2:])])
         self._alone = self.batch([Prompt("", start)])
+        self._plain = self._plain_logits(loaded.source)
 
     def batch(self, prompts: Sequence[Prompt]) -> Batch:
         """Left-padded batch on the model's device.
@@ -116,27 +118,53 @@ class ModuleAdapter:
         self.meter.runs += 1
 
     @torch.no_grad()
+    def _plain_logits(self, source: str) -> Tensor:
+        """Logits (prompt, vocabulary) of plain calls of the module on one unpadded prompt at a time.
+
+        Raises:
+            IntegrityError: they are not finite.
+            ModelError: the module does not run at all, or later tokens change earlier logits.
+        """
+
+        def alone(ids: tuple[int, ...]) -> Tensor:
+            try:
+                logits: Tensor = self.module(torch.tensor([ids], device=self.module.device)).logits[0]
+            except Exception as error:  # a family's code, or a warning that the run turns into an error
+                raise ModelError(f"{source} does not run: {type(error).__name__}: {first_line(error)}") from error
+            return logits.float()
+
+        whole = [alone(prompt.ids) for prompt in self._prompts]
+        if not all(torch.isfinite(logits).all() for logits in whole):
+            dtype = str(self.module.dtype).removeprefix("torch.")
+            raise IntegrityError(
+                f"the model's own logits contain NaN or infinity in {dtype}; the weights are damaged, or this dtype "
+                "overflows (try --dtype float32)"
+            )
+        longest = max(range(len(whole)), key=lambda row: len(whole[row]))
+        left = len(whole[longest]) // 2
+        shortened = alone(self._prompts[longest].ids[:left])
+        moved = float((shortened - whole[longest][:left]).abs().max())
+        if not moved <= self._rounding(whole[longest]):
+            raise ModelError(
+                f"{source} is no causal language model: tokens that come later change the logits of earlier ones by "
+                f"{moved:.2g} (rounding explains {self._rounding(whole[longest]):.2g}), as in an encoder that looks "
+                "both ways"
+            )
+        return torch.stack([logits[-1] for logits in whole])
+
+    def _rounding(self, logits: Tensor) -> float:
+        """How far logits may move by rounding alone when the same text is run in another batch."""
+        return _PARITY_EPSILONS * torch.finfo(self.module.dtype).eps * float(logits.abs().max())
+
+    @torch.no_grad()
     def _parity(self, run: Callable[[Batch, Mapping[Place, Touch]], Tensor]) -> float:
         """Largest difference between batched logits with touches in place and plain unpadded calls."""
         identity: dict[Place, Touch] = {
             (Component.RESIDUAL, layer): lambda value: value for layer in range(self.layers)
         }
         ours = run(self.batch(self._prompts), identity)
-        device = self.module.device
-        plain = torch.stack(
-            [
-                self.module(torch.tensor([prompt.ids], device=device)).logits[0, -1].float()
-                for prompt in self._prompts
-            ]
-        )
-        if not torch.isfinite(plain).all():
-            dtype = str(self.module.dtype).removeprefix("torch.")
-            raise IntegrityError(
-                f"the model's own logits contain NaN or infinity in {dtype}; the weights are damaged, or this dtype "
-                "overflows (try --dtype float32)"
-            )
-        difference = float((ours - plain).abs().max())
-        allowed = _PARITY_EPSILONS * torch.finfo(self.module.dtype).eps * float(plain.abs().max())
+        difference = float((ours - self._plain).abs().max())
+        allowed = self._rounding(self._plain)
         if not difference <= allowed:
             raise IntegrityError(
                 f"batched logits differ from one-at-a-time logits by {difference:.2g} (rounding explains "

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from auditkit.adapters.probing import failed
 from auditkit.adapters.products import multiplying
 from auditkit.adapters.protocol import Batch, Memory, Support
 
@@ -40,8 +41,8 @@ def extended(
         output = module(
             input_ids=batch.ids,
             attention_mask=whole.mask,
-            past_key_values=cache,
             use_cache=True,
+            **remembering(accepts, cache),
             **placed(accepts, whole.mask, batch.width, tokens),
         )
     if sorted(cache.seen) != list(range(layers)):
@@ -51,6 +52,11 @@ def extended(
         raise ValueError("keys and values are not (prompt, head, position, size)")
     logits: Tensor = output.logits[:, -tokens:]
     return logits.float(), Memory(whole, keys, values)
+
+
+def remembering(accepts: set[str], cache: DynamicCache) -> dict[str, object]:
+    """The cache under the name that the model's forward has for it; transformers renamed the argument in 5.24."""
+    return {"cache" if "cache" in accepts else "past_key_values": cache}
 
 
 def placed(accepts: set[str], mask: Tensor, width: int, tokens: int) -> dict[str, object]:
@@ -86,8 +92,7 @@ def checked(
         for first, last in ((0, start), (start, start + 2), (start + 2, batch.width)):
             got, past = extended(module, layers, accepts, past, batch.columns(first, last), 1)
     except Exception as error:  # a family may do anything with what it is given; whole runs remain
-        text = str(error).strip().split("\n")[0]
-        return Support(False, f"going on from a run fails: {type(error).__name__}: {text}"), float("nan")
+        return failed("going on from a run", error), float("nan")
     difference = float((got[:, 0] - plain).abs().max())
     if not difference <= allowed(plain, module.dtype):
         reason = f"going on from a run misses the model's logits by {difference:.2g}, not by rounding"

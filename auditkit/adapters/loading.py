@@ -6,19 +6,21 @@ Weights come from safetensors or GGUF only, and no code from a model's repositor
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditkit.adapters.catalogue import CATALOGUE, classify
+from auditkit.adapters.causal import refuse_adapter, refuse_config, refuse_unlike
 from auditkit.adapters.errors import ModelError, first_line
 from auditkit.adapters.quiet import quiet
 from auditkit.adapters.weights import (
     combined_sha256,
+    files_read,
     gguf_model,
     is_cached,
     origin_of,
-    refuse_incomplete,
     wheel_model,
 )
 
@@ -67,14 +69,14 @@ def load(spec: str, *, device: str = "auto", dtype: str = "auto", trust_remote_c
 
     devices.check(device, dtype)
     folder, source = locate(spec)
-    module, tokenizer = _read(folder, source, device, dtype, trust_remote_code)
+    module, tokenizer, files = _read(folder, source, device, dtype, trust_remote_code)
     return Loaded(
         spec=spec,
         name=_name(spec),
         source=source,
         module=module,
         tokenizer=tokenizer,
-        weights_sha256=origin_of(folder).get("sha256") or combined_sha256(folder.glob(_WEIGHTS)),
+        weights_sha256=origin_of(folder).get("sha256") or combined_sha256(files),
         tokenizer_sha256=_tokenizer_sha256(tokenizer),
         trust_remote_code=trust_remote_code,
     )
@@ -110,7 +112,9 @@ def _from_hub(hub_id: str) -> Path:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_OTHERS))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # turned into errors, the hub client's own would read as no network
+            return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_OTHERS))
     except HFValidationError as error:
         raise ModelError(f"'{hub_id}' is no hub id: {first_line(error)}") from None
     except GatedRepoError:
@@ -128,12 +132,14 @@ def _from_hub(hub_id: str) -> Path:
 
 def _read(
     folder: Path, source: str, device: str, dtype: str, trust_remote_code: bool
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[Path]]:
+    """The module, its tokenizer, and the weight files that were read."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from auditkit.adapters import devices
 
-    if not any(folder.glob(_WEIGHTS)):
+    refuse_adapter(folder, source, bool(_own_weights(folder)))
+    if not _own_weights(folder):
         raise ModelError(
             f"{source} holds no .safetensors weights; auditkit loads safetensors or GGUF only, "
             "since pickled weights can run code"
@@ -142,8 +148,10 @@ def _read(
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            refuse_config(config, source)
+            files = _files(folder, config, source)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-            size = sum(file.stat().st_size for file in folder.glob(_WEIGHTS))
+            size = sum(file.stat().st_size for file in files)
             place, wanted = devices.chosen(device, dtype, config, size)
             module: PreTrainedModel
             module, report = loader.from_pretrained(
@@ -156,15 +164,33 @@ def _read(
                 output_loading_info=True,
                 device_map="auto" if place is None else None,
             )
+    except ModelError:
+        raise
     except Exception as error:  # whatever a wrong config or damaged file runs into
         raise ModelError(f"cannot load {source}: {first_line(error)}") from error
-    refuse_incomplete(report, source)
+    refuse_unlike(report, module, source)
     if place is not None:  # a spread model is where it belongs
         try:
             module = module.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
         except Exception as error:  # no such device, or not enough memory on it
             raise ModelError(f"cannot put {source} on {place}: {first_line(error)}") from error
-    return module.eval().requires_grad_(False), tokenizer
+    return module.eval().requires_grad_(False), tokenizer, files
+
+
+def _own_weights(folder: Path) -> list[Path]:
+    """Files that may be a model's weights: an adapter's are not."""
+    return [file for file in folder.glob(_WEIGHTS) if not file.name.startswith("adapter_model")]
+
+
+def _files(folder: Path, config: object, source: str) -> list[Path]:
+    files = files_read(folder, config)
+    if not files:
+        there = sorted(file.name for file in _own_weights(folder))
+        raise ModelError(
+            f"{source} holds {there[0]}, but neither model.safetensors nor model.safetensors.index.json, which are "
+            "what transformers reads; give the folder that save_pretrained wrote"
+        )
+    return files
 
 
 def _name(spec: str) -> str:

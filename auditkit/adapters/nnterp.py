@@ -310,6 +310,10 @@ def _standardize(loaded: Loaded) -> Any:
             loaded.module, tokenizer=loaded.tokenizer, device_map=None, check_renaming=False
         )
         len(model.layers), model.embed_tokens
+    except Warning as error:  # turned into an error by the run: it says nothing about names
+        raise ModelError(
+            f"nnterp could not be tried on {type(loaded.module).__name__}: {type(error).__name__}: {first_line(error)}"
+        ) from error
     except Exception as error:  # an unknown name appears as whatever the attempt to use it raises
         what = "" if isinstance(error, AttributeError) else f" ({first_line(error)})"
         raise ModelError(

@@ -84,10 +84,15 @@ but does not own."""
 
 @dataclass(frozen=True)
 class Support:
-    """Whether an adapter can do something on this model, and if not, why."""
+    """Whether an adapter can do something on this model, and if not, why.
+
+    Attributes:
+        unexpected: the test itself failed, so that the model may be able to do it; the run says so.
+    """
 
     available: bool
     reason: str = ""
+    unexpected: bool = False
 
     def __bool__(self) -> bool:
         return self.available

@@ -17,12 +17,13 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from auditkit.adapters.catalogue import WheelSource
+from auditkit.adapters.causal import refuse_config, refuse_unlike
 from auditkit.adapters.errors import IntegrityError, ModelError, first_line
 from auditkit.adapters.quiet import quiet
 
@@ -121,19 +122,34 @@ def origin_of(folder: Path) -> dict[str, str]:
     return {key: str(value) for key, value in origin.items()} if isinstance(origin, dict) else {}
 
 
-def refuse_incomplete(report: Mapping[str, Any], source: str) -> None:
-    """Refuse weights that do not fill the model: transformers would make the rest up at random.
+def files_read(folder: Path, config: Any = None) -> list[Path]:
+    """The weight files of a folder that transformers reads, and no others that lie beside them.
+
+    It takes the file that the config names (`transformers_weights`), else `model.safetensors`, else the files that
+    `model.safetensors.index.json` lists. Empty where there is none of these.
 
     Raises:
-        IntegrityError: naming the first tensor that is missing or of another shape.
+        ModelError: an index that cannot be read, or a file that it lists and that is not there.
     """
-    missing = sorted(str(key) for key in report.get("missing_keys") or ())
-    missing += sorted(str(key[0]) for key in report.get("mismatched_keys") or ())
-    if missing:
-        raise IntegrityError(
-            f"the weights of {source} lack {len(missing)} of the model's tensors ({missing[0]}, ...); they would be "
-            "random numbers, so nothing was opened"
-        )
+    named = getattr(config, "transformers_weights", None)
+    index = folder / "model.safetensors.index.json"
+    if isinstance(named, str):
+        index, single = folder / named, folder / named
+    else:
+        single = folder / "model.safetensors"
+    if single.is_file() and single.suffix == ".safetensors":
+        return [single]
+    if not index.is_file():
+        return []
+    try:
+        names = sorted({str(name) for name in json.loads(index.read_text())["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"cannot read {index.name} of {folder.name}: {first_line(error)}") from None
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent or not names:
+        what = f"lists {absent[0][:100]}, which is not there" if absent else "lists no file"
+        raise ModelError(f"{index.name} of {folder.name} {what}; fetch the weights again")
+    return [folder / name for name in names]
 
 
 def _converted_folder(digest: str) -> Path:
@@ -181,6 +197,7 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
 
     with _scratch() as scratch:
         target = scratch / "model"
+        alone = _alone(gguf, scratch / "gguf")
         loader: Any = transformers.AutoModelForCausalLM
         options: dict[str, object] = {
             "gguf_file": gguf.name,
@@ -191,14 +208,15 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
             options["quantization_config"] = transformers.GgufConfig(dequantize=True)
         try:
             with quiet(), redirect_stderr(io.StringIO()):  # the reader draws a bar of its own
-                tokenizer = transformers.AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-                model, report = loader.from_pretrained(str(gguf.parent), **options)
+                tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
+                model, report = loader.from_pretrained(alone, **options)
         except Exception as error:  # the readers raise whatever the damaged bytes run into
             raise ModelError(
                 f"cannot read {gguf.name}: it is truncated, damaged, or of an architecture that transformers "
                 f"does not read ({first_line(error, 160)})"
             ) from None
-        refuse_incomplete(report, source)
+        refuse_config(model.config, source)
+        refuse_unlike(report, model, source)
         try:
             with quiet():
                 model.save_pretrained(target)
@@ -209,6 +227,19 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
             return _move_into_place(target, _converted_folder(digest))
         except OSError as error:
             raise _unwritable(error) from None
+
+
+def _alone(gguf: Path, folder: Path) -> str:
+    """A folder that shows transformers this file only: it would read configs and adapters that lie beside it."""
+    try:
+        folder.mkdir()
+        try:
+            (folder / gguf.name).symlink_to(gguf.resolve())
+        except OSError:  # a file system without links
+            shutil.copyfile(gguf, folder / gguf.name)
+    except OSError as error:
+        raise _unwritable(error) from None
+    return str(folder)
 
 
 def _move_into_place(folder: Path, target: Path) -> Path:

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from auditkit.adapters.chat import ChatEncoder, Prompt
+from auditkit.adapters.errors import ModelError
 from auditkit.adapters.protocol import Adapter, Place, Shape, Touch
 from auditkit.adapters.weights import cache_root
 from auditkit.data.prompts import Chat
@@ -113,8 +114,8 @@ def _system(encoder: ChatEncoder, statement: str) -> tuple[Prompt, int]:
     text = ""
     try:
         if encoder.template is not None:
-            text = str(encoder.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    except Exception:  # templates raise jinja2 errors of their own making
+            text = encoder.apply(turns)
+    except ModelError:  # the template takes no system turn alone
         text = ""
     if statement.strip() not in text:
         note("this model takes no system turn alone: the statement is the user's turn")

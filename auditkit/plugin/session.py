@@ -95,6 +95,9 @@ class Audit:
                 terminal.say(self.config, f"opening {spec} (the first time, weights are fetched and converted)")
                 opened = open_model(self.config, spec, self.thresholds)
                 run.describe(opened.adapter)
+                for name, offered in opened.adapter.support().items():
+                    if not offered and offered.unexpected:
+                        terminal.say(self.config, f"{name}: {offered.reason}; this run goes without it")
                 if keep and len(self.runs) == 1:
                     self._opened[spec] = opened
                 del opened

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit.adapters.chat import ChatEncoder, Prompt
+from auditkit.adapters import open_model
+from auditkit.adapters.chat import TEMPLATE_DATE, ChatEncoder, Prompt
+from auditkit.adapters.errors import ModelError
 from auditkit.data.prompts import Chat
 
 pytestmark = pytest.mark.unit
@@ -135,3 +138,101 @@ def test_a_template_without_a_generation_prompt_opens_no_answer(make_tokenizer: 
     tokenizer = make_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"
     assert ChatEncoder(tokenizer).opening(CHAT) == 0
+
+
+LLAMA_DATE = (
+    "{% if not date_string is defined %}{% if strftime_now is defined %}"
+    "{% set date_string = strftime_now('%d %b %Y') %}{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}"
+    "{% endif %}Today Date: {{ date_string }}\n"
+)
+CLOCKS = {
+    "llama 3.2": (LLAMA_DATE, "Today Date: 26 Jul 2024\n"),
+    "granite": (
+        "Today's Date: {{ strftime_now('%B %d, %Y') }}.\n",
+        "Today's Date: July 26, 2024.\n",
+    ),
+    "inside a macro": (
+        "{% macro today() %}{{ strftime_now('%d.%m.%y') }}{% endmacro %}{{ today() }}\n",
+        "26.07.24\n",
+    ),
+    "percent signs and no zeros": ("{{ strftime_now('100%%Y %-d/%-m %j %A') }}\n", "100%Y 26/7 208 Friday\n"),
+    "weekday and time": ("{{ strftime_now('%A %H:%M:%S') }}\n", "Friday 00:00:00\n"),
+}
+
+
+@pytest.fixture
+def another_day(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Year -> from now on transformers' clock stands in it."""
+    from transformers.utils import chat_template_utils
+
+    def turn(year: int) -> None:
+        clock = type("Clock", (), {"now": staticmethod(lambda: datetime(year, 1, 2, 3, year % 60, 5))})
+        monkeypatch.setattr(chat_template_utils, "datetime", clock)
+
+    return turn
+
+
+@pytest.mark.parametrize("kind", CLOCKS)
+def test_a_template_that_reads_the_clock_sees_one_date(
+    make_tokenizer: MakeTokenizer, another_day: Callable[[int], None], kind: str
+) -> None:
+    source, text = CLOCKS[kind]
+    tokenizer = make_tokenizer("system")
+    tokenizer.chat_template = source + tokenizer.chat_template
+    encoder = ChatEncoder(tokenizer)
+    another_day(2025)
+    turns = [{"role": "user", "content": "What is it?"}]
+    unpinned = tokenizer.apply_chat_template(turns, tokenize=False)
+    first = encoder(CHAT), encoder.opening(CHAT), encoder.apply(turns)
+    another_day(2030)
+    assert tokenizer.apply_chat_template(turns, tokenize=False) != unpinned
+    assert (encoder(CHAT), encoder.opening(CHAT), encoder.apply(turns)) == first
+    assert first[0].text == text + EXPECTED["system"]
+    assert encoder.template_date == "2024-07-26" == TEMPLATE_DATE.isoformat()
+
+
+def test_a_date_that_the_template_itself_states_stands(make_tokenizer: MakeTokenizer) -> None:
+    tokenizer = make_tokenizer("system")
+    default = (
+        "{% if not date_string is defined %}{% set date_string = '10 Dec 2023' %}{% endif %}{{ date_string }}\n"
+    )
+    tokenizer.chat_template = default + tokenizer.chat_template
+    encoder = ChatEncoder(tokenizer)
+    assert encoder.render(CHAT) == "10 Dec 2023\n" + EXPECTED["system"]
+    assert encoder.template_date is None
+
+
+@pytest.mark.parametrize("template", EXPECTED)
+def test_a_template_without_a_clock_has_no_date(
+    encoders: dict[str | None, ChatEncoder], template: str | None
+) -> None:
+    assert encoders[template].template_date is None
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("{{ raise_exception('no\nturns') }}", "TemplateError: no"),
+        ("{{ messages[0].content + 1 }}", "TypeError: can only concatenate str"),
+        ("{{ nothing.at.all }}", "UndefinedError: 'nothing' is undefined"),
+        ("{% for m in messages %}", "TemplateSyntaxError: Unexpected end of template"),
+    ],
+)
+def test_a_template_that_raises_is_refused_in_one_line(
+    make_tokenizer: MakeTokenizer, source: str, words: str
+) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = source
+    with pytest.raises(ModelError) as refused:
+        ChatEncoder(tokenizer).render(Chat(user="What is it?"))
+    message = str(refused.value)
+    assert message.startswith(f"the chat template fails on the turns user ({words}")
+    assert len(message.splitlines()) == 1
+
+
+def test_a_model_whose_template_raises_is_refused(save_checkpoint: Callable[..., Any]) -> None:
+    folder = save_checkpoint("llama")
+    for file in folder.glob("*.jinja"):
+        file.write_text("{{ raise_exception('never') }}")
+    with pytest.raises(ModelError, match=r"^the chat template fails on the turns user \(TemplateError: never\)$"):
+        open_model(str(folder), device="cpu")

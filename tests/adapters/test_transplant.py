@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from auditkit.adapters.chat import Prompt
+from auditkit.adapters.continuing import remembering
 from auditkit.adapters.hf import HFAdapter
 from auditkit.engine.transplant import PrefixGraft, SpanGraft, answers, prefixes, spans
 from auditkit.stats.verdicts import NotApplicable
@@ -32,7 +33,9 @@ CONTINUATIONS = [(21, 22, 23), (31,), (41, 42), (51, 52, 53)]
 
 def go_on(adapter: HFAdapter, ids: tuple[int, ...], cache: DynamicCache) -> Tensor:
     with torch.no_grad():
-        return adapter.module(torch.tensor([ids]), past_key_values=cache, use_cache=True).logits[0]
+        return adapter.module(torch.tensor([ids]), use_cache=True, **remembering(adapter._accepts, cache)).logits[
+            0
+        ]
 
 
 def test_a_prefix_equals_a_cache_handed_over(family: str, adapter: HFAdapter) -> None:
