@@ -40,6 +40,7 @@ from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Curves, Dot, DotGroup, Dots, Heatmap, Series, Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.exact import Exact, exactly
+from auditkit.stats.geometric import Geometric, geometric_mean, geometric_ratio
 from auditkit.stats.intervals import MIN_CLUSTERS
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.rates import Rate, rate
@@ -58,7 +59,7 @@ NEAR = 0.10
 MATTERS = 0.05
 """Nats over the window that BB in the place of XY must cost, or the site does not matter."""
 LEAST = 1e-9
-"""Nats below which a divergence is rounding; smaller ones count as this where logarithms are taken."""
+"""Nats within which a divergence is rounding; it counts as this where logarithms are taken."""
 SAME = 1e-4
 """Nats over the window that h_XY in its own place may cost in float32."""
 
@@ -79,10 +80,11 @@ class Patches:
     # -- claims ------------------------------------------------------------------------------------------------
 
     def sites_that_matter(self, sites: Sequence[str]) -> dict[str, int]:
-        """Site -> first layer up to the deepest at which BB in the place of XY costs 0.05 nats or more for sure.
+        """Site -> first layer up to the deepest at which BB in the place of XY costs 0.05 nats or more for sure, in the
+        geometric mean over cells.
 
-        The sites that never do are named in a note. Where there are too few clusters for an interval, the mean decides,
-        since nothing else is decided then.
+        The sites that never do are named in a note. Where there are too few clusters for an interval, the geometric
+        mean decides, since nothing else is decided then.
 
         Raises:
             NotApplicable: there is no such site.
@@ -92,13 +94,14 @@ class Patches:
         found: dict[str, int] = {}
         for site in sites:
             for layer in early:
-                effect = self.level(site, "BB", layer).describe()
+                effect = self.typical(site, layer, "BB").describe()
                 least = effect.lower if effect.lower is not None else effect.estimate
                 if least is not None and least >= MATTERS:
                     found[site] = layer
                     break
         without = (
-            f"BB in the place of XY costs {MATTERS:g} nats over {WINDOW} tokens for sure at no layer up to {last}"
+            f"BB in the place of XY costs {MATTERS:g} nats over {WINDOW} tokens for sure at no layer up to {last}, in "
+            "the geometric mean over cells"
         )
         if not found:
             raise NotApplicable(
@@ -109,19 +112,19 @@ class Patches:
             note(f"left out: {', '.join(missing)}; {without}")
         return found
 
-    def typical(self, site: str, layer: int, what: str = ADDITIVE) -> Estimate:
-        """Mean of the decimal logarithm of the divergence: the logarithm of its geometric mean.
+    def typical(self, site: str, layer: int, what: str = ADDITIVE) -> Geometric:
+        """Geometric mean of the divergence, in nats.
 
         The paper's medians are of values that differ by powers of ten between cells; of those this is the middle, with
         an interval that also few clusters can have.
         """
-        measured = self.measurement(site, layer)
-        return self._logarithm(measured, what, f"{site}, layer {layer}: {what}")
+        name = f"{site}, layer {layer}: {what}"
+        return geometric_mean(self.measurement(site, layer), what, name=name, resolution=LEAST)
 
-    def typical_with(self, site: str, layer: int, baseline: str) -> Estimate:
+    def typical_with(self, site: str, layer: int, baseline: str) -> Geometric:
         """The same for the additive prediction with another baseline: FILLER, or EVERY for the mean over the others."""
-        measured = self.other_baselines(site, layer)
-        return self._logarithm(measured, baseline, f"{site}, layer {layer}: {baseline}")
+        name = f"{site}, layer {layer}: {baseline}"
+        return geometric_mean(self.other_baselines(site, layer), baseline, name=name, resolution=LEAST)
 
     def near(self, site: str, layer: int) -> Rate:
         """Share of the cells whose divergence is at most 0.10 nats."""
@@ -130,17 +133,14 @@ class Patches:
         name = f"{site}, layer {layer}: cells within {NEAR:g} nats"
         return rate(measured.with_conditions(close), "near", name=name)
 
-    def costlier(self, site: str, layer: int, reference: str) -> Estimate:
-        """How many times more a reference patch costs than the additive prediction: mean decimal logarithm over cells.
+    def costlier(self, site: str, layer: int, reference: str) -> Geometric:
+        """How many times more a reference patch costs than the additive prediction: geometric mean over cells.
 
         A ratio of means would be that of the few cells in which the reference costs most, and often has no interval.
         """
         measured = self.measurement(site, layer)
-        one, other = (np.maximum(measured.condition(what), LEAST) for what in (reference, ADDITIVE))
         name = f"{site}, layer {layer}: {reference} against {ADDITIVE}"
-        return Estimate(
-            name, "log10 of ratio", measured, np.log10(one / other), shown_conditions=(reference, ADDITIVE)
-        )
+        return geometric_ratio(measured, reference, ADDITIVE, name=name, resolution=LEAST)
 
     def level(self, site: str, what: str, layer: int) -> Estimate:
         """Mean divergence."""
@@ -209,10 +209,6 @@ class Patches:
     def agreement(self, site: str, layer: int, what: str) -> float:
         """Share of tokens at which the patched run's likeliest token is the clean one's."""
         return float(torch.cat(self._at(site)[layer, what].agrees).double().mean())
-
-    def _logarithm(self, measured: Measurement, what: str, name: str) -> Estimate:
-        logarithms = np.log10(np.maximum(measured.condition(what), LEAST))
-        return Estimate(name, "log10 of nats", measured, logarithms, shown_conditions=(what,))
 
     def _measurement(self, name: str, unit: str, columns: Mapping[str, Array]) -> Measurement:
         table = self.cells.table

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from auditkit.analyses.composition_patches import LEAST
 from auditkit.analyses.composition_vectors import HOST, Vectors
-from auditkit.stats.estimates import Estimate
+from auditkit.stats.geometric import Geometric, geometric_mean
 
 
-def persona_distance(vectors: Vectors) -> Estimate:
-    """Divergence of the run without the persona from the run with it, in nats over ten tokens, by cell.
+def persona_distance(vectors: Vectors) -> Geometric:
+    """Divergence of the run without the persona from the run with it, in nats over ten tokens: geometric mean of cells.
 
     Of a model that its persona does not move, every injection closes an equally small part of nothing.
     """
-    measured = vectors.measurement
-    return Estimate(
-        "divergence of the run without the persona",
-        "nat",
-        measured,
-        measured.condition(HOST),
-        shown_conditions=(HOST,),
-    )
+    name = "divergence of the run without the persona"
+    return geometric_mean(vectors.measurement, HOST, name=name, resolution=LEAST)

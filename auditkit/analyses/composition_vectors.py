@@ -7,7 +7,9 @@ answer. What is injected into the host, at the last token of the prompt unless s
     cached                 h_BY + dX, with dX from the baseline task: what could be stored once and used again
     several layers, several positions (p_user_last, p_last, g1, g2), and dX scaled
 
-Closure is 1 - KL(injected) / KL(host), a ratio of means: 0 is the host, 1 the target. A low closure means something
+Closure is 1 - KL(injected) / KL(host): 0 is the host, 1 the target. Figures show it as a ratio of means over cells.
+The claim is about what is left, KL(injected) / KL(host), in the geometric mean over cells: divergences differ by powers
+of ten between cells, and the ratio of means is that of the few largest. A low closure means something
 only if a high one can be measured, so keys and values are transplanted too: those of the whole prefix must close
 everything. So must those of the persona's words, through which alone anything later knows of the persona; what is left
 where only the upper layers get them, or only the tokens behind the words, shows where the persona is remembered. A
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.analyses.composition_cells import SITES, WINDOW, Cells
+from auditkit.analyses.composition_patches import LEAST, MATTERS
 from auditkit.data.personas import differing_span
 from auditkit.engine.continued import Forced
 from auditkit.engine.divergence import Divergence
@@ -36,6 +39,7 @@ from auditkit.engine.transplant import PrefixGraft, SpanGraft, prefixes, spans
 from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Curves, Dot, DotGroup, Dots, Series, Table
 from auditkit.stats.estimates import Estimate
+from auditkit.stats.geometric import Geometric, geometric_mean, geometric_ratio
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.verdicts import NotApplicable, Unsupported
 
@@ -76,6 +80,21 @@ class Vectors:
             host,
             shown_conditions=(HOST, what),
         )
+
+    def left(self, what: str) -> Geometric:
+        """Share of the distance from host to target that an injection leaves: geometric mean over cells.
+
+        Raises:
+            NotApplicable: host and target are not for sure 0.05 nats apart, so there is nothing to close.
+        """
+        apart = geometric_mean(self.measurement, HOST, name="host and target", resolution=LEAST).describe()
+        if apart.lower is not None and apart.lower < MATTERS:
+            raise NotApplicable(
+                f"the run without the persona's words is not for sure {MATTERS:g} nats from the run with them over "
+                f"{WINDOW} tokens (geometric mean {apart.estimate:.3g}, interval from {apart.lower:.3g}), so there is "
+                "no distance to close"
+            )
+        return geometric_ratio(self.measurement, what, HOST, name=f"left by {what}", resolution=LEAST)
 
     # -- measuring ---------------------------------------------------------------------------------------------
 

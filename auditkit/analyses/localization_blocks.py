@@ -42,6 +42,5 @@ def over_blocks(name: str, unit: str, value: float, without: Array, called: str)
     index = pd.Index([f"without block {block}" for block in range(len(without))])
     table = pd.DataFrame({f"{called} without the block": without, "jackknife value": values}, index=index)
     blocks = pd.DataFrame({"block of statements": index}, index=index)
-    return Estimate(
-        name, unit, Measurement(name, unit, table, blocks), values, shown_conditions=tuple(map(str, table))
-    )
+    measured = Measurement(name, unit, table, blocks)
+    return Estimate(name, unit, measured, values, shown_conditions=tuple(map(str, table)), blocks=True)

@@ -66,14 +66,15 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     standardized: float | None
     """Estimate of the tested contrast divided by the standard deviation of its cluster means."""
     mde: float | None
-    """Minimum detectable effect: the distance from the threshold, in `unit`, that this design decides with
-    80 % power."""
+    """Minimum detectable effect: the distance from the threshold, in `unit`, that is decided with 80 % power."""
     items_needed: int | None
     """Items that would decide at the present estimate; None where already decided or not computable."""
+    items_range: tuple[int, int | None] | None = None
+    """The likely range of that number, by the uncertainty of estimate and variance; its end is None: no end."""
     method: str
     """Estimator and interval in words, for the report's methods section."""
     items_assume: str = ""
-    """How the further items must be spread for `items_needed` to hold: "clusters grow with the items"."""
+    """The cluster factors that must grow with the items for `items_needed` to hold: "topic", "topic and pair"."""
     exact: bool = False
     """The items are the whole population: the estimate is compared as it is, and there is no interval."""
     threshold_call: int | None = None
@@ -82,7 +83,7 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     p_fail: float | None = None
     """One-sided p-value of the comparison as a null hypothesis, from the statistic of the interval: small means
     that the effect is on the wrong side. What a family corrects; 0 or 1 for an exact comparison."""
-    df: int | None = None
+    df: float | None = None
     """Degrees of freedom of that statistic; None: normal, or exact."""
 
 

@@ -121,7 +121,7 @@ def _bullet(claim: Claim) -> str:
         parts.append(
             f"{text(wording.effect_text(claim.effect))}, threshold {text(wording.threshold(claim.effect))}"
         )
-        if claim.effect.items_needed is not None:
+        if claim.effect.items_range is not None:
             parts.append(text(wording.items_needed(claim.effect)))
     if claim.waiver is not None:
         parts.append(f"**{text(wording.waiver(claim.waiver))}**")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from auditkit.record.baseline import CALLED
+from auditkit.record.needed import needed
 from auditkit.record.schema import Claim, CrossCheck, Effect, Relation, Run, Verdict, Waiver
 
 MISSING = "—"
@@ -137,16 +138,8 @@ def level(effect: Effect) -> str:
 
 
 def items_needed(effect: Effect) -> str:
-    """How many more items would decide: "needs about 120 more items"; an em dash where that is not known."""
-    if effect.items_needed is None:
-        return MISSING
-    more = effect.items_needed - effect.n
-    assume = f", if {effect.items_assume}" if effect.items_assume else ""
-    return (
-        f"needs about {number(more)} more items{assume}"
-        if more > 0
-        else f"about {number(effect.items_needed)} items decide"
-    )
+    """What would decide: "needs 4 to 11 times the clusters of topic ..."; an em dash where that is not known."""
+    return needed(effect) or MISSING
 
 
 def population(effect: Effect) -> str:
@@ -181,7 +174,7 @@ def line(effect: Effect) -> str:
     parts.append(population(effect))
     if effect.mde is not None:
         parts.append(f"minimum detectable effect {number(effect.mde)}")
-    if effect.items_needed is not None:
+    if effect.items_range is not None:
         parts.append(items_needed(effect))
     return ", ".join(parts)
 

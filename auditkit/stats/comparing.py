@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 
 from auditkit.record.evidence import Decision, current, note
+from auditkit.record.needed import needed
 from auditkit.record.schema import Effect, Example, Relation, Verdict
 from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement
@@ -92,9 +93,9 @@ class Comparable(ABC):
         """Reason code and words when no honest comparison exists (design, Statistics, rule 6)."""
 
     @property
-    def _caution(self) -> str:
+    def _cautions(self) -> tuple[str, ...]:
         """What a reader must know of how often the interval holds the truth; empty where that is as stated."""
-        return ""
+        return ()
 
     @abstractmethod
     def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
@@ -145,8 +146,8 @@ class Comparable(ABC):
             evidence.decisions.append(decision)
             self.keep_items()
             self.keep_effect()
-            if self._caution:
-                note(self._caution)
+            for caution in self._cautions:
+                note(caution)
         if decision.verdict is Verdict.INCONCLUSIVE:
             raise Inconclusive(decision.reason, decision)
         if decision.verdict is Verdict.NOT_APPLICABLE:
@@ -181,8 +182,7 @@ class Comparable(ABC):
             return Verdict.PASS, f"the whole interval {span} is {what}"
         if fails:
             return Verdict.FAIL, f"the whole interval {span} is on the wrong side of {what}"
-        more = f"; about {effect.items_needed} items would decide" if effect.items_needed else ""
-        more += f" if {effect.items_assume}" if more and effect.items_assume else ""
+        more = f"; {needed(effect)}" if effect.items_range else ""
         return Verdict.INCONCLUSIVE, f"the interval {span} does not decide {what}{more}"
 
     # -- examples ----------------------------------------------------------------------------------------------
@@ -212,3 +212,22 @@ class Comparable(ABC):
             values={c: value for c, value in values.items() if np.isfinite(value)},
             unit=self.measurement.unit,
         )
+
+
+def non_inferiority(by: float, better: Literal["higher", "lower"]) -> tuple[str, Callable[[Comparable], Decision]]:
+    """How a paired change shows that it is no worse: the words for its method, and its comparison with the margin.
+
+    Args:
+        by: margin; being worse by less than this is acceptable.
+        better: whether a higher or a lower value is the better one.
+
+    Raises:
+        ValueError: for a margin that is not positive and finite, or an unknown direction.
+    """
+    if not 0 < by < math.inf:
+        raise ValueError(f"a non-inferiority margin must be positive and finite, got {by}")
+    if better not in ("higher", "lower"):
+        raise ValueError(f"better must be 'higher' or 'lower', got {better!r}")
+    margin = Threshold(-by if better == "higher" else by, getattr(by, "source", "written in the claim"))
+    framing = f"paired non-inferiority, margin {by:g}, {better} is better"
+    return framing, lambda change: change > margin if better == "higher" else change < margin

@@ -2,8 +2,7 @@
 
 An `Estimate` is a mean, or a ratio of two means, over paired and clustered items. `estimate >= 0.3` passes when
 the whole interval lies at or above 0.3, is false when the whole interval lies below, and otherwise raises
-`Inconclusive`. What is tested is the linear contrast `numerator - θ denominator` per item, so no item's ratio is
-ever taken.
+`Inconclusive`. What is tested is the contrast `numerator - θ denominator` per item, so no item's ratio is taken.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from auditkit.record.evidence import Decision
 from auditkit.record.schema import Effect, Relation
-from auditkit.stats.comparing import Comparable
+from auditkit.stats.comparing import Comparable, non_inferiority
 from auditkit.stats.intervals import (
     ALPHA,
     MIN_CLUSTERS,
@@ -28,14 +26,16 @@ from auditkit.stats.intervals import (
     Moments,
     cluster_means,
     detectable,
+    divide,
     fieller,
+    finite,
     guarded,
     spreadless,
 )
 from auditkit.stats.measurement import Measurement, MeasurementError, match
-from auditkit.stats.power import items_needed, p_fail
-from auditkit.stats.strata import caution, described, moments
-from auditkit.stats.verdicts import NotApplicable, Threshold, sides
+from auditkit.stats.power import Needed, items_needed, p_fail
+from auditkit.stats.strata import cautions, described, moments
+from auditkit.stats.verdicts import NotApplicable, sides
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,7 @@ class Estimate(Comparable):
         refused: reason code and words when the estimate must decide nothing, whatever its values.
         is_change: whether this is a difference from a baseline; such a one is not compared with a baseline again.
         alike: what to say when a paired difference from this estimate is zero on every item.
+        blocks: whether the items are a jackknife's blocks, of which more are no more data.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Estimate(Comparable):
     refused: str = ""
     is_change: bool = False
     alike: str = ""
+    blocks: bool = False
 
     def __post_init__(self) -> None:
         items = (len(self.measurement.values),)
@@ -85,8 +87,8 @@ class Estimate(Comparable):
         if not isinstance(other, Estimate):
             raise MeasurementError(f"'{self.name}' and '{other.name}' are of different kinds and cannot be paired")
         theirs = np.ones_like(other.numerator) if other.denominator is None else other.denominator
-        same_items = self.measurement.clusters.equals(other.measurement.clusters)
-        if not same_items or self.unit != other.unit or not np.array_equal(scale, theirs, equal_nan=True):
+        alike = self.measurement.clusters.equals(other.measurement.clusters) and self.unit == other.unit
+        if not alike or not np.array_equal(scale, theirs, equal_nan=True):
             raise MeasurementError(
                 f"'{self.name}' and '{other.name}' cannot be paired: they must be measured on the same items with "
                 "the same clusters, in the same unit, and ratios must share their denominator"
@@ -113,14 +115,8 @@ class Estimate(Comparable):
             NotApplicable: when one of two shares is of an effect that its model does not show.
             Inconclusive: when the interval holds the margin, or items of one have no partner in the other.
         """
-        if not 0 < by < math.inf:
-            raise ValueError(f"a non-inferiority margin must be positive and finite, got {by}")
-        if better not in ("higher", "lower"):
-            raise ValueError(f"better must be 'higher' or 'lower', got {better!r}")
-        framing = f"paired non-inferiority, margin {by:g}, {better} is better"
-        change = replace(self.change_from(baseline, called=called)._guarded(), framing=framing)
-        margin = Threshold(-by if better == "higher" else by, getattr(by, "source", "written in the claim"))
-        return change > margin if better == "higher" else change < margin
+        framing, not_worse = non_inferiority(by, better)
+        return not_worse(replace(self.change_from(baseline, called=called)._guarded(), framing=framing))
 
     def change_from(self, baseline: Estimate, *, called: str = "the baseline") -> Estimate:
         """Paired difference with the same estimate on another model or run, matched by item id.
@@ -149,28 +145,24 @@ class Estimate(Comparable):
     def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
         interval = self._interval
         m = self._moments
-        estimate = None
-        if m is not None:
-            estimate = m.mean[0] if self.denominator is None else _divide(m.mean[0], m.mean[1])
+        estimate = None if m is None else divide(m.mean[0], m.mean[1])
         standardized = mde = wrong = None
-        needed: int | None = None
-        assume = ""
+        needed = Needed()
         if m is not None and interval is not None:
-            distance, standard_error = self._nearest(relation, threshold)
+            distance, standard_error, df = self._nearest(relation, threshold)
             if standard_error > 0:
-                mde = detectable(standard_error, m.df, self.alpha) / abs(float(m.mean[1]))
+                mde = detectable(standard_error, df, self.alpha) / abs(float(m.mean[1]))
                 contrast = self._contrast(self._reference(relation, threshold))
                 spread = float(np.std(cluster_means(contrast, self._clusters), ddof=1))
                 standardized = distance / spread if spread > 0 else None
                 if relation and threshold is not None:
                     wrong = p_fail(relation, threshold, self.tail)
-                    if not any(sides(relation, *interval, threshold)) and float(m.mean[1]) > 0:
-                        needed, assume = items_needed(
-                            contrast, self._clusters, distance, standard_error, m.df, self.alpha
-                        )
+                    undecided = not any(sides(relation, *interval, threshold)) and float(m.mean[1]) > 0
+                    if undecided and not self.blocks:
+                        needed = items_needed(contrast, self._clusters, distance, standard_error, df, self.alpha)
         return Effect(
             name=self.name,
-            estimate=_finite(estimate),
+            estimate=finite(estimate),
             lower=interval[0] if interval else None,
             upper=interval[1] if interval else None,
             unit=self.unit,
@@ -179,27 +171,26 @@ class Estimate(Comparable):
             alpha=self.alpha,
             n=int(self._finite.sum()),
             clusters=m.clusters if m else 0,
-            standardized=_finite(standardized),
-            mde=_finite(mde),
-            items_needed=needed,
+            standardized=finite(standardized),
+            mde=finite(mde),
+            items_needed=needed.items,
+            items_range=needed.likely,
             method=self._method,
-            items_assume=assume if needed else "",
-            p_fail=_finite(wrong),
-            df=m.df if m else None,
+            items_assume=needed.factors,
+            p_fail=finite(wrong),
+            df=self._df,
         )
 
     def tail(self, threshold: float) -> float | None:
         """One-sided p-value P(T <= t) of the contrast at `threshold`: small speaks for an effect below it.
 
-        The statistic is that of the interval (cluster means or two-way variance, t). None where there is no
-        interval.
+        The statistic is that of the interval. None where there is no interval.
         """
         if self._interval is None or self._centred is None:
             return None
         centre, m = self._centred
-        distance, error = m.contrast(np.array([1.0, centre - threshold]))
-        sign = math.copysign(1.0, m.mean[1])
-        return float(stats.t.cdf(sign * distance / error, m.df)) if error > 0 else None
+        weights = math.copysign(1.0, m.mean[1]) * np.array([1.0, centre - threshold])
+        return m.tail(weights) if m.contrast(weights)[1] > 0 else None
 
     def _averaged(self) -> Mapping[str, Array]:
         if self.is_change:
@@ -225,9 +216,9 @@ class Estimate(Comparable):
 
     @cached_property
     def _moments(self) -> Moments | None:
-        finite = self._finite.to_numpy()
+        known = self._finite.to_numpy()
         strata = self.measurement.strata_of(self._finite)
-        return moments(self._columns[finite], self._clusters, strata) if finite.any() else None
+        return moments(self._columns[known], self._clusters, strata) if known.any() else None
 
     @cached_property
     def _interval(self) -> tuple[float, float] | None:
@@ -247,10 +238,10 @@ class Estimate(Comparable):
         m = self._moments
         if m is None:
             return None
-        centre = _divide(m.mean[0], m.mean[1]) or 0.0
-        finite = self._finite.to_numpy()
+        centre = divide(m.mean[0], m.mean[1]) or 0.0
+        known = self._finite.to_numpy()
         with np.errstate(over="ignore", invalid="ignore"):
-            columns = np.column_stack([self._contrast(centre), self._columns[finite, 1]])
+            columns = np.column_stack([self._contrast(centre), self._columns[known, 1]])
         return centre, moments(columns, self._clusters, self.measurement.strata_of(self._finite))
 
     @cached_property
@@ -267,7 +258,7 @@ class Estimate(Comparable):
         if m.clusters < MIN_CLUSTERS:
             return f"too_few_clusters: {m.clusters} clusters, at least {MIN_CLUSTERS} are needed to decide"
         centre, around = centred
-        if not all(np.isfinite(part).all() for part in (centre, around.mean, around.covariance, m.covariance)):
+        if not (math.isfinite(centre) and around.finite and m.finite):
             return "non_finite: the values are too large for an interval to be computed"
         return ""
 
@@ -283,17 +274,17 @@ class Estimate(Comparable):
         return spreadless(self._contrast(centre), error, rounding, alike)
 
     @property
-    def _caution(self) -> str:
-        if self._interval is None or self._centred is None or self.alpha != ALPHA:
-            return ""  # a narrower level is there for this reason already
-        return caution(self._contrast(self._centred[0]), self._clusters, self.measurement.strata_of(self._finite))
+    def _cautions(self) -> tuple[str, ...]:
+        if self._interval is None or self._centred is None:
+            return ()
+        return cautions(self._contrast(self._centred[0]), self._clusters, self.measurement.strata_of(self._finite))
 
     @property
     def _method(self) -> str:
         kind = "mean" if self.denominator is None else "ratio of means, Fieller interval"
         factors = described(self._clusters, self.measurement.strata_of(self._finite))
         ways = "two-way cluster-robust" if self.measurement.clusters.shape[1] == 2 else "cluster means"
-        df = f", t with {self._moments.df} degrees of freedom" if self._moments else ""
+        df = f", t with {self._df:.3g} degrees of freedom" if self._df is not None else ""
         return f"{kind}; {ways} ({factors}){df}; two-sided {100 * (1 - self.alpha):.4g} % interval" + (
             f"; {self.framing}" if self.framing else ""
         )
@@ -304,19 +295,26 @@ class Estimate(Comparable):
         return contrast
 
     def _reference(self, relation: Relation | None, threshold: float | None) -> float:
-        """The number that the contrast is taken against: the nearer margin for an equivalence, else the
-        threshold, else zero."""
+        """What the contrast is taken against: the nearer margin for an equivalence, else the threshold, else zero."""
         if threshold is None or self._centred is None:
             return 0.0
         if relation == "within":
             return math.copysign(threshold, self._centred[0])
         return float(threshold)
 
-    def _nearest(self, relation: Relation | None, threshold: float | None) -> tuple[float, float]:
-        """Mean and standard error of the contrast that is tested."""
+    def _nearest(self, relation: Relation | None, threshold: float | None) -> tuple[float, float, float]:
+        """Mean, standard error and degrees of freedom of the contrast that is tested."""
         assert self._centred is not None
         centre, m = self._centred
-        return m.contrast(np.array([1.0, centre - self._reference(relation, threshold)]))
+        weights = np.array([1.0, centre - self._reference(relation, threshold)])
+        return (float(weights @ m.mean), *m.deciding(weights, self.alpha))
+
+    @property
+    def _df(self) -> float | None:
+        """Degrees of freedom of the test that decides, at the estimate."""
+        if self._centred is None:
+            return None
+        return self._centred[1].deciding(np.array([1.0, 0.0]), self.alpha)[1] if self._centred[1].finite else None
 
     def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
         return np.flatnonzero(self._finite.to_numpy()), self._contrast(0.0 if relation == "within" else threshold)
@@ -345,7 +343,7 @@ class Estimate(Comparable):
         return replace(self, name=name, measurement=measurement, numerator=numerator, shown_conditions=shown)
 
     def _guarded(self) -> Estimate:
-        return replace(self, alpha=guarded(self._moments.df, self.alpha)) if self._moments else self
+        return self if self._df is None else replace(self, alpha=guarded(self._df, self.alpha))
 
     def _taken(self, rows: np.ndarray[Any, Any]) -> Estimate:
         """The same estimate over the items in these rows, in this order."""
@@ -400,11 +398,3 @@ def recovery(measurement: Measurement, patched: str, *, clean: str, corrupt: str
         measurement.condition(clean) - base,
         shown_conditions=(corrupt, patched, clean),
     )
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _divide(a: float, b: float) -> float | None:
-    return float(a / b) if b != 0 else None

@@ -174,4 +174,4 @@ def _sides(labels: pd.Series, seed: int, name: str) -> NDArray[np.bool_]:
 
 
 def _doubled(m: Any) -> Any:
-    return None if m is None else replace(m, covariance=SHARED * m.covariance)
+    return None if m is None else replace(m, parts=tuple(SHARED * part for part in m.parts))

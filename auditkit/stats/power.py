@@ -1,5 +1,8 @@
 """What stands beside a verdict: how surely an effect is on the wrong side, and how many items would decide.
 
+The latter rests on an estimate and a variance that are known only so well, so it has a likely range: its ends are those
+of the middle halves of both.
+
 The p-value is that of the comparison as a null hypothesis ("the claim holds"), taken from the statistic that the
 interval is made of, so that FAIL and p <= alpha / 2 are the same for one-sided claims. It is what a family of claims
 corrects.
@@ -9,14 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
+from scipy import stats
 
+from auditkit.record.needed import BOTH
 from auditkit.record.schema import Relation
-from auditkit.stats.intervals import Array, detectable, one_way_parts
+from auditkit.stats.intervals import POWER, Array, detectable, one_way_parts
 
-GROW = "clusters grow with the items"
-GROW_BOTH = "both factors grow together and stay crossed as they are"
+LARGE = 10**6
+"""Items beyond which nobody measures."""
 
 
 def p_fail(relation: Relation, threshold: float, tail: Callable[[float], float | None]) -> float | None:
@@ -37,10 +43,26 @@ def p_fail(relation: Relation, threshold: float, tail: Callable[[float], float |
             return None if other is None else min(1.0, below + other, 2 - below - other)
 
 
+@dataclass(frozen=True)
+class Needed:
+    """Items at which the present distance from the threshold would be decided with 80 % power.
+
+    Attributes:
+        items: at the estimate itself; None from a million on, or where it lies on the threshold.
+        likely: with the estimate and its variance at the ends of their middle halves; the end is None where the
+            estimate may as well lie on the other side of the threshold, so that no number would do.
+        factors: names of the cluster factors that must grow with the items.
+    """
+
+    items: int | None = None
+    likely: tuple[int, int | None] | None = None
+    factors: str = ""
+
+
 def items_needed(
-    contrast: Array, clusters: pd.DataFrame, distance: float, standard_error: float, df: int, alpha: float
-) -> tuple[int | None, str]:
-    """Items at which the present distance from the threshold would be decided with 80 % power, and what of them.
+    contrast: Array, clusters: pd.DataFrame, distance: float, standard_error: float, df: float, alpha: float
+) -> Needed:
+    """Items at which the present distance from the threshold would be decided with 80 % power.
 
     With one factor the variance falls as one over the number of clusters, so clusters must grow with the items.
     With two crossed factors it is a / C1 + b / C2 + e / (C1 C2): when both grow by f, items grow by f squared and
@@ -50,22 +72,50 @@ def items_needed(
         contrast: (items,) values whose mean is tested against zero.
         distance: that mean.
         standard_error: its standard error as the interval uses it.
+        df: of the test that decides.
     """
-    n = len(contrast)
-    if distance == 0 or not math.isfinite(distance):
-        return None, ""
-    ratio = detectable(standard_error, df, alpha) / abs(distance)
-    shrink = ratio * ratio
+    names = BOTH.join(map(str, clusters.columns))
     if clusters.shape[1] == 1:
-        return _whole(n * shrink), GROW
+        return needed(len(contrast), distance, standard_error, df, alpha, names, lambda shrink: shrink)
     # In standard errors, since squares of very large values are none.
     first, second, both, counts = one_way_parts(contrast / standard_error, clusters)
     between = max(first - both, 0.0) / (1 - 1 / counts[1]) + max(second - both, 0.0) / (1 - 1 / counts[0])
     between = min(1.0, between)
-    part = between * shrink
-    growth = (part + math.sqrt(part * part + 4 * (1 - between) * shrink)) / 2
-    return _whole(n * growth * growth), GROW_BOTH
+
+    def grown(shrink: float) -> float:
+        part = between * shrink
+        return ((part + math.sqrt(part * part + 4 * (1 - between) * shrink)) / 2) ** 2
+
+    return needed(len(contrast), distance, standard_error, df, alpha, names, grown)
 
 
-def _whole(items: float) -> int | None:
-    return math.ceil(items) if items < 1e6 else None
+def needed(
+    n: int, distance: float, standard_error: float, df: float | None, alpha: float, factors: str,
+    grown: Callable[[float], float],
+) -> Needed:  # fmt: skip
+    """`items_needed` for any statistic.
+
+    Args:
+        n: items now.
+        df: of t; None where the statistic is normal and its variance known.
+        grown: how many times the items make the variance so many times smaller.
+    """
+    if not (math.isfinite(distance) and 0 < standard_error < math.inf):
+        return Needed()
+    if df is None:
+        normal = stats.norm
+        ask, half = float(normal.isf(alpha / 2) + normal.ppf(POWER)), float(normal.ppf(0.75))
+        tight = loose = 1.0
+    else:
+        ask, half = detectable(1.0, df, alpha), float(stats.t.ppf(0.75, df))
+        tight, loose = (df / float(stats.chi2.ppf(q, df)) for q in (0.75, 0.25))
+    away = abs(distance) / standard_error
+
+    def items(apart: float, variance: float) -> float:
+        return n * grown(max(1.0, variance * (ask / apart) ** 2))
+
+    most = items(away - half, loose) if away > half else math.inf
+    least = items(away + half, tight)
+    likely = (math.ceil(min(least, LARGE)), math.ceil(most) if most < LARGE else None)
+    here = items(away, 1.0) if away > 0 else math.inf
+    return Needed(math.ceil(here) if here < LARGE else None, likely, factors)

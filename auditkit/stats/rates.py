@@ -21,12 +21,13 @@ from typing import Any, Literal
 import numpy as np
 
 from auditkit.record.evidence import Decision
+from auditkit.record.needed import BOTH
 from auditkit.record.schema import Effect, Relation
 from auditkit.stats.comparing import Comparable
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, POWER, Array, pooled
 from auditkit.stats.measurement import Measurement, MeasurementError
-from auditkit.stats.power import GROW, GROW_BOTH, p_fail
+from auditkit.stats.power import Needed, needed, p_fail
 from auditkit.stats.proportions import (
     Compare,
     quantile_and_cdf,
@@ -75,7 +76,8 @@ class _Score(Comparable):
         interval, estimate = self._interval, self._estimate
         if threshold is not None and not math.isfinite(threshold):
             threshold = None
-        mde = needed = wrong = None
+        mde = wrong = None
+        more = Needed()
         if interval and estimate is not None:
             critical, distribution = quantile_and_cdf(self._df, ALPHA)
             detectable = (critical + float(distribution.ppf(POWER))) * self._standard_error
@@ -84,8 +86,10 @@ class _Score(Comparable):
                 wrong = p_fail(relation, threshold, self.tail)
                 margin = math.copysign(threshold, estimate) if relation == "within" else threshold
                 distance = abs(estimate - self.shift - margin)
-                if not any(sides(relation, *interval, threshold)) and 0 < distance < detectable:
-                    needed = len(self._rows) * (detectable / distance) ** (2 * self._factors)
+                if not any(sides(relation, *interval, threshold)):
+                    names = BOTH.join(map(str, self.measurement.clusters.columns))
+                    power, error, n = self._factors, self._standard_error, len(self._rows)
+                    more = needed(n, distance, error, self._df, ALPHA, names, lambda shrink: shrink**power)
         return Effect(
             name=self.name,
             estimate=None if estimate is None else estimate - self.shift,
@@ -99,9 +103,10 @@ class _Score(Comparable):
             clusters=self._fewest,
             standardized=None,
             mde=mde,
-            items_needed=math.ceil(needed) if needed is not None and needed < 1e6 else None,
+            items_needed=more.items,
+            items_range=more.likely,
             method=self._method,
-            items_assume=(GROW if self._factors == 1 else GROW_BOTH) if needed is not None else "",
+            items_assume=more.factors,
             p_fail=wrong,
             df=self._df,
         )

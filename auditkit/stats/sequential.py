@@ -19,6 +19,7 @@ import numpy as np
 from scipy import stats
 
 from auditkit.record.evidence import Decision, note
+from auditkit.record.needed import needed
 from auditkit.record.schema import Effect, Relation, Verdict
 from auditkit.stats.boundaries import one_sided_levels
 from auditkit.stats.comparing import Comparable
@@ -110,6 +111,10 @@ class Sequential(Comparable):
         self._look(0)
         return self._at(len(self.taken) - 1)._degenerate
 
+    @property
+    def _cautions(self) -> tuple[str, ...]:
+        return self.taken[-1]._cautions
+
     def _averaged(self) -> Mapping[str, Array]:
         return self.taken[-1]._averaged()
 
@@ -127,11 +132,14 @@ class Sequential(Comparable):
         where = f"at look {k + 1} of {len(looks)}, with {looks[k]} of at most {looks[-1]} items"
         note(f"sequential design: looks at {', '.join(map(str, looks))} items; ended {where}")
         effect = decision.effect
+        more = f"; {needed(effect)}"  # the plan says how many items there may be
         p = None if effect.p_fail is None else 1.0
         if decision.verdict is Verdict.FAIL:
             p = self._p(k, relation, threshold)
-        effect = msgspec.structs.replace(effect, items_needed=None, items_assume="", alpha=ALPHA, p_fail=p)
-        return replace(decision, effect=effect, reason=f"{decision.reason.split('; about')[0]}, {where}")
+        effect = msgspec.structs.replace(
+            effect, items_needed=None, items_range=None, items_assume="", alpha=ALPHA, p_fail=p
+        )
+        return replace(decision, effect=effect, reason=f"{decision.reason.removesuffix(more)}, {where}")
 
     def _look(self, k: int) -> Estimate:
         """Look `k`, taken now if it was not; its items must hold those of the look before, unchanged."""

@@ -74,12 +74,14 @@ def moments(columns: Array, clusters: pd.DataFrame, strata: pd.Series | None = N
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows comes out as not finite
         found = intervals.moments(without_strata(columns, clusters, strata), clusters)
         df = _degrees_of_freedom(columns[:, 0], clusters, strata)
-    return replace(found, df=df if clusters.shape[1] == 1 else min(df, found.df))
+    within = nested(clusters, strata)[0]
+    dfs = zip(map(str, clusters.columns), found.own, strict=True)
+    return replace(found, dfs=tuple(float(df) if name == within else own for name, own in dfs))
 
 
-def caution(contrast: Array, clusters: pd.DataFrame, strata: pd.Series | None = None) -> str:
-    """`intervals.caution` of (items,) values, after what strata differ by is taken away where they are used."""
-    return intervals.caution(without_strata(contrast, clusters, strata), clusters)
+def cautions(contrast: Array, clusters: pd.DataFrame, strata: pd.Series | None = None) -> tuple[str, ...]:
+    """`intervals.cautions` of (items,) values, after what strata differ by is taken away where they are used."""
+    return intervals.cautions(without_strata(contrast, clusters, strata), clusters)
 
 
 def without_strata(columns: Array, clusters: pd.DataFrame, strata: pd.Series | None) -> Array:

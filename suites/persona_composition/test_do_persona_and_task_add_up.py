@@ -9,10 +9,9 @@ from auditkit.analyses.composition_patches import EVERY, FILLER, REFERENCES
 DEPTH = 0.40
 """Of the claims about directions: the paper's second layer, at which all three of its models add up."""
 SITES = ("p_last", "g1", "g2")
-NEAR = -1.0
-"""Logarithm of 0.10 nats over ten tokens."""
-TWICE = 0.301
-"""Logarithm of 2."""
+NEAR = 0.10
+"""Nats over ten tokens below which the paper calls a run near-clean."""
+TWICE = 2.0
 BASELINES_STATE = "the clean state from the baseline's"
 FURTHER = "the baseline's state in the same place takes the run further away"
 
@@ -50,7 +49,7 @@ def test_a_state_in_its_own_place_changes_nothing(patches):
     """Given its own state back, the run of every cell stays the same at every site and layer (KL of at most 0.0001
     nats over ten tokens)."""
     with control("in the last measured layer the baseline's state changes it, at the prompt's last token"):
-        assert patches.level("p_last", "BB", patches.layers[-1]) >= 0.05
+        assert patches.typical("p_last", patches.layers[-1], "BB") >= 0.05
     assert patches.plumbing() >= 1.0
 
 
@@ -120,7 +119,7 @@ def test_additivity_degrades_with_depth(patches, threshold):
 
 
 def _near_clean(patches, sites, threshold):
-    near = threshold(NEAR, "the logarithm of the 0.10 nats that the paper's medians stay below")
+    near = threshold(NEAR, "the paper's medians stay below 0.10 nats")
     layers = patches.sites_that_matter(sites)
     _controlled(patches, layers)
     for site, layer in layers.items():

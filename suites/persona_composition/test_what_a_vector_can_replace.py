@@ -46,8 +46,8 @@ def test_removing_the_vector_removes_the_persona(behaviour):
 
 @pytest.mark.causal(control="keys and values of the whole prefix")
 def test_one_state_does_not_replace_the_words(vectors, threshold):
-    """Even the persona's own state, put in at the prompt's last token at depth 0.55, closes at most 0.35 of the
-    distance from the run without the persona to the run with it."""
+    """Even the persona's own state, put in at the prompt's last token at depth 0.55, leaves at least 0.65 of the
+    distance (KL) from the run without the persona to the run with it, in the geometric mean over cells."""
     vectors.cells.tell()
     vectors.show()
     for what in (CACHED, ORACLE + LAYERS, ORACLE + LAYERS + POSITIONS):
@@ -60,6 +60,7 @@ def test_one_state_does_not_replace_the_words(vectors, threshold):
     whole = vectors.closure(PREFIX)
     with control("keys and values of the whole prefix close at least 0.95"):
         assert exactly(whole, population="the cells of this claim", size=len(whole.numerator)) >= 0.95
-    most = threshold(0.35, "protocol W3.f: the paper's oracle closes 0.22")
+    shown(f"closure: {ORACLE}, ratio of means", vectors.closure(ORACLE))
+    least = threshold(0.65, "protocol W3.f: the paper's oracle closes 0.22, so it leaves 0.78")
     with sensitivity("a run with the persona from one without it", persona_distance(vectors), by=NEAR):
-        assert vectors.closure(ORACLE) <= most
+        assert vectors.left(ORACLE) >= least

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,13 +107,13 @@ def test_where_all_adds_up_the_prediction_is_the_state_and_beats_all_others(patc
     assert set(layers) == set(SITES[1:])
     for site, layer in layers.items():
         assert patches.near(site, layer).describe().estimate == 1.0
-        assert float(patches.typical(site, layer).numerator.max()) < -6
+        assert float(patches.typical(site, layer).logs.numerator.max()) < math.log(1e-6)
         for reference in REFERENCES[:-1]:
-            assert float(patches.costlier(site, layer, reference).numerator.min()) > 2
+            assert float(patches.costlier(site, layer, reference).logs.numerator.min()) > math.log(100)
         others = patches.other_baselines(site, layer)
         for name in (*patches.cells.design.grid.baselines, FILLER):
             assert float(others.condition(name).max()) < 1e-6
-        assert float(patches.typical_with(site, layer, EVERY).numerator.max()) < -6
+        assert float(patches.typical_with(site, layer, EVERY).logs.numerator.max()) < math.log(1e-6)
 
 
 def test_behind_a_bend_it_no_longer_adds_up(bent: Cells) -> None:
@@ -124,7 +126,7 @@ def test_behind_a_bend_it_no_longer_adds_up(bent: Cells) -> None:
     expected = patches.totals("p_last", int(layers[-1]), "BB") / patches.totals(
         "p_last", int(layers[-1]), ADDITIVE
     )
-    np.testing.assert_allclose(10**last.numerator, expected)
+    np.testing.assert_allclose(np.exp(last.logs.numerator), expected)
 
 
 def test_a_divergence_that_rises_at_every_layer_has_a_rank_correlation_of_one(
@@ -176,11 +178,24 @@ def test_closures_are_what_the_model_makes_them(cells: Cells) -> None:
     np.testing.assert_allclose(measured.condition(ORACLE), measured.condition(CACHED), atol=1e-6)
     assert (measured.condition(ORACLE + POSITIONS) < measured.condition(ORACLE)).all()
     assert 0 < 1 - measured.condition(ORACLE).sum() / host.sum() < 0.5
+    left = vectors.left(ORACLE)
+    np.testing.assert_allclose(np.exp(left.logs.numerator), measured.condition(ORACLE) / host)
+    assert left >= 0.5
     aligned = vectors.aligned
     assert len(aligned.values) == 18
     np.testing.assert_allclose(aligned.condition(PERSONA), 0, atol=1e-6)
     np.testing.assert_allclose(aligned.condition(PERSONA_LATE), aligned.condition(HOST), rtol=1e-5)
     np.testing.assert_allclose(aligned.condition(AFTER), aligned.condition(HOST), rtol=1e-5)
+
+
+def test_where_host_and_target_hardly_differ_there_is_no_distance_to_close(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = Vectors(cells, depth=0.55)
+    values = vectors.measurement.values * (1e-3 / vectors.measurement.condition(HOST).max())
+    monkeypatch.setattr(vectors, "measurement", dataclasses.replace(vectors.measurement, values=values))
+    with pytest.raises(NotApplicable, match="no distance to close"):
+        vectors.left(ORACLE)
 
 
 def test_texts_are_scored_by_own_minus_other_personas_and_edits_do_what_they_say(additive: HFAdapter) -> None:

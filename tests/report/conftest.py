@@ -256,6 +256,8 @@ def _claims() -> tuple[Claim, ...]:
                 n=96,
                 clusters=12,
                 items_needed=236,
+                items_range=(144, 960),
+                items_assume="topic",
                 standardized=0.397,
                 mde=0.0919,
             ),

@@ -85,7 +85,7 @@ def test_summary_leads_with_the_verdict_and_shows_every_claim(sample_run: Run) -
     assert all(claim.statement in table for claim in sample_run.claims)
     assert r"0.201 \[0.119, 0.284\] fraction of the total effect" in table
     assert text.index("**✗ FAIL**") < text.index("**! ERROR**") < text.index("**? INCONCLUSIVE**")
-    assert "needs about 140 more items" in text
+    assert "needs 1.5 to 10 times the clusters of topic (12 now), and as many times the runs" in text
 
 
 def test_text_cannot_break_out_of_a_cell(sample_run: Run) -> None:

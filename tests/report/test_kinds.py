@@ -34,9 +34,33 @@ def test_an_exact_value_says_so_and_shows_no_interval(sample_run: Run) -> None:
     assert "0.8 exact" in render_markdown(run)
 
 
-def test_items_needed_say_what_they_assume() -> None:
-    effect = msgspec.structs.replace(exact(), items_needed=160, items_assume="clusters grow with the items")
-    assert wording.items_needed(effect) == "needs about 120 more items, if clusters grow with the items"
+@pytest.mark.parametrize(
+    ("likely", "assume", "text"),
+    [
+        ((160, 440), "topic", "needs 4 to 11 times the clusters of topic (17 now), and as many times the runs"),
+        ((50, 52), "topic", "needs 1.2 to 1.3 times the clusters of topic (17 now), and as many times the runs"),
+        (
+            (160, None),
+            "topic",
+            "needs at least 4 times the clusters of topic (17 now), and as many times the runs",
+        ),
+        ((4100, None), "topic", "out of reach: needs more than 100 times the runs"),
+        (
+            (160, 360),
+            "topic and pair",
+            "needs 2 to 3 times the clusters of topic and pair, crossed as they are (17 now of the fewer), and 4 to 9 "
+            "times the runs",
+        ),
+    ],
+)
+def test_what_would_decide_is_a_range_against_what_there_is(
+    sample_run: Run, likely: tuple[int, int | None], assume: str, text: str
+) -> None:
+    effect = msgspec.structs.replace(exact(), exact=False, clusters=17, items_range=likely, items_assume=assume)
+    assert wording.items_needed(effect) == text
+    run = replaced(sample_run, effect=effect, verdict=Verdict.INCONCLUSIVE)
+    for page in (render_html(run), render_markdown(run), wording.line(effect)):
+        assert text in page
 
 
 def test_a_family_is_named_with_what_it_changed(sample_run: Run) -> None:

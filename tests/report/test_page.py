@@ -74,14 +74,16 @@ def test_page_is_complete(sample_run: Run) -> None:
                 assert value is None or wording.number(value) in page.text
             assert effect.lower is None or wording.interval(effect) in page.text
         for effect in [claim.effect, *claim.also]:
-            for value in () if effect is None else (effect.standardized, effect.mde, effect.items_needed):
+            for value in () if effect is None else (effect.standardized, effect.mde):
                 assert value is None or wording.number(value) in page.text
+            if effect is not None and effect.items_range is not None:
+                assert wording.items_needed(effect) in page.text
         for example in claim.examples:
             assert all(wording.number(value) in page.text for value in example.values.values())
         for figure in claim.figures:
             for series in figure.data["series"]:
                 assert all(wording.number(value) in page.text for value in series["y"])
-    assert "needs about 140 more items" in page.text
+    assert "needs 1.5 to 10 times the clusters of topic" in page.text
     assert re.search(r"\b(nan|inf|None|Undefined)\b", page.text) is None
 
 

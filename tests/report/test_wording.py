@@ -92,7 +92,9 @@ def test_comparisons() -> None:
     assert wording.threshold(effect(relation="within", threshold=0.1)) == "within ±0.1"
     assert wording.threshold(effect(relation=None)) == "—"
     assert wording.level(effect()) == "95 %"
-    assert wording.items_needed(effect(items_needed=236)) == "needs about 140 more items"
+    assert wording.items_needed(effect(items_needed=236, items_range=(192, 480))) == (
+        "needs 2 to 5 times the items (12 now), and as many times the runs"
+    )
     assert wording.items_needed(effect()) == "—"
 
 

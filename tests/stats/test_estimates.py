@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from auditkit.record.evidence import Decision, gathering
 from auditkit.record.schema import Effect, Verdict
@@ -475,7 +476,50 @@ def test_items_needed_decide_about_80_percent_of_experiments(estimate):
 
 def test_nothing_more_is_needed_for_a_decided_claim(estimate):
     for threshold in (1.0, 9.0):
-        assert estimate(RAMP).describe(">=", threshold).items_needed is None
+        effect = estimate(RAMP).describe(">=", threshold)
+        assert (effect.items_needed, effect.items_range) == (None, None)
+
+
+def test_the_likely_range_of_items_holds_the_number_and_has_no_end_near_the_threshold(estimate):
+    for centre in (0.02, 0.3, 0.4, 0.5):
+        effect = estimate(spread_around(centre, n=20, width=2.0)).describe(">=", 0.0)
+        least, most = effect.items_range
+        assert 20 <= least <= effect.items_needed
+        assert most is None or effect.items_needed <= most
+        assert (most is None) == (centre < 0.2)
+        assert effect.items_assume == "factor0"
+
+
+def test_about_half_of_all_ranges_hold_the_number_that_the_truth_needs(estimate):
+    """By the middle halves of the estimate and of its variance, which are independent: more than half, not nearly all.
+
+    Experiments that decide, and so have no range, are those that show a large effect: their range would lie below.
+    """
+    truth = 0.9  # 20 items with standard deviation 2
+    needed = 20 * ((critical(19) + stats.t.ppf(0.8, 19)) * 2 / math.sqrt(20) / truth) ** 2
+    rng, held, decided = np.random.default_rng(3), 0, 0
+    for _ in range(600):
+        effect = estimate(rng.normal(truth, 2.0, 20)).describe(">=", 0.0)
+        if effect.items_range is None:
+            decided += 1
+            continue
+        least, most = effect.items_range
+        held += least <= needed and (most is None or needed <= most)
+    assert 0.5 <= held / (600 - decided) <= 0.95
+
+
+def test_more_blocks_of_a_jackknife_are_no_more_data(estimate):
+    undecided = estimate(spread_around(0.35, n=20, width=2.0))
+    assert undecided.describe(">=", 0.0).items_range is not None
+    effect = replace(undecided, blocks=True).describe(">=", 0.0)
+    assert (effect.items_needed, effect.items_range, effect.items_assume) == (None, None, "")
+
+
+def test_an_undecided_claim_says_what_it_would_need_against_what_it_has(estimate):
+    with pytest.raises(
+        Inconclusive, match=r"does not decide >= 0; needs .* times the clusters of factor0 \(20 now\)"
+    ):
+        _ = estimate(spread_around(0.35, n=20, width=2.0)) >= 0.0
 
 
 def test_the_record_of_an_effect_names_its_method(estimate):

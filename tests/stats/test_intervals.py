@@ -12,18 +12,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from auditkit.stats.intervals import (
+    ALPHA,
     Moments,
-    caution,
+    cautions,
     cluster_means,
     critical,
     detectable,
     fieller,
     guarded,
     moments,
+    satterthwaite,
 )
 
 pytestmark = pytest.mark.unit
 
+ONE = np.array([1.0])
 seeds = st.integers(0, 10**6)
 
 
@@ -78,14 +81,15 @@ def test_one_factor_is_the_t_interval_on_cluster_means(seed):
     expected = stats.ttest_1samp(means, 0.0).confidence_interval(0.95)
     m = moments(np.column_stack([columns[:, 0], np.ones(len(columns))]), clusters)
     assert fieller(m) == pytest.approx(tuple(expected), rel=1e-9)
-    assert (m.clusters, m.df) == (len(means), len(means) - 1)
+    assert m.clusters == len(means)
+    assert m.deciding(np.array([1.0, 0.0]), ALPHA)[1] == len(means) - 1
 
 
 @given(seeds)
 def test_covariance_of_columns_is_that_of_cluster_means(seed):
     columns, clusters = one_way(seed)
     means = pd.DataFrame(columns).groupby(clusters["factor0"]).mean()
-    np.testing.assert_allclose(moments(columns, clusters).covariance, means.cov() / len(means))
+    np.testing.assert_allclose(moments(columns, clusters).parts[0], means.cov() / len(means))
 
 
 def test_an_interval_far_from_zero_keeps_its_width():
@@ -98,22 +102,58 @@ def test_an_interval_far_from_zero_keeps_its_width():
 # -- Fieller ---------------------------------------------------------------------------------------------------
 
 
+def rejected(columns: np.ndarray, clusters: pd.DataFrame, theta: float, bounds: list[float]) -> float:
+    """How far the test that asks most is beyond its critical value at `theta`, as a multiple of it; computed plainly.
+
+    Args:
+        bounds: critical value of t by each variance.
+    """
+    contrast = columns @ [1.0, -theta]
+    if clusters.shape[1] == 1:
+        means = pd.Series(contrast).groupby(clusters["factor0"].to_numpy()).mean()
+        return abs(means.mean()) / (bounds[0] * means.std(ddof=1) / math.sqrt(len(means)))
+    first, second, both = parts(contrast, clusters)
+    variances = (first, second, first + second - both)
+    return min(
+        abs(contrast.mean()) / (bound * math.sqrt(max(variance, 1e-300)))
+        for bound, variance in zip(bounds, variances, strict=True)
+    )
+
+
+def criticals(columns: np.ndarray, clusters: pd.DataFrame) -> list[float]:
+    """Critical values of t by each variance, with the degrees of freedom at the estimate."""
+    m = moments(columns, clusters)
+    return [critical(df) for _, df in m.tests(np.array([1.0, -m.mean[0] / m.mean[1]]))]
+
+
+@given(seeds, st.booleans(), st.sampled_from([1.0, 0.8, 0.4]))
+def test_the_interval_of_a_share_is_the_inversion_of_the_test_that_decides(seed, two, keep):
+    """Its ends are where the contrast turns significant, and by brute force nothing beyond them is compatible."""
+    columns, clusters = crossed(seed, keep=keep) if two else one_way(seed)
+    assume(clusters.nunique().min() > 2)
+    bounds = fieller(moments(columns, clusters))
+    assume(bounds is not None)
+    criteria = criticals(columns, clusters)
+    width = bounds[1] - bounds[0]
+    for bound in bounds:
+        assert rejected(columns, clusters, bound, criteria) == pytest.approx(1, rel=1e-6)
+    for step in np.geomspace(1e-4, 1e3, 40) * width:
+        assert rejected(columns, clusters, bounds[0] - step, criteria) > 1
+        assert rejected(columns, clusters, bounds[1] + step, criteria) > 1
+    inside = [rejected(columns, clusters, theta, criteria) for theta in np.linspace(*bounds, 9)[1:-1]]
+    assert min(inside) < 1
+
+
 @given(seeds, st.booleans())
-def test_fieller_bounds_are_where_the_contrast_is_just_significant(seed, two):
+def test_a_share_has_no_interval_exactly_where_its_denominator_touches_zero(seed, two):
     columns, clusters = (crossed if two else one_way)(seed)
     m = moments(columns, clusters)
-    bounds = fieller(m)
-    denominator, error = m.contrast(np.array([0.0, 1.0]))
-    assert (bounds is None) == (abs(denominator) <= critical(m.df) * error)
-    assume(bounds is not None)
-    for bound in bounds:
-        mean, se = m.contrast(np.array([1.0, -bound]))
-        assert abs(mean) == pytest.approx(critical(m.df) * se, rel=1e-6)
-    inside, outside = sum(bounds) / 2, bounds[1] + (bounds[1] - bounds[0])
-    mean, se = m.contrast(np.array([1.0, -inside]))
-    assert abs(mean) < critical(m.df) * se
-    mean, se = m.contrast(np.array([1.0, -outside]))
-    assert abs(mean) > critical(m.df) * se
+    weights = np.array([1.0, -m.mean[0] / m.mean[1]])
+    touches = [
+        abs(m.mean[1]) <= critical(df) * math.sqrt(max(covariance[1, 1], 0.0))
+        for (_, df), covariance in zip(m.tests(weights), m.covariances, strict=True)
+    ]
+    assert (fieller(m) is None) == any(touches)
 
 
 @given(seeds)
@@ -122,7 +162,7 @@ def test_fieller_equals_the_textbook_roots(seed):
     m, t = moments(columns, clusters), critical(len(set(clusters["factor0"])) - 1)
     bounds = fieller(m)
     assume(bounds is not None)
-    (a, b), v = m.mean, m.covariance
+    (a, b), (v,) = m.mean, m.parts
     roots = np.roots([b * b - t * t * v[1, 1], -2 * (a * b - t * t * v[0, 1]), a * a - t * t * v[0, 0]])
     np.testing.assert_allclose(bounds, np.sort(roots.real), rtol=1e-6, atol=1e-9)
 
@@ -130,7 +170,7 @@ def test_fieller_equals_the_textbook_roots(seed):
 def test_fieller_is_unbounded_exactly_when_the_denominator_touches_zero():
     t = critical(9)
     for mean, bounded in ((0.0, False), (t * 0.999, False), (t * 1.001, True), (-t * 1.001, True)):
-        m = Moments(np.array([1.0, mean]), np.eye(2), 10, 9)
+        m = Moments(np.array([1.0, mean]), (np.eye(2),), (10,))
         assert (fieller(m) is not None) == bounded
 
 
@@ -153,8 +193,8 @@ def test_two_way_variance_is_the_sum_minus_the_intersections(seed):
     columns, clusters = crossed(seed)
     first, second, both = parts(columns[:, 0], clusters)
     m = moments(columns[:, :1], clusters)
-    assert m.covariance[0, 0] == pytest.approx(max(first + second - both, first, second), rel=1e-9)
-    assert (m.clusters, m.df) == (7, 6)
+    assert m.contrast(ONE)[1] ** 2 == pytest.approx(max(first + second - both, first, second), rel=1e-9)
+    assert m.counts == (7, 9)
     assert m.mean[0] == pytest.approx(columns[:, 0].mean())
 
 
@@ -172,7 +212,7 @@ def test_two_way_variance_agrees_with_statsmodels():
         uncorrected = first * 6 / 7 + second * 8 / 9 - both * (cells - 1) / cells
         assert float(plain.cov_params()[0, 0]) == pytest.approx(uncorrected, rel=1e-9)
         if first + second - both > max(first, second):
-            corrected = moments(columns[:, :1], clusters).covariance[0, 0]
+            corrected = moments(columns[:, :1], clusters).contrast(ONE)[1] ** 2
             assert corrected == pytest.approx(uncorrected, rel=0.35)  # up to the factors C/(C-1)
             agreed += 1
     assert agreed >= 10
@@ -191,7 +231,30 @@ def test_a_factor_that_repeats_the_other_changes_nothing():
     columns, clusters = one_way(3)
     labels = clusters["factor0"]
     doubled = moments(columns[:, :1], frame(labels, labels))
-    assert doubled.covariance[0, 0] == pytest.approx(one_way_variance(columns[:, 0], list(labels)))
+    assert doubled.contrast(ONE)[1] ** 2 == pytest.approx(one_way_variance(columns[:, 0], list(labels)))
+
+
+@given(st.integers(1, 39), st.integers(1, 39), st.floats(0, 10), st.floats(0, 10), st.floats(0.01, 1))
+def test_two_way_degrees_of_freedom_lie_between_the_smaller_factor_s_and_the_sum(one, two, first, second, left):
+    both = (first + second) * left
+    df = satterthwaite(first, second, both, one, two)
+    assert min(one, two) <= df <= one + two + 1e-9
+    assert df == pytest.approx(satterthwaite(second, first, both, two, one))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both", "expected"),
+    [
+        (1.0, 1.0, 2.0, 4 / (1 / 5 + 1 / 23)),  # 2 V² / Var(V) with Var(V_k) = 2 V_k² / df_k
+        (0.0, 1.0, 1.0, 23.0),
+        (1.0, 0.0, 1.0, 5.0),
+        (1.0, 1.0, 0.5, 5.0),  # little is left: never fewer than the smaller factor's
+        (1.0, 1.0, -0.1, 5.0),
+    ],
+)
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_two_way_degrees_of_freedom_are_satterthwaite_s(first, second, both, expected, scale):
+    assert satterthwaite(scale * first, scale * second, scale * both, 5, 23) == pytest.approx(expected)
 
 
 # -- what does not matter --------------------------------------------------------------------------------------
@@ -209,7 +272,12 @@ def test_order_of_items_names_of_clusters_and_order_of_factors_do_not_matter(see
         moments(columns, clusters[clusters.columns[::-1]]),
     ):
         np.testing.assert_allclose(other.mean, m.mean, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(other.covariance, m.covariance, rtol=1e-7, atol=1e-10)
+        for weights in np.array([[1.0, 0.0], [0.0, 1.0], [1.0, -0.7]]):
+            np.testing.assert_allclose(
+                sorted(other.tests(weights)), sorted(m.tests(weights)), rtol=1e-7, atol=1e-10
+            )
+        assert (fieller(other) is None) == (fieller(m) is None)
+        np.testing.assert_allclose(fieller(other) or 0.0, fieller(m) or 0.0, rtol=1e-7, atol=1e-9)
 
 
 @given(seeds, st.booleans(), st.floats(-1e3, 1e3), st.floats(1e-6, 1e6), st.sampled_from([-1, 1]))
@@ -232,7 +300,8 @@ def test_cluster_means_are_of_the_factor_with_fewer_clusters():
 @pytest.mark.parametrize("factors", [["aaaa"], ["aaaa", "wxyz"]])
 def test_one_cluster_has_no_variance_and_not_zero_variance(factors):
     m = moments(np.arange(8.0).reshape(4, 2), frame(*factors))
-    assert np.isnan(m.covariance).all()
+    assert all(np.isnan(part).all() for part in m.parts)
+    assert not m.finite
     assert m.clusters == 1
 
 
@@ -240,7 +309,7 @@ def test_one_cluster_has_no_variance_and_not_zero_variance(factors):
 @pytest.mark.filterwarnings("error")
 def test_values_too_large_to_square_come_out_as_not_finite(two):
     columns, clusters = (crossed if two else one_way)(1)
-    assert not np.isfinite(moments(columns * 1e200, clusters).covariance).any()
+    assert not moments(columns * 1e200, clusters).finite
 
 
 # -- power -----------------------------------------------------------------------------------------------------
@@ -262,9 +331,35 @@ def test_a_distance_that_is_detectable_is_decided_in_about_80_percent_of_experim
 @pytest.mark.parametrize(("clusters", "warned"), [(5, True), (14, True), (15, False), (40, False)])
 def test_few_clusters_are_said(clusters: int, warned: bool) -> None:
     values = np.random.default_rng(0).normal(size=120)
-    said = caution(values, frame(np.arange(120) % clusters))
-    assert said.startswith(f"few clusters: with {clusters} of them") == warned
-    assert bool(said) == warned
+    said = cautions(values, frame(np.arange(120) % clusters))
+    assert [text.startswith(f"few clusters: with {clusters} of factor0") for text in said] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ((6, 24), "6 of factor0"),
+        ((24, 6), "6 of factor1"),
+        ((8, 9), "8 of factor0 and 9 of factor1"),
+        ((16, 17), ""),
+    ],
+)
+def test_few_clusters_of_either_of_two_factors_are_said(sizes, named) -> None:
+    first, second = (g.ravel() for g in np.meshgrid(*map(range, sizes), indexing="ij"))
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=sizes[0])[first] + rng.normal(size=sizes[1])[second] + rng.normal(size=len(first))
+    said = [text for text in cautions(values, frame(first, second)) if text.startswith("few clusters: ")]
+    assert [text.split(" the 95 %")[0] for text in said] == ([f"few clusters: with {named}"] if named else [])
+
+
+def test_skewed_clusters_are_said_where_their_means_show_it_and_there_are_enough_to_see_it() -> None:
+    rng = np.random.default_rng(1)
+    labels = frame(np.arange(40))
+    skewed, normal = np.exp(rng.normal(size=40)), stats.norm.ppf((np.arange(40) + 0.5) / 40)
+    assert [text.split(":")[0] for text in cautions(skewed, labels)] == ["skewed clusters"]
+    assert [text.split(":")[0] for text in cautions(-skewed, labels)] == ["skewed clusters"]
+    assert cautions(normal, labels) == ()
+    assert [t.split(":")[0] for t in cautions(skewed[:14], frame(np.arange(14)))] == ["few clusters"]
 
 
 def test_a_two_way_interval_is_said_to_be_wide_exactly_where_the_variance_was_raised() -> None:
@@ -273,16 +368,17 @@ def test_a_two_way_interval_is_said_to_be_wide_exactly_where_the_variance_was_ra
     labels, told = frame(first, second), set()
     for spread in (0.0, 0.0, 0.0, 0.5, 2.0, 2.0):
         values = spread * (rng.normal(size=8)[first] + rng.normal(size=9)[second]) + rng.normal(size=72)
-        variance = moments(values[:, None], labels).covariance[0, 0]
+        variance = moments(values[:, None], labels).contrast(ONE)[1] ** 2
         residuals = values - values.mean()
         ways = [
             (np.bincount(codes, residuals) ** 2).sum() * count / (count - 1) / 72**2
             for codes, count in ((first, 8), (second, 9), (np.arange(72), 72))
         ]
         raised = not np.isclose(variance, ways[0] + ways[1] - ways[2])
-        factor = f"raised to that by factor{int(ways[1] > ways[0])} alone"
-        assert (factor in caution(values, labels)) == raised
-        assert bool(caution(values, labels)) == raised
+        factor = f"the variance by factor{int(ways[1] > ways[0])} alone decides"
+        said = [text for text in cautions(values, labels) if text.startswith("wide interval: ")]
+        assert len(said) == raised
+        assert all(factor in text for text in said)
         told.add(raised)
     assert told == {True, False}
 

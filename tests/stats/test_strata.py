@@ -83,7 +83,7 @@ def test_with_too_few_cases_of_a_kind_or_one_kind_the_interval_is_over_all_cases
     measurement = measured(values, kinds)
     here = moments(values[:, None], measurement.clusters, measurement.strata)
     there = plain(values[:, None], measurement.clusters)
-    assert (here.mean, here.covariance, here.df) == (there.mean, there.covariance, there.df)
+    assert (here.mean, here.parts, here.own) == (there.mean, there.parts, there.own)
     assert "strata" not in mean(measurement).describe().method
 
 

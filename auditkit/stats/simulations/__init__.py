@@ -16,9 +16,9 @@ import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from auditkit.stats.simulations import intervals, proportions, sequences
+from auditkit.stats.simulations import crossings, intervals, proportions, sequences, skewed
 
-TOPICS = (intervals, sequences, proportions)
+TOPICS = (intervals, crossings, skewed, sequences, proportions)
 
 
 def tables() -> dict[str, Callable[[], str]]:

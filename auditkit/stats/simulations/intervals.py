@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from auditkit.stats.families import cautious
 from auditkit.stats.intervals import ALPHA, Array, critical, guarded
+from auditkit.stats.simulations.crossings import dfs, guarded_half_widths, half_widths, variances
 from auditkit.stats.simulations.shared import (
     BATCH,
     CLUSTERS,
@@ -27,43 +29,42 @@ from auditkit.stats.simulations.shared import (
 )
 
 
-def one_factor(
-    rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int
-) -> tuple[Array, int]:
-    """(rounds,) t statistics of cluster means around the truth, and their degrees of freedom."""
+@dataclass(frozen=True)
+class Drawn:
+    """(rounds,) means around a truth of 0, half-widths of their intervals, and those of claims of "no harm"."""
+
+    mean: Array
+    half: Array
+    guarded: Array
+
+
+def one_factor(rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int) -> Drawn:
+    """Means over clusters of 10 items, with the t interval of cluster means."""
     found = []
     for part in batches(rounds):
         means = math.sqrt(icc) * draw(rng, shape, (part, clusters))
         means = means + math.sqrt(1 - icc) * draw(rng, shape, (part, clusters, ITEMS)).mean(axis=2)
-        found.append(t_of_means(means))
-    return np.concatenate(found), clusters - 1
+        found.append(np.stack([means.mean(axis=1), means.std(axis=1, ddof=1) / math.sqrt(clusters)]))
+    mean, error = np.concatenate(found, axis=1)
+    df = clusters - 1
+    return Drawn(mean, critical(df) * error, critical(df, guarded(df)) * error)
 
 
-def crossed(rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int) -> tuple[Array, int]:
+def crossed(rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int) -> Drawn:
     """The same for a complete crossing of two factors with as many clusters each, which share the correlation."""
     found = []
+    cells = np.ones((clusters, clusters))
     for part in batches(rounds, 500 if clusters > 15 else BATCH):
         values = math.sqrt(icc / 2) * draw(rng, shape, (part, clusters, 1))
         values = values + math.sqrt(icc / 2) * draw(rng, shape, (part, 1, clusters))
         values = values + math.sqrt(1 - icc) * draw(rng, shape, (part, clusters, clusters))
-        found.append(t_of_grid(values))
-    return np.concatenate(found), clusters - 1
+        mean, by = variances(values, cells)
+        df = dfs(by, clusters, clusters)
+        found.append(np.stack([mean, half_widths(by, df), guarded_half_widths(by, df)]))
+    return Drawn(*np.concatenate(found, axis=1))
 
 
-def t_of_grid(values: Array) -> Array:
-    """t of the mean of (rounds, C1, C2) values by the two-way variance."""
-    _, one, two = values.shape
-    n = one * two
-    mean = values.mean(axis=(1, 2))
-    residuals = values - mean[:, None, None]
-    first = (residuals.sum(axis=2) ** 2).sum(axis=1) * one / (one - 1) / n**2
-    second = (residuals.sum(axis=1) ** 2).sum(axis=1) * two / (two - 1) / n**2
-    cells = (residuals**2).sum(axis=(1, 2)) * n / (n - 1) / n**2
-    result: Array = mean / np.sqrt(np.maximum.reduce([first + second - cells, first, second]))
-    return result
-
-
-Design = Callable[[np.random.Generator, Shape, int, float, int], tuple[Array, int]]
+Design = Callable[[np.random.Generator, Shape, int, float, int], Drawn]
 DESIGNS: dict[str, Design] = {"one factor": one_factor, "crossed": crossed}
 
 
@@ -74,8 +75,8 @@ def coverage(design: str, rounds: int) -> list[list[str]]:
         for icc in CORRELATIONS:
             cells = []
             for shape in SHAPES:
-                t, df = DESIGNS[design](seeded(design, shape, clusters, icc), shape, clusters, icc, rounds)
-                cells.append(percent(np.mean(np.abs(t) <= critical(df))))
+                drawn = DESIGNS[design](seeded(design, shape, clusters, icc), shape, clusters, icc, rounds)
+                cells.append(percent(np.mean(np.abs(drawn.mean) <= drawn.half)))
             size = f"{clusters}" if design == "one factor" else f"{clusters} x {clusters}"
             rows.append([size, f"{icc:g}", *cells])
     return [["clusters", "correlation", *SHAPES], *rows]
@@ -89,23 +90,21 @@ def threshold_errors(rounds: int) -> list[list[str]]:
         for shape in SHAPES:
             for clusters in CLUSTERS:
                 for icc in CORRELATIONS:
-                    t, df = make(seeded("again", design, shape, clusters, icc), shape, clusters, icc, rounds)
-                    worst = np.maximum(worst, _at_threshold(t, df))
+                    drawn = make(seeded("again", design, shape, clusters, icc), shape, clusters, icc, rounds)
+                    worst = np.maximum(worst, _at_threshold(drawn))
         rows.append([design, *map(percent, worst)])
     head = ["design", "PASS", "FAIL", "PASS then FAIL, or FAIL then PASS"]
     return [[*head, "not worse, or unchanged, at the margin"], *rows]
 
 
-def _at_threshold(t: Array, df: int) -> Array:
-    bound = critical(df)
-    passed, failed = t >= bound, t < -bound
-    half = len(t) // 2
+def _at_threshold(drawn: Drawn) -> Array:
+    passed, failed = drawn.mean >= drawn.half, drawn.mean < -drawn.half
+    half = len(passed) // 2
     contrary = (passed[:half] & failed[half : 2 * half]) | (failed[:half] & passed[half : 2 * half])
     # No worse than a baseline, with the truth at the margin, passes where the interval lies on its better side, which
     # may be the side of the long tail or the other. Unchanged passes where the interval lies inside one margin; that it
     # must lie inside the other too only makes it rarer, so a wide margin is the worst case, and the rate is the same.
-    strict = critical(df, guarded(df))
-    harm = max((t > strict).mean(), (t < -strict).mean())
+    harm = max((drawn.mean > drawn.guarded).mean(), (drawn.mean < -drawn.guarded).mean())
     return np.array([passed.mean(), failed.mean(), contrary.mean(), harm])
 
 

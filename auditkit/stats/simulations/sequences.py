@@ -26,8 +26,8 @@ def sequential(rounds: int) -> list[list[str]]:
             count = max(rounds // 4, 200)
             counts, means = growing(rng, shape, plan, clusters, icc, count, label.startswith("the same"))
             levels = plan.levels([(c,) for c in counts])
-            naive, spent = (_ends(counts, means, use) for use in ([ALPHA] * len(counts), levels))
-            moved = _ends(counts, means, levels, 0.3)
+            naive, spent = (ends(counts, means, use) for use in ([ALPHA] * len(counts), levels))
+            moved = ends(counts, means, levels, 0.3)
             used = np.array(plan.looks)[moved[1]].mean()
             rows.append(
                 [
@@ -59,7 +59,7 @@ def growing(
     return counts, means
 
 
-def _ends(
+def ends(
     counts: list[int], means: list[Array], levels: Iterable[float], effect: float = 0.0
 ) -> tuple[float, Array, float]:
     """Rate of FAIL, the look at which each experiment ended, and the rate of PASS."""
