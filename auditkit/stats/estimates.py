@@ -36,6 +36,7 @@ from auditkit.stats.intervals import (
 )
 from auditkit.stats.measurement import Measurement, MeasurementError, match
 from auditkit.stats.power import items_needed, p_fail
+from auditkit.stats.signs import METHOD, Signs, signs
 from auditkit.stats.verdicts import NotApplicable, Threshold, sides
 
 
@@ -55,6 +56,7 @@ class Estimate(Comparable):
         refused: reason code and words when the estimate must decide nothing, whatever its values.
         is_change: whether this is a difference from a baseline; such a one is not compared with a baseline again.
         alike: what to say when a paired difference from this estimate is zero on every item.
+        shift: number that was subtracted from every item.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Estimate(Comparable):
     refused: str = ""
     is_change: bool = False
     alike: str = ""
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         items = (len(self.measurement.values),)
@@ -82,7 +85,8 @@ class Estimate(Comparable):
         """
         scale = np.ones_like(self.numerator) if self.denominator is None else self.denominator
         if isinstance(other, float | int):
-            return replace(self, name=f"{self.name} minus {other:g}", numerator=self.numerator - other * scale)
+            moved, name = self.numerator - other * scale, f"{self.name} minus {other:g}"
+            return replace(self, name=name, numerator=moved, shift=self.shift + other)
         if not isinstance(other, Estimate):
             raise MeasurementError(f"'{self.name}' and '{other.name}' are of different kinds and cannot be paired")
         theirs = np.ones_like(other.numerator) if other.denominator is None else other.denominator
@@ -181,7 +185,7 @@ class Estimate(Comparable):
             method=self._method,
             items_assume=assume if needed else "",
             p_fail=_finite(wrong),
-            df=m.df if m else None,
+            df=self._signs.df if self._signs else m.df if m else None,
         )
 
     def tail(self, threshold: float) -> float | None:
@@ -192,6 +196,8 @@ class Estimate(Comparable):
         """
         if self._interval is None or self._centred is None:
             return None
+        if self._signs:
+            return self._signs.tail(threshold + self.shift)
         centre, m = self._centred
         distance, error = m.contrast(np.array([1.0, centre - threshold]))
         sign = math.copysign(1.0, m.mean[1])
@@ -228,9 +234,17 @@ class Estimate(Comparable):
     def _interval(self) -> tuple[float, float] | None:
         if self._degenerate or self._centred is None:
             return None
+        if self._signs:
+            return self._signs.interval(self.alpha, self.shift)
         centre, m = self._centred
         shift = fieller(m, self.alpha)
         return (centre + shift[0], centre + shift[1]) if shift else None
+
+    @cached_property
+    def _signs(self) -> Signs | None:
+        """The items as -1, 0 and 1, where they are nothing else; a Wald interval of such is too narrow."""
+        shown = () if self.is_change else self.shown_conditions
+        return signs(self.numerator + self.shift, self.measurement, shown) if self.denominator is None else None
 
     @cached_property
     def _centred(self) -> tuple[float, Moments] | None:
@@ -267,7 +281,7 @@ class Estimate(Comparable):
         shown = [self.measurement.condition(condition) for condition in self.shown_conditions]
         rounding = 1e-12 * max(float(np.abs(part).max()) for part in (*self._columns.T * [[1], [centre]], *shown))
         alike = self.alike if self.is_change and centre == 0 else ""
-        return spreadless(self._contrast(centre), error, rounding, alike)
+        return None if self._signs else spreadless(self._contrast(centre), error, rounding, alike)
 
     @property
     def _caution(self) -> str:
@@ -281,9 +295,9 @@ class Estimate(Comparable):
         factors = " x ".join(map(str, self.measurement.clusters.columns))
         ways = "two-way cluster-robust" if self.measurement.clusters.shape[1] == 2 else "cluster means"
         df = f", t with {self._moments.df} degrees of freedom" if self._moments else ""
-        return f"{kind}; {ways} ({factors}){df}; two-sided {100 * (1 - self.alpha):.4g} % interval" + (
-            f"; {self.framing}" if self.framing else ""
-        )
+        spread = f"{METHOD}; {self._signs.spread}" if self._signs else f"{kind}; {ways} ({factors}){df}"
+        framing = f"; {self.framing}" if self.framing else ""
+        return f"{spread}; two-sided {100 * (1 - self.alpha):.4g} % interval{framing}"
 
     def _contrast(self, theta: float) -> Array:
         columns = self._columns[self._finite.to_numpy()]
@@ -303,7 +317,8 @@ class Estimate(Comparable):
         """Mean and standard error of the contrast that is tested."""
         assert self._centred is not None
         centre, m = self._centred
-        return m.contrast(np.array([1.0, centre - self._reference(relation, threshold)]))
+        distance, error = m.contrast(np.array([1.0, centre - self._reference(relation, threshold)]))
+        return distance, self._signs.standard_error if self._signs else error
 
     def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
         return np.flatnonzero(self._finite.to_numpy()), self._contrast(0.0 if relation == "within" else threshold)
@@ -322,26 +337,11 @@ class Estimate(Comparable):
 
     def _minus(self, other: Estimate, numerator: Array) -> Estimate:
         """`numerator` over my items, with the conditions of both beside it."""
-        extra: dict[str, Array] = {}
-        called: dict[str, str] = {}
-        for condition in other.measurement.conditions:
-            name, values = condition, other.measurement.condition(condition)
-            taken = name in self.measurement.conditions
-            if taken and not np.array_equal(self.measurement.condition(name), values, equal_nan=True):
-                while name in self.measurement.conditions:
-                    name = f"{name} ({other.name})"
-                taken = False
-            called[condition] = name
-            if not taken:
-                extra[name] = values
-        theirs_shown = tuple(called[condition] for condition in other.shown_conditions)
-        return replace(
-            self,
-            name=f"{self.name} minus {other.name}",
-            measurement=self.measurement.with_conditions(extra) if extra else self.measurement,
-            numerator=numerator,
-            shown_conditions=tuple(dict.fromkeys((*self.shown_conditions, *theirs_shown))),
-        )
+        both, called = self.measurement.beside(other.measurement, other.name)
+        theirs = (called[condition] for condition in other.shown_conditions)
+        shown = tuple(dict.fromkeys((*self.shown_conditions, *theirs)))
+        name, shift = f"{self.name} minus {other.name}", self.shift - other.shift
+        return replace(self, name=name, measurement=both, numerator=numerator, shown_conditions=shown, shift=shift)
 
     def _guarded(self) -> Estimate:
         return replace(self, alpha=guarded(self._moments.df, self.alpha)) if self._moments else self

@@ -123,6 +123,25 @@ class Measurement:
         values = self.values.assign(**{name: np.asarray(column) for name, column in extra.items()})
         return Measurement(self.name, self.unit, values, self.clusters, self.prompts)
 
+    def beside(self, other: Measurement, called: str) -> tuple[Measurement, dict[str, str]]:
+        """My items with the conditions of both, and the name that each condition of `other` has there.
+
+        Args:
+            other: the same items in the same order; a condition with other values than mine of that name gets another.
+            called: the other measurement, as that name says it.
+        """
+        extra: dict[str, NDArray[np.float64]] = {}
+        names: dict[str, str] = {}
+        for condition in other.conditions:
+            name, values = condition, other.condition(condition)
+            if name in self.conditions and np.array_equal(self.condition(name), values, equal_nan=True):
+                names[condition] = name
+                continue
+            while name in self.conditions:
+                name = f"{name} ({called})"
+            names[condition], extra[name] = name, values
+        return (self.with_conditions(extra) if extra else self), names
+
     def take(self, rows: NDArray[np.intp]) -> Measurement:
         """The items in these rows, in this order."""
         return Measurement(self.name, self.unit, self.values.iloc[rows], self.clusters.iloc[rows], self.prompts)

@@ -6,7 +6,9 @@ as the cluster-robust variance says (never for more than there are), and t with 
 clusters takes the place of the normal. Where one of the two outcomes occurs in fewer than 5 clusters there is no
 variance to go by; there are then at most as many independent items as clusters.
 
-`women / men` and `women - men` compare the rates of two groups with a score interval, under the same rule.
+`women / men` and `women - men` compare the rates of two groups with a score interval, under the same rule. Where both
+groups were asked about in the same clusters (the same cases), what moves both alike is no uncertainty about their
+contrast, and it is taken out.
 A rate of nothing (0 of 0) and a ratio to a rate of 0 are undefined, and undefined is undecided.
 """
 
@@ -23,6 +25,7 @@ import numpy as np
 from auditkit.record.evidence import Decision
 from auditkit.record.schema import Effect, Relation
 from auditkit.stats.comparing import Comparable
+from auditkit.stats.deflation import deflation
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, POWER, Array, pooled
 from auditkit.stats.measurement import Measurement, MeasurementError
@@ -154,10 +157,11 @@ class Rate(_Score):
     def no_worse_than(
         self, baseline: Rate, *, by: float, better: Literal["higher", "lower"], called: str = "the baseline"
     ) -> Decision:
-        """Paired non-inferiority of the rate of one model to that of another: `Estimate.no_worse_than`.
+        """Paired non-inferiority of the rate of one model to that of another: `Estimate.no_worse_than`, with Tango's
+        interval.
 
         Raises:
-            Inconclusive: also when no item differs between the two, since there is then no spread to judge by.
+            Inconclusive: also when no item differs between the two, which can mean that a change took no effect.
         """
         return self.mean().no_worse_than(baseline.mean(), by=by, better=better, called=called)
 
@@ -297,16 +301,12 @@ class RateContrast(_Score):
         """How many times more items there are than independent ones as informative about the contrast."""
         if self._independent:
             return 1.0
-        parts = [(r, r._estimate or 0.0, len(r._rows)) for r in (self.rate, self.against)]
-        weights = (1.0, -(self._estimate or 1.0) if self.compare == "ratio" else -1.0)
-        total = sum(n for _, _, n in parts)
-        plain = sum(w * w * p * (1 - p) / n for w, (_, p, n) in zip(weights, parts, strict=True))
-        residuals = [w * (r.values[r._rows] - p) * total / n for w, (r, p, n) in zip(weights, parts, strict=True)]
-        variance, _ = pooled(np.concatenate(residuals), self.measurement.clusters.iloc[self._rows])
-        least = 1.0
+        one, other = ((r.values[r._rows], r._labels) for r in (self.rate, self.against))
+        weight = (self._estimate or 1.0) if self.compare == "ratio" else 1.0
         if self.rate._lopsided or self.against._lopsided:
-            least = total / (self.rate._fewest + self.against._fewest)
-        return max(least, variance / plain) if plain > 0 else least
+            least = len(self._rows) / (self.rate._fewest + self.against._fewest)
+            return max(least, deflation(one, other, weight))
+        return deflation(one, other, weight)
 
     @property
     def _sizes(self) -> tuple[float, float]:
@@ -314,12 +314,12 @@ class RateContrast(_Score):
 
     @property
     def _standard_error(self) -> float:  # type: ignore[override]  # computed once
-        (n1, n0), scale = self._sizes, 1.0
+        n1, n0 = self._sizes
         p1, p0 = (((r._estimate or 0.0) * n + 1) / (n + 2) for r, n in ((self.rate, n1), (self.against, n0)))
         theta = self._estimate or 0.0
         if self.compare == "ratio":
             return math.sqrt(p1 * (1 - p1) / n1 + theta**2 * p0 * (1 - p0) / n0) / p0
-        return math.sqrt(p1 * (1 - p1) / n1 + p0 * (1 - p0) / n0) * scale
+        return math.sqrt(p1 * (1 - p1) / n1 + p0 * (1 - p0) / n0)
 
     @property
     def _degenerate(self) -> str | None:
