@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "github":
             return _github(arguments)
         case "calibrate":
-            return _calibrate(arguments.run, arguments.out, arguments.table)
+            return _calibrate(arguments.run, arguments.against, arguments.out, arguments.table)
         case _:
             return _baseline(arguments)
 
@@ -63,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     github.add_argument("run", metavar="RUN", help="run folder, its audit.json, or the name of a baseline")
     calibrate = commands.add_parser("calibrate", help="propose thresholds and margins from a recorded run")
     calibrate.add_argument("run", type=Path, help="run folder, for example reports/latest")
+    calibrate.add_argument(
+        "--against",
+        type=Path,
+        metavar="RUN",
+        help="run of the same model with another --seed, to propose margins of comparisons with a baseline from; the "
+        "first RUN must have been recorded with it as --baseline",
+    )
     calibrate.add_argument("--out", type=Path, metavar="FILE", help="TOML file to write (default: print it)")
     calibrate.add_argument(
         "--table",
@@ -244,22 +251,23 @@ def _say(lines: Iterable[str]) -> None:
         print(line.encode(encoding, "replace").decode(encoding))
 
 
-def _calibrate(run: Path, out: Path | None, table: str) -> int:
+def _calibrate(run: Path, against: Path | None, out: Path | None, table: str) -> int:
     from auditkit.record.store import RecordError, atomic_write, read_run
-    from auditkit.stats.calibrate import propose, render_thresholds
+    from auditkit.stats.calibrate import propose, propose_from_two, render_thresholds
 
     try:
         record = read_run(run)
-        folder = run.resolve() if run.is_dir() else run.resolve().parent
-        proposals = propose(record)
-        text = render_thresholds(record, folder.name, proposals, table, datetime.now(UTC).date())
+        folder, other = (path if path is None or path.is_dir() else path.parent for path in (run, against))
+        assert folder is not None
+        proposals = propose(record) if other is None else propose_from_two(folder, other)
+        text = render_thresholds(record, folder.resolve().name, proposals, table, datetime.now(UTC).date())
         found = sum(proposal.value is not None for proposal in proposals)
         if out is None:
             print(text, end="")
         else:
             atomic_write(out, text.encode())
             print(f"{out}: {found} thresholds proposed, {len(proposals) - found} left as they are")
-    except RecordError as error:
+    except (RecordError, ValueError) as error:
         return _refused(str(error))
     except OSError as error:
         return _refused(f"cannot write {out}: {error.strerror or error}")

@@ -22,6 +22,8 @@ from auditkit.stats.measurement import Measurement
 from auditkit.stats.verdicts import Inconclusive, NotApplicable, Threshold, sides
 
 Self = TypeVar("Self", bound="Comparable")
+NOT_WORSE = "paired non-inferiority"
+"""How an effect's method says that its threshold is a margin: minus the number asked for where higher is better."""
 
 
 class Comparable(ABC):

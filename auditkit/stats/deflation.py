@@ -17,11 +17,12 @@ Group = tuple[Array, pd.DataFrame]
 """(items,) values of 0 and 1, and their (items, factors) cluster labels."""
 
 
-def deflation(one: Group, other: Group, weight: float) -> float:
+def deflation(one: Group, other: Group, weight: float) -> tuple[float, int | None]:
     """Times more items there are than independent ones as informative about `rate - weight * rate of the other`.
 
     It is below 1 only where both groups have both outcomes in at least 5 clusters and the contrast of the two within a
-    cluster is another than the commonest in at least 5: with fewer, what they share is not known.
+    cluster is another than the commonest in at least 5: with fewer, what they share is not known. The second number is
+    then how many such clusters there are, since the others tell nothing of the spread; None where it is not below 1.
 
     Args:
         weight: 1 for a difference, the ratio itself for a ratio.
@@ -31,14 +32,16 @@ def deflation(one: Group, other: Group, weight: float) -> float:
     p, q = float(a.mean()), float(b.mean())
     plain = p * (1 - p) / n + weight**2 * q * (1 - q) / m
     if plain <= 0:
-        return 1.0
+        return 1.0, None
     mine, theirs = a - p, -weight * (b - q)
     own = pooled(mine, labels)[0] + pooled(theirs, others)[0]
     both = np.concatenate([mine / n, theirs / m]) * (n + m)
     variance = pooled(both, pd.concat([labels, others]))[0]
     found = (variance + max(plain - own, 0.0)) / plain
-    known = _both_outcomes(one) and _both_outcomes(other) and _unlike(one, other, weight) >= MIN_CLUSTERS
-    return found if known and found > 1e-9 else max(found, 1.0)
+    if found >= 1:
+        return found, None
+    telling = _unlike(one, other, weight) if _both_outcomes(one) and _both_outcomes(other) else 0
+    return (found, telling) if telling >= MIN_CLUSTERS and found > 1e-9 else (1.0, None)
 
 
 def _both_outcomes(group: Group) -> bool:

@@ -20,7 +20,7 @@ from scipy import stats
 
 from auditkit.record.evidence import Decision
 from auditkit.record.schema import Effect, Relation
-from auditkit.stats.comparing import Comparable
+from auditkit.stats.comparing import NOT_WORSE, Comparable
 from auditkit.stats.intervals import (
     ALPHA,
     MIN_CLUSTERS,
@@ -36,7 +36,7 @@ from auditkit.stats.intervals import (
 )
 from auditkit.stats.measurement import Measurement, MeasurementError, match
 from auditkit.stats.power import items_needed, p_fail
-from auditkit.stats.signs import METHOD, Signs, signs
+from auditkit.stats.signs import METHOD, Signs, signs, span
 from auditkit.stats.verdicts import NotApplicable, Threshold, sides
 
 
@@ -122,9 +122,10 @@ class Estimate(Comparable):
             raise ValueError(f"a non-inferiority margin must be positive and finite, got {by}")
         if better not in ("higher", "lower"):
             raise ValueError(f"better must be 'higher' or 'lower', got {better!r}")
-        framing = f"paired non-inferiority, margin {by:g}, {better} is better"
+        framing = f"{NOT_WORSE}, margin {by:g}, {better} is better"
+        source, call = getattr(by, "source", "written in the claim"), getattr(by, "call", None)
         change = replace(self.change_from(baseline, called=called)._guarded(), framing=framing)
-        margin = Threshold(-by if better == "higher" else by, getattr(by, "source", "written in the claim"))
+        margin = Threshold(-by if better == "higher" else by, source, call)
         return change > margin if better == "higher" else change < margin
 
     def change_from(self, baseline: Estimate, *, called: str = "the baseline") -> Estimate:
@@ -149,9 +150,7 @@ class Estimate(Comparable):
     def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
         interval = self._interval
         m = self._moments
-        estimate = None
-        if m is not None:
-            estimate = m.mean[0] if self.denominator is None else _divide(m.mean[0], m.mean[1])
+        estimate = m and (m.mean[0] if self.denominator is None else _divide(m.mean[0], m.mean[1]))
         standardized = mde = wrong = None
         needed: int | None = None
         assume = ""
@@ -186,6 +185,7 @@ class Estimate(Comparable):
             items_assume=assume if needed else "",
             p_fail=_finite(wrong),
             df=self._signs.df if self._signs else m.df if m else None,
+            range=span(self.measurement, self.shown_conditions, self.shift) if self.denominator is None else None,
         )
 
     def tail(self, threshold: float) -> float | None:

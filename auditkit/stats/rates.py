@@ -54,6 +54,7 @@ class _Score(Comparable):
     _fewest: int
     _method: str
     _standard_error: float
+    _range: tuple[float, float] | None
 
     def _bounds(self, critical: float) -> tuple[float, float]:
         raise NotImplementedError
@@ -107,6 +108,7 @@ class _Score(Comparable):
             items_assume=(GROW if self._factors == 1 else GROW_BOTH) if needed is not None else "",
             p_fail=wrong,
             df=self._df,
+            range=self._range,
         )
 
     @property
@@ -214,6 +216,10 @@ class Rate(_Score):
         return math.sqrt(mean * (1 - mean) / self._size)
 
     @property
+    def _range(self) -> tuple[float, float]:  # type: ignore[override]  # computed once
+        return -self.shift, 1 - self.shift
+
+    @property
     def _degenerate(self) -> str | None:
         lost = int((self.members & ~np.isfinite(self.values)).sum())
         if not self.members.any():
@@ -294,23 +300,22 @@ class RateContrast(_Score):
 
     @cached_property
     def _df(self) -> int | None:  # type: ignore[override]  # computed once
-        return None if self._independent else max(self._fewest - 1, 1)
+        return None if self._independent else max((self._worth[1] or self._fewest) - 1, 1)
 
     @cached_property
-    def _deflation(self) -> float:
-        """How many times more items there are than independent ones as informative about the contrast."""
+    def _worth(self) -> tuple[float, int | None]:
+        """`deflation` of the contrast, no less than one cluster each where an outcome is rare."""
         if self._independent:
-            return 1.0
+            return 1.0, None
         one, other = ((r.values[r._rows], r._labels) for r in (self.rate, self.against))
-        weight = (self._estimate or 1.0) if self.compare == "ratio" else 1.0
+        times, telling = deflation(one, other, (self._estimate or 1.0) if self.compare == "ratio" else 1.0)
         if self.rate._lopsided or self.against._lopsided:
-            least = len(self._rows) / (self.rate._fewest + self.against._fewest)
-            return max(least, deflation(one, other, weight))
-        return deflation(one, other, weight)
+            times = max(times, len(self._rows) / (self.rate._fewest + self.against._fewest))
+        return times, telling
 
     @property
     def _sizes(self) -> tuple[float, float]:
-        return len(self.rate._rows) / self._deflation, len(self.against._rows) / self._deflation
+        return len(self.rate._rows) / self._worth[0], len(self.against._rows) / self._worth[0]
 
     @property
     def _standard_error(self) -> float:  # type: ignore[override]  # computed once
@@ -320,6 +325,10 @@ class RateContrast(_Score):
         if self.compare == "ratio":
             return math.sqrt(p1 * (1 - p1) / n1 + theta**2 * p0 * (1 - p0) / n0) / p0
         return math.sqrt(p1 * (1 - p1) / n1 + p0 * (1 - p0) / n0)
+
+    @property
+    def _range(self) -> tuple[float, float] | None:  # type: ignore[override]  # none for a ratio
+        return (-1 - self.shift, 1 - self.shift) if self.compare == "difference" else None
 
     @property
     def _degenerate(self) -> str | None:
