@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import auditkit
 from auditkit.record.schema import Verdict
 from auditkit.stats.deflation import deflation
 from auditkit.stats.estimates import Estimate, mean_difference
@@ -25,6 +27,7 @@ from auditkit.stats.proportions import (
 )
 from auditkit.stats.rates import rate
 from auditkit.stats.signs import signs
+from auditkit.stats.simulations import rates_paired
 from auditkit.stats.verdicts import Inconclusive
 
 pytestmark = pytest.mark.unit
@@ -427,3 +430,51 @@ _one, _other = (
     float(stats.norm.cdf((chance - (np.arange(20000) + 0.5) / 20000) / 0.15).mean()) for chance in (0.5, 0.6)
 )
 TRUTH = {"difference": _one - _other, "ratio": _one / _other}
+
+
+# -- what is simulated is what a suite computes ----------------------------------------------------------------
+
+
+def test_arrays_of_signs_are_signs(table):
+    rng = np.random.default_rng(4)
+    counts = rates_paired._changes(rng, np.array([0.1, 0.2, 0.7]), 0.3, (25, 12))
+    statistics, df = rates_paired.signs_statistic(counts, -0.05)
+    for row, statistic in zip(counts, statistics, strict=True):
+        values = np.concatenate([[1.0] * int(g) + [-1.0] * int(x) + [0.0] * int(4 - g - x) for g, x in row])
+        found = signs(values, table({"x": values}, np.repeat(range(12), 4)), ())
+        assert found.df == df
+        assert paired_statistic(found.gains, found.losses, found.size, -0.05) == pytest.approx(statistic)
+
+
+@pytest.mark.parametrize("compare", ["difference", "ratio"])
+def test_arrays_of_paired_groups_are_contrasts(compare):
+    rng = np.random.default_rng(5)
+    one, other = rates_paired._asked(rng, (0.5, 0.6), 0.5, (12, 25))
+    times, _, df = rates_paired.deflations(one, other, compare)
+    assert (times < 1).any()
+    for first, second, worth, freedom in zip(one, other, times, df, strict=True):
+        said = np.concatenate([(np.arange(4) < hits[:, None]).astype(float).ravel() for hits in (first, second)])
+        index = pd.Index([f"{k}|{'a' if k < 100 else 'b'}" for k in range(200)], name="item")
+        labels = pd.DataFrame({"case": np.tile(np.repeat(range(25), 4), 2)}, index=index)
+        a, b = of_groups(Measurement("said", "1", pd.DataFrame({"x": said}, index=index), labels))
+        contrast = a - b if compare == "difference" else a / b
+        assert contrast._worth[0] == pytest.approx(worth)
+        assert contrast._df == freedom
+        assert bool(contrast._caution) == (compare == "ratio" and worth < 1)
+
+
+def test_the_page_says_what_the_tables_hold():
+    text = (Path(auditkit.__file__).parents[1] / "docs" / "statistics.md").read_text(encoding="utf-8")
+
+    def column(name: str, *places: int) -> list[float]:
+        block = text.split(f"<!-- simulated: {name} -->")[1].split("<!-- end -->")[0].strip().splitlines()[2:]
+        cells = [line.split("|")[1:-1][place] for line in block for place in places]
+        return [float(number.strip(" %")) for cell in cells for number in cell.split("/")]
+
+    assert max(column("paired", 3)) <= 2.55
+    assert max(column("paired", 2)) > 10
+    assert max(column("paired", 4)) <= 4.3
+    assert max(column("paired_clusters", 2, 3, 4, 5)) <= 2.8
+    assert max(column("pairing", 3)) <= 2.8
+    assert max(column("pairing", 6)) <= 3.5
+    assert min(column("calibrated", 1)) >= 97.2
