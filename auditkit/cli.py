@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "github":
             return _github(arguments)
         case "calibrate":
-            return _calibrate(arguments.run, arguments.out, arguments.table)
+            return _calibrate(arguments)
         case _:
             return _baseline(arguments)
 
@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     github.add_argument("run", metavar="RUN", help="run folder, its audit.json, or the name of a baseline")
     calibrate = commands.add_parser("calibrate", help="propose thresholds and margins from a recorded run")
     calibrate.add_argument("run", type=Path, help="run folder, for example reports/latest")
+    calibrate.add_argument(
+        "--against",
+        metavar="A",
+        help="run of the same model with another --seed (run folder, its audit.json, or the name of a baseline), to "
+        "propose margins of comparisons with a baseline; RUN must have been recorded with it as --baseline",
+    )
     calibrate.add_argument("--out", type=Path, metavar="FILE", help="TOML file to write (default: print it)")
     calibrate.add_argument(
         "--table",
@@ -78,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     setting.add_argument("run", type=Path, metavar="RUN", help="run folder, for example reports/latest")
     showing = actions.add_parser("show", help="what a baseline is, after checking that it is whole")
     showing.add_argument("name", metavar="NAME")
-    for action in (show, diff, merge, github, listing, setting, showing):
+    for action in (show, diff, merge, github, calibrate, listing, setting, showing):
         action.add_argument(
             "--audit-dir", type=Path, default=Path("reports"), metavar="DIR", help="folder of run folders"
         )
@@ -244,22 +250,29 @@ def _say(lines: Iterable[str]) -> None:
         print(line.encode(encoding, "replace").decode(encoding))
 
 
-def _calibrate(run: Path, out: Path | None, table: str) -> int:
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from auditkit.record.baseline import find_baseline
     from auditkit.record.store import RecordError, atomic_write, read_run
-    from auditkit.stats.calibrate import propose, render_thresholds
+    from auditkit.stats.calibrate import propose, propose_from_two, render_thresholds
 
+    run, out = arguments.run, arguments.out
     try:
         record = read_run(run)
-        folder = run.resolve() if run.is_dir() else run.resolve().parent
-        proposals = propose(record)
-        text = render_thresholds(record, folder.name, proposals, table, datetime.now(UTC).date())
+        folder = (run if run.is_dir() else run.parent).resolve()
+        if arguments.against is None:
+            proposals = propose(record)
+        elif (other := find_baseline(arguments.against, arguments.audit_dir)) is None:
+            return _refused(f"no recorded run {arguments.against}; give a run folder or the name of a baseline")
+        else:
+            proposals = propose_from_two(folder, other)
+        text = render_thresholds(record, folder.name, proposals, arguments.table, datetime.now(UTC).date())
         found = sum(proposal.value is not None for proposal in proposals)
         if out is None:
             print(text, end="")
         else:
             atomic_write(out, text.encode())
             print(f"{out}: {found} thresholds proposed, {len(proposals) - found} left as they are")
-    except RecordError as error:
+    except (RecordError, ValueError) as error:
         return _refused(str(error))
     except OSError as error:
         return _refused(f"cannot write {out}: {error.strerror or error}")

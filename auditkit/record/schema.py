@@ -66,7 +66,7 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     standardized: float | None
     """Estimate of the tested contrast divided by the standard deviation of its cluster means."""
     mde: float | None
-    """Minimum detectable effect: the distance from the threshold, in `unit`, that is decided with 80 % power."""
+    """Minimum detectable effect: the distance from the threshold, in `unit`, decided with 80 % power."""
     items_needed: int | None
     """Items that would decide at the present estimate; None where already decided or not computable."""
     items_range: tuple[int, int | None] | None = None
@@ -85,6 +85,8 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     that the effect is on the wrong side. What a family corrects; 0 or 1 for an exact comparison."""
     df: float | None = None
     """Degrees of freedom of that statistic; None: normal, or exact."""
+    range: tuple[float, float] | None = None
+    """Least and greatest value that the effect can have; None: not known to have both."""
 
 
 class Control(Struct, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ from auditkit.stats.verdicts import NotApplicable, NotAsked
 if TYPE_CHECKING:
     from auditkit.stats.intervals import Array
 
+NO_BASELINE = "there is no baseline to compare with"
 _CHANGES = "changes since the baseline"
 _NAMED = 3
 """Effects without a partner that a claim's change names one by one."""
@@ -151,9 +152,7 @@ class Counterpart:
         estimate.keep_items()
         estimate.keep_effect()
         if self.past is None:
-            raise NotAsked(
-                "there is no baseline to compare with (--baseline); the values are recorded, so this run can be one"
-            )
+            raise NotAsked(f"{NO_BASELINE} (--baseline); the values are recorded, so this run can be one")
         reason = self.past.why_not(self.claim, self.suite) or self.past.unreadable(self.claim)
         kept = None if reason else self.past.effects(self.claim).get(estimate.name)
         if kept is None:

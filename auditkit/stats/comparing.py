@@ -23,6 +23,8 @@ from auditkit.stats.measurement import Measurement
 from auditkit.stats.verdicts import Inconclusive, NotApplicable, Threshold, sides
 
 Self = TypeVar("Self", bound="Comparable")
+NOT_WORSE = "paired non-inferiority"
+"""How an effect's method says that its threshold is a margin: minus the number asked for where higher is better."""
 
 
 class Comparable(ABC):
@@ -228,6 +230,7 @@ def non_inferiority(by: float, better: Literal["higher", "lower"]) -> tuple[str,
         raise ValueError(f"a non-inferiority margin must be positive and finite, got {by}")
     if better not in ("higher", "lower"):
         raise ValueError(f"better must be 'higher' or 'lower', got {better!r}")
-    margin = Threshold(-by if better == "higher" else by, getattr(by, "source", "written in the claim"))
-    framing = f"paired non-inferiority, margin {by:g}, {better} is better"
+    source, call = getattr(by, "source", "written in the claim"), getattr(by, "call", None)
+    margin = Threshold(-by if better == "higher" else by, source, call)
+    framing = f"{NOT_WORSE}, margin {by:g}, {better} is better"
     return framing, lambda change: change > margin if better == "higher" else change < margin

@@ -34,6 +34,7 @@ from auditkit.stats.intervals import (
 )
 from auditkit.stats.measurement import Measurement, MeasurementError, match
 from auditkit.stats.power import Needed, items_needed, p_fail
+from auditkit.stats.signs import METHOD, Signs, signs, span
 from auditkit.stats.strata import cautions, described, moments
 from auditkit.stats.verdicts import NotApplicable, sides
 
@@ -55,6 +56,7 @@ class Estimate(Comparable):
         is_change: whether this is a difference from a baseline; such a one is not compared with a baseline again.
         alike: what to say when a paired difference from this estimate is zero on every item.
         blocks: whether the items are a jackknife's blocks, of which more are no more data.
+        shift: number that was subtracted from every item.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Estimate(Comparable):
     is_change: bool = False
     alike: str = ""
     blocks: bool = False
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         items = (len(self.measurement.values),)
@@ -83,7 +86,8 @@ class Estimate(Comparable):
         """
         scale = np.ones_like(self.numerator) if self.denominator is None else self.denominator
         if isinstance(other, float | int):
-            return replace(self, name=f"{self.name} minus {other:g}", numerator=self.numerator - other * scale)
+            moved, name = self.numerator - other * scale, f"{self.name} minus {other:g}"
+            return replace(self, name=name, numerator=moved, shift=self.shift + other)
         if not isinstance(other, Estimate):
             raise MeasurementError(f"'{self.name}' and '{other.name}' are of different kinds and cannot be paired")
         theirs = np.ones_like(other.numerator) if other.denominator is None else other.denominator
@@ -169,17 +173,14 @@ class Estimate(Comparable):
             relation=relation,
             threshold=float(threshold) if threshold is not None and math.isfinite(threshold) else None,
             alpha=self.alpha,
-            n=int(self._finite.sum()),
-            clusters=m.clusters if m else 0,
-            standardized=finite(standardized),
-            mde=finite(mde),
-            items_needed=needed.items,
-            items_range=needed.likely,
+            n=int(self._finite.sum()), clusters=m.clusters if m else 0,
+            standardized=finite(standardized), mde=finite(mde),
+            items_needed=needed.items, items_range=needed.likely, items_assume=needed.factors,
             method=self._method,
-            items_assume=needed.factors,
             p_fail=finite(wrong),
-            df=self._df,
-        )
+            df=self._signs.df if self._signs else self._df,
+            range=span(self.measurement, self.shown_conditions, self.shift) if self.denominator is None else None,
+        )  # fmt: skip
 
     def tail(self, threshold: float) -> float | None:
         """One-sided p-value P(T <= t) of the contrast at `threshold`: small speaks for an effect below it.
@@ -188,15 +189,15 @@ class Estimate(Comparable):
         """
         if self._interval is None or self._centred is None:
             return None
+        if self._signs:
+            return self._signs.tail(threshold + self.shift)
         centre, m = self._centred
         weights = math.copysign(1.0, m.mean[1]) * np.array([1.0, centre - threshold])
         return m.tail(weights) if m.contrast(weights)[1] > 0 else None
 
     def _averaged(self) -> Mapping[str, Array]:
-        if self.is_change:
-            return {}
-        columns = {"numerator": self.numerator}
-        return columns if self.denominator is None else columns | {"denominator": self.denominator}
+        parts = {"numerator": self.numerator, "denominator": self.denominator}
+        return {} if self.is_change else {name: part for name, part in parts.items() if part is not None}
 
     # -- computing ---------------------------------------------------------------------------------------------
 
@@ -224,9 +225,17 @@ class Estimate(Comparable):
     def _interval(self) -> tuple[float, float] | None:
         if self._degenerate or self._centred is None:
             return None
+        if self._signs:
+            return self._signs.interval(self.alpha, self.shift)
         centre, m = self._centred
         shift = fieller(m, self.alpha)
         return (centre + shift[0], centre + shift[1]) if shift else None
+
+    @cached_property
+    def _signs(self) -> Signs | None:
+        """The items as -1, 0 and 1, where they are nothing else; a Wald interval of such is too narrow."""
+        shown = () if self.is_change else self.shown_conditions
+        return signs(self.numerator + self.shift, self.measurement, shown) if self.denominator is None else None
 
     @cached_property
     def _centred(self) -> tuple[float, Moments] | None:
@@ -271,7 +280,7 @@ class Estimate(Comparable):
         shown = [self.measurement.condition(condition) for condition in self.shown_conditions]
         rounding = 1e-12 * max(float(np.abs(part).max()) for part in (*self._columns.T * [[1], [centre]], *shown))
         alike = self.alike if self.is_change and centre == 0 else ""
-        return spreadless(self._contrast(centre), error, rounding, alike)
+        return None if self._signs else spreadless(self._contrast(centre), error, rounding, alike)
 
     @property
     def _cautions(self) -> tuple[str, ...]:
@@ -285,9 +294,9 @@ class Estimate(Comparable):
         factors = described(self._clusters, self.measurement.strata_of(self._finite))
         ways = "two-way cluster-robust" if self.measurement.clusters.shape[1] == 2 else "cluster means"
         df = f", t with {self._df:.3g} degrees of freedom" if self._df is not None else ""
-        return f"{kind}; {ways} ({factors}){df}; two-sided {100 * (1 - self.alpha):.4g} % interval" + (
-            f"; {self.framing}" if self.framing else ""
-        )
+        spread = f"{METHOD}; {self._signs.spread}" if self._signs else f"{kind}; {ways} ({factors}){df}"
+        framing = f"; {self.framing}" if self.framing else ""
+        return f"{spread}; two-sided {100 * (1 - self.alpha):.4g} % interval{framing}"
 
     def _contrast(self, theta: float) -> Array:
         columns = self._columns[self._finite.to_numpy()]
@@ -307,7 +316,8 @@ class Estimate(Comparable):
         assert self._centred is not None
         centre, m = self._centred
         weights = np.array([1.0, centre - self._reference(relation, threshold)])
-        return (float(weights @ m.mean), *m.deciding(weights, self.alpha))
+        error, df = m.deciding(weights, self.alpha)
+        return float(weights @ m.mean), self._signs.standard_error if self._signs else error, df
 
     @property
     def _df(self) -> float | None:
@@ -336,11 +346,11 @@ class Estimate(Comparable):
 
     def _minus(self, other: Estimate, numerator: Array) -> Estimate:
         """`numerator` over my items, with the conditions of both beside it."""
-        measurement, called = self.measurement.beside(other.measurement, other.name)
+        both, called = self.measurement.beside(other.measurement, other.name)
         theirs = (called[condition] for condition in other.shown_conditions)
         shown = tuple(dict.fromkeys((*self.shown_conditions, *theirs)))
-        name = f"{self.name} minus {other.name}"
-        return replace(self, name=name, measurement=measurement, numerator=numerator, shown_conditions=shown)
+        name, shift = f"{self.name} minus {other.name}", self.shift - other.shift
+        return replace(self, name=name, measurement=both, numerator=numerator, shown_conditions=shown, shift=shift)
 
     def _guarded(self) -> Estimate:
         return self if self._df is None else replace(self, alpha=guarded(self._df, self.alpha))
@@ -375,13 +385,8 @@ class Estimate(Comparable):
 
 def mean_difference(measurement: Measurement, condition: str, against: str, *, name: str) -> Estimate:
     """Paired difference `condition - against`, in the measurement's unit."""
-    return Estimate(
-        name,
-        measurement.unit,
-        measurement,
-        measurement.condition(condition) - measurement.condition(against),
-        shown_conditions=(condition, against),
-    )
+    values = measurement.condition(condition) - measurement.condition(against)
+    return Estimate(name, measurement.unit, measurement, values, shown_conditions=(condition, against))
 
 
 def recovery(measurement: Measurement, patched: str, *, clean: str, corrupt: str, name: str) -> Estimate:
@@ -390,11 +395,6 @@ def recovery(measurement: Measurement, patched: str, *, clean: str, corrupt: str
     Tested as the contrast `(patched - corrupt) - θ (clean - corrupt)`; 0 is the corrupt run, 1 the clean one.
     """
     base = measurement.condition(corrupt)
-    return Estimate(
-        name,
-        "of the total effect",
-        measurement,
-        measurement.condition(patched) - base,
-        measurement.condition(clean) - base,
-        shown_conditions=(corrupt, patched, clean),
-    )
+    parts = (measurement.condition(patched) - base, measurement.condition(clean) - base)
+    shown = (corrupt, patched, clean)
+    return Estimate(name, "of the total effect", measurement, *parts, shown_conditions=shown)

@@ -28,6 +28,7 @@ from auditkit.record.evidence import note
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import Moments
 from auditkit.stats.measurement import Measurement, MeasurementError
+from auditkit.stats.signs import Signs
 from auditkit.stats.streams import stream
 
 SHARED = 2.0
@@ -69,6 +70,11 @@ class CrossFitted(Estimate):
         found = super()._centred
         doubled = None if found is None else _doubled(found[1])
         return None if found is None or doubled is None else (found[0], doubled)
+
+    @cached_property
+    def _signs(self) -> Signs | None:
+        found = super()._signs
+        return None if found is None else replace(found, size=max(found.size / SHARED, 1.0))
 
     @property
     def _method(self) -> str:

@@ -1,11 +1,13 @@
-"""Intervals for rates: Wilson's for one, Miettinen and Nurminen's for the ratio or difference of two.
+"""Intervals for rates: Wilson's for one, Miettinen and Nurminen's for the ratio or difference of two groups, Tango's
+for the difference of two rates of the same items.
 
 Both invert a score test, so they stay inside what is possible and keep a width where every item came out the same.
 Counts need not be whole: clustered items enter as the smaller number of independent items that would be as
 informative (the design effect; Kish 1965, Rao & Scott 1992), with t instead of normal quantiles.
 
 statsmodels has score intervals for two proportions too; it is not used for them because it fails or errs where a
-count is 0 or full: 10 of 10 against 10 of 10 gives it a ratio above 1.
+count is 0 or full: 10 of 10 against 10 of 10 gives it a ratio above 1. For pairs it has tests and no interval of the
+difference.
 """
 
 from __future__ import annotations
@@ -86,6 +88,39 @@ def score_interval(
         return lower, most
     high = most if most < math.inf else _outside(beyond, -1.0, middle)
     return lower, _root(lambda theta: beyond(theta, -1.0), middle, high)
+
+
+def paired_statistic(gains: float, losses: float, n: float, theta: float) -> float:
+    """Tango's (1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B) score statistic of
+    `gains - losses = theta`.
+
+    Positive when the observed difference lies above `theta`. The variance is taken at the shares that are most likely
+    under `theta`, so it does not vanish where no item, or every item, changed.
+
+    Args:
+        gains: share of the `n` items that only the first condition has (value 1).
+        losses: share that only the second has (value -1).
+    """
+    distance = gains - losses - theta
+    if abs(distance) < 1e-14:
+        return 0.0
+    b = (2 - gains + losses) * theta - gains - losses
+    c = losses * theta * (1 - theta)
+    lost = (math.sqrt(max(b * b + 8 * c, 0.0)) - b) / 4
+    lost = min(max(lost, 0.0, -theta), (1 - theta) / 2)
+    variance = (2 * lost + theta * (1 - theta)) / n
+    return distance / math.sqrt(variance) if variance > 1e-15 else math.copysign(math.inf, distance)
+
+
+def paired_interval(gains: float, losses: float, n: float, critical: float) -> tuple[float, float]:
+    """All differences from -1 to 1 that `paired_statistic` does not reject."""
+    middle = gains - losses
+
+    def beyond(theta: float, side: float) -> float:
+        return max(min(side * paired_statistic(gains, losses, n, theta) - critical, 1e6), -1e6)
+
+    lower = _root(lambda theta: beyond(theta, 1.0), -1.0, middle) if middle > -1 else -1.0
+    return lower, (_root(lambda theta: beyond(theta, -1.0), middle, 1.0) if middle < 1 else 1.0)
 
 
 def _outside(beyond: Callable[[float, float], float], side: float, start: float) -> float:
