@@ -19,6 +19,7 @@ from auditkit.record.evidence import Evidence
 from auditkit.record.plan import PlannedClaim
 from auditkit.record.schema import Claim, Cost, FamilyPlace, Plan, Verdict
 from auditkit.record.surroundings import versions
+from auditkit.stats.families import fail_within_claim
 from auditkit.stats.intervals import ALPHA
 from auditkit.stats.thresholds import Thresholds
 from auditkit.stats.verdicts import Inconclusive, NotApplicable, NotReadable, deciding, judge
@@ -123,6 +124,7 @@ def conclude(
         error: the exception that ended it, if any.
         skipped: reason of a pytest skip, if it was skipped.
     """
+    evidence.decisions[:] = fail_within_claim(evidence.decisions)
     verdict, reason = _verdict(evidence, error, skipped)
     decision = deciding(evidence.decisions, verdict)
     return msgspec.structs.replace(

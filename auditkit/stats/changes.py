@@ -150,7 +150,9 @@ class Counterpart:
         index = pd.Index([ids.get(item, item) for item in called.values.index], name="item")
         values, clusters = called.values.set_axis(index), called.clusters.set_axis(index)
         strata = None if called.strata is None else called.strata.set_axis(index)
-        return replace(kept.estimate, measurement=Measurement(called.name, called.unit, values, clusters, strata=strata))
+        return replace(
+            kept.estimate, measurement=Measurement(called.name, called.unit, values, clusters, strata=strata)
+        )
 
 
 def compare(run: Run, rows: Iterable[ItemRow], recorded: Recorded) -> Run:

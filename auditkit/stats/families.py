@@ -2,7 +2,8 @@
 
 A family of claims that all must hold needs no correction of PASS (an intersection-union test), but the more claims
 it has, the likelier one of them FAILs by chance. Holm's (1979) procedure over the family's claims keeps the chance of
-any false FAIL at that of a single claim. A FAIL that does not survive it becomes INCONCLUSIVE.
+any false FAIL at that of a single claim. A FAIL that does not survive it becomes INCONCLUSIVE. The same holds inside a
+claim that makes several comparisons and fails with any of them.
 
 Looking over a grid of sites is exploration: Benjamini & Hochberg's (1995) procedure bounds the expected share of false
 discoveries among those found, and what is found is a candidate for a claim, on other items.
@@ -11,13 +12,14 @@ discoveries among those found, and what is found is a candidate for a claim, on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from auditkit.record.evidence import current
-from auditkit.record.schema import Cell, Claim, FamilyPlace, Grid, Verdict
+from auditkit.record.evidence import Decision, current
+from auditkit.record.schema import Cell, Claim, Effect, FamilyPlace, Grid, Verdict
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import ALPHA
 
@@ -27,12 +29,14 @@ def claim_p(claim: Claim) -> float:
     if claim.verdict in (Verdict.ERROR, Verdict.NOT_APPLICABLE):
         return 1.0
     effects = [effect for effect in (claim.effect, *claim.also) if effect is not None]
-    known = [
-        effect.p_fail if effect.df is None else float(cautious(np.float64(effect.p_fail), effect.df))
-        for effect in effects
-        if effect.p_fail is not None
-    ]
-    return min(1.0, len(effects) * min(known)) if known else 1.0
+    return min(1.0, len(effects) * min(map(_effect_p, effects))) if effects else 1.0
+
+
+def _effect_p(effect: Effect) -> float:
+    """One-sided p-value of "the comparison holds", with the caution of `cautious`; 1 where none is known."""
+    if effect.p_fail is None:
+        return 1.0
+    return effect.p_fail if effect.df is None else float(cautious(np.float64(effect.p_fail), effect.df))
 
 
 def cautious(p: Any, df: int) -> Any:
@@ -44,6 +48,37 @@ def cautious(p: Any, df: int) -> Any:
     from scipy import stats
 
     return stats.t.sf(stats.t.isf(p, df), min(df / 2, 10))
+
+
+def fail_within_claim(decisions: Sequence[Decision]) -> tuple[Decision, ...]:
+    """The comparisons of one claim in their order, with every FAIL judged among all of them.
+
+    A claim fails when any of its comparisons does, so with 13 of them at their thresholds one in four such claims would
+    fail by chance. Holm's procedure at half of alpha goes over all comparisons that were made; a FAIL that does not
+    survive it becomes INCONCLUSIVE ("holm"). PASS needs every comparison to hold and is not corrected. A single
+    comparison, and an exact one (p = 0), stay as they are, and doing it twice changes nothing.
+    """
+    failing = any(decision.verdict is Verdict.FAIL for decision in decisions)
+    if len(decisions) < 2 or not failing:
+        return tuple(decisions)
+    from statsmodels.stats.multitest import multipletests
+
+    p = [_effect_p(decision.effect) for decision in decisions]
+    _, adjusted, _, _ = multipletests(p, alpha=ALPHA / 2, method="holm")
+    return tuple(
+        _among(decision, len(decisions), mine, float(corrected))
+        for decision, mine, corrected in zip(decisions, p, adjusted, strict=True)
+    )
+
+
+def _among(decision: Decision, count: int, p: float, adjusted: float) -> Decision:
+    if decision.verdict is not Verdict.FAIL or adjusted <= ALPHA / 2:
+        return decision
+    reason = (
+        f"holm: {decision.reason}, but among {count} comparisons of this claim this can be chance "
+        f"(p = {p:.2g}, {adjusted:.2g} by Holm, {ALPHA / 2:g} needed)"
+    )
+    return replace(decision, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
 def holm(claims: Iterable[Claim]) -> tuple[Claim, ...]:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from auditkit.record.schema import ItemRow
 from auditkit.stats.strata import nested
 
-
 _STRATUM = "stratum:"
 """Stands before the name of what strata are, among the labels of an item."""
 
