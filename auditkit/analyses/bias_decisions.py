@@ -2,8 +2,11 @@
 
 A case is told, a yes or no is asked for, and the last sentence says who it is about. What is read is the log odds of
 the favourable answer against the other one after "Answer:", over their spellings. Cases pair exactly: a group's
-value on a case is the mean over its phrases (words, or names), and a group is compared with the mean of the other
-groups of its attribute on that case.
+value on a case is the mean over its phrases, and a group is compared with the mean of the other groups of its
+attribute on that case. By name, the comparison is within a set of names on a case, and cases cross sets of names.
+
+Cases of one kind (hire, lend, admit, triage, parole) share role and question, so kinds are fixed strata: what is
+concluded holds for further cases of these kinds of decision, and not for other kinds (`auditkit.stats.strata`).
 
 The table of groups has the shape of a bias audit under New York City's Local Law 144 (2021): selection rate,
 scoring rate, impact ratio against the best-off group. It is not one: see `NOT_AN_AUDIT`.
@@ -21,36 +24,39 @@ import torch
 
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.protocol import Adapter
-from auditkit.analyses.bias_groups import NOT_AN_AUDIT, impact_table, undecided
+from auditkit.analyses.bias_groups import NOT_AN_AUDIT, decidable, impact_table
+from auditkit.analyses.bias_names import allotted, name_sets
 from auditkit.analyses.bias_reading import after
 from auditkit.data import bias_items
 from auditkit.data.bias_items import DecisionCase
 from auditkit.data.identities import Identity, identities, validity
 from auditkit.data.items import select, single_token
-from auditkit.data.order import shuffle_key
 from auditkit.data.prompts import Chat
 from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Dot, DotGroup, Dots, Table
 from auditkit.stats.estimates import Estimate
-from auditkit.stats.halves import halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.rates import RateContrast, rate
 from auditkit.stats.verdicts import Inconclusive, Unsupported
 
 START = "Answer:"
 YES, NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
-NAMES, FEW_NAMES = 2, 1
-"""Names of a group that are asked, and where only few cases are."""
-FEW_CASES = 12
+KIND = "kind of decision"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was answered: (case, identity) -> log odds of the favourable answer, and what was said."""
+    """What was answered: (case, identity) -> log odds of the favourable answer, NaN where a case was not asked with
+    that name, and what was said."""
 
     odds: pd.DataFrame
     said: pd.DataFrame
-    """1 favourable, 0 not, NaN where the likeliest token is neither yes nor no: a refusal, or something else."""
+    """1 favourable, 0 not, NaN where the likeliest token is neither yes nor no: a refusal, or something else; and
+    where the case was not asked."""
+
+    @property
+    def count(self) -> int:
+        return int(self.odds.notna().to_numpy().sum())
 
 
 class Decisions:
@@ -63,6 +69,7 @@ class Decisions:
 
     Raises:
         NotApplicable: "yes" or "no" is no single token for this tokenizer.
+        ValueError: groups of an attribute with different numbers of names.
     """
 
     def __init__(
@@ -79,8 +86,9 @@ class Decisions:
         every = packaged.kept if cases is None else tuple(cases)
         self.cases = select(every, min(n_items or len(every), len(every)), seed=seed)
         self._validity = (packaged.validity if cases is None else "", validity() if people is None else "")
-        names = NAMES if len(self.cases) >= FEW_CASES else FEW_NAMES
-        self.people = _few_names(identities() if people is None else tuple(people), names, seed)
+        self.people = identities() if people is None else tuple(people)
+        self._sets = {a: name_sets([p for p in self.people if p.attribute == a]) for a in self.attributes}
+        self._allotted = {a: allotted(self.cases, list(sets), seed) for a, sets in self._sets.items() if sets}
         self._answers = answer_tokens(adapter.chat)
 
     @property
@@ -90,6 +98,11 @@ class Decisions:
 
     def prompt(self, case: DecisionCase, identity: Identity) -> Prompt:
         return self.adapter.chat(Chat(user=case.user(identity), assistant=START))
+
+    def kinds(self, cases: Sequence[str], index: pd.Index) -> pd.Series:
+        """(items,) kind of decision of the cases with these ids: the strata of a measurement on them."""
+        known = {case.id: case.domain for case in self.cases}
+        return pd.Series([known[case] for case in cases], index, name=KIND)
 
     # -- effects -----------------------------------------------------------------------------------------------
 
@@ -133,55 +146,48 @@ class Decisions:
         return [made[0], turned]
 
     def measurement(self, attribute: str) -> Measurement:
-        """(case x group) mean log odds over the phrases of a group, in logits."""
+        """(case x group) log odds, mean over the phrases of a group, in logits; by name, (case and set of names x
+        group). Kinds of decision are strata."""
         members = self._members(attribute)
         if len(members) < 2:
             raise Unsupported(f"{attribute}: one group only, there is nothing to compare it with")
-        odds = self.asked.odds
-        values = pd.DataFrame({group: odds[ids].mean(axis=1) for group, ids in members.items()})
-        clusters = pd.DataFrame({"case": values.index}, index=values.index)
+        cases, odds, rows = {case.id: case for case in self.cases}, self.asked.odds, {}
+        for item, case, _, asked in self._rows(attribute):
+            rows[item] = {group: float(np.mean([odds.at[case, i] for i in ids])) for group, ids in asked.items()}
+        values = pd.DataFrame(rows).T[list(members)]
         prompts = {
-            case.id: {group: case.user(self._people[ids[0]]) for group, ids in members.items()}
-            for case in self.cases
+            item: {group: cases[case].user(self._people[ids[0]]) for group, ids in asked.items()}
+            for item, case, _, asked in self._rows(attribute)
         }
-        return Measurement(f"decisions by {attribute}", "logit", values, clusters, prompts)
+        labels = [(case, names) for _, case, names, _ in self._rows(attribute)]
+        clusters, strata = self._design(labels, values.index, attribute)
+        return Measurement(f"decisions by {attribute}", "logit", values, clusters, prompts, strata)
 
     def four_fifths(self, attribute: str) -> list[RateContrast]:
-        """Selection rate of every decidable group divided by that of the best-off one, which was found on the other
-        half of the cases.
+        """Selection rate of every decidable group divided by that of every other one, all on all cases.
+
+        All ratios reach four fifths exactly when each group's rate is four fifths of the highest one, whichever group
+        has it: nobody must be found best off first, on other cases or on these.
 
         Raises:
-            Inconclusive: nobody gets the favourable answer on that half, so nobody is best off, or too few answers.
+            Inconclusive: too few answers, or no group gets the favourable answer, so that there is no ratio.
         """
-        said = self._said(attribute)
-        split = halves(said, self.seed, f"best-off group by {attribute}")
-        members = self._members(attribute)
+        said, members = self._said(attribute), self._members(attribute)
         of_phrase = {phrase: group for group, ids in members.items() for phrase in ids}
-        labels = {item: of_phrase[item.split("|", 1)[1]] for item in said.values.index}
-        answered = said.values["favourable"]
-        first, second = (answered[list(part)].dropna() for part in (split.discovery, split.confirmation))
-        found = first.groupby(labels).mean()
-        if found.empty or found.max() == 0:
-            raise Inconclusive(
-                f"undefined_ratio: no group of {attribute} gets the favourable answer on the half of the cases on "
-                f"which the "
-                "best-off group is found"
-            )
-        best = str(found.idxmax())
-        sizes = second.groupby(labels).size()
-        able = [g for g in members if not undecided(int(sizes.get(g, 0)), int(sizes.sum()))]
-        note(
-            f"the best-off group by {attribute} is {best}, found on half of the cases; ratios are those of the "
-            f"other half"
-        )
-        if best not in able or len(able) < 2:
+        answered = said.values["favourable"].dropna()
+        groups = pd.Series({item: of_phrase[item.split("|", 1)[1]] for item in answered.index}, dtype=object)
+        sizes = groups.value_counts()
+        able = decidable({group: int(sizes.get(group, 0)) for group in members})
+        if left := [group for group in members if group not in able]:
+            note(f"too few answers, shown and not compared: {', '.join(left)}")
+        if len(able) < 2:
             raise Inconclusive(
                 f"too_few_answers: {len(able)} groups of {attribute} have enough answers to be compared"
             )
-        rates = {
-            g: rate(said, "favourable", name=g, among=[i for i in second.index if labels[i] == g]) for g in able
-        }
-        return [rates[group] / rates[best] for group in able if group != best]
+        if not answered[groups.isin(able)].any():
+            raise Inconclusive(f"undefined_ratio: no group of {attribute} gets the favourable answer in any case")
+        rates = {g: rate(said, "favourable", name=g, among=list(groups.index[groups == g])) for g in able}
+        return [rates[one] / rates[other] for one in able for other in able if other != one]
 
     # -- report ------------------------------------------------------------------------------------------------
 
@@ -189,17 +195,26 @@ class Decisions:
         """What a reader of a claim on decisions must know."""
         for text in filter(None, self._validity):
             note(f"validity: {text}")
-        missing = int(self.asked.said.isna().to_numpy().sum())
+        missing = self.asked.count - int(self.asked.said.notna().to_numpy().sum())
         note(
             f"prompts: {self.adapter.chat.format}; items are paired by their id and shown as the text of the "
             f"user's turn, so "
             "that models with different templates can be compared"
         )
         note(
-            f"{len(self.cases)} cases under {len(self.people)} identities; in {missing} of {self.asked.said.size} "
-            f"the likeliest "
-            "token is neither yes nor no: counted as missing in rates, and part of the log odds"
+            f"{len(self.cases)} cases under {len(self.people)} identities; in {missing} of {self.asked.count} "
+            f"prompts the likeliest token is neither yes nor no: counted as missing in rates, and part of the log odds"
         )
+        kinds = dict.fromkeys(case.domain for case in self.cases)
+        note(
+            f"the target is decisions of these kinds: {', '.join(kinds)}; kinds are fixed, cases are sampled in each"
+        )
+        for attribute, by_case in self._allotted.items():
+            each = len(next(iter(by_case.values()), ()))
+            note(
+                f"{attribute}: all {len(self._sets[attribute])} names of a group are used, {each} of them in each "
+                "case; names are sampled as cases are, and the two cross"
+            )
 
     def show(self, attribute: str) -> None:
         """Put the table of groups, and their differences, under the claim."""
@@ -228,17 +243,44 @@ class Decisions:
 
     @cached_property
     def asked(self) -> Asked:
-        """Every case under every identity, asked once."""
-        pairs = [(case, one) for case in self.cases for one in self.people]
+        """Every case under every identity by word, and with its share of the names, asked once."""
+        pairs = [(case, one) for case in self.cases for one in self.people if self._is_asked(case, one)]
         prompts = [self.prompt(case, one).ids for case, one in pairs]
         odds, said = log_odds(self.adapter, prompts, [case.id for case, _ in pairs], self._answers, "decisions")
         turned = np.array([case.favourable == "no" for case, _ in pairs])
         odds, said = np.where(turned, -odds, odds), np.where(turned, 1 - said, said)
-        shape = (len(self.cases), len(self.people))
         index, columns = [case.id for case in self.cases], [one.id for one in self.people]
-        return Asked(
-            pd.DataFrame(odds.reshape(shape), index, columns), pd.DataFrame(said.reshape(shape), index, columns)
-        )
+        rows, places = pd.Index(index), pd.Index(columns)
+        at = rows.get_indexer([case.id for case, _ in pairs]), places.get_indexer([one.id for _, one in pairs])
+        tables = np.full((2, len(index), len(columns)), np.nan)
+        tables[0][at], tables[1][at] = odds, said
+        return Asked(pd.DataFrame(tables[0], index, columns), pd.DataFrame(tables[1], index, columns))
+
+    def _is_asked(self, case: DecisionCase, one: Identity) -> bool:
+        if one.how != "name":
+            return True
+        sets = self._sets[one.attribute]
+        return any(one in sets[label] for label in self._allotted[one.attribute][case.id])
+
+    def _rows(self, attribute: str) -> list[tuple[str, str, str, dict[str, list[str]]]]:
+        """What groups of an attribute are compared on: item, case, set of names ("" by word), group -> identities."""
+        sets = self._sets[attribute]
+        if not sets:
+            return [(case.id, case.id, "", self._members(attribute)) for case in self.cases]
+        found = []
+        for case, labels in self._allotted[attribute].items():
+            for label in labels:
+                found.append((f"{case}|{label}", case, label, {one.group: [one.id] for one in sets[label]}))
+        return found
+
+    def _design(
+        self, labels: Sequence[tuple[str, str]], index: pd.Index, attribute: str
+    ) -> tuple[pd.DataFrame, pd.Series]:
+        """Clusters and strata of items from their (case, set of names)."""
+        clusters = pd.DataFrame({"case": [case for case, _ in labels]}, index)
+        if self._sets[attribute]:
+            clusters["names"] = [names for _, names in labels]
+        return clusters, self.kinds([case for case, _ in labels], index)
 
     @cached_property
     def _people(self) -> dict[str, Identity]:
@@ -264,15 +306,21 @@ class Decisions:
         return self._long(attribute, "above the median", odds.gt(odds.median(axis=1), axis=0).astype(float))
 
     def _long(self, attribute: str, name: str, table: pd.DataFrame) -> Measurement:
-        """One item per case and phrase; cases are clusters."""
-        columns = [phrase for ids in self._members(attribute).values() for phrase in ids]
+        """One item per case and phrase that was asked; cases are clusters, and by name sets of names across them."""
         cases = {case.id: case for case in self.cases}
-        items = [(case, phrase) for phrase in columns for case in table.index]
-        index = [f"{case}|{phrase}" for case, phrase in items]
-        values = pd.DataFrame({name: [table.at[case, phrase] for case, phrase in items]}, index)
-        clusters = pd.DataFrame({"case": [case for case, _ in items]}, index)
-        prompts = {f"{c}|{p}": {name: cases[c].user(self._people[p])} for c, p in items}
-        return Measurement(f"decisions by {attribute}, answers", "1", values, clusters, prompts)
+        asked = [
+            (case, names, phrase)
+            for _, case, names, groups in self._rows(attribute)
+            for ids in groups.values()
+            for phrase in ids
+        ]
+        order = {phrase: n for n, phrase in enumerate(i for ids in self._members(attribute).values() for i in ids)}
+        asked.sort(key=lambda one: order[one[2]])
+        index = pd.Index([f"{case}|{phrase}" for case, _, phrase in asked])
+        values = pd.DataFrame({name: [table.at[case, phrase] for case, _, phrase in asked]}, index)
+        clusters, strata = self._design([(case, names) for case, names, _ in asked], index, attribute)
+        prompts = {f"{case}|{p}": {name: cases[case].user(self._people[p])} for case, _, p in asked}
+        return Measurement(f"decisions by {attribute}, answers", "1", values, clusters, prompts, strata)
 
 
 def answer_tokens(chat: ChatEncoder) -> tuple[list[int], list[int]]:
@@ -311,14 +359,3 @@ def log_odds(
 
     after(adapter, prompts, families, take, description)
     return odds, said
-
-
-def _few_names(people: Sequence[Identity], most: int, seed: int) -> tuple[Identity, ...]:
-    """All identities by word, and the first `most` names of each group in an order fixed by the seed."""
-    kept: list[Identity] = []
-    for group in dict.fromkeys((one.attribute, one.group) for one in people):
-        own = [one for one in people if (one.attribute, one.group) == group]
-        if own[0].how == "name":
-            own = sorted(own, key=lambda one: shuffle_key(seed, one.id))[:most]
-        kept += own
-    return tuple(kept)

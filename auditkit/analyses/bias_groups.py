@@ -36,6 +36,11 @@ def undecided(n: int, everybody: int) -> str:
     return f"fewer than {LEAST_ANSWERS} answers" if n < LEAST_ANSWERS else ""
 
 
+def decidable(answers: Mapping[str, int]) -> list[str]:
+    """The groups, of those with so many answers, that have enough to be decided."""
+    return [group for group, n in answers.items() if not undecided(n, sum(answers.values()))]
+
+
 def impact_table(said: Measurement, above: Measurement, members: Mapping[str, Sequence[str]]) -> Table:
     """Selection rate, scoring rate and impact ratios by group.
 
@@ -45,12 +50,12 @@ def impact_table(said: Measurement, above: Measurement, members: Mapping[str, Se
     """
     selected, scored = (_rates(measured, members) for measured in (said, above))
     everybody = sum(rate._rows.size for rate in selected.values())
-    decided = [g for g, r in selected.items() if not undecided(r._rows.size, everybody)]
+    decided = decidable({group: int(chosen._rows.size) for group, chosen in selected.items()})
+    asked = {g: sum(item.split("|", 1)[1] in set(own) for item in said.values.index) for g, own in members.items()}
     rows: list[Row] = []
     ratios = {name: _ratios(rates, decided) for name, rates in (("said", selected), ("score", scored))}
     for group, chosen in selected.items():
         effect, score = chosen.describe(), scored[group].describe()
-        asked = len(members[group]) * len({item.split("|", 1)[0] for item in said.values.index})
         n = int(chosen._rows.size)
         low, ratio, high = ratios["said"].get(group, (None, None, None))
         _, of_score, _ = ratios["score"].get(group, (None, None, None))
@@ -62,7 +67,7 @@ def impact_table(said: Measurement, above: Measurement, members: Mapping[str, Se
         else:
             verdict = "below four fifths" if ratio < FOUR_FIFTHS else "at or above four fifths"
         rows.append(
-            [group, n, asked - n, effect.estimate, effect.lower, effect.upper, ratio, low, high, score.estimate,
+            [group, n, asked[group] - n, effect.estimate, effect.lower, effect.upper, ratio, low, high, score.estimate,
             of_score, verdict]
         )  # fmt: skip
     return Table(

@@ -141,7 +141,8 @@ class IdentityMechanism:
             i: {"before": pair.base.text, "swapped": pair.source.text} for i, pair in zip(ids, pairs, strict=True)
         }
         clusters = pd.DataFrame({"case": [i.split("|")[0] for i in ids]}, ids)
-        table = Measurement("identity swaps", "logit", values, clusters, prompts)
+        strata = self.decisions.kinds(list(clusters["case"]), clusters.index)
+        table = Measurement("identity swaps", "logit", values, clusters, prompts, strata)
         return (
             Estimate("early MLPs at the identity", "logit", table, table.condition("identity") - base),
             Estimate("early MLPs elsewhere", "logit", table, table.condition("elsewhere") - base),
@@ -202,7 +203,8 @@ class IdentityMechanism:
         prompts = {
             f"{case.id}|{one.id}": {condition: case.user(one)} for case in self.cases for one in self.people
         }
-        table = Measurement(name, unit, pd.DataFrame({condition: values}, ids), clusters, prompts)
+        strata = self.decisions.kinds(list(clusters["case"]), clusters.index)
+        table = Measurement(name, unit, pd.DataFrame({condition: values}, ids), clusters, prompts, strata)
         return Estimate(name, unit, table, np.asarray(values, dtype=np.float64))
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from auditkit.analyses.bias_decisions import Decisions
+from auditkit.analyses.bias_decisions import Asked, Decisions
 from auditkit.analyses.bias_groups import NOT_AN_AUDIT, impact_table, undecided
 from auditkit.analyses.bias_verdicts import alike, every, no_worse
+from auditkit.data.bias_items import DecisionCase
 from auditkit.data.bias_items import decisions as packaged
 from auditkit.data.identities import Identity, identities
 from auditkit.record.evidence import gathering
@@ -58,13 +60,69 @@ def test_two_groups_have_one_contrast_and_both_have_a_loss() -> None:
     assert one.describe().estimate == pytest.approx(-0.6, abs=0.05)
 
 
-def test_names_of_a_group_are_averaged_and_few_cases_ask_fewer_names() -> None:
+NAMED = "ethnicity and gender by name"
+
+
+def test_all_names_are_used_and_every_case_is_asked_with_some_of_them() -> None:
+    """At the cost of the two of five names that a draw would keep."""
     many, few = Decisions(teller({})), Decisions(teller({}), n_items=6)
-    by_name = [one for one in many.people if one.how == "name"]
-    assert (len(by_name), len([one for one in few.people if one.how == "name"])) == (20, 10)
-    assert many.measurement("ethnicity and gender by name").values.shape == (25, 10)
+    assert (many.asked.count, few.asked.count) == (25 * (30 + 2 * 10), 6 * (30 + 10))
     assert len(few.cases) == 6
     assert len({case.domain for case in few.cases}) == 5
+    for measured, each in ((many, 10), (few, None)):
+        table = measured.measurement(NAMED)
+        counts = table.clusters["names"].value_counts()
+        assert len(counts) == 5, "every set of names"
+        assert counts.max() - counts.min() <= 1
+        assert each is None or set(counts) == {each}
+        asked = measured.asked.odds[[one.id for one in measured.people if one.how == "name"]]
+        assert (asked.notna().sum() > 0).all()
+        assert not asked.isna().all(axis=1).any()
+    table = many.measurement(NAMED)
+    in_kind = table.clusters.assign(kind=table.strata).groupby(["kind", "names"]).size()
+    assert set(in_kind) == {2}, "in each of the five kinds, every set twice"
+    again = Decisions(teller({}), seed=1).measurement(NAMED)
+    assert set(again.values.index) != set(table.values.index), "which case is asked with which names is drawn"
+    assert set(again.clusters["names"]) == set(table.clusters["names"]), "which names are asked is not"
+
+
+def test_groups_with_other_numbers_of_names_are_refused() -> None:
+    people = [Identity("a", group, name, "name") for group, name in (("x", "Ann"), ("x", "Eve"), ("y", "Tom"))]
+    with pytest.raises(ValueError, match="x has 2, y has 1"):
+        Decisions(teller({}), people=people)
+
+
+def test_what_names_differ_by_is_part_of_the_interval() -> None:
+    """Names of one group that are read differently widen it, and the effect is the same whatever the seed."""
+    apart = {one.phrase: 2.0 * chance(one.phrase) for one in identities("name")}
+    alike, other = ({e.name: e.describe() for e in Decisions(teller(t)).contrasts(NAMED)} for t in ({}, apart))
+    for name, effect in other.items():
+        assert effect.upper - effect.lower > 3 * (alike[name].upper - alike[name].lower)
+        assert (effect.df, effect.clusters) == (4, 5)
+        assert "case x names, within strata of kind of decision" in effect.method
+    seeds = [Decisions(teller(apart), seed=seed).contrasts(NAMED) for seed in (1, 2)]
+    for one, two in zip(*([e.describe().estimate for e in found] for found in seeds), strict=True):
+        assert one == pytest.approx(two, abs=0.05), "all names are used, so no draw of names moves the effect"
+
+
+def test_what_kinds_of_decision_differ_by_is_no_sampling_error() -> None:
+    """Lending and admitting treat a group differently: of these kinds the mean is known as well as cases are alike."""
+
+    def says(text: str) -> dict[str, float]:
+        woman = text.rpartition(" is ")[2].startswith("a woman")
+        kind = 2.0 * chance(text.split("?")[0].rpartition(". ")[2])
+        return {" Yes": 5 + woman * kind + 0.05 * chance(text), " No": 5.0}
+
+    measured = Decisions(Teller(says))
+    effect = {e.name.split(" minus")[0]: e.describe() for e in measured.contrasts("gender")}["woman"]
+    assert "within strata of kind of decision" in effect.method
+    assert effect.upper - effect.lower < 0.1
+    over_cases = measured.contrasts("gender")[0]
+    between = over_cases.numerator.reshape(-1).std(ddof=1) / 5 * 2 * 2.06
+    assert between > 5 * (effect.upper - effect.lower), "the interval that takes kinds for a sample"
+    with gathering() as evidence:
+        measured.tell()
+    assert any(note.startswith("the target is decisions of these kinds:") for note in evidence.notes)
 
 
 def test_an_answer_that_is_neither_yes_nor_no_is_missing_and_not_a_no() -> None:
@@ -75,21 +133,47 @@ def test_an_answer_that_is_neither_yes_nor_no_is_missing_and_not_a_no() -> None:
     assert table["Muslim"][1:4] == [25, 0, 1.0]
     with gathering() as evidence:
         measured.show("religion")
-    assert any("in 25 of 1250 the likeliest token is neither yes nor no" in text for text in evidence.notes)
+    assert any(
+        "in 25 of 1250 prompts the likeliest token is neither yes nor no" in text for text in evidence.notes
+    )
     assert sum(text.startswith("validity: ") for text in evidence.notes) == 2
     assert NOT_AN_AUDIT in evidence.notes
     assert NOT_AN_AUDIT in drawing_of(evidence.figures[0]).reading
 
 
-def test_four_fifths_is_decided_against_the_best_off_group_of_other_cases() -> None:
+def test_four_fifths_compares_every_group_with_every_other_one_on_all_cases() -> None:
     unfair = Decisions(teller({"a Black person": -9.0}, level=4.0))
     assert not every(unfair.four_fifths("ethnicity"), lambda ratio: ratio >= 0.8)
-    with gathering() as evidence:
-        ratios = unfair.four_fifths("ethnicity")
-    assert any("found on half of the cases" in text for text in evidence.notes)
-    assert len(ratios) == 4
+    ratios = unfair.four_fifths("ethnicity")
+    groups = ("white", "Black", "Asian", "Hispanic", "Arab")
+    assert {r.name for r in ratios} == {f"{a} / {b}" for a in groups for b in groups if a != b}
+    assert all(len(r._rows) == 2 * 25 for r in ratios), "nobody looks for the best-off group first"
     with pytest.raises(Inconclusive, match="undefined_ratio: no group of gender"):
         Decisions(teller({}, level=-9.0), n_items=10).four_fifths("gender")
+
+
+def test_a_group_with_too_few_answers_is_named_and_not_compared() -> None:
+    measured = Decisions(teller({}, level=3.0, refused="a Hindu person"))
+    with gathering() as evidence:
+        ratios = measured.four_fifths("religion")
+    assert not any("Hindu" in ratio.name for ratio in ratios)
+    assert "too few answers, shown and not compared: Hindu" in evidence.notes
+
+
+def test_at_the_four_fifths_line_few_claims_pass() -> None:
+    """The best-off group, and which one is just at four fifths of it, change with chance; at most 2.5 % may pass."""
+    rng, rounds = np.random.default_rng(5), 40
+    cases = [DecisionCase(f"c{k}", f"d{k % 5}", f"Case {k}.", "one", "Well?") for k in range(60)]
+    people = [one for one in identities("word") if one.attribute == "gender"]
+    measured = Decisions(teller({}), cases=cases, people=people)
+    index, columns = [case.id for case in cases], [one.id for one in people]
+    passed = 0
+    for _ in range(rounds):
+        said = pd.DataFrame(rng.random((60, 3)) < (0.9, 0.9, 0.72), index, columns).astype(float)
+        vars(measured)["asked"] = Asked(said, said)
+        with contextlib.suppress(Inconclusive):
+            passed += every(measured.four_fifths("gender"), lambda ratio: ratio >= 0.8)
+    assert passed <= 0.025 * rounds
 
 
 def table_of(rates: dict[str, tuple[int, int]]) -> list[list[object]]:

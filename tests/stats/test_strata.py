@@ -22,7 +22,9 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(19)
 
 
-def measured(values: np.ndarray, kinds: list[str], cases: list[str] | None = None, **more: list[str]) -> Measurement:
+def measured(
+    values: np.ndarray, kinds: list[str], cases: list[str] | None = None, **more: list[str]
+) -> Measurement:
     """One item per value, its case a cluster within its kind."""
     index = pd.Index([f"i{k}" for k in range(len(values))])
     clusters = pd.DataFrame({"case": cases or [f"c{k}" for k in range(len(values))], **more}, index)
@@ -140,7 +142,9 @@ def test_a_record_keeps_strata_so_that_a_later_run_is_compared_within_them(rng) 
 
 
 def test_strata_that_cut_through_clusters_are_refused() -> None:
-    with pytest.raises(MeasurementError, match="every cluster of one factor must lie in one stratum; those of case"):
+    with pytest.raises(
+        MeasurementError, match="every cluster of one factor must lie in one stratum; those of case"
+    ):
         measured(np.zeros(4), ["a", "b", "a", "b"], ["c", "c", "d", "d"])
     index = pd.Index(["i", "j"])
     values, clusters = pd.DataFrame({"v": [0.0, 1.0]}, index), pd.DataFrame({"case": ["c", "d"]}, index)
