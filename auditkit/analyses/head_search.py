@@ -54,7 +54,7 @@ class Searched:
 
     @property
     def judged(self) -> tuple[Head, ...]:
-        """Heads whose mean on the items to confirm is not flattered: all found ones, or the strongest where none was."""
+        """Heads that the items to confirm did not choose: all found ones, or the strongest where none was found."""
         return self.found or self.strongest[:1]
 
     def __str__(self) -> str:
