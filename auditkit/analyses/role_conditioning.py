@@ -225,8 +225,6 @@ class RoleConditioning:
         whole = self.arm(format).index(name)
         value = whole.describe().estimate
         sign = -1.0 if value is not None and value < 0 else 1.0
-        if whole._caution:
-            note(whole._caution)
         way = "as it is" if sign > 0 else "sign turned"
         return replace(
             whole,
