@@ -4,9 +4,12 @@ A model has hundreds of heads, so some will look selective on any items. Candida
 the difference that is asked about, here whether a head looks at the place at all (independent filtering: Bourgon et
 al. 2010, doi:10.1073/pnas.0914005107). Among them heads are found by Benjamini & Hochberg's procedure on one half. A
 found head is confirmed when, on the other half, every way to count its attention and every group it is compared with
-agrees: the weakest of these contrasts is above zero, again by Benjamini & Hochberg over the found heads (an
-intersection-union test: the largest p-value stands for the head), and none is smaller than `LEAST` standard deviations
-of its items.
+agrees: the weakest of these contrasts is above zero, by Benjamini & Hochberg over the found heads at the level of every
+other decision, `CONFIRMED` (an intersection-union test: the largest p-value stands for the head), and none is smaller
+than `LEAST` standard deviations of its items.
+
+A confirmed head has come out large on the items that confirmed it, so its mean over them is too large. How large an
+effect is, is therefore asked of all found heads on those items (`Searched.judged`): nothing there chose them.
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ import numpy as np
 
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.families import explore
+from auditkit.stats.intervals import ALPHA
 
+CONFIRMED = ALPHA / 2
+"""False discovery rate of the confirmation; where no head has the effect, the chance that any is confirmed."""
 LEAST = 0.5
 """Cohen's dz that every contrast of a confirmed head reaches: mean over standard deviation of paired differences."""
 
@@ -46,6 +52,11 @@ class Searched:
     contrasts: Mapping[Head, Sequence[Estimate]]
     why_not: Mapping[Head, str]
 
+    @property
+    def judged(self) -> tuple[Head, ...]:
+        """Heads that the items to confirm did not choose: all found ones, or the strongest where none was found."""
+        return self.found or self.strongest[:1]
+
     def __str__(self) -> str:
         return (
             f"of {len(self.strongest)} heads {self.candidates} look at the word, {len(self.found)} of these were found "
@@ -66,7 +77,7 @@ def search(
         discovery: every head's estimate on the items to discover.
         contrasts: a found head's estimates on the items to confirm; all must hold.
         candidates: heads that may be found; all where None.
-        rate: false discovery rate of either step.
+        rate: false discovery rate among the found heads; that of the confirmed ones is `CONFIRMED`.
     """
     tails = {head: _known(estimate.tail(0.0)) for head, estimate in discovery.items()}
     order = sorted(discovery, key=lambda head: (-tails[head], head))
@@ -79,7 +90,7 @@ def search(
     weakest = {head: min(held[head], key=lambda estimate: _known(estimate.tail(0.0))) for head in found}
     sure = set[int]()
     if found:
-        sure = {id(hit) for hit in explore(f"{name}, to confirm", list(weakest.values()), ">", rate=rate)}
+        sure = {id(hit) for hit in explore(f"{name}, to confirm", list(weakest.values()), ">", rate=CONFIRMED)}
     why_not: dict[Head, str] = {}
     for head in found:
         least = min(held[head], key=dz)

@@ -1,13 +1,16 @@
 """At which layers do personas separate? (Cintas et al. 2025, arXiv:2505.24539, Q1)
 
 Their finding: statements for and against a persona lie farthest apart in the last third of the layers. What is measured
-here is how well a linear probe that was fitted on some statements tells others apart (AUC), on true labels. It is held
-against the same probe on activations divided by their norm, on the norm alone, on the words of the statements without a
-model, and against labels dealt at random. The published indices stand beside it (`localization_indices`).
+here is how well a linear probe that was fitted on some statements tells others apart (AUC), on true labels, by
+cross-validation. Two statements that were judged by probes fitted on one another have no independent values, so the
+interval is that of `CrossFitted`. The AUC is held against the same probe on activations divided by their norm, on the
+norm alone, on the words of the statements without a model, and against labels dealt at random. The published indices
+stand beside it (`localization_indices`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -21,9 +24,9 @@ from auditkit.analyses.probes import cross_validated, grouped_folds, label_null,
 from auditkit.analyses.statement_texts import bag_of_words
 from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Band, Curves, Heatmap, Series
-from auditkit.stats.estimates import Estimate
+from auditkit.stats.estimates import Estimate, mean_difference
 from auditkit.stats.exact import Exact, exactly
-from auditkit.stats.halves import halves
+from auditkit.stats.halves import CrossFitted, Halves, cross_fit, halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
@@ -36,6 +39,7 @@ LEVEL = 0.01
 
 RAW, UNIT, NORM = "activations", "unit norm", "norm alone"
 WORDS = "bag of words"
+_BEST = "best layer of the last third"
 
 
 class LayerSeparability:
@@ -48,42 +52,59 @@ class LayerSeparability:
 
     # -- claims ------------------------------------------------------------------------------------------------
 
-    def after(self, layer: int, of: str = RAW) -> Estimate:
+    def after(self, layer: int, of: str = RAW) -> CrossFitted:
         """AUC of the probe on what is after one block: `RAW`, `UNIT` or `NORM`."""
-        return self.activations.estimate(f"{of} after block {layer}", "AUC", self._parts(of, layer))
+        return self._auc(f"{of} after block {layer}", self._parts(of, layer))
 
-    def late(self, of: str = RAW) -> Estimate:
+    def late(self, of: str = RAW) -> CrossFitted:
         """Mean AUC over the last third of the layers."""
         layers = self.activations.late
         values = np.mean([self._parts(of, layer) for layer in layers], axis=0)
-        return self.activations.estimate(f"{of} after blocks {layers[0]} to {layers[-1]}", "AUC", values)
+        return self._auc(f"{of} after blocks {layers[0]} to {layers[-1]}", values)
 
-    def words(self) -> Estimate:
+    def words(self) -> CrossFitted:
         """AUC of the same probe on the words and pairs of words of the statements."""
-        return self.activations.estimate(WORDS, "AUC", self._parts(WORDS, 0))
+        return self._auc(WORDS, self._parts(WORDS, 0))
 
-    def peaks(self) -> tuple[Estimate, Estimate]:
-        """The best layer of the last third and the best one before it, chosen on one half of the statements and
-        measured on the other."""
+    def peaks(self) -> tuple[CrossFitted, tuple[CrossFitted, ...]]:
+        """AUC of the best layer of the last third, and by how much it exceeds that of each layer before.
+
+        Each half of the statements chooses the layer that the other half is measured at. It is compared with every
+        earlier layer, since the best of them on one half need not be the best on the other.
+        """
         late = self.activations.late
-        columns = {layer: self._parts(RAW, layer) for layer in range(self.activations.layers)}
-        whole = self.activations.measurement("AUC", "AUC", {str(k): v for k, v in columns.items()})
+        columns = {str(layer): self._parts(RAW, layer) for layer in range(self.activations.layers)}
+        whole = self.activations.measurement("AUC", "AUC", columns)
         split = halves(whole, self.seed, "layers")
-        looked = whole.only(split.discovery).values.mean()
-        found = [max(some, key=lambda layer: looked[str(layer)]) for some in (late, range(late[0]))]
-        held_out = whole.only(split.confirmation)
-        names = [f"best of the last third, block {found[0]}", f"best before it, block {found[1]}"]
-        both = Measurement(
-            "AUC",
-            "AUC",
-            held_out.values[[str(layer) for layer in found]].set_axis(names, axis=1),
-            held_out.clusters,
-            held_out.prompts,
+        found = {way: self._best(whole.only(way.discovery), late) for way in split.both_ways}
+        one, other = found.values()
+        note(
+            f"the best layer of the last third: block {one} by one half of the statements and block {other} by the "
+            "other; each half is measured at the layer that the other half chose"
         )
-        one, other = (
-            Estimate(name, "AUC", both, both.condition(name), shown_conditions=(name,)) for name in names
-        )
-        return one, other
+
+        def best(way: Halves) -> Measurement:
+            held = whole.only(way.confirmation)
+            return held.with_conditions({_BEST: held.condition(str(found[way]))})
+
+        def over(before: int) -> Callable[[Halves], Estimate]:
+            name = f"block {before}"
+
+            def judged(way: Halves) -> Estimate:
+                held = best(way)
+                both = held.values[[_BEST, str(before)]].set_axis([_BEST, name], axis=1)
+                table = Measurement("AUC", "AUC", both, held.clusters, held.prompts)
+                return mean_difference(table, _BEST, name, name=name)
+
+            return judged
+
+        def alone(way: Halves) -> Estimate:
+            held = best(way)
+            table = Measurement("AUC", "AUC", held.values[[_BEST]], held.clusters, held.prompts)
+            return Estimate(_BEST, "AUC", table, table.condition(_BEST), shown_conditions=(_BEST,))
+
+        differences = (cross_fit(f"{_BEST} minus block {n}", split, over(n)) for n in range(late[0]))
+        return cross_fit(_BEST, split, alone), tuple(differences)
 
     def require(self) -> None:
         """Ask nothing further of a model that does not tell statements apart at all.
@@ -150,6 +171,14 @@ class LayerSeparability:
         )
 
     # -- fitting -----------------------------------------------------------------------------------------------
+
+    def _auc(self, name: str, values: Array) -> CrossFitted:
+        return CrossFitted.of(self.activations.estimate(name, "AUC", values))
+
+    @staticmethod
+    def _best(looked_at: Measurement, layers: range) -> int:
+        means = looked_at.values.mean()
+        return max(layers, key=lambda layer: float(means[str(layer)]))
 
     @cached_property
     def _folds(self) -> list[NDArray[np.intp]]:

@@ -2,8 +2,8 @@
 
 Their numbers are in-sample: the scan chooses rows and units together, and is judged on those rows. Here units are
 found on one half of the statements and judged on the other (`scan_detection`), beside probes and outlier detectors that
-learnt from the same half. Two controls: the same scan between two halves of the negative statements, where there is
-nothing to find, and p-values that must be small as often as they say.
+learnt from the same half. As control the same scan is run between two halves of the negative statements, where there is
+nothing to find.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.analyses.basis import Turn, in_other_bases
@@ -23,26 +22,17 @@ from auditkit.analyses.localization_layers import WORDS, p_value
 from auditkit.analyses.localization_statements import Array, PersonaActivations, PersonaItems, one_thread
 from auditkit.analyses.probes import fitted_scores
 from auditkit.analyses.scan_detection import HeldOut, Scanner, both_directions, units_of
-from auditkit.analyses.scan_pvalues import Tail, empirical_pvalues
 from auditkit.analyses.statement_texts import bag_of_words
 from auditkit.analyses.subset_scan import Search, alpha_grid
 from auditkit.record.evidence import Evidence, figure, gathering, note, repeat
 from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.exact import Exact
-from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 from auditkit.stats.verdicts import Inconclusive
 
 PERMUTATIONS = 199
 """Per persona; the smallest p is 1 / 200."""
-
-BACKGROUND = 39
-"""Negative statements that others are ranked among: with n of them p-values are multiples of 1 / (n + 1), two-sided of
-2 / (n + 1), and 0.05 is one of those."""
-
-SPLITS = 20
-"""Random splits of a persona's negative statements into background and others."""
 
 ROTATIONS = 20
 
@@ -113,34 +103,6 @@ class PersonaScans:
     def among_negatives(self) -> Exact:
         """The same p where half of the negative statements stand in for positive ones, and there is nothing to find."""
         return p_value("chance to score as high, negative statements alone", self._nothing)
-
-    def small_pvalues(self, tail: Tail = "two-sided", level: float = 0.05) -> Estimate:
-        """Share of p-values of negative statements among other negative ones that are at most `level`.
-
-        An item is a persona under one random split; personas are the clusters, since the p-values of one split share
-        their background.
-
-        Raises:
-            Inconclusive: too few negative statements to have a p-value at the level.
-        """
-        rows = []
-        for items in self.activations.personas:
-            negative = self.activations.at(items, self.layer)[~items.positive]
-            if len(negative) <= BACKGROUND:
-                raise Inconclusive(
-                    f"too_few_statements: {items.persona} has {len(negative)} negative statements; two-sided p-values "
-                    f"of 0.05 need {BACKGROUND + 1} (--items)"
-                )
-            for split in range(SPLITS):
-                order = stream(self.seed, "calibration", items.persona, str(split)).permutation(len(negative))
-                found = empirical_pvalues(negative[order[BACKGROUND:]], negative[order[:BACKGROUND]], tail)
-                share = float((found <= level * (1 + 1e-9)).mean())
-                rows.append((f"{items.persona}, split {split}", items.persona, share))
-        ids, personas, shares = zip(*rows, strict=True)
-        name, index = f"share of {tail} p-values of at most {level:g}", pd.Index(ids)
-        table = pd.DataFrame({name: shares}, index=index)
-        measured = Measurement(name, "1", table, pd.DataFrame({"persona": personas}, index=index))
-        return Estimate(name, "1", measured, measured.condition(name), shown_conditions=(name,))
 
     def note_rotation(self, least: float, *, rotations: int = ROTATIONS) -> None:
         """Say whether the held-out precision survives random rotations of the space; one persona of each topic.

@@ -54,7 +54,7 @@ class HeadEdits:
     """Edits of heads on one model; what was measured once is not measured again.
 
     Args:
-        heads: the search whose confirmed heads the claims are about.
+        heads: the search whose heads (`PersonaHeads.those`) the claims are about.
     """
 
     def __init__(self, heads: PersonaHeads) -> None:
@@ -65,7 +65,7 @@ class HeadEdits:
     # -- attention lost by a swap ------------------------------------------------------------------------------
 
     def lost(self, site: Site, count: str = RAW) -> tuple[Estimate, Estimate, Estimate]:
-        """Attention to the identity word that the confirmed heads lose when activations at `site` are replaced.
+        """Attention to the identity word that the heads lose when activations at `site` are replaced.
 
         Under racial and colour personas the site is given activations of the pair's valence persona at the word; of
         another racial or colour persona at the word; of the valence persona at another position. One estimate each,
@@ -74,10 +74,10 @@ class HeadEdits:
         Raises:
             NotApplicable: no head was confirmed, or no word has another one of as many tokens.
         """
-        confirmed = self.heads.those()
+        those = self.heads.those()
         items, arms = self._once(f"lost {site}", lambda: self._swap(site))
         index = COUNTS.index(count)
-        plain, *swapped = (mean_over(values[:, index], confirmed) for values in arms)
+        plain, *swapped = (mean_over(values[:, index], those) for values in arms)
         names = ("valence activations", "another identity word's activations", "valence activations elsewhere")
         measured = items.measurement(
             f"attention to the identity word with {site} replaced, {count}",
@@ -163,15 +163,15 @@ class HeadEdits:
     def moved(self, ablation: str) -> tuple[Estimate, Estimate]:
         """By how many logits removing heads moves the answer difference under racial and colour personas.
 
-        Mean absolute change on held-out items: of the confirmed heads, and of as many random heads of the same layers,
+        Mean absolute change on held-out items: of the heads, and of as many random heads of the same layers,
         drawn for each item. "zero" gives the heads nothing to attend to, "mean" their mean under neutral personas,
         "resample" what they attend to in another prompt of equal length, the same one for both.
 
         Raises:
             NotApplicable: no head was confirmed, or heads cannot be edited on this model.
         """
-        confirmed = self.heads.those()
-        items, columns = self._once("moved", lambda: self._ablate(confirmed))
+        some = self.heads.those()
+        items, columns = self._once("moved", lambda: self._ablate(some))
         measured = items.measurement("change of the logit difference by removing heads", "logit", columns)
         zeros = measured.with_conditions({"not removed": np.zeros(len(items.pairs))})
         those, others = (
@@ -182,7 +182,7 @@ class HeadEdits:
         )
         return those, others
 
-    def _ablate(self, confirmed: Sequence[Head]) -> tuple[Items, dict[str, Any]]:
+    def _ablate(self, heads: Sequence[Head]) -> tuple[Items, dict[str, Any]]:
         items = self.heads.items["valence"].thinned(2)
         neutral = [pair.source for pair in self.heads.items["neutral"].pairs[:AVERAGED]]
         average = means(self.adapter, neutral, z.everywhere(), TOKEN_BUDGET)
@@ -196,7 +196,7 @@ class HeadEdits:
                     f"no other prompt of {len(pair.base)} tokens to resample the heads of '{item}' from"
                 )
             donor = donors[int(draw.integers(len(donors)))]
-            for who, some in (("those heads", confirmed), ("random heads", self._alike(confirmed, draw))):
+            for who, some in (("those heads", heads), ("random heads", self._alike(heads, draw))):
                 sites = _sites(some)
                 conditions[f"{who}, zero"].append([zero(site) for site in sites])
                 conditions[f"{who}, resample"].append([replace(site, donor) for site in sites])

@@ -6,8 +6,9 @@ bad, and lose that attention when early activations of the word are replaced by 
 A racial or colour persona is compared with a valence persona, and with a neutral one, of equally many tokens at the
 same place of the same question. No word comes in two pairs, so pairs are clusters of words; the other factor is the
 question's topic. Heads are found on one half of words and topics and confirmed on the other (`head_search`); every
-claim about them is measured on the second half. Within a half a pair is asked only some of the questions: what varies
-is mostly the word, so many words with few questions each decide more than a full crossing of few.
+claim is measured on the second half, in all the heads that the first half found. Within a half a pair is asked only
+some of the questions: what varies is mostly the word, so many words with few questions each decide more than a full
+crossing of few.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Attending, Component
 from auditkit.analyses.attention import COUNTS, NO_SINK, RAW, answer_side, shares
-from auditkit.analyses.head_search import LEAST, Head, Searched, dz, search
+from auditkit.analyses.head_search import CONFIRMED, LEAST, Head, Searched, dz, search
 from auditkit.analyses.persona_questions import FACTORS, Arm, PersonaQuestions
 from auditkit.engine.edits import Edited
 from auditkit.engine.patching import PatchPair
@@ -136,9 +137,10 @@ class PersonaHeads:
         return replace(estimate, refused=f"no_head_confirmed: {searched}")
 
     def selectivity(self, against: str = "valence", count: str = RAW, query: str = "last") -> Estimate:
-        """How much more the confirmed heads attend to racial and colour words than to others, on held-out items.
+        """How much more the found heads attend to racial and colour words than to others, on held-out items.
 
-        Mean over the confirmed heads; where none is confirmed, that of the strongest head of the other half.
+        Mean over all heads that the other half found, confirmed or not: the confirmed ones were chosen by these very
+        items, so their mean over them would be too large. Where none was found, of the other half's strongest head.
 
         Args:
             against: "valence" or "neutral" words.
@@ -146,7 +148,7 @@ class PersonaHeads:
             query: "last", or "answer" for the mean over the answer's side.
         """
         searched = self.search()
-        heads = searched.confirmed or searched.strongest[:1]
+        heads = searched.judged
         index = (QUERIES.index(query), slice(None), COUNTS.index(count))
         names = ("identity word", f"{against} word")
         sides = zip(names, self.sides(self.items[against]), strict=True)
@@ -156,11 +158,11 @@ class PersonaHeads:
             {name: mean_over(side[index], heads) for name, side in sides},
             names,
         )
-        who = "confirmed heads" if searched.confirmed else f"{called(*heads[0])}, not confirmed"
+        who = f"{len(heads)} found heads" if searched.found else f"{called(*heads[0])}, not found"
         return mean_difference(measured, *names, name=f"{who}: {count}, {query} query, against {against} words")
 
     def those(self) -> tuple[Head, ...]:
-        """The confirmed heads.
+        """The heads that claims are about: all that one half of the items found, where the other confirms at least one.
 
         Raises:
             NotApplicable: there is none to make a claim about.
@@ -168,8 +170,8 @@ class PersonaHeads:
         searched = self.search()
         if not searched.confirmed:
             raise NotApplicable(f"there are no heads to ask this about: {searched}")
-        note(f"heads: {', '.join(called(*head) for head in searched.confirmed)}; {searched}")
-        return searched.confirmed
+        note(f"heads: {', '.join(called(*head) for head in searched.found)}; {searched}")
+        return searched.found
 
     def search(self) -> Searched:
         """Heads whose last query attends more to racial and colour words; says what the reader must know.
@@ -339,7 +341,7 @@ class PersonaHeads:
         return Table(
             "Heads found on one half of the items, the strongest first, and what the other half says of them: the "
             "difference in attention with its 95 % interval. A head is confirmed when all six contrasts of the last "
-            f"token hold (Benjamini-Hochberg over the found heads) with dz of at least {LEAST:g}."
+            f"token hold (Benjamini-Hochberg, {100 * CONFIRMED:g} %) with dz of at least {LEAST:g}."
             + ("" if searched.found else " None was found: these are the strongest five."),
             ["head", "on other items", *columns, "answer's side, raw, against valence", "smallest dz"],
             rows,

@@ -7,8 +7,9 @@ speaks of whom was asked about against another: " I" against " you" after a ques
 Ablations are of what a head has attended to (z), before the output projection: mean, zero, half of it, resampled from
 another prompt; and of its pattern, made even over the keys that each query sees. An MLP is ablated by its mean. Both
 mean ablations are graded, from nothing replaced to all.
-Whether the heads matter is asked beside sets of as many random heads of about the same depth. Which of these sets moves
-most is chosen on the items on which the heads were found; the two are compared on the others.
+Whether the heads matter is asked beside sets of as many random heads of about the same depth. The heads must move the
+answer further than every one of these sets: compared with only the set that looked strongest on some items, they would
+too often be held against the wrong one. Each half of the frames is asked about the heads that the other half found.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from auditkit.engine.sites import Site, SiteError, head, mlp, pattern, z
 from auditkit.record.evidence import current, figure, note
 from auditkit.record.figures import Curves, Dot, DotGroup, Dots
 from auditkit.stats.estimates import Estimate, mean_difference
+from auditkit.stats.halves import joined
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 from auditkit.stats.verdicts import Inconclusive, NotApplicable, Unsupported
@@ -76,9 +78,13 @@ class RoleAblation:
         heads: the search.
         chosen: heads to ablate; the confirmed ones where None, at most `TAKEN`.
         n_items: how many sets to ask, spread over frames.
+        brief: measure mean ablation alone, of the heads and of random ones.
     """
 
-    def __init__(self, heads: RoleHeads, chosen: Sequence[Head] | None = None, n_items: int = ITEMS) -> None:
+    def __init__(
+        self, heads: RoleHeads, chosen: Sequence[Head] | None = None, n_items: int = ITEMS, *, brief: bool = False
+    ) -> None:
+        self.brief = brief
         self.heads, self.role, self.adapter = heads, heads.role, heads.role.adapter
         self.seed, self.n_items = heads.role.seed, n_items
         self._chosen = chosen
@@ -94,18 +100,33 @@ class RoleAblation:
 
     def answers(self) -> Estimate:
         """Log odds of " I" against " you" after a question about the model; nothing ablated."""
-        return mean_difference(self._table(SELF, self._confirming), "as it is", "even odds", name=_LOG_ODDS)
+        return mean_difference(self._table(SELF), "as it is", "even odds", name=_LOG_ODDS)
 
     def moved(self, ablation: str, category: str = SELF) -> Estimate:
-        """Mean absolute change of the log odds by one of `ABLATIONS`, or one `graded`, on the items to confirm."""
-        table = self._table(category, self._confirming)
+        """Mean absolute change of the log odds by an ablation, on the items to confirm.
+
+        Args:
+            ablation: one of `ABLATIONS`, one that is `graded`, or "random set N" after questions about the model.
+        """
+        table = self._table(category)
         return mean_difference(
             table, f"moved, {ablation}", "not moved", name=f"moved by {ablation}, {category} questions"
         )
 
-    def strongest_random(self) -> Estimate:
-        """The same, mean ablation, of the random set that moved most on the items on which the heads were found."""
-        return self.moved(self._strongest)
+    def over_random(self) -> tuple[Estimate, ...]:
+        """By how much more mean ablation of the heads moves the log odds than that of each of `SETS` random sets.
+
+        Both halves of the items are asked, each about the heads that the other half found. Where the heads of one half
+        alone are confirmed, the estimates are of the items to confirm alone.
+        """
+        names = [f"random set {n}" for n in range(SETS)]
+        here = [self._over(name) for name in names]
+        if self._chosen is not None or not self.heads.other_way.found().confirmed:
+            return tuple(here)
+        return tuple(
+            joined(f"moved by the heads minus {name}", one, self._other_way._over(name))
+            for name, one in zip(names, here, strict=True)
+        )
 
     def show(self) -> None:
         """Ablations side by side, and the effect by how much is ablated."""
@@ -115,8 +136,7 @@ class RoleAblation:
         note(f'heads ablated together: {note_heads}; answers begin with "{START}"')
         groups = []
         for category in ANSWERS:
-            names = (*ABLATIONS, self._strongest)
-            dots = [Dot.at(name, self.moved(name, category).describe()) for name in names]
+            dots = [Dot.at(name, self.moved(name, category).describe()) for name in ABLATIONS]
             groups.append(DotGroup(f"answers to {category} questions", dots))
         figure(
             Dots(
@@ -151,25 +171,28 @@ class RoleAblation:
     # -- measuring ---------------------------------------------------------------------------------------------
 
     def _ranking(self) -> Dots:
-        table = self._table(SELF, self._discovering, random=True)
         names = [MEAN, *(f"random set {n}" for n in range(SETS))]
-        dots = []
-        for name in names:
-            effect = mean_difference(table, f"moved, {name}", "not moved", name=name).describe()
-            dots.append(Dot.at(name, effect))
         return Dots(
             "log odds moved, absolute",
-            "Mean ablation of the heads, and of random sets of as many heads of about the same depth, on the items on "
-            "which the heads were found; the strongest random set is compared with them on the other items.",
-            [DotGroup("answers to self questions, items to discover", dots)],
+            "Mean ablation of the heads, and of random sets of as many heads of about the same depth, on the items "
+            "on which the heads were not found. The claim compares the heads with every one of the sets.",
+            [DotGroup("answers to self questions", [Dot.at(name, self.moved(name).describe()) for name in names])],
             reference=0.0,
         )
 
+    def _over(self, name: str) -> Estimate:
+        """Mean ablation of the heads against that of one random set, on the items to confirm."""
+        whole = self._table(SELF)
+        conditions = ["as it is", f"moved, {MEAN}", f"moved, {name}"]
+        table = Measurement(whole.name, whole.unit, whole.values[conditions], whole.clusters, whole.prompts)
+        return mean_difference(table, *conditions[1:], name=f"moved by the heads minus {name}")
+
     @cached_property
-    def _strongest(self) -> str:
-        table = self._table(SELF, self._discovering, random=True)
-        sizes = {f"random set {n}": table.condition(f"moved, random set {n}").mean() for n in range(SETS)}
-        return max(sizes, key=lambda name: sizes[name])
+    def _other_way(self) -> RoleAblation:
+        """The same of the other half's heads, measured only as far as the comparison with random sets needs."""
+        other = RoleAblation(self.heads.other_way, n_items=self.n_items, brief=True)
+        vars(other)["_items"], vars(other)["_average"] = self._items, self._average
+        return other
 
     @cached_property
     def _items(self) -> list[RoleSet]:
@@ -194,18 +217,13 @@ class RoleAblation:
         return [each for each in self._items if each.id in ids]
 
     @property
-    def _discovering(self) -> list[RoleSet]:
-        return self._half(self.heads.found().discovery)
-
-    @property
     def _confirming(self) -> list[RoleSet]:
         return self._half(self.heads.found().confirmation)
 
-    def _table(self, category: str, sets: Sequence[RoleSet], random: bool = False) -> Measurement:
-        key = (category, tuple(each.id for each in sets), random)
-        if key not in self._tables:
-            self._tables[key] = self._measured(category, sets, random)
-        table = self._tables[key]
+    def _table(self, category: str) -> Measurement:
+        if category not in self._tables:
+            self._tables[category] = self._measured(category, self._confirming)
+        table = self._tables[category]
         if category == SELF:
             self._require_answers(table)
         return table
@@ -219,20 +237,19 @@ class RoleAblation:
             )
 
     @cached_property
-    def _tables(self) -> dict[tuple[str, tuple[str, ...], bool], Measurement]:
+    def _tables(self) -> dict[str, Measurement]:
         return {}
 
-    def _measured(self, category: str, sets: Sequence[RoleSet], random: bool) -> Measurement:
+    def _measured(self, category: str, sets: Sequence[RoleSet]) -> Measurement:
         if not sets:
             raise Inconclusive("no_items: no question of this half can be asked")
         pairs = [self._pair(category, each) for each in sets]
-        conditions = self._conditions(category, sets)
-        if random:
-            conditions = {MEAN: conditions[MEAN]} | self._random(len(sets), range(SETS))
-        else:
-            conditions |= self._random(len(sets), [int(self._strongest.removeprefix("random set "))])
-        measured = patch(self.adapter, pairs, conditions, f"ablation, {category}")
-        note_guards(f"ablation, {category}", measured)
+        conditions = self._brief(len(sets)) if self.brief else self._conditions(category, sets)
+        if category == SELF:
+            conditions |= self._random(len(sets))
+        what = f"ablation, {category}" + (", halves exchanged" if self.brief else "")
+        measured = patch(self.adapter, pairs, conditions, what)
+        note_guards(what, measured)
         base = difference(measured.base)
         columns: dict[str, Array] = {
             "as it is": base,
@@ -244,7 +261,7 @@ class RoleAblation:
         }
         index = pd.Index([each.id for each in sets], name="item")
         return Measurement(
-            f"log odds of the pronoun, {category} questions" + (", items to discover" if random else ""),
+            f"log odds of the pronoun, {category} questions",
             "logit",
             pd.DataFrame(columns, index=index),
             pd.DataFrame({FRAME: [each.frame for each in sets]}, index=index),
@@ -297,8 +314,11 @@ class RoleAblation:
         except SiteError as error:
             raise Unsupported(str(error)) from None
 
-    def _random(self, n: int, which: Sequence[int]) -> dict[str, Condition]:
-        return {f"random set {k}": [_at_mean(self._random_heads(k), self._average, 1.0)] * n for k in which}
+    def _brief(self, n: int) -> dict[str, Condition]:
+        return {MEAN: [_at_mean(self.those, self._average, 1.0)] * n}
+
+    def _random(self, n: int) -> dict[str, Condition]:
+        return {f"random set {k}": [_at_mean(self._random_heads(k), self._average, 1.0)] * n for k in range(SETS)}
 
     def _random_heads(self, number: int) -> tuple[Head, ...]:
         """As many heads as those, each within `NEAR` layers of the one that it stands for, and none of those."""

@@ -8,7 +8,8 @@ For head h and item i with entropies of the candidate (1) and the base (0) on se
 
 (mduffster/self-referent-test, 2025; z over all heads with the sample standard deviation, equal weights). The score
 favours heads with little entropy, where ratios are wild, and the ten best of a thousand heads are large by choice. So a
-head is a candidate only above a least entropy, and those that lead on one half of the items are measured on the other.
+head is a candidate only above a least entropy, and those that lead on one half of the items are measured on the other,
+both ways.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from auditkit.record.evidence import current, figure, note
 from auditkit.record.figures import Table
 from auditkit.stats.changes import Counterpart
 from auditkit.stats.estimates import Estimate
+from auditkit.stats.halves import Halves, cross_fit
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.resampled import Resampled
 from auditkit.stats.streams import stream
@@ -202,15 +204,24 @@ class DifferenceInDifferences:
         return _z(np.abs(median)) + _z(consistency) + _z(-entropy), median, consistency
 
     @cached_property
-    def split(self) -> tuple[list[int], list[int]]:
-        """Rows to discover and rows to confirm; see `two_halves`."""
+    def halves(self) -> Halves:
+        """Items to discover and items to confirm; see `two_halves`."""
         return two_halves(self.now.table, self.seed, "difference in differences")
 
-    def top(self, n: int = TOP) -> list[Head]:
-        """Heads with the highest composite score on the items to discover, above the least entropy."""
-        rows = self.split[0]
-        score, median, _ = self.scores(rows)
-        enough = (np.median(self.then.own[rows], axis=0) >= LEAST_ENTROPY) & (median != 0)
+    @property
+    def split(self) -> tuple[list[int], list[int]]:
+        """Rows to discover and rows to confirm."""
+        return self._rows(self.halves)
+
+    def top(self, n: int = TOP, rows: Sequence[int] | None = None) -> list[Head]:
+        """Heads with the highest composite score on the items to discover, above the least entropy.
+
+        Args:
+            rows: items to look at; those to discover where None.
+        """
+        some = self.split[0] if rows is None else list(rows)
+        score, median, _ = self.scores(some)
+        enough = (np.median(self.then.own[some], axis=0) >= LEAST_ENTROPY) & (median != 0)
         order = np.argsort(-np.where(enough, score, -np.inf), axis=None, kind="stable")[
             : min(n, int(enough.sum()))
         ]
@@ -218,25 +229,37 @@ class DifferenceInDifferences:
         return [(int(layer), int(head)) for layer, head in zip(layers, heads, strict=True)]
 
     def kept(self, heads: Sequence[Head] | None = None) -> Estimate:
-        """Share of the log-ratio, as found on one half, that these heads show on the other; the mean over heads.
+        """Share of the log-ratio, as found on one half, that heads show on the other; the mean over heads.
 
-        1: as large again; 0: nothing of it; below 0: the other way. The best ten where `heads` is None.
+        1: as large again; 0: nothing of it; below 0: the other way. The best ten where `heads` is None: each half of
+        the items is measured in the best ten of the other.
 
         Raises:
             NotApplicable: no head changed.
         """
-        chosen = self.top() if heads is None else list(heads)
+        if heads is not None:
+            return self._found_again(self.halves, heads)
+        name = f"log-ratio of the {TOP} best heads that is found again"
+        return cross_fit(name, self.halves, lambda way: self._found_again(way, None))
+
+    def _found_again(self, way: Halves, heads: Sequence[Head] | None) -> Estimate:
+        one, other = self._rows(way)
+        chosen = self.top(rows=one) if heads is None else list(heads)
         if not chosen:
             raise NotAsked("no head's entropy changed between the two models")
-        one, other = self.split
         found = self.log_ratios(one).mean(0)
         again = self.log_ratios(other)
         sizes = np.array([found[head] for head in chosen])
         signs = np.sign(sizes)
         values = np.stack([again[:, h[0], h[1]] for h in chosen], 1) * signs
-        name = f"log-ratio of the {len(chosen)} best heads that is found again"
-        table = self._measurement(name, values.mean(1), other)
+        name = f"log-ratio of {len(chosen)} heads that is found again"
+        table = self._measurement("log-ratio that is found again", values.mean(1), other)
         return Estimate(name, "of what was found", table, values.mean(1) / np.abs(sizes).mean())
+
+    def _rows(self, way: Halves) -> tuple[list[int], list[int]]:
+        index = self.now.table.index
+        one, other = (np.flatnonzero(index.isin(list(ids))).tolist() for ids in (way.discovery, way.confirmation))
+        return one, other
 
     def pairing_p(self, heads: Sequence[Head], rows: Sequence[int] | None = None) -> Array:
         """(heads,) p-values of |median L| under random pairings with random labels, adjusted for the number of heads.

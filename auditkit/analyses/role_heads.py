@@ -3,7 +3,9 @@
 The published search ranks heads by the mean of |A| over all queries and keys. Every row of A sums to 1, so that mean is
 1 / T for every head of every model: what it ranks is rounding. Here a head is found by its repaired entropy, self
 against neutral, in either direction (Benjamini & Hochberg over the heads whose entropy is not near zero anyway), and
-confirmed when items of other frames show a difference of the same sign (the same procedure over the found heads).
+confirmed when items of other frames show a difference of the same sign (the same procedure over the found heads, at
+2.5 % as every other decision). The size of the difference is the mean over all found heads on the other half, since the
+confirmed heads alone would be those that came out large there. Each half finds heads for the other.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from auditkit.analyses.head_search import Head, dz
+from auditkit.analyses.head_search import CONFIRMED, Head, dz
 from auditkit.analyses.persona_heads import called
 from auditkit.analyses.role_conditioning import Arm, RoleConditioning, two_halves
 from auditkit.analyses.role_entropy import MEASURES, REPAIRED, UNITS, Array
@@ -24,6 +26,7 @@ from auditkit.record.evidence import Evidence, current, figure, gathering, repea
 from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Heatmap, Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.families import explore
+from auditkit.stats.halves import CrossFitted, joined
 from auditkit.stats.verdicts import NotApplicable
 
 LEAST_ENTROPY = 0.05
@@ -58,11 +61,17 @@ class RoleHeads:
 
     Args:
         role: what was read.
+        exchanged: heads are found on the second half of the frames and confirmed on the first.
     """
 
-    def __init__(self, role: RoleConditioning) -> None:
-        self.role = role
+    def __init__(self, role: RoleConditioning, *, exchanged: bool = False) -> None:
+        self.role, self.exchanged = role, exchanged
         self._aside = Evidence()
+
+    @cached_property
+    def other_way(self) -> RoleHeads:
+        """The same search with the roles of the halves exchanged."""
+        return RoleHeads(self.role, exchanged=not self.exchanged)
 
     @property
     def arm(self) -> Arm:
@@ -93,11 +102,23 @@ class RoleHeads:
             raise NotApplicable(f"there are no heads to ask this about: {found}")
         return found.confirmed[:most]
 
-    def singled_out(self) -> Estimate:
+    def singled_out(self) -> CrossFitted:
         """Difference between self and neutral prompts in the found heads, in the direction found, on other items.
 
-        Where none was found, that of the strongest head.
+        Each half of the frames is measured in the heads that the other half found; where it found none, in its
+        strongest head. Decides nothing where neither half's heads are confirmed.
         """
+        ways = (self, self.other_way)
+        one, other = (way._held_out() for way in ways)
+        estimate = joined("heads found on the other half: self against neutral, as found", one, other)
+        if any(way.found().confirmed for way in ways):
+            return estimate
+        return replace(
+            estimate, refused=f"no_head_confirmed: {self.found()}; with the halves exchanged none either"
+        )
+
+    def _held_out(self) -> Estimate:
+        """Difference in the heads that `discovery` found, as found, over the items of `confirmation`."""
         found = self.found()
         heads = list(found.signs) or list(found.strongest[:1])
         if not heads:
@@ -107,9 +128,7 @@ class RoleHeads:
         }
         rows = list(found.confirmation)
         values = np.mean([signs[h] * self._differences[rows][:, h[0], h[1]] for h in heads], axis=0)
-        who = f"{len(heads)} found heads" if found.signs else f"{called(*heads[0])}, not found"
-        estimate = self._estimate(f"{who}: self against neutral, as found", values, rows)
-        return estimate if found.confirmed else replace(estimate, refused=f"no_head_confirmed: {found}")
+        return self._estimate("self against neutral, as found", values, rows)
 
     @cached_property
     def _differences(self) -> Array:
@@ -131,16 +150,27 @@ class RoleHeads:
 
     def _search(self, arm: Arm) -> Found:
         table = arm.matched.table
-        one, other = two_halves(table, self.role.seed, "role heads")
+        way = two_halves(table, self.role.seed, "role heads").both_ways[self.exchanged]
+        one, other = (
+            np.flatnonzero(table.index.isin(list(ids))).tolist() for ids in (way.discovery, way.confirmation)
+        )
+        how = " (halves exchanged)" if self.exchanged else ""
         neutral = arm.values[NEUTRAL][one, MEASURES.index(REPAIRED)].mean(0)
         heads: list[Head] = [(int(n), int(h)) for n, h in np.argwhere(neutral >= LEAST_ENTROPY)]
         estimates = {head: self.difference(head, one) for head in heads}
         strongest = tuple(sorted(heads, key=lambda head: (-abs(dz(estimates[head])), head)))
-        hits = {id(e) for e in explore("heads, to discover", list(estimates.values()), "!=")} if heads else set()
+        hits = (
+            {id(e) for e in explore(f"heads, to discover{how}", list(estimates.values()), "!=")}
+            if heads
+            else set()
+        )
         found = [head for head in strongest if id(estimates[head]) in hits]
         signs = {head: int(np.sign(estimates[head].numerator.mean())) for head in found}
         again = {head: self.difference(head, other, signs[head]) for head in found}
-        held = {id(e) for e in explore("heads, to confirm", list(again.values()), ">")} if found else set()
+        held = set[int]()
+        if found:
+            name = f"heads, to confirm{how}"
+            held = {id(e) for e in explore(name, list(again.values()), ">", rate=CONFIRMED)}
         confirmed = tuple(head for head in found if id(again[head]) in held)
         return Found(signs, confirmed, strongest, tuple(one), tuple(other))
 

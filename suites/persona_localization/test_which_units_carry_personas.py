@@ -27,13 +27,6 @@ def test_a_scan_tells_more_than_words(scans):
     assert scans.auc() > scans.auc(WORDS)
 
 
-def test_pvalues_of_the_scan_are_calibrated(scans, threshold):
-    """Among negative statements alone, two-sided p-values of at most 0.05 are 5 % of all, within 1 % (W2.d)."""
-    shown("as the released code computes them", scans.small_pvalues("released"))
-    margin = threshold(0.01, "protocol W2.d")
-    assert scans.small_pvalues().equals(0.05, within=margin)
-
-
 def test_the_units_of_a_persona_are_stable(units, threshold):
     """Two scans of random halves of a persona's statements find units with a Jaccard index of at least 0.3, and of at
     least three times that of random sets of the same sizes (W2.e)."""

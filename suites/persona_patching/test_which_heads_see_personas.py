@@ -7,9 +7,9 @@ from auditkit.analyses.attention import NO_SINK, WEIGHTED
 
 
 def test_some_heads_single_out_racial_and_colour_words(heads):
-    """Some heads' last query attends more to a persona word that names a race or a colour than to a word of valence
-    or a neutral one at the same place: raw, without the first token, and weighted by value; found on one half of the
-    words and topics and confirmed on the other."""
+    """Heads that, on one half of the words and topics, attend more from the last token to a persona word that names a
+    race or a colour than to a word of valence at the same place do so on the other half too, on average; at least one
+    of them is confirmed there against neutral words as well, without the first token, and weighted by value."""
     heads.draw()
     shown("without the first token", heads.selectivity(count=NO_SINK))
     shown("value-weighted", heads.selectivity(count=WEIGHTED))

@@ -1,6 +1,7 @@
 """Attention on questions about the model itself (mduffster/self-referent-test, 2025: RFC and RSI, repaired)."""
 
 from auditkit import control, shown
+from auditkit.analyses.role_checks import excess
 from auditkit.analyses.role_conditioning import RFC, RSI
 from auditkit.analyses.role_prompts import CHAT, PLAIN
 from auditkit.data.role_prompts import SELF, THIRD
@@ -17,8 +18,8 @@ def without_attention(role, name, format=PLAIN):
 
 
 def test_questions_about_the_model_change_the_focus(role, plots):
-    """Attention is more, or less, focused on questions about the model ("you") than on the same about no person: the
-    repaired RFC is not zero, in the direction that other items show."""
+    """Attention is more, or less, focused on questions about the model ("you") than on the same questions about no
+    person: the length-corrected Role-Focus Coefficient (RFC) differs from zero in either direction."""
     plots.side_by_side()
     plots.indices(RFC)
     plots.entropy()
@@ -27,6 +28,8 @@ def test_questions_about_the_model_change_the_focus(role, plots):
     shown("repaired RFC, all items", role.arm().index(RFC))
     shown("published RFC, per prompt", role.published(RFC, "per prompt"))
     shown("published RFC, per head", role.published(RFC, "per head"))
+    with control("no row of this model's attention sums to more than 1"):
+        assert excess(role) <= 1e-5
     with control(EVEN):
         assert without_attention(role, RFC).equals(0.0, within=1e-6)
     with control(PERMUTED):
@@ -35,8 +38,8 @@ def test_questions_about_the_model_change_the_focus(role, plots):
 
 
 def test_the_model_is_told_from_the_user(role, plots):
-    """Attention on questions about the model ("you") differs in focus from the same about the user ("I"): the repaired
-    RSI is not what lengths alone make it, zero, in the direction that other items show."""
+    """Attention on questions about the model ("you") is more, or less, focused than on the same questions about the
+    user ("I"): the length-corrected Role-Separation Index (RSI) differs from zero in either direction."""
     plots.indices(RSI)
     plots.separation(role.formats)
     plots.first_keys()
@@ -53,7 +56,8 @@ def test_the_model_is_told_from_the_user(role, plots):
 
 
 def test_questions_in_the_chat_template_change_the_focus(role):
-    """In the model's chat template, the repaired RFC is not zero, in the direction that other items show."""
+    """In the model's chat template, the length-corrected Role-Focus Coefficient (RFC) differs from zero in either
+    direction."""
     shown("repaired RFC, all items", role.arm(CHAT).index(RFC))
     with control(EVEN):
         assert without_attention(role, RFC, CHAT).equals(0.0, within=1e-6)
@@ -61,7 +65,8 @@ def test_questions_in_the_chat_template_change_the_focus(role):
 
 
 def test_the_model_is_told_from_the_user_in_the_chat_template(role):
-    """In the model's chat template, the repaired RSI is not zero, in the direction that other items show."""
+    """In the model's chat template, the length-corrected Role-Separation Index (RSI) differs from zero in either
+    direction."""
     shown("repaired RSI, all items", role.arm(CHAT).index(RSI))
     with control(EVEN):
         assert without_attention(role, RSI, CHAT).equals(0.0, within=1e-6)

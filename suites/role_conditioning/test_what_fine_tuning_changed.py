@@ -48,8 +48,8 @@ def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
 
 
 def test_heads_that_changed_are_found_again(role, baseline, threshold):
-    """Heads with the highest published score on one half of the items show at least half of their log-ratio on the
-    other half."""
+    """The ten heads with the highest published score on one half of the items show, on the other half, at least half of
+    the log-ratio that they were found with; each half finds heads for the other."""
     arm = role.arm()
     did = DifferenceInDifferences(ByHead.of(arm), on_baseline(baseline, arm), role.seed)
     did.show()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 from sklearn.metrics import calinski_harabasz_score
 
+from auditkit.analyses.bias_verdicts import every
 from auditkit.analyses.exchange import Significance
 from auditkit.analyses.localization_blocks import BLOCKS, in_blocks
 from auditkit.analyses.localization_indices import NAMES, LayerIndices
@@ -23,6 +24,7 @@ from auditkit.analyses.localization_units import PersonaUnits
 from auditkit.analyses.separability import principal_points
 from auditkit.data.errors import DataError
 from auditkit.record.evidence import gathering
+from auditkit.stats.halves import halves
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
 from tests.analyses.seen_personas import LAYERS, UNITS, invented
 
@@ -91,8 +93,9 @@ def test_what_is_planted_late_separates_late(five: PersonaActivations) -> None:
     layers.require()
     assert five.late == range(4, 6)
     assert layers.after(0).equals(0.5, within=0.1)
-    assert layers.late() - layers.after(0) > 0.4
-    assert layers.late(UNIT) - layers.after(0, UNIT) > 0.4
+    # 0.466 each; the interval of a cross-validated AUC is wider than that of independent values by the root of two.
+    assert layers.late() - layers.after(0) > 0.35
+    assert layers.late(UNIT) - layers.after(0, UNIT) > 0.35
     assert layers.late(RAW) > layers.words()
     assert layers.labels_at_random().equals(0.5, within=0.02)
     with gathering() as evidence:
@@ -109,13 +112,29 @@ def test_noise_separates_nowhere() -> None:
         layers.require()
 
 
-def test_the_best_layer_is_chosen_and_measured_on_different_statements(five: PersonaActivations) -> None:
-    late, before = LayerSeparability(five).peaks()
-    assert "block 3" in before.name
-    assert set(late.measurement.values.index) == set(before.measurement.values.index)
-    assert len(late.measurement.values) == sum(len(one.ids) for one in five.personas) / 2
-    with pytest.raises(Inconclusive):  # both are as good
-        assert late > before
+def test_the_best_layer_is_compared_with_every_earlier_one_on_statements_that_did_not_choose_it(
+    five: PersonaActivations,
+) -> None:
+    layers = LayerSeparability(five)
+    with gathering() as evidence:
+        late, over_earlier = layers.peaks()
+    assert len(over_earlier) == five.late[0] == 4
+    assert len(late.numerator) == sum(len(one.ids) for one in five.personas)  # each half is judged by the other's
+    assert any("by one half of the statements" in note for note in evidence.notes)
+    assert over_earlier[0] > 0.3
+    assert over_earlier[2] > 0.3
+    with pytest.raises(Inconclusive):  # block 3 is as good
+        assert over_earlier[3] > 0
+    with pytest.raises(Inconclusive):
+        every(over_earlier, lambda difference: difference > 0)
+    # By hand: the values of each half are those of the layer that the other half prefers.
+    columns = {str(n): layers._parts(RAW, n) for n in range(LAYERS)}
+    whole = five.measurement("AUC", "AUC", columns)
+    split = halves(whole, five.seed, "layers")
+    for found_on, judged_on in ((split.discovery, split.confirmation), (split.confirmation, split.discovery)):
+        best = whole.only(found_on).values[["4", "5"]].mean().idxmax()
+        rows = late.measurement.values.index.get_indexer(list(judged_on))
+        assert late.numerator[rows] == pytest.approx(whole.values.loc[list(judged_on), best])
 
 
 def test_words_that_tell_the_label_are_what_layers_are_held_against() -> None:
@@ -173,7 +192,6 @@ def test_too_few_statements_are_undecided() -> None:
     for asked in (
         lambda: LayerSeparability(few).after(0),
         lambda: PersonaScans(few).held,
-        lambda: PersonaScans(few).small_pvalues(),
         lambda: PersonaUnits(few).jaccard(),
     ):
         with pytest.raises(Inconclusive, match="too_few_statements: a has 4"):
@@ -266,12 +284,6 @@ def test_precision_in_noise_is_chance() -> None:
     assert not scans.precision() >= 0.75
     assert scans.significance() > 0.01
     assert not scans.auc() > scans.auc(WORDS)
-
-
-def test_pvalues_are_calibrated_and_the_released_ones_are_not(five: PersonaActivations) -> None:
-    scans = PersonaScans(five)
-    assert scans.small_pvalues().equals(0.05, within=0.01)
-    assert not scans.small_pvalues("released").equals(0.05, within=0.01)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(-5, 5))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from auditkit.adapters.hf import HFAdapter
 from auditkit.adapters.protocol import Component, Support
@@ -171,7 +172,7 @@ def test_attention_that_cannot_be_read_is_not_applicable_with_the_reason(blind: 
 # -- the procedure, on numbers -------------------------------------------------------------------------------------
 
 
-def simulated(seed: int, heads: int = 20, planted: float = 0.0) -> Searched:
+def simulated(seed: int, heads: int = 20, planted: float = 0.0, everywhere: bool = False) -> Searched:
     """A search on noise: effects of words and topics on every head, and of both halves' own items."""
     draw = np.random.default_rng(seed)
     sides = []
@@ -185,7 +186,7 @@ def simulated(seed: int, heads: int = 20, planted: float = 0.0) -> Searched:
             + 0.5 * draw.normal(size=(heads, topics))[:, [t for t, _ in rows]]
             + draw.standard_t(4, size=(heads, len(rows)))
         )
-        values[3] += planted
+        values[slice(None) if everywhere else 3] += planted
         sides.append((Measurement("noise", "logit", pd.DataFrame(index=index), table), values))
     (one, found), (other, held) = sides
     estimates = {(0, n): Estimate(f"head {n}", "logit", one, found[n]) for n in range(heads)}
@@ -195,6 +196,40 @@ def simulated(seed: int, heads: int = 20, planted: float = 0.0) -> Searched:
 def test_on_noise_no_head_is_confirmed_in_at_least_95_of_100_seeds() -> None:
     searches = [simulated(seed) for seed in range(100)]
     assert sum(bool(searched.confirmed) for searched in searches) <= 5
+
+
+def test_a_found_head_is_confirmed_at_the_level_of_every_other_decision() -> None:
+    """One found head whose only contrast has p = 0.035: enough for a rate of 5 %, not for 2.5 %."""
+    table = pd.DataFrame({"topic": [str(n) for n in range(20)]}, index=[str(n) for n in range(20)])
+    measurement = Measurement("m", "logit", pd.DataFrame(index=table.index), table)
+    shape = np.random.default_rng(0).normal(size=20)
+    shape = (shape - shape.mean()) / shape.std(ddof=1)
+
+    def with_p(p: float) -> Estimate:
+        return Estimate(f"p = {p}", "logit", measurement, shape + stats.t.isf(p, 19) / np.sqrt(20))
+
+    for p, confirmed in ((0.035, ()), (0.005, ((0, 0),))):
+        searched = search("s", {(0, 0): with_p(1e-6)}, lambda head, p=p: [with_p(p)])
+        assert searched.found == ((0, 0),)
+        assert searched.confirmed == confirmed
+
+
+def test_the_mean_of_found_heads_is_not_too_large_and_that_of_confirmed_ones_is() -> None:
+    """Small effects in every head: those that the second half confirms came out large there."""
+    truth, found, confirmed = 0.8, [], []
+    for seed in range(40):
+        searched = simulated(seed, planted=truth, everywhere=True)
+        values = {head: float(held[0].numerator.mean()) for head, held in searched.contrasts.items()}
+        if searched.confirmed:
+            found.append(np.mean([values[head] for head in searched.judged]))
+            confirmed.append(np.mean([values[head] for head in searched.confirmed]))
+    assert len(found) > 12
+    assert np.mean(confirmed) - truth > 0.1
+    assert abs(np.mean(found) - truth) < np.mean(confirmed) - truth
+
+
+def test_on_noise_few_heads_are_found() -> None:
+    searches = [simulated(seed) for seed in range(100)]
     assert sum(bool(searched.found) for searched in searches) <= 15, "the first half alone holds its rate, roughly"
 
 

@@ -207,6 +207,18 @@ def test_without_a_change_the_best_heads_are_not_found_again() -> None:
             assert did.kept() >= 0.5
 
 
+def test_each_half_is_measured_in_the_best_heads_of_the_other() -> None:
+    did = DifferenceInDifferences(*by_head(0.05, 2), seed=0)
+    kept = did.kept()
+    assert len(kept.numerator) == ITEMS
+    for found_on, measured_on in (did.split, did.split[::-1]):
+        heads = did.top(rows=found_on)
+        sizes = np.array([did.log_ratios(found_on).mean(0)[head] for head in heads])
+        again = np.stack([did.log_ratios(measured_on)[:, *head] for head in heads], 1) * np.sign(sizes)
+        rows = kept.measurement.values.index.get_indexer(did.now.table.index[measured_on])
+        assert kept.numerator[rows] == pytest.approx(again.mean(1) / np.abs(sizes).mean())
+
+
 def test_formulas_as_published() -> None:
     now, base = by_head(0.15, 4)
     did = DifferenceInDifferences(now, base, seed=0)

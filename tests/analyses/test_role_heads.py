@@ -117,9 +117,8 @@ def test_ablations_are_what_plain_hooks_do(
 ) -> None:
     monkeypatch.setattr(role_ablation, "SETS", 2)
     ablation = RoleAblation(heads, n_items=18)
-    monkeypatch.setattr(RoleAblation, "_strongest", "random set 0")
     sets = ablation._confirming
-    table = ablation._measured(SELF, sets, random=False)
+    table = ablation._measured(SELF, sets)
     layer, head = HEAD
     own = slice(head * SIZE, (head + 1) * SIZE)
 
@@ -150,7 +149,6 @@ def test_graded_mean_ablations_are_what_plain_hooks_do(
     adapter: HFAdapter, heads: RoleHeads, monkeypatch: pytest.MonkeyPatch, strength: float
 ) -> None:
     """Part of what a head, or the MLP of its layer, gives is replaced by its mean; at 0 nothing moves."""
-    monkeypatch.setattr(RoleAblation, "_strongest", "random set 0")
     ablation = RoleAblation(heads)
     (each, *_), (layer, head) = ablation._confirming, HEAD
     conditions = ablation._conditions(SELF, [each])
@@ -184,10 +182,9 @@ def test_graded_mean_ablations_are_what_plain_hooks_do(
 def test_even_attention_of_a_head_is_the_running_mean_of_its_values(
     adapter: HFAdapter, heads: RoleHeads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RoleAblation, "_strongest", "random set 0")
     ablation = RoleAblation(heads)
     sets = ablation._confirming[:3]
-    table = ablation._measured(SELF, sets, random=False)
+    table = ablation._measured(SELF, sets)
     layer, head = HEAD
     values: list[torch.Tensor] = []
     attention = adapter.module.model.layers[layer].self_attn
@@ -222,12 +219,45 @@ def test_random_heads_are_of_the_same_depth_and_others(heads: RoleHeads) -> None
     assert ablation._random_heads(1) == ablation._random_heads(1)
 
 
-def test_a_model_that_does_not_speak_as_itself_is_told_so(
+def test_heads_are_compared_with_every_random_set_on_items_that_did_not_find_them(
     heads: RoleHeads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RoleAblation, "_strongest", "random set 0")
+    """A set that is strong only on the items to confirm must not escape: each half's values are compared with all."""
+    monkeypatch.setattr(role_ablation, "SETS", 3)
+    monkeypatch.setattr(RoleAblation, "_require_answers", lambda self, table: None)
+    assert heads.other_way.found().confirmed == (HEAD,)
+    assert set(heads.other_way.found().discovery) == set(heads.found().confirmation)
     ablation = RoleAblation(heads)
-    table = ablation._measured(SELF, ablation._confirming, random=False)
+    over = ablation.over_random()
+    assert [each.name.rsplit(" ", 1)[1] for each in over] == ["0", "1", "2"]
+    ids = list(heads.arm.matched.table.index)
+    first, second = ([ids[row] for row in rows] for rows in (heads.found().confirmation, heads.found().discovery))
+    asked = list(over[0].measurement.values.index)
+    assert {item in first for item in asked} == {True, False}
+    assert {item in second for item in asked} == {True, False}
+    for number, each in enumerate(over):
+        for part in (ablation, ablation._other_way):
+            table = part._table(SELF)
+            rows = each.measurement.values.index.get_indexer(table.values.index)
+            by_hand = table.condition(f"moved, {MEAN}") - table.condition(f"moved, random set {number}")
+            assert each.numerator[rows] == pytest.approx(by_hand)
+
+
+def test_each_half_is_measured_in_the_heads_that_the_other_half_found(heads: RoleHeads) -> None:
+    estimate = heads.singled_out()
+    assert len(estimate.numerator) == len(heads.arm.matched)
+    gap = heads._differences
+    for way in (heads, heads.other_way):
+        found = way.found()
+        ids = heads.arm.matched.table.index[list(found.confirmation)]
+        values = np.mean([found.signs[h] * gap[list(found.confirmation)][:, *h] for h in found.signs], axis=0)
+        rows = estimate.measurement.values.index.get_indexer(ids)
+        assert estimate.numerator[rows] == pytest.approx(values)
+
+
+def test_a_model_that_does_not_speak_as_itself_is_told_so(heads: RoleHeads) -> None:
+    ablation = RoleAblation(heads)
+    table = ablation._measured(SELF, ablation._confirming)
     turned = replace(table, values=table.values.assign(**{"as it is": -np.abs(table.condition("as it is"))}))
     with pytest.raises(NotApplicable, match="does not answer questions about itself with 'I'"):
         ablation._require_answers(turned)
@@ -241,9 +271,8 @@ def test_every_ablation_is_shown(heads: RoleHeads, monkeypatch: pytest.MonkeyPat
         ablation.show()
     dots, of_heads, of_mlps, ranking = (drawing_of(figure) for figure in evidence.figures)
     names = [dot.name for dot in dots.groups[0].dots]
-    assert names[:-1] == list(ABLATIONS)
-    assert names[-1].startswith("random set")
-    assert [len(group.dots) for group in dots.groups] == [7, 7]
+    assert names == list(ABLATIONS)
+    assert [len(group.dots) for group in dots.groups] == [6, 6]
     for curves in (of_heads, of_mlps):
         assert [series.x for series in curves.series] == [[0.0, 0.25, 0.5, 0.75, 1.0]] * 2
         assert all(abs(series.y[0]) < 1e-5 < series.y[-1] for series in curves.series)

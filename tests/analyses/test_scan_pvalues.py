@@ -82,6 +82,18 @@ def test_on_noise_five_percent_are_below_five_percent(tail) -> None:
     assert share == pytest.approx(0.05, abs=0.01)
 
 
+def test_among_few_background_rows_the_released_pvalues_are_small_too_often() -> None:
+    """Of negative statements ranked among 39 others, as a persona of the suite has them."""
+    rng = np.random.default_rng(1)
+    tables = [rng.standard_t(4, size=(60, 200)) for _ in range(40)]
+    own, released = (
+        np.mean([empirical_pvalues(table[39:], table[:39], tail) <= 0.05 + 1e-9 for table in tables])
+        for tail in ("two-sided", "released")
+    )
+    assert own == pytest.approx(0.05, abs=0.005)
+    assert released > 0.065
+
+
 def test_a_constant_unit_shows_nothing_but_in_the_released_variant() -> None:
     table = np.column_stack([np.ones(9), np.arange(9.0)])
     np.testing.assert_array_equal(constant_units(table), [0])

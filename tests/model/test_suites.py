@@ -89,11 +89,9 @@ def test_a_state_in_its_own_place_changes_nothing(audit: Audit) -> None:
 def test_a_short_audit_of_roles_measures_and_does_not_pretend_to_decide(audit: Audit) -> None:
     run = read_run(audit[1])
     claims = {claim.id.split("/")[1]: claim for claim in run.claims if claim.suite == "role_conditioning"}
-    assert len(claims) == 12
-    exact = ("even_attention_has_the_entropy_of_its_keys", "mean_attention_says_nothing")
-    assert {claims[name].verdict for name in exact} == {Verdict.PASS}
+    assert len(claims) == 10
     halved = [claim for claim in claims.values() if "to discover and to confirm on others" in claim.reason]
-    assert len(halved) == 6
+    assert len(halved) == 2  # heads, and what they do; a difference in either direction needs no halves
     assert {claim.verdict for claim in halved} == {Verdict.INCONCLUSIVE}
     bands = claims["bands_stay_within_limits"]
     assert [control.effect.clusters for control in bands.controls] == [6] * 12
