@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ADAPTER_CONFIG = "adapter_config.json"
 
 _OTHER_TASK = re.compile(
-    r"Classification|QuestionAnswering|MultipleChoice|NextSentencePrediction|MaskedLM|Reward|ValueHead|TextEncoding"
+    r"Classification|QuestionAnswering|MultipleChoice|NextSentencePrediction|MaskedLM|Reward|ValueHead"
 )
 """In the name of a class whose head does not predict the next token."""
 

@@ -10,6 +10,11 @@ class IntegrityError(ModelError):
 
 
 def first_line(error: BaseException, length: int = 240) -> str:
-    """The first line of an error's message that says something, for a message of ours; its type where none does."""
-    lines = (" ".join(line.split()) for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)[:length]
+    """The first line of an error's message that says something, for a message of ours; its type where none does.
+
+    A line that ends in a colon says it with the line that follows.
+    """
+    lines = [line for line in (" ".join(line.split()) for line in str(error).splitlines()) if line]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:length]

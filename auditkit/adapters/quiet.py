@@ -9,7 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide progress bars, log lines below errors, and Python warnings of transformers inside the block."""
+    """Hide progress bars, log lines below errors, and Python warnings of transformers inside the block.
+
+    Also where the run turns warnings into errors: one of a library's own would read as a model that cannot be loaded.
+    What was made up or dropped while loading is not left to warnings; `causal.refuse_unlike` refuses it.
+    """
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

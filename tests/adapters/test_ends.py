@@ -119,3 +119,12 @@ def test_the_token_that_closes_a_turn(
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = template
     assert ChatEncoder(tokenizer).closing == closing
+
+
+def test_a_text_in_the_config_of_the_model_is_refused_in_one_line(save: Callable[..., Path]) -> None:
+    folder = save(None)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": "</s>"}))
+    with pytest.raises(ModelError, match=r"Validation error for field 'eos_token_id': TypeError") as refused:
+        open_model(str(folder), device="cpu")
+    assert len(str(refused.value).splitlines()) == 1

@@ -251,7 +251,16 @@ def test_digests_change_with_weights_and_with_the_tokenizer(save_checkpoint: Sav
     assert open_model(str(folder), device="cpu").info.tokenizer_sha256 != first.tokenizer_sha256
 
 
-@pytest.mark.parametrize(("text", "line"), [("a\nb", "a"), ("\n  \n  b  c\n", "b c"), ("", "ValueError")])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a\nb", "a"),
+        ("\n  \n  b  c\n", "b c"),
+        ("", "ValueError"),
+        ("a field:\n  is wrong", "a field: is wrong"),
+        ("a:", "a:"),
+    ],
+)
 def test_first_line_is_the_first_that_says_something(text: str, line: str) -> None:
     assert first_line(ValueError(text)) == line
 
