@@ -89,9 +89,9 @@ class AuditRun:
         folder = self.config.option.audit_resume
         return None if folder is None else self._same(folder)
 
-    def describe(self, adapter: Any) -> None:
+    def describe(self, adapter: Any, info: ModelInfo) -> None:
         """Note what the opened model is, and what it cannot be asked."""
-        self.info: ModelInfo = adapter.info
+        self.info = info
         self.header = msgspec.structs.replace(self.header, model_sha256=self.info.weights_sha256)
         self.untested += [
             Untested(what=str(name), reason=support.reason)
