@@ -26,6 +26,7 @@ from auditkit.adapters.rendering import rendered_sha256
 from auditkit.engine.progress import progress_to
 from auditkit.engine.sampling import Sample, sampling
 from auditkit.plugin.claims import claim_id, conclude, model_of, models_of, plan_of, planned
+from auditkit.plugin.conditions import made_with
 from auditkit.plugin.declared import promised_control
 from auditkit.plugin.gate import Gate
 from auditkit.plugin.given import given_data
@@ -254,6 +255,7 @@ class Measuring:
             error = NotReadable(f"the control that its mark promises was not measured: {promised}")
         plan = planned(item, options_of(self.config, model_of(item)))
         claim = conclude(plan, evidence, error, skipped, cost)
+        claim = msgspec.structs.replace(claim, made_with=made_with())
         rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
         opened = self._opened.get(model_of(item))
         if opened is not None and claim.verdict is Verdict.NOT_APPLICABLE:
