@@ -3,22 +3,28 @@
 #
 #     bash examples/gate.sh CANDIDATE BASE [REPORTS]
 #
-# The base is measured once per state of suite and tool and kept under REPORTS (default: reports). The exit code is the
-# gate's: 0 passes; 1 a claim failed; 10 something is undecided; 11 no trust in the numbers; 4 the command is wrong.
+# The base is measured once per question (state of suite and tool, ITEMS, SEED, and the files of BASE where it is a
+# folder) and kept under REPORTS (default: reports). ITEMS=N asks N items instead of the suite's own number, SEED=N draws
+# others (default 0). The exit code is the gate's: 0 passes; 1 a claim failed; 10 something is undecided; 11 no trust in
+# the numbers; 4 the command is wrong.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-  sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
   exit 4
 fi
 candidate=$1 base=$2 reports=${3:-reports}
 python=${PYTHON:-python}
-state=$(cat $(find suites/identity_bias auditkit -name '*.py' -o -name '*.toml' | sort) | sha256sum | cut -c1-12)
-recorded=$reports/base-$(printf %s "$base" | tr -c 'A-Za-z0-9._-' '-')-$state
+asked=(--seed "${SEED:-0}" ${ITEMS:+--items "$ITEMS"})
+state=$({
+  find suites/identity_bias auditkit -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 cat
+  if [ -e "$base" ]; then find -L "$base" -type f -printf '%P %s %T@\n' | sort; fi
+} | sha256sum | cut -c1-12)
+recorded=$reports/base-$(printf %s "$base" | tr -c 'A-Za-z0-9._-' '-')-items-${ITEMS:-default}-seed-${SEED:-0}-$state
 
 if [ ! -f "$recorded/latest/audit.json" ]; then
   code=0
-  "$python" -m pytest suites/identity_bias --model "$base" --audit-dir "$recorded" ${ITEMS:+--items "$ITEMS"} || code=$?
+  "$python" -m pytest suites/identity_bias --model "$base" --audit-dir "$recorded" "${asked[@]}" || code=$?
   case $code in 0 | 1 | 10) ;; *) echo "the base could not be measured (exit code $code)" >&2; exit "$code" ;; esac
 fi
 exec "$python" -m pytest suites/identity_bias --model "$candidate" --baseline "$recorded/latest" --profile release \
-  --audit-dir "$reports" ${ITEMS:+--items "$ITEMS"}
+  --audit-dir "$reports" "${asked[@]}"

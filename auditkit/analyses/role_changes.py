@@ -28,8 +28,13 @@ NEAR_ZERO = 0.01
 """As published: a change below -0.01 is called compression, above 0.01 preservation."""
 
 
-def compared_with(baseline: Counterpart, layers: int, estimates: Sequence[Estimate]) -> list[Estimate]:
+def compared_with(
+    baseline: Counterpart, layers: int, estimates: Sequence[Estimate], *, chats: bool = True
+) -> list[Estimate]:
     """The same estimates on the baseline, once all of them were recorded, so that this run can be one.
+
+    Args:
+        chats: the prompts are made by the chat template; False for plain text.
 
     Raises:
         NotApplicable: the run has no baseline.
@@ -45,7 +50,7 @@ def compared_with(baseline: Counterpart, layers: int, estimates: Sequence[Estima
                 f"not_comparable: the baseline has {there.layers} layers and this model {layers}; layers of models of "
                 "different depth are compared by relative depth (auditkit.analyses.role_models)"
             )
-    then = [baseline(estimate) for estimate in estimates]
+    then = [baseline(estimate, chats=chats) for estimate in estimates]
     for estimate in then:
         if estimate.refused:
             raise Inconclusive(estimate.refused)

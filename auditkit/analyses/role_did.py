@@ -26,6 +26,7 @@ from auditkit.analyses.persona_heads import called
 from auditkit.analyses.role_conditioning import Arm, two_halves
 from auditkit.analyses.role_entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.analyses.role_figures import words
+from auditkit.analyses.role_prompts import PLAIN
 from auditkit.data.role_prompts import NEUTRAL, SELF
 from auditkit.record.evidence import current, figure, note
 from auditkit.record.figures import Table
@@ -123,7 +124,9 @@ def on_baseline(baseline: Counterpart, arm: Arm) -> ByHead:
         Inconclusive: the baseline was not asked the same, or has other heads.
     """
     table = recorded(arm)
-    then = baseline(Estimate(BY_HEAD, table.unit, table, arm.of(SELF)))  # records this run's values first
+    then = baseline(  # records this run's values first
+        Estimate(BY_HEAD, table.unit, table, arm.of(SELF)), chats=arm.matched.format != PLAIN
+    )
     if then.refused:
         raise Inconclusive(then.refused)
     return past_by_head(baseline, ByHead.of(arm))

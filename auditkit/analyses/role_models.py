@@ -22,8 +22,8 @@ from auditkit.analyses.role_figures import curve, words
 from auditkit.record.figures import Curves, Heatmap, Table
 from auditkit.record.schema import Figure
 from auditkit.record.store import RecordError, read_items, read_run
-from auditkit.stats.changes import read_effects
 from auditkit.stats.estimates import Estimate
+from auditkit.stats.kept import read_effects
 from auditkit.stats.measurement import Measurement, match
 from auditkit.stats.resampled import Resampled
 from auditkit.stats.streams import stream

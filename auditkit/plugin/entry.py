@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from auditkit.plugin.seen import Seen, seen_key
 
 if TYPE_CHECKING:
     from auditkit.plugin.measuring import Measuring
@@ -89,18 +90,6 @@ _UNNAMED = "claims run in several processes only for a model that is named: add 
 
 audit_key: pytest.StashKey[Audit] = pytest.StashKey()
 _measuring_key: pytest.StashKey[Measuring] = pytest.StashKey()
-
-
-class Seen:
-    """What the collected files hold, selected or not: tests by node id, classes that were not read, the files."""
-
-    def __init__(self) -> None:
-        self.items: dict[str, pytest.Item] = {}
-        self.classes: set[str] = set()
-        self.files: set[Path] = set()
-
-
-seen_key: pytest.StashKey[Seen] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -193,12 +182,19 @@ def pytest_make_collect_report(
     return report
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    config.stash.setdefault(seen_key, Seen()).whole = True
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Plan what is going to run: now, since what other plugins leave out is final only here."""
     config, items = session.config, session.items
-    claims, final = [item for item in items if _uses_model(item)], {item.nodeid for item in items}
     seen = config.stash.get(seen_key, Seen())
+    if not seen.whole:  # a path that is not there, say: pytest is about to refuse it
+        return
+    claims, final = [item for item in items if _uses_model(item)], {item.nodeid for item in items}
     deselected = [item for name, item in seen.items.items() if name not in final and _uses_model(item)]
     others: set[pytest.Item] = set()
     if claims and config.getoption("audit_shard") and not session.testsfailed:

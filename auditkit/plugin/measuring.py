@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import StringIO
 from typing import Any
 
@@ -21,9 +22,11 @@ from _pytest.runner import runtestprotocol  # as pytest's own protocol does; the
 from auditkit.adapters.errors import IntegrityError
 from auditkit.adapters.loading import Loaded, load
 from auditkit.adapters.registry import adapter_factory
+from auditkit.adapters.rendering import rendered_sha256
 from auditkit.engine.progress import progress_to
 from auditkit.engine.sampling import Sample, sampling
 from auditkit.plugin.claims import claim_id, conclude, model_of, models_of, plan_of, planned
+from auditkit.plugin.conditions import made_with
 from auditkit.plugin.declared import promised_control
 from auditkit.plugin.gate import Gate
 from auditkit.plugin.given import given_data
@@ -46,6 +49,20 @@ class Opened:
     adapter: Any
     overrides: dict[tuple[str, int], Threshold] = field(default_factory=dict)
 
+    @cached_property
+    def info(self) -> ModelInfo:
+        """What the adapter says of the model, with what its chat template makes of prompts.
+
+        Raises:
+            ModelError: the template fails.
+        """
+        chat = self.adapter.chat
+        return msgspec.structs.replace(
+            self.adapter.info,
+            rendered_sha256=rendered_sha256(chat),
+            template_date=getattr(chat, "template_date", None),
+        )
+
 
 def open_model(config: pytest.Config, spec: str, thresholds: Thresholds | None) -> Opened:
     """Open a model as the options say.
@@ -63,7 +80,9 @@ def open_model(config: pytest.Config, spec: str, thresholds: Thresholds | None) 
     )
     adapter = factory(loaded)
     overrides = thresholds.applying_to([adapter.info.name, spec], adapter.info.family) if thresholds else {}
-    return Opened(loaded, adapter, overrides)
+    opened = Opened(loaded, adapter, overrides)
+    _ = opened.info  # a template that fails is found out now
+    return opened
 
 
 def let_go() -> None:
@@ -159,7 +178,8 @@ class Measuring:
 
     def counterpart(self, item: pytest.Item, info: ModelInfo) -> Counterpart:
         """What the claim may ask about its past."""
-        return self._gate.counterpart(item, self._plan(model_of(item)), info)
+        opened = self._opened.get(model_of(item))
+        return self._gate.counterpart(item, self._plan(model_of(item)), info if opened is None else opened.info)
 
     def _plan(self, spec: str) -> Plan:
         """What the run asks of a model; made once, since it reads every module that the claims run through."""
@@ -235,10 +255,11 @@ class Measuring:
             error = NotReadable(f"the control that its mark promises was not measured: {promised}")
         plan = planned(item, options_of(self.config, model_of(item)))
         claim = conclude(plan, evidence, error, skipped, cost)
+        claim = msgspec.structs.replace(claim, made_with=made_with())
         rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
         opened = self._opened.get(model_of(item))
         if opened is not None and claim.verdict is Verdict.NOT_APPLICABLE:
-            claim = self._gate.judged(claim, rows, self._plan(model_of(item)), opened.adapter.info)
+            claim = self._gate.judged(claim, rows, self._plan(model_of(item)), opened.info)
         set_outcome(report, self._gate.waived(claim), item)
         # JSON text, so that the report can travel between processes like any other.
         entry = msgspec.json.encode(canonical(Entry(claim=claim, items=rows))).decode()

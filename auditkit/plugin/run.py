@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from auditkit.plugin.claims import claim_id, plan_of, planned
+from auditkit.plugin.conditions import made_with, measured_before
 from auditkit.plugin.gate import Gate
 from auditkit.plugin.selection import not_selected
 from auditkit.plugin.settings import header_settings, options_of
@@ -71,6 +72,7 @@ class AuditRun:
             created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             command=("pytest", *map(str, config.invocation_params.args)),
             settings=header_settings(config, spec, thresholds),
+            versions=self.asked.versions,
         )
         self.folder: Path | None = None
         self.result: Run | None = None
@@ -89,9 +91,9 @@ class AuditRun:
         folder = self.config.option.audit_resume
         return None if folder is None else self._same(folder)
 
-    def describe(self, adapter: Any) -> None:
+    def describe(self, adapter: Any, info: ModelInfo) -> None:
         """Note what the opened model is, and what it cannot be asked."""
-        self.info: ModelInfo = adapter.info
+        self.info = info
         self.header = msgspec.structs.replace(self.header, model_sha256=self.info.weights_sha256)
         self.untested += [
             Untested(what=str(name), reason=support.reason)
@@ -139,7 +141,12 @@ class AuditRun:
         import torch
 
         assert self.folder is not None
-        done = {name: entry.claim for name, entry in self._entries.items()}
+        threads = torch.get_num_threads() if threads is None else threads
+        taken, now = {claim.id for claim in self.taken.values()}, made_with(threads)
+        done = {
+            name: measured_before(entry.claim, now) if name in taken else entry.claim
+            for name, entry in self._entries.items()
+        }
         claims = tuple(map(self.gate.waived, holm(completed(self.plan, done, self._lost))))
         if ended:  # after Holm's correction: every planned claim counts in its family
             left = [claim.id for claim in claims if claim.id not in done and claim.id not in self._lost]
@@ -163,7 +170,7 @@ class AuditRun:
             baseline=None,
             environment=environment(
                 gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-                threads=torch.get_num_threads() if threads is None else threads,
+                threads=threads,
                 workers=workers,
             ),
             summary=summary,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auditkit.plugin.entry import seen_key
+from auditkit.plugin.seen import seen_key
 from auditkit.record.schema import Untested
 
 _DESELECTED = "not selected: the command line, or a plugin such as --lf, left it out"

@@ -94,7 +94,7 @@ class Audit:
                 require_writable(run.reports if before is None else before.folder)
                 terminal.say(self.config, f"opening {spec} (the first time, weights are fetched and converted)")
                 opened = open_model(self.config, spec, self.thresholds)
-                run.describe(opened.adapter)
+                run.describe(opened.adapter, opened.info)
                 for name, offered in opened.adapter.support().items():
                     if not offered and offered.unexpected:
                         terminal.say(self.config, f"{name}: {offered.reason}; this run goes without it")

@@ -106,12 +106,15 @@ def differences(was: Plan, now: Plan) -> tuple[str, ...]:
     return (*said, *_values("", was.settings, now.settings), *_values("version of ", was.versions, now.versions))
 
 
-def not_comparable(claim: str, suite: str, was: Plan, then: ModelInfo, now: Plan, present: ModelInfo) -> str:
+def not_comparable(
+    claim: str, suite: str, was: Plan, then: ModelInfo, now: Plan, present: ModelInfo, *, chats: bool = True
+) -> str:
     """Why a claim's numbers of two runs must not be subtracted, as far as plans and models tell; empty if they may.
 
     Args:
         was, then: plan and model of the baseline.
         now, present: plan and model of this run.
+        chats: the claim's prompts are made by the chat template; False for plain text, which no template touches.
     """
     reasons = []
     if was.claims.get(claim) != now.claims.get(claim):
@@ -128,10 +131,21 @@ def not_comparable(claim: str, suite: str, was: Plan, then: ModelInfo, now: Plan
     if was.versions.get("auditkit") != now.versions.get("auditkit"):
         there, here = (plan.versions.get("auditkit") for plan in (was, now))
         reasons.append(f"measured by auditkit {there} there, {here} here")
+    if chats and then.rendered_sha256 != present.rendered_sha256:
+        reasons.append(_other_prompts(then, present))
     for word, there, here in (("dtype", then.dtype, present.dtype), ("adapter", then.adapter, present.adapter)):
         if there != here:
             reasons.append(f"{word}: {there} there, {here} here")
     return "; ".join(reasons)
+
+
+def _other_prompts(then: ModelInfo, present: ModelInfo) -> str:
+    digests = f"SHA-256 {then.rendered_sha256[:12]} there, {present.rendered_sha256[:12]} here"
+    said = f"the prompts differ: the chat template makes other text of the same chats ({digests})"
+    if then.template_date != present.template_date:
+        dates = (date or "no date" for date in (then.template_date, present.template_date))
+        said += "; the date it is shown: {} there, {} here".format(*dates)
+    return said
 
 
 def _other_code(was: Plan, now: Plan) -> list[str]:

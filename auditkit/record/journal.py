@@ -14,7 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from auditkit.record.canonical import canonical
-from auditkit.record.schema import Claim, ItemRow, Struct
+from auditkit.record.schema import SCHEMA_VERSION, Claim, ItemRow, Struct
 from auditkit.record.store import RecordError
 
 
@@ -36,6 +36,15 @@ class Header(Struct, frozen=True, kw_only=True):
     """As the run was first called: its record shows this one, not the call that continued it."""
     settings: dict[str, str] = msgspec.field(default_factory=dict)
     """Option -> value, so that a refusal can say which one differs; `plan_sha256` only says that one does."""
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+    """Package -> version, for the same purpose."""
+    schema_version: int = SCHEMA_VERSION
+
+
+class _Versioned(msgspec.Struct):
+    plan_sha256: str
+    schema_version: int = 0
+    """Journals of the first versions do not say it."""
 
 
 class Journal:
@@ -89,7 +98,7 @@ def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
     """Header and entries of a journal.
 
     Raises:
-        RecordError: not there, no header, or a broken line that is not the last.
+        RecordError: not there, no header, of another schema version, or a broken line that is not the last.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -99,6 +108,12 @@ def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
     if not lines:
         raise RecordError(f"{path} has no header line; nothing can be resumed from it")
     try:
+        version = msgspec.json.decode(lines[0], type=_Versioned).schema_version
+        if version != SCHEMA_VERSION:
+            raise RecordError(
+                f"{path} was written by another version of auditkit (record schema {version or 'unnamed'}, this one "
+                f"reads {SCHEMA_VERSION}); continue it with that version, or leave out --resume to start anew"
+            )
         header = msgspec.json.decode(lines[0], type=Header)
         entries = tuple(msgspec.json.decode(line, type=Entry) for line in lines[1:])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

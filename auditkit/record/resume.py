@@ -45,6 +45,11 @@ class Interrupted:
             for name in {**was.settings, **now.settings}
             if was.settings.get(name) != now.settings.get(name)
         ]
+        said += [
+            f"version of {name} was {was.versions.get(name, 'none')}, is {now.versions.get(name, 'none')}"
+            for name in {**was.versions, **now.versions}
+            if was.versions.get(name) != now.versions.get(name)
+        ]
         if was.seed != now.seed:
             said.append(f"--seed was {was.seed}, is {now.seed}")
         if not said and was.plan_sha256 != now.plan_sha256:

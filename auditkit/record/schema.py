@@ -263,6 +263,11 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Largest absolute difference between the adapter's batched logits and those of the plain module run one
     prompt at a time."""
     trust_remote_code: bool = False
+    template_date: str | None = None
+    """The date that the chat template is shown, ISO 8601; None where it does not read the clock."""
+    rendered_sha256: str = ""
+    """Of the text that the model's chat template makes of a few fixed chats: two runs with another digest gave their
+    models other prompts, though they asked the same."""
 
 
 class Summary(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,13 @@ from pathlib import Path
 from auditkit import __version__
 from auditkit.record.schema import SCHEMA_VERSION, Environment, Tool
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "nnterp", "nnsight", "numpy", "scipy", "pandas", "pytest")
+_PACKAGES = (
+    *("torch", "transformers", "tokenizers", "safetensors", "gguf", "accelerate", "peft", "nnterp", "nnsight"),
+    *("sentencepiece", "tiktoken", "jinja2"),  # what makes tokens and prompts of text
+    *("numpy", "scipy", "pandas", "bottleneck", "numexpr", "scikit-learn", "statsmodels", "hypothesis"),
+    "pytest",
+)
+"""What changes numbers, as far as it is installed: weights and arithmetic, prompts, statistics, searches."""
 
 
 def tool(root: Path) -> Tool:

@@ -149,7 +149,7 @@ def _require_agreement(one: _Shard, other: _Shard, name: str) -> None:
 
 def _result(claim: Claim) -> Claim:
     """What was measured of a claim, without what depends on the other claims of its run or on the machine."""
-    return msgspec.structs.replace(alone(claim), family=None, cost=_NOTHING, rerun="", waiver=None)
+    return msgspec.structs.replace(alone(claim), family=None, cost=_NOTHING, rerun="", waiver=None, made_with={})
 
 
 def _asked(waiver: Waiver) -> tuple[str, ...]:

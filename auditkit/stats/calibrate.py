@@ -27,9 +27,10 @@ from scipy import optimize, stats
 
 from auditkit.record.baseline import CALLED, Recorded, read_recorded
 from auditkit.record.schema import Claim, Effect, Run, Verdict
-from auditkit.stats.changes import NO_BASELINE, Kept, read_effects
+from auditkit.stats.changes import NO_BASELINE
 from auditkit.stats.comparing import NOT_WORSE
 from auditkit.stats.intervals import ALPHA
+from auditkit.stats.kept import Kept, read_effects
 
 RULE = (
     "so far outside the 95 % interval that all comparisons with this number pass again with 97.5 % on other items, "

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -33,25 +32,14 @@ from auditkit.record.schema import (
 )
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import ALPHA
-from auditkit.stats.measurement import Measurement, MeasurementError, content_digest, read_clusters
+from auditkit.stats.kept import Kept, read_effects, read_rows
+from auditkit.stats.measurement import Measurement, MeasurementError, content_digest
 from auditkit.stats.verdicts import NotApplicable, NotAsked
-
-if TYPE_CHECKING:
-    from auditkit.stats.intervals import Array
 
 NO_BASELINE = "there is no baseline to compare with"
 _CHANGES = "changes since the baseline"
 _NAMED = 3
 """Effects without a partner that a claim's change names one by one."""
-_BESIDE = "the same on the baseline"
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An effect as its run recorded it: the estimate, and the digest of each item's content."""
-
-    estimate: Estimate
-    digests: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,12 +50,16 @@ class Past:
     plan: Plan
     model: ModelInfo
 
-    def why_not(self, claim: str, suite: str) -> str:
-        """Why the claim was not asked in the same way of both; empty if it was."""
+    def why_not(self, claim: str, suite: str, *, chats: bool = True) -> str:
+        """Why the claim was not asked in the same way of both; empty if it was.
+
+        Args:
+            chats: the claim's prompts are made by the chat template.
+        """
         run = self.recorded.run
         if claim not in self._claims:
             return "the baseline holds no such claim"
-        return not_comparable(claim, suite, run.plan, run.model, self.plan, self.model)
+        return not_comparable(claim, suite, run.plan, run.model, self.plan, self.model, chats=chats)
 
     def unreadable(self, claim: str) -> str:
         """Why no number of the claim on the baseline may be read; empty if they may."""
@@ -141,10 +133,14 @@ class Counterpart:
     suite: str
     past: Past | None
 
-    def __call__(self, estimate: Estimate) -> Estimate:
+    def __call__(self, estimate: Estimate, *, chats: bool = True) -> Estimate:
         """The same estimate on the baseline, for `no_worse_than` and `change_from`.
 
         What is not comparable comes back as an estimate that decides nothing and says why.
+
+        Args:
+            chats: its prompts are made by the chat template. False for plain text: two models whose templates differ
+                are then asked the same.
 
         Raises:
             NotAsked: the run has no baseline.
@@ -153,7 +149,7 @@ class Counterpart:
         estimate.keep_effect()
         if self.past is None:
             raise NotAsked(f"{NO_BASELINE} (--baseline); the values are recorded, so this run can be one")
-        reason = self.past.why_not(self.claim, self.suite) or self.past.unreadable(self.claim)
+        reason = self.past.why_not(self.claim, self.suite, chats=chats) or self.past.unreadable(self.claim)
         kept = None if reason else self.past.effects(self.claim).get(estimate.name)
         if kept is None:
             return _undecidable(estimate, reason or f"'{estimate.name}' was not measured on the baseline")
@@ -191,7 +187,7 @@ def judged(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Claim:
         reason += f"; whether a behaviour was lost cannot be told, since the two runs differ ({why_not})"
     elif claim.lack in (None, "behaviour"):
         reason = f"the baseline shows this behaviour ({value}), the candidate does not: {claim.reason}"
-        chance = _loss_by_chance(_read(rows), past.effects(claim.id))
+        chance = _loss_by_chance(read_rows(rows), past.effects(claim.id))
         verdict = Verdict.INCONCLUSIVE if chance else Verdict.FAIL
         reason += f"; {chance}" if chance else ""
     return msgspec.structs.replace(claim, verdict=verdict, reason=reason)
@@ -288,7 +284,7 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
         unread = f"an ERROR here, so no number of it may be read: {claim.reason}"
     if unread:
         return Change(verdict=verdict, comparable=True, effects=(), reason=unread)
-    here = _read(rows)
+    here = read_rows(rows)
     there = past.effects(claim.id)
     effects: list[Effect] = []
     problems = _only([name for name in here if name not in there], "here")
@@ -315,32 +311,6 @@ def _only(names: Sequence[str], where: str) -> list[str]:
     if len(names) > _NAMED:
         return [f"{len(names)} effects were measured only {where} (the first: '{names[0]}')"]
     return [f"'{name}' was measured only {where}" for name in names]
-
-
-def _read(rows: Iterable[ItemRow]) -> dict[str, Kept]:
-    return read_effects(pd.DataFrame(msgspec.to_builtins(list(rows)), columns=list(ItemRow.__struct_fields__)))
-
-
-def read_effects(items: pd.DataFrame) -> dict[str, Kept]:
-    """Effect -> what was recorded of it, from rows of one claim (columns of `ItemRow`), in their order."""
-    found: dict[str, Kept] = {}
-    for name, frame in items.groupby("effect", sort=False):
-        columns = {
-            str(condition): part.set_index("item") for condition, part in frame.groupby("condition", sort=False)
-        }
-        top = columns["numerator"]
-        clusters, strata = read_clusters(top["clusters"])
-        numerator: Array = top["value"].to_numpy(dtype=np.float64)
-        values = pd.DataFrame({_BESIDE: numerator}, index=top.index)
-        unit = str(top["unit"].iloc[0])
-        denominator: Array | None = None
-        if "denominator" in columns:
-            denominator = columns["denominator"]["value"].reindex(top.index).to_numpy(dtype=np.float64)
-        measurement = Measurement(str(name), unit, values, clusters, strata=strata)
-        shown = () if denominator is not None else (_BESIDE,)
-        estimate = Estimate(str(name), unit, measurement, numerator, denominator, shown)
-        found[str(name)] = Kept(estimate, dict(zip(top.index, top["digest"], strict=True)))
-    return found
 
 
 def _paired(here: Kept, there: Kept) -> tuple[str, Effect | None]:

@@ -12,7 +12,7 @@ def changes(role, baseline, name):
     """The change of every layer, repaired and with the published entropy, once this run's own values are recorded."""
     repaired, published = (role.per_layer(name, measure=measure) for measure in (REPAIRED, PUBLISHED))
     n = len(repaired)
-    then = compared_with(baseline, n, [*repaired, *published])
+    then = compared_with(baseline, n, [*repaired, *published], chats=False)
     return (
         LayerChanges(name, repaired, then[:n], role.seed),
         LayerChanges(f"{name}, published entropy", published, then[n:], role.seed),

@@ -31,7 +31,7 @@ import pandas as pd
 import pytest
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
-import ours
+from auditkit.data import order  # a method, whose code is part of the plan
 
 def planted(model):
     """What the test planted for this model, or for every one."""
@@ -98,8 +98,6 @@ class Audits:
         self.suite = pytester.mkdir("suite")
         (self.suite / "conftest.py").write_text(CONFTEST)
         (self.suite / "test_finding.py").write_text(SUITE)
-        pytester.makepyfile(ours="LIMIT = 1")  # a method of the project's own, which the suite imports
-        pytester.syspathinsert()
         self.plant(shift=0.0)
 
     def plant(self, **world: Any) -> None:

@@ -117,6 +117,7 @@ def content(folder: Path) -> tuple[dict[str, Any], list[Any]]:
     record["environment"].pop("workers")
     for claim in record["claims"]:
         claim.pop("cost")
+        claim["made_with"].pop("threads")
     return record, read_items(folder).to_dict("records")
 
 

@@ -235,6 +235,29 @@ def test_a_journal_cut_at_any_byte_is_continued_to_the_same_record(audits: Audit
 
 
 @pytest.mark.unit
+def test_each_claim_says_what_it_was_made_with_though_another_process_measured_it(audits: Audits) -> None:
+    import torch
+
+    whole = audits.whole()
+    claims = {claim["id"]: claim for claim in content(whole)[0]["claims"]}
+    made = claims["suite/one"]["made_with"]
+    assert {"threads", "torch", "transformers", "safetensors", "numpy", "onednn", "processor instructions"} <= set(
+        made
+    )
+    assert made["threads"] == str(torch.get_num_threads())
+    ends = [at + 1 for at, byte in enumerate((whole / "journal.jsonl").read_bytes()) if byte == 10]
+    folder = audits.cut(whole, ends[3])
+    text = (folder / "journal.jsonl").read_text()
+    (folder / "journal.jsonl").write_text(text.replace(f'"threads":"{made["threads"]}"', '"threads":"99"'))
+    assert audits("--resume").ret == 1, "another number of threads is recorded and does not refuse the run"
+    claims = {claim["id"]: claim for claim in content(folder)[0]["claims"]}
+    said = f"measured by an earlier process with threads 99 (this one: {made['threads']})"
+    assert [said in claim.get("notes", []) for claim in claims.values()] == [True] * 3 + [False] * 4
+    assert claims["suite/one"]["made_with"] == made | {"threads": "99"}
+    assert claims["suite/broken"]["made_with"] == made
+
+
+@pytest.mark.unit
 def test_the_newest_cut_off_run_is_taken_or_the_one_that_is_named(audits: Audits) -> None:
     whole = audits.whole()
     end = (whole / "journal.jsonl").read_bytes().index(b"\n") + 1
@@ -275,6 +298,8 @@ def test_a_run_that_was_stopped_in_good_order_is_continued_when_it_is_named(audi
         (["-k", "not two"], "*the plan differs: claims were selected, added or changed*"),
         (["--thresholds", "limits.toml"], "*--thresholds was not given, is limits.toml (*"),
         ("suite", "*the plan differs*code, data or versions behind them*"),
+        ("versions", "*version of torch was 1.0, is *"),
+        ("schema", "*was written by another version of auditkit (record schema 3, this one reads *"),
         ("weights", "*the model's weights differ (SHA-256 was *, is *)*"),
         ("model", "*--model was *tiny-llama*, is copy;*"),
     ],
@@ -293,6 +318,14 @@ def test_another_run_is_not_continued_and_nothing_is_touched(
     (audits.path / "limits.toml").write_text('[default]\n"suite/one" = { threshold = 0.5 }')
     if change == "suite":
         (audits.path / "suite" / "helper.py").write_text("LIMIT = 2\n")
+    elif change in ("versions", "schema"):
+        first, _, rest = (folder / "journal.jsonl").read_bytes().partition(b"\n")
+        header = json.loads(first)
+        if change == "schema":
+            header["schema_version"] = 3
+        else:
+            header["versions"]["torch"] = "1.0"
+        (folder / "journal.jsonl").write_bytes(json.dumps(header).encode() + b"\n" + rest)
     elif change == "model":
         audits.args[2] = "copy"
     elif change == "weights":
@@ -305,7 +338,8 @@ def test_another_run_is_not_continued_and_nothing_is_touched(
     result = audits("--resume", *more)
     assert result.ret == 4
     (error,) = [text for text in result.errlines if text.startswith("ERROR: ")]
-    assert error.startswith(f"ERROR: cannot resume {Path('reports') / folder.name}: ")
+    if change != "schema":
+        assert error.startswith(f"ERROR: cannot resume {Path('reports') / folder.name}: ")
     result.stderr.fnmatch_lines([line])
     assert tree(audits.path / "reports") == before
     assert audits.latest == whole

@@ -199,6 +199,21 @@ def test_two_models_may_differ_in_everything_but_number_type_and_adapter(model: 
     assert said == "dtype: float32 there, bfloat16 here; adapter: hf there, nnterp here"
 
 
+def test_other_rendered_prompts_forbid_subtracting_what_was_asked_as_a_chat(model: ModelInfo) -> None:
+    """Whatever the templates are: two that write the same text of a chat ask the same."""
+    was = msgspec.structs.replace(
+        model, rendered_sha256="a" * 64, chat_template_sha256="x", template_date="2024-07-26"
+    )
+    same = msgspec.structs.replace(was, chat_template_sha256="y")
+    assert not_comparable("suite/a", "suite", PLAN, was, PLAN, same) == ""
+    other = msgspec.structs.replace(was, rendered_sha256="b" * 64, template_date=None)
+    assert not_comparable("suite/a", "suite", PLAN, was, PLAN, other) == (
+        "the prompts differ: the chat template makes other text of the same chats (SHA-256 aaaaaaaaaaaa there, "
+        "bbbbbbbbbbbb here); the date it is shown: 2024-07-26 there, no date here"
+    )
+    assert not_comparable("suite/a", "suite", PLAN, was, PLAN, other, chats=False) == ""
+
+
 def test_many_claims_are_counted_and_not_listed() -> None:
     now = changed(claims={f"suite/n{i:02}": "1" for i in range(40)})
     assert differences(PLAN, now) == (

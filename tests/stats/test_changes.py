@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from auditkit.record.evidence import gathering
 from auditkit.record.schema import ItemRow
-from auditkit.stats.changes import Kept, _only, _paired, read_effects
+from auditkit.stats.changes import _only, _paired
 from auditkit.stats.estimates import Estimate
+from auditkit.stats.kept import Kept, read_effects
 from auditkit.stats.measurement import Measurement, content_digest, read_labels, written_labels
 from auditkit.stats.rates import rate
 from auditkit.stats.verdicts import control

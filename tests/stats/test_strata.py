@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from auditkit.record.evidence import gathering
-from auditkit.stats.changes import read_effects
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.intervals import moments as plain
+from auditkit.stats.kept import read_effects
 from auditkit.stats.measurement import Measurement, MeasurementError
 from auditkit.stats.strata import MIN_PER_STRATUM, moments, without_strata
 
