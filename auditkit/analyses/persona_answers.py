@@ -26,7 +26,7 @@ import pandas as pd
 from auditkit.analyses.persona_formats import Question
 from auditkit.analyses.persona_questions import PersonaQuestions, difference
 from auditkit.data.order import shuffle_key
-from auditkit.data.personas import Persona, PersonaPair, synonym_pairs
+from auditkit.data.personas import Persona, PersonaPair, synonym_pairs, without_reuse
 from auditkit.engine.patching import right_and_wrong
 from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Dot, DotGroup, Dots, Table
@@ -128,10 +128,15 @@ class PersonaAnswers:
         """How far swapping a word moves the logit difference, in whatever direction: for its synonym, and for a word of
         the other group. Means of absolute differences over the same items, in logits.
 
+        No word is in both: an item compares a pair of synonyms with two other words, and intervals over words would
+        count a word that stands in two items' labels twice.
+
         Raises:
             NotApplicable: too few words, or synonyms of equal token length.
         """
-        sides = [*self._synonym_sides, self._named(group), self._named(against)]
+        synonyms = self._synonym_sides
+        taken = {word.word for side in synonyms for word in side.words if word is not None}
+        sides = [*synonyms, *(self._without(self._named(name), taken) for name in (group, against))]
         measured = self._measured(sides, LOGIT)
         values = [measured.condition(side.name) for side in sides]
         sizes = {
@@ -140,11 +145,11 @@ class PersonaAnswers:
         }
         table = pd.DataFrame(sizes, index=measured.values.index)
         swapped = Measurement("size of a swap", "logit", table, measured.clusters, measured.prompts)
-        synonyms, opposites = (
+        same, opposites = (
             Estimate(f"change by a swap, {name}", "logit", swapped, size, shown_conditions=(name,))
             for name, size in sizes.items()
         )
-        return synonyms, opposites
+        return same, opposites
 
     def show(self) -> None:
         """Put the table of all groups and words, and their dot plot, under the claim."""
@@ -203,20 +208,34 @@ class PersonaAnswers:
     def _enough(self, group: Group) -> bool:
         return len(group.words) >= MIN_CLUSTERS
 
+    def _without(self, group: Group, taken: set[str]) -> Group:
+        """The group of other words than these."""
+        words = [word for word in self.questions.groups[group.name] if word.word not in taken]
+        left = self._group(group.name, words) if words else replace(group, words=())
+        if not self._enough(left):
+            raise NotApplicable(
+                f"only {len(left.words)} {group.name} words that are no synonym make prompts of one length, "
+                f"{MIN_CLUSTERS} are needed"
+            )
+        return left
+
     @cached_property
     def _groups(self) -> dict[str, Group]:
         plain = Persona("", PLAIN)
-        length = self._length(plain)
-        groups = self.questions.groups
-        common = Counter(self._length(word) for words in groups.values() for word in words).most_common(1)[0][0]
-        arms = Group(NOBODY, (None,), (), self._length(None) - length), Group(PLAIN, (plain,), (), 0)
-        grouped = (self._group(name, words, common, length) for name, words in groups.items())
+        arms = Group(NOBODY, (None,), (), self._length(None) - self._length(plain)), Group(PLAIN, (plain,), (), 0)
+        grouped = (self._group(name, words) for name, words in self.questions.groups.items())
         return {group.name: group for group in (*arms, *grouped)}
 
-    def _group(self, name: str, words: Sequence[Persona], common: int, plain: int) -> Group:
+    @cached_property
+    def _common(self) -> int:
+        """Tokens of most words' prompts."""
+        lengths = (self._length(word) for words in self.questions.groups.values() for word in words)
+        return Counter(lengths).most_common(1)[0][0]
+
+    def _group(self, name: str, words: Sequence[Persona]) -> Group:
         """Words of one prompt length, that of most words where it leaves enough, in an order fixed by the seed."""
         order = sorted(words, key=lambda word: shuffle_key(self.questions.seed, word.word))
-        lengths = [self._length(word) for word in order]
+        lengths, common = [self._length(word) for word in order], self._common
         if lengths.count(common) < MIN_CLUSTERS:
             common = Counter(lengths).most_common(1)[0][0]
         fitting = [word for word, length in zip(order, lengths, strict=True) if length == common]
@@ -228,7 +247,7 @@ class PersonaAnswers:
                 f"(first: {others[0][0]!r} makes {others[0][1]} tokens, not {common})"
             )
         words = tuple(fitting[: self.n_words])
-        return Group(name, words, tuple(range(len(words))), common - plain, left)
+        return Group(name, words, tuple(range(len(words))), common - self._length(Persona("", PLAIN)), left)
 
     @cached_property
     def _synonym_sides(self) -> tuple[Group, Group]:
@@ -239,7 +258,8 @@ class PersonaAnswers:
                 f"only {len(pairs)} of {len(self._synonyms)} pairs of synonyms have equal token length, {MIN_CLUSTERS} "
                 "are needed"
             )
-        pairs = sorted(pairs, key=lambda pair: shuffle_key(self.questions.seed, pair.id))[: self.n_words]
+        pairs = sorted(pairs, key=lambda pair: shuffle_key(self.questions.seed, pair.id))
+        pairs = list(without_reuse(pairs, lambda pair: (pair.clean.word, pair.corrupt.word)))[: self.n_words]
         slots = tuple(range(len(pairs)))
         return (
             Group("a word", tuple(pair.clean for pair in pairs), slots, 0),

@@ -259,7 +259,7 @@ class PersonaHeads:
             words: racial and colour words to take; all where None.
         """
         groups = [(one, other) for one in IDENTITY for other in others]
-        known = [list(self.questions.arm(*each, 1, 2 * n_pairs).table["pair"]) for each in groups]
+        known = [list(self.questions.arm(*each, 1, 2 * n_pairs, reuse=True).table["pair"]) for each in groups]
         waiting = [list(pairs) for pairs in known]
         used, chosen = set[str](), set[str]()
         while any(waiting) and len(chosen) < n_pairs:
@@ -272,7 +272,7 @@ class PersonaHeads:
         # Arms are nested, so all questions are written out for as many pairs as hold the chosen ones.
         needed = [max((n + 1 for n, pair in enumerate(pairs) if pair in chosen), default=0) for pairs in known]
         arms = [
-            self.questions.arm(*each, self.n_questions, max(n, MIN_CLUSTERS))
+            self.questions.arm(*each, self.n_questions, max(n, MIN_CLUSTERS), reuse=True)
             for each, n in zip(groups, needed, strict=True)
         ]
         table = pd.concat([arm.table for arm in arms]).set_index("item")[list(FACTORS)]

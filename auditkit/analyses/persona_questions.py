@@ -25,7 +25,15 @@ from auditkit.analyses.persona_formats import Format, Question, completions, let
 from auditkit.data.choices import Choices
 from auditkit.data.items import CompletionItem, completion_items, select
 from auditkit.data.order import shuffle_key
-from auditkit.data.personas import AlignedPair, Persona, build_pairs, differing_span, persona_groups, synonym_pairs
+from auditkit.data.personas import (
+    AlignedPair,
+    Persona,
+    build_pairs,
+    differing_span,
+    persona_groups,
+    synonym_pairs,
+    without_reuse,
+)
 from auditkit.engine.patching import Answered, PatchPair, answered
 from auditkit.record.evidence import note
 from auditkit.stats.intervals import MIN_CLUSTERS
@@ -49,7 +57,7 @@ class Arm:
     pairs: tuple[PatchPair, ...]
     table: pd.DataFrame
     note: str
-    """Which words could not be paired; empty where all were."""
+    """Which words could not be paired, and that more pairs were asked for than can be made; else empty."""
 
     @property
     def measurement(self) -> Measurement:
@@ -101,19 +109,32 @@ class PersonaQuestions:
         self.items = self._select(n_items)
         if len(self.items) < n_items:
             self._notes.append(f"{n_items} items were asked for; all {len(self.items)} usable ones are measured")
-        self._arms: dict[tuple[str, str, int, int], Arm] = {}
+        self._arms: dict[tuple[str, str, int, int, bool], Arm] = {}
         self._prompts: dict[tuple[Persona | None, Question], Prompt] = {}
         self._asked: dict[Prompt, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._require_accuracy()
 
-    def arm(self, corrupt: str, clean: str, n_items: int | None = None, n_pairs: int | None = None) -> Arm:
-        """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for."""
-        key = (corrupt, clean, n_items or len(self.items), n_pairs or self.n_pairs)
-        if key not in self._arms:
-            self._arms[key] = self._build_arm(key)
-        return self._arms[key]
+    def arm(
+        self,
+        corrupt: str,
+        clean: str,
+        n_items: int | None = None,
+        n_pairs: int | None = None,
+        *,
+        reuse: bool = False,
+    ) -> Arm:
+        """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for.
 
-    def _build_arm(self, key: tuple[str, str, int, int]) -> Arm:
+        Args:
+            reuse: a word may be in several pairs. For who chooses pairs without a common word from them, possibly of
+                several arms: intervals take pairs as independent.
+        """
+        key = (corrupt, clean, n_items or len(self.items), n_pairs or self.n_pairs)
+        if (*key, reuse) not in self._arms:
+            self._arms[*key, reuse] = self._build_arm(key, reuse)
+        return self._arms[*key, reuse]
+
+    def _build_arm(self, key: tuple[str, str, int, int], reuse: bool) -> Arm:
         corrupt, clean, _, n_pairs = key
         probe = self.items[0]
         built = build_pairs(
@@ -122,6 +143,7 @@ class PersonaQuestions:
             lambda persona: list(self.prompt(persona, probe).ids),
             n=n_pairs,
             seed=self.seed,
+            reuse=reuse,
         )
         if len(built.pairs) < MIN_CLUSTERS:
             why = f" (first: {built.dropped[0].reason})" if built.dropped else ""
@@ -129,13 +151,16 @@ class PersonaQuestions:
                 f"only {len(built.pairs)} pairs of {corrupt} and {clean} personas have equal token length, "
                 f"{MIN_CLUSTERS} are needed{why}"
             )
-        left_out = ""
+        left_out = []
         if built.dropped:
-            left_out = (
-                f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {len(built.dropped)} words not used "
-                f"(first: {built.dropped[0].reason})"
+            left_out.append(f"{len(built.dropped)} words not used (first: {built.dropped[0].reason})")
+        if len(built.pairs) < n_pairs and not reuse:
+            left_out.append(
+                f"{n_pairs} were asked for, and no more can be made without using a word twice, which intervals over "
+                "pairs rule out"
             )
-        return self._crossed(key, built.pairs, left_out)
+        told = f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {'; '.join(left_out)}"
+        return self._crossed(key, built.pairs, told if left_out else "")
 
     def synonyms(self, n_items: int | None = None, n_pairs: int | None = None) -> Arm:
         """Questions x pairs of words with nearly the same meaning: another token, the same persona.
@@ -144,18 +169,19 @@ class PersonaQuestions:
             NotApplicable: too few pairs whose prompts have equal length.
         """
         key = ("a word", "its synonym", n_items or len(self.items), n_pairs or self.n_pairs)
-        if key not in self._arms:
+        if (*key, False) not in self._arms:
             aligned = []
             for pair in sorted(synonym_pairs(), key=lambda pair: shuffle_key(self.seed, pair.id)):
                 span = differing_span(*(self.prompt(p, self.items[0]).ids for p in (pair.corrupt, pair.clean)))
                 if span is not None and pair.clean.article == pair.corrupt.article:
                     aligned.append(AlignedPair(pair, span))
+            aligned = list(without_reuse(aligned, lambda one: (one.pair.clean.word, one.pair.corrupt.word)))
             if len(aligned) < MIN_CLUSTERS:
                 raise Unsupported(
                     f"only {len(aligned)} pairs of synonyms have equal token length, {MIN_CLUSTERS} are needed"
                 )
-            self._arms[key] = self._crossed(key, aligned[: key[3]], "")
-        return self._arms[key]
+            self._arms[*key, False] = self._crossed(key, aligned[: key[3]], "")
+        return self._arms[*key, False]
 
     def _crossed(self, key: tuple[str, str, int, int], aligned_pairs: Sequence[AlignedPair], left_out: str) -> Arm:
         n_items = key[2]

@@ -200,8 +200,8 @@ def _kind(path: Path) -> str:
         return "winobias" if re.search(r"\[[^\]]+\].*\[[^\]]+\]", text_of(path)) else "no sentences with brackets"
     if path.suffix == ".parquet":
         columns = set(parquet_columns(path))
-        for name, fields, suffix in (("BBQ", _BBQ, ".jsonl"), ("CrowS-Pairs", _CROWS, ".csv")):
-            if set(fields[:2]) <= columns and not {"question", "choices"} <= columns:
+        for name, wanted, suffix in (("BBQ", _BBQ, ".jsonl"), ("CrowS-Pairs", _CROWS, ".csv")):
+            if set(wanted[:2]) <= columns and not {"question", "choices"} <= columns:
                 return f"it has the columns of {name}, which is read from {suffix} files"
         return "choices"
     text = text_of(path).lstrip()

@@ -10,7 +10,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from auditkit.data.errors import DataError, Dropped
 from auditkit.data.files import toml_of
@@ -27,7 +27,10 @@ __all__ = [
     "differing_span",
     "persona_groups",
     "synonym_pairs",
+    "without_reuse",
 ]
+
+Pair = TypeVar("Pair")
 
 # "an" follows the sound: "a European", "a useful", but "an unskilled" and "an honest".
 _VOWEL_SOUND = re.compile(
@@ -168,13 +171,16 @@ def build_pairs(
     *,
     n: int,
     seed: int,
+    reuse: bool = False,
 ) -> PairBuild:
-    """Up to `n` different pairs whose prompts align token by token; fewer when fewer exist.
+    """Up to `n` pairs whose prompts align token by token and of which no two share a word; fewer when fewer exist.
 
     `encode_prompt` gives the token ids of the whole prompt for a persona. A pair is usable when both words
-    take the same article and their prompts have the same length and differ. Pairs come in rounds: a word is
-    used again only when no usable pair of less used words is left. The order is fixed by the seed and does
-    not depend on n, so smaller builds are prefixes of larger ones.
+    take the same article and their prompts have the same length and differ. Pairs are the clusters of intervals, which
+    count them as independent: two pairs with a word in common are not, since a word that moves answers much moves them
+    in both. With `reuse`, for who chooses among them, pairs come in rounds: a word is used again only when no usable
+    pair of less used words is left. The order is fixed by the seed and does not depend on n, so smaller builds are
+    prefixes of larger ones.
 
     Raises:
         ValueError: n is negative.
@@ -198,18 +204,21 @@ def build_pairs(
         for persona in personas
         if persona not in matched
     ]
-    return PairBuild(_even_order(usable, n, seed), tuple(dropped))
-
-
-def _even_order(usable: Iterable[AlignedPair], n: int, seed: int) -> tuple[AlignedPair, ...]:
-    """Up to n pairs, the next always the one whose words have been used least."""
     # With the groups, because two groups passed in may share a word.
-    waiting = sorted(
-        usable,
+    usable.sort(
         key=lambda aligned: shuffle_key(
             seed, f"{aligned.pair.id} {aligned.pair.clean.group}>{aligned.pair.corrupt.group}"
         ),
     )
+    if reuse:
+        return PairBuild(_even_order(usable, n), tuple(dropped))
+    apart = without_reuse(usable, lambda aligned: (aligned.pair.clean.word, aligned.pair.corrupt.word))
+    return PairBuild(apart[:n], tuple(dropped))
+
+
+def _even_order(usable: Iterable[AlignedPair], n: int) -> tuple[AlignedPair, ...]:
+    """Up to n pairs, the next always the one whose words have been used least."""
+    waiting = list(usable)
     clean_uses: Counter[Persona] = Counter()
     corrupt_uses: Counter[Persona] = Counter()
 
@@ -225,6 +234,18 @@ def _even_order(usable: Iterable[AlignedPair], n: int, seed: int) -> tuple[Align
         corrupt_uses[following.pair.corrupt] += 1
         chosen.append(following)
     return tuple(chosen)
+
+
+def without_reuse(pairs: Iterable[Pair], words: Callable[[Pair], Iterable[str]]) -> tuple[Pair, ...]:
+    """Those of some pairs, in their order, that share no word with one that was taken before."""
+    used: set[str] = set()
+    taken: list[Pair] = []
+    for pair in pairs:
+        own = set(words(pair))
+        if used.isdisjoint(own):
+            used |= own
+            taken.append(pair)
+    return tuple(taken)
 
 
 def _why_unmatched(

@@ -25,7 +25,8 @@ def questions(model, audit):
 def patching(questions, audit):
     """Where the personas of these questions act; measured once, used by every claim.
 
-    With more questions come more pairs of personas, one for four questions: `--items 100000` asks for all of both.
+    With more questions come more pairs of personas, one for four questions, until every word that aligns is in a pair:
+    a word is in one pair only, since pairs are what intervals take as independent.
     """
     n_pairs = max(PAIRS, (audit.items or 0) // 4)
     return PersonaPatching(questions, n_pairs=n_pairs, bands=(EARLY, MIDDLE))

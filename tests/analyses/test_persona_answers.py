@@ -19,7 +19,7 @@ from auditkit.analyses.persona_questions import PersonaQuestions
 from auditkit.data.choices import LETTERS, ChoiceItem, Choices
 from auditkit.data.errors import Dropped
 from auditkit.data.items import completion_items
-from auditkit.data.personas import Persona, PersonaPair, persona_groups, synonym_pairs
+from auditkit.data.personas import Persona, PersonaPair, persona_groups, synonym_pairs, without_reuse
 from auditkit.record.evidence import gathering
 from auditkit.record.figures import Dots, Table, drawing_of
 from auditkit.stats.verdicts import Inconclusive, NotApplicable
@@ -290,7 +290,8 @@ def test_words_that_are_longer_throughout_are_compared_and_their_tokens_shown() 
 def test_pairs_that_cannot_be_length_matched_are_dropped_with_a_count_and_too_few_are_refused() -> None:
     questions = PersonaQuestions(Oracle(extra=extra("racial", 6)))
     arm = questions.arm("racial", "neutral", 6, 16)
-    assert {"racial against neutral personas: 16 pairs, 10 words not used"} == {arm.note.split(" (first")[0]}
+    assert {"racial against neutral personas: 6 pairs, 10 words not used"} == {arm.note.split(" (first")[0]}
+    assert "; 16 were asked for, and no more can be made without using a word twice" in arm.note
     few = PersonaQuestions(
         Oracle(extra=extra("racial", 0)),
         groups={"racial": persona_groups()["racial"], "neutral": (Persona("local", "neutral"),)},
@@ -376,3 +377,45 @@ def test_with_few_subjects_every_question_is_a_cluster_and_the_reader_is_told() 
 def test_nothing_left_to_ask_is_not_applicable() -> None:
     with pytest.raises(NotApplicable, match="none of 2 multiple-choice questions can be asked"):
         answers_of(Oracle(), Choices((), (Dropped("a", "b"), Dropped("c", "d"))))
+
+
+# -- words and clusters ----------------------------------------------------------------------------------------
+
+
+def labels_by_word(clusters: pd.DataFrame) -> dict[str, set[str]]:
+    """Word -> the cluster ids that it counts under; ids of words name them, "good>bad" or "good/bad"."""
+    found: dict[str, set[str]] = {}
+    known = {word.word for words in persona_groups().values() for word in words}
+    for factor in clusters.columns:
+        for label in clusters[factor].unique():
+            for word in re.split("[>/]", str(label)):
+                if word in known:
+                    found.setdefault(word, set()).add(str(label))
+    return found
+
+
+@pytest.mark.parametrize("clean", ["positive", "neutral", "nonsense"])
+@pytest.mark.parametrize("corrupt", ["negative", "racial", "colour", "nonsense"])
+def test_no_word_counts_under_two_pairs_however_many_are_asked_for(corrupt: str, clean: str) -> None:
+    questions = PersonaQuestions(Oracle(VALENCE))
+    arm = questions.arm(corrupt, clean, 6, 1000)
+    counted = labels_by_word(arm.measurement.clusters)
+    assert len(counted) >= 10
+    assert {word: ids for word, ids in counted.items() if len(ids) > 1} == {}
+    assert "1000 were asked for, and no more can be made without using a word twice" in arm.note
+    assert "were asked for" not in questions.arm(corrupt, clean, 6, 5).note
+
+
+def test_no_word_counts_under_two_clusters_when_answers_are_compared() -> None:
+    """Of a swap for a synonym and one for an opposite, too: a word may be in both groups of words."""
+    answers = answers_of(Oracle(VALENCE), n_words=1000)
+    estimates = [
+        answers.compare(group, against="positive") for group in ("negative", "racial", "colour", "neutral")
+    ]
+    estimates += answers.swaps("negative", against="positive")
+    for estimate in estimates:
+        counted = labels_by_word(estimate.measurement.clusters)
+        assert len(counted) >= 10
+        assert {word: ids for word, ids in counted.items() if len(ids) > 1} == {}
+    synonyms = [PersonaPair(*pair) for pair in (("a", "b"), ("a", "c"), ("d", "e"))]
+    assert len(without_reuse(synonyms, lambda pair: (pair.clean, pair.corrupt))) == 2

@@ -190,15 +190,29 @@ def test_pairs_align_and_differ_in_one_span(
 def test_builds_are_nested_and_ignore_the_order_of_words(
     clean: list[Persona], corrupt: list[Persona], n: int, seed: int, data: st.DataObject
 ) -> None:
-    everything = build_pairs(clean, corrupt, encode_prompt, n=144, seed=seed)
-    shuffled = data.draw(st.permutations(clean))
-    again = build_pairs(shuffled, corrupt, encode_prompt, n=n, seed=seed)
-    assert again.pairs == everything.pairs[:n]
+    for reuse in (False, True):
+        everything = build_pairs(clean, corrupt, encode_prompt, n=144, seed=seed, reuse=reuse)
+        shuffled = data.draw(st.permutations(clean))
+        again = build_pairs(shuffled, corrupt, encode_prompt, n=n, seed=seed, reuse=reuse)
+        assert again.pairs == everything.pairs[:n]
+
+
+@given(clean=some_personas, corrupt=some_personas, n=st.integers(0, 60), seed=seeds)
+def test_no_word_is_in_two_pairs_and_no_more_pairs_could_be_made(
+    clean: list[Persona], corrupt: list[Persona], n: int, seed: int
+) -> None:
+    """Pairs are clusters: what two of them share would be counted as evidence twice."""
+    pairs = [aligned.pair for aligned in build_pairs(clean, corrupt, encode_prompt, n=n, seed=seed).pairs]
+    words = [persona.word for pair in pairs for persona in (pair.clean, pair.corrupt)]
+    assert len(set(words)) == len(words)
+    if len(pairs) < n:
+        free = build_pairs(clean, corrupt, encode_prompt, n=999, seed=seed, reuse=True).pairs
+        assert all({one.pair.clean.word, one.pair.corrupt.word} & set(words) for one in free)
 
 
 @given(clean=some_personas, corrupt=some_personas, seed=seeds)
 def test_every_word_is_paired_or_dropped(clean: list[Persona], corrupt: list[Persona], seed: int) -> None:
-    build = build_pairs(clean, corrupt, encode_prompt, n=144, seed=seed)
+    build = build_pairs(clean, corrupt, encode_prompt, n=144, seed=seed, reuse=True)
     unmatched = [
         persona.word
         for side, used in (
@@ -222,7 +236,7 @@ def test_a_word_is_reused_only_when_no_less_used_pair_is_left(
         if good.article == bad.article and differing_span(encode_prompt(good), encode_prompt(bad))
     }
     uses: Counter[tuple[str, Persona]] = Counter()
-    for aligned in build_pairs(clean, corrupt, encode_prompt, n=144, seed=seed).pairs:
+    for aligned in build_pairs(clean, corrupt, encode_prompt, n=144, seed=seed, reuse=True).pairs:
         words = (aligned.pair.clean, aligned.pair.corrupt)
         busiest = max(uses["clean", words[0]], uses["corrupt", words[1]])
         assert all(max(uses["clean", good], uses["corrupt", bad]) >= busiest for good, bad in usable)
@@ -232,7 +246,7 @@ def test_a_word_is_reused_only_when_no_less_used_pair_is_left(
     assert not usable
 
 
-def test_every_word_is_used_once_before_any_is_used_twice() -> None:
+def test_every_word_is_used_once_where_there_are_as_many_on_both_sides() -> None:
     clean = named("good", "wise", "keen", "calm")
     corrupt = named("poor", "lazy", "dull", "weak", group="negative")
     pairs = build_pairs(clean, corrupt, encode_prompt, n=4, seed=3).pairs
