@@ -82,7 +82,7 @@ def sensitivity(
     except (Inconclusive, NotApplicable) as error:
         ended = error
     references = judge()
-    stands = evidence is not None and _has_failed(evidence)
+    stands = evidence is not None and _has_failed(evidence, ended)
     _enter(evidence, references, stands)
     if not stands:
         absent = [one.reason for one in references if one.verdict is Verdict.NOT_APPLICABLE]
@@ -97,9 +97,13 @@ def sensitivity(
         raise ended
 
 
-def _has_failed(evidence: Evidence) -> bool:
-    """Whether a comparison or a control failed: the claim's FAIL or ERROR stands then, whatever the reference says."""
-    verdicts = [one.verdict for one in (*evidence.decisions, *evidence.controls)]
+def _has_failed(evidence: Evidence, ended: Exception | None) -> bool:
+    """Whether a comparison or a control failed: the claim's FAIL or ERROR stands then, whatever the reference says.
+
+    Not a comparison whose failure may be chance among those of the claim ("holm").
+    """
+    chance = str(ended).startswith("holm:")
+    verdicts = [one.verdict for one in (*(() if chance else evidence.decisions), *evidence.controls)]
     return Verdict.FAIL in verdicts or Verdict.ERROR in verdicts
 
 

@@ -90,6 +90,17 @@ def test_a_difference_that_was_found_stands_though_nothing_that_should_matter_do
     assert entry(evidence).reason.endswith("the claim failed, so a difference was seen, and the failure stands")
 
 
+def test_a_difference_that_may_be_chance_does_not_stand() -> None:
+    """As among several comparisons of one claim, where Holm's procedure takes a FAIL back."""
+    for reason, verdict in (
+        ("holm: this can be chance", NotApplicable),
+        ("too_few_items: of another", Inconclusive),
+    ):
+        with gathering(), pytest.raises(verdict), sensitivity("strong from weak", estimate(0.0), by=0.25):
+            estimate(-1.0).equals(0.0, within=0.25)
+            raise Inconclusive(reason)
+
+
 def test_a_reference_without_an_interval_leaves_the_claim_undecided() -> None:
     verdict, reason, evidence = measured(EQUAL, estimate(1.0, np.zeros(N)))
     assert verdict is Verdict.INCONCLUSIVE
