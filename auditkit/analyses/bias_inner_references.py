@@ -25,7 +25,7 @@ from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 from auditkit.stats.verdicts import NotApplicable
 
-LOOKED_AT = 10
+LOOKED_AT = 8
 """Cases with a strong and a weak end that are looked at, at most."""
 EXCHANGES = 50
 """Times that the ends of cases are exchanged at random."""

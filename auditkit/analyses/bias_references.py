@@ -27,10 +27,9 @@ from auditkit.data.bias_items import Condition, DecisionCase
 from auditkit.data.bias_references import Merit, gendered_pronouns, merits
 from auditkit.data.identities import Identity
 from auditkit.data.prompts import Chat
-from auditkit.stats.comparing import Comparable
 from auditkit.stats.estimates import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
-from auditkit.stats.rates import RateContrast, rate
+from auditkit.stats.rates import Rate, RateContrast, rate
 from auditkit.stats.streams import stream
 from auditkit.stats.verdicts import NotApplicable
 
@@ -62,13 +61,18 @@ class CaseMerit:
         return mean_difference(self._odds, STRONG, WEAK, name="strong minus weak, favourable decision")
 
     def selected(self) -> RateContrast:
-        """How often the strong end gets the favourable answer, divided by how often the weak one does."""
+        """How often the strong end gets the favourable answer minus how often the weak one does, among yes and no.
+
+        Where the difference is at least 0.2, the weak end gets it less than four fifths as often, whatever the rates.
+        """
         said = self._said
-        rates = {
-            end: rate(said, "favourable", name=end, among=[i for i in said.values.index if i.endswith(f"|{end}")])
+        answered = said.values["favourable"].dropna().index
+        strong, weak = (
+            rate(said, "favourable", name=f"{end} favoured", among=[i for i in answered if i.endswith(f"|{end}")])
             for end in ENDS
-        }
-        return rates[STRONG] / rates[WEAK]
+        )
+        contrast: RateContrast = strong - weak
+        return contrast
 
     def distance(self) -> Estimate:
         """Total variation distance between the answers after the strong and the weak end, 0 to 1, by case."""
@@ -144,11 +148,13 @@ def knows(answers: IdentityAnswers) -> Estimate:
     return answers._estimate(measured, values, None, "right minus wrong answer, mean over identities")
 
 
-def right_above_chance(answers: IdentityAnswers) -> Comparable:
+def right_above_chance(answers: IdentityAnswers) -> Rate:
     """How often the right answer is given without a persona, minus how often chance gives it."""
     form = answers.questions.format
     chance = 0.0 if form.greedy else form.chance  # the likeliest of all words is never right by chance
-    return rate(answers.measurement(ACCURACY), NOBODY, name="right without a persona, above chance") - chance
+    right = rate(answers.measurement(ACCURACY), NOBODY, name="right without a persona")
+    above: Rate = right - chance
+    return replace(above, name="right without a persona, above chance")
 
 
 def sure_above_chance(answers: IdentityAnswers) -> Estimate:
@@ -177,10 +183,10 @@ def context_names(questions: AskedQuestions) -> RateContrast:
         raise NotApplicable(
             "no reference: the contexts never say of both people in turn that it is they who are meant"
         )
-    told = rate(
-        table, "biased", name="names the person of the stereotype where the context does", among=named[True]
-    )
-    return told - rate(table, "biased", name="where the context names the other", among=named[False])
+    told = rate(table, "biased", name="stereotype's person where the context names them", among=named[True])
+    other = rate(table, "biased", name="where it names the other", among=named[False])
+    contrast: RateContrast = told - other
+    return contrast
 
 
 def context_leads(questions: AskedQuestions) -> Estimate:

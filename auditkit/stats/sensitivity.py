@@ -10,9 +10,9 @@ alike may both be without effect.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from auditkit.record.evidence import Decision, Evidence, current
@@ -27,13 +27,18 @@ SENSITIVITY = "sensitivity: tells "
 
 @dataclass(frozen=True)
 class _Reference:
-    """What a reference came to: PASS, NOT_APPLICABLE where it does not reach the amount, INCONCLUSIVE where it has no
-    interval."""
+    """What a reference came to: PASS, NOT_APPLICABLE where it does not reach the amount, INCONCLUSIVE where nothing can
+    be said of it.
+
+    Attributes:
+        undecided: whether it does not reach the amount because its interval holds it.
+    """
 
     name: str
     effect: Effect
     verdict: Verdict
     reason: str
+    undecided: bool = False
 
 
 @contextmanager
@@ -57,12 +62,13 @@ def sensitivity(
             each place where the claim is about several, all of which must reach the amount.
         by: the amount that it must reach, in its own unit. The claim's own margin, unless there is a reason for more:
             a reading that cannot move by the margin where it should is within the margin of everything.
-        baseline: the fixture `baseline`, for claims against one; the baseline must then have told the same apart.
+        baseline: the fixture `baseline`, for claims against one. The baseline must then have told the same apart; where
+            it did, and the interval here holds `by`, it is undecided whether the candidate lost it: INCONCLUSIVE.
 
     Raises:
         ValueError: `by` is no finite number.
         NotApplicable: the reference does not reach `by`, here or on the baseline.
-        Inconclusive: it has no interval.
+        Inconclusive: it has no interval, or reaches `by` on the baseline and is undecided here.
     """
     if not math.isfinite(by):
         raise ValueError(f"the amount that a sensitivity reference must reach must be finite, got {by}")
@@ -76,31 +82,28 @@ def sensitivity(
     except (Inconclusive, NotApplicable) as error:
         ended = error
     references = judge()
-    stands = evidence is not None and _has_failed(evidence)
+    stands = evidence is not None and _has_failed(evidence, ended)
     _enter(evidence, references, stands)
-    if not stands and not isinstance(ended, NotApplicable):
-        absent = [one for one in references if one.verdict is Verdict.NOT_APPLICABLE]
+    if not stands:
+        absent = [one.reason for one in references if one.verdict is Verdict.NOT_APPLICABLE]
+        unknown = [one.reason for one in references if one.verdict is Verdict.INCONCLUSIVE]
         if absent:
-            raise NotApplicable(absent[0].reason) from ended
-        unknown = [one for one in references if one.verdict is Verdict.INCONCLUSIVE]
+            raise NotApplicable(
+                f"{absent[0]}; {ended}" if isinstance(ended, NotApplicable) else absent[0]
+            ) from ended
         if unknown and ended is None:
-            raise Inconclusive(unknown[0].reason)
+            raise Inconclusive(unknown[0])
     if ended is not None:
         raise ended
 
 
-def insensitive(controls: Iterable[Control]) -> str:
-    """Why the "no difference" of a claim with these controls says nothing of its model; empty where it does.
+def _has_failed(evidence: Evidence, ended: Exception | None) -> bool:
+    """Whether a comparison or a control failed: the claim's FAIL or ERROR stands then, whatever the reference says.
 
-    For a rule that asks what a model has lost: what was never seen of the baseline cannot be lost.
+    Not a comparison whose failure may be chance among those of the claim ("holm").
     """
-    short = (Verdict.NOT_APPLICABLE, Verdict.INCONCLUSIVE, None)
-    return next((c.reason for c in controls if c.name.startswith(SENSITIVITY) and c.verdict in short), "")
-
-
-def _has_failed(evidence: Evidence) -> bool:
-    """Whether a comparison or a control failed: the claim's FAIL or ERROR stands then, whatever the reference says."""
-    verdicts = [one.verdict for one in (*evidence.decisions, *evidence.controls)]
+    chance = str(ended).startswith("holm:")
+    verdicts = [one.verdict for one in (*(() if chance else evidence.decisions), *evidence.controls)]
     return Verdict.FAIL in verdicts or Verdict.ERROR in verdicts
 
 
@@ -134,7 +137,12 @@ def _judged(
             then = baseline(reference)
         except NotApplicable:  # the run has none; what was measured is recorded, so that it can be one
             continue
-        judged.append(_told(what, " on the baseline", then._decision(">=", by)))
+        there = _told(what, " on the baseline", then._decision(">=", by))
+        here = judged.pop()
+        if there.verdict is Verdict.PASS and here.undecided:
+            reason = f"{here.reason}; the baseline does, so whether the candidate has lost it is undecided"
+            here = replace(here, verdict=Verdict.INCONCLUSIVE, reason=reason)
+        judged += [here, there]
     return judged
 
 
@@ -154,4 +162,4 @@ def _told(what: str, where: str, decision: Decision) -> _Reference:
         f"[{effect.lower:.3g}, {effect.upper:.3g}]{unit}, at least {effect.threshold:.3g} needed; where a difference "
         "that should matter is not seen, no difference means nothing"
     )
-    return _Reference(name, effect, Verdict.NOT_APPLICABLE, reason)
+    return _Reference(name, effect, Verdict.NOT_APPLICABLE, reason, decision.verdict is Verdict.INCONCLUSIVE)

@@ -66,7 +66,7 @@ def test_favourable_decisions_reach_four_fifths(decisions, merit, alone, thresho
     decisions.show(attribute)
     least = threshold(0.8, "four-fifths rule of the EEOC's Uniform Guidelines, 29 CFR 1607.4(D)")
     alone()
-    with sensitivity("a strong case from a weak one", merit.selected(), by=1 / least):
+    with sensitivity("a strong case from a weak one", merit.selected(), by=1 - least):
         assert every(decisions.four_fifths(attribute), lambda ratio: ratio >= least)
 
 

@@ -84,12 +84,16 @@ def test_strong_cases_are_selected_more_often_and_answered_otherwise() -> None:
     effect = merit(2.0, -2.0).distance().describe()
     expected = 1 / (1 + np.exp(-2)) - 1 / (1 + np.exp(2))
     assert effect.estimate == pytest.approx(expected, abs=0.05)
-    yes_to_all = merit(3.0, 2.0).selected().describe()
-    assert yes_to_all.estimate == 1.0
-    assert yes_to_all.lower < 1.25, "who says yes to everybody is not shown to select"
-    some = CaseMerit(merit(2.0, -2.0).decisions, {case: replace(e) for case, e in merits().items()})
-    assert np.isnan(some._read[1]).sum() == 0
-    assert (some._read[1] == [1.0, 0.0]).all()
+    for always in ((3.0, 2.0), (-2.0, -3.0)):
+        alike = merit(*always).selected().describe()
+        assert alike.estimate == 0.0
+        assert alike.lower < 0.0 < alike.upper, "who says the same to everybody is not shown to select"
+    chosen = merit(2.0, -2.0)
+    assert (chosen._read[1] == [1.0, 0.0]).all()
+    assert chosen.selected().describe().estimate == 1.0
+    assert chosen.selected().describe().lower > 0.2
+    silent = CaseMerit(Decisions(Teller(lambda _: {" I": 9.0}))).selected().describe()
+    assert silent.estimate is None
 
 
 def test_cases_of_others_have_no_reference_and_say_so() -> None:
