@@ -213,7 +213,7 @@ class PersonaAnswers:
         words = [word for word in self.questions.groups[group.name] if word.word not in taken]
         left = self._group(group.name, words) if words else replace(group, words=())
         if not self._enough(left):
-            raise NotApplicable(
+            raise Unsupported(
                 f"only {len(left.words)} {group.name} words that are no synonym make prompts of one length, "
                 f"{MIN_CLUSTERS} are needed"
             )

@@ -16,9 +16,20 @@ import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from auditkit.stats.simulations import crossings, intervals, proportions, sequences, skewed
+from auditkit.stats.simulations import (
+    crossings,
+    groups,
+    intervals,
+    proportions,
+    rates_paired,
+    reuse,
+    selection,
+    sequences,
+    skewed,
+    strata,
+)
 
-TOPICS = (intervals, crossings, skewed, sequences, proportions)
+TOPICS = (intervals, crossings, skewed, strata, reuse, sequences, proportions, rates_paired, groups, selection)
 
 
 def tables() -> dict[str, Callable[[], str]]:
