@@ -37,7 +37,7 @@ def claim_p(claim: Claim) -> float:
     return min(1.0, len(effects) * min(known)) if known else 1.0
 
 
-def cautious(p: Any, df: int) -> Any:
+def cautious(p: Any, df: float) -> Any:
     """One-sided p-values of t statistics, from a t distribution with half the degrees of freedom, at most 10.
 
     A correction for many claims asks for chances of one in a thousand, and so far out the tail of t is wrong for
