@@ -41,7 +41,7 @@ def _effect_p(effect: Effect) -> float:
     return effect.p_fail if effect.df is None else float(cautious(np.float64(effect.p_fail), effect.df))
 
 
-def cautious(p: Any, df: int) -> Any:
+def cautious(p: Any, df: float) -> Any:
     """One-sided p-values of t statistics, from a t distribution with half the degrees of freedom, at most 10.
 
     A correction for many claims asks for chances of one in a thousand, and so far out the tail of t is wrong for

@@ -130,7 +130,7 @@ def test_an_unclear_claim_asks_for_more_and_ends_undecided_at_the_last_look(grow
     assert asked == [20, 40, 60]
     verdict, reason = judge(evidence)
     assert verdict is Verdict.INCONCLUSIVE
-    assert "would decide" not in reason
+    assert "needs" not in reason
     assert evidence.decisions[0].effect.items_needed is None
 
 

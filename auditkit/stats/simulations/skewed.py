@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from auditkit.stats.intervals import ALPHA, ENOUGH_CLUSTERS, Array, critical, skewed_clusters
@@ -123,12 +124,12 @@ def _covered(t: Array, df: int) -> str:
     return percent(np.mean(np.abs(t) <= critical(df, ALPHA)))
 
 
-def _by_labels(values: Array, one: Array, other: Array, words: int) -> tuple[Array, Array]:
+def _by_labels(values: Array, one: NDArray[np.intp], other: NDArray[np.intp], words: int) -> tuple[Array, Array]:
     """Means and variances of (rounds, pairs) values by either word and both; no pair of words occurs twice."""
     n = values.shape[1]
     mean = values.mean(axis=1)
     residuals = values - mean[:, None]
-    by = [residuals @ np.eye(words)[labels.astype(int)] for labels in (one, other)]
+    by = [residuals @ np.eye(words)[labels] for labels in (one, other)]
     first, second = ((sums**2).sum(axis=1) * words / (words - 1) / n**2 for sums in by)
     inside = (residuals**2).sum(axis=1) * n / (n - 1) / n**2
     return mean, np.stack([first, second, first + second - inside], axis=1)
