@@ -250,9 +250,9 @@ def _ends(effect: Effect, error: float) -> tuple[float, float]:
 def _impossible(value: float, effects: Sequence[Effect]) -> str:
     """Why no comparison with the value would say anything: every possible effect passes it. Empty if it would."""
     for effect in effects:
-        if effect.range is None:
+        least, most = effect.least, effect.greatest
+        if least is None or most is None:
             continue
-        least, most = effect.range
         if NOT_WORSE in effect.method or effect.relation == "within":
             passes = value >= max(abs(least), abs(most))
         else:

@@ -185,7 +185,7 @@ class Estimate(Comparable):
             items_assume=assume if needed else "",
             p_fail=_finite(wrong),
             df=self._signs.df if self._signs else m.df if m else None,
-            range=span(self.measurement, self.shown_conditions, self.shift) if self.denominator is None else None,
+            **(span(self.measurement, self.shown_conditions, self.shift) if self.denominator is None else {}),
         )
 
     def tail(self, threshold: float) -> float | None:

@@ -151,11 +151,15 @@ def test_a_number_that_every_model_would_pass_is_not_proposed(
     a_run: Run, relation: Relation, estimate: float, half: float, span: tuple[float, float]
 ) -> None:
     ends = estimate, estimate - half, estimate + half
-    (proposal,) = propose(run_of(a_run, effect(relation, *ends, 1, range=span)))
+    (proposal,) = propose(run_of(a_run, effect(relation, *ends, 1, least=span[0], greatest=span[1])))
     assert proposal.value is None
     assert "every model would pass" in proposal.reason
     assert propose(run_of(a_run, effect(relation, *ends, 1)))[0].value is not None
-    (fine,) = propose(run_of(a_run, effect(relation, estimate, estimate - 0.01, estimate + 0.01, 1, range=span)))
+    (fine,) = propose(
+        run_of(
+            a_run, effect(relation, estimate, estimate - 0.01, estimate + 0.01, 1, least=span[0], greatest=span[1])
+        )
+    )
     assert fine.value is not None
 
 
@@ -165,11 +169,11 @@ def test_effects_know_the_range_of_shares() -> None:
     right = pd.DataFrame({"a": [0.0, 1.0] * 6, "b": [1.0, 1.0, 0.0] * 4}, index=index)
     shares = Measurement("m", "1", right, clusters)
     hits = rate(shares, "a", name="a")
-    assert hits.describe().range == (0, 1)
-    assert (hits - 0.25).describe().range == (-0.25, 0.75)
-    assert mean_difference(shares, "a", "b", name="d").describe().range == (-1, 1)
+    difference = mean_difference(shares, "a", "b", name="d")
+    for effect_, ends in ((hits, (0, 1)), (hits - 0.25, (-0.25, 0.75)), (difference, (-1, 1))):
+        assert (effect_.describe().least, effect_.describe().greatest) == ends
     logits = Measurement("m", "logit", right, clusters)
-    assert mean_difference(logits, "a", "b", name="d").describe().range is None
+    assert mean_difference(logits, "a", "b", name="d").describe().least is None
 
 
 def paired_effect(relation: Relation, method: str = "mean", **more) -> Effect:
