@@ -150,7 +150,7 @@ class Estimate(Comparable):
     def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
         interval = self._interval
         m = self._moments
-        estimate = m and (m.mean[0] if self.denominator is None else _divide(m.mean[0], m.mean[1]))
+        estimate = None if m is None else m.mean[0] if self.denominator is None else _divide(m.mean[0], m.mean[1])
         standardized = mde = wrong = None
         needed: int | None = None
         assume = ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,7 +100,7 @@ def signs(values: Array, measurement: Measurement, outcomes: Collection[str]) ->
     return Signs(gains, losses, max(min(size, most), 1.0), m.df)
 
 
-def span(measurement: Measurement, conditions: Collection[str], shift: float) -> dict[str, float]:
+def span(measurement: Measurement, conditions: Collection[str], shift: float) -> dict[str, Any]:
     """`least` and `greatest` value that a mean of these conditions or of their differences can have, less `shift`.
 
     Empty where they are not known. They are where every value has no unit and lies between 0 and 1, as rates,
