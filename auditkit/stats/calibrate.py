@@ -178,15 +178,15 @@ def reach(now: int | None, later: int | None, critical: float, spread: float, er
     nodes, weights = np.polynomial.legendre.leggauss(40)
     chance = (nodes + 1) / 2
     next_error = np.ones(1) if later is None else np.sqrt(np.asarray(stats.chi2.ppf(chance, later)) / later)
-    weights = np.ones(1) if later is None else weights / 2
+    shares = np.ones(1) if later is None else weights / 2
 
     def misses(distance: float) -> float:
         centre = critical * next_error / spread
         if now is None:
             beyond = stats.norm.sf(distance / spread - centre)
         else:
-            beyond = stats.nct.sf(distance / spread, now, centre)
-        return float(weights @ beyond) - error
+            beyond = np.asarray(stats.nct.sf(distance / spread, now, centre))
+        return float(shares @ beyond) - error
 
     most = 2.0
     while misses(most * critical) > 0:
