@@ -53,8 +53,7 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unit: str
     """Unit of estimate, interval and threshold: "logit", "fraction of the total effect", "1" ..."""
     relation: Relation | None
-    """How the effect is compared with `threshold`. "within": the whole interval lies in ±threshold around 0
-    (equivalence). None: shown, not compared."""
+    """How it is compared with `threshold`; "within": the interval lies in ±threshold around 0. None: only shown."""
     threshold: float | None
     """The number compared with, or the equivalence margin."""
     alpha: float
@@ -85,8 +84,9 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     that the effect is on the wrong side. What a family corrects; 0 or 1 for an exact comparison."""
     df: float | None = None
     """Degrees of freedom of that statistic; None: normal, or exact."""
-    range: tuple[float, float] | None = None
-    """Least and greatest value that the effect can have; None: not known to have both."""
+    least: float | None = None
+    greatest: float | None = None
+    """The ends of the values that the effect can have; None: not known."""
 
 
 class Control(Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from auditkit.stats.changes import NO_BASELINE
 from auditkit.stats.comparing import NOT_WORSE
 from auditkit.stats.intervals import ALPHA
 from auditkit.stats.kept import Kept, read_effects
+from auditkit.stats.proportions import quantile_and_cdf
 
 RULE = (
     "so far outside the 95 % interval that all comparisons with this number pass again with 97.5 % on other items, "
@@ -177,16 +178,16 @@ def reach(now: int | None, later: int | None, critical: float, spread: float, er
     """
     nodes, weights = np.polynomial.legendre.leggauss(40)
     chance = (nodes + 1) / 2
-    next_error = np.ones(1) if later is None else np.sqrt(stats.chi2.ppf(chance, later) / later)
-    weights = np.ones(1) if later is None else weights / 2
+    next_error = np.ones(1) if later is None else np.sqrt(np.asarray(stats.chi2.ppf(chance, later)) / later)
+    shares = np.ones(1) if later is None else weights / 2
 
     def misses(distance: float) -> float:
         centre = critical * next_error / spread
         if now is None:
             beyond = stats.norm.sf(distance / spread - centre)
         else:
-            beyond = stats.nct.sf(distance / spread, now, centre)
-        return float(weights @ beyond) - error
+            beyond = np.asarray(stats.nct.sf(distance / spread, now, centre))
+        return float(shares @ beyond) - error
 
     most = 2.0
     while misses(most * critical) > 0:
@@ -196,8 +197,12 @@ def reach(now: int | None, later: int | None, critical: float, spread: float, er
 
 def _critical(effect: Effect) -> float:
     """Standard errors that the interval of the effect reaches."""
-    distribution = stats.norm() if effect.df is None else stats.t(effect.df)
-    return float(distribution.ppf(1 - (effect.alpha or ALPHA) / 2))
+    return _quantile(effect.df, effect.alpha or ALPHA)
+
+
+@cache
+def _quantile(df: int | None, alpha: float) -> float:
+    return quantile_and_cdf(df, alpha)[0]
 
 
 def _paired(effect: Effect) -> bool:
@@ -251,9 +256,9 @@ def _ends(effect: Effect, error: float) -> tuple[float, float]:
 def _impossible(value: float, effects: Sequence[Effect]) -> str:
     """Why no comparison with the value would say anything: every possible effect passes it. Empty if it would."""
     for effect in effects:
-        if effect.range is None:
+        least, most = effect.least, effect.greatest
+        if least is None or most is None:
             continue
-        least, most = effect.range
         if NOT_WORSE in effect.method or effect.relation == "within":
             passes = value >= max(abs(least), abs(most))
         else:
@@ -284,7 +289,7 @@ def _margin(claim: Claim, effects: Sequence[Effect], here: Past, there: Past) ->
         errors = [(e.estimate - e.lower) / _critical(e) for e in (one, other)]  # type: ignore[operator]  # checked above
         known = math.hypot(*errors)
         df = _welch(errors, [one.df, other.df])
-        critical = float((stats.norm() if one.df is None else stats.t(max(one.df - 1, 1))).ppf(1 - ALPHA / 2))
+        critical = _quantile(None if one.df is None else max(one.df - 1, 1), ALPHA)
         distance = abs(one.estimate - other.estimate)
         values.append(max(reach(df, one.df, critical, 1.0, error) * known, distance + critical * known))
         said.append(f"{name}: {one.estimate:.3g} and {other.estimate:.3g} {one.unit} on other items")

@@ -179,7 +179,7 @@ class Estimate(Comparable):
             method=self._method,
             p_fail=finite(wrong),
             df=self._signs.df if self._signs else self._df,
-            range=span(self.measurement, self.shown_conditions, self.shift) if self.denominator is None else None,
+            **(span(self.measurement, self.shown_conditions, self.shift) if self.denominator is None else {}),
         )  # fmt: skip
 
     def tail(self, threshold: float) -> float | None:

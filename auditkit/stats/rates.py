@@ -55,7 +55,7 @@ class _Score(Comparable):
     _fewest: int
     _method: str
     _standard_error: float
-    _range: tuple[float, float] | None
+    _least: float | None
 
     def _bounds(self, critical: float) -> tuple[float, float]:
         raise NotImplementedError
@@ -113,7 +113,8 @@ class _Score(Comparable):
             items_assume=more.factors,
             p_fail=wrong,
             df=self._df,
-            range=self._range,
+            least=self._least,
+            greatest=None if self._least is None else 1 - self.shift,
         )
 
     @property
@@ -221,8 +222,8 @@ class Rate(_Score):
         return math.sqrt(mean * (1 - mean) / self._size)
 
     @property
-    def _range(self) -> tuple[float, float]:  # type: ignore[override]  # computed once
-        return -self.shift, 1 - self.shift
+    def _least(self) -> float:  # type: ignore[override]  # computed once
+        return -self.shift
 
     @property
     def _degenerate(self) -> str | None:
@@ -341,8 +342,8 @@ class RateContrast(_Score):
         return math.sqrt(p1 * (1 - p1) / n1 + p0 * (1 - p0) / n0)
 
     @property
-    def _range(self) -> tuple[float, float] | None:  # type: ignore[override]  # none for a ratio
-        return (-1 - self.shift, 1 - self.shift) if self.compare == "difference" else None
+    def _least(self) -> float | None:  # type: ignore[override]  # a ratio has no greatest value, so neither is said
+        return -1 - self.shift if self.compare == "difference" else None
 
     @property
     def _degenerate(self) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,15 +102,16 @@ def signs(values: Array, measurement: Measurement, outcomes: Collection[str]) ->
     return Signs(gains, losses, max(min(size, most), 1.0), df)
 
 
-def span(measurement: Measurement, conditions: Collection[str], shift: float) -> tuple[float, float] | None:
-    """Least and greatest value that a mean of these conditions or of their differences can have, less `shift`.
+def span(measurement: Measurement, conditions: Collection[str], shift: float) -> dict[str, Any]:
+    """`least` and `greatest` value that a mean of these conditions or of their differences can have, less `shift`.
 
-    Known where every value has no unit and lies between 0 and 1, as rates, probabilities and accuracies do.
+    Empty where they are not known. They are where every value has no unit and lies between 0 and 1, as rates,
+    probabilities and accuracies do.
     """
     shown = np.array([measurement.condition(condition) for condition in conditions])
     if measurement.unit != "1" or not shown.size or not ((shown >= 0) & (shown <= 1)).all():
-        return None
-    return (0.0 if len(conditions) == 1 else -1.0) - shift, 1.0 - shift
+        return {}
+    return {"least": (0.0 if len(conditions) == 1 else -1.0) - shift, "greatest": 1.0 - shift}
 
 
 def _items(clusters: pd.DataFrame) -> float:

@@ -43,10 +43,14 @@ def test_every_command_of_the_page_does_what_it_says(audits: Any, monkeypatch, c
         codes.append(result.ret)
         baselines.append(audits.run.baseline and (audits.run.baseline.name, audits.run.baseline.plan_differences))
         last = audits.run
-    # Recorded, recorded with thresholds, gated against the record, two at once, against the model, with a waiver.
-    assert codes == [0, 0, 1, 1, 1, 1]
+    # Recorded, recorded with thresholds, on other items for the margins, gated against the record, two at once, against
+    # the model, with a waiver.
+    assert codes == [0, 0, 0, 1, 1, 1, 1]
     recorded, measured = ("released", ()), ("./released", ())
+    (name, (differs,)) = baselines.pop(2)
+    assert (name, "seed" in differs) == ("released", True)
     assert baselines == [None, None, recorded, recorded, measured, recorded]
+    assert (audits.path / "margins.toml").exists()
     claims = {claim.id.split("/")[1]: claim for claim in last.claims}
     early = claims["early_mlps_carry_the_persona"]
     assert early.threshold_source.startswith("calibration run ")

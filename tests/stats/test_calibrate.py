@@ -111,12 +111,13 @@ def test_the_same_model_on_fresh_items_passes_as_often_as_promised(a_run: Run, c
     """97.5 % together, whether one or twelve comparisons share the number; by √2 half-widths it was 90.7 % with 5
     clusters and one comparison."""
     rng = np.random.default_rng(clusters)
+    bound = stats.t.ppf(0.975, clusters - 1)
 
     def run() -> list[Effect]:
         found = []
         for _ in range(groups):
             values = rng.normal(1, 0.4, clusters)
-            half = stats.t.ppf(0.975, clusters - 1) * values.std(ddof=1) / math.sqrt(clusters)
+            half = bound * values.std(ddof=1) / math.sqrt(clusters)
             mean = float(values.mean())
             found.append(effect(">", mean, mean - half, mean + half, 1, df=clusters - 1))
         return found
@@ -151,11 +152,15 @@ def test_a_number_that_every_model_would_pass_is_not_proposed(
     a_run: Run, relation: Relation, estimate: float, half: float, span: tuple[float, float]
 ) -> None:
     ends = estimate, estimate - half, estimate + half
-    (proposal,) = propose(run_of(a_run, effect(relation, *ends, 1, range=span)))
+    (proposal,) = propose(run_of(a_run, effect(relation, *ends, 1, least=span[0], greatest=span[1])))
     assert proposal.value is None
     assert "every model would pass" in proposal.reason
     assert propose(run_of(a_run, effect(relation, *ends, 1)))[0].value is not None
-    (fine,) = propose(run_of(a_run, effect(relation, estimate, estimate - 0.01, estimate + 0.01, 1, range=span)))
+    (fine,) = propose(
+        run_of(
+            a_run, effect(relation, estimate, estimate - 0.01, estimate + 0.01, 1, least=span[0], greatest=span[1])
+        )
+    )
     assert fine.value is not None
 
 
@@ -165,11 +170,11 @@ def test_effects_know_the_range_of_shares() -> None:
     right = pd.DataFrame({"a": [0.0, 1.0] * 6, "b": [1.0, 1.0, 0.0] * 4}, index=index)
     shares = Measurement("m", "1", right, clusters)
     hits = rate(shares, "a", name="a")
-    assert hits.describe().range == (0, 1)
-    assert (hits - 0.25).describe().range == (-0.25, 0.75)
-    assert mean_difference(shares, "a", "b", name="d").describe().range == (-1, 1)
+    difference = mean_difference(shares, "a", "b", name="d")
+    for effect_, ends in ((hits, (0, 1)), (hits - 0.25, (-0.25, 0.75)), (difference, (-1, 1))):
+        assert (effect_.describe().least, effect_.describe().greatest) == ends
     logits = Measurement("m", "logit", right, clusters)
-    assert mean_difference(logits, "a", "b", name="d").describe().range is None
+    assert mean_difference(logits, "a", "b", name="d").describe().least is None
 
 
 def paired_effect(relation: Relation, method: str = "mean", **more) -> Effect:
@@ -184,7 +189,7 @@ def paired_effect(relation: Relation, method: str = "mean", **more) -> Effect:
 def test_a_margin_comes_from_two_runs_of_one_model(a_run: Run, relation: Relation, method: str) -> None:
     """Simulated: a third and fourth run on other items differ by less than the margin, interval and all."""
     rng = np.random.default_rng(1)
-    clusters, bound = 8, stats.t.ppf(0.975, 7)
+    clusters, bound, guard = 8, stats.t.ppf(0.975, 7), stats.t.ppf(0.975, 6)
 
     def measured() -> Effect:
         values = rng.normal(1, 0.4, clusters)
@@ -199,7 +204,7 @@ def test_a_margin_comes_from_two_runs_of_one_model(a_run: Run, relation: Relatio
         assert proposal.value > 0
         assert proposal.key == "suite/one"
         error = math.hypot(third.estimate - third.lower, fourth.estimate - fourth.lower) / bound
-        half = stats.t.ppf(0.975, 6) * error
+        half = guard * error
         change = third.estimate - fourth.estimate
         low, high = change - half > -proposal.value, change + half < proposal.value
         passed += {"within": low and high, ">": low, "<": high}[relation]
@@ -240,6 +245,7 @@ def test_runs_that_cannot_calibrate_a_margin_are_refused(a_run: Run, tmp_path: P
     def recorded(name: str, seed: str, weights: str) -> Path:
         plan = msgspec.structs.replace(a_run.plan, settings={**a_run.plan.settings, "seed": seed})
         model = msgspec.structs.replace(a_run.model, weights_sha256=weights)
+        (tmp_path / name).mkdir()
         write_run(tmp_path / name, msgspec.structs.replace(a_run, plan=plan, model=model), [])
         return tmp_path / name
 

@@ -134,7 +134,7 @@ def contrast_statistics(
             for (p, q), sizes in zip(pairs, size.T, strict=True)
         ]
     )
-    bound = stats.t.ppf(1 - ALPHA / 2, df)
+    bound = np.asarray(stats.t.ppf(1 - ALPHA / 2, df))
     return found[:, 0], bound, found[:, 1], np.sqrt(times / before) * bound / critical(cases - 1)
 
 
