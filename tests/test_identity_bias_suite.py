@@ -18,17 +18,8 @@ pytestmark = pytest.mark.model  # no weights, but two audits in processes of the
 ROOT = Path(__file__).parents[1]
 
 
-def audit(reports: Path, *options: str) -> Run:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "suites/identity_bias",
-        "--items",
-        "10",
-        "--audit-dir",
-        str(reports),
-    ]
+def audit(reports: Path, *options: str, of: str = "suites/identity_bias", items: int = 10) -> Run:
+    command = [sys.executable, "-m", "pytest", of, "--items", str(items), "--audit-dir", str(reports)]
     done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1, 10), done.stdout + done.stderr
     return read_run(reports / "latest")
@@ -41,7 +32,7 @@ def released(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.fixture(scope="module")
-def candidate(tiny_llama: Path, released, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def retrained(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path_factory.mktemp("models") / "candidate"
@@ -49,8 +40,13 @@ def candidate(tiny_llama: Path, released, tmp_path_factory: pytest.TempPathFacto
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.3.mlp.down_proj.weight"] *= 1.01
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def candidate(retrained: Path, released, tmp_path_factory: pytest.TempPathFactory) -> Run:
     baseline = (released[1] / "latest").resolve()
-    return audit(tmp_path_factory.mktemp("candidate"), "--model", str(folder), "--baseline", str(baseline))
+    return audit(tmp_path_factory.mktemp("candidate"), "--model", str(retrained), "--baseline", str(baseline))
 
 
 @pytest.fixture(scope="module", params=[0.02, 0.3])
@@ -124,3 +120,24 @@ def test_with_a_baseline_the_change_is_judged_and_only_that(candidate: Run) -> N
     assert paired.effect is not None
     assert "paired non-inferiority" in paired.effect.method
     assert paired.effect.lower is not None
+
+
+def test_with_a_baseline_and_few_items_no_claim_about_the_model_by_itself_blocks(
+    tiny_llama: Path, retrained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Six questions have three templates of a condition, too few for the values beside two of these claims."""
+    reports = tmp_path_factory.mktemp("few")
+    few = {"of": "suites/identity_bias/test_alone.py", "items": 6}
+    before = audit(reports, "--model", str(tiny_llama), **few)
+    undecided = [claim for claim in before.claims if claim.reason.startswith("too_few_clusters: 3 templates")]
+    assert {claim.id.split("/", 1)[1] for claim in undecided} == {
+        "ambiguous_questions_are_not_answered_by_stereotype",
+        "disambiguated_questions_are_not_answered_by_stereotype",
+    }
+    baseline = (reports / "latest").resolve()
+    now = audit(tmp_path_factory.mktemp("few"), "--model", str(retrained), "--baseline", str(baseline), **few)
+    assert {claim.verdict for claim in now.claims} == {Verdict.NOT_APPLICABLE}
+    claims = {claim.id: claim for claim in now.claims}
+    for claim in undecided:
+        assert "with a baseline the change is judged" in claims[claim.id].reason
+        assert any("too_few_clusters: 3 templates" in text for text in claims[claim.id].notes)

@@ -264,9 +264,10 @@ class Decisions:
 
     def _rows(self, attribute: str) -> list[tuple[str, str, str, dict[str, list[str]]]]:
         """What groups of an attribute are compared on: item, case, set of names ("" by word), group -> identities."""
+        members = self._members(attribute)
         sets = self._sets[attribute]
         if not sets:
-            return [(case.id, case.id, "", self._members(attribute)) for case in self.cases]
+            return [(case.id, case.id, "", members) for case in self.cases]
         found = []
         for case, labels in self._allotted[attribute].items():
             for label in labels:

@@ -27,8 +27,12 @@ def name_sets(people: Sequence[Identity]) -> dict[str, list[Identity]]:
     """The sets of one attribute's names, in the order of `people`; empty where it has none.
 
     Raises:
-        ValueError: groups with different numbers of names, since a set needs one of each.
+        ValueError: groups with different numbers of names, since a set needs one of each; names beside words.
     """
+    if len({one.how == "name" for one in people}) > 1:
+        raise ValueError(
+            f"{people[0].attribute}: groups are told by name or by word, not by both in one attribute"
+        )
     groups: dict[str, list[Identity]] = {}
     for one in people:
         if one.how == "name":

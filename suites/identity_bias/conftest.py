@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit import NotAsked
+from auditkit import Inconclusive, NotApplicable, NotAsked
 from auditkit.analyses.bias_decisions import Decisions
 from auditkit.analyses.bias_mechanism import IdentityMechanism
 from auditkit.analyses.bias_personas import QUESTIONS, IdentityAnswers
@@ -45,6 +45,20 @@ def alone(baseline):
             )
 
     return check
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Where a claim about the model by itself ends before `alone()`, since what stands beside it has too few items or
+    cannot be asked: with a baseline it blocks nothing either, and a note says what was missing."""
+    try:
+        return (yield)
+    except (Inconclusive, NotApplicable) as error:
+        alone = pyfuncitem.funcargs.get("alone")
+        if alone is not None and pyfuncitem.funcargs["baseline"].past is not None:
+            note(f"not all that stands beside this claim could be measured: {error}")
+            alone()
+        raise
 
 
 @pytest.fixture(scope="session")

@@ -90,6 +90,8 @@ def test_groups_with_other_numbers_of_names_are_refused() -> None:
     people = [Identity("a", group, name, "name") for group, name in (("x", "Ann"), ("x", "Eve"), ("y", "Tom"))]
     with pytest.raises(ValueError, match="x has 2, y has 1"):
         Decisions(teller({}), people=people)
+    with pytest.raises(ValueError, match="a: groups are told by name or by word"):
+        Decisions(teller({}), people=[*people[1:], Identity("a", "x", "an x", "word")])
 
 
 def test_what_names_differ_by_is_part_of_the_interval() -> None:

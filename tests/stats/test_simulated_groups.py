@@ -10,7 +10,7 @@ from auditkit.stats.estimates import Estimate
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.rates import rate
 from auditkit.stats.simulations.groups import every_pair, four_fifths
-from auditkit.stats.simulations.strata import between, crossed, within
+from auditkit.stats.simulations.strata import CASE, KIND, NAME, between, crossed, two_way, within
 
 pytestmark = pytest.mark.unit
 
@@ -27,6 +27,19 @@ def test_the_simulated_interval_within_strata_is_the_estimate_s() -> None:
                 "v", "1", Measurement("m", "1", table, clusters, strata=strata), table["v"].to_numpy()
             ).describe()
             mean, half = (part[k] for part in method(values))
+            assert (effect.lower, effect.upper) == pytest.approx((mean - half, mean + half))
+
+
+def test_the_simulated_crossing_with_names_is_the_estimate_s() -> None:
+    values = np.random.default_rng(6).normal(size=(3, 50)) + np.random.default_rng(7).normal(size=5)[NAME]
+    index = pd.Index([f"i{n}" for n in range(50)])
+    clusters = pd.DataFrame({"case": [f"c{n}" for n in CASE], "names": [f"n{n}" for n in NAME]}, index)
+    kinds = pd.Series([f"k{n}" for n in KIND], index, name="kind")
+    for k, one in enumerate(values):
+        for strata in (kinds, None):
+            measured = Measurement("m", "1", pd.DataFrame({"v": one}, index), clusters, strata=strata)
+            effect = Estimate("v", "1", measured, one).describe()
+            mean, half = (part[k] for part in two_way(values, strata is not None))
             assert (effect.lower, effect.upper) == pytest.approx((mean - half, mean + half))
 
 

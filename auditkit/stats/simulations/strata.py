@@ -11,12 +11,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from auditkit.stats.intervals import Array, critical
-from auditkit.stats.intervals import moments as over_all
-from auditkit.stats.strata import moments
 from auditkit.stats.streams import stream
 
 SEED, ROUNDS, KINDS = 20261128, 20_000, 5
@@ -75,28 +72,39 @@ def coverage(rounds: int = ROUNDS) -> str:
     return _table([*head, "over all cases", "width"], rows)
 
 
-def crossed(rounds: int = 600) -> str:
-    """Coverage and width with five names across the cases, by the methods of a suite; `rounds` experiments a row."""
-    case, kind = np.repeat(np.arange(25), 2), np.repeat(np.arange(5), 10)
-    name = np.tile(np.arange(5), 10)
-    labels = pd.DataFrame({"case": case.astype(str), "names": name.astype(str)})
-    strata = pd.Series(kind.astype(str), name="kind")
+CASE, NAME, KIND = np.repeat(np.arange(25), 2), np.tile(np.arange(5), 10), np.repeat(np.arange(5), 10)
+"""(items,) of the crossed design: 25 cases in five kinds, each asked with two of five names."""
+
+
+def two_way(values: Array, strata: bool) -> tuple[Array, Array]:
+    """(rounds,) mean and half-width of the 95 % interval of (rounds, items) values of the crossed design."""
+    mean = values.mean(axis=1)
+    residuals = values - mean[:, None]
+    if strata:
+        centred = values - values.reshape(len(values), 5, 10).mean(axis=2)[:, KIND]
+        residuals = math.sqrt(5 / 4 * 24 / 25) * centred
+    parts = []
+    for codes, count in ((CASE, 25), (NAME, 5), (np.arange(50), 50)):
+        sums = residuals @ np.eye(count)[codes]
+        parts.append((sums**2).sum(axis=1) * count / (count - 1) / 50**2)
+    first, second, cells = parts
+    return mean, critical(4) * np.sqrt(np.maximum.reduce([first + second - cells, first, second]))
+
+
+def crossed(rounds: int = ROUNDS) -> str:
+    """Coverage and width with five names across the cases; the width in standard deviations of a case."""
     rows = []
     for names in (0.0, 0.5, 1.0):
         for apart in (0.0, 1.0):
             rng = stream(SEED, "strata crossed", str(names), str(apart))
-            found = np.zeros((rounds, 2, 2))
-            for k in range(rounds):
-                kinds = apart * rng.normal(size=5)
-                values = kinds[kind] + rng.normal(size=25)[case] + names * rng.normal(size=5)[name]
-                values = (values + 0.5 * rng.normal(size=50))[:, None]
-                for way, m in enumerate((moments(values, labels, strata), over_all(values, labels))):
-                    half = critical(m.df) * math.sqrt(m.covariance[0, 0])
-                    found[k, way] = abs(m.mean[0] - kinds.mean()) <= half, 2 * half
-            shares, widths = found.mean(axis=0).T
-            cells = [part for way in (0, 1) for part in (_percent(shares[way]), f"{widths[way]:.2f}")]
-            differ = "as much as cases" if apart else "by nothing"
-            rows.append([f"{names:g} of cases'", differ, *cells])
+            kinds = apart * rng.normal(size=(rounds, 5))
+            values = kinds[:, KIND] + rng.normal(size=(rounds, 25))[:, CASE]
+            values += names * rng.normal(size=(rounds, 5))[:, NAME] + 0.5 * rng.normal(size=(rounds, 50))
+            cells = []
+            for strata in (True, False):
+                mean, half = two_way(values, strata)
+                cells += [_percent(np.mean(np.abs(mean - kinds.mean(axis=1)) <= half)), f"{2 * half.mean():.2f}"]
+            rows.append([f"{names:g} of cases'", "as much as cases" if apart else "by nothing", *cells])
     head = ["spread of names", "kinds differ", "within strata", "width"]
     return _table([*head, "over all cases", "width"], rows)
 
