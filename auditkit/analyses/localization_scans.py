@@ -3,8 +3,8 @@
 Their numbers are in-sample: the scan chooses rows and units together, and is judged on those rows. Here units are
 found on one half of the statements and judged on the other (`scan_detection`), beside probes and outlier detectors that
 learnt from the same half. Each half finds for the other in what claims compare (precision, recall, and the AUC of the
-scan, of the difference of means and of words); tables, p-values and the other detectors are of one way. As control the same scan is run between two halves of the negative statements, where there is
-nothing to find.
+scan, of the difference of means and of words); tables, p-values and the other detectors are of one way. As control the
+same scan is run between two halves of the negative statements, where there is nothing to find.
 """
 
 from __future__ import annotations
