@@ -2,13 +2,14 @@
 
 Their numbers are in-sample: the scan chooses rows and units together, and is judged on those rows. Here units are
 found on one half of the statements and judged on the other (`scan_detection`), beside probes and outlier detectors that
-learnt from the same half. As control the same scan is run between two halves of the negative statements, where there is
-nothing to find.
+learnt from the same half. Each half finds for the other in what claims compare (precision, recall, and the AUC of the
+scan, of the difference of means and of words); tables, p-values and the other detectors are of one way. As control the
+same scan is run between two halves of the negative statements, where there is nothing to find.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +29,7 @@ from auditkit.record.evidence import Evidence, figure, gathering, note, repeat
 from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate
 from auditkit.stats.exact import Exact
+from auditkit.stats.halves import joined
 from auditkit.stats.streams import stream
 from auditkit.stats.verdicts import Inconclusive
 
@@ -75,20 +77,24 @@ class PersonaScans:
     # -- claims ------------------------------------------------------------------------------------------------
 
     def precision(self) -> Estimate:
-        """Share of the held-out statements that the scan calls positive which are; 0.5 is chance."""
+        """Share of the held-out statements that the scan calls positive which are; 0.5 is chance. Cross-fitted."""
         return self._share("precision on held-out statements", of=lambda one: one.confirmation.found)
 
     def recall(self) -> Estimate:
-        """Share of the held-out positive statements that the scan finds."""
+        """Share of the held-out positive statements that the scan finds. Cross-fitted."""
         return self._share("recall on held-out statements", of=lambda one: one.truth)
 
     def auc(self, detector: str = SCAN) -> Estimate:
-        """AUC on the held-out statements of one of `detectors`, or of `WORDS`, by its name."""
-        parts = []
-        for some in self._detectors.values():
-            (one,) = (other for other in some if other.name == detector)
-            parts.append(auc_parts(one.scores, one.positive))
-        return self.activations.estimate(detector, "AUC", np.concatenate(parts), self._judged)
+        """AUC on the held-out statements of one of the detectors, by its name.
+
+        The scan, the difference of means and `WORDS` are cross-fitted: both halves are judged. The detectors that are
+        only shown beside them (`others`, but for words) are judged on the second half.
+        """
+        if detector in (SCAN, PROBE, WORDS):
+            return joined(detector, *(self._auc_of(detector, way) for way in self._both_ways))
+        found = [next(one for one in some if one.name == detector) for some in self._detectors.values()]
+        parts = np.concatenate([auc_parts(one.scores, one.positive) for one in found])
+        return self.activations.estimate(detector, "AUC", parts, _judged(self.held.values()))
 
     def others(self) -> tuple[str, ...]:
         """Names of the detectors beside the scan and the difference-of-means probe; the last is `WORDS`."""
@@ -210,18 +216,23 @@ class PersonaScans:
     @cached_property
     def _held(self) -> dict[str, HeldOut]:
         self.activations.enough(2 * HALF, "finding units on one half and judging them on the other")
+        with gathering() as aside:
+            found = self._scanned()
+        self._aside = aside
+        return found
+
+    def _scanned(self, *, exchanged: bool = False) -> dict[str, HeldOut]:
         found = {}
-        with gathering() as aside, one_thread():
+        with one_thread():
             for items in self.activations.personas:
                 values = both_directions(self.activations.at(items, self.layer))
                 try:
                     found[items.persona] = self.scanner.held_out(
-                        values, items.positive, items.groups, permutations=self.permutations, seed=self.seed,
-                        name=items.persona,
+                        values, items.positive, items.groups, permutations=0 if exchanged else self.permutations,
+                        seed=self.seed, name=items.persona, exchanged=exchanged,
                     )  # fmt: skip
                 except ValueError as error:
                     raise Inconclusive(f"no_scan: {items.persona}: {error}") from error
-        self._aside = aside
         return found
 
     @cached_property
@@ -269,22 +280,54 @@ class PersonaScans:
             return None
 
     @property
-    def _judged(self) -> list[NDArray[np.intp]]:
-        """Of each persona's statements, those that the scan is judged on."""
-        return [held.confirmation.scanned for held in self.held.values()]
-
-    @property
     def _units(self) -> int:
         return int(self.activations.at(self.activations.personas[0], self.layer).shape[1])
 
     def _share(self, name: str, of: Callable[[HeldOut], NDArray[np.bool_]]) -> Estimate:
-        held = list(self.held.values())
+        return joined(name, *(self._share_of(name, of, way) for way in self._both_ways))
+
+    def _share_of(
+        self, name: str, of: Callable[[HeldOut], NDArray[np.bool_]], held: Sequence[HeldOut]
+    ) -> Estimate:
         hits = np.concatenate([one.confirmation.found & one.truth for one in held]).astype(np.float64)
         whole = np.concatenate([of(one) for one in held]).astype(np.float64)
         scores = np.concatenate([one.confirmation.row_scores for one in held])
         columns = {"found and positive": hits, "counted": whole, "score": scores}
-        measured = self.activations.measurement(name, "1", columns, self._judged)
+        measured = self.activations.measurement(name, "1", columns, _judged(held))
         return Estimate(name, "1", measured, hits, whole, shown_conditions=tuple(columns))
+
+    def _auc_of(self, detector: str, held: Sequence[HeldOut]) -> Estimate:
+        parts = [
+            auc_parts(self._scores(detector, items, one), one.truth)
+            for items, one in zip(self.activations.personas, held, strict=True)
+        ]
+        return self.activations.estimate(detector, "AUC", np.concatenate(parts), _judged(held))
+
+    def _scores(self, detector: str, items: PersonaItems, held: HeldOut) -> Array:
+        if detector == SCAN:
+            return held.confirmation.row_scores
+        if detector == WORDS:
+            return _of_words(items, held).scores
+        values, known = self.activations.at(items, self.layer).astype(np.float64), held.discovery.scanned
+        with one_thread():
+            return fitted_scores(
+                values[known], held.positive[known], values[held.confirmation.scanned], "difference of means"
+            )
+
+    @property
+    def _both_ways(self) -> tuple[list[HeldOut], list[HeldOut]]:
+        """Of each persona, its scan on the first half judged on the second, and the other way round."""
+        return list(self.held.values()), list(self._exchanged.values())
+
+    @cached_property
+    def _exchanged(self) -> dict[str, HeldOut]:
+        with gathering():
+            return self._scanned(exchanged=True)
+
+
+def _judged(held: Iterable[HeldOut]) -> list[NDArray[np.intp]]:
+    """Of each persona's statements, those that its scan is judged on."""
+    return [one.confirmation.scanned for one in held]
 
 
 def persona_scan(items: PersonaItems, values: Array, seed: int) -> NDArray[np.intp]:

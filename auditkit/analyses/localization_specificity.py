@@ -51,8 +51,8 @@ class Specificity:
         ]
         reading = (
             "The same procedure asked for a persona, and for which of two topics a statement is of. 0.5 is guessing, "
-            "but for recall, the share of positive statements that the scan finds. The scan is judged on a half of the "
-            "statements, probe and words on all, in folds."
+            "but for recall, the share of positive statements that the scan finds. Each half of the statements is "
+            "scanned for the other; probe and words are judged in folds."
         )
         figure(Dots("AUC, precision or recall", reading, groups, 0.5).titled("Personas beside topics"))
         note(_compared(*(some["scan, AUC"] for some in found.values())))

@@ -149,7 +149,7 @@ class Scanner:
 
     def held_out(
         self, activations: NDArray[Any], positive: NDArray[Any], groups: Groups, *, permutations: int = 200,
-        seed: int = 0, name: str = "scan",
+        seed: int = 0, name: str = "scan", exchanged: bool = False,
     ) -> HeldOut:  # fmt: skip
         """Find units on one half of the groups, and judge them on the other.
 
@@ -161,15 +161,16 @@ class Scanner:
 
         Args:
             groups: (rows,) item ids, or what must not be torn apart.
+            exchanged: find on the second half and judge on the first.
 
         Raises:
-            ValueError: a half with one kind of row only, or no units found on the first.
+            ValueError: a half with one kind of row only, or no units found on the one to find on.
         """
         flags = both_kinds(positive, len(activations), "positive")
         values = np.asarray(activations)
         codes = group_codes(groups, values)
         clusters = pd.DataFrame({"group": codes}, index=[str(i) for i in range(len(codes))])
-        split = halves(clusters, seed, name)
+        split = halves(clusters, seed, name).both_ways[exchanged]
         first, second = (np.sort(np.array(half, dtype=np.intp)) for half in (split.discovery, split.confirmation))
         scanner = replace(self, scan_background=True)
         discovery = scanner.detect(values[first], ~flags[first])

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -179,5 +178,5 @@ def _sides(labels: pd.Series, seed: int, name: str) -> NDArray[np.bool_]:
     return np.asarray(labels.astype(str).isin(chosen), dtype=bool)
 
 
-def _doubled(m: Any) -> Any:
+def _doubled(m: Moments | None) -> Moments | None:
     return None if m is None else replace(m, parts=tuple(SHARED * part for part in m.parts))

@@ -7,7 +7,7 @@ from auditkit.analyses.localization_scans import PROBE
 
 def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold):
     """Units that a subset scan finds on one half of the statements find the persona's statements in the other half,
-    with a precision of at least 0.75 and a recall of at least 0.65 (W2.c)."""
+    with a precision of at least 0.75 and a recall of at least 0.65; each half is scanned for the other (W2.c)."""
     precise = threshold(0.75, "protocol W2.c, near the lowest of the published logs, 0.74")
     scans.show_scans()
     scans.note_rotation(precise)

@@ -279,6 +279,27 @@ def test_a_planted_subset_is_found_on_statements_that_were_not_looked_at(five: P
     assert [len(one.data["rows"]) for one in evidence.figures] == [5, 8]
 
 
+def test_each_half_of_the_statements_is_judged_by_the_units_of_the_other(five: PersonaActivations) -> None:
+    scans = PersonaScans(five, permutations=0)
+    precision, auc, probe = scans.precision(), scans.auc(), scans.auc(PROBE)
+    everything = sum(len(one.ids) for one in five.personas)
+    assert len(precision.numerator) == len(auc.numerator) == len(probe.numerator) == everything
+    first, second = scans._both_ways
+    for items, one, other in zip(five.personas, first, second, strict=True):
+        assert set(one.discovery.scanned) == set(other.confirmation.scanned)
+        assert not set(other.discovery.scanned) & set(other.confirmation.scanned)
+        names = [items.ids[row] for row in other.confirmation.scanned]
+        rows = precision.measurement.values.index.get_indexer(names)
+        assert precision.numerator[rows].tolist() == (other.confirmation.found & other.truth).tolist()
+    hits = sum((one.confirmation.found & one.truth).sum() for one in (*first, *second))
+    assert precision.describe().estimate == pytest.approx(
+        hits / sum(one.confirmation.found.sum() for one in (*first, *second))
+    )
+    # The probe is the one of the table of detectors.
+    shown = next(one for one in scans._detectors["a"] if one.name == PROBE)
+    assert scans._scores(PROBE, five.personas[0], first[0]) == pytest.approx(shown.scores)
+
+
 def test_precision_in_noise_is_chance() -> None:
     scans = PersonaScans(invented(dict.fromkeys("abcdef", range(0)), words=True), permutations=19)
     assert not scans.precision() >= 0.75

@@ -110,7 +110,7 @@ def _largest(points: Points) -> Array:
 
 
 def _sign(points: Points) -> Array:
-    return np.sign(points.mean(axis=1))
+    return np.asarray(np.sign(points.mean(axis=1)), dtype=np.float64)
 
 
 def _above(points: Points) -> Array:
@@ -176,7 +176,7 @@ def validated() -> str:
     rows = []
     for signal in SIGNALS:
         rng = _rng("validated", signal)
-        spread = np.arange(1, DIMENSIONS + 1) ** -0.5
+        spread = np.asarray(np.arange(1, DIMENSIONS + 1) ** -0.5, dtype=np.float64)
         mean = rng.normal(size=DIMENSIONS) * spread
         mean *= signal / np.linalg.norm(mean / spread)
         found = np.array([_one_audit(rng, mean, spread) for _ in range(400)])  # (rounds, 3)
