@@ -210,7 +210,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     elif not _is_worker(config):
         from auditkit.plugin.session import Audit
 
-        audit = config.stash[audit_key] = Audit(config, claims, deselected, others)
+        audit = config.stash[audit_key] = Audit(config, claims, deselected, seen, others)
         config.pluginmanager.register(audit, "auditkit-audit")
     elif "auditkit" in config.workerinput:  # type: ignore[attr-defined]  # xdist's
         from auditkit.plugin.distribute import measure_in_worker

@@ -17,7 +17,6 @@ import pytest
 from auditkit.plugin.claims import claim_id, plan_of, planned
 from auditkit.plugin.conditions import made_with, measured_before
 from auditkit.plugin.gate import Gate
-from auditkit.plugin.selection import not_selected
 from auditkit.plugin.settings import header_settings, options_of
 from auditkit.record.differences import plan_digest
 from auditkit.record.journal import Entry, Header, Journal
@@ -38,7 +37,7 @@ class AuditRun:
     Args:
         spec: the model.
         items: the claims that are planned on it.
-        deselected: claims that the command line left out.
+        untested: what of the suites was left out.
         others: those of `items` that other shards measure.
     """
 
@@ -47,7 +46,7 @@ class AuditRun:
         config: pytest.Config,
         spec: str,
         items: Sequence[pytest.Item],
-        deselected: Sequence[pytest.Item],
+        untested: Sequence[Untested],
         others: Collection[pytest.Item],
         thresholds: Thresholds | None,
         gate: Gate,
@@ -60,7 +59,7 @@ class AuditRun:
         self.gate = gate
         self.asked = plan_of(config, items, thresholds)
         self.plan_sha256 = plan_digest(self.asked)
-        self.untested = not_selected(config, items, deselected)
+        self.untested = [*untested]
         if others:
             left = f"{len(items) - len(self.items)} of {len(items)} claims of the plan"
             reason = f"this is shard {config.option.audit_shard}, and other shards measure {left}"

@@ -1,7 +1,4 @@
-"""What pytest met while it collected, whoever left some of it out afterwards.
-
-Every session loads this module, so it imports nothing heavy.
-"""
+"""What pytest met while it collected, whoever left some of it out later. Every session loads this: nothing heavy."""
 
 from __future__ import annotations
 

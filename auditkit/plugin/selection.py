@@ -8,21 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from auditkit.plugin.seen import seen_key
+from auditkit.plugin.seen import Seen
 from auditkit.record.schema import Untested
 
 _DESELECTED = "not selected: the command line, or a plugin such as --lf, left it out"
 
 
 def not_selected(
-    config: pytest.Config, items: Sequence[pytest.Item], deselected: Sequence[pytest.Item]
+    config: pytest.Config, items: Sequence[pytest.Item], deselected: Sequence[pytest.Item], seen: Seen
 ) -> list[Untested]:
     """An entry for each claim that was left out, and one for each class or file of tests that was not read.
 
     A file is one of the same suites that the command line does not name, or that `--lf` skips as a whole. Other suites
     are not part of what was asked.
     """
-    seen = config.stash[seen_key]
     left = [(item.nodeid, _DESELECTED) for item in deselected] + [
         (name, _DESELECTED) for name in sorted(seen.classes)
     ]

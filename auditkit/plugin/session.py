@@ -23,6 +23,8 @@ from auditkit.plugin.given import check_data
 from auditkit.plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.plugin.resume import TakenOver
 from auditkit.plugin.run import AuditRun
+from auditkit.plugin.seen import Seen
+from auditkit.plugin.selection import not_selected
 from auditkit.plugin.settings import thresholds_of
 from auditkit.record.journal import Entry
 from auditkit.record.schema import CrossCheck
@@ -39,7 +41,8 @@ class Audit:
 
     Args:
         items: all claims that are planned.
-        deselected: claims that the command line left out.
+        deselected: claims that the command line or a plugin left out.
+        seen: what pytest met while it collected.
         others: those of `items` that other shards measure.
 
     Raises:
@@ -51,6 +54,7 @@ class Audit:
         config: pytest.Config,
         items: Sequence[pytest.Item],
         deselected: Sequence[pytest.Item],
+        seen: Seen,
         others: Collection[pytest.Item] = (),
     ) -> None:
         self.config = config
@@ -64,7 +68,8 @@ class Audit:
             check_claims(ours)
             check_declarations(ours)
             if ours:
-                self.runs[spec] = AuditRun(config, spec, ours, left_out, others, self.thresholds, self.gate)
+                untested = not_selected(config, ours, left_out, seen)
+                self.runs[spec] = AuditRun(config, spec, ours, untested, others, self.thresholds, self.gate)
         self.workers = 1
         self.threads: int | None = None
         """Threads of each worker; None: claims run in this process."""
