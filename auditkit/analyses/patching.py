@@ -150,7 +150,7 @@ class Restoration:
             NotApplicable: a component that this model does not offer, or no place for random bands.
         """
         self._run(what)
-        return tuple(
+        return _kept(
             recovery(self._measured(str(w)), str(w), clean=CLEAN, corrupt=CORRUPT, name=f"recovery by {w}")
             for w in what
         )
@@ -158,7 +158,7 @@ class Restoration:
     def effects(self, *what: Restored) -> tuple[Estimate, ...]:
         """The same in logits: patched minus corrupt."""
         self._run(what)
-        return tuple(mean_difference(self._measured(str(w)), str(w), CORRUPT, name=str(w)) for w in what)
+        return _kept(mean_difference(self._measured(str(w)), str(w), CORRUPT, name=str(w)) for w in what)
 
     def _measured(self, *names: str) -> Measurement:
         columns = dict.fromkeys((CORRUPT, CLEAN, *names))
@@ -202,6 +202,15 @@ class Restoration:
         if self._base is None:
             self._base = base
             self._columns |= {CORRUPT: difference(base), CLEAN: difference(source)}
+
+
+def _kept(estimates: Iterable[Estimate]) -> tuple[Estimate, ...]:
+    """The estimates, whose values are among the claim's items from now on: a comparison that fails or is undecided ends
+    the claim, and what stands behind it was measured all the same."""
+    made = tuple(estimates)
+    for estimate in made:
+        estimate.keep_items()
+    return made
 
 
 def condition(adapter: Adapter, pairs: Sequence[PatchPair], what: Restored, seed: int) -> Condition:
