@@ -12,7 +12,7 @@ from another run than the clean one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Component
+from auditkit.adapters.protocol import Adapter
 from auditkit.engine import edits
-from auditkit.engine.patching import Condition, Patched, PatchPair, answer_logits, patch
+from auditkit.engine.patching import Condition, Patched, PatchPair, patch
 from auditkit.engine.paths import path
-from auditkit.engine.restarts import restarted
+from auditkit.engine.restarts import ends, restarted, walkable
 from auditkit.engine.sites import Site
 from auditkit.engine.wavefront import Sweep, sweep
 from auditkit.record.evidence import note
@@ -121,6 +121,11 @@ class PairedItems:
 class Restoration:
     """What edits of the corrupt runs of some items bring back; each is run once.
 
+    How an edit is run depends on that edit and the items alone, and not on what else is asked for with it or was
+    before: a claim gives the same numbers, to the last bit, alone and after others. Bands and paths of MLPs and
+    attention go together through `restarted`, whose conditions do not meet in one batch; edits with donors of their own
+    (`Given`) are measured apart; all else is whole runs.
+
     Args:
         adapter: the model.
         items: what is run.
@@ -135,14 +140,7 @@ class Restoration:
 
     def total(self) -> Estimate:
         """Mean clean minus corrupt difference, in logits: what there is to restore."""
-        if CLEAN not in self._columns:
-            answers = [pair.answers for pair in self.items.pairs]
-            for name, which in ((CORRUPT, "base"), (CLEAN, "source")):
-                prompts = [getattr(pair, which) for pair in self.items.pairs]
-                logits = answer_logits(self.adapter, prompts, answers, f"{self.description}, {name}")
-                self._columns[name] = difference(logits)
-                if which == "base":
-                    self._base = logits
+        self._ends()
         return mean_difference(self._measured(), CLEAN, CORRUPT, name="clean minus corrupt")
 
     def recoveries(self, *what: Restored) -> tuple[Estimate, ...]:
@@ -152,7 +150,7 @@ class Restoration:
             NotApplicable: a component that this model does not offer, or no place for random bands.
         """
         self._run(what)
-        return tuple(
+        return _kept(
             recovery(self._measured(str(w)), str(w), clean=CLEAN, corrupt=CORRUPT, name=f"recovery by {w}")
             for w in what
         )
@@ -160,37 +158,59 @@ class Restoration:
     def effects(self, *what: Restored) -> tuple[Estimate, ...]:
         """The same in logits: patched minus corrupt."""
         self._run(what)
-        return tuple(mean_difference(self._measured(str(w)), str(w), CORRUPT, name=str(w)) for w in what)
+        return _kept(mean_difference(self._measured(str(w)), str(w), CORRUPT, name=str(w)) for w in what)
 
     def _measured(self, *names: str) -> Measurement:
         columns = dict.fromkeys((CORRUPT, CLEAN, *names))
         return self.items.measurement.with_conditions({name: self._columns[name] for name in columns})
 
     def _run(self, what: Iterable[Restored]) -> None:
-        wanted = [w for w in dict.fromkeys(what) if str(w) not in self._columns]
-        single = [w for w in wanted if isinstance(w, Site) and self._is_one_layer(w)]
-        pairs = self.items.pairs
-        # Beside others a single layer is one more run; alone, a sweep spares most of each.
-        if wanted and single == wanted and self.adapter.support().get("blockwise"):
-            swept = sweep(self.adapter, pairs, single, self.description)
-            self._take(swept, {str(w): values for w, values in zip(single, swept.values, strict=True)})
-        elif wanted:
-            conditions = {str(w): condition(self.adapter, pairs, w, self.seed) for w in wanted}
-            if self._base is None:
-                patched = restarted(self.adapter, pairs, conditions, self.description)
+        together: dict[tuple[bool, str], list[Restored]] = {}
+        for one in dict.fromkeys(what):
+            if str(one) not in self._columns:
+                together.setdefault(self._way(one), []).append(one)
+        for (whole, donors), some in sorted(together.items(), key=lambda way: way[0]):
+            conditions = {str(one): condition(self.adapter, self.items.pairs, one, self.seed) for one in some}
+            description = ", ".join(filter(None, (self.description, "whole runs" if whole else "", donors)))
+            if whole or donors:
+                self._ends()
+            if whole:
+                measured = patch(self.adapter, self.items.pairs, conditions, description, base=self._base)
             else:
-                patched = patch(self.adapter, pairs, conditions, self.description, base=self._base)
-            self._take(patched, patched.conditions)
+                measured = restarted(self.adapter, self.items.pairs, conditions, description)
+            note_guards(description, measured)
+            self._take(measured.base, measured.source)
+            self._columns |= {name: difference(logits) for name, logits in measured.conditions.items()}
 
-    def _take(self, measured: Patched | Sweep, conditions: Mapping[str, torch.Tensor]) -> None:
-        note_guards(self.description, measured)
-        self._base = measured.base if self._base is None else self._base
-        self._columns.setdefault(CORRUPT, difference(measured.base))
-        self._columns.setdefault(CLEAN, difference(measured.source))
-        self._columns |= {name: difference(logits) for name, logits in conditions.items()}
+    def _way(self, what: Restored) -> tuple[bool, str]:
+        """Whether in whole runs, and whose donors there are beside the items' own runs."""
+        if isinstance(what, Given):
+            return not walkable(what.site), what.called
+        if isinstance(what, Held):
+            frozen = what.frozen if isinstance(what.frozen, Site) else what.frozen.like
+            whole = not (walkable(what.sender) and walkable(frozen))
+            apart = whole or not self.adapter.support().get("blockwise")  # then the corrupt runs are donors too
+            return whole, "sites held" if apart else ""
+        return not walkable(what if isinstance(what, Site) else what.like), ""
 
-    def _is_one_layer(self, site: Site) -> bool:
-        return site.component is Component.EMBEDDINGS or len(site.layer_indices(self.adapter.layers)) == 1
+    def _ends(self) -> None:
+        """Both runs without edits, as `restarted` makes them."""
+        if self._base is None:
+            self._take(*ends(self.adapter, self.items.pairs, f"{self.description}, nothing edited"))
+
+    def _take(self, base: torch.Tensor, source: torch.Tensor) -> None:
+        if self._base is None:
+            self._base = base
+            self._columns |= {CORRUPT: difference(base), CLEAN: difference(source)}
+
+
+def _kept(estimates: Iterable[Estimate]) -> tuple[Estimate, ...]:
+    """The estimates, whose values are among the claim's items from now on: a comparison that fails or is undecided ends
+    the claim, and what stands behind it was measured all the same."""
+    made = tuple(estimates)
+    for estimate in made:
+        estimate.keep_items()
+    return made
 
 
 def condition(adapter: Adapter, pairs: Sequence[PatchPair], what: Restored, seed: int) -> Condition:

@@ -30,6 +30,7 @@ from auditkit.engine.patching import GUARDED_PAIRS, Condition, Patched, PatchPai
 from auditkit.engine.rows import first_difference
 from auditkit.engine.runs import Donated, donate, execute, words
 from auditkit.engine.sampling import offer
+from auditkit.engine.sites import Site
 
 ADDED = frozenset({Component.MLP, Component.ATTENTION})
 """Components that can be edited within a walk."""
@@ -104,6 +105,33 @@ def restarted(
     in_batches(work, lengths, description)
     offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
     return Patched(base, source, results, *errors)
+
+
+def walkable(site: Site) -> bool:
+    """Whether another run's activation at this site can be put in place within a walk; elsewhere whole runs do it."""
+    return site.component in ADDED and site.heads is None
+
+
+def ends(adapter: Adapter, pairs: Sequence[PatchPair], description: str = "answers") -> tuple[Tensor, Tensor]:
+    """Answer logits (pairs, 2) of base and source runs, to the last bit those that `restarted` gives beside its
+    conditions, whatever these are, as long as they take activations from the pairs' own runs only.
+
+    Raises:
+        SiteError: no pairs.
+        TypeError: an argument of another shape.
+    """
+    patching.checked(adapter, pairs, {})
+    if not pairs or not adapter.support().get("blockwise"):
+        plain = patching.patch(adapter, pairs, {}, description)
+        return plain.base, plain.source
+    base, source = torch.empty(len(pairs), 2), torch.empty(len(pairs), 2)
+
+    def work(some: list[int]) -> None:
+        runs = _Runs.made(cast(Restartable, adapter), [pairs[i] for i in some], [])
+        base[some], source[some] = runs.base, runs.source
+
+    in_batches(work, [len(pair.base) for pair in pairs], description)
+    return base, source
 
 
 def _row(adapter: Adapter, run: Edited) -> _Row | None:

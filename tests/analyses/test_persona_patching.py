@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import auditkit
 from auditkit.adapters.hf import HFAdapter
-from auditkit.analyses.patching import Held
+from auditkit.analyses.patching import CLEAN, CORRUPT, Given, Held, RandomBands
 from auditkit.analyses.persona_layers import PersonaLayers
 from auditkit.analyses.persona_patching import EARLY, MIDDLE, PersonaPatching
 from auditkit.analyses.persona_questions import PersonaQuestions
@@ -295,3 +300,73 @@ def test_a_random_band_that_recovers_nothing_does_not_pass(patching: PersonaPatc
 
 def test_attention_at_other_layers_is_not_the_carrier(patching: PersonaPatching) -> None:
     assert _share(patching.recovery(attention.layer(4))) == pytest.approx(0.0, abs=1e-5)
+
+
+# -- what is recorded ------------------------------------------------------------------------------------------
+
+
+def _run_alone(claim: Any, **fixtures: Any) -> Evidence:
+    """A claim of the suite, to its end or to the first comparison that fails or is undecided."""
+    names = inspect.signature(claim).parameters
+    with gathering() as evidence, contextlib.suppress(AssertionError, Inconclusive, NotApplicable):
+        claim(**{name: fixtures[name] for name in names})
+    return evidence
+
+
+SUITE = runpy.run_path(
+    str(Path(auditkit.__file__).parents[1] / "suites" / "persona_patching" / "test_where_personas_act.py")
+)
+MEASURED = {
+    "test_early_mlps_carry_the_persona": (EARLY, RandomBands(EARLY)),
+    "test_middle_attention_carries_the_persona": (MIDDLE, RandomBands(MIDDLE)),
+    "test_first_mlp_acts_at_the_identity_word": (
+        *(mlp.layer(0)[at] for at in ("identity", "all", "elsewhere")),
+        *(embeddings[at] for at in ("identity", "elsewhere")),
+    ),
+    "test_early_mlps_act_through_the_middle_attention": (
+        EARLY["identity"],
+        Held(EARLY["identity"], MIDDLE),
+        Held(EARLY["identity"], RandomBands(MIDDLE, 2)),
+    ),
+    "test_the_early_mlps_of_the_right_run_count": (
+        EARLY,
+        *(Given(EARLY, (), called) for called in ("another negative persona", "another question")),
+    ),
+}
+"""Claim -> what it restores; on this model the early band ends with layer 2."""
+
+
+@pytest.fixture(scope="module")
+def deep() -> PersonaPatching:
+    """Deep enough for other bands behind the early one."""
+    return _patching(open_circuit(Circuit(layers=10, mlp_layer=2, head=(6, 1), noise=0.3)))
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_condition_that_was_measured_is_recorded_and_every_effect_follows_from_it(
+    deep: PersonaPatching, name: str
+) -> None:
+    """Whatever the claim's verdict: an undecided comparison ends it before the next one is made."""
+    evidence = _run_alone(
+        SUITE[name], patching=deep, layers=PersonaLayers(deep), threshold=lambda default, *_: default
+    )
+    assert evidence.decisions
+    values = {
+        (row.measurement, row.condition, row.item): row.value for row in evidence.items.values() if not row.effect
+    }
+    recorded = {condition for _, condition, _ in values}
+    assert recorded >= {CORRUPT, CLEAN, *map(str, MEASURED[name])}
+    for decision in evidence.decisions:
+        columns: dict[str, list[float]] = {}
+        for row in evidence.items.values():
+            if row.effect == decision.effect.name:
+                columns.setdefault(row.condition, []).append(row.value)
+        denominator = np.mean(columns["denominator"]) if "denominator" in columns else 1.0
+        assert np.mean(columns["numerator"]) / denominator == pytest.approx(decision.effect.estimate)
+
+
+def test_a_claim_that_ends_early_has_recorded_what_it_measured(noisy: PersonaPatching) -> None:
+    with gathering() as evidence:
+        wanted, _ = noisy.effects(EARLY, MIDDLE, share=0.5)
+        assert not wanted <= -100  # here a claim would end, and the other effect was never compared
+    assert {row.condition for row in evidence.items.values()} >= {CORRUPT, str(EARLY), str(MIDDLE)}
