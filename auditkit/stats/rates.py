@@ -1,14 +1,12 @@
 """Rates: how often something happens, and how two groups compare.
 
 A rate counts items of value 1 among items of value 0 or 1. Where every item is a cluster of its own the items are
-independent, and the interval is Wilson's. Where items share clusters, the items count for as many independent ones
-as the cluster-robust variance says (never for more than there are), and t with one degree of freedom fewer than
-clusters takes the place of the normal. Where one of the two outcomes occurs in fewer than 5 clusters there is no
-variance to go by; there are then at most as many independent items as clusters.
+independent, and the interval is Wilson's. Where items share clusters, they count for as many independent ones as the
+cluster-robust variance says (never for more than there are), with t on one degree of freedom fewer than clusters. Where
+one of the two outcomes occurs in fewer than 5 clusters, they count for at most as many as there are clusters.
 
 `women / men` and `women - men` compare the rates of two groups with a score interval, under the same rule. Where both
-groups were asked about in the same clusters (the same cases), what moves both alike is no uncertainty about their
-contrast, and it is taken out.
+groups were asked about in the same clusters, what moves both alike is taken out of the uncertainty of their contrast.
 A rate of nothing (0 of 0) and a ratio to a rate of 0 are undefined, and undefined is undecided.
 """
 
