@@ -31,7 +31,7 @@ def best_on_other_half(hits: Array) -> Bools:
     against = np.take_along_axis(counts, best[:, None], axis=1)
     reached = _reaches(counts, np.broadcast_to(against, counts.shape), hits.shape[2] - half)
     np.put_along_axis(reached, best[:, None], True, axis=1)
-    result: Bools = reached.all(axis=1)
+    result: Bools = np.asarray(reached.all(axis=1))
     return result
 
 
@@ -41,7 +41,7 @@ def every_pair(hits: Array) -> Bools:
     one, other = np.broadcast_arrays(counts[:, :, None], counts[:, None, :])
     reached = _reaches(one, other, hits.shape[2])
     reached = reached | np.eye(counts.shape[1], dtype=bool)
-    result: Bools = reached.all(axis=(1, 2))
+    result: Bools = np.asarray(reached.all(axis=(1, 2)))
     return result
 
 
