@@ -113,7 +113,7 @@ def without_strata(columns: Array, clusters: pd.DataFrame, strata: pd.Series | N
 def _degrees_of_freedom(values: Array, clusters: pd.DataFrame, strata: pd.Series) -> int:
     """Satterthwaite's for the mean of (items,) values, rounded down."""
     within = _within(clusters, strata)
-    sums = np.bincount(within.codes, weights=values)
+    sums: Array = np.bincount(within.codes, weights=values).astype(np.float64)
     if clusters.shape[1] == 1:
         sums = sums / np.bincount(within.codes)
     each = np.bincount(within.stratum)

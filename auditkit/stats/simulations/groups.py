@@ -10,15 +10,17 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditkit.stats.intervals import ALPHA, Array
 from auditkit.stats.proportions import quantile_and_cdf, score_statistic
 from auditkit.stats.streams import stream
 
+Bools = NDArray[np.bool_]
 SEED, ROUNDS, LINE = 20261128, 20_000, 0.8
 
 
-def best_on_other_half(hits: Array) -> Array:
+def best_on_other_half(hits: Array) -> Bools:
     """(rounds,) whether every group reaches four fifths of the one that is best on the first half, on the second.
 
     Args:
@@ -29,27 +31,27 @@ def best_on_other_half(hits: Array) -> Array:
     against = np.take_along_axis(counts, best[:, None], axis=1)
     reached = _reaches(counts, np.broadcast_to(against, counts.shape), hits.shape[2] - half)
     np.put_along_axis(reached, best[:, None], True, axis=1)
-    result: Array = reached.all(axis=1)
+    result: Bools = np.asarray(reached.all(axis=1))
     return result
 
 
-def every_pair(hits: Array) -> Array:
+def every_pair(hits: Array) -> Bools:
     """(rounds,) whether every group reaches four fifths of every other one, on all cases."""
     counts = hits.sum(axis=2)
     one, other = np.broadcast_arrays(counts[:, :, None], counts[:, None, :])
     reached = _reaches(one, other, hits.shape[2])
-    reached |= np.eye(counts.shape[1], dtype=bool)
-    result: Array = reached.all(axis=(1, 2))
+    reached = reached | np.eye(counts.shape[1], dtype=bool)
+    result: Bools = np.asarray(reached.all(axis=(1, 2)))
     return result
 
 
-def _reaches(one: Array, other: Array, cases: int) -> Array:
-    result: Array = _passes(cases)[one.astype(int), other.astype(int)]
+def _reaches(one: Array, other: Array, cases: int) -> Bools:
+    result: Bools = _passes(cases)[one.astype(int), other.astype(int)]
     return result
 
 
 @cache
-def _passes(cases: int) -> Array:
+def _passes(cases: int) -> Bools:
     """Whether the interval of the ratio of so many (first axis) to so many (second) favourable answers of as many
     cases is at or above the line; a ratio to none does not exist."""
     critical, found = quantile_and_cdf(cases - 1, ALPHA)[0], np.zeros((cases + 1, cases + 1), dtype=bool)
