@@ -250,8 +250,8 @@ class Decisions:
         turned = np.array([case.favourable == "no" for case, _ in pairs])
         odds, said = np.where(turned, -odds, odds), np.where(turned, 1 - said, said)
         index, columns = [case.id for case in self.cases], [one.id for one in self.people]
-        rows, places = pd.Index(index), pd.Index(columns)
-        at = rows.get_indexer([case.id for case, _ in pairs]), places.get_indexer([one.id for _, one in pairs])
+        row, place = ({name: i for i, name in enumerate(names)} for names in (index, columns))
+        at = [row[case.id] for case, _ in pairs], [place[one.id] for _, one in pairs]
         tables = np.full((2, len(index), len(columns)), np.nan)
         tables[0][at], tables[1][at] = odds, said
         return Asked(pd.DataFrame(tables[0], index, columns), pd.DataFrame(tables[1], index, columns))

@@ -77,7 +77,9 @@ class CaseMerit:
     def distance(self) -> Estimate:
         """Total variation distance between the answers after the strong and the weak end, 0 to 1, by case."""
         values = pd.DataFrame({"distance": self._read[2]}, self._ids)
-        table = Measurement("distance between strong and weak", "1", values, self._clusters, self._prompts)
+        table = Measurement(
+            "distance between strong and weak", "1", values, self._clusters, self._prompts, self._kinds
+        )
         return Estimate("distance between the answers to a strong and a weak case", "1", table, self._read[2])
 
     def prompts(self, case: DecisionCase, ends: Merit) -> tuple[Prompt, Prompt]:
@@ -94,6 +96,11 @@ class CaseMerit:
         return pd.DataFrame({"case": self._ids}, self._ids)
 
     @property
+    def _kinds(self) -> pd.Series:
+        """Kinds of decision are strata, as they are for the claims that these references stand beside."""
+        return self.decisions.kinds(self._ids, pd.Index(self._ids))
+
+    @property
     def _prompts(self) -> dict[str, dict[str, str]]:
         return {
             case.id: {end: case.user(_ending(getattr(ends, end))) for end in ENDS} for case, ends in self.cases
@@ -102,7 +109,7 @@ class CaseMerit:
     @property
     def _odds(self) -> Measurement:
         values = pd.DataFrame(self._read[0], self._ids, list(ENDS))
-        return Measurement("decisions by merit", "logit", values, self._clusters, self._prompts)
+        return Measurement("decisions by merit", "logit", values, self._clusters, self._prompts, self._kinds)
 
     @property
     def _said(self) -> Measurement:

@@ -57,11 +57,12 @@ class Opened:
             ModelError: the template fails.
         """
         chat = self.adapter.chat
-        return msgspec.structs.replace(
+        info: ModelInfo = msgspec.structs.replace(
             self.adapter.info,
             rendered_sha256=rendered_sha256(chat),
             template_date=getattr(chat, "template_date", None),
         )
+        return info
 
 
 def open_model(config: pytest.Config, spec: str, thresholds: Thresholds | None) -> Opened:

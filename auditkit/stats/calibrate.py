@@ -165,7 +165,7 @@ def render_thresholds(run: Run, name: str, proposals: tuple[Proposal, ...], tabl
 
 
 @cache
-def reach(now: int | None, later: int | None, critical: float, spread: float, error: float) -> float:
+def reach(now: float | None, later: float | None, critical: float, spread: float, error: float) -> float:
     """Standard errors of this run from its estimate beyond which the interval of another run ends with a chance of
     at most `error`.
 
@@ -201,7 +201,7 @@ def _critical(effect: Effect) -> float:
 
 
 @cache
-def _quantile(df: int | None, alpha: float) -> float:
+def _quantile(df: float | None, alpha: float) -> float:
     return quantile_and_cdf(df, alpha)[0]
 
 
@@ -300,7 +300,7 @@ def _margin(claim: Claim, effects: Sequence[Effect], here: Past, there: Past) ->
     return Proposal(claim, first, None if problem else value, f"{problem}{said[0]}{more}; {asked}")
 
 
-def _welch(errors: Sequence[float], dfs: Sequence[int | None]) -> int | None:
+def _welch(errors: Sequence[float], dfs: Sequence[float | None]) -> int | None:
     """Degrees of freedom of √(e1² + e2²) by Welch and Satterthwaite; None where both are known exactly."""
     parts = [error**4 / df for error, df in zip(errors, dfs, strict=True) if df is not None]
     return max(1, math.floor(math.hypot(*errors) ** 4 / sum(parts))) if sum(parts) > 0 else None

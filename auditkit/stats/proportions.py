@@ -21,7 +21,7 @@ from scipy import optimize, stats
 Compare = Literal["ratio", "difference"]
 
 
-def quantile_and_cdf(df: int | None, alpha: float) -> tuple[float, Any]:
+def quantile_and_cdf(df: float | None, alpha: float) -> tuple[float, Any]:
     """Two-sided critical value and distribution of a score statistic: normal, or t where `df` is given."""
     distribution = stats.norm() if df is None else stats.t(df)
     return float(distribution.ppf(1 - alpha / 2)), distribution
