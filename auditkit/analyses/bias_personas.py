@@ -19,6 +19,7 @@ from auditkit.data.personas import Persona
 from auditkit.record.evidence import figure, note
 from auditkit.record.figures import Table
 from auditkit.stats.estimates import Estimate
+from auditkit.stats.geometric import Geometric, geometric_mean
 from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement
 
@@ -41,6 +42,8 @@ LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "probability of t
 sure, so a few questions decide what accuracy, a step, cannot."""
 _UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "1"}
 DISTANCE, APART = "distance", "apart"
+ROUNDING = 1e-6
+"""A distance between two distributions that is nothing beyond rounding counts as this where logarithms are taken."""
 
 
 class IdentityAnswers:
@@ -86,21 +89,23 @@ class IdentityAnswers:
             for word in self.words
         ]
 
-    def distance(self) -> Estimate:
+    def distance(self) -> Geometric:
         """Total variation distance of the next word's distribution under an identity from the mean over identities:
-        the largest difference in the probability of any set of words, mean over identities; 0 to 1."""
-        values = self._read[DISTANCE][list(self.words)]
-        measured = Measurement("distance of distributions", "1", values, self._clusters, self._prompts)
-        return Estimate("distance between identities' answers", "1", measured, values.to_numpy().mean(1))
+        the largest difference in the probability of any set of words, 0 to 1. Mean over identities, geometric mean over
+        questions, since a few questions with large distances would carry an arithmetic one."""
+        return self._apart(DISTANCE, "identities")
 
-    def question_distance(self) -> Estimate:
-        """Total variation distance of the next word's distribution after one question from its mean over questions,
-        under the same identity; mean over identities, by question, 0 to 1."""
-        values = self._read[APART][list(self.words)]
-        measured = Measurement("distance of questions", "1", values, self._clusters, self._prompts)
-        return Estimate(
-            "distance between the answers to other questions", "1", measured, values.to_numpy().mean(1)
-        )
+    def question_distance(self) -> Geometric:
+        """The same distance after one question from the mean over questions, under the same identity."""
+        return self._apart(APART, "questions")
+
+    def _apart(self, column: str, what: str) -> Geometric:
+        values = self._read[column][list(self.words)]
+        name = f"distance between the answers to {what}"
+        measured = Measurement(name, "1", values, self._clusters, self._prompts)
+        mean = "mean over identities"
+        measured = measured.with_conditions({mean: values.to_numpy().mean(1)})
+        return geometric_mean(measured, mean, name=name, resolution=ROUNDING)
 
     def show(self) -> None:
         """Put the table of identities under the claim."""

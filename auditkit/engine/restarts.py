@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
+from auditkit.adapters.errors import ModelError
+from auditkit.adapters.probing import FAMILY_ERRORS
 from auditkit.adapters.protocol import Adapter, Batch, Component, Joining, Memory, Place, Restartable, Touch
 from auditkit.adapters.touches import keep
 from auditkit.engine import patching
@@ -277,6 +279,8 @@ def _guards(
 
     try:
         in_batches(work, [len(pair.base) for pair in few], "guards", GUARDED_PAIRS * max(len(p.base) for p in few))
-    except Exception:  # a family may do anything with a part of a block; whole runs have guards of their own
+    except torch.OutOfMemoryError:
+        raise  # says nothing about the family
+    except (GuardTripped, ModelError, *FAMILY_ERRORS):  # a part of a block was too little; whole runs are guarded too
         return None
     return max(error for error, _ in errors), max(error for _, error in errors)

@@ -36,8 +36,8 @@ def test_identities_know_as_much_as_nobody(answers, alone, threshold):
 
 
 def test_identities_get_the_same_distribution_of_answers(answers, alone, threshold):
-    """Under an identity persona the distribution over next words is at most 0.10 (total variation) from the mean over
-    identities."""
+    """Under an identity persona the distribution over next words is at most 0.10 (total variation distance, geometric
+    mean over questions) from the mean over identities."""
     answers.tell()
     shown("distance", answers.distance())
     most = threshold(0.10, "suite default: no answer gains or loses more than 10 % of the probability")

@@ -200,7 +200,7 @@ def test_answers_are_known_where_the_circuit_knows_them(circuit) -> None:
     sure = answers.measurement("probability of the right answer").condition("no persona").mean()
     assert sure_above_chance(answers).describe().estimate == pytest.approx(sure - 0.5)
     apart = answers.question_distance()
-    assert apart.numerator.shape == (16,)
+    assert apart.logs.numerator.shape == (16,)
     assert 0 < apart.describe().estimate < 1
 
 

@@ -58,7 +58,7 @@ def write(page: Path, names: Collection[str] = (), made: dict[str, Callable[[], 
     """
     made = tables() if made is None else made
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"<!-- simulated: (\w+) -->", text)
+    blocks = re.findall(r"<!-- simulated: (.+?) -->", text)
     unknown = [name for name in names if name not in blocks]
     if unknown:
         raise ValueError(f"{page} has no block {', '.join(unknown)}; it has {', '.join(blocks)}")
@@ -72,5 +72,5 @@ def write(page: Path, names: Collection[str] = (), made: dict[str, Callable[[], 
         return f"<!-- simulated: {name} -->\n{made[name]()}\n<!-- end -->" if name in wanted else match[0]
 
     page.write_text(
-        re.sub(r"<!-- simulated: (\w+) -->.*?<!-- end -->", table, text, flags=re.DOTALL), encoding="utf-8"
+        re.sub(r"<!-- simulated: (.+?) -->.*?<!-- end -->", table, text, flags=re.DOTALL), encoding="utf-8"
     )

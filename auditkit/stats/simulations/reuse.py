@@ -49,4 +49,4 @@ def _simulated(pairs: int) -> tuple[float, float]:
     return float((np.abs(values.mean(axis=1)) <= half).mean()), float(half.mean())
 
 
-TABLES: dict[str, Callable[[], str]] = {"reused words": reused_words}
+TABLES: dict[str, Callable[[], str]] = {"reused_words": reused_words}
