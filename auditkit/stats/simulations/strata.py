@@ -80,15 +80,28 @@ def two_way(values: Array, strata: bool) -> tuple[Array, Array]:
     """(rounds,) mean and half-width of the 95 % interval of (rounds, items) values of the crossed design."""
     mean = values.mean(axis=1)
     residuals = values - mean[:, None]
+    cases = np.full(len(values), 24.0)
     if strata:
         centred = values - values.reshape(len(values), 5, 10).mean(axis=2)[:, KIND]
         residuals = math.sqrt(5 / 4 * 24 / 25) * centred
+        cases = _case_dfs(values)
     parts = []
     for codes, count in ((CASE, 25), (NAME, 5), (np.arange(50), 50)):
         sums = residuals @ np.eye(count)[codes]
         parts.append((sums**2).sum(axis=1) * count / (count - 1) / 50**2)
     first, second, cells = parts
-    return mean, critical(4) * np.sqrt(np.maximum.reduce([first + second - cells, first, second]))
+    both, names = np.maximum(first + second - cells, 1e-300), np.full(len(values), 4.0)
+    own = np.maximum(both**2 / (first**2 / cases + second**2 / names), np.minimum(cases, names))
+    tests = zip((first, second, both), (cases, names, own), strict=True)
+    return mean, np.maximum.reduce([stats.t.ppf(0.975, df) * np.sqrt(variance) for variance, df in tests])
+
+
+def _case_dfs(values: Array) -> Array:
+    """(rounds,) degrees of freedom of the variance of cases within kinds, as `auditkit.stats.strata` has them."""
+    sums = (values @ np.eye(25)[CASE]).reshape(len(values), 5, 5)
+    squares = ((sums - sums.mean(axis=2, keepdims=True)) ** 2).sum(axis=2)
+    found: Array = np.floor(squares.sum(axis=1) ** 2 / (squares**2 / 4).sum(axis=1) + 1e-9)
+    return np.minimum(found, 20.0)
 
 
 def crossed(rounds: int = ROUNDS) -> str:
