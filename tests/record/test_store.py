@@ -172,7 +172,15 @@ def test_a_record_cut_anywhere_is_refused_in_one_line(a_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfe", b'{"schema_version": 3, "created": "\xff"}', b"[]", b"null", b"[" * 100_000, b'"x"']
+    "content",
+    [
+        b"\xff\xfe",
+        b'{"schema_version": %d, "created": "\xff"}' % SCHEMA_VERSION,
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b'"x"',
+    ],
 )
 def test_what_is_no_record_is_refused_in_one_line(tmp_path, content):
     (tmp_path / AUDIT_JSON).write_bytes(content)
