@@ -187,7 +187,7 @@ class Audit:
         manager = self.config.pluginmanager
         xdist = manager.getplugin("dsession")
         if exitstatus == pytest.ExitCode.INTERRUPTED:
-            if xdist is not None and 0 < xdist.maxfail <= xdist.countfailures:
+            if xdist is not None and 0 < (xdist.maxfail or 0) <= xdist.countfailures:  # None until tests are sent
                 return f"stopping after {xdist.countfailures} failures"
             return str(session.shouldstop) if manager.hasplugin("stepwiseplugin") and session.shouldstop else ""
         return str(session.shouldfail) if exitstatus <= 1 and session.shouldfail else ""

@@ -28,7 +28,8 @@ SIZES = {
     "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "pad_token_id": 0,
 }  # fmt: skip
-GPT2 = {"vocab_size": 400, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "pad_token_id": 0}
+GPT2 = {"vocab_size": 400, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "pad_token_id": 0,
+        "eos_token_id": 2}  # the family's own default lies beyond so few tokens
 FAMILIES = {
     "llama": SIZES,  # groups of heads share keys and values
     "gemma3_text": SIZES | {"sliding_window": 8},  # norms of queries and keys, a norm behind the projection

@@ -129,7 +129,7 @@ def test_what_the_baseline_tells_and_the_candidate_does_not_is_lost_or_undecided
     assert measured(EQUAL, estimate(0.0), baseline=lambda _: moves)[0] is Verdict.NOT_APPLICABLE, "lost"
     verdict, reason, _ = measured(EQUAL, estimate(0.26, 4 * NOISE), baseline=lambda _: moves)
     assert verdict is Verdict.INCONCLUSIVE
-    assert reason.endswith("the baseline does, so whether the candidate has lost it is undecided)")
+    assert reason.endswith("the baseline does, so whether the candidate has lost it is undecided")
     dead = estimate(0.0)
     assert measured(EQUAL, estimate(0.26, 4 * NOISE), baseline=lambda _: dead)[0] is Verdict.NOT_APPLICABLE
 
