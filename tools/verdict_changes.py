@@ -19,8 +19,13 @@ _ORDER = ("PASS", "FAIL", "INCONCLUSIVE", "NOT_APPLICABLE", "ERROR")
 
 
 def read(path: str) -> dict[str, dict[str, Any]]:
-    """Claim id -> claim."""
-    return {claim["id"]: claim for claim in json.loads(Path(path).read_text())["claims"]}
+    """Claim id -> claim, from a record or from the journal of a run that has not ended."""
+    text = Path(path).read_text()
+    if path.endswith(".jsonl"):
+        found = [entry["claim"] for entry in map(json.loads, text.splitlines()) if "claim" in entry]
+    else:
+        found = json.loads(text)["claims"]
+    return {claim["id"]: claim for claim in found}
 
 
 def cell(claim: dict[str, Any] | None) -> str:
