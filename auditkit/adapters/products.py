@@ -49,10 +49,9 @@ def multiplying(head: nn.Module | None = None) -> AbstractContextManager[object]
 def _idle() -> bool:
     """Whether MKL leaves AVX-512 aside on this processor, and oneDNN is there."""
     information = Path("/proc/cpuinfo")
-    # Ignored: torch annotates neither `is_available`.
     return (
-        torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        torch.backends.mkl.is_available()
+        and torch.backends.mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and information.is_file()
