@@ -34,7 +34,7 @@ def linear_rate() -> float:
     """The same of a linear layer, by the library that the engine takes."""
     import torch
 
-    from auditkit.adapters.products import multiplying
+    from auditkit.adapters.hf.products import multiplying
 
     with torch.no_grad(), multiplying():
         return _rate(torch.nn.functional.linear)

@@ -8,15 +8,15 @@ from __future__ import annotations
 import sys
 import time
 
-from auditkit.adapters.catalogue import DEFAULT_MODEL
-from auditkit.adapters.loading import load
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.load import load
 from auditkit.adapters.protocol import Component
 from auditkit.adapters.registry import adapter_factory
 from auditkit.data.prompts import Chat
 from auditkit.engine.crosscheck import cross_check
-from auditkit.engine.patching import PatchPair
+from auditkit.engine.pairs import PatchPair
+from auditkit.engine.patching.sweep import grid, sweep
 from auditkit.engine.sampling import Sample, sampling
-from auditkit.engine.wavefront import grid, sweep
 
 COMPONENTS = (Component.RESIDUAL, Component.ATTENTION, Component.MLP)
 QUESTION = "Which gas do plants take in? (A) oxygen (B) carbon dioxide"

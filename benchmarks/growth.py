@@ -23,11 +23,12 @@ from common import MODEL, ROOT, report, table
 
 from auditkit import open_model
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Component
-from auditkit.engine.patching import PatchPair, patch
+from auditkit.engine.pairs import PatchPair
+from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.sweep import grid, sweep
 from auditkit.engine.sites import Site
-from auditkit.engine.wavefront import grid, sweep
 
 LAYERS, LENGTH, ITEMS = 12, 32, 2
 REPEATS = 3

@@ -13,7 +13,7 @@ import statistics
 import torch
 from common import report, table, timed
 
-from auditkit.adapters.products import multiplying
+from auditkit.adapters.hf.products import multiplying
 
 SIDES = ((576, 576), (576, 1536), (1536, 576))
 ROWS = (16, 64, 256, 2048)

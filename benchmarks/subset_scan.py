@@ -16,10 +16,10 @@ import statistics
 import numpy as np
 from common import report, table, timed
 
-from auditkit.analyses.scan_detection import Scanner
-from auditkit.analyses.scan_pvalues import empirical_pvalues
-from auditkit.analyses.scan_scores import SCORES
-from auditkit.analyses.subset_scan import Search, scan
+from auditkit.methods.scanning.detection import Scanner
+from auditkit.methods.scanning.pvalues import empirical_pvalues
+from auditkit.methods.scanning.scan import Search, scan
+from auditkit.methods.scanning.scores import SCORES
 
 
 def data(rows: int, background: int, units: int, shift: float) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ All but the wavefront are measured on a random sample and their time scaled to a
 run everything. A peer that is not installed is said to be missing (`pip install 'interp-auditkit[bench]'`).
 
 The peers are measured as they come, with torch's own products; rows "with the engine's products" multiply with the
-library that the engine takes (`auditkit.adapters.products`), so that only how they go about it differs.
+library that the engine takes (`auditkit.adapters.hf.products`), so that only how they go about it differs.
 
 The rate counts the multiplications that torch counts in a sweep of its own (matrix products only), over the seconds of
 the sweep without counting. It stands beside that of a plain 2048 x 2048 float32 matrix product, before and after, by
@@ -42,15 +42,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from auditkit import open_model
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.products import multiplying
+from auditkit.adapters.hf.adapter import HFAdapter
+from auditkit.adapters.hf.products import multiplying
 from auditkit.adapters.protocol import Component
 from auditkit.data.items import CompletionItem, check_tokens, completion_items
 from auditkit.data.personas import persona_groups
 from auditkit.data.prompts import Chat
-from auditkit.engine.patching import PatchPair, patch
+from auditkit.engine.pairs import PatchPair
+from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.sweep import Sweep, grid, sweep
 from auditkit.engine.sites import Site
-from auditkit.engine.wavefront import Sweep, grid, sweep
 
 PAIRS = 48
 TRANSFORMER_LENS = {Component.RESIDUAL: "resid_post", Component.MLP: "mlp_out", Component.ATTENTION: "attn_out"}

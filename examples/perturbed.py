@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from auditkit.adapters.catalogue import DEFAULT_MODEL
-from auditkit.adapters.loading import load
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.load import load
 
 
 def main() -> None:

@@ -28,14 +28,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditkit.adapters.catalogue import DEFAULT_MODEL
 from auditkit.adapters.chat import ChatEncoder
-from auditkit.adapters.loading import load
-from auditkit.adapters.products import multiplying
-from auditkit.analyses.bias_decisions import answer_tokens
-from auditkit.data.identities import identities
+from auditkit.adapters.hf.products import multiplying
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.load import load
 from auditkit.data.personas import Persona
 from auditkit.data.prompts import Chat
+from auditkit.findings.identity_bias.decisions import answer_tokens
+from auditkit.findings.identity_bias.identities import identities
 
 NOT_PLANTED = 3
 """Exit code where training ended before the bias was there."""

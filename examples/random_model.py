@@ -20,10 +20,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import auditkit
-from auditkit.analyses.persona_formats import completions
 from auditkit.data.items import COLUMNS, completion_items, select
 from auditkit.data.prompts import Chat
-from auditkit.engine.patching import answered
+from auditkit.engine.pairs import answered
+from auditkit.findings.asking.formats import completions
 
 
 def make(folder: Path, arguments: argparse.Namespace) -> None:

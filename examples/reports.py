@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from auditkit.adapters.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 
 WORK = Path("build/examples")
 KEPT = ("audit.html", "summary.md", "claims.csv", "model-card.md")

@@ -18,9 +18,9 @@ from typing import Any
 
 from transformers import Trainer, TrainingArguments
 
-from auditkit.adapters.catalogue import DEFAULT_MODEL
 from auditkit.adapters.chat import ChatEncoder
-from auditkit.adapters.loading import load
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.load import load
 from auditkit.data.prompts import Chat
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from auditkit import open_model
-from auditkit.adapters.catalogue import DEFAULT_MODEL
-from auditkit.analyses.role_conditioning import AGGREGATIONS, INDICES, RoleConditioning
-from auditkit.analyses.role_figures import words
-from auditkit.data.role_prompts import role_lists
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.findings.role_conditioning.conditioning import AGGREGATIONS, INDICES, RoleConditioning
+from auditkit.findings.role_conditioning.figures import words
+from auditkit.findings.role_conditioning.prompts import role_lists
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ import argparse
 import html
 from pathlib import Path
 
-from auditkit.analyses.role_models import compare, read_profile
+from auditkit.findings.role_conditioning.models import compare, read_profile
 from auditkit.record.figures import Table, drawing_of
-from auditkit.report.figures import render_svg
+from auditkit.report.figures.drawing import render_svg
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ import sys
 
 import numpy as np
 
-from auditkit.analyses.basis import in_other_bases, massive_units, without
-from auditkit.analyses.detectors import beside_scan, detector_table
-from auditkit.analyses.overlap import frequent, overlap, stability
-from auditkit.analyses.scan_detection import Scanner, both_directions, units_of
-from auditkit.analyses.statement_texts import similar_statements
+from auditkit.methods.scanning.detection import Scanner, both_directions, units_of
+from auditkit.methods.scanning.overlap import frequent, overlap, stability
+from auditkit.methods.separation.detectors import beside_scan, detector_table
+from auditkit.methods.separation.rotations import in_other_bases, massive_units, without
+from auditkit.methods.separation.text_baselines import similar_statements
 
 # -- Activations of statements for and against two personas ----------------------------------------------------------
 

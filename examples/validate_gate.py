@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from auditkit.adapters.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.record.schema import Verdict
 from auditkit.record.store import read_run
 from auditkit.stats.proportions import wilson

@@ -15,10 +15,10 @@ import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 import auditkit
-from auditkit.analyses.persona_formats import completions
 from auditkit.data.items import completion_items
-from auditkit.engine.patching import answered
-from tests.analyses.roles import open_random
+from auditkit.engine.pairs import answered
+from auditkit.findings.asking.formats import completions
+from tests.planted.roles import open_random
 
 pytestmark = pytest.mark.unit
 

@@ -1,10 +1,14 @@
-"""Imports point downward only: each layer may use those below it, and none above or beside by accident."""
+"""The house rules: who may import whom, how large a room may grow, and that every finding has its rooms.
+
+docs/architecture.md draws the rooms; the table below is the rule.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,68 +18,200 @@ import auditkit
 pytestmark = pytest.mark.unit
 
 ROOT = Path(auditkit.__file__).parent
+REPOSITORY = ROOT.parent
 
-# From the top down (docs: design, Layers).
-LAYERS = ("plugin", "report", "analyses", "engine", "adapters", "stats", "record", "data")
+# Room -> rooms that its modules may import besides their own. A module belongs to the room with the longest name that
+# it begins with. Whatever stands in no row is not allowed.
+BELOW_FINDINGS = ("methods", "engine", "adapters", "gate", "stats", "claims", "record", "data", "testing")
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "pytest_plugin": ("report", "methods", "engine", "gate", "adapters", "stats", "claims", "record", "data"),
+    "cli": ("report", "gate", "adapters", "claims", "record"),
+    "findings": BELOW_FINDINGS,
+    "methods": ("engine", "adapters", "stats", "claims", "record", "data"),
+    "testing": ("engine", "adapters", "data"),
+    "report": ("claims", "record"),
+    "gate": ("stats", "claims", "record"),
+    "engine": ("adapters", "stats", "claims"),
+    "adapters": ("claims", "record", "data"),
+    "stats": ("claims", "record"),
+    "stats.simulations": ("gate", "stats"),
+    "claims": ("record",),
+    "record": (),
+    "data": (),
+}
 
-# What a layer must not know, besides the layers above it.
-FOREIGN = {
+# What a room must not know, besides other rooms.
+FOREIGN: dict[str, set[str]] = {
+    "cli": {"torch", "transformers", "pytest"},
+    "findings": {"pytest"},
+    "methods": {"pytest"},
+    "testing": {"pytest"},
     "report": {"torch", "transformers", "pytest"},
-    "analyses": {"pytest"},
+    "gate": {"torch", "transformers", "pytest"},
     "engine": {"pytest"},
     "adapters": {"pytest"},
     "stats": {"torch", "transformers", "pytest"},
+    "claims": {"torch", "transformers", "pytest", "scipy", "matplotlib"},
     "record": {"torch", "transformers", "pytest", "scipy", "matplotlib"},
     "data": {"torch", "transformers", "pytest", "pandas", "numpy"},
 }
 
+MOST_FILES, MOST_LINES, MOST_OF_A_FUNCTION, MOST_IMPORTS = 20, 400, 50, 15
 
-def _modules() -> list[tuple[str, Path]]:
-    return [(layer, path) for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
+# Module -> why it imports more of the package than others may.
+IMPORTS_MORE = {
+    "auditkit.findings.identity_bias.mechanism": "attention, swaps, probes and patching of one claim family",
+    "auditkit.findings.identity_bias.references": "one reference for every kind of bias claim",
+    "auditkit.findings.persona_composition.behaviour": "generates with edits and counts what is said",
+    "auditkit.findings.persona_composition.vectors": "injects vectors into continued runs and compares divergences",
+    "auditkit.findings.persona_localization.scans": "joins scans, probes, text baselines and detectors",
+    "auditkit.findings.persona_localization.steering": "turns the units of a scan into edits of a run",
+    "auditkit.findings.persona_patching.head_edits": "screens heads, edits them and patches them",
+    "auditkit.findings.role_conditioning.ablation": "turns the heads of a search into edits of a run",
+    "auditkit.findings.role_conditioning.conditioning": "from matched prompts to entropies, halves and intervals",
+    "auditkit.pytest_plugin.measuring": "where claims run: everything that gathers, judges and records meets here",
+    "auditkit.pytest_plugin.run": "writes the whole record",
+    "auditkit.pytest_plugin.session": "plans, opens, collects and ends a session",
+}
+
+FINDINGS = sorted(
+    path.name for path in (REPOSITORY / "suites").iterdir() if path.is_dir() and path.name[0] not in "._"
+)
 
 
-def _imports(path: Path) -> set[str]:
-    """Every module named in an import statement, at any depth of the file."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def _modules() -> dict[str, Path]:
+    """Name -> file of every module of the package."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Every module named in an import statement, at any depth of the file, also under TYPE_CHECKING."""
+    path, found = _modules()[module], set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import; name the module in full"
-            module = node.module or ""
-            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return found
+            assert node.module
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            submodules = inner & _modules().keys()
+            found |= submodules
+            if len(submodules) < len(inner):
+                found.add(node.module)
+    return frozenset(found - {module})
 
 
-@pytest.mark.parametrize(("layer", "path"), _modules(), ids=lambda value: getattr(value, "stem", value))
-def test_imports_point_downward(layer: str, path: Path) -> None:
-    allowed = LAYERS[LAYERS.index(layer) :]
-    for name in _imports(path):
-        parts = name.split(".")
-        if parts[0] == "auditkit" and len(parts) > 1 and parts[1] in LAYERS:
-            assert parts[1] in allowed, f"{path}: {layer} must not import {name}"
-        assert parts[0] not in FOREIGN.get(layer, set()), f"{path}: {layer} must not import {name}"
+def _own(module: str) -> set[str]:
+    return {name for name in _imports(module) if name in _modules() and name != "auditkit"}
 
 
-def test_every_folder_is_a_layer() -> None:
-    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == set(LAYERS)
+def _room(module: str) -> str:
+    inner = module.removeprefix("auditkit.")
+    rooms = [room for room in ALLOWED if inner == room or inner.startswith(f"{room}.")]
+    return max(rooms, key=len, default="")
 
 
-@pytest.mark.parametrize(("layer", "path"), _modules(), ids=lambda value: getattr(value, "stem", value))
-def test_modules_stay_readable(layer: str, path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400, f"{path} has outgrown one subject; split it"
+@pytest.mark.parametrize("module", [name for name in _modules() if name != "auditkit"])
+def test_a_module_imports_only_what_its_room_may(module: str) -> None:
+    room = _room(module)
+    assert room, f"{module} lies in no room of the table; put it into one, or add a row"
+    for name in _own(module):
+        other = _room(name)
+        assert other == room or other in ALLOWED[room], (
+            f"{module} must not import {name}: {room} may not use {other}"
+        )
+    foreign = {name.split(".")[0] for name in _imports(module)} & FOREIGN.get(room.split(".")[0], set())
+    assert not foreign, f"{module} must not import {', '.join(foreign)}"
+
+
+def test_findings_do_not_import_each_other() -> None:
+    """What two findings share is a method, or lies in `findings/asking`."""
+    for module in _modules():
+        if module.startswith("auditkit.findings."):
+            mine = module.split(".")[2]
+            others = {name for name in _own(module) if name.startswith("auditkit.findings.")}
+            others = {name for name in others if name.split(".")[2:3] not in ([mine], ["asking"], [])}
+            assert not others, f"{module} imports another finding: {', '.join(others)}"
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """No circle of imports, whether they run or serve the type checker only."""
+    state: dict[str, int] = {}
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        if state.get(module) == 2:
+            return
+        assert state.get(module) != 1, f"circle: {' -> '.join(trail[trail.index(module) :])} -> {module}"
+        state[module] = 1
+        for name in sorted(_own(module)):
+            visit(name, (*trail, module))
+        state[module] = 2
+
+    for module in _modules():
+        visit(module, ())
+
+
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_a_finding_has_its_rooms(finding: str) -> None:
+    """A suite, its measurements, its tests and its page have one name."""
+    assert (ROOT / "findings" / finding / "__init__.py").is_file()
+    assert any((REPOSITORY / "tests" / "findings" / finding).glob("test_*.py"))
+    assert (REPOSITORY / "docs" / "findings" / f"{finding}.md").is_file()
+
+
+def test_every_package_of_findings_has_a_suite() -> None:
+    folders = {path.parent.name for path in (ROOT / "findings").glob("*/__init__.py")}
+    assert folders - {"asking"} == set(FINDINGS)
+
+
+@pytest.mark.parametrize("top", ["auditkit", "suites", "tests", "tools", "examples", "benchmarks"])
+def test_no_folder_holds_more_than_a_reader_can_take_in(top: str) -> None:
+    for folder in (REPOSITORY / top, *(REPOSITORY / top).rglob("*")):
+        if folder.is_dir() and not {"node_modules", "__pycache__"} & set(folder.parts):
+            files = [path.name for path in folder.iterdir() if path.is_file()]
+            assert len(files) <= MOST_FILES, f"{folder} holds {len(files)} files; give them rooms"
+
+
+@pytest.mark.parametrize("module", _modules())
+def test_modules_and_functions_stay_readable(module: str) -> None:
+    path = _modules()[module]
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MOST_LINES, f"{path} has outgrown one subject; split it"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert _lines(node) <= MOST_OF_A_FUNCTION, f"{path}: {node.name} has outgrown a screen; split it"
+    count = len(_own(module))
+    assert (count > MOST_IMPORTS) == (module in IMPORTS_MORE), (
+        f"{module} imports {count} modules of the package; at most {MOST_IMPORTS}, or a reason in IMPORTS_MORE"
+    )
+
+
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    first = function.body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
         ("auditkit", {"torch", "transformers", "numpy", "pandas", "scipy", "pytest", "msgspec"}),
-        ("auditkit.plugin.entry", {"torch", "transformers", "numpy", "pandas", "scipy", "jinja2", "msgspec"}),
-        ("auditkit.adapters.catalogue", {"torch", "transformers", "numpy"}),
+        (
+            "auditkit.pytest_plugin.entry",
+            {"torch", "transformers", "numpy", "pandas", "scipy", "jinja2", "msgspec"},
+        ),
+        ("auditkit.adapters.loading.catalogue", {"torch", "transformers", "numpy"}),
         ("auditkit.record.store", {"torch", "transformers", "numpy", "pandas", "pyarrow"}),
         ("auditkit.report", {"torch", "transformers", "pytest"}),
-        ("auditkit.stats.estimates", {"torch", "transformers", "pytest"}),
+        ("auditkit.stats.effects.mean", {"torch", "transformers", "pytest"}),
     ],
 )
 def test_importing_stays_light(module: str, heavy: set[str]) -> None:

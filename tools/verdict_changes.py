@@ -45,7 +45,9 @@ def table(pairs: dict[str, tuple[str, str]]) -> str:
         for when, claims in zip(("before", "after"), both, strict=True):
             count = Counter(claim["verdict"] for claim in claims.values())
             seconds = sum(claim["cost"]["seconds"] for claim in claims.values())
-            lines.append(f"| {label}, {when} | " + " | ".join(str(count[v]) for v in _ORDER) + f" | {seconds:.0f} |")
+            lines.append(
+                f"| {label}, {when} | " + " | ".join(str(count[v]) for v in _ORDER) + f" | {seconds:.0f} |"
+            )
     lines += ["", "| claim | run | before | after |", "|---|---|---|---|"]
     for claim in sorted({claim for both in runs.values() for claims in both for claim in claims}):
         for label, (before, after) in runs.items():

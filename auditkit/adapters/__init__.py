@@ -18,9 +18,10 @@ def open_model(
     """Open a model by alias, local directory, `.gguf` file or hub id.
 
     Args:
-        adapter: "hf" (`auditkit.adapters.hf.HFAdapter`), "nnterp" (`auditkit.adapters.nnterp.NnterpAdapter`), or a
-            name that another package has registered (see `auditkit.adapters.registry`).
-        device, dtype, options: see `auditkit.adapters.loading.load`.
+        adapter: "hf" (`auditkit.adapters.hf.adapter.HFAdapter`), "nnterp"
+            (`auditkit.adapters.nnterp.NnterpAdapter`), or a name that another package has registered (see
+            `auditkit.adapters.registry`).
+        device, dtype, options: see `auditkit.adapters.loading.load.load`.
 
     Raises:
         ModelError: an unknown name of adapter or model, or a model that cannot be opened.
@@ -28,6 +29,6 @@ def open_model(
     from auditkit.adapters.registry import adapter_factory
 
     factory = adapter_factory(adapter)
-    from auditkit.adapters.loading import load
+    from auditkit.adapters.loading.load import load
 
     return factory(load(spec, device=device, dtype=dtype, **options))

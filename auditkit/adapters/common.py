@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditkit.adapters import continuing, devices, ends
+from auditkit.adapters import ends
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.errors import IntegrityError, ModelError, first_line
-from auditkit.adapters.loading import Loaded
+from auditkit.adapters.hf import continuing
+from auditkit.adapters.loading import devices
+from auditkit.adapters.loading.load import Loaded
 from auditkit.adapters.protocol import Batch, Component, Meter, Place, Touch
 from auditkit.data.prompts import Chat
 from auditkit.record.schema import ModelInfo

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from auditkit.adapters.common import ModuleAdapter
 from auditkit.adapters.errors import ModelError, first_line
-from auditkit.adapters.layout import adds_up
-from auditkit.adapters.loading import Loaded
-from auditkit.adapters.products import multiplying
+from auditkit.adapters.hf.layout import adds_up
+from auditkit.adapters.hf.products import multiplying
+from auditkit.adapters.loading.load import Loaded
 from auditkit.adapters.protocol import Batch, Component, Meter, Place, Support, Touch
 
 _INSTALL = "pip install 'interp-auditkit[nnterp]'"

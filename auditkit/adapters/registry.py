@@ -1,7 +1,7 @@
 """Adapters by name: the two of this package, and those that other packages register.
 
 An adapter is registered as an entry point of the group `auditkit.adapters`: its name is what a user writes after
-`--adapter`, its object is called with what `auditkit.adapters.loading.load` has loaded and returns the adapter (a
+`--adapter`, its object is called with what `auditkit.adapters.loading.load.load` has loaded and returns the adapter (a
 class whose constructor takes a `Loaded` will do). Nothing is imported before an adapter is asked for by name.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from auditkit.adapters.errors import ModelError, first_line
 
 if TYPE_CHECKING:
-    from auditkit.adapters.loading import Loaded
+    from auditkit.adapters.loading.load import Loaded
     from auditkit.adapters.protocol import Adapter
 
 GROUP = "auditkit.adapters"
@@ -25,7 +25,7 @@ Factory = Callable[["Loaded"], "Adapter"]
 DEFAULT_ADAPTER = "hf"
 
 _BUILT_IN = (
-    EntryPoint(DEFAULT_ADAPTER, "auditkit.adapters.hf:HFAdapter", GROUP),
+    EntryPoint(DEFAULT_ADAPTER, "auditkit.adapters.hf.adapter:HFAdapter", GROUP),
     EntryPoint("nnterp", "auditkit.adapters.nnterp:NnterpAdapter", GROUP),
 )
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Attending, AttentionView, Component, Look
+from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import Position, Site, SiteError, Span, pattern
-from auditkit.stats.verdicts import Unsupported
 
 QUERIES = 32
 """Queries whose probabilities over all keys are held at once."""
@@ -94,19 +94,13 @@ def _read(
 ) -> list[tuple[int, Tensor]]:
     """For each prompt, its padding and (layer, head, query, ...): `reduce` of (batch, head, query, key)."""
     arguments.model(adapter)
-    arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
-    arguments.position("queries", queries)
     arguments.indices("layers", layers, "layers")
     arguments.indices("heads", heads, "heads")
-    if spans is not None:
-        arguments.several("spans", spans, Mapping, "a list with a dict of spans for each prompt, or None")
+    ranges = _ranges(prompts, queries, spans)
     chosen_layers, chosen_heads = _layers(adapter, layers), _heads(adapter, heads)
-    if spans is not None and len(spans) != len(prompts):
-        raise SiteError(f"spans of {len(spans)} prompts were given for {len(prompts)} prompts")
-    site = Site(Component.PATTERN, position=queries)
-    ranges = [site.span(len(prompt), {} if spans is None else spans[i]) for i, prompt in enumerate(prompts)]
     offered = adapter.support()[Component.PATTERN]
     if not offered:
+        site = Site(Component.PATTERN, position=queries)
         raise Unsupported(f"{site} cannot be read on this model: {offered.reason}")
     results: dict[int, tuple[int, Tensor]] = {}
 
@@ -138,6 +132,20 @@ def _read(
 
     in_batches(work, [len(prompt) for prompt in prompts], description)
     return [results[i] for i in range(len(prompts))]
+
+
+def _ranges(
+    prompts: Sequence[Prompt], queries: Position, spans: Sequence[Mapping[str, Span]] | None
+) -> list[Span]:
+    """Start and stop of the queries in each prompt, after a check of the arguments that say which."""
+    arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
+    arguments.position("queries", queries)
+    if spans is not None:
+        arguments.several("spans", spans, Mapping, "a list with a dict of spans for each prompt, or None")
+        if len(spans) != len(prompts):
+            raise SiteError(f"spans of {len(spans)} prompts were given for {len(prompts)} prompts")
+    site = Site(Component.PATTERN, position=queries)
+    return [site.span(len(prompt), {} if spans is None else spans[i]) for i, prompt in enumerate(prompts)]
 
 
 def _layers(adapter: Attending, layers: Sequence[int] | None) -> list[int]:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditkit.engine.batching import TOKEN_BUDGET
-from auditkit.engine.patching import GUARDED_PAIRS
-from auditkit.engine.rows import ROW_BUDGET
+from auditkit.engine.patching.plain import GUARDED_PAIRS
+from auditkit.engine.patching.rows import ROW_BUDGET
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 
 from auditkit.adapters.protocol import Adapter, Component
 from auditkit.engine.edits import Edit, Edited
-from auditkit.engine.patching import patch
+from auditkit.engine.patching.plain import patch
 from auditkit.engine.sampling import Measured
 from auditkit.engine.sites import Site
 

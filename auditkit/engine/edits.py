@@ -27,9 +27,9 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place
+from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import arguments
 from auditkit.engine.sites import Site, SiteError, Span
-from auditkit.stats.verdicts import Unsupported
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ def zero(site: Site) -> Edit:
 
 
 def mean(site: Site, values: Mapping[int, Tensor], strength: float = 1.0) -> tuple[Edit, ...]:
-    """Mean ablation: one edit per layer, with its mean activation; see `auditkit.engine.runs.means`.
+    """Mean ablation: one edit per layer, with its mean activation; see `auditkit.engine.forward.means`.
 
     Raises:
         TypeError: an argument of another kind.

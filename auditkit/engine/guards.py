@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from auditkit.stats.verdicts import NotReadable
+from auditkit.claims.outcomes import NotReadable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def pieces_floor(adapter: Adapter, logits: Tensor) -> float:
     """
     import torch
 
-    from auditkit.adapters.continuing import allowed
+    from auditkit.adapters.hf.continuing import allowed
 
     return max(noise_floor(adapter, logits), allowed(logits, torch.float32))
 

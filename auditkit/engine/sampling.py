@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from auditkit.engine.edits import Edit
-    from auditkit.engine.patching import Condition, PatchPair
+    from auditkit.engine.pairs import Condition, PatchPair
     from auditkit.engine.sites import Site
 
 

@@ -1,10 +1,10 @@
 """Which code the claims of a suite run through, as digests: so that a change of method is a change of the plan.
 
 The modules are found by reading import statements, those inside functions included, and nothing is imported. Modules
-that define what a number means (analyses, loaders of data, and modules of the project itself) are followed from the
-suite's files and digested as syntax trees without comments, layout and docstrings. Engine, adapters and statistics
-serve every claim alike, so all of their modules count; they are digested line by line without comments and blank
-lines, which costs a tenth of the time.
+that define what a number means (findings, methods, loaders of data, and modules of the project itself) are followed
+from the suite's files and digested as syntax trees without comments, layout and docstrings. Engine, adapters,
+statistics and the rules of verdicts serve every claim alike, so all of their modules count; they are digested line by
+line without comments and blank lines, which costs a tenth of the time.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = "auditkit"
-_METHODS = ("analyses", "data")
-_RUNTIME = ("engine", "adapters", "stats")
-_SERVICES = {"worst_case": "auditkit.analyses.worst_case"}
+_METHODS = ("findings", "methods", "testing", "data")
+_RUNTIME = ("engine", "adapters", "stats", "claims", "gate")
+_SERVICES = {"worst_case": "auditkit.methods.worst_case"}
 """Method of the fixture `audit` -> module that answers it, though no suite imports it."""
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

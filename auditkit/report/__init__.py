@@ -12,12 +12,12 @@ from pathlib import Path
 
 from auditkit.record.schema import ItemRow, Run
 from auditkit.record.store import RecordError, atomic_write, point_latest, write_run, writing
-from auditkit.report.card import render_card
-from auditkit.report.github import render_annotations
-from auditkit.report.junit import render_junit
-from auditkit.report.markdown import render_comment, render_markdown
+from auditkit.report.files.card import render_card
+from auditkit.report.files.csv import render_csv
+from auditkit.report.files.github import render_annotations
+from auditkit.report.files.junit import render_junit
+from auditkit.report.files.markdown import render_comment, render_markdown
 from auditkit.report.page import render_html
-from auditkit.report.table import render_csv
 
 __all__ = [
     "render_annotations",

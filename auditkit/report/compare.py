@@ -1,6 +1,6 @@
 """Two runs on one page: every claim with both effects, their paired difference, and what became of its verdict.
 
-The candidate comes with its changes since the other run (`auditkit.stats.changes.compare`), the same that a run with
+The candidate comes with its changes since the other run (`auditkit.gate.changes.compare`), the same that a run with
 `--baseline` records. Nothing is subtracted here, and what is not comparable stands side by side with the reason.
 """
 
@@ -15,11 +15,12 @@ from typing import Literal, get_args
 import msgspec
 from markupsafe import Markup
 
+from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Change, Claim, Effect, Run, Struct, Verdict
-from auditkit.report import forest, wording
+from auditkit.report import wording
+from auditkit.report.figures import forest
 from auditkit.report.html import environment, json_text, own, policy
-from auditkit.stats.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
 
 Kind = Literal[
     "fails now", "broken now", "no longer decided", "not comparable", "gone", "new", "no longer fails", "as before"

@@ -15,7 +15,9 @@ from markupsafe import Markup
 
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.schema import Figure, Run, Verdict
-from auditkit.report import figures, forest, wording
+from auditkit.report import wording
+from auditkit.report.figures import drawing as figures
+from auditkit.report.figures import forest
 
 
 @functools.cache

@@ -19,7 +19,8 @@ from markupsafe import Markup
 
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Figure, FigureKind, Run
-from auditkit.report import forest, wording
+from auditkit.report import wording
+from auditkit.report.figures import forest
 from auditkit.report.html import environment, json_text, own, policy
 
 _OPENED = 30

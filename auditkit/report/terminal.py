@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from auditkit.claims.verdicts import blocks
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Control, Effect, Run, Verdict
 from auditkit.report import wording
 from auditkit.report.compare import Row, in_one_line
-from auditkit.stats.verdicts import blocks
 
 _WIDTH = 100
 _COLOURS = {Verdict.PASS: 32, Verdict.FAIL: 31, Verdict.ERROR: 31}

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from auditkit.record.evidence import Decision, current
+from auditkit.claims.evidence import Decision, current
+from auditkit.claims.verdicts import unvouched
 from auditkit.record.schema import Cell, Claim, Effect, FamilyPlace, Grid, Verdict
-from auditkit.stats.estimates import Estimate
+from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import ALPHA
-from auditkit.stats.verdicts import unvouched
 
 
 def claim_p(claim: Claim) -> float:

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from auditkit.record.evidence import note
-from auditkit.stats.estimates import Estimate
+from auditkit.claims.evidence import note
+from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import Moments
 from auditkit.stats.measurement import Measurement, MeasurementError
 from auditkit.stats.signs import Signs

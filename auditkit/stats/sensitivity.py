@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from auditkit.record.evidence import Decision, Evidence, current
+from auditkit.claims.evidence import Decision, Evidence, current
+from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.record.schema import Control, Effect, Verdict
-from auditkit.stats.comparing import Comparable
-from auditkit.stats.estimates import Estimate
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
+from auditkit.stats.effects.base import Comparable
+from auditkit.stats.effects.mean import Estimate
 
 SENSITIVITY = "sensitivity: tells "
 """How the name of every reference begins in a claim's controls."""

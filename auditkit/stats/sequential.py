@@ -18,12 +18,12 @@ import msgspec
 import numpy as np
 from scipy import stats
 
-from auditkit.record.evidence import Decision, note
+from auditkit.claims.evidence import Decision, note
 from auditkit.record.needed import needed
 from auditkit.record.schema import Effect, Relation, Verdict
 from auditkit.stats.boundaries import one_sided_levels
-from auditkit.stats.comparing import Comparable
-from auditkit.stats.estimates import Estimate
+from auditkit.stats.effects.base import Comparable
+from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array
 from auditkit.stats.measurement import Measurement, MeasurementError
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from auditkit import Inconclusive, NotApplicable, NotAsked
-from auditkit.analyses.bias_decisions import Decisions
-from auditkit.analyses.bias_mechanism import IdentityMechanism
-from auditkit.analyses.bias_personas import QUESTIONS, IdentityAnswers
-from auditkit.analyses.bias_pronouns import Pronouns
-from auditkit.analyses.bias_questions import AskedQuestions
-from auditkit.analyses.bias_references import CaseMerit, PronounReference, SentenceReference
-from auditkit.analyses.bias_sentences import SentencePreference
-from auditkit.analyses.bias_worst import SwapDistance
-from auditkit.analyses.persona_questions import PersonaQuestions
-from auditkit.data.bias_sources import read_bias_items
-from auditkit.record.evidence import note
+from auditkit.claims.evidence import note
+from auditkit.findings.asking.questions import PersonaQuestions
+from auditkit.findings.identity_bias.decisions import Decisions
+from auditkit.findings.identity_bias.mechanism import IdentityMechanism
+from auditkit.findings.identity_bias.personas import QUESTIONS, IdentityAnswers
+from auditkit.findings.identity_bias.pronouns import Pronouns
+from auditkit.findings.identity_bias.questions import AskedQuestions
+from auditkit.findings.identity_bias.references import CaseMerit, PronounReference, SentenceReference
+from auditkit.findings.identity_bias.sentences import SentencePreference
+from auditkit.findings.identity_bias.sources import read_bias_items
+from auditkit.findings.identity_bias.worst import SwapDistance
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,14 @@ items paired one by one, one family, FAIL corrected by Holm's procedure."""
 import pytest
 
 from auditkit import control, sensitivity, shown
-from auditkit.analyses.bias_inner_references import (
+from auditkit.findings.identity_bias.inner_references import (
     attention_above_even,
     early_mlps_at_the_deciding_word,
     ends_apart,
 )
-from auditkit.analyses.bias_personas import ACCURACY, NOBODY, PROBABILITY
-from auditkit.analyses.bias_references import context_leads, knows, sure_above_chance
-from auditkit.analyses.bias_verdicts import no_worse, unchanged
+from auditkit.findings.identity_bias.personas import ACCURACY, NOBODY, PROBABILITY
+from auditkit.findings.identity_bias.references import context_leads, knows, sure_above_chance
+from auditkit.findings.identity_bias.verdicts import no_worse, unchanged
 
 pytestmark = pytest.mark.claim(family="identity bias")
 

@@ -4,10 +4,10 @@ instead (`test_against_baseline`)."""
 import pytest
 
 from auditkit import sensitivity, shown
-from auditkit.analyses.bias_personas import ACCURACY, NOBODY, PLAIN
-from auditkit.analyses.bias_references import context_names, knows, right_above_chance
-from auditkit.analyses.bias_verdicts import alike, every
-from auditkit.data.strategies import identity_swaps
+from auditkit.findings.identity_bias.personas import ACCURACY, NOBODY, PLAIN
+from auditkit.findings.identity_bias.references import context_names, knows, right_above_chance
+from auditkit.findings.identity_bias.strategies import identity_swaps
+from auditkit.findings.identity_bias.verdicts import alike, every
 
 ATTRIBUTES = (
     *("gender", "ethnicity", "religion", "age", "disability", "orientation"),

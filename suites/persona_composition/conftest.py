@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit.analyses.composition_behaviour import Behaviour
-from auditkit.analyses.composition_cells import CELLS, DEPTHS, Cells, Design
-from auditkit.analyses.composition_geometry import Geometry
-from auditkit.analyses.composition_patches import Patches
-from auditkit.analyses.composition_vectors import Vectors
-from auditkit.data.grids import packaged_grid, read_grid
+from auditkit.findings.persona_composition.behaviour import Behaviour
+from auditkit.findings.persona_composition.cells import CELLS, DEPTHS, Cells, Design
+from auditkit.findings.persona_composition.geometry import Geometry
+from auditkit.findings.persona_composition.grids import packaged_grid, read_grid
+from auditkit.findings.persona_composition.patches import Patches
+from auditkit.findings.persona_composition.vectors import Vectors
 
 DEEPEST = 0.55
 """Depth up to which persona and task are said to add up; the paper's last layer for which it says so."""

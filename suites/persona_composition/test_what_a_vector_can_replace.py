@@ -3,10 +3,11 @@
 import pytest
 
 from auditkit import control, sensitivity, shown
-from auditkit.analyses.composition_behaviour import ADDITIVE, BARE, CLEAN, REMOVED
-from auditkit.analyses.composition_patches import NEAR
-from auditkit.analyses.composition_references import persona_distance
-from auditkit.analyses.composition_vectors import (
+from auditkit.claims.outcomes import NotApplicable
+from auditkit.findings.persona_composition.behaviour import ADDITIVE, BARE, CLEAN, REMOVED
+from auditkit.findings.persona_composition.patches import NEAR
+from auditkit.findings.persona_composition.references import persona_distance
+from auditkit.findings.persona_composition.vectors import (
     AFTER,
     CACHED,
     LAYERS,
@@ -16,8 +17,7 @@ from auditkit.analyses.composition_vectors import (
     POSITIONS,
     PREFIX,
 )
-from auditkit.stats.exact import exactly
-from auditkit.stats.verdicts import NotApplicable
+from auditkit.stats.effects.exact import exactly
 
 
 @pytest.mark.causal(control="clean against bare")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit.analyses.localization_indices import LayerIndices
-from auditkit.analyses.localization_layers import LayerSeparability
-from auditkit.analyses.localization_scans import PersonaScans
-from auditkit.analyses.localization_specificity import Specificity
-from auditkit.analyses.localization_statements import PersonaActivations, persona_items
-from auditkit.analyses.localization_steering import PersonaSteering
-from auditkit.analyses.localization_units import PersonaUnits
+from auditkit.findings.persona_localization.indices import LayerIndices
+from auditkit.findings.persona_localization.layers import LayerSeparability
+from auditkit.findings.persona_localization.material import PersonaActivations, persona_items
+from auditkit.findings.persona_localization.scans import PersonaScans
+from auditkit.findings.persona_localization.specificity import Specificity
+from auditkit.findings.persona_localization.steering import PersonaSteering
+from auditkit.findings.persona_localization.units import PersonaUnits
 
 
 @pytest.fixture(scope="session")

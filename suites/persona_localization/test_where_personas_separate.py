@@ -1,9 +1,9 @@
 """At which layers statements for and against a persona separate (Cintas et al. 2025, arXiv:2505.24539, Q1)."""
 
 from auditkit import control, shown
-from auditkit.analyses.bias_verdicts import every
-from auditkit.analyses.localization_layers import NORM, RAW, UNIT
-from auditkit.analyses.localization_pictures import show_pictures
+from auditkit.findings.identity_bias.verdicts import every
+from auditkit.findings.persona_localization.layers import NORM, RAW, UNIT
+from auditkit.findings.persona_localization.pictures import show_pictures
 
 
 def test_separability_grows_with_depth(layers, indices, threshold):

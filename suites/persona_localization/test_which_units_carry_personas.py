@@ -1,8 +1,8 @@
 """Which units carry a persona, found by a subset scan (Cintas et al. 2025, arXiv:2505.24539, Q2)."""
 
 from auditkit import control, shown
-from auditkit.analyses.localization_layers import WORDS
-from auditkit.analyses.localization_scans import PROBE
+from auditkit.findings.persona_localization.layers import WORDS
+from auditkit.findings.persona_localization.scans import PROBE
 
 
 def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit.analyses.persona_answers import PersonaAnswers
-from auditkit.analyses.persona_head_edits import HeadEdits
-from auditkit.analyses.persona_heads import QUESTIONS, PersonaHeads
-from auditkit.analyses.persona_layers import PersonaLayers
-from auditkit.analyses.persona_patching import EARLY, MIDDLE, PAIRS, PersonaPatching
-from auditkit.analyses.persona_questions import PersonaQuestions
 from auditkit.data.sources import read_questions
+from auditkit.findings.asking.questions import PersonaQuestions
+from auditkit.findings.persona_patching.answers import PersonaAnswers
+from auditkit.findings.persona_patching.head_edits import HeadEdits
+from auditkit.findings.persona_patching.heads import QUESTIONS, PersonaHeads
+from auditkit.findings.persona_patching.layers import PersonaLayers
+from auditkit.findings.persona_patching.patching import EARLY, MIDDLE, PAIRS, PersonaPatching
 
 
 @pytest.fixture(scope="session")

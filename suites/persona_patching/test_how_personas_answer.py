@@ -1,7 +1,7 @@
 """How well a model answers under a persona (finding D of Poonia & Jain 2025, arXiv:2507.20936)."""
 
 from auditkit import sensitivity, shown
-from auditkit.analyses.persona_answers import ACCURACY, NOBODY, PLAIN, PROBABILITY
+from auditkit.findings.persona_patching.answers import ACCURACY, NOBODY, PLAIN, PROBABILITY
 
 
 def test_negative_personas_lower_the_answer(answers):

@@ -1,9 +1,9 @@
 """Where persona words act in the network (findings A and B of Poonia & Jain 2025, arXiv:2507.20936)."""
 
 from auditkit import attention, control, mlp, sensitivity, shown
-from auditkit.analyses.patching import Held
 from auditkit.engine.sites import embeddings
-from auditkit.stats.exact import exactly
+from auditkit.methods.patching import Held
+from auditkit.stats.effects.exact import exactly
 
 EARLY = mlp.at_depth(0.06, 0.19)
 MIDDLE = attention.at_depth(0.56, 0.69)

@@ -3,7 +3,7 @@
 import pytest
 
 from auditkit import control, mlp, shown
-from auditkit.analyses.attention import NO_SINK, WEIGHTED
+from auditkit.methods.attention import NO_SINK, WEIGHTED
 
 
 def test_some_heads_single_out_racial_and_colour_words(heads):

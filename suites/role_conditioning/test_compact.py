@@ -1,8 +1,8 @@
 """Compact mode: a number per band of depth, cheap enough for every checkpoint (after mduffster/self-referent-test)."""
 
 from auditkit import sensitivity, shown
-from auditkit.analyses.role_conditioning import INDICES
-from auditkit.analyses.role_references import focus
+from auditkit.findings.role_conditioning.conditioning import INDICES
+from auditkit.findings.role_conditioning.references import focus
 
 
 def test_bands_stay_within_limits(role, threshold):

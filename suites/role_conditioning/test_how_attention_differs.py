@@ -1,11 +1,11 @@
 """Attention on questions about the model itself (mduffster/self-referent-test, 2025: RFC and RSI, repaired)."""
 
 from auditkit import control, shown
-from auditkit.analyses.role_checks import excess
-from auditkit.analyses.role_conditioning import RFC, RSI
-from auditkit.analyses.role_prompts import CHAT, PLAIN
-from auditkit.data.role_prompts import SELF, THIRD
-from auditkit.stats.exact import exactly
+from auditkit.findings.role_conditioning.checks import excess
+from auditkit.findings.role_conditioning.conditioning import RFC, RSI
+from auditkit.findings.role_conditioning.matching import CHAT, PLAIN
+from auditkit.findings.role_conditioning.prompts import SELF, THIRD
+from auditkit.stats.effects.exact import exactly
 
 EVEN = "attention that is spread evenly over the same tokens gives none"
 PERMUTED = "with labels permuted among prompts of one length the interval leaves zero in at most 10 % of cases"

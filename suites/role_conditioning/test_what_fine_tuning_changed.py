@@ -1,11 +1,17 @@
 """Candidate against base (mduffster/self-referent-test, 2025: change of RFC and RSI, difference-in-differences)."""
 
 from auditkit import sensitivity, shown
-from auditkit.analyses.role_changes import LayerChanges, compared_with
-from auditkit.analyses.role_conditioning import RFC, RSI
-from auditkit.analyses.role_did import ByHead, DifferenceInDifferences, focus_change, on_baseline, past_by_head
-from auditkit.analyses.role_entropy import PUBLISHED, REPAIRED
-from auditkit.analyses.role_references import focus
+from auditkit.findings.role_conditioning.changes import LayerChanges, compared_with
+from auditkit.findings.role_conditioning.conditioning import RFC, RSI
+from auditkit.findings.role_conditioning.did import (
+    ByHead,
+    DifferenceInDifferences,
+    focus_change,
+    on_baseline,
+    past_by_head,
+)
+from auditkit.findings.role_conditioning.entropy import PUBLISHED, REPAIRED
+from auditkit.findings.role_conditioning.references import focus
 
 
 def changes(role, baseline, name):

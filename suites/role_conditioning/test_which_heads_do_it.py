@@ -3,10 +3,10 @@
 import pytest
 
 from auditkit import shown
-from auditkit.analyses.bias_verdicts import every
-from auditkit.analyses.role_ablation import ABLATIONS, MEAN
-from auditkit.analyses.role_checks import show_magnitudes
-from auditkit.data.role_prompts import NEUTRAL
+from auditkit.findings.identity_bias.verdicts import every
+from auditkit.findings.role_conditioning.ablation import ABLATIONS, MEAN
+from auditkit.findings.role_conditioning.checks import show_magnitudes
+from auditkit.findings.role_conditioning.prompts import NEUTRAL
 
 
 def test_some_heads_tell_the_model_from_no_person(role, heads):

@@ -12,10 +12,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.loading import Loaded, load
+from auditkit.adapters.hf.adapter import HFAdapter
+from auditkit.adapters.loading.load import Loaded, load
+from auditkit.adapters.loading.quiet import quiet
 from auditkit.adapters.nnterp import NnterpAdapter
-from auditkit.adapters.quiet import quiet
 
 SENTENCES = ("What is the capital of France?", "You are a student.", "The capital of France is", "Hello.")
 WORDS = 300  # 256 bytes, three special tokens, and the merges that the sentences give

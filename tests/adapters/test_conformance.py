@@ -14,10 +14,10 @@ import torch
 from listed import TABLE, agrees, made_with, same_versions
 
 from auditkit.adapters.errors import ModelError
-from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.nnterp import NnterpAdapter
 from auditkit.adapters.protocol import Component, Support
-from auditkit.engine.conformance import CHECKS, Conformance, Finding, example_pairs, example_prompts
+from auditkit.testing.conformance import CHECKS, Conformance, Finding, example_pairs, example_prompts
 
 pytestmark = pytest.mark.unit
 
@@ -127,7 +127,7 @@ def table(reports: Mapping[tuple[str, str], Report]) -> str:
     lines = [
         "# Conformance",
         "",
-        "Made by `make conformance` from the checks of `auditkit.engine.conformance` on a tiny random checkpoint of",
+        "Made by `make conformance` from the checks of `auditkit.testing.conformance` on a tiny random checkpoint of",
         "each family (float32, CPU, chat prompts of unequal length); a test compares this page with what they find.",
         "✓: the check holds, or the component can be read and replaced. A number: refused, for the reason below.",
         "Under other versions of these libraries a family may offer more or less; `make canary` says what changed.",

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from auditkit.adapters import open_model
-from auditkit.adapters.catalogue import DEFAULT_MODEL, SMOLLM2_WHEEL
-from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.loading import cached
+from auditkit.adapters.hf.adapter import HFAdapter
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL, SMOLLM2_WHEEL
+from auditkit.adapters.loading.load import cached
 from auditkit.adapters.protocol import Component, Place
 from auditkit.data.prompts import Chat
-from auditkit.engine.generation import generate
+from auditkit.engine.continuation.generation import generate
 
 pytestmark = pytest.mark.model
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.modeling_utils import AttentionInterface
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Batch, Component, Place, Shape, Touch
 from auditkit.data.prompts import Chat
 

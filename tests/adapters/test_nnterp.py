@@ -17,8 +17,8 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.errors import ModelError
-from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.loading import Loaded
+from auditkit.adapters.hf.adapter import HFAdapter
+from auditkit.adapters.loading.load import Loaded
 from auditkit.adapters.nnterp import NnterpAdapter, standardized_transformer
 from auditkit.adapters.protocol import Batch, Component, Place
 from auditkit.data.prompts import Chat
@@ -124,7 +124,9 @@ def test_what_is_missing_is_refused_with_the_reason(
     assert all(support[component] for component in STREAM)
     for component in (Component.ATTENTION, Component.MLP):
         offer = support[component]
-        agrees(bool(offer), family not in WITHOUT_CONTRIBUTIONS, f"nnterp: {component} of {family} ({offer.reason})")
+        agrees(
+            bool(offer), family not in WITHOUT_CONTRIBUTIONS, f"nnterp: {component} of {family} ({offer.reason})"
+        )
         agrees(WITHOUT_CONTRIBUTIONS.get(family, "") in offer.reason, True, f"nnterp: {family}: {offer.reason}")
     agrees(bool(support[Component.Z]), family not in WITHOUT_Z, f"nnterp: z of {family}")
     assert all(bool(offered) != bool(offered.reason) for offered in support.values())

@@ -12,7 +12,7 @@ import pytest
 
 from auditkit.adapters import open_model, registry
 from auditkit.adapters.errors import ModelError
-from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.nnterp import NnterpAdapter
 from auditkit.adapters.registry import GROUP, adapter_factory, known_adapters, require_known
 
@@ -73,7 +73,7 @@ def test_an_unknown_name_lists_the_known_ones_before_anything_is_loaded(
     assert require_known("theirs").value == "somewhere:Adapter"
 
 
-@pytest.mark.parametrize("value", ["no_such_package:Adapter", "auditkit.adapters.hf:NoSuchAdapter"])
+@pytest.mark.parametrize("value", ["no_such_package:Adapter", "auditkit.adapters.hf.adapter:NoSuchAdapter"])
 def test_one_that_cannot_be_imported_is_named(registered: Callable[[dict[str, str]], None], value: str) -> None:
     registered({"theirs": value})
     with pytest.raises(ModelError, match=rf"^adapter 'theirs' \({value}\) cannot be imported: .*[Nn]o"):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from auditkit.adapters.hf import HFAdapter
-from tests.analyses.planted import Circuit, open_circuit
+from auditkit.adapters.hf.adapter import HFAdapter
+from tests.planted.circuits import Circuit, open_circuit
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit.data.items import COLUMNS, CompletionItem, DataError, check_tokens, completion_items, select
-from auditkit.data.strategies import completion_items as generated_items
+from auditkit.testing.strategies import completion_items as generated_items
 
 pytestmark = pytest.mark.unit
 

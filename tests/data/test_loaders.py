@@ -12,16 +12,22 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from auditkit.data.bias_sources import GivenItems, read_bbq, read_bias_items, read_crows_pairs, read_winobias
 from auditkit.data.choices import read_choices
 from auditkit.data.errors import DataError
-from auditkit.data.grids import read_grid
 from auditkit.data.items import completion_items
 from auditkit.data.personas import persona_groups, synonym_pairs
-from auditkit.data.role_prompts import role_lists, role_sets
 from auditkit.data.sources import read_questions, source_sha256
-from auditkit.data.statement_pairs import paired_statements
-from auditkit.data.statements import persona_statements, read_statements
+from auditkit.findings.identity_bias.sources import (
+    GivenItems,
+    read_bbq,
+    read_bias_items,
+    read_crows_pairs,
+    read_winobias,
+)
+from auditkit.findings.persona_composition.grids import read_grid
+from auditkit.findings.persona_localization.statement_pairs import paired_statements
+from auditkit.findings.persona_localization.statements import persona_statements, read_statements
+from auditkit.findings.role_conditioning.prompts import role_lists, role_sets
 
 pytestmark = pytest.mark.unit
 

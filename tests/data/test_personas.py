@@ -19,7 +19,7 @@ from auditkit.data.personas import (
     persona_groups,
     synonym_pairs,
 )
-from auditkit.data.strategies import persona_pairs, personas
+from auditkit.testing.strategies import persona_pairs, personas
 
 pytestmark = pytest.mark.unit
 

@@ -9,8 +9,8 @@ import torch
 
 from auditkit.adapters import open_model
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.hf import HFAdapter
-from auditkit.engine.patching import PatchPair
+from auditkit.adapters.hf.adapter import HFAdapter
+from auditkit.engine.pairs import PatchPair
 
 
 @pytest.fixture(scope="session")

@@ -15,23 +15,24 @@ import torch
 
 import auditkit
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Component
 from auditkit.engine import edits, sites
 from auditkit.engine.attention import entropies, probabilities
-from auditkit.engine.continued import Continued, Timed, forced
-from auditkit.engine.divergence import compare, divergence
+from auditkit.engine.continuation.divergence import compare, divergence
+from auditkit.engine.continuation.generation import generate
+from auditkit.engine.continuation.prefix_cached import Tails, late_divergence
+from auditkit.engine.continuation.timed import Continued, Timed, forced
+from auditkit.engine.continuation.transplant import PrefixGraft, SpanGraft, answers, prefixes, spans
 from auditkit.engine.edits import Edit, Edited, replace
-from auditkit.engine.generation import generate
-from auditkit.engine.late import Tails, late_divergence
-from auditkit.engine.patching import PatchPair, answer_logits, answered, patch
-from auditkit.engine.paths import path
-from auditkit.engine.restarts import restarted
-from auditkit.engine.runs import capture, execute, means
-from auditkit.engine.screening import attribution, screen
+from auditkit.engine.forward import capture, execute, means
+from auditkit.engine.pairs import PatchPair, answer_logits, answered
+from auditkit.engine.patching.paths import path
+from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.restarted import restarted
+from auditkit.engine.patching.screening import attribution, screen
+from auditkit.engine.patching.sweep import grid, sweep
 from auditkit.engine.sites import Site, block_input, mlp, residual, z
-from auditkit.engine.transplant import PrefixGraft, SpanGraft, answers, prefixes, spans
-from auditkit.engine.wavefront import grid, sweep
 
 pytestmark = pytest.mark.unit
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Batch, Component, Look, Support
+from auditkit.claims.outcomes import NotApplicable
 from auditkit.engine import attention
 from auditkit.engine.attention import entropies, entropy, probabilities
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import Position, SiteError
-from auditkit.stats.verdicts import NotApplicable
 
 pytestmark = pytest.mark.unit
 

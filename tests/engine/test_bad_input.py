@@ -11,22 +11,23 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.hf import HFAdapter
+from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Component, Support
+from auditkit.claims.outcomes import NotApplicable
 from auditkit.engine.attention import entropies
-from auditkit.engine.continued import Continued, Timed
-from auditkit.engine.divergence import divergence
+from auditkit.engine.continuation.divergence import divergence
+from auditkit.engine.continuation.generation import generate
+from auditkit.engine.continuation.timed import Continued, Timed
+from auditkit.engine.continuation.transplant import PrefixGraft, SpanGraft, answers, spans
 from auditkit.engine.edits import Edit, Edited, add, replace, scale
-from auditkit.engine.generation import generate
-from auditkit.engine.patching import PatchPair, patch
-from auditkit.engine.paths import path
-from auditkit.engine.runs import capture, means
-from auditkit.engine.screening import attribution, screen
+from auditkit.engine.forward import capture, means
+from auditkit.engine.pairs import PatchPair
+from auditkit.engine.patching.paths import path
+from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.screening import attribution, screen
+from auditkit.engine.patching.sweep import sweep
 from auditkit.engine.sites import Site, SiteError, attention, embeddings, k, mlp, pattern, q, residual, v, z
 from auditkit.engine.sites import head as head_of
-from auditkit.engine.transplant import PrefixGraft, SpanGraft, answers, spans
-from auditkit.engine.wavefront import sweep
-from auditkit.stats.verdicts import NotApplicable
 
 pytestmark = pytest.mark.unit
 

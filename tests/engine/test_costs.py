@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component
 from auditkit.engine import costs
-from auditkit.engine.patching import PatchPair, patch
-from auditkit.engine.rows import planned
+from auditkit.engine.pairs import PatchPair
+from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.rows import planned
+from auditkit.engine.patching.sweep import grid, sweep
 from auditkit.engine.sites import residual, z
-from auditkit.engine.wavefront import grid, sweep
 
 pytestmark = pytest.mark.unit
 

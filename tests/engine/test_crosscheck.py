@@ -11,17 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit.adapters.hf import HFAdapter
-from auditkit.adapters.loading import Loaded
+from auditkit.adapters.hf.adapter import HFAdapter
+from auditkit.adapters.loading.load import Loaded
 from auditkit.adapters.nnterp import NnterpAdapter
 from auditkit.adapters.protocol import Component, Support
 from auditkit.engine.crosscheck import allowed_difference, cross_check
 from auditkit.engine.edits import Edited, scale
 from auditkit.engine.edits import replace as restored
-from auditkit.engine.patching import patch
+from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.sweep import grid, sweep
 from auditkit.engine.sampling import Sample, offer, sampling
 from auditkit.engine.sites import attention, mlp
-from auditkit.engine.wavefront import grid, sweep
 
 pytestmark = pytest.mark.unit
 

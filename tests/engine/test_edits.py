@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component
+from auditkit.claims.outcomes import NotApplicable
 from auditkit.engine import edits
 from auditkit.engine.edits import Edit, Edited
-from auditkit.engine.patching import patch
-from auditkit.engine.runs import Donated, donate, execute, means
+from auditkit.engine.forward import Donated, donate, execute, means
+from auditkit.engine.patching.plain import patch
 from auditkit.engine.sites import SiteError, attention, embeddings, k, mlp, pattern, residual, z
-from auditkit.stats.verdicts import NotApplicable
 
 pytestmark = pytest.mark.unit
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import auditkit
-from auditkit.adapters.hf import HFAdapter
-from auditkit.analyses.composition_cells import SITES, WINDOW, Cells, Design
-from auditkit.analyses.composition_patches import ADDITIVE, ITSELF, Patches
-from auditkit.data.grids import packaged_grid
-from auditkit.engine.continued import Continued
+from auditkit.adapters.hf.adapter import HFAdapter
+from auditkit.engine.continuation.generation import generate
+from auditkit.engine.continuation.timed import Continued
 from auditkit.engine.edits import replace
-from auditkit.engine.generation import generate
 from auditkit.engine.sites import block_input
+from auditkit.findings.persona_composition.cells import SITES, WINDOW, Cells, Design
+from auditkit.findings.persona_composition.grids import packaged_grid
+from auditkit.findings.persona_composition.patches import ADDITIVE, ITSELF, Patches
 
 pytestmark = pytest.mark.model
 

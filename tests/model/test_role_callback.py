@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.analyses.roles import open_random
+from tests.planted.roles import open_random
 
 pytestmark = pytest.mark.slow
 

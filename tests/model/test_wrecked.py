@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from auditkit.adapters.catalogue import DEFAULT_MODEL
-from auditkit.adapters.loading import load
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.load import load
 
 ROOT = Path(__file__).parents[2]
 TEXTS = (

@@ -34,7 +34,7 @@ def package(tmp_path: Path) -> Path:
     write(package / "analyses" / "elsewhere.py")
     write(package / "analyses" / "worst_case.py")
     write(package / "data" / "words.py")
-    write(package / "engine" / "walk.py", "from auditkit.analyses import elsewhere\n")
+    write(package / "engine" / "walk.py", "from auditkit.methods import elsewhere\n")
     write(package / "stats" / "means.py")
     write(package / "plugin" / "entry.py")
     return package
@@ -57,7 +57,7 @@ def test_methods_are_reached_through_imports_inside_functions_too(
     found = code(suite, tmp_path, package)
     assert found.methods == {
         "finding": (
-            "auditkit/analyses/__init__.py",
+            "auditkit/methods/__init__.py",
             "auditkit/analyses/deep.py",
             "auditkit/analyses/top.py",
             "auditkit/data/__init__.py",
@@ -75,14 +75,14 @@ def test_methods_are_reached_through_imports_inside_functions_too(
 @pytest.mark.parametrize(
     "line",
     [
-        "import auditkit.analyses.elsewhere",
-        "import auditkit.analyses.elsewhere as other",
-        "from auditkit.analyses import elsewhere",
+        "import auditkit.methods.elsewhere",
+        "import auditkit.methods.elsewhere as other",
+        "from auditkit.methods import elsewhere",
         "from auditkit.analyses.elsewhere import x",
-        "if True:\n    from auditkit.analyses import (\n        top,\n        elsewhere,\n    )",
-        "try:\n    import nothing\nexcept ImportError:\n    from auditkit.analyses import elsewhere",
+        "if True:\n    from auditkit.methods import \n        top, \n        elsewhere, \n",
+        "try:\n    import nothing\nexcept ImportError:\n    from auditkit.methods import elsewhere",
         "class Lazy:\n    def go(self):\n        match self:\n            case 1:\n"
-        "                import auditkit.analyses.elsewhere",
+        "                import auditkit.methods.elsewhere",
     ],
 )
 def test_every_form_of_import_counts(suite: Path, tmp_path: Path, package: Path, line: str) -> None:
@@ -101,7 +101,7 @@ def test_modules_of_the_project_and_services_of_the_plugin_are_methods(
         "from ours import steps\nimport numpy\n\ndef test(audit):\n    audit.worst_case(1)\n",
     )
     found = set(code(suite, tmp_path, package).methods["finding"])
-    assert {"ours/__init__.py", "ours/steps.py", "ours/more.py", "auditkit/analyses/worst_case.py"} <= found
+    assert {"ours/__init__.py", "ours/steps.py", "ours/more.py", "auditkit/methods/worst_case.py"} <= found
     assert not {name for name in found if "numpy" in name}
 
 
@@ -112,7 +112,7 @@ def test_modules_of_the_project_and_services_of_the_plugin_are_methods(
             '"""Says what it does."""\ndef go():\n    """So."""\n    from auditkit.data import words\n    return words',
             True,
         ),
-        ("def go():  # gone\n\n    from auditkit.data import (words)\n    return (\n        words\n    )", True),
+        ("def go():  # gone\n\n    from auditkit.data import words\n    return (\n        words\n    )", True),
         ("def go():\n    from auditkit.data import words\n    return words + 1", False),
         ("def go():\n    from auditkit.data import words\n    return words\ngo()", False),
         ('def go():\n    from auditkit.data import words\n    "a value"\n    return words', False),
@@ -129,7 +129,7 @@ def test_a_method_is_digested_without_comments_layout_and_docstrings(
 
 @pytest.mark.parametrize(
     ("text", "same"),
-    [("from auditkit.analyses import elsewhere\n# more\n\n", True), ("x = 2\n", False)],
+    [("from auditkit.methods import elsewhere\n# more\n\n", True), ("x = 2\n", False)],
 )
 def test_the_engine_is_digested_without_comments(
     suite: Path, tmp_path: Path, package: Path, text: str, same: bool
@@ -147,9 +147,9 @@ def test_every_suite_of_the_project_reaches_the_analyses_that_it_names() -> None
     assert set(found.methods) == {suite.name for suite in suites}
     for names in found.methods.values():
         assert {name.split("/")[1] for name in names} <= {"analyses", "data"}
-    assert "auditkit/analyses/bias_decisions.py" in found.methods["identity_bias"]
-    assert "auditkit/analyses/worst_case.py" in found.methods["identity_bias"]
-    assert "auditkit/analyses/patching.py" in found.methods["persona_patching"], "reached through another module"
+    assert "auditkit/findings/identity_bias/decisions.py" in found.methods["identity_bias"]
+    assert "auditkit/methods/worst_case.py" in found.methods["identity_bias"]
+    assert "auditkit/methods/patching.py" in found.methods["persona_patching"], "reached through another module"
     assert "auditkit/data/personas.py" in found.methods["persona_patching"]
-    assert "auditkit/analyses/role_entropy.py" not in found.methods["persona_patching"]
-    assert {"auditkit/engine/wavefront.py", "auditkit/stats/estimates.py"} <= set(found.digests)
+    assert "auditkit/findings/role_conditioning/entropy.py" not in found.methods["persona_patching"]
+    assert {"auditkit/engine/patching/sweep.py", "auditkit/stats/effects/mean.py"} <= set(found.digests)

@@ -302,8 +302,8 @@ def build_run(**changes: Any) -> Run:
                 "[family.llama] persona_patching/neutral_personas_change_nothing#1": "0.1 (thresholds.toml)"
             },
             data={"auditkit/personas.csv": "90" * 32},
-            code={"auditkit/analyses/patching.py": "41" * 32, "auditkit/engine/wavefront.py": "17" * 32},
-            methods={"persona_patching": ("auditkit/analyses/patching.py",)},
+            code={"auditkit/methods/patching.py": "41" * 32, "auditkit/engine/patching/sweep.py": "17" * 32},
+            methods={"persona_patching": ("auditkit/methods/patching.py",)},
             settings={"seed": "20250711", "items": "192", "alpha": "0.05", "dtype": "auto", "adapter": "hf"},
             versions={"auditkit": "0.1.0", "torch": "2.7.1"},
         ),

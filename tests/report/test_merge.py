@@ -9,14 +9,15 @@ import msgspec
 import pandas as pd
 import pytest
 
+from auditkit.claims.verdicts import summarize
+from auditkit.gate.merge import merge
+from auditkit.gate.waivers import settled, waived
 from auditkit.record.baseline import Recorded
 from auditkit.record.plan import OTHER_SHARDS
 from auditkit.record.schema import CrossCheck, FamilyPlace, ItemRow, Run, Untested, Verdict, Waiver
 from auditkit.record.store import RecordError
-from auditkit.report.merge import merge
+from auditkit.report.wording import distrust
 from auditkit.stats.families import holm
-from auditkit.stats.verdicts import summarize
-from auditkit.stats.waivers import settled, waived
 
 pytestmark = pytest.mark.unit
 
@@ -95,7 +96,7 @@ def part(run: Run, suite: str, **changes: Any) -> Run:
 def test_shards_are_the_run_that_was_never_split(whole: Run, shards: list[Recorded]) -> None:
     assert shards[0].run.summary.failed == 1, "among four claims alone its p is small enough"
     for order in (shards, shards[::-1]):
-        run, items = merge(order)
+        run, items = merge(order, distrust)
         assert run.claims == whole.claims
         assert [claim.verdict for claim in run.claims].count(Verdict.FAIL) == 1
         assert run.claims[2].verdict is Verdict.INCONCLUSIVE
@@ -109,7 +110,7 @@ def test_shards_are_the_run_that_was_never_split(whole: Run, shards: list[Record
 def test_a_claim_that_two_runs_measured_alike_is_taken_once(whole: Run, shards: list[Recorded]) -> None:
     slower = tuple(replace(c, cost=replace(c.cost, seconds=99.0)) for c in whole.claims)
     both = recorded("both", replace(whole, claims=slower))
-    run, items = merge([*shards, both])
+    run, items = merge([*shards, both], distrust)
     assert run.claims == whole.claims, "its verdict may be another in another family, and its seconds too"
     assert len(items) == 12
 
@@ -120,7 +121,7 @@ def test_machines_may_differ_and_are_all_named(whole: Run, shards: list[Recorded
     other = recorded(
         "far", part(whole, "composition", environment=there, model=model, created="2020-01-01T00:00:00Z")
     )
-    run, _ = merge([shards[0], other])
+    run, _ = merge([shards[0], other], distrust)
     assert run.environment.cpu == f"{whole.environment.cpu} / other"
     assert (run.environment.threads, run.environment.workers) == (1, 4)
     assert (run.model.parity_max_abs, run.model.spec) == (1.0, whole.model.spec)
@@ -135,7 +136,7 @@ def test_one_cross_check_that_disagrees_makes_the_whole_an_error(whole: Run) -> 
     bad = replace(check, largest=1.0, where="mlp 2", agrees=False)
     suites = ("persona_patching", "composition")
     pair = [recorded(s, part(whole, s, cross_check=c)) for s, c in zip(suites, (check, bad), strict=True)]
-    run, _ = merge(pair)
+    run, _ = merge(pair, distrust)
     assert run.summary.verdict is Verdict.ERROR
     assert "do not agree" in run.summary.reason
     found = run.cross_check
@@ -173,7 +174,7 @@ def test_what_is_not_one_plan_is_refused_in_one_line(
     whole: Run, shards: list[Recorded], changed: Any, said: str
 ) -> None:
     with pytest.raises(RecordError) as refused:
-        merge([shards[0], recorded("composition", changed(shards[1].run))])
+        merge([shards[0], recorded("composition", changed(shards[1].run))], distrust)
     assert said in str(refused.value)
     assert str(refused.value).startswith("cannot merge")
     assert "\n" not in str(refused.value)
@@ -193,7 +194,7 @@ def test_a_claim_with_two_results_is_refused(whole: Run, shards: list[Recorded])
         with pytest.raises(
             RecordError, match="claim persona_patching/early_mlps_carry_the_persona is in"
         ) as refused:
-            merge([*shards, again])
+            merge([*shards, again], distrust)
         assert said in str(refused.value)
 
 
@@ -211,8 +212,8 @@ def test_shards_with_two_baselines_are_refused_and_with_one_keep_what_it_alone_h
         return recorded(name, replace(gated_run, claims=claims, baseline=baseline, plan=plan, waivers=waivers))
 
     with pytest.raises(RecordError, match="another baseline: record it once"):
-        merge([gated("persona_patching", "aa"), gated("composition", "bb")])
-    run, _ = merge([gated("persona_patching", "aa"), gated("composition", "aa")])
+        merge([gated("persona_patching", "aa"), gated("composition", "bb")], distrust)
+    run, _ = merge([gated("persona_patching", "aa"), gated("composition", "aa")], distrust)
     assert run.baseline.absent == gated_run.baseline.absent
     assert run.untested[-1].reason == "not comparable for 2 of 6 claims; each claim says why"
     assert {w.claim: w.state for w in run.waivers} == {

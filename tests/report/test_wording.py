@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit.record.schema import Effect
-from auditkit.report import forest, wording
+from auditkit.report import wording
+from auditkit.report.figures import forest
 
 pytestmark = pytest.mark.unit
 

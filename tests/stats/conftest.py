@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from auditkit.stats.estimates import Estimate
+from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
 
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from auditkit.record.evidence import Decision, gathering
+from auditkit.claims.evidence import Decision, gathering
 from auditkit.record.schema import Claim, Control, Cost, Effect, FamilyPlace, Verdict
 from auditkit.stats.families import cautious, claim_p, explore, fail_within_claim, holm
 from auditkit.stats.halves import halves

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit.record.evidence import gathering
+from auditkit.claims.evidence import gathering
+from auditkit.claims.outcomes import Inconclusive, NotApplicable, Threshold
 from auditkit.record.schema import Verdict
-from auditkit.stats.estimates import Estimate, mean_difference, recovery
-from auditkit.stats.exact import exactly
+from auditkit.stats.effects.exact import exactly
+from auditkit.stats.effects.mean import Estimate, mean_difference, recovery
+from auditkit.stats.effects.rate import rate
 from auditkit.stats.measurement import Measurement, MeasurementError
-from auditkit.stats.rates import rate
-from auditkit.stats.verdicts import Inconclusive, NotApplicable, Threshold
 
 pytestmark = pytest.mark.unit
 

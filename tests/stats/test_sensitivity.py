@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from auditkit import control, sensitivity
-from auditkit.plugin.claims import _verdict
-from auditkit.record.evidence import Evidence, gathering
+from auditkit.claims.evidence import Evidence, gathering
+from auditkit.claims.outcomes import Inconclusive, NotApplicable
+from auditkit.pytest_plugin.claims import _verdict
 from auditkit.record.schema import Verdict
-from auditkit.stats.estimates import Estimate
+from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
-from auditkit.stats.verdicts import Inconclusive, NotApplicable
 
 pytestmark = pytest.mark.unit
 

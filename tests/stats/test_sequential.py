@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from auditkit.record.evidence import gathering
+from auditkit.claims.evidence import gathering
+from auditkit.claims.outcomes import Inconclusive
+from auditkit.claims.verdicts import judge
 from auditkit.record.schema import Verdict
 from auditkit.stats.boundaries import one_sided_levels
 from auditkit.stats.measurement import MeasurementError
 from auditkit.stats.sequential import Plan, sequentially
-from auditkit.stats.verdicts import Inconclusive, judge
 
 pytestmark = pytest.mark.unit
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from auditkit.record.evidence import gathering
-from auditkit.stats.estimates import Estimate
+from auditkit.claims.evidence import gathering
+from auditkit.stats.effects.kept import read_effects
+from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import moments as plain
-from auditkit.stats.kept import read_effects
 from auditkit.stats.measurement import Measurement, MeasurementError
 from auditkit.stats.strata import MIN_PER_STRATUM, moments, without_strata
 

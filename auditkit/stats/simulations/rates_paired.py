@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from auditkit.stats.calibrate import reach
+from auditkit.gate.calibrate import reach
 from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, critical, guarded
 from auditkit.stats.proportions import Compare, score_statistic
 from auditkit.stats.streams import stream

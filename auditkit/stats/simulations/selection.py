@@ -229,7 +229,7 @@ def _ridge(points: Array, positive: NDArray[np.bool_]) -> Array:
 
 
 def _parts(scores: Array, positive: NDArray[np.bool_]) -> Array:
-    """Values whose mean is the AUC (`auditkit.analyses.discrimination.auc_parts`, one fold)."""
+    """Values whose mean is the AUC (`auditkit.methods.separation.auc.auc_parts`, one fold)."""
     above = scores[positive][:, None] > scores[~positive][None, :]
     area, m, n = above.mean(), int(positive.sum()), int((~positive).sum())
     parts = np.empty(len(scores))

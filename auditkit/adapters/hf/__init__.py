@@ -1,0 +1,1 @@
+"""The default adapter: a transformers module, touched with forward hooks."""

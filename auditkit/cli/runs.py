@@ -1,0 +1,86 @@
+"""`auditkit report`, `show` and `github`: what one recorded run says, on its page, in the terminal, in a job's log."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from auditkit.cli.shared import RUN, coloured, folder_of, refused, say, with_reports
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands."""
+    report = commands.add_parser("report", help="write the report of a recorded run again; needs no model")
+    report.add_argument("run", type=Path, help="run folder, for example reports/latest")
+    report.set_defaults(command=_report)
+    show = commands.add_parser("show", help="a recorded run in the terminal, what blocks first")
+    show.add_argument("run", metavar="RUN", help=RUN)
+    show.add_argument("--claim", metavar="ID", help="all of one claim")
+    show.set_defaults(command=_show)
+    github = commands.add_parser(
+        "github", help="in GitHub Actions: annotations to the log, and the summary to the job's page"
+    )
+    github.add_argument("run", metavar="RUN", help=RUN)
+    github.set_defaults(command=_github)
+    for command in (show, github):
+        with_reports(command)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from auditkit.record.store import RecordError, read_run
+    from auditkit.report import write_outputs
+
+    run: Path = arguments.run
+    try:
+        folder = run.resolve() if run.is_dir() else run.resolve().parent
+        print(write_outputs(folder, read_run(run)))
+    except RecordError as error:
+        return refused(str(error))
+    except OSError as error:
+        return refused(f"cannot write the report to {run}: {error.strerror or error}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    import difflib
+
+    from auditkit.record.store import RecordError, read_run
+    from auditkit.report.terminal import details, overview, plain
+
+    try:
+        folder = folder_of(arguments.run, arguments.audit_dir)
+        run = read_run(folder)
+    except RecordError as error:
+        return refused(str(error))
+    if arguments.claim is None:
+        say(overview(run, coloured()))
+        print(f"\npage: {folder / 'audit.html'}")
+        return 0
+    claims = [claim.id for claim in run.claims]
+    if arguments.claim not in claims:
+        near = difflib.get_close_matches(arguments.claim, claims, n=1, cutoff=0.0)
+        hint = f"; did you mean {plain(near[0])}?" if near else ""
+        return refused(f"the run holds no claim {plain(arguments.claim)!r}{hint}")
+    say(details(run, arguments.claim, coloured()))
+    return 0
+
+
+def _github(arguments: argparse.Namespace) -> int:
+    import os
+
+    from auditkit.record.store import RecordError, read_run
+    from auditkit.report import render_annotations, render_markdown
+
+    try:
+        run = read_run(folder_of(arguments.run, arguments.audit_dir))
+    except RecordError as error:
+        return refused(str(error))
+    say(render_annotations(run))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    try:
+        if summary:
+            with open(summary, "a", encoding="utf-8") as stream:
+                stream.write(render_markdown(run))
+    except OSError as error:
+        return refused(f"cannot write the summary to {summary}: {error.strerror or error}")
+    return 0

@@ -1,0 +1,60 @@
+"""What the commands share: exit codes, naming a run, and printing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+USAGE_ERROR = 4
+INTEGRITY = 11
+RUN = "run folder, its audit.json, or the name of a baseline"
+
+
+def with_reports(command: argparse.ArgumentParser) -> None:
+    """Give a command the option that says where recorded runs lie."""
+    command.add_argument(
+        "--audit-dir", type=Path, default=Path("reports"), metavar="DIR", help="folder of run folders"
+    )
+
+
+def folder_of(text: str, reports: Path) -> Path:
+    """The run folder that `text` names: the folder, its audit.json, or the name of a baseline.
+
+    Raises:
+        RecordError: there is none.
+    """
+    from auditkit.record.baseline import find_baseline
+    from auditkit.record.store import AUDIT_JSON, RecordError
+
+    path = Path(text)
+    folder = path.parent if path.name == AUDIT_JSON else path
+    if (folder / AUDIT_JSON).exists():
+        return folder.resolve()
+    named = find_baseline(text, reports) if path.name == text and not path.exists() else None
+    if named is None:
+        raise RecordError(
+            f"no recorded run {text}: it is no folder with an {AUDIT_JSON}, and no name of a baseline"
+        )
+    return named
+
+
+def coloured() -> bool:
+    """Whether the terminal shows colours and the user wants them."""
+    import os
+
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines; a terminal that cannot show a sign gets another in its place, and not an error."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        print(line.encode(encoding, "replace").decode(encoding))
+
+
+def refused(message: str, code: int = USAGE_ERROR) -> int:
+    """Say in one line on standard error why a command did nothing; return its exit code."""
+    print(f"auditkit: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,239 @@
+"""Generation with edits: what a model goes on to say when something inside it is changed.
+
+Each step takes the likeliest token, the lowest id where several are equally likely. Keys and values of the edited
+prompt belong to the edited run, and so do those of edited tokens: a run goes on from its own past and from no
+other. When an edit acts is said with `Timed`.
+
+A model that keeps keys and values is run on its prompt once, and then on one token at a time. Where that does not
+serve (a family that keeps a state of another kind; edits of keys and values themselves, which every later step
+would have to see), every step runs the whole sequence again; the result says so.
+
+Guards, on the first few prompts, and on all for the third:
+
+- edits that change nothing give the tokens of the plain run;
+- the generated tokens, run again as one sequence with the edits in place, get at each step the score they got when
+  they were generated, and no other token gets more, beyond rounding;
+- every edit fires as often as declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Adapter, Component, Continuable, Memory, Support
+from auditkit.engine import arguments
+from auditkit.engine.batching import TOKEN_BUDGET, in_batches
+from auditkit.engine.continuation.timed import (
+    GUARDED_ROWS,
+    RUNS,
+    Continued,
+    Settled,
+    continued,
+    places,
+    predicted,
+    settle,
+)
+from auditkit.engine.edits import Edit
+from auditkit.engine.forward import Donated, Interventions
+from auditkit.engine.guards import GuardTripped, costing, pieces_floor
+
+GENERATING = 8 * TOKEN_BUDGET
+"""Kept tokens per batch: a step runs one token of each row and reads all weights for it, so many rows share it."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was generated, by prompt.
+
+    Attributes:
+        tokens: token ids, up to and with the one that ended the text.
+        scores: the logit of each of these tokens when it was chosen.
+        texts: the tokens as text, special tokens left out.
+        method: "cached", or "whole" where every step ran the whole sequence again.
+        reason: why not "cached".
+        score_error: what the guard measured, in logits.
+    """
+
+    tokens: tuple[tuple[int, ...], ...]
+    scores: tuple[tuple[float, ...], ...]
+    texts: tuple[str, ...]
+    method: str
+    reason: str
+    score_error: float
+
+
+def generate(
+    adapter: Adapter,
+    runs: Sequence[Prompt | Continued],
+    tokens: int,
+    stop: bool = True,
+    cached: bool = True,
+    description: str = "generating",
+) -> Generated:
+    """Go on from every prompt by at most `tokens` tokens, with its edits.
+
+    Cost in token-layers of a cached run: blocks times (prompt + generated tokens - 1), and three times that and once
+    over the first few prompts for the guards.
+
+    Args:
+        tokens: at most so many.
+        stop: end a text at the model's own end-of-text tokens.
+        cached: False runs the whole sequence at every step, the slow method that the other is checked against.
+
+    Raises:
+        SiteError: a site that the model or a prompt does not have, before anything runs.
+        NotApplicable: a component that this model does not offer.
+        GuardTripped: a guard found the tokens not to be trusted.
+        TypeError: an argument of another shape, such as one prompt where a list is meant, before anything runs.
+    """
+    arguments.model(adapter)
+    arguments.several("runs", runs, (Prompt, Continued), RUNS, "a prompt or a Continued run")
+    arguments.one("tokens", tokens, Integral, "a number of tokens, 1 or more")
+    if tokens < 1:
+        raise ValueError(f"{tokens} tokens asked for, give 1 or more")
+    if not runs:
+        raise ValueError("no prompts to go on from")
+    some = [continued(run) for run in runs]
+    reason = _why_whole(adapter, some)
+    if not cached:
+        reason = reason or "asked for"
+    ends = frozenset(adapter.ends) if stop else frozenset()
+    error = _guards(adapter, some[:GUARDED_ROWS], tokens, ends, not reason)
+    work = _Work(adapter, some, tokens, ends, not reason)
+    work.all(description)
+    decode = adapter.chat.tokenizer.decode
+    return Generated(
+        tuple(map(tuple, work.tokens)),
+        tuple(map(tuple, work.scores)),
+        tuple(str(decode(row, skip_special_tokens=True)) for row in work.tokens),
+        "whole" if reason else "cached",
+        reason,
+        error,
+    )
+
+
+def _why_whole(adapter: Adapter, runs: Sequence[Continued]) -> str:
+    """Why these runs cannot go on from keys and values; empty where they can.
+
+    Raises:
+        SiteError, NotApplicable: an edit that cannot be made.
+    """
+    edited = {component for run in runs for component, _ in places(adapter, run)}
+    support = adapter.support().get("generation", Support(False, "this adapter keeps no keys and values"))
+    if not support:
+        return support.reason
+    inside = sorted(edited & {Component.K, Component.V})
+    return f"the {inside[0]} that later steps find kept are not the edited ones" if inside else ""
+
+
+@dataclass
+class _Work:
+    """Generation under way: tokens and their scores so far."""
+
+    adapter: Adapter
+    runs: Sequence[Continued]
+    most: int
+    ends: frozenset[int]
+    cached: bool
+    tokens: list[list[int]] = field(init=False)
+    scores: list[list[float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = [[] for _ in self.runs]
+        self.scores = [[] for _ in self.runs]
+
+    def all(self, description: str) -> None:
+        lengths = [len(run.prompt) + self.most for run in self.runs]
+        in_batches(self.some, lengths, description, GENERATING if self.cached else None)
+
+    def some(self, rows: list[int]) -> None:
+        """All tokens of some rows; rows that have ended take no further part."""
+        settled = dict(zip(rows, settle(self.adapter, [self.runs[row] for row in rows]), strict=True))
+        for row in rows:
+            self.tokens[row], self.scores[row] = [], []
+        active, memory = rows, None
+        for step in range(self.most):
+            if self.cached:
+                logits, memory = self._go_on([settled[row] for row in active], active, step, memory)
+            else:
+                whole = [settled[row].whole(self.tokens[row]) for row in active]
+                logits = predicted(self.adapter, whole, 1)[:, 0]
+            going = self._choose(active, logits)
+            if len(going) < len(active):
+                memory = None if memory is None else memory.rows(going)
+                active = [active[k] for k in going]
+            if not active:
+                return
+
+    def _choose(self, rows: list[int], logits: Tensor) -> list[int]:
+        """Append the likeliest token of each row; which of them go on."""
+        if not torch.isfinite(logits).any(1).all() or torch.isnan(logits).any():
+            raise GuardTripped("logits contain NaN, or nothing finite, while generating (try --dtype float32)")
+        best, tokens = likeliest(logits)
+        for row, token, score in zip(rows, tokens.tolist(), best.tolist(), strict=True):
+            self.tokens[row].append(token)
+            self.scores[row].append(score)
+        return [k for k, token in enumerate(tokens.tolist()) if token not in self.ends]
+
+    def _go_on(
+        self, settled: Sequence[Settled], rows: list[int], step: int, past: Memory | None
+    ) -> tuple[Tensor, Memory]:
+        """Logits (row, vocabulary) for token `step` of each row."""
+        adapter = cast(Continuable, self.adapter)
+        if past is None:
+            some = [run.whole(()) for run in settled]
+        else:
+            some = [run.step(step - 1, self.tokens[row][-1]) for run, row in zip(settled, rows, strict=True)]
+        batch = adapter.batch([run.prompt for run in some])
+        interventions = Interventions(adapter, batch, some, Donated())
+        with costing(adapter, sum(len(run.prompt) for run in some)):
+            logits, memory = adapter.extend(past, batch, interventions.touches)
+        interventions.confirm()
+        return logits[:, 0], memory
+
+
+def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest logit along the last axis, and the lowest token id that has it."""
+    best = logits.amax(-1)
+    ids = torch.arange(logits.shape[-1], device=logits.device)
+    return best, torch.where(logits == best[..., None], ids, logits.shape[-1]).amin(-1)
+
+
+def _guards(adapter: Adapter, runs: Sequence[Continued], tokens: int, ends: frozenset[int], cached: bool) -> float:
+    """Largest miss of the scores by a run of the whole, in logits, once edits that change nothing have done so."""
+    made = []
+    for some in ([Continued(run.prompt) for run in runs], [_unchanging(run) for run in runs], runs):
+        made.append(_Work(adapter, some, tokens, ends, cached))
+        made[-1].all("guards")
+    plain, same, edited = made
+    for row, (one, other) in enumerate(zip(plain.tokens, same.tokens, strict=True)):
+        if one != other:
+            step = next(i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
+            raise GuardTripped(f"guard: edits that change nothing change token {step} of prompt {row}")
+    worst = 0.0
+    for row, run in enumerate(settle(adapter, runs)):
+        chosen, scores = torch.tensor(edited.tokens[row]), torch.tensor(edited.scores[row])
+        logits = predicted(adapter, [run.whole(edited.tokens[row][:-1])], len(chosen))[0].cpu()
+        missed, best = logits.gather(1, chosen[:, None])[:, 0] - scores, logits.amax(-1) - scores
+        error = float(torch.stack([missed, best]).abs().max())
+        floor = pieces_floor(adapter, logits)
+        if not error <= floor:
+            raise GuardTripped(
+                f"guard: run as one sequence, the tokens generated for prompt {row} get scores that differ by "
+                f"{error:.3g} logits, the noise floor is {floor:.3g}"
+            )
+        worst = max(worst, error)
+    return worst
+
+
+def _unchanging(run: Continued) -> Continued:
+    """The same places and times, with edits that keep the value as it is."""
+    edits = tuple(replace(timed, edit=Edit(timed.edit.site, 1.0)) for timed in run.timed)
+    return Continued(run.prompt, edits, run.spans)

@@ -1,0 +1,400 @@
+"""Runs whose edits begin late: many edited versions of one prompt share what stands in front of the edits.
+
+Nothing before the first edited position changes. So the keys and values of a prompt's head are made once, and every
+edited version costs only its tail: from the cut to the end of the continuation. Of a prompt of 60 tokens that is
+patched at its last token and read over 10, that is a sixth. Nor do the layers below the edited one change: where the
+model can be restarted, a row whose edits are all inputs of one block joins a walk through the tails at that block.
+
+    tails = Tails(model, prompts, continuations, cuts)
+    states = tails.read([(Component.BLOCK_INPUT, 12)])                         activations from the cut on
+    late_divergence(tails, {"patched": [[replace(block_input.layer(12)[0], h)] for h in states[...]]})
+
+Positions count from the cut: 0 is the first token of the tail. Where a family keeps no keys and values, the cut is only
+a name for a place, and whole sequences are run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as changed
+from functools import partial
+from numbers import Integral
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.hf.touches import keep
+from auditkit.adapters.protocol import (
+    Adapter,
+    Component,
+    Continuable,
+    Joining,
+    Memory,
+    Place,
+    Restartable,
+    Support,
+    Touch,
+)
+from auditkit.engine import arguments
+from auditkit.engine.batching import TOKEN_BUDGET, in_batches
+from auditkit.engine.continuation.divergence import LOGIT_BUDGET, Divergence, compare
+from auditkit.engine.continuation.timed import GUARDED_ROWS, Continued, Forced, forced, window_lengths
+from auditkit.engine.edits import Edit, Edited, replace, spots
+from auditkit.engine.forward import Donated, Interventions, reached
+from auditkit.engine.guards import GuardTripped, costing, pieces_floor, spending
+from auditkit.engine.sites import Site, SiteError
+
+Edits = Sequence[Sequence[Edit]]
+"""By row; sites name one position of the tail, and what is given is a tensor."""
+
+_At = tuple[int, int]
+"""A condition and a row, by number."""
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A plain run of some tails as restarts need it: logits (row, window, vocabulary) and inputs of some blocks."""
+
+    logits: Tensor
+    memory: Memory
+    streams: Mapping[int, Tensor]
+
+
+class Tails:
+    """Prompts with given continuations, cut where edits may begin.
+
+    Args:
+        cuts: by row, how many tokens of the prompt stand in front of the tail; at least the last token is in it.
+        restarts: False runs every tail from the first block.
+
+    Raises:
+        SiteError: a missing or empty continuation, or a cut that is not inside its prompt.
+        TypeError: an argument of another shape.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        prompts: Sequence[Prompt],
+        continuations: Sequence[Sequence[int]],
+        cuts: Sequence[int],
+        *,
+        restarts: bool = True,
+    ) -> None:
+        arguments.model(adapter)
+        arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
+        arguments.continuations(continuations)
+        arguments.several("cuts", cuts, Integral, "a list with one number of tokens for each prompt", "a number")
+        self.adapter, self.prompts = adapter, tuple(prompts)
+        self.continuations = [tuple(tokens) for tokens in continuations]
+        self.windows = window_lengths(len(prompts), continuations)
+        for prompt, cut in zip(prompts, cuts, strict=True):
+            if not 1 <= cut < len(prompt):
+                raise SiteError(f"a cut after {cut} of a prompt's {len(prompt)} tokens; give 1 to one less")
+        support = adapter.support()
+        able = support.get("generation", Support(False))
+        self.restarts = bool(restarts and able and support.get("blockwise", Support(False)))
+        self.cuts = tuple(cuts)
+        self._heads = [prompt.ids[:cut] if able else () for prompt, cut in zip(prompts, cuts, strict=True)]
+        whole = [(*p.ids, *c[:-1]) for p, c in zip(prompts, self.continuations, strict=True)]
+        self._rests = [ids[len(head) :] for ids, head in zip(whole, self._heads, strict=True)]
+        self._run_heads: tuple[tuple[tuple[int, ...], ...], Memory] | None = None
+        self._kept: tuple[tuple[int, ...], Memory] | None = None
+        self._bases: dict[tuple[int, ...], _Base] = {}
+        self._starts: set[int] = set()
+        self._most = TOKEN_BUDGET
+
+    def forced(self, edits: Edits | None = None) -> Forced:
+        """Every row read over its continuation, with its edits; plain where None. Raises as `together`."""
+        return self.together({"": [[] for _ in self.prompts] if edits is None else edits})[""]
+
+    def together(self, conditions: Mapping[str, Edits]) -> dict[str, Forced]:
+        """The same under several conditions, of which as many as fit are run in one batch.
+
+        Whoever takes them row by row and in this order (`compare` does) has each run once.
+
+        Raises:
+            SiteError, NotApplicable: an edit that cannot be made, or edits of another number of rows.
+            TypeError: an argument of another shape, such as a flat list of edits.
+        """
+        arguments.named(
+            "conditions", conditions, "a dict from names to edits by row, such as {'patched': [[edit]]}"
+        )
+        for name, edits in conditions.items():
+            argument = f"conditions['{name}']" if name else "edits"
+            arguments.nested(argument, edits, Edit, arguments.BY_ROW, "an edit")
+            if len(edits) != len(self.prompts):
+                raise SiteError(
+                    f"{argument}: edits of {len(edits)} rows were given for {len(self.prompts)} prompts"
+                )
+        made = {
+            name: [tuple(self._moved(row, edit) for edit in some) for row, some in enumerate(edits)]
+            for name, edits in conditions.items()
+        }
+        for row, rest in enumerate(self._rests):  # refuse what cannot be made before anything runs
+            for edits in made.values():
+                list(spots(self.adapter, Edited(Prompt("", rest), edits[row])))
+        starts = {self.start(some) for edits in made.values() for some in edits}
+        self._starts |= {start for start in starts if start is not None and start < self.adapter.layers}
+        names, waiting = list(made), dict[tuple[str, tuple[int, ...]], Tensor]()
+
+        def logits(name: str, rows: list[int]) -> Tensor:
+            key = (name, tuple(rows))
+            while key not in waiting:
+                waiting.clear()
+                start = names.index(name)
+                some = names[start : start + self._fitting(rows)]
+                try:
+                    got = self._several(rows, [made[one] for one in some])
+                except torch.OutOfMemoryError:
+                    if len(some) == 1:
+                        raise
+                    self._most //= 2
+                    continue
+                waiting.update({(one, tuple(rows)): part for one, part in zip(some, got, strict=True)})
+            return waiting.pop(key)
+
+        lengths = tuple(map(len, self._rests))
+        return {name: Forced(lengths, self.windows, partial(logits, name)) for name in names}
+
+    def read(self, places: Collection[Place]) -> list[dict[Place, Tensor]]:
+        """By row: the activations (position of the tail, ...) at some places, in one plain run."""
+        arguments.places("places", places)
+        out: dict[int, dict[Place, Tensor]] = {}
+
+        def work(rows: list[int]) -> None:
+            for same in self._alike(rows):
+                kept: dict[Place, Tensor] = {}
+                self._run(same, {place: keep(kept, place) for place in places}, 1)
+                reached(kept, places)
+                for k, row in enumerate(same):
+                    start = self.cuts[row] - len(self._heads[row])
+                    out[row] = {place: value[k, start:].clone() for place, value in kept.items()}
+
+        in_batches(work, list(map(len, self._rests)), "reading")
+        return [out[row] for row in range(len(self.prompts))]
+
+    def some(self, rows: int, *, restarts: bool = True) -> Tails:
+        """The first few rows."""
+        some = (self.prompts[:rows], self.continuations[:rows], self.cuts[:rows])
+        return Tails(self.adapter, *some, restarts=restarts and self.restarts)
+
+    def start(self, edits: Sequence[Edit]) -> int | None:
+        """The block at which a row with these edits joins a walk, or the number of blocks where it is the plain run;
+        None where its tail is run from the first block."""
+        if not self.restarts:
+            return None
+        layers = self.adapter.layers
+        places = {(edit.site.component, n) for edit in edits for n in edit.site.layer_indices(layers)}
+        if not places:
+            return layers
+        component, layer = min(places)
+        return layer if len(places) == 1 and component is Component.BLOCK_INPUT else None
+
+    def _fitting(self, rows: Sequence[int]) -> int:
+        """How many conditions of these rows make one batch."""
+        vocabulary = len(self.adapter.chat.tokenizer)
+        tokens = sum(len(self._rests[row]) for row in rows)
+        logits = len(rows) * max(self.windows[row] for row in rows) * vocabulary
+        return max(1, min(self._most // tokens, self._most * LOGIT_BUDGET // (TOKEN_BUDGET * logits)))
+
+    def _several(self, rows: Sequence[int], conditions: Sequence[Sequence[tuple[Edit, ...]]]) -> list[Tensor]:
+        """For each condition, logits (row, window, vocabulary)."""
+        most = max(self.windows[row] for row in rows)
+        parts: dict[_At, Tensor] = {}
+        alike = self._alike(rows)
+        self._bases = {tuple(same): self._bases[tuple(same)] for same in alike if tuple(same) in self._bases}
+        for same in alike:
+            where = [(which, row) for which in range(len(conditions)) for row in same]
+            starts = {at: self.start(conditions[at[0]][at[1]]) for at in where}
+            window = min(most, len(self._rests[same[0]]))
+            got: dict[_At, Tensor] = {}
+            if whole := [at for at in where if starts[at] is None]:
+                got |= self._touched(whole, conditions, window)
+            if joined := {at: start for at, start in starts.items() if start is not None}:
+                got |= self._joined(same, joined, conditions, window)
+            if window < most:  # rows of a short tail have a short window: what stands before it is never read
+                got = {at: nn.functional.pad(one, (0, 0, most - window, 0)) for at, one in got.items()}
+            parts |= got
+        return [torch.stack([parts[which, row] for row in rows]) for which in range(len(conditions))]
+
+    def _touched(
+        self, where: Sequence[_At], conditions: Sequence[Sequence[tuple[Edit, ...]]], window: int
+    ) -> dict[_At, Tensor]:
+        """Tails of equal length from the first block on, with edits wherever they are."""
+        interventions = self._interventions(where, conditions)
+        got, _ = self._run([row for _, row in where], interventions.touches, window)
+        interventions.confirm()
+        return dict(zip(where, got, strict=True))
+
+    def _joined(
+        self,
+        same: Sequence[int],
+        starts: Mapping[_At, int],
+        conditions: Sequence[Sequence[tuple[Edit, ...]]],
+        window: int,
+    ) -> dict[_At, Tensor]:
+        """Tails of equal length from the block on whose input is edited."""
+        base, layers, tokens = self._plain(same), self.adapter.layers, len(self._rests[same[0]])
+        numbers = {row: k for k, row in enumerate(same)}
+        got = {at: base.logits[numbers[at[1]], -window:] for at, start in starts.items() if start == layers}
+        order, joining = list[_At](), dict[int, Joining]()
+        for layer in sorted({start for start in starts.values() if start < layers}):
+            where = [at for at, start in starts.items() if start == layer]
+            interventions = self._interventions(where, conditions)
+            rows = torch.tensor([numbers[row] for _, row in where])
+            stream = base.streams[layer]
+            edited = interventions.touches[Component.BLOCK_INPUT, layer](stream[rows.to(stream.device)])
+            interventions.confirm()
+            joining[layer - 1] = Joining(rows.to(base.memory.batch.ids.device), cast(Tensor, edited))
+            order += where
+        if order:
+            with spending(self.adapter, sum(tokens * (layers - starts[at]) for at in order)):
+                walked = cast(Restartable, self.adapter).restart_window(base.memory, tokens, joining, window)
+            got |= dict(zip(order, walked, strict=True))
+        return got
+
+    def _interventions(
+        self, where: Sequence[_At], conditions: Sequence[Sequence[tuple[Edit, ...]]]
+    ) -> Interventions:
+        runs = [Edited(Prompt("", self._rests[row]), conditions[which][row]) for which, row in where]
+        batch = self.adapter.batch([run.prompt for run in runs])
+        return Interventions(self.adapter, batch, runs, Donated())
+
+    def _plain(self, rows: Sequence[int]) -> _Base:
+        """The plain run of these rows, kept until `_several` is asked for others."""
+        base = self._bases.get(tuple(rows))
+        if base is None or not self._starts <= set(base.streams):
+            kept: dict[Place, Tensor] = {}
+            places = [(Component.BLOCK_INPUT, layer) for layer in sorted(self._starts)]
+            window = min(max(self.windows), len(self._rests[rows[0]]))
+            logits, memory = self._run(list(rows), {place: keep(kept, place) for place in places}, window)
+            reached(kept, places)
+            streams = {layer: kept[component, layer] for component, layer in places}
+            base = self._bases[tuple(rows)] = _Base(logits, cast(Memory, memory), streams)
+        return base
+
+    def _moved(self, row: int, edit: Edit) -> Edit:
+        """Its position counted in what is run."""
+        if not isinstance(edit.site.position, int) or edit.site.position < 0 or not isinstance(edit.give, Tensor):
+            raise SiteError(f"{edit.site}: late edits give a tensor at one position, counted from the cut on")
+        position = edit.site.position + self.cuts[row] - len(self._heads[row])
+        return changed(edit, site=changed(edit.site, position=position))
+
+    def _alike(self, rows: Sequence[int]) -> list[list[int]]:
+        """Rows by length of what is run: what goes on has no padding."""
+        lengths = sorted({len(self._rests[row]) for row in rows})
+        return [[row for row in rows if len(self._rests[row]) == length] for length in lengths]
+
+    def _run(self, rows: list[int], touches: Mapping[Place, Touch], tokens: int) -> tuple[Tensor, Memory | None]:
+        """Logits (row, tokens, vocabulary) of rows whose tails have equal length, and the memory of the whole where it
+        is kept; a row may come several times."""
+        memory = self._memory(rows) if self._heads[rows[0]] else None
+        batch = self.adapter.batch([Prompt("", self._rests[row]) for row in rows])
+        with costing(self.adapter, sum(len(self._rests[row]) for row in rows)):
+            if memory is None:
+                return self.adapter.predict(batch, touches, tokens), None
+            return cast(Continuable, self.adapter).extend(memory, batch, touches, tokens)
+
+    def _memory(self, rows: list[int]) -> Memory:
+        """Of the heads of these rows; each different one is run once, and kept until others are asked for."""
+        heads = [self._heads[row] for row in rows]
+        order = {head: i for i, head in enumerate(sorted(set(heads)))}
+        if self._run_heads is None or self._run_heads[0] != tuple(order):
+            self._kept = None
+            with costing(self.adapter, sum(map(len, order))):
+                batch = self.adapter.batch([Prompt("", head) for head in order])
+                self._run_heads = tuple(order), cast(Continuable, self.adapter).extend(None, batch)[1]
+        key = tuple(order[head] for head in heads)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self._run_heads[1].rows(key)
+        return self._kept[1]
+
+
+def late_divergence(
+    tails: Tails,
+    conditions: Mapping[str, Edits | Forced],
+    description: str = "divergence",
+    reference: Forced | None = None,
+) -> dict[str, Divergence]:
+    """Divergence of every condition from the reference over the continuations: `divergence`, at the price of tails.
+
+    Cost: tail tokens per row for the reference and for each condition, the heads once, and a few whole rows for the
+    guards: plain tails must have the logits of whole runs, and so must tails that are given their own activations back
+    at every place that some condition edits; an edited tail that joined a walk must have those of one that is run from
+    the first block. Where the model can be restarted, a condition that edits the input of one block costs tail tokens
+    in the blocks from there on only, and one without edits nothing.
+
+    Args:
+        conditions: edits by row, or runs that are made already, such as transplants.
+        reference: what is compared with, over the same continuations; the unedited tails where None.
+
+    Raises:
+        SiteError, NotApplicable: an edit that cannot be made, before anything runs.
+        GuardTripped: a guard found the numbers not to be trusted.
+        TypeError: an argument of another shape, such as a flat list of edits, before anything runs.
+    """
+    arguments.one("tails", tails, Tails, "Tails of the prompts")
+    arguments.named("conditions", conditions, arguments.EDITED)
+    arguments.one("reference", reference, (Forced, type(None)), "a Forced run, or None for the unedited tails")
+    edited = {name: given for name, given in conditions.items() if not isinstance(given, Forced)}
+    made = tails.together(edited)
+    runs = {name: given if isinstance(given, Forced) else made[name] for name, given in conditions.items()}
+    _guard(tails.some(GUARDED_ROWS), {name: edits[:GUARDED_ROWS] for name, edits in edited.items()})
+    return compare(tails.adapter, reference or tails.forced(), runs, description)
+
+
+def _guard(tails: Tails, conditions: Mapping[str, Edits]) -> None:
+    adapter = tails.adapter
+    sites = {
+        (edit.site.component, layer, edit.site.position)
+        for edits in conditions.values()
+        for row in edits
+        for edit in row
+        for layer in edit.site.layer_indices(adapter.layers)
+    }
+    own = tails.read({(component, layer) for component, layer, _ in sites})
+    back = [
+        [
+            replace(Site(component, layer, layer)[position], values[component, layer][position])
+            for component, layer, position in sorted(sites)
+            if isinstance(position, int)
+        ]
+        for values in own
+    ]
+    plain = [Continued(Prompt("", prompt.ids)) for prompt in tails.prompts]
+    known = forced(adapter, plain, tails.continuations)
+    for what, run in (("plain tails miss", tails.forced()), ("own activations change", tails.forced(back))):
+        rows = list(range(len(tails.prompts)))
+        expected, got = known.logits(rows), run.logits(rows)
+        floor = pieces_floor(adapter, expected)
+        for k, row in enumerate(rows):
+            window = tails.windows[row]
+            error = float((got[k, -window:] - expected[k, -window:]).abs().max())
+            if not error <= floor:
+                raise GuardTripped(
+                    f"guard: {what} the logits of prompt {row} by up to {error:.3g}, the noise floor is {floor:.3g}"
+                )
+    _guard_restarts(tails, conditions)
+
+
+def _guard_restarts(tails: Tails, conditions: Mapping[str, Edits]) -> None:
+    """For the first edit of every block that rows join at: the same by hooks, from the first block on."""
+    first: dict[int, Edits] = {}
+    for edits in conditions.values():
+        start = tails.start(edits[0])
+        if start is not None and start < tails.adapter.layers:
+            first.setdefault(start, edits[:1])
+    by_name = {str(start): edits for start, edits in first.items()}
+    expected, got = (tails.some(1, restarts=on).together(by_name) for on in (False, True))
+    for name in by_name:
+        logits = expected[name].logits([0])
+        error, floor = float((got[name].logits([0]) - logits).abs().max()), pieces_floor(tails.adapter, logits)
+        if not error <= floor:
+            raise GuardTripped(
+                f"guard: restarts at block {name} miss the logits of the edited run by up to {error:.3g}, the noise "
+                f"floor is {floor:.3g}"
+            )

@@ -1,0 +1,182 @@
+"""Activation patching: what restoring activations from a source run does to a base run.
+
+Base and source prompts are paired and of equal length. A *condition* says, for each pair, what is edited in the base
+run: a bare site takes its activation from the source run, and any other `Edit` may stand beside it. Answers are read
+as two logits after the last token: that of the right answer, and that of the wrong one or the mean of several.
+Denoising restores the clean run's activations in the corrupt one, noising the other way round: `PatchPair.swapped`.
+
+Three guards stand over every measurement (design, Engine):
+
+- the identity edit, which writes the base run's own activations back at every site, changes nothing beyond the
+  noise floor (`auditkit.engine.guards.noise_floor`);
+- the full patch, which gives the base run the source run's embeddings, reproduces the source run's logits;
+- every edit fires exactly as often as declared, and the work done is the work declared.
+
+A guard that trips raises `GuardTripped`; there is no number then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Adapter, Place
+from auditkit.engine import arguments
+from auditkit.engine.batching import in_batches
+from auditkit.engine.edits import Edit, Edited, touched
+from auditkit.engine.edits import replace as restored
+from auditkit.engine.forward import Donated, donate, execute
+from auditkit.engine.guards import GuardTripped, within_noise
+from auditkit.engine.pairs import Condition, PatchPair, answer_rows
+from auditkit.engine.sampling import offer
+from auditkit.engine.sites import Site, SiteError, block_input
+
+GUARDED_PAIRS = 4
+"""Pairs on which the guards of a measurement run; the count of fired edits is checked on all."""
+
+
+@dataclass(frozen=True)
+class Patched:
+    """Answer logits of a patching measurement, each (pairs, 2): right answer, and mean of the wrong ones.
+
+    Attributes:
+        base, source: the two runs without edits.
+        conditions: condition -> logits of the base run with its edits.
+        identity_error, full_patch_error: what the guards measured, in logits.
+    """
+
+    base: Tensor
+    source: Tensor
+    conditions: Mapping[str, Tensor]
+    identity_error: float
+    full_patch_error: float
+
+
+def patch(
+    adapter: Adapter,
+    pairs: Sequence[PatchPair],
+    conditions: Mapping[str, Condition],
+    description: str = "patching",
+    base: Tensor | None = None,
+) -> Patched:
+    """Run every pair's base prompt once per condition, with its edits.
+
+    This is the plain method that any model can do and that faster ones are checked against. Cost: one forward
+    pass per pair for the source and every other run that gives activations, one for the base unless its (pairs, 2)
+    answer logits are given, one for each condition, and four for each of the first few pairs for the guards.
+
+    Raises:
+        SiteError: no pairs, base logits of other pairs, or a site that the model or a prompt does not have, before
+            anything runs.
+        NotApplicable: a component that this model does not offer.
+        GuardTripped: a guard found the numbers not to be trusted.
+        TypeError: an argument of another shape, such as a bare site for a condition, before anything runs.
+    """
+    checked(adapter, pairs, conditions)
+    arguments.one("base", base, (Tensor, type(None)), "a tensor (pairs, 2) of answer logits, or None")
+    if not pairs or (base is not None and len(base) != len(pairs)):
+        given = "" if base is None else f" with the base logits of {len(base)}"
+        raise SiteError(f"patching needs pairs, and base logits for all of them or none; got {len(pairs)}{given}")
+    plans = {name: edited_runs(pairs, condition) for name, condition in conditions.items()}
+    places = sorted(touched(adapter, (run for plan in plans.values() for run in plan)))
+    n = len(pairs)
+    known = base is not None
+    base, source = base.clone() if base is not None else torch.empty(n, 2), torch.empty(n, 2)
+    results = {name: torch.empty(n, 2) for name in conditions}
+    lengths = [len(pair.base) for pair in pairs]
+
+    def work(rows: list[int]) -> None:
+        before = adapter.meter.token_layers
+        chunk = [pairs[i] for i in rows]
+        answers = [pair.answers for pair in chunk]
+        edited = {name: [plan[i] for i in rows] for name, plan in plans.items()}
+        sources: dict[Prompt | Edited, Sequence[Place]] = {pair.source: () for pair in chunk}
+        room = len(rows) * max(lengths[i] for i in rows)
+        given = donate(adapter, [run for plan in edited.values() for run in plan], room, sources)
+        source[rows] = answer_rows(torch.stack([given.logits[pair.source] for pair in chunk]), answers)
+        if not known:
+            logits, _ = execute(adapter, [Edited(pair.base) for pair in chunk], Donated())
+            base[rows] = answer_rows(logits, answers)
+        for name, plan in edited.items():
+            logits, _ = execute(adapter, plan, given)
+            results[name][rows] = answer_rows(logits, answers)
+        tokens = sum(lengths[i] for i in rows)
+        declared = adapter.layers * (tokens * (len(plans) + (not known)) + given.tokens)
+        spent = adapter.meter.token_layers - before
+        if spent != declared:
+            raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")
+
+    errors = _guards(adapter, pairs[:GUARDED_PAIRS], places)
+    in_batches(work, lengths, description)
+    offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
+    return Patched(base, source, results, *errors)
+
+
+def checked(adapter: object, pairs: object, conditions: object) -> None:
+    """The arguments of a measurement over pairs have the shape that they need.
+
+    Raises:
+        TypeError: one has not, in one line that says which.
+    """
+    arguments.model(adapter)
+    arguments.pairs(pairs)
+    expected = "a dict from names to conditions, such as {'early': [[mlp.layer(1)]]}"
+    arguments.named("conditions", conditions, expected)
+    assert isinstance(conditions, Mapping)  # checked in the line above
+    edits = "a list with one list of sites and edits for each pair, such as [[mlp.layer(1)]]"
+    for name, condition in conditions.items():
+        arguments.nested(f"conditions['{name}']", condition, (Site, Edit), edits, "a site or an edit")
+
+
+def edited_runs(pairs: Sequence[PatchPair], condition: Condition) -> list[Edited]:
+    """The base run of each pair with the condition's edits."""
+    if len(condition) != len(pairs):
+        raise SiteError(f"a condition needs edits for each of {len(pairs)} pairs, got {len(condition)}")
+    return [
+        Edited(
+            pair.base,
+            tuple(restored(edit, pair.source) if isinstance(edit, Site) else edit for edit in edits),
+            pair.spans,
+        )
+        for pair, edits in zip(pairs, condition, strict=True)
+    ]
+
+
+def _guards(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place]) -> tuple[float, float]:
+    """Largest error of the identity edit at all `places` together, and of the full patch, in logits."""
+    everything = block_input.layer(0)
+    everywhere = [Site(component, layer, layer) for component, layer in places]
+    errors = [(0.0, 0.0)]
+
+    def work(rows: list[int]) -> None:
+        base, source = [pairs[i].base for i in rows], [pairs[i].source for i in rows]
+        own, other = Donated(), Donated()
+        for given, prompts, wanted in ((own, base, places), (other, source, [(everything.component, 0)])):
+            given.take(prompts, *execute(adapter, [Edited(prompt) for prompt in prompts], Donated(), wanted))
+        same = [Edited(prompt, tuple(restored(site, prompt) for site in everywhere)) for prompt in base]
+        full = [
+            Edited(*both)
+            for both in zip(base, [(restored(everything, prompt),) for prompt in source], strict=True)
+        ]
+        identity = _within_noise(adapter, "identity edit changes", same, base, own)
+        errors.append(
+            (identity, _within_noise(adapter, "full patch misses the source run's", full, source, other))
+        )
+
+    in_batches(
+        work, [len(pair.base) for pair in pairs], "guards", GUARDED_PAIRS * max(len(pair.base) for pair in pairs)
+    )
+    return max(error for error, _ in errors), max(error for _, error in errors)
+
+
+def _within_noise(
+    adapter: Adapter, what: str, runs: Sequence[Edited], donors: Sequence[Prompt], given: Donated
+) -> float:
+    """Largest difference between runs to which one donor each gives everything, and that donor, in logits."""
+    got, _ = execute(adapter, runs, given)
+    expected = torch.stack([given.logits[donor] for donor in donors])
+    return within_noise(adapter, what, got, expected)

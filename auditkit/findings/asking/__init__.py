@@ -1,0 +1,1 @@
+"""Factual questions under a persona: what persona patching and identity bias share."""

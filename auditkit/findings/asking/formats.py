@@ -1,0 +1,166 @@
+"""Two ways to ask a factual question, and how the answer is read.
+
+*Completions*: the answer's start is prefilled ("The capital of France is") and the right next word is compared with a
+wrong one. Models of 100 million parameters can do that. *Letters*: four lettered options and the request for one
+letter, as the paper asks MMLU (Poonia & Jain 2025, arXiv:2507.20936); the logit of the right letter is compared with
+the mean of the other three (protocol, section 2).
+
+Both come to the same: text, a start of the answer, and the ids of single answer tokens, the right one first. What a
+tokenizer cannot score is left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from auditkit.adapters.protocol import Adapter, Answers
+from auditkit.claims.outcomes import Unsupported
+from auditkit.data.choices import LETTERS, ChoiceItem, Choices, right_places, shuffled
+from auditkit.data.items import CompletionItem, check_tokens, select, single_token
+from auditkit.data.prompts import Chat
+from auditkit.engine.pairs import answered
+from auditkit.stats.intervals import MIN_CLUSTERS
+
+LETTER_PROBES = 8
+"""Questions on which is measured how a model writes a letter."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked, and the answer tokens that are read: the right one, then the wrong ones."""
+
+    id: str
+    topic: str
+    user: str
+    start: str
+    answers: Answers
+
+    def chat(self, system: str) -> Chat:
+        """Under a system turn; empty for none."""
+        return Chat(user=self.user, system=system, assistant=self.start)
+
+
+@dataclass(frozen=True)
+class Format:
+    """Questions of one kind, ready for one model.
+
+    Attributes:
+        name: "completions" or "letters".
+        questions: all that the model can be asked, in no particular order.
+        right: what it means that an answer is right, in words.
+        greedy: whether the right answer must be the likeliest of all tokens, or only of those listed.
+        notes: what a reader must know about how they were made.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    right: str
+    greedy: bool
+    notes: tuple[str, ...]
+
+    @property
+    def chance(self) -> float:
+        """Probability to choose the right one of the listed answers blindly."""
+        return 1 / len(self.questions[0].answers) if self.questions else 0.5
+
+
+def completions(adapter: Adapter, items: Sequence[CompletionItem]) -> Format:
+    """The items whose two answers are single, different tokens after the prompt."""
+    chat = adapter.chat
+    checked = check_tokens(
+        items, chat.encode, lambda item: chat.render(Chat(user=item.question, assistant=item.start))
+    )
+    notes = []
+    if checked.dropped:
+        first = checked.dropped[0]
+        notes.append(
+            f"{len(checked.dropped)} of {len(checked.dropped) + len(checked.kept)} items dropped because their "
+            f"answers are not single tokens for this tokenizer (first: {first.item_id}: {first.reason})"
+        )
+    questions = tuple(
+        Question(e.item.id, e.item.topic, e.item.question, e.item.start, (e.right_id, e.wrong_id))
+        for e in checked.kept
+    )
+    return Format("completions", questions, "the right word is the likeliest next word of all", True, tuple(notes))
+
+
+def letters(adapter: Adapter, choices: Choices, *, seed: int) -> Format:
+    """The questions with their options shuffled, answered by a letter.
+
+    The right letter is each of the four equally often. The letter is read as this model writes it after the header:
+    "A" or " A", whichever has more of the probability.
+
+    Raises:
+        NotApplicable: the tokenizer has no single token for each letter there, or there are no questions.
+    """
+    if not choices.kept:
+        raise Unsupported(f"none of {len(choices.dropped)} multiple-choice questions can be asked")
+    subjects = sorted({item.topic for item in choices.kept})
+    apart = len(subjects) < MIN_CLUSTERS
+    kept = [replace(item, topic=item.id) for item in choices.kept] if apart else choices.kept
+    items = select(kept, len(kept), seed=seed)  # any first n of them have the right letters evenly, too
+    places = right_places(len(items), seed=seed)
+    texts = [_text(item, place, seed) for item, place in zip(items, places, strict=True)]
+    ids, said = _letter_ids(adapter, texts)
+    notes = [said, "options are shuffled, and the right letter is each of the four equally often"]
+    if choices.key:
+        notes.append(f"right answers in the data: {choices.key}")
+    if choices.dropped:
+        first = choices.dropped[0]
+        notes.append(
+            f"{len(choices.dropped)} of {len(choices.dropped) + len(items)} questions dropped (first: "
+            f"{first.item_id}: {first.reason})"
+        )
+    if apart:
+        notes.append(
+            f"intervals are over questions, since {len(subjects)} subjects are too few to vary: they speak of "
+            f"{', '.join(subjects)} only"
+        )
+    questions = tuple(
+        Question(item.id, item.topic, text, "", _right_first(ids, place))
+        for item, text, place in zip(items, texts, places, strict=True)
+    )
+    return Format("letters", questions, "the right letter is the likeliest of the four", False, tuple(notes))
+
+
+def _text(item: ChoiceItem, right: int, seed: int) -> str:
+    options = shuffled(item, right, seed=seed)
+    listed = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
+    return "\n".join([item.question, *listed, "Answer with one letter: A, B, C or D."])
+
+
+def _right_first(ids: Answers, place: int) -> Answers:
+    return (ids[place], *ids[:place], *ids[place + 1 :])
+
+
+def _letter_ids(adapter: Adapter, texts: Sequence[str]) -> tuple[Answers, str]:
+    """The four letters' tokens as the model writes them after the header, and a sentence that says so."""
+    prefix = adapter.chat.render(Chat(user=texts[0]))
+    able: dict[str, list[int]] = {}
+    reasons: list[str] = []
+    for space in ("", " "):
+        found = [single_token(adapter.chat.encode, prefix, space + letter) for letter in LETTERS]
+        whole = [token for token in found if isinstance(token, int)]
+        if len(set(whole)) == len(LETTERS):
+            able[f"{space}A"] = whole
+        else:
+            reasons += [token for token in found if isinstance(token, str)][:1] or [
+                "two letters are the same token"
+            ]
+    if not able:
+        raise Unsupported(
+            f"the tokenizer splits answer letters, so no single logit stands for one ({'; '.join(reasons)}); ask "
+            "completions instead"
+        )
+    prompts = [adapter.chat(Chat(user=text)) for text in texts[:LETTER_PROBES]]
+    ids = tuple(token for tokens in able.values() for token in tokens)
+    seen = answered(adapter, prompts, [ids] * len(prompts), "letters")
+    probability = (seen.logits - seen.logits[:, :1] + seen.log_probability[:, None]).exp().mean(0)
+    parts = probability.reshape(len(able), len(LETTERS))
+    shares = {written: float(part.sum()) for written, part in zip(able, parts, strict=True)}
+    best = max(shares, key=lambda written: shares[written])
+    listed = ", ".join(f'{share:.2g} to "{written}"' for written, share in shares.items())
+    return tuple(
+        able[best]
+    ), f'letters are read as "{best}": of the probability after the prompt {listed} and so on'

@@ -1,0 +1,267 @@
+"""Questions under personas: what the analyses of persona patching share.
+
+A system turn gives the model a persona ("You are a bad student."), a factual question follows, and the answer's
+start is prefilled. Personas come in pairs, a *clean* and a *corrupt* one that differ in one token span; questions
+crossed with the pairs of two groups are an `Arm`. Items vary question and persona pair, so intervals cross both
+factors: topics, since questions of one topic share their wording, and persona pairs.
+
+The paper (Poonia & Jain 2025, arXiv:2507.20936) scores multiple-choice letters on MMLU; small models answer those at
+chance, so the project's own completion items are the default (`persona_formats`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import pandas as pd
+import torch
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Adapter
+from auditkit.claims.evidence import note
+from auditkit.claims.outcomes import NotApplicable, Unsupported
+from auditkit.data.choices import Choices
+from auditkit.data.items import CompletionItem, completion_items, select
+from auditkit.data.order import shuffle_key
+from auditkit.data.personas import (
+    AlignedPair,
+    Persona,
+    build_pairs,
+    differing_span,
+    persona_groups,
+    synonym_pairs,
+    without_reuse,
+)
+from auditkit.engine.pairs import Answered, PatchPair, answered
+from auditkit.findings.asking.formats import Format, Question, completions, letters
+from auditkit.stats.intervals import MIN_CLUSTERS
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.streams import stream
+
+SYSTEM = "You are {persona}."
+FACTORS = ("topic", "pair")
+ITEMS, PAIRS = 24, 12
+"""Questions, and persona pairs of two groups, where a run does not say how many."""
+ACCURACY_ITEMS = 60
+"""Questions asked without a persona, at most or as many as are measured, to see whether the model knows any."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Questions crossed with persona pairs, ready to run; `table` has columns item, topic, pair."""
+
+    key: tuple[str, str, int, int]
+    pairs: tuple[PatchPair, ...]
+    table: pd.DataFrame
+    note: str
+    """Which words could not be paired, and that more pairs were asked for than can be made; else empty."""
+
+    @property
+    def measurement(self) -> Measurement:
+        clusters = self.table.set_index("item")[list(FACTORS)]
+        prompts = {
+            item: {"corrupt": pair.base.text, "clean": pair.source.text}
+            for item, pair in zip(self.table["item"], self.pairs, strict=True)
+        }
+        name = f"logit difference, {self.key[0]} against {self.key[1]} personas"
+        return Measurement(name, "logit", pd.DataFrame(index=clusters.index), clusters, prompts)
+
+
+class PersonaQuestions:
+    """The questions that one model is asked, under any two groups of personas.
+
+    Args:
+        adapter: the model.
+        seed: of the run; decides which items and pairs are drawn.
+        n_items: questions, spread evenly over topics; `ITEMS` where None.
+        n_pairs: persona pairs per comparison of two groups.
+        items: questions to ask instead of the project's own: completion items, or multiple choice.
+        groups: persona words to use instead of the project's own.
+
+    Raises:
+        NotApplicable: too few usable items or pairs, or no better than chance on the questions.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        *,
+        seed: int = 0,
+        n_items: int | None = None,
+        n_pairs: int = PAIRS,
+        items: Sequence[CompletionItem] | Choices | None = None,
+        groups: dict[str, tuple[Persona, ...]] | None = None,
+    ) -> None:
+        self.adapter, self.seed, self.n_pairs = adapter, seed, n_pairs
+        self.groups = persona_groups() if groups is None else groups
+        self.format = _format(adapter, items, seed)
+        self._notes = [f"prompts: {adapter.chat.format}", *self.format.notes]
+        topics = {question.topic for question in self.format.questions}
+        if len(topics) < MIN_CLUSTERS:
+            raise Unsupported(
+                f"only {len(self.format.questions)} usable items in {len(topics)} topics; {MIN_CLUSTERS} topics are "
+                "needed to state an interval"
+            )
+        n_items = ITEMS if n_items is None else n_items
+        self.items = self._select(n_items)
+        if len(self.items) < n_items:
+            self._notes.append(f"{n_items} items were asked for; all {len(self.items)} usable ones are measured")
+        self._arms: dict[tuple[str, str, int, int, bool], Arm] = {}
+        self._prompts: dict[tuple[Persona | None, Question], Prompt] = {}
+        self._asked: dict[Prompt, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._require_accuracy()
+
+    def arm(
+        self,
+        corrupt: str,
+        clean: str,
+        n_items: int | None = None,
+        n_pairs: int | None = None,
+        *,
+        reuse: bool = False,
+    ) -> Arm:
+        """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for.
+
+        Args:
+            reuse: a word may be in several pairs. For who chooses pairs without a common word from them, possibly of
+                several arms: intervals take pairs as independent.
+        """
+        key = (corrupt, clean, n_items or len(self.items), n_pairs or self.n_pairs)
+        if (*key, reuse) not in self._arms:
+            self._arms[*key, reuse] = self._build_arm(key, reuse)
+        return self._arms[*key, reuse]
+
+    def _build_arm(self, key: tuple[str, str, int, int], reuse: bool) -> Arm:
+        corrupt, clean, _, n_pairs = key
+        probe = self.items[0]
+        built = build_pairs(
+            self.groups[clean],
+            self.groups[corrupt],
+            lambda persona: list(self.prompt(persona, probe).ids),
+            n=n_pairs,
+            seed=self.seed,
+            reuse=reuse,
+        )
+        if len(built.pairs) < MIN_CLUSTERS:
+            why = f" (first: {built.dropped[0].reason})" if built.dropped else ""
+            raise Unsupported(
+                f"only {len(built.pairs)} pairs of {corrupt} and {clean} personas have equal token length, "
+                f"{MIN_CLUSTERS} are needed{why}"
+            )
+        left_out = []
+        if built.dropped:
+            left_out.append(f"{len(built.dropped)} words not used (first: {built.dropped[0].reason})")
+        if len(built.pairs) < n_pairs and not reuse:
+            left_out.append(
+                f"{n_pairs} were asked for, and no more can be made without using a word twice, which intervals over "
+                "pairs rule out"
+            )
+        told = f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {'; '.join(left_out)}"
+        return self._crossed(key, built.pairs, told if left_out else "")
+
+    def synonyms(self, n_items: int | None = None, n_pairs: int | None = None) -> Arm:
+        """Questions x pairs of words with nearly the same meaning: another token, the same persona.
+
+        Raises:
+            NotApplicable: too few pairs whose prompts have equal length.
+        """
+        key = ("a word", "its synonym", n_items or len(self.items), n_pairs or self.n_pairs)
+        if (*key, False) not in self._arms:
+            aligned = []
+            for pair in sorted(synonym_pairs(), key=lambda pair: shuffle_key(self.seed, pair.id)):
+                span = differing_span(*(self.prompt(p, self.items[0]).ids for p in (pair.corrupt, pair.clean)))
+                if span is not None and pair.clean.article == pair.corrupt.article:
+                    aligned.append(AlignedPair(pair, span))
+            aligned = list(without_reuse(aligned, lambda one: (one.pair.clean.word, one.pair.corrupt.word)))
+            if len(aligned) < MIN_CLUSTERS:
+                raise Unsupported(
+                    f"only {len(aligned)} pairs of synonyms have equal token length, {MIN_CLUSTERS} are needed"
+                )
+            self._arms[*key, False] = self._crossed(key, aligned[: key[3]], "")
+        return self._arms[*key, False]
+
+    def _crossed(self, key: tuple[str, str, int, int], aligned_pairs: Sequence[AlignedPair], left_out: str) -> Arm:
+        n_items = key[2]
+        rows, pairs = [], []
+        for aligned in aligned_pairs:
+            for question in self.items[:n_items]:
+                item = f"{question.id}|{aligned.pair.id}"
+                rows.append({"item": item, "topic": question.topic, "pair": aligned.pair.id})
+                pairs.append(self._patch_pair(aligned, question, item))
+        return Arm(key, tuple(pairs), pd.DataFrame(rows), left_out)
+
+    def _patch_pair(self, aligned: AlignedPair, question: Question, item: str) -> PatchPair:
+        base = self.prompt(aligned.pair.corrupt, question)
+        source = self.prompt(aligned.pair.clean, question)
+        span = differing_span(base.ids, source.ids)
+        if span is None:
+            raise Unsupported(f"the personas of {aligned.pair.id} render to the same tokens on this model")
+        start, stop = span
+        # Another place of the same width: after the word, since nothing before it can carry it, and before the
+        # last token, where every path has already met.
+        places = range(stop, len(base) - (stop - start) - 1)
+        elsewhere = int(stream(self.seed, "elsewhere", item).choice(places))
+        spans = {"identity": span, "elsewhere": (elsewhere, elsewhere + stop - start)}
+        return PatchPair(base, source, question.answers, spans)
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    def prompt(self, persona: Persona | None, question: Question) -> Prompt:
+        """The question under a persona; without a system turn for None."""
+        key = (persona, question)
+        if key not in self._prompts:
+            system = "" if persona is None else SYSTEM.format(persona=f"{persona.article} {persona.phrase}")
+            self._prompts[key] = self.adapter.chat(question.chat(system))
+        return self._prompts[key]
+
+    def ask(self, cells: Sequence[tuple[Persona | None, Question]], description: str = "answers") -> Answered:
+        """Answers to questions under personas, in their order; what was asked once is not asked again."""
+        asked = [(self.prompt(*cell), cell[1]) for cell in cells]
+        new = {prompt: question.answers for prompt, question in asked if prompt not in self._asked}
+        if new:
+            got = answered(self.adapter, list(new), list(new.values()), description)
+            values = zip(got.logits, got.log_probability, got.said, strict=True)
+            self._asked |= dict(zip(new, values, strict=True))
+        logits, probable, said = zip(*(self._asked[prompt] for prompt, _ in asked), strict=True)
+        return Answered(torch.stack(logits), torch.stack(probable), torch.stack(said))
+
+    def _select(self, n: int) -> tuple[Question, ...]:
+        """`n` usable questions spread evenly over topics, or all where there are fewer."""
+        questions = self.format.questions
+        return select(questions, min(n, len(questions)), seed=self.seed)
+
+    def _require_accuracy(self) -> None:
+        """A model that does not know the answers has no logit difference worth patching (protocol, section 4).
+
+        Asked without a persona, on the questions that are measured; where these do not show it, on more, so that a
+        short run can tell too.
+        """
+        for n in (len(self.items), max(ACCURACY_ITEMS, len(self.items))):
+            questions = self._select(n)
+            n, chance = len(questions), self.format.chance
+            logits = self.ask([(None, question) for question in questions], "questions without persona").logits
+            right = int((logits[:, 0] > logits[:, 1:].amax(1)).sum())
+            needed = chance + 3 * sqrt(chance * (1 - chance) / n)
+            if right / n >= needed:
+                break
+        others = "the wrong one" if len(questions[0].answers) == 2 else "all others"
+        said = f"without a persona the right answer beats {others} in {right} of {n} items"
+        if right / n < needed:
+            raise NotApplicable(
+                f"{said}; chance plus three standard errors is {needed:.2f}, so the model is at chance"
+            )
+        self._notes.append(said)
+
+    def tell(self, arm: Arm | None = None) -> None:
+        """What a reader of a claim on this arm, or on the questions alone, must know; the same whichever claims ran
+        before it."""
+        for text in filter(None, (*self._notes, arm.note if arm else "")):
+            note(text)
+
+
+def _format(adapter: Adapter, items: Sequence[CompletionItem] | Choices | None, seed: int) -> Format:
+    if isinstance(items, Choices):
+        return letters(adapter, items, seed=seed)
+    return completions(adapter, items or completion_items())

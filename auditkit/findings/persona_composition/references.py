@@ -1,0 +1,16 @@
+"""What readings of composition must react to, before "hardly any" says anything of a model."""
+
+from __future__ import annotations
+
+from auditkit.findings.persona_composition.patches import LEAST
+from auditkit.findings.persona_composition.vectors import HOST, Vectors
+from auditkit.stats.effects.geometric import Geometric, geometric_mean
+
+
+def persona_distance(vectors: Vectors) -> Geometric:
+    """Divergence of the run without the persona from the run with it, in nats over ten tokens: geometric mean of cells.
+
+    Of a model that its persona does not move, every injection closes an equally small part of nothing.
+    """
+    name = "divergence of the run without the persona"
+    return geometric_mean(vectors.measurement, HOST, name=name, resolution=LEAST)

@@ -1,0 +1,318 @@
+"""How personas answer: accuracy and logit difference by persona word (finding D of Poonia & Jain 2025,
+arXiv:2507.20936).
+
+The same questions are asked without a persona, as "a student" without a word, and under words of several groups:
+positive, negative, racial, colour, neutral and invented ones. Nothing is edited in the model. Two groups are compared
+item by item, an item being a question under the i-th word of each, so that questions pair exactly and an interval
+speaks for other questions and other words. A word is asked some of the questions only, each word others: how much a
+comparison can tell hangs on how many words and how many questions it has met, and hardly on every word having met
+every question.
+
+Words of a group make prompts of one length, so that groups do not differ by tokens per word. Invented words, which no
+tokenizer knows, are the exception, and the table shows it. Synonyms are the yardstick: what a swap of two words of one
+meaning moves, the tokens move.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from auditkit.claims.evidence import figure, note
+from auditkit.claims.outcomes import Unsupported
+from auditkit.data.order import shuffle_key
+from auditkit.data.personas import Persona, PersonaPair, synonym_pairs, without_reuse
+from auditkit.engine.pairs import right_and_wrong
+from auditkit.findings.asking.formats import Question
+from auditkit.findings.asking.questions import PersonaQuestions
+from auditkit.methods.patching import difference
+from auditkit.record.figures import Dot, DotGroup, Dots, Table
+from auditkit.stats.effects.mean import Estimate, mean_difference
+from auditkit.stats.effects.rate import rate
+from auditkit.stats.intervals import MIN_CLUSTERS, Array
+from auditkit.stats.measurement import Measurement
+
+NOBODY, PLAIN = "no persona", "no attribute"
+"""Names of the two arms without a word: no system turn, and "You are a student."."""
+
+QUESTIONS, WORDS, STEP = 24, 10, 3
+"""Where a run does not say how many: questions, words of a group, and that a word is asked one in so many questions."""
+
+LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "log probability"
+_UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "nat"}
+_ARMS = (NOBODY, PLAIN)
+
+Shift = tuple[float | None, float | None, float | None]
+"""Logits from the answer without a persona, and the interval's ends."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Personas that are read together.
+
+    Attributes:
+        words: None is no persona at all.
+        slots: of each word, which decides what questions it is asked; empty: every question.
+        tokens: how many more each word's prompt has than that of a student without an attribute.
+        note: which words are not used; empty where all are.
+    """
+
+    name: str
+    words: tuple[Persona | None, ...]
+    slots: tuple[int, ...]
+    tokens: int
+    note: str = ""
+
+    def apart(self) -> list[Group]:
+        """One group for each word."""
+        return [
+            replace(self, name=word.word, words=(word,), slots=(slot,))
+            for word, slot in zip(self.words, self.slots, strict=False)
+            if word is not None
+        ]
+
+
+class PersonaAnswers:
+    """What one model answers under each persona; what was asked once is not asked again.
+
+    Args:
+        questions: the model and what it is asked.
+        n_items: questions, all of them asked under every persona; where None there are `QUESTIONS`, of which a word is
+            asked one in `STEP`.
+        n_words: words of each group at most.
+        synonyms: pairs of words with one meaning, to use instead of the project's own.
+    """
+
+    def __init__(
+        self,
+        questions: PersonaQuestions,
+        *,
+        n_items: int | None = None,
+        n_words: int = WORDS,
+        synonyms: Sequence[PersonaPair] | None = None,
+    ) -> None:
+        self.questions, self.n_words = questions, n_words
+        self.asked = questions.items[: n_items or QUESTIONS]
+        self._step = 1 if n_items else STEP
+        self._synonyms = synonym_pairs() if synonyms is None else tuple(synonyms)
+
+    # -- claims ------------------------------------------------------------------------------------------------
+
+    def compare(self, group: str, *, against: str, reading: str = LOGIT) -> Estimate:
+        """Mean over paired items of what is read under one group minus under another; negative: `group` is worse.
+
+        Args:
+            group, against: names of groups of words, `NOBODY` or `PLAIN`.
+            reading: `LOGIT`, `ACCURACY` (right as the questions' format says) or `PROBABILITY` (of the right answer).
+
+        Raises:
+            NotApplicable: too few words of a group can be asked.
+        """
+        one, other = self._named(group), self._named(against)
+        measurement = self._measured([one, other], reading)
+        if reading == ACCURACY:
+            better, worse = (measurement.condition(name) for name in (against, group))
+            note(f"an answer is right when {self.questions.format.right}")
+            note("intervals of accuracy are those of paired differences: McNemar's comparison, clustered")
+            note(
+                f"right under {against} alone in {int((better > worse).sum())} of {len(better)} items, under {group} "
+                f"alone in {int((worse > better).sum())}"
+            )
+        return mean_difference(measurement, group, against, name=f"{reading}, {group} minus {against}")
+
+    def swaps(self, group: str, *, against: str) -> tuple[Estimate, Estimate]:
+        """How far swapping a word moves the logit difference, in whatever direction: for its synonym, and for a word of
+        the other group. Means of absolute differences over the same items, in logits.
+
+        No word is in both: an item compares a pair of synonyms with two other words, and intervals over words would
+        count a word that stands in two items' labels twice.
+
+        Raises:
+            NotApplicable: too few words, or synonyms of equal token length.
+        """
+        synonyms = self._synonym_sides
+        taken = {word.word for side in synonyms for word in side.words if word is not None}
+        sides = [*synonyms, *(self._without(self._named(name), taken) for name in (group, against))]
+        measured = self._measured(sides, LOGIT)
+        values = [measured.condition(side.name) for side in sides]
+        sizes = {
+            "synonyms": np.abs(values[0] - values[1]),
+            f"{group} and {against}": np.abs(values[2] - values[3]),
+        }
+        table = pd.DataFrame(sizes, index=measured.values.index)
+        swapped = Measurement("size of a swap", "logit", table, measured.clusters, measured.prompts)
+        same, opposites = (
+            Estimate(f"change by a swap, {name}", "logit", swapped, size, shown_conditions=(name,))
+            for name, size in sizes.items()
+        )
+        return same, opposites
+
+    def show(self) -> None:
+        """Put the table of all groups and words, and their dot plot, under the claim."""
+        rows, drawn = [], []
+        for group in (group for group in self._groups.values() if group.name in _ARMS or self._enough(group)):
+            words = group.apart()
+            shown = [group, *(words if len(words) > 1 else ())]
+            shifts = [self._shift(each) for each in shown]
+            for each, shift in zip(shown, shifts, strict=True):
+                rows.append(self._row(each, group.name if each is group else f"· {each.name}", shift))
+            if group.name != NOBODY:
+                names = ["all", *(each.name for each in shown[1:])]
+                drawn.append(
+                    DotGroup(group.name, [Dot(name, *shift) for name, shift in zip(names, shifts, strict=True)])
+                )
+        table = Table(
+            "Each row: questions under one persona, or under all of a group. Tokens: more than in "
+            f'"a student". Right: {self.questions.format.right}. Difference: logit of the right answer minus that of '
+            "the wrong one, or the mean of several. The last columns compare it with the same questions without a "
+            "persona, for which the chat template may have a default. Intervals are 95 %, over topics and words.",
+            [
+                *("persona", "tokens", "answers", "right", "right from", "right to"),
+                *("logit difference", "minus none", "minus none from", "minus none to"),
+            ],
+            rows,
+        )
+        figure(table.titled("Answers by persona"))
+        figure(
+            Dots(
+                "logit difference minus that without a persona (logit)",
+                "Each line: how far a persona moves the answer from where it is without one (dashed), with its 95 % "
+                'interval; "all" pools the words of a group. Single words are there to be looked at: of twenty that '
+                "do nothing, one is off the line by chance.",
+                drawn,
+                reference=0.0,
+            ).titled("How far each persona moves the answer")
+        )
+
+    # -- groups ------------------------------------------------------------------------------------------------
+
+    def _named(self, name: str) -> Group:
+        """A group that can be compared, and a word to the reader about what was left out of it."""
+        if name not in self._groups:
+            raise KeyError(f"no group {name!r}; there are {', '.join(self._groups)}")
+        group = self._groups[name]
+        if name not in _ARMS and not self._enough(group):
+            raise Unsupported(
+                f"only {len(group.words)} {name} words make prompts of one length, {MIN_CLUSTERS} are needed"
+                + (f" ({group.note})" if group.note else "")
+            )
+        self.questions.tell()
+        if group.note:
+            note(group.note)
+        return group
+
+    def _enough(self, group: Group) -> bool:
+        return len(group.words) >= MIN_CLUSTERS
+
+    def _without(self, group: Group, taken: set[str]) -> Group:
+        """The group of other words than these."""
+        words = [word for word in self.questions.groups[group.name] if word.word not in taken]
+        left = self._group(group.name, words) if words else replace(group, words=())
+        if not self._enough(left):
+            raise Unsupported(
+                f"only {len(left.words)} {group.name} words that are no synonym make prompts of one length, "
+                f"{MIN_CLUSTERS} are needed"
+            )
+        return left
+
+    @cached_property
+    def _groups(self) -> dict[str, Group]:
+        plain = Persona("", PLAIN)
+        arms = Group(NOBODY, (None,), (), self._length(None) - self._length(plain)), Group(PLAIN, (plain,), (), 0)
+        grouped = (self._group(name, words) for name, words in self.questions.groups.items())
+        return {group.name: group for group in (*arms, *grouped)}
+
+    @cached_property
+    def _common(self) -> int:
+        """Tokens of most words' prompts."""
+        lengths = (self._length(word) for words in self.questions.groups.values() for word in words)
+        return Counter(lengths).most_common(1)[0][0]
+
+    def _group(self, name: str, words: Sequence[Persona]) -> Group:
+        """Words of one prompt length, that of most words where it leaves enough, in an order fixed by the seed."""
+        order = sorted(words, key=lambda word: shuffle_key(self.questions.seed, word.word))
+        lengths, common = [self._length(word) for word in order], self._common
+        if lengths.count(common) < MIN_CLUSTERS:
+            common = Counter(lengths).most_common(1)[0][0]
+        fitting = [word for word, length in zip(order, lengths, strict=True) if length == common]
+        others = [(word.word, length) for word, length in zip(order, lengths, strict=True) if length != common]
+        left = ""
+        if others:
+            left = (
+                f"{name}: {len(others)} of {len(order)} words not used, since prompts of one length are compared "
+                f"(first: {others[0][0]!r} makes {others[0][1]} tokens, not {common})"
+            )
+        words = tuple(fitting[: self.n_words])
+        return Group(name, words, tuple(range(len(words))), common - self._length(Persona("", PLAIN)), left)
+
+    @cached_property
+    def _synonym_sides(self) -> tuple[Group, Group]:
+        """First and second words of the synonyms whose prompts have one length."""
+        pairs = [pair for pair in self._synonyms if self._length(pair.clean) == self._length(pair.corrupt)]
+        if len(pairs) < MIN_CLUSTERS:
+            raise Unsupported(
+                f"only {len(pairs)} of {len(self._synonyms)} pairs of synonyms have equal token length, {MIN_CLUSTERS} "
+                "are needed"
+            )
+        pairs = sorted(pairs, key=lambda pair: shuffle_key(self.questions.seed, pair.id))
+        pairs = list(without_reuse(pairs, lambda pair: (pair.clean.word, pair.corrupt.word)))[: self.n_words]
+        slots = tuple(range(len(pairs)))
+        return (
+            Group("a word", tuple(pair.clean for pair in pairs), slots, 0),
+            Group("its synonym", tuple(pair.corrupt for pair in pairs), slots, 0),
+        )
+
+    def _length(self, persona: Persona | None) -> int:
+        return len(self.questions.prompt(persona, self.asked[0]))
+
+    # -- measuring ---------------------------------------------------------------------------------------------
+
+    def _measured(self, groups: Sequence[Group], reading: str) -> Measurement:
+        """One condition per group; items are questions under the i-th words, and arms of one word are repeated."""
+        several = [group.slots for group in groups if group.slots]
+        slots: Sequence[int | None] = min(several, key=len) if several else (None,)
+        words = {g.name: [g.words[i if g.slots else 0] for i in range(len(slots))] for g in groups}
+        columns = zip(*words.values(), strict=True)
+        labels = ["/".join(word.word or PLAIN if word else NOBODY for word in column) for column in columns]
+        cells = [(i, question) for i, slot in enumerate(slots) for question in self._given(slot)]
+        items = [f"{question.id}|{labels[i]}" for i, question in cells]
+        clusters = pd.DataFrame({"topic": [question.topic for _, question in cells]}, index=items)
+        if len(slots) > 1:
+            clusters["words"] = [labels[i] for i, _ in cells]
+        asked = {name: [(under[i], question) for i, question in cells] for name, under in words.items()}
+        values = pd.DataFrame({name: self._values(mine, reading) for name, mine in asked.items()}, index=items)
+        texts = {name: [self.questions.prompt(*cell).text for cell in mine] for name, mine in asked.items()}
+        prompts = {item: {name: texts[name][k] for name in words} for k, item in enumerate(items)}
+        return Measurement(f"{reading} by persona", _UNITS[reading], values, clusters, prompts)
+
+    def _given(self, slot: int | None) -> Sequence[Question]:
+        """What words in a slot are asked; without one, everything."""
+        return self.asked if slot is None else [q for n, q in enumerate(self.asked, slot) if n % self._step == 0]
+
+    def _values(self, cells: Sequence[tuple[Persona | None, Question]], reading: str) -> Array:
+        """(cells,) of one reading."""
+        got = self.questions.ask(cells, "personas")
+        if reading == PROBABILITY:
+            return got.log_probability.double().numpy()
+        if reading == LOGIT:
+            return difference(right_and_wrong(got.logits))
+        right = got.said if self.questions.format.greedy else got.logits[:, 0] > got.logits[:, 1:].amax(1)
+        return right.double().numpy()
+
+    def _row(self, group: Group, shown: str, shift: Shift) -> list[str | float | None]:
+        right = rate(self._measured([group], ACCURACY), group.name, name="right").describe()
+        logit = float(self._measured([group], LOGIT).condition(group.name).mean())
+        return [shown, group.tokens, right.n, right.estimate, right.lower, right.upper, logit, *shift]
+
+    def _shift(self, group: Group) -> Shift:
+        """Logit difference minus that without a persona, with its interval."""
+        if group.name == NOBODY:
+            return None, None, None
+        measured = self._measured([group, self._groups[NOBODY]], LOGIT)
+        effect = mean_difference(measured, group.name, NOBODY, name="shift").describe()
+        return effect.estimate, effect.lower, effect.upper

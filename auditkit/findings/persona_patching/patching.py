@@ -1,0 +1,216 @@
+"""Persona patching: where in the network do persona words act? (Poonia & Jain 2025, arXiv:2507.20936)
+
+The logit difference between the right and a wrong answer is measured under a *clean* persona (positive word) and a
+*corrupt* one (negative word), see `persona_questions`; `patching` says what restoring clean activations brings back of
+the difference. Here are the items that this is done on, and the controls that need to know about personas: donors that
+are another persona, or the right persona before another question. `persona_layers` looks at single layers.
+
+The paper's body gives layers of one model: MLPs 1 to 3 and attention 9 to 11 of 16, without saying whether it counts
+from 0 or from 1. Elsewhere its bands are taken as fractions of the depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from auditkit.adapters.chat import Prompt
+from auditkit.claims.outcomes import NotApplicable, Unsupported
+from auditkit.claims.verdicts import shown
+from auditkit.engine.pairs import PatchPair
+from auditkit.engine.sites import Site, attention, mlp
+from auditkit.findings.asking.questions import Arm, PersonaQuestions
+from auditkit.methods.patching import Given, PairedItems, RandomBands, Restoration, Restored
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.streams import stream
+
+CORRUPT, CLEAN = "negative", "positive"
+"""The groups whose difference is looked for in the network."""
+
+EARLY, MIDDLE = mlp.at_depth(0.06, 0.19), attention.at_depth(0.56, 0.69)
+"""The paper's bands as fractions of the depth; of 16 layers they are 1 to 3 and 9 to 11, its numbers counted from 0."""
+
+PAIRS = 6
+"""Pairs of personas, where nobody says how many."""
+
+PAPER_LAYERS = 16
+_COUNTED_FROM_ONE = {EARLY: mlp.layers(0, 2), MIDDLE: attention.layers(8, 10)}
+
+
+class PersonaPatching:
+    """The measurements of one model; what was measured once is not measured again.
+
+    Args:
+        questions: the model and what it is asked.
+        n_pairs: pairs of personas; as many as can be made where there are fewer.
+        bands: sites that are measured in one go with their random bands, as soon as one of them is asked for: what
+            they have in common is then run once.
+    """
+
+    def __init__(self, questions: PersonaQuestions, *, n_pairs: int = PAIRS, bands: Sequence[Site] = ()) -> None:
+        self.questions, self.adapter, self.seed = questions, questions.adapter, questions.seed
+        self.n_pairs = n_pairs
+        self._bands = tuple(bands)
+        self._restorations: dict[float, Restoration] = {}
+
+    def recovery(self, site: Restored) -> Estimate:
+        """Share of the persona effect that restoring `site` brings back (0 corrupt, 1 clean)."""
+        return self.recoveries(site)[0]
+
+    def recoveries(self, *what: Restored, share: float = 1.0) -> tuple[Estimate, ...]:
+        """Recoveries over the same items.
+
+        Args:
+            share: of the questions that each pair of personas is run with.
+
+        Raises:
+            NotApplicable: the model shows no persona effect, or see `Restoration.recoveries`.
+        """
+        restoration = self.on(share)
+        together = [w for band in self._bands for w in (band, RandomBands(band))]
+        if share == 1 and not set(what).isdisjoint(together):
+            # Before the effect is asked for, which then costs nothing of its own.
+            restoration.recoveries(*(w for w in together if isinstance(w, Site) or w.starts(self.adapter.layers)))
+        self.require_effect()
+        return restoration.recoveries(*what)
+
+    def effects(self, *what: Restored, share: float = 1.0) -> tuple[Estimate, ...]:
+        """The same in logits: what few items can state too, whose own persona effect may touch zero.
+
+        Raises:
+            NotApplicable: as `recoveries`.
+        """
+        self.require_effect()
+        return self.on(share).effects(*what)
+
+    def moved(self, site: Restored, *, share: float = 1.0) -> Estimate:
+        """How far restoring `site` moves single answers, in whatever direction, in logits."""
+        (effect,) = self.effects(site, share=share)
+        return replace(effect, name=f"change of an answer by {site}", numerator=np.abs(effect.numerator))
+
+    def on(self, share: float = 1.0) -> Restoration:
+        """Restorations on some of the questions for each pair of personas."""
+        if share not in self._restorations:
+            items = self.items(share)
+            self._restorations[share] = Restoration(
+                self.adapter, items, seed=self.seed, description=f"patching on {len(items.pairs)} items"
+            )
+        return self._restorations[share]
+
+    def items(self, share: float = 1.0, arm: Arm | None = None) -> PairedItems:
+        """A share of the questions for each pair of personas, at least one.
+
+        Different ones for different pairs as far as they reach: so few runs still meet many questions.
+        """
+        arm = self.arm if arm is None else arm
+        rows: list[int] = []
+        for number, (_, of_pair) in enumerate(arm.table.groupby("pair", sort=False)):
+            mine = [int(row) for row in of_pair.index]
+            count = max(1, round(share * len(mine)))
+            rows += sorted(mine[(number * count + i) % len(mine)] for i in range(count))
+        return PairedItems(arm.pairs, arm.measurement).take(rows)
+
+    @property
+    def arm(self) -> Arm:
+        """All items: questions under the pairs of corrupt and clean personas."""
+        return self.questions.arm(CORRUPT, CLEAN, None, self.n_pairs)
+
+    def require_effect(self) -> Estimate:
+        """The persona effect, clean minus corrupt in logits; without one there is nothing to find a place for.
+
+        Raises:
+            NotApplicable: its interval touches zero, or it has the opposite sign.
+        """
+        self.questions.tell(self.arm)
+        total = self.on().total()
+        effect = total.describe()
+        if effect.lower is None or effect.upper is None or effect.lower > 0:
+            return total  # without an interval the comparisons themselves say why
+        shown("persona effect, clean minus corrupt", total)
+        span = f"[{effect.lower:.3g}, {effect.upper:.3g}] logits"
+        if effect.upper < 0:
+            raise NotApplicable(f"the persona effect, {span}, has the opposite sign on this model")
+        raise NotApplicable(
+            f"the interval of the persona effect, {span}, touches zero, so the model does not show the behaviour"
+        )
+
+    # -- controls ----------------------------------------------------------------------------------------------
+
+    def random_bands(self, like: Site, *, after: Site | None = None) -> RandomBands:
+        """Bands of the same width at random places that do not overlap `like`, drawn per item.
+
+        Args:
+            after: where given, the bands lie behind this one, as `like` does.
+
+        Raises:
+            NotApplicable: the network is too shallow to hold another band of that width.
+        """
+        first = -1 if after is None else after.layer_indices(self.adapter.layers)[-1]
+        bands = RandomBands(like, first)
+        if not bands.starts(self.adapter.layers):
+            raise Unsupported(f"{self.adapter.layers} layers hold no other band as wide as {like}")
+        return bands
+
+    def show_other_reading(self, band: Site) -> None:
+        """Beside the claim: recovery by the band if the paper counts layers from 1, where the depth is the paper's."""
+        if self.adapter.layers == PAPER_LAYERS and band in _COUNTED_FROM_ONE:
+            other = _COUNTED_FROM_ONE[band]
+            shown(f"the paper's layers counted from 1: {other}", self.recovery(other))
+
+    def from_donors(self, site: Site, *, share: float) -> tuple[Estimate, Estimate, Estimate]:
+        """Effects of `site`, in logits, from the clean run, from another corrupt persona, and before another question.
+
+        The other persona is a word of the corrupt group in the same question: another token, no better persona. The
+        other question is one of equal length and another topic under the clean persona. Before the persona word's end
+        its activations are those of the clean run, by causality, so this control means something at later positions
+        only. Items for which one of the two cannot be had are left out.
+
+        Raises:
+            NotApplicable: no persona effect, or too few items have both donors.
+        """
+        self.require_effect()
+        restoration = self.on(share)
+        asked = {question.id: question for question in self.questions.format.questions}
+        clean = {word.word: word for word in self.questions.groups[CLEAN]}
+        corrupt = self.questions.groups[CORRUPT]
+        kept: list[int] = []
+        others: list[Prompt] = []
+        questions: list[Prompt] = []
+        for row, (name, pair) in enumerate(
+            zip(restoration.items.measurement.values.index, restoration.items.pairs, strict=True)
+        ):
+            of, words = name.rsplit("|", 1)
+            mine, own = asked[of], clean[words.split(">")[0]]
+            elsewhere = [question for question in asked.values() if question.topic != mine.topic]
+            persona = self._donor(name, pair, [self.questions.prompt(word, mine) for word in corrupt])
+            other = self._donor(name, pair, [self.questions.prompt(own, question) for question in elsewhere])
+            if persona is not None and other is not None:
+                kept.append(row)
+                others.append(persona)
+                questions.append(other)
+        if not kept:
+            raise Unsupported("no item has another persona and another question of the same length as donors")
+        if len(kept) < len(restoration.items.pairs):
+            restoration = Restoration(
+                self.adapter,
+                restoration.items.take(kept),
+                seed=self.seed,
+                description=f"donors on {len(kept)} of {len(restoration.items.pairs)} items",
+            )
+        own_given, persona_given, question_given = restoration.effects(
+            site,
+            Given(site, tuple(others), f"another {CORRUPT} persona"),
+            Given(site, tuple(questions), "another question"),
+        )
+        return own_given, persona_given, question_given
+
+    def _donor(self, name: str, pair: PatchPair, among: Sequence[Prompt]) -> Prompt | None:
+        """One of some prompts that is as long as those of an item and neither of them, drawn by item."""
+        fitting = [
+            prompt
+            for prompt in among
+            if len(prompt) == len(pair.base) and prompt.ids not in (pair.base.ids, pair.source.ids)
+        ]
+        return fitting[int(stream(self.seed, "donor", name).integers(len(fitting)))] if fitting else None

@@ -1,0 +1,1 @@
+"""Whether attention is more focused in questions about the model itself, and what fine-tuning changed of it."""

@@ -1,0 +1,1 @@
+"""Methods: arrays or adapters in, numbers out. They know neither a finding nor pytest."""

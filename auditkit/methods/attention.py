@@ -1,0 +1,196 @@
+"""How much of a head's attention goes to a span, counted in three ways.
+
+Attention weights alone mislead twice. Many heads rest on the first token when there is nothing to do (an attention
+sink: Xiao et al. 2023, arXiv:2309.17453), so a weight depends on how much the head rests. And a large weight on a
+short value writes little (Kobayashi et al. 2020, arXiv:2004.10102). So a share is counted
+
+- raw: the attention weights of the span's tokens, summed;
+- without the sink: the same among all tokens but the first;
+- value-weighted: every weight times the length of what that token's value becomes in the stream,
+  a_j |W_O v_j| / sum over tokens of the same, with W_O the head's own part of the output projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Adapter, Answers, Attending, AttentionView, Component, Touch
+from auditkit.data.prompts import Chat
+from auditkit.engine.attention import QUERIES
+from auditkit.engine.batching import in_batches
+from auditkit.engine.edits import Edited, located
+from auditkit.engine.forward import Interventions, donate
+from auditkit.engine.guards import GuardTripped, costing
+from auditkit.engine.pairs import answer_rows
+from auditkit.engine.sites import Position, Site, SiteError, Span
+
+RAW, NO_SINK, WEIGHTED = COUNTS = ("raw", "without the sink", "value-weighted")
+"""The ways to count, in the order of results."""
+
+
+def answer_side(adapter: Adapter, prompt: Prompt) -> Span:
+    """The tokens of the answer's start, which the model continues; the last token where the answer is not begun.
+
+    They come after what the chat format writes between a question and its answer, whatever the question is.
+    """
+    one, other = (adapter.chat.render(Chat(user=user)) for user in ("a", "b"))
+    between = one[len(one) - _alike(one[::-1], other[::-1]) :]
+    if not between or between not in prompt.text:
+        return len(prompt) - 1, len(prompt)
+    before = prompt.text[: prompt.text.rindex(between) + len(between)]
+    return min(_alike(adapter.chat.encode(before), prompt.ids), len(prompt) - 1), len(prompt)
+
+
+def _alike(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many elements two sequences share from their start."""
+    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False)))
+
+
+def shares(
+    adapter: Attending,
+    runs: Sequence[Edited],
+    span: str,
+    queries: Sequence[Position] = ("last",),
+    answers: Sequence[Answers] | None = None,
+    description: str = "attention",
+) -> tuple[Tensor, Tensor]:
+    """Share of attention that goes to a span of each run, with the run's edits in place.
+
+    Cost: one forward pass per run, and one for every other run that gives activations.
+
+    Args:
+        runs: prompts with edits, or without; each with its span of that name.
+        span: named keys; the first token is none of them.
+        queries: whose attention; of several tokens the mean.
+        answers: token ids of each run, the right one first.
+
+    Returns:
+        Shares (query, run, count, layer, head) in float32, in the order of `queries` and `COUNTS`; answer logits
+        (run, 2), or (run, 0) without answers.
+
+    Raises:
+        SiteError: a span or query that a prompt does not have, a span that holds the first token.
+        NotApplicable: this model does not show its attention, its values or its output projections.
+        GuardTripped: an edit that did not fire exactly once, attention that was not reached or is not finite.
+    """
+    keys = [_keys(adapter, run, span) for run in runs]
+    asked = [
+        [
+            located(adapter, Site(Component.PATTERN, position=query), len(run.prompt), run.spans)
+            for query in queries
+        ]
+        for run in runs
+    ]
+    squared = [rows.float() @ rows.float().transpose(1, 2) for rows in adapter.projections]
+    out = torch.full((len(queries), len(runs), len(COUNTS), adapter.layers, adapter.heads), torch.nan)
+    logits = torch.empty(len(runs), 2 if answers is not None else 0)
+
+    def work(rows: list[int]) -> None:
+        chunk = [runs[i] for i in rows]
+        given = donate(adapter, chunk, len(rows) * max(len(run.prompt) for run in chunk))
+        batch = adapter.batch([run.prompt for run in chunk])
+        edits = Interventions(adapter, batch, chunk, given)
+        here = [(pad, *keys[i]) for pad, i in zip(batch.pads, rows, strict=True)]
+        wanted = [
+            [(start + pad, stop + pad) for start, stop in asked[i]]
+            for pad, i in zip(batch.pads, rows, strict=True)
+        ]
+        counting = _Counting(here, wanted, batch.width, squared)
+        touches = dict(edits.touches)
+        for layer in range(adapter.layers):
+            place = (Component.V, layer)
+            touches[place] = counting.values(layer, touches.get(place))
+        looks = {layer: counting.look(layer) for layer in range(adapter.layers)}
+        with costing(adapter, sum(len(run.prompt) for run in chunk)):
+            found = adapter.attend(batch, looks, touches)
+        edits.confirm()
+        for layer in range(adapter.layers):
+            if layer not in counting.seen or not torch.isfinite(counting.seen[layer]).all():
+                what = "are not finite" if layer in counting.seen else "were not reached"
+                raise GuardTripped(f"guard: the attention probabilities of layer {layer} {what}")
+            out[:, rows, :, layer] = counting.seen[layer].cpu()
+        if answers is not None:
+            logits[rows] = answer_rows(found, [answers[i] for i in rows])
+
+    in_batches(work, [len(run.prompt) for run in runs], description)
+    return out, logits
+
+
+def _keys(adapter: Adapter, run: Edited, span: str) -> Span:
+    located(adapter, Site(Component.V), len(run.prompt), run.spans)
+    start, stop = located(adapter, Site(Component.PATTERN, position=span), len(run.prompt), run.spans)
+    if start == 0:
+        raise SiteError(f"the span '{span}' holds the first token, whose share is left out; give a later one")
+    return start, stop
+
+
+class _Counting:
+    """Shares of one batch, layer by layer.
+
+    Args:
+        keys: for each row its padding, and start and stop of the span without it.
+        queries: for each row the spans of its queries, in the padded batch.
+        squared: for each layer, (head, size, size) W_O W_O^T, so that |W_O v|^2 = v^T squared v.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[tuple[int, int, int]],
+        queries: Sequence[Sequence[Span]],
+        width: int,
+        squared: list[Tensor],
+    ) -> None:
+        self.squared, self.lengths = squared, dict[int, Tensor]()
+        self.seen: dict[int, Tensor] = {}
+        """layer -> (query, row, count, head)."""
+        self.span, self.others = torch.zeros(len(keys), width), torch.ones(len(keys), width)
+        for row, (pad, start, stop) in enumerate(keys):
+            self.span[row, start + pad : stop + pad] = 1
+            self.others[row, : pad + 1] = 0
+        each = [sorted({n for start, stop in spans for n in range(start, stop)}) for spans in queries]
+        most = max(map(len, each))
+        self.where = torch.tensor([[*own, *[own[-1]] * (most - len(own))] for own in each])
+        self.means = torch.zeros(len(queries[0]), len(each), most)
+        for row, (own, spans) in enumerate(zip(each, queries, strict=True)):
+            for query, (start, stop) in enumerate(spans):
+                self.means[query, row, [own.index(n) for n in range(start, stop)]] = 1 / (stop - start)
+
+    def values(self, layer: int, first: Touch | None) -> Touch:
+        """A touch that measures what values become in the stream, after another touch of them."""
+
+        def touch(value: Tensor) -> Tensor | None:
+            new = None if first is None else first(value)
+            now = (value if new is None else new).float()
+            square = self.squared[layer].to(now.device)
+            now = now.repeat_interleave(len(square) // now.shape[2], 2).transpose(1, 2)  # (row, head, key, size)
+            self.lengths[layer] = ((now @ square) * now).sum(-1).clamp(min=0).sqrt()
+            return new
+
+        return touch
+
+    def look(self, layer: int) -> Callable[[AttentionView], None]:
+        def see(view: AttentionView) -> None:
+            parts = []
+            for n in range(0, self.where.shape[1], QUERIES):
+                each = self._counted(view.probabilities(self.where[:, n : n + QUERIES]), self.lengths[layer])
+                parts.append(
+                    torch.einsum("qrn,rchn->qrch", self.means[..., n : n + QUERIES].to(each.device), each)
+                )
+            self.seen[layer] = torch.stack(parts).sum(0)
+
+        return see
+
+    def _counted(self, pattern: Tensor, lengths: Tensor) -> Tensor:
+        """(row, count, head, query) of probabilities (row, head, query, key) and lengths of values (row, head, key)."""
+        span, others = (part.to(pattern.device)[:, None, None] for part in (self.span, self.others))
+        weighed = pattern * lengths[:, :, None]
+        raw = (pattern * span).sum(-1)
+        tiny = torch.finfo(pattern.dtype).tiny  # a share of nothing is nothing
+        no_sink = raw / (pattern * others).sum(-1).clamp(min=tiny)
+        by_value = (weighed * span).sum(-1) / weighed.sum(-1).clamp(min=tiny)
+        return torch.stack([raw, no_sink, by_value], 1)

@@ -1,0 +1,119 @@
+"""Which heads single something out: found on one half of the items, confirmed on the other.
+
+A model has hundreds of heads, so some will look selective on any items. Candidates are chosen by what says nothing of
+the difference that is asked about, here whether a head looks at the place at all (independent filtering: Bourgon et
+al. 2010, doi:10.1073/pnas.0914005107). Among them heads are found by Benjamini & Hochberg's procedure on one half. A
+found head is confirmed when, on the other half, every way to count its attention and every group it is compared with
+agrees: the weakest of these contrasts is above zero, by Benjamini & Hochberg over the found heads at the level of every
+other decision, `CONFIRMED` (an intersection-union test: the largest p-value stands for the head), and none is smaller
+than `LEAST` standard deviations of its items.
+
+A confirmed head has come out large on the items that confirmed it, so its mean over them is too large. How large an
+effect is, is therefore asked of all found heads on those items (`Searched.judged`): nothing there chose them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.families import explore
+from auditkit.stats.intervals import ALPHA
+
+CONFIRMED = ALPHA / 2
+"""False discovery rate of the confirmation; where no head has the effect, the chance that any is confirmed."""
+LEAST = 0.5
+"""Cohen's dz that every contrast of a confirmed head reaches: mean over standard deviation of paired differences."""
+
+Head = tuple[int, int]
+"""Layer and head, from 0."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found.
+
+    Attributes:
+        candidates: how many heads could be found.
+        strongest: all heads of the model, the most selective on the items to discover first.
+        found: those found there, in this order.
+        confirmed: those of them that other items confirm, in this order.
+        contrasts: found head -> its contrasts on those other items.
+        why_not: found head that was not confirmed -> reason.
+    """
+
+    candidates: int
+    strongest: tuple[Head, ...]
+    found: tuple[Head, ...]
+    confirmed: tuple[Head, ...]
+    contrasts: Mapping[Head, Sequence[Estimate]]
+    why_not: Mapping[Head, str]
+
+    @property
+    def judged(self) -> tuple[Head, ...]:
+        """Heads that the items to confirm did not choose: all found ones, or the strongest where none was found."""
+        return self.found or self.strongest[:1]
+
+    def __str__(self) -> str:
+        return (
+            f"of {len(self.strongest)} heads {self.candidates} look at the word, {len(self.found)} of these were found "
+            f"on one half of the items, and {len(self.confirmed)} of those confirmed on the other"
+        )
+
+
+def search(
+    name: str,
+    discovery: Mapping[Head, Estimate],
+    contrasts: Callable[[Head], Sequence[Estimate]],
+    candidates: Collection[Head] | None = None,
+    rate: float = 0.05,
+) -> Searched:
+    """Find heads whose estimate is above zero, and confirm them on other items.
+
+    Args:
+        discovery: every head's estimate on the items to discover.
+        contrasts: a found head's estimates on the items to confirm; all must hold.
+        candidates: heads that may be found; all where None.
+        rate: false discovery rate among the found heads; that of the confirmed ones is `CONFIRMED`.
+    """
+    tails = {head: _known(estimate.tail(0.0)) for head, estimate in discovery.items()}
+    order = sorted(discovery, key=lambda head: (-tails[head], head))
+    asked = [head for head in discovery if candidates is None or head in candidates]
+    hits = set[int]()
+    if asked:
+        hits = {id(e) for e in explore(f"{name}, to discover", [discovery[h] for h in asked], ">", rate=rate)}
+    found = [head for head in order if id(discovery[head]) in hits]
+    held = {head: tuple(contrasts(head)) for head in found}
+    weakest = {head: min(held[head], key=lambda estimate: _known(estimate.tail(0.0))) for head in found}
+    sure = set[int]()
+    if found:
+        sure = {id(hit) for hit in explore(f"{name}, to confirm", list(weakest.values()), ">", rate=CONFIRMED)}
+    why_not: dict[Head, str] = {}
+    for head in found:
+        least = min(held[head], key=dz)
+        if id(weakest[head]) not in sure:
+            what = "has no interval" if weakest[head].tail(0.0) is None else "is not above zero"
+            why_not[head] = f"{weakest[head].name} {what}"
+        elif not dz(least) >= LEAST:
+            why_not[head] = f"{least.name} is {dz(least):.2f} standard deviations, {LEAST:g} are needed"
+    confirmed = tuple(head for head in found if head not in why_not)
+    return Searched(len(asked), tuple(order), tuple(found), confirmed, held, why_not)
+
+
+def dz(estimate: Estimate) -> float:
+    """Cohen's dz: mean of the paired differences over their standard deviation; 0 where they do not vary."""
+    spread = float(np.std(estimate.numerator, ddof=1)) if len(estimate.numerator) > 1 else 0.0
+    return float(np.mean(estimate.numerator)) / spread if spread > 0 else 0.0
+
+
+def _known(tail: float | None) -> float:
+    """One minus the p-value of "above zero"; without an interval there is no evidence."""
+    return 0.0 if tail is None else tail
+
+
+def called(layer: int, head: int) -> str:
+    """A head in words."""
+    return f"layer {layer}, head {head}"

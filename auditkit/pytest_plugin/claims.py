@@ -1,0 +1,206 @@
+"""From a test item to a claim: its identity, its statement, and its verdict from what was gathered."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from auditkit.adapters.errors import ModelError
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.claims.evidence import Evidence
+from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable
+from auditkit.claims.verdicts import deciding, judge
+from auditkit.gate.thresholds import Thresholds
+from auditkit.pytest_plugin.options import given_digests
+from auditkit.record.differences import claim_digest, data_digests, shared_digest
+from auditkit.record.methods import code_of
+from auditkit.record.plan import PlannedClaim
+from auditkit.record.schema import Claim, Cost, FamilyPlace, Lack, Plan, Verdict
+from auditkit.record.surroundings import versions
+from auditkit.stats.families import fail_within_claim
+from auditkit.stats.intervals import ALPHA
+
+
+def claim_id(item: pytest.Item) -> str:
+    """Suite folder and function name: stable when files move and lines shift, and the same for every model.
+
+    `@pytest.mark.claim(id="...")` replaces it.
+    """
+    marker = item.get_closest_marker("claim")
+    if marker is not None and "id" in marker.kwargs:
+        return str(marker.kwargs["id"])
+    return f"{item.path.parent.name}/{_without_model(item, item.name).removeprefix('test_')}"
+
+
+def statement_of(item: pytest.Item) -> str:
+    """The claim in words: the test function's docstring, in one line."""
+    return " ".join((inspect.getdoc(getattr(item, "obj", None)) or "").split())
+
+
+def planned(item: pytest.Item, options: str) -> PlannedClaim:
+    """The claim that a test is going to measure.
+
+    Args:
+        options: command-line options that measure the same thing again.
+    """
+    return PlannedClaim(
+        id=claim_id(item),
+        suite=item.path.parent.name,
+        statement=_told(item),
+        source=" ".join((inspect.getdoc(getattr(item, "module", None)) or "").split()),
+        rerun=f"pytest {shlex.quote(_without_model(item, item.nodeid))} {options}",
+        family=family_of(item),
+        location=":".join(map(str, (item.location[0], (item.location[1] or 0) + 1))),
+    )
+
+
+def _told(item: pytest.Item) -> str:
+    """The statement as a report shows it: claims of one test that differ in a parameter name theirs."""
+    _, parametrized, parameters = _without_model(item, item.name).partition("[")
+    return f"{statement_of(item)} [{parameters}" if parametrized else statement_of(item)
+
+
+def check_claims(items: Sequence[pytest.Item]) -> None:
+    """Refuse claims without a statement and two claims of one identity, before anything runs.
+
+    Raises:
+        pytest.UsageError: naming the tests.
+    """
+    seen: dict[str, str] = {}
+    for item in items:
+        if not statement_of(item):
+            raise pytest.UsageError(f"{item.nodeid} has no docstring; a claim's docstring is its statement")
+        identity = claim_id(item)
+        if identity in seen:
+            raise pytest.UsageError(
+                f"{item.nodeid} and {seen[identity]} are both claim '{identity}'; "
+                "rename one or give it @pytest.mark.claim(id=...)"
+            )
+        seen[identity] = item.nodeid
+
+
+def family_of(item: pytest.Item) -> FamilyPlace | None:
+    """The family a claim is declared in, by `@pytest.mark.claim(family="...")` on the test or its module."""
+    names = [marker.kwargs["family"] for marker in item.iter_markers("claim") if "family" in marker.kwargs]
+    return FamilyPlace(name=str(names[0])) if names else None
+
+
+def plan_of(config: pytest.Config, items: Sequence[pytest.Item], thresholds: Thresholds | None) -> Plan:
+    """What is going to be asked: claims, the code and data of their suites, methods, settings, versions."""
+    import auditkit
+
+    settings = {name: getattr(config.option, f"audit_{name}") for name in ("seed", "items", "dtype", "adapter")}
+    folders, own = {item.path.parent for item in items}, Path(auditkit.__file__).parent
+    code = code_of(folders, config.rootpath, own)
+    shared = {folder: shared_digest(folder, config.rootpath) for folder in folders}
+    return Plan(
+        claims={
+            claim_id(item): claim_digest(item.path, _qualified(item), statement_of(item), shared[item.path.parent])
+            for item in items
+        },
+        thresholds=thresholds.listed() if thresholds is not None else {},
+        code=code.digests,
+        methods=code.methods,
+        data=data_digests(own, folders, Path(config.option.audit_dir).absolute())
+        | {f"{suite}/--data": digest for suite, digest in given_digests(config).items()},
+        settings={name: str(value) for name, value in {**settings, "alpha": ALPHA}.items()},
+        versions=versions(),
+    )
+
+
+def _qualified(item: pytest.Item) -> str:
+    """Name of the test function in its module, "Class.test_name" in a class."""
+    return getattr(getattr(item, "function", None), "__qualname__", item.name)
+
+
+def conclude(
+    plan: PlannedClaim, evidence: Evidence, error: BaseException | None, skipped: str | None, cost: Cost
+) -> Claim:
+    """The claim of a finished test.
+
+    Args:
+        evidence: what it gathered.
+        error: the exception that ended it, if any.
+        skipped: reason of a pytest skip, if it was skipped.
+    """
+    evidence.decisions[:] = fail_within_claim(evidence.decisions)
+    verdict, reason = _verdict(evidence, error, skipped)
+    decision = deciding(evidence.decisions, verdict)
+    return msgspec.structs.replace(
+        plan.claim(verdict, reason, cost),
+        threshold_source=decision.threshold_source if decision is not None else "",
+        effect=decision.effect if decision is not None else None,
+        also=tuple(d.effect for d in evidence.decisions if d is not decision),
+        controls=tuple(evidence.controls),
+        figures=tuple(evidence.figures),
+        examples=decision.examples if decision is not None else (),
+        grids=tuple(evidence.grids),
+        notes=tuple(evidence.notes),
+        lack=_lack(verdict, error, skipped),
+    )
+
+
+def models_of(config: pytest.Config) -> list[str]:
+    """What the run is to measure: one spec per model, as the user wrote them."""
+    return list(config.option.audit_model or [DEFAULT_MODEL])
+
+
+def model_ids(specs: Sequence[str]) -> list[str]:
+    """One short name per model, for the ids of tests."""
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec).name) or "model" for spec in specs]
+    return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names, 1)]
+
+
+def model_of(item: pytest.Item) -> str:
+    """The model that the item is measured on."""
+    specs = models_of(item.config)
+    if len(specs) == 1:
+        return specs[0]
+    return str(item.callspec.params["model"])  # type: ignore[attr-defined]  # of functions, not of items in general
+
+
+def _without_model(item: pytest.Item, name: str) -> str:
+    """The name or node id that the test has in a run with one model; the model's id comes last in it."""
+    specs = models_of(item.config)
+    if len(specs) == 1:
+        return name
+    own = model_ids(specs)[specs.index(model_of(item))]
+    return name.removesuffix(f"[{own}]") if name.endswith(f"[{own}]") else name.removesuffix(f"-{own}]") + "]"
+
+
+def _lack(verdict: Verdict, error: BaseException | None, skipped: str | None) -> Lack | None:
+    """What kept a claim from being applied; a comparison that says so by itself found no behaviour."""
+    if verdict is not Verdict.NOT_APPLICABLE:
+        return None
+    if skipped is not None:
+        return "skipped"
+    return error.lack if isinstance(error, NotApplicable) else "behaviour"
+
+
+def _verdict(evidence: Evidence, error: BaseException | None, skipped: str | None) -> tuple[Verdict, str]:
+    if skipped is not None:
+        return Verdict.NOT_APPLICABLE, f"skipped: {skipped}"
+    match error:
+        case None:
+            return judge(evidence)
+        case NotApplicable():
+            return Verdict.NOT_APPLICABLE, str(error)
+        case NotReadable() | ModelError():
+            return Verdict.ERROR, str(error)
+        case Inconclusive():
+            return judge(evidence, error)
+        case AssertionError():
+            verdict, reason = judge(evidence)
+            if verdict is Verdict.PASS:
+                first = (str(error).splitlines() or ["assertion failed"])[0]
+                return Verdict.ERROR, f"an assertion that compares no effect failed: {first}"
+            return verdict, reason
+        case _:
+            first = (str(error).splitlines() or [""])[0]
+            return Verdict.ERROR, f"{type(error).__name__}: {first}"

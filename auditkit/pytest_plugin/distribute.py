@@ -1,0 +1,145 @@
+"""Claims in several processes with pytest-xdist: suites side by side, one process that plans and writes.
+
+The controller collects too, which xdist itself does not: so it plans, refuses, opens the model once and starts the
+journal exactly as a serial run does, and only then are workers started. A worker opens the model when its first claim
+asks, measures, and sends each finished claim on its report. All claims of a suite on a model go to one worker, since
+they share what session fixtures have measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
+
+from auditkit.pytest_plugin.claims import model_of
+from auditkit.pytest_plugin.gate import Gate
+from auditkit.pytest_plugin.measuring import Measuring
+from auditkit.pytest_plugin.resume import TakenOver
+from auditkit.pytest_plugin.session import Audit, is_crash
+from auditkit.pytest_plugin.settings import thresholds_of
+from auditkit.record.schema import Claim
+
+INPUT = "auditkit"
+
+
+class Given(msgspec.Struct):
+    """What the controller tells each worker, as JSON."""
+
+    threads: int
+    digests: dict[str, str]
+    taken: dict[str, Claim]
+    baseline: str | None
+    """Folder of the recorded run to compare with."""
+
+
+class SuiteScheduling(LoadScopeScheduling):  # type: ignore[misc]  # has no types
+    """Sends all tests of a scope to one worker; a test that killed its worker is not run again.
+
+    Args:
+        scope_of: node id -> scope.
+    """
+
+    def __init__(self, config: pytest.Config, log: Any, scope_of: dict[str, str]) -> None:
+        super().__init__(config, log)
+        self.scope_of = scope_of
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self.scope_of.get(nodeid) or nodeid.split("::", 1)[0]
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Keep two tests waiting at a worker: it begins one only when it knows the next, or that there is none."""
+        if node not in self.registered_collections or node.shutting_down:  # a replacement is still collecting
+            return
+        while self.workqueue and self._pending_of(self.assigned_work[node]) < 2:
+            self._assign_work_unit(node)
+        if not self.workqueue:
+            node.shutdown()
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """The test that a worker died of; what it had not begun goes to the others."""
+        workload = self.assigned_work.pop(node)
+        waiting = [nodeid for unit in workload.values() for nodeid, done in unit.items() if not done]
+        for scope, unit in workload.items():
+            rest = {nodeid: done for nodeid, done in unit.items() if nodeid in waiting[1:]}
+            if rest:
+                self.workqueue[scope] = rest
+        for other in self.assigned_work:
+            self._reschedule(other)
+        return waiting[0] if waiting else None
+
+
+class Distributed:
+    """The controller's side: what workers are told, which tests go together, and what a crash means."""
+
+    def __init__(self, audit: Audit, items: Sequence[pytest.Item], specs: list[Any]) -> None:
+        import torch
+
+        self.audit = audit
+        claims = {item.nodeid for item in audit.items}
+        self.scope_of = {
+            item.nodeid: f"{item.path.parent} {model_of(item)}" if item.nodeid in claims else str(item.path)
+            for item in items
+        }
+        del specs[len(set(self.scope_of.values())) :]  # a worker more would have nothing to do
+        audit.workers = len(specs)
+        audit.threads = max(1, torch.get_num_threads() // audit.workers)
+        self._given = msgspec.json.encode(
+            Given(
+                threads=audit.threads,
+                digests={spec: run.info.weights_sha256 for spec, run in audit.runs.items()},
+                taken={
+                    n: audit.gate.waived(claim) for run in audit.runs.values() for n, claim in run.taken.items()
+                },
+                baseline=None if audit.gate.baseline is None else str(audit.gate.baseline.folder),
+            )
+        ).decode()
+
+    def pytest_configure_node(self, node: WorkerController) -> None:
+        node.workerinput[INPUT] = self._given
+
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Callable[..., None]) -> SuiteScheduling:
+        return SuiteScheduling(config, log, self.scope_of)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if is_crash(report):
+            self.audit.lose(report.nodeid, "the worker process that measured it died")
+
+
+def plan_here(
+    key: pytest.StashKey[Audit], config: pytest.Config, session: pytest.Session, specs: list[Any]
+) -> None:
+    """Collect in the controller, plan, and open the models.
+
+    Args:
+        key: where the session keeps its audit.
+        specs: the workers that are going to be started.
+    """
+    session.perform_collect()
+    audit = config.stash.get(key, None)
+    if audit is not None and not session.testsfailed:
+        audit.open(keep=False)
+        config.pluginmanager.register(Distributed(audit, session.items, specs), "auditkit-distributed")
+        config.option.tx = config.option.tx[: len(specs)]
+
+
+def measure_in_worker(
+    config: pytest.Config, claims: list[pytest.Item], deselected: list[pytest.Item]
+) -> Measuring:
+    """Let the claims that the controller sends run in this process."""
+    import torch
+
+    given = msgspec.json.decode(config.workerinput[INPUT], type=Given)  # type: ignore[attr-defined]  # xdist's
+    torch.set_num_threads(given.threads)
+    thresholds = thresholds_of(config, [*claims, *deselected])
+    gate = Gate(config, [*claims, *deselected])
+    gate.take(given.baseline)
+    measuring = Measuring(config, claims, set(given.taken), given.digests, {}, thresholds, gate)
+    config.pluginmanager.register(measuring, "auditkit-measuring")
+    config.pluginmanager.register(TakenOver(claims, given.taken), "auditkit-taken-over")
+    return measuring

@@ -1,0 +1,248 @@
+"""What pytest loads: options and hooks, and nothing heavy before a claim has been collected.
+
+A test is a claim when it uses this plugin's `model` fixture, directly or through other fixtures. A run without
+claims is left alone: no output, no file, no import beyond this module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from auditkit.pytest_plugin.options import OPTIONS, check_options, dest, register
+from auditkit.pytest_plugin.seen import Seen, seen_key
+
+if TYPE_CHECKING:
+    from auditkit.pytest_plugin.measuring import Measuring
+    from auditkit.pytest_plugin.session import Audit
+
+
+_UNNAMED = "claims run in several processes only for a model that is named: add --model SPEC, or leave out -n"
+
+_audit_key: pytest.StashKey[Audit] = pytest.StashKey()
+_measuring_key: pytest.StashKey[Measuring] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    register(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, None, None]:
+    """Offer `--model` and the other short names where no plugin or conftest has taken them.
+
+    They cannot be registered sooner: a project whose own conftest adds `--model` would no longer start. Until
+    then their values look like test paths, so they are taken out of those first: the folder of a model is data,
+    and a conftest.py in it must not be imported.
+    """
+    short = {f"--{name}" for name in OPTIONS}
+    values = {after for option, after in itertools.pairwise(args) if option in short}
+    known = early_config.known_args_namespace
+    known.file_or_dir = [path for path in known.file_or_dir if path not in values]
+    yield
+    groups = {id(group): group for group in (parser._anonymous, *parser._groups)}.values()
+    taken = {name for group in groups for option in group.options for name in option.names()}
+    group = parser.getgroup("auditkit")
+    for name, spec in OPTIONS.items():
+        if f"--{name}" not in taken:
+            group.addoption(
+                f"--{name}",
+                dest=dest(name),
+                default=argparse.SUPPRESS,
+                **{**spec, "help": f"short for --audit-{name}"},
+            )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "claim(id, family): a claim about a model; `id` replaces the identity made from suite and function name, "
+        "`family` names the claims among which a FAIL is judged",
+    )
+    config.addinivalue_line(
+        "markers",
+        "causal(edits, control): a claim that rests on edits inside the model (edits=False: it does not); `control` "
+        "names the control that a fixture or helper measures",
+    )
+    if not _is_worker(config):
+        try:
+            check_options(config)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Several models: each claim once per model, in the order of the models; with one, ids stay as they are."""
+    specs = metafunc.config.getoption("audit_model") or []
+    if len(specs) > 1 and _uses_model(metafunc.definition):
+        from auditkit.pytest_plugin.claims import model_ids
+
+        metafunc.parametrize("model", specs, indirect=True, scope="session", ids=model_ids(specs))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Remember every test that a file holds, before `--lf`, a node id or another plugin leaves some of them out."""
+    report = yield
+    seen = collector.config.stash.setdefault(seen_key, Seen())
+    seen.items.update((item.nodeid, item) for item in report.result if isinstance(item, pytest.Item))
+    seen.classes.update(part.nodeid for part in report.result if isinstance(part, pytest.Class))
+    seen.classes.discard(collector.nodeid)
+    if isinstance(collector, pytest.File) and (report.result or not _skips_files(collector)):
+        seen.files.add(collector.path)  # one that --lf skips is not read, and comes out empty
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    config.stash.setdefault(seen_key, Seen()).whole = True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Plan what is going to run: now, since what other plugins leave out is final only here."""
+    config, items = session.config, session.items
+    seen = config.stash.get(seen_key, Seen())
+    if not seen.whole:  # a path that is not there, say: pytest is about to refuse it
+        return
+    claims, final = [item for item in items if _uses_model(item)], {item.nodeid for item in items}
+    deselected = [item for name, item in seen.items.items() if name not in final and _uses_model(item)]
+    others: set[pytest.Item] = set()
+    if claims and config.getoption("audit_shard") and not session.testsfailed:
+        from auditkit.pytest_plugin.shards import elsewhere
+
+        others = elsewhere(claims, config.getoption("audit_shard"))
+        items[:] = [item for item in items if item not in others]
+        config.hook.pytest_deselected(items=list(others))
+    if not claims:
+        if config.getoption("audit_model") and not _is_worker(config) and not session.testsfailed:
+            said = f"all {len(deselected)} are deselected" if deselected else "no test uses the fixture `model`"
+            raise pytest.UsageError(f"no claim to measure: {said}")
+    elif not _is_worker(config):
+        from auditkit.pytest_plugin.session import Audit
+
+        audit = config.stash[_audit_key] = Audit(config, claims, deselected, seen, others)
+        config.pluginmanager.register(audit, "auditkit-audit")
+    elif "auditkit" in config.workerinput:  # type: ignore[attr-defined]  # xdist's
+        from auditkit.pytest_plugin.distribute import measure_in_worker
+
+        config.stash[_measuring_key] = measure_in_worker(config, claims, deselected)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Plan and open a distributed run before its workers are started."""
+    if config.getoption("audit_model"):
+        from auditkit.pytest_plugin.distribute import plan_here
+
+        plan_here(_audit_key, config, config.pluginmanager.getplugin("session"), specs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    if session.testsfailed and session.config.pluginmanager.hasplugin("dsession"):
+        raise session.Interrupted(f"{session.testsfailed} errors during collection")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    config = session.config
+    audit = config.stash.get(_audit_key, None)
+    distributed = config.pluginmanager.hasplugin("auditkit-distributed")
+    if audit is not None and not distributed and not config.option.collectonly and not session.testsfailed:
+        audit.open(keep=True)
+        config.stash[_measuring_key] = audit.measure_here()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed and report.when == "setup" and _UNNAMED in report.longreprtext:
+        pytest.exit(_UNNAMED, returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    verdict = getattr(report, "auditkit_verdict", None)
+    if getattr(report, "auditkit_waived", False):
+        return "waived", "w", f"{verdict} (waived)"
+    return {
+        "INCONCLUSIVE": ("inconclusive", "?", "INCONCLUSIVE"),
+        "NOT_APPLICABLE": ("not applicable", "-", "NOT APPLICABLE"),
+        "ERROR": ("error", "E", "ERROR"),
+    }.get(verdict or "")
+
+
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
+    if config.stash.get(_measuring_key, None) is None:
+        return None
+    from auditkit.pytest_plugin.outcomes import explain
+
+    return explain(op, left, right)
+
+
+def _skips_files(collector: pytest.Collector) -> bool:
+    return collector.config.pluginmanager.hasplugin("lfplugin-collskip")
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _uses_model(item: pytest.Item) -> bool:
+    """Whether the test uses this plugin's `model` fixture (and not one of the same name from elsewhere)."""
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = list(info.name2fixturedefs.get("model") or []) if info is not None else []
+    return bool(definitions) and getattr(definitions[-1].func, "__module__", "") == __name__
+
+
+@pytest.fixture(scope="session")
+def model(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The audited model: an adapter (see `auditkit.adapters.protocol.Adapter`)."""
+    spec = getattr(request, "param", None)
+    measuring = request.config.stash.get(_measuring_key, None)
+    if measuring is None:
+        pytest.fail(_UNNAMED, pytrace=False)
+    with measuring.model(spec) as adapter:
+        yield adapter
+
+
+@pytest.fixture(scope="session")
+def audit(pytestconfig: pytest.Config, model: Any) -> Any:
+    """Settings of the run: `audit.seed`, `audit.items` (None: the suite's own default), and `audit.data` by suite."""
+    return pytestconfig.stash[_measuring_key].settings
+
+
+@pytest.fixture
+def threshold(request: pytest.FixtureRequest) -> Any:
+    """`threshold(0.30)`: the number a claim is compared with, and where it comes from.
+
+    A file given with `--thresholds` replaces the number of a claim's first call, or of call N where its key ends
+    in `#N`.
+    """
+    from auditkit.claims.outcomes import Threshold
+
+    measuring = request.config.stash.get(_measuring_key, None)
+    calls = itertools.count(1)
+
+    def make(default: float, source: str = "suite default") -> Threshold:
+        call = next(calls)
+        override = measuring.override(request.node, call) if measuring is not None else None
+        return Threshold(default, source, call) if override is None else Threshold(override, override.source, call)
+
+    return make
+
+
+@pytest.fixture
+def baseline(request: pytest.FixtureRequest, model: Any) -> Any:
+    """`baseline(estimate)`: the same estimate on the baseline, for `estimate.no_worse_than(baseline(estimate), ...)`.
+
+    Without `--baseline` the claim is NOT_APPLICABLE, after the values were recorded.
+    """
+    return request.config.stash[_measuring_key].counterpart(request.node, model.info)

@@ -1,0 +1,281 @@
+"""Where claims run: the process that has the model open, gathers evidence and sends each finished claim as JSON.
+
+That is the only process of a serial run, and each worker of a distributed one. Nothing is written here; the run
+(`auditkit.pytest_plugin.run`) reads the claims off the reports, wherever they come from.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import StringIO
+from typing import Any
+
+import msgspec
+import pytest
+from _pytest.runner import runtestprotocol  # as pytest's own protocol does; there is no public name
+
+from auditkit.adapters.errors import IntegrityError
+from auditkit.adapters.loading.load import Loaded, load
+from auditkit.adapters.registry import adapter_factory
+from auditkit.adapters.rendering import rendered_sha256
+from auditkit.claims.evidence import Evidence, gathering
+from auditkit.claims.outcomes import NotReadable, Threshold
+from auditkit.engine.progress import progress_to
+from auditkit.engine.sampling import Sample, sampling
+from auditkit.gate.changes import Counterpart
+from auditkit.gate.thresholds import Thresholds
+from auditkit.pytest_plugin.claims import claim_id, conclude, model_of, models_of, plan_of, planned
+from auditkit.pytest_plugin.conditions import made_with
+from auditkit.pytest_plugin.declared import promised_control
+from auditkit.pytest_plugin.gate import Gate
+from auditkit.pytest_plugin.options import given_data
+from auditkit.pytest_plugin.outcomes import set_outcome
+from auditkit.pytest_plugin.settings import Settings, options_of
+from auditkit.record.canonical import canonical
+from auditkit.record.journal import Entry
+from auditkit.record.schema import Cost, ModelInfo, Plan, Verdict
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model in memory, its adapter, and the thresholds that a file has for it."""
+
+    loaded: Loaded
+    adapter: Any
+    overrides: dict[tuple[str, int], Threshold] = field(default_factory=dict)
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """What the adapter says of the model, with what its chat template makes of prompts.
+
+        Raises:
+            ModelError: the template fails.
+        """
+        chat = self.adapter.chat
+        info: ModelInfo = msgspec.structs.replace(
+            self.adapter.info,
+            rendered_sha256=rendered_sha256(chat),
+            template_date=getattr(chat, "template_date", None),
+        )
+        return info
+
+
+def open_model(config: pytest.Config, spec: str, thresholds: Thresholds | None) -> Opened:
+    """Open a model as the options say.
+
+    Raises:
+        ModelError: it cannot be opened so, in one line.
+    """
+    option = config.option
+    factory = adapter_factory(option.audit_adapter)
+    loaded = load(
+        spec,
+        device=option.audit_device,
+        dtype=option.audit_dtype,
+        trust_remote_code=option.audit_trust_remote_code,
+    )
+    adapter = factory(loaded)
+    overrides = thresholds.applying_to([adapter.info.name, spec], adapter.info.family) if thresholds else {}
+    opened = Opened(loaded, adapter, overrides)
+    _ = opened.info  # a template that fails is found out now
+    return opened
+
+
+def let_go() -> None:
+    """Give back the memory of models that nothing refers to any more, an accelerator's too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@dataclass
+class _Course:
+    """One claim under way."""
+
+    evidence: Evidence
+    started: float
+    token_layers: int
+    asked: set[int] = field(default_factory=set)
+    """Which thresholds the claim has asked for, counted from 1."""
+    in_call: bool = False
+    concluded: bool = False
+
+
+class Measuring:
+    """Runs the claims of this process.
+
+    Args:
+        items: the claims to run, taken-over ones included (they run, but come to nothing of their own).
+        taken: node ids of those that an earlier process has measured.
+        digests: model spec -> SHA-256 of the weights that the run is about.
+        opened: models that are open already; others are opened when the first claim asks, and closed after the last.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        items: Sequence[pytest.Item],
+        taken: set[str],
+        digests: dict[str, str],
+        opened: dict[str, Opened],
+        thresholds: Thresholds | None,
+        gate: Gate,
+        sample: Sample | None = None,
+    ) -> None:
+        self.config = config
+        self.settings = Settings(
+            seed=config.option.audit_seed, items=config.option.audit_items, data=given_data(config)
+        )
+        self.sample = sample
+        self._claims = {item.nodeid for item in items}
+        self._taken = taken
+        self._digests = digests
+        self._opened = opened
+        self._thresholds = thresholds
+        self._gate = gate
+        self._items = items
+        self._course: _Course | None = None
+        self._plans: dict[str, Plan] = {}
+
+    @contextmanager
+    def model(self, spec: str | None) -> Iterator[Any]:
+        """The adapter of a model (None: the only one), for as long as its claims run.
+
+        Raises:
+            ModelError: it cannot be opened, or is no longer the one that the run is about.
+        """
+        spec = spec or models_of(self.config)[0]
+        kept = self._opened.get(spec)
+        if kept is not None:
+            yield kept.adapter
+            return
+        began = time.perf_counter()
+        opened = open_model(self.config, spec, self._thresholds)
+        if opened.adapter.info.weights_sha256 != self._digests[spec]:
+            raise IntegrityError(f"the weights of {spec} have changed since the run began")
+        self._opened[spec] = opened
+        if self._course is not None:  # opening is no cost of the claim that happens to be first
+            self._course.token_layers = opened.adapter.meter.token_layers
+            self._course.started += time.perf_counter() - began
+        try:
+            yield opened.adapter
+        finally:
+            del self._opened[spec], opened
+            let_go()
+
+    def override(self, item: pytest.Item, call: int) -> Threshold | None:
+        """The threshold that the file puts in place of what the claim's call asks for, if it names one."""
+        if self._course is not None:
+            self._course.asked.add(call)
+        opened = self._opened.get(model_of(item))
+        return opened.overrides.get((claim_id(item), call)) if opened is not None else None
+
+    def counterpart(self, item: pytest.Item, info: ModelInfo) -> Counterpart:
+        """What the claim may ask about its past."""
+        opened = self._opened.get(model_of(item))
+        return self._gate.counterpart(item, self._plan(model_of(item)), info if opened is None else opened.info)
+
+    def _plan(self, spec: str) -> Plan:
+        """What the run asks of a model; made once, since it reads every module that the claims run through."""
+        if spec not in self._plans:
+            ours = [item for item in self._items if model_of(item) == spec]
+            self._plans[spec] = plan_of(self.config, ours, self._thresholds)
+        return self._plans[spec]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Run a claim as pytest itself does, and not through a plugin that runs failed tests again."""
+        if item.nodeid not in self._claims:
+            return None
+        with self._gathering(item):
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            runtestprotocol(item, nextitem=nextitem)
+            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        """Reports that are made while a claim's body runs are subtests', not the claim's."""
+        if self._course is None:
+            return (yield)
+        self._course.in_call = True
+        try:
+            return (yield)
+        finally:
+            self._course.in_call = False
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        course = self._course
+        if course is None or course.in_call or course.concluded or item.nodeid in self._taken:
+            return report
+        if call.when == "call" or (call.when == "setup" and not report.passed):
+            course.concluded = True
+            self._conclude(item, course, call, report)
+        return report
+
+    @contextmanager
+    def _gathering(self, item: pytest.Item) -> Iterator[None]:
+        """Gather the evidence of one claim over setup and call; long work shows its progress."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        stream = reporter._tw._file if reporter is not None else StringIO()
+        sampled = nullcontext() if self.sample is None else sampling(self.sample)
+        with gathering() as evidence, progress_to(stream), sampled:
+            self._course = _Course(evidence, time.perf_counter(), self._token_layers(item))
+            try:
+                yield
+            finally:
+                self._course = None
+
+    def _conclude(
+        self, item: pytest.Item, course: _Course, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> None:
+        """Turn a finished test into a claim, and its pytest outcome into the claim's verdict."""
+        evidence = course.evidence
+        cost = Cost(
+            seconds=round(time.perf_counter() - course.started, 3),
+            token_layers=self._token_layers(item) - course.token_layers,
+            share_of_minimum=None,
+        )
+        error = call.excinfo.value if call.excinfo is not None else None
+        skipped = str(error) if isinstance(error, pytest.skip.Exception) else None
+        if evidence.decisions:  # a claim that ended sooner may have had more to ask
+            evidence.notes += self._not_asked(item, course.asked)
+        promised = promised_control(item)
+        if error is None and promised is not None and not evidence.controls:
+            error = NotReadable(f"the control that its mark promises was not measured: {promised}")
+        plan = planned(item, options_of(self.config, model_of(item)))
+        claim = conclude(plan, evidence, error, skipped, cost)
+        claim = msgspec.structs.replace(claim, made_with=made_with())
+        rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
+        opened = self._opened.get(model_of(item))
+        if opened is not None and claim.verdict is Verdict.NOT_APPLICABLE:
+            claim = self._gate.judged(claim, rows, self._plan(model_of(item)), opened.info)
+        set_outcome(report, self._gate.waived(claim), item)
+        # JSON text, so that the report can travel between processes like any other.
+        entry = msgspec.json.encode(canonical(Entry(claim=claim, items=rows))).decode()
+        vars(report).update(auditkit_entry=entry)
+
+    def _token_layers(self, item: pytest.Item) -> int:
+        opened = self._opened.get(model_of(item))
+        return opened.adapter.meter.token_layers if opened is not None else 0
+
+    def _not_asked(self, item: pytest.Item, asked: set[int]) -> list[str]:
+        """What the reader must know when the file has a threshold that the claim made no use of."""
+        opened = self._opened.get(model_of(item))
+        return [
+            f"a threshold of {override:g} from {override.source} was not used: the claim asks for no threshold "
+            f"number {number}"
+            for (name, number), override in (opened.overrides.items() if opened is not None else ())
+            if name == claim_id(item) and number not in asked
+        ]

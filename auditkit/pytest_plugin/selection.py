@@ -1,0 +1,46 @@
+"""What of the suites that a run touches it leaves out: claims that were not selected, and files that were not read."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from auditkit.pytest_plugin.seen import Seen
+from auditkit.record.schema import Untested
+
+_DESELECTED = "not selected: the command line, or a plugin such as --lf, left it out"
+
+
+def not_selected(
+    config: pytest.Config, items: Sequence[pytest.Item], deselected: Sequence[pytest.Item], seen: Seen
+) -> list[Untested]:
+    """An entry for each claim that was left out, and one for each class or file of tests that was not read.
+
+    A file is one of the same suites that the command line does not name, or that `--lf` skips as a whole. Other suites
+    are not part of what was asked.
+    """
+    left = [(item.nodeid, _DESELECTED) for item in deselected] + [
+        (name, _DESELECTED) for name in sorted(seen.classes)
+    ]
+    why = "skipped by --lf" if vars(config.option).get("lf") else "not among the paths of the command line"
+    left += [
+        (_relative(path, config.rootpath), f"the file was not read: {why}")
+        for folder in sorted({item.path.parent for item in items})
+        for path in _test_files(folder, config.getini("python_files"))
+        if path not in seen.files
+    ]
+    return [Untested(what=what, reason=reason) for what, reason in left]
+
+
+def _test_files(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
+    """Files of a folder that pytest reads when it is given the folder."""
+    for path in sorted(folder.glob("*.py")):
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns):
+            yield path
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,0 +1,91 @@
+"""The options of a run as its parts need them: for suites, for a journal, for a command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from auditkit.adapters.registry import DEFAULT_ADAPTER
+from auditkit.gate.thresholds import Thresholds, ThresholdsError, read_thresholds
+from auditkit.pytest_plugin.claims import claim_id
+from auditkit.pytest_plugin.options import given_data, given_digests
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from auditkit.methods.worst_case import WorstCase
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What suites may ask of the run."""
+
+    seed: int
+    items: int | None
+    data: Mapping[str, str]
+    """Suite -> where its questions come from, where not the suite's own: see `auditkit.data.sources`."""
+
+    def worst_case(
+        self,
+        strategy: SearchStrategy[T],
+        score: Callable[[T], float],
+        prompts: Callable[[T], Mapping[str, str]],
+        **search: Any,
+    ) -> WorstCase:
+        """Search what a Hypothesis strategy draws for the example with the highest score, under the run's seed; see
+        `auditkit.methods.worst_case.search`."""
+        from auditkit.methods.worst_case import search as searched
+
+        return searched(strategy, score, prompts, seed=self.seed, **search)
+
+
+def header_settings(config: pytest.Config, spec: str, thresholds: Thresholds | None) -> dict[str, str]:
+    """Option -> value, for the journal: what a refusal to resume can name."""
+    option = config.option
+    settings = {"model": spec, **{name: getattr(option, f"audit_{name}") for name in ("items", "dtype", "device")}}
+    settings["adapter"] = None if option.audit_adapter == DEFAULT_ADAPTER else option.audit_adapter
+    settings["baseline"] = option.audit_baseline
+    settings["shard"] = option.audit_shard
+    digests = given_digests(config)
+    data = [f"{suite}={source} ({digests[suite][:12]})" for suite, source in given_data(config).items()]
+    settings["data"] = " ".join(data) or None
+    settings["thresholds"] = thresholds and f"{option.audit_thresholds} ({thresholds.sha256[:12]})"
+    return {f"--{name}": str(value) for name, value in settings.items() if value is not None}
+
+
+def options_of(config: pytest.Config, spec: str) -> str:
+    """Command-line options that measure the same thing again."""
+    option = config.option
+    parts = [f"--model {spec}", f"--seed {option.audit_seed}"]
+    parts += [
+        f"--{name} {getattr(option, f'audit_{name}')}"
+        for name in ("items", "device", "dtype", "adapter")
+        if getattr(option, f"audit_{name}") not in (None, "auto", DEFAULT_ADAPTER)
+    ]
+    parts += [f"--data {shlex.quote(text)}" for text in option.audit_data or []]
+    parts += [
+        f"--{name} {shlex.quote(getattr(option, f'audit_{name}'))}"
+        for name in ("thresholds", "baseline", "waivers")
+        if getattr(option, f"audit_{name}") is not None
+    ]
+    return " ".join(parts)
+
+
+def thresholds_of(config: pytest.Config, claims: Sequence[pytest.Item]) -> Thresholds | None:
+    """The file of thresholds, if one is given; deselected claims may stand in it too.
+
+    Raises:
+        pytest.UsageError: it cannot be read, or does not fit the claims.
+    """
+    path = config.option.audit_thresholds
+    try:
+        return None if path is None else read_thresholds(Path(path), [claim_id(item) for item in claims])
+    except ThresholdsError as error:
+        raise pytest.UsageError(str(error)) from None

@@ -1,0 +1,189 @@
+"""Figures of a claim as inline SVG, and their numbers for the table beside the drawing.
+
+The same data give the same bytes. A figure whose data do not fit its kind costs itself and not the report.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from auditkit.record.figures import (
+    QUANTILES,
+    AnyDrawing,
+    Curves,
+    Dots,
+    Heatmap,
+    Image,
+    Intersection,
+    Number,
+    Points,
+    Sets,
+    Table,
+    drawing_of,
+)
+from auditkit.record.schema import Figure
+from auditkit.report.figures.heatmap import plot_heatmap
+from auditkit.report.figures.plots import MOST_INTERSECTIONS, plot_curves, plot_dots, plot_points, plot_sets
+from auditkit.report.figures.sheet import Sheet, settings
+from auditkit.report.figures.svg import inline
+from auditkit.report.wording import clean, number
+
+
+class Measured(NamedTuple):
+    """A value with its interval."""
+
+    value: float
+    lower: Number
+    upper: Number
+
+
+Cell = str | float | Measured | None
+"""Words, a number, or nothing that could be measured; empty where nothing belongs."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A table of a figure's numbers; the first column names the row."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def of_words(self) -> tuple[bool, ...]:
+        """Which columns hold words."""
+        return tuple(
+            any(isinstance(row[i], str) and row[i] for row in self.rows) for i in range(len(self.columns))
+        )
+
+
+def render_svg(figure: Figure, prefix: str) -> str:
+    """Draw `figure`; `prefix` makes its identifiers unique within the page. Tables and images are not drawn: empty.
+
+    Raises:
+        ValueError: the figure's data do not fit its kind, or cannot be drawn.
+    """
+    drawing = drawing_of(figure)
+    if isinstance(drawing, Table | Image):
+        return ""
+    with settings():
+        sheet = _plot(drawing)
+        document = sheet.svg()
+    return inline(document, sheet.texts, prefix, title=clean(figure.title), description=clean(drawing.reading))
+
+
+def _plot(drawing: Curves | Heatmap | Dots | Sets | Points) -> Sheet:
+    match drawing:
+        case Curves():
+            return plot_curves(drawing)
+        case Heatmap():
+            return plot_heatmap(drawing)
+        case Dots():
+            return plot_dots(drawing)
+        case Sets():
+            return plot_sets(drawing)
+        case Points():
+            return plot_points(drawing)
+
+
+def numbers_of(drawing: AnyDrawing) -> list[Numbers]:
+    """Every number of the figure, in tables."""
+    match drawing:
+        case Curves():
+            return [_of_curves(drawing)]
+        case Heatmap():
+            return [_of_heatmap(drawing)]
+        case Dots():
+            return [_of_dots(drawing)]
+        case Table():
+            return [Numbers("", tuple(drawing.columns), tuple(tuple(row) for row in drawing.rows))]
+        case Sets():
+            return _of_sets(drawing)
+        case Points():
+            rows = tuple((c.name, x, y) for c in drawing.clouds for x, y in zip(c.x, c.y, strict=True))
+            return [Numbers("Places of all points", ("Kind", drawing.x_label, drawing.y_label), rows)]
+        case Image():
+            return []
+
+
+def _of_curves(curves: Curves) -> Numbers:
+    """A row per x, a column per series; a series may have several values at one x."""
+    cells: dict[tuple[float, int], dict[int, Cell]] = {}
+    for index, series in enumerate(curves.series):
+        times: Counter[float] = Counter()
+        for x, y, lower, upper in zip(series.x, series.y, series.lower, series.upper, strict=True):
+            cells.setdefault((x, times[x]), {})[index] = _with_interval(y, lower, upper)
+            times[x] += 1
+    rows = ((x, *(found.get(i, "") for i in range(len(curves.series)))) for (x, _), found in sorted(cells.items()))
+    caption = f"{curves.y_label}, with its interval" + _reference(curves.reference)
+    caption += "".join(f"; shaded: {b.name}, {number(b.start)}–{number(b.stop)}" for b in curves.bands)
+    caption += "; drawn on a logarithmic scale" if curves.log else ""
+    return Numbers(caption, (curves.x_label, *(series.name for series in curves.series)), tuple(rows))
+
+
+def _of_heatmap(heatmap: Heatmap) -> Numbers:
+    rows = [
+        (name, *(_cell(heatmap, row, column) for column in range(len(heatmap.columns))))
+        for row, name in enumerate(heatmap.rows)
+    ]
+    caption = f"{heatmap.value_label}, by {heatmap.y_label} (rows) and {heatmap.x_label} (columns)"
+    outlined = [f"{heatmap.rows[row]} / {heatmap.columns[column]}" for row, column in heatmap.outlined]
+    caption += f"; outlined: {', '.join(outlined)}" if outlined else ""
+    return Numbers(caption, (heatmap.y_label, *heatmap.columns), tuple(rows))
+
+
+def _cell(heatmap: Heatmap, row: int, column: int) -> Cell:
+    lower, upper = (None if grid is None else grid[row][column] for grid in (heatmap.lower, heatmap.upper))
+    return _with_interval(heatmap.values[row][column], lower, upper)
+
+
+def _with_interval(value: Number, lower: Number, upper: Number) -> Cell:
+    if value is None or (lower is None and upper is None):
+        return value
+    return Measured(value, lower, upper)
+
+
+def text_of(cell: Cell) -> str:
+    """A cell as it is printed: "0.58 [0.51, 0.65]"."""
+    match cell:
+        case str():
+            return cell
+        case Measured():
+            return f"{number(cell.value)} [{number(cell.lower)}, {number(cell.upper)}]"
+    return number(cell)
+
+
+def _of_dots(dots: Dots) -> Numbers:
+    pairs = [(group, dot) for group in dots.groups for dot in group.dots]
+    columns = ["Name", "Group", "Estimate"]
+    if any(dot.spread for _, dot in pairs):
+        columns += [f"{100 * share:g} % of values below" for share in QUANTILES]
+    rows: list[list[Cell]] = [
+        [dot.name, group.name, _with_interval(dot.estimate, dot.lower, dot.upper), *dot.spread]
+        for group, dot in pairs
+    ]
+    filled = (tuple(row + [""] * (len(columns) - len(row))) for row in rows)
+    return Numbers(dots.x_label + _reference(dots.reference), tuple(columns), tuple(filled))
+
+
+def _of_sets(sets: Sets) -> list[Numbers]:
+    def name(part: Intersection) -> str:
+        return " and ".join(sets.names[index] for index in part.members) or "none of them"
+
+    parts = sorted(sets.intersections, key=lambda part: (-part.size, list(part.members)))
+    caption = f"{sets.element} in just these sets and no other"
+    if len(parts) > MOST_INTERSECTIONS:
+        caption += f"; the {MOST_INTERSECTIONS} largest are drawn"
+    shared = Numbers(
+        caption,
+        ("In just", sets.element, "Expected by chance"),
+        tuple((name(part), float(part.size), part.expected) for part in parts),
+    )
+    whole = tuple((name, float(size)) for name, size in zip(sets.names, sets.sizes, strict=True))
+    return [shared, Numbers(f"{sets.element} in each set", ("Set", sets.element), whole)]
+
+
+def _reference(value: Number) -> str:
+    return "" if value is None else f"; reference line at {number(value)}"

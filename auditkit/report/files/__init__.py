@@ -1,0 +1,1 @@
+"""Reports as files for other tools: JUnit, Markdown, CSV, model card, annotations."""

@@ -1,0 +1,1 @@
+"""Kinds of effects, one module each: means, rates, geometric means, exact and resampled values."""

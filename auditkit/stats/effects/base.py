@@ -1,0 +1,236 @@
+"""What every kind of effect shares: comparing it decides by its whole interval, or raises `Inconclusive`.
+
+A comparison that cannot tell never says no, and `==` or bare truth, which could, are refused. A kind of effect
+(a mean, a share, a rate, a rate ratio, an exact value) says what it is as a record and why it may be undecidable;
+the decision, its entry into the claim's evidence and the exceptions are here, once.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import numpy as np
+
+from auditkit.claims.evidence import Decision, current, note
+from auditkit.claims.outcomes import Inconclusive, NotApplicable, Threshold, sides
+from auditkit.record.needed import needed
+from auditkit.record.schema import Effect, Example, Relation, Verdict
+from auditkit.stats.intervals import Array
+from auditkit.stats.measurement import Measurement
+
+Self = TypeVar("Self", bound="Comparable")
+NOT_WORSE = "paired non-inferiority"
+"""How an effect's method says that its threshold is a margin: minus the number asked for where higher is better."""
+
+
+class Comparable(ABC):
+    """An effect that can be compared with a number, or with another effect of its kind.
+
+    Attributes:
+        name: what is estimated, in words.
+        unit: unit of the estimate.
+        measurement: the table it is computed from.
+        shown_conditions: conditions whose values explain an item to a reader.
+    """
+
+    name: str
+    unit: str
+    measurement: Measurement
+    shown_conditions: tuple[str, ...]
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError(f"'{self.name}' cannot be tested with == or !=; use equals(..., within=margin)")
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"'{self.name}' is an estimate and neither true nor false; compare it with a threshold")
+
+    def __ge__(self, threshold: float | Comparable) -> Decision:
+        return self._compare(">=", threshold)
+
+    def __gt__(self, threshold: float | Comparable) -> Decision:
+        return self._compare(">", threshold)
+
+    def __le__(self, threshold: float | Comparable) -> Decision:
+        return self._compare("<=", threshold)
+
+    def __lt__(self, threshold: float | Comparable) -> Decision:
+        return self._compare("<", threshold)
+
+    def equals(self, other: float | Comparable, *, within: float) -> Decision:
+        """Equivalence: passes when the whole interval of the difference lies within ±`within`.
+
+        Two one-sided tests (Schuirmann 1987), each at half of alpha, so that the deciding interval is the
+        displayed one (of means: t with one degree of freedom fewer, against skewed clusters). Fails when the
+        whole interval lies outside.
+
+        Raises:
+            ValueError: for a margin that is not positive and finite.
+            Inconclusive: when the interval crosses the margin.
+        """
+        if not 0 < within < math.inf:
+            raise ValueError(f"an equivalence margin must be positive and finite, got {within}")
+        difference: Comparable = self - other
+        return difference._guarded()._decide("within", within)
+
+    @abstractmethod
+    def __sub__(self: Self, other: Any) -> Any:
+        """Difference with another effect of this kind, or shift by a number."""
+
+    @abstractmethod
+    def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
+        """The effect as a record, with the power figures of a comparison where one is asked.
+
+        Undefined quantities are None; nothing is raised.
+        """
+
+    @property
+    @abstractmethod
+    def _degenerate(self) -> str | None:
+        """Reason code and words when no honest comparison exists (design, Statistics, rule 6)."""
+
+    @property
+    def _cautions(self) -> tuple[str, ...]:
+        """What a reader must know of how often the interval holds the truth; empty where that is as stated."""
+        return ()
+
+    @abstractmethod
+    def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
+        """Rows of the items that enter, and how far each speaks for a larger effect than `threshold`."""
+
+    def _guarded(self) -> Comparable:
+        """The effect as a claim of "no harm" (unchanged, not worse) compares it."""
+        return self
+
+    def _not_applicable(self, effect: Effect) -> str | None:
+        """Why the comparison cannot be asked of this model, if so."""
+        return None
+
+    def keep_items(self) -> None:
+        """Enter the values behind this effect into the claim's items."""
+        evidence = current()
+        if evidence is not None:
+            for row in self.measurement.rows(claim=""):
+                evidence.items[("", row.measurement, row.condition, row.item)] = row
+
+    def keep_effect(self) -> None:
+        """Enter what this effect averages, item by item, so that another run can be compared with it in pairs."""
+        evidence = current()
+        if evidence is None or evidence.in_control:
+            return
+        for row in self.measurement.effect_rows(self.name, self._averaged(), self.unit):
+            key = (self.name, row.measurement, row.condition, row.item)
+            if evidence.items.get(key, row).value != row.value:  # two effects of one name: neither can be told
+                row = msgspec.structs.replace(row, value=None)
+            evidence.items[key] = row
+
+    def _averaged(self) -> Mapping[str, Array]:
+        """ "numerator" and, for a share, "denominator" -> (items,) values; empty for what is no mean of items."""
+        return {}
+
+    # -- deciding ----------------------------------------------------------------------------------------------
+
+    def _compare(self, relation: Relation, threshold: float | Comparable) -> Decision:
+        if isinstance(threshold, Comparable):
+            difference: Comparable = self - threshold
+            return difference._decide(relation, Threshold(0.0, f"paired with {threshold.name}"))
+        return self._decide(relation, threshold)
+
+    def _decide(self, relation: Relation, threshold: float) -> Decision:
+        decision = self._decision(relation, threshold)
+        evidence = current()
+        if evidence is not None:
+            evidence.decisions.append(decision)
+            self.keep_items()
+            self.keep_effect()
+            for caution in self._cautions:
+                note(caution)
+        if decision.verdict is Verdict.INCONCLUSIVE:
+            raise Inconclusive(decision.reason, decision)
+        if decision.verdict is Verdict.NOT_APPLICABLE:
+            raise NotApplicable(decision.reason)
+        return decision
+
+    def _decision(self, relation: Relation, threshold: float) -> Decision:
+        """The comparison's outcome, whatever it is, without a word to anybody."""
+        if not math.isfinite(threshold):
+            raise ValueError(f"a threshold must be a finite number, got {threshold}")
+        effect = self.describe(relation, threshold)
+        verdict, reason = self._verdict(effect)
+        effect = msgspec.structs.replace(effect, threshold_call=getattr(threshold, "call", None))
+        source = getattr(threshold, "source", "written in the claim")
+        return Decision(verdict, reason, effect, source, self._examples(relation, float(threshold)))
+
+    def _verdict(self, effect: Effect) -> tuple[Verdict, str]:
+        degenerate = self._degenerate
+        if degenerate:
+            return Verdict.INCONCLUSIVE, degenerate
+        absent = self._not_applicable(effect)
+        if absent:
+            return Verdict.NOT_APPLICABLE, absent
+        lower, upper, threshold = effect.lower, effect.upper, effect.threshold
+        assert lower is not None
+        assert upper is not None
+        assert threshold is not None
+        holds, fails = sides(effect.relation or "within", lower, upper, threshold)
+        what = f"±{threshold:.3g}" if effect.relation == "within" else f"{effect.relation} {threshold:.3g}"
+        span = f"[{lower:.3g}, {upper:.3g}]"
+        if holds:
+            return Verdict.PASS, f"the whole interval {span} is {what}"
+        if fails:
+            return Verdict.FAIL, f"the whole interval {span} is on the wrong side of {what}"
+        more = f"; {needed(effect)}" if effect.items_range else ""
+        return Verdict.INCONCLUSIVE, f"the interval {span} does not decide {what}{more}"
+
+    # -- examples ----------------------------------------------------------------------------------------------
+
+    def _examples(self, relation: Relation, threshold: float) -> tuple[Example, ...]:
+        """The two worst items and the median one, from the claim's point of view."""
+        rows, merit = self._merit(relation, threshold)
+        if not len(rows):
+            return ()
+        merit = {"within": -np.abs(merit), "<": -merit, "<=": -merit}.get(relation, merit)
+        order = np.argsort(merit, kind="stable")
+        median = int(order[len(order) // 2])
+        worst = [int(i) for i in order[:2] if i != median]
+        return (
+            *(self._example(int(rows[i]), "worst") for i in worst),
+            self._example(int(rows[median]), "median"),
+        )
+
+    def _example(self, row: int, rank: Literal["worst", "median"]) -> Example:
+        conditions = self.shown_conditions or self.measurement.conditions
+        item = self.measurement.values.index[row]
+        values = {c: float(self.measurement.condition(c)[row]) for c in conditions}
+        return Example(
+            item=str(item),
+            rank=rank,
+            prompts=dict(self.measurement.prompts.get(item, {})),
+            values={c: value for c, value in values.items() if np.isfinite(value)},
+            unit=self.measurement.unit,
+        )
+
+
+def non_inferiority(by: float, better: Literal["higher", "lower"]) -> tuple[str, Callable[[Comparable], Decision]]:
+    """How a paired change shows that it is no worse: the words for its method, and its comparison with the margin.
+
+    Args:
+        by: margin; being worse by less than this is acceptable.
+        better: whether a higher or a lower value is the better one.
+
+    Raises:
+        ValueError: for a margin that is not positive and finite, or an unknown direction.
+    """
+    if not 0 < by < math.inf:
+        raise ValueError(f"a non-inferiority margin must be positive and finite, got {by}")
+    if better not in ("higher", "lower"):
+        raise ValueError(f"better must be 'higher' or 'lower', got {better!r}")
+    source, call = getattr(by, "source", "written in the claim"), getattr(by, "call", None)
+    margin = Threshold(-by if better == "higher" else by, source, call)
+    framing = f"{NOT_WORSE}, margin {by:g}, {better} is better"
+    return framing, lambda change: change > margin if better == "higher" else change < margin

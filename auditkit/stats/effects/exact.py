@@ -1,0 +1,123 @@
+"""Exact comparison: the items are the whole population, so their mean is compared as it is.
+
+A fixed list of prompts that a policy names is not a sample of anything: there is nothing to be uncertain about, no
+interval, and none is shown. That must be said, never guessed: the caller names the population and its size, and a
+measurement of fewer items, or of other numbers of them, decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from auditkit.claims.outcomes import sides
+from auditkit.record.schema import Effect, Relation, Verdict
+from auditkit.stats.effects.base import Comparable
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.effects.rate import Rate
+from auditkit.stats.intervals import Array
+from auditkit.stats.measurement import Measurement, MeasurementError
+
+
+@dataclass(frozen=True, eq=False)
+class Exact(Comparable):
+    """Plain mean of `numerator`, or ratio of plain sums, over a population of `size` items; made by `exactly`."""
+
+    name: str
+    unit: str
+    measurement: Measurement
+    numerator: Array
+    denominator: Array
+    population: str
+    size: int
+    shown_conditions: tuple[str, ...] = ()
+
+    def __sub__(self, other: Any) -> Exact:
+        if isinstance(other, float | int):
+            numerator = self.numerator - other * self.denominator
+            return replace(self, name=f"{self.name} minus {other:g}", numerator=numerator)
+        raise MeasurementError(f"'{self.name}' is exact and can be compared with a number only")
+
+    def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
+        value = None if self._degenerate else math.fsum(self.numerator) / math.fsum(self.denominator)
+        threshold = float(threshold) if threshold is not None and math.isfinite(threshold) else None
+        wrong = None
+        if value is not None and relation and threshold is not None:
+            wrong = 0.0 if sides(relation, value, value, threshold)[1] else 1.0
+        return Effect(
+            name=self.name,
+            estimate=value,
+            lower=None,
+            upper=None,
+            unit=self.unit,
+            relation=relation,
+            threshold=threshold,
+            alpha=0.0,
+            n=len(self.numerator),
+            clusters=len(self.numerator),
+            standardized=None,
+            mde=None,
+            items_needed=None,
+            method=f"exact over the whole population ({self.population}, {self.size} items); no interval",
+            exact=True,
+            p_fail=wrong,
+        )
+
+    @property
+    def _degenerate(self) -> str | None:
+        n, lost = len(self.numerator), int((~np.isfinite(self.numerator + self.denominator)).sum())
+        if not n:
+            return "no_items: nothing was measured"
+        if lost:
+            return f"non_finite: {lost} of {n} items have NaN or infinite values"
+        if n != self.size:
+            return f"incomplete_population: {n} items were measured, {self.population} has {self.size}"
+        if math.fsum(self.denominator) <= 0:
+            return "undefined_ratio: the denominator sums to zero or less over the population"
+        return None
+
+    def _verdict(self, effect: Effect) -> tuple[Verdict, str]:
+        if self._degenerate or effect.estimate is None or effect.threshold is None or not effect.relation:
+            return Verdict.INCONCLUSIVE, self._degenerate or "nothing to compare with"
+        holds, _ = sides(effect.relation, effect.estimate, effect.estimate, effect.threshold)
+        what = (
+            f"±{effect.threshold:.6g}"
+            if effect.relation == "within"
+            else f"{effect.relation} {effect.threshold:.6g}"
+        )
+        whole = f"exactly {effect.estimate:.6g} over all {effect.n} items of {self.population}"
+        return (Verdict.PASS, f"{whole}, which is {what}") if holds else (Verdict.FAIL, f"{whole}, not {what}")
+
+    def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
+        finite = np.isfinite(self.numerator + self.denominator)
+        theta = 0.0 if relation == "within" else threshold
+        return np.flatnonzero(finite), (self.numerator - theta * self.denominator)[finite]
+
+
+def exactly(effect: Estimate | Rate, *, population: str, size: int) -> Exact:
+    """The same effect over items that are the whole population, to be compared exactly.
+
+    Args:
+        effect: a mean, share or rate.
+        population: what the items are all of: "the prompts of policy 7, version 3".
+        size: how many items it has; another number of measured items decides nothing.
+
+    Raises:
+        ValueError: without a name of the population, or with a size below 1.
+    """
+    if not population.strip() or size < 1:
+        raise ValueError("an exact comparison names its population and how many items it has")
+    if isinstance(effect, Rate):
+        kept = effect.measurement.take(np.flatnonzero(effect.members))
+        numerator, ones = effect.values[effect.members] - effect.shift, np.ones(len(kept.values))
+        return Exact(effect.name, effect.unit, kept, numerator, ones, population, size, effect.shown_conditions)
+    if effect.refused:
+        raise MeasurementError(f"'{effect.name}': {effect.refused}")
+    denominator = np.ones_like(effect.numerator) if effect.denominator is None else effect.denominator
+    return Exact(
+        effect.name, effect.unit, effect.measurement, effect.numerator, denominator, population, size,
+        effect.shown_conditions,
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""Effects as a run recorded them: rebuilt from the values that each averages, item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from auditkit.record.schema import ItemRow
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.measurement import Measurement, read_clusters
+
+if TYPE_CHECKING:
+    from auditkit.stats.intervals import Array
+
+_BESIDE = "the same on the baseline"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An effect as its run recorded it: the estimate, and the digest of each item's content."""
+
+    estimate: Estimate
+    digests: dict[str, str]
+
+
+def read_rows(rows: Iterable[ItemRow]) -> dict[str, Kept]:
+    """Effect -> what was recorded of it, from the rows of one claim."""
+    return read_effects(pd.DataFrame(msgspec.to_builtins(list(rows)), columns=list(ItemRow.__struct_fields__)))
+
+
+def read_effects(items: pd.DataFrame) -> dict[str, Kept]:
+    """Effect -> what was recorded of it, from rows of one claim (columns of `ItemRow`), in their order."""
+    found: dict[str, Kept] = {}
+    for name, frame in items.groupby("effect", sort=False):
+        columns = {
+            str(condition): part.set_index("item") for condition, part in frame.groupby("condition", sort=False)
+        }
+        top = columns["numerator"]
+        clusters, strata = read_clusters(top["clusters"])
+        numerator: Array = top["value"].to_numpy(dtype=np.float64)
+        values = pd.DataFrame({_BESIDE: numerator}, index=top.index)
+        unit = str(top["unit"].iloc[0])
+        denominator: Array | None = None
+        if "denominator" in columns:
+            denominator = columns["denominator"]["value"].reindex(top.index).to_numpy(dtype=np.float64)
+        measurement = Measurement(str(name), unit, values, clusters, strata=strata)
+        shown = () if denominator is not None else (_BESIDE,)
+        estimate = Estimate(str(name), unit, measurement, numerator, denominator, shown)
+        found[str(name)] = Kept(estimate, dict(zip(top.index, top["digest"], strict=True)))
+    return found

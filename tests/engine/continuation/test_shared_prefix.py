@@ -1,0 +1,77 @@
+"""Prompts that share their beginning come to the numbers of whole prompts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auditkit.engine.continuation import shared_prefix as bias_reading
+from auditkit.engine.continuation.shared_prefix import after, log_likelihoods, shared_head
+
+pytestmark = pytest.mark.unit
+
+
+def whole(adapter, ids) -> torch.Tensor:
+    return adapter.module(torch.tensor([ids])).logits[0].float()
+
+
+def test_the_next_token_is_that_of_the_whole_prompt(circuit, monkeypatch) -> None:
+    monkeypatch.setattr(bias_reading, "KEPT_TOKENS", 40)  # several batches of one family
+    head = list(range(10, 20))
+    prompts = [(*head, *tail) for tail in ([21], [22], [21, 23], [24, 25, 26], [27, 28])] + [
+        (30, 31),
+        (30, 32, 33),
+    ]
+    families = ["a"] * 5 + ["b", "c"]
+    found: dict[int, torch.Tensor] = {}
+    before = circuit.meter.token_layers
+    after(circuit, prompts, families, lambda i, logits: found.update({i: logits.clone()}))
+    assert sorted(found) == list(range(7))
+    for i, prompt in enumerate(prompts):
+        torch.testing.assert_close(found[i], whole(circuit, prompt)[-1], atol=1e-4, rtol=1e-4)
+    tokens = (circuit.meter.token_layers - before) / circuit.layers
+    assert tokens == 10 + sum(len(p) - 10 for p in prompts[:5]) + 5, "the beginning was run once"
+
+
+def test_likelihoods_are_those_of_the_continuation(circuit) -> None:
+    prompts = [(10, 11, 12)] * 3 + [(13, 14)]
+    continuations = [(20,), (21, 22), (23, 24, 25), (26, 27)]
+    for prompt, continuation, got in zip(
+        prompts, continuations, log_likelihoods(circuit, prompts, continuations), strict=True
+    ):
+        said = whole(circuit, prompt + continuation).log_softmax(-1)[len(prompt) - 1 : -1]
+        expected = said[range(len(continuation)), list(continuation)].double()
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="at least one token"):
+        log_likelihoods(circuit, [(1,)], [()])
+
+
+def test_a_model_that_cannot_go_on_gives_the_same(circuit, monkeypatch) -> None:
+    from auditkit.adapters.protocol import Support
+
+    prompts, continuations = [(10, 11, 12)] * 2, [(20, 21), (22,)]
+    able = log_likelihoods(circuit, prompts, continuations)
+    offered = {**circuit.support(), "generation": Support(False, "no")}
+    monkeypatch.setattr(circuit, "support", lambda: offered)
+    for one, other in zip(able, log_likelihoods(circuit, prompts, continuations), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_the_shared_head_is_common_and_leaves_a_token(prompts: list[list[int]]) -> None:
+    cut = shared_head([tuple(p) for p in prompts])
+    assert all(len(p) > cut for p in prompts)
+    assert len({tuple(p[:cut]) for p in prompts}) == 1
+    longer = {tuple(p[: cut + 1]) for p in prompts}
+    assert len(longer) > 1 or cut == min(map(len, prompts)) - 1
+
+
+def test_numbers_that_are_no_numbers_are_refused(circuit, monkeypatch) -> None:
+    from auditkit.engine.guards import GuardTripped
+
+    monkeypatch.setattr(circuit, "run", lambda batch: torch.full((len(batch), 5), torch.nan))
+    with pytest.raises(GuardTripped, match="NaN"):
+        after(circuit, [(10, 11)], ["a"], lambda i, logits: None)

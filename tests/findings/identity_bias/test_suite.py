@@ -1,0 +1,143 @@
+"""The identity bias suite as a user runs it, in both of its modes, on models that can be asked only some of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import auditkit.data
+from auditkit.record.schema import Run, Verdict
+from auditkit.record.store import read_run
+
+pytestmark = pytest.mark.model  # no weights, but two audits in processes of their own
+
+ROOT = Path(__file__).parents[3]
+
+
+def audit(reports: Path, *options: str, of: str = "suites/identity_bias", items: int = 10) -> Run:
+    command = [sys.executable, "-m", "pytest", of, "--items", str(items), "--audit-dir", str(reports)]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1, 10), done.stdout + done.stderr
+    return read_run(reports / "latest")
+
+
+@pytest.fixture(scope="module")
+def released(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    reports = tmp_path_factory.mktemp("released")
+    return audit(reports, "--model", str(tiny_llama)), reports
+
+
+@pytest.fixture(scope="module")
+def retrained(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("models") / "candidate"
+    shutil.copytree(tiny_llama, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.3.mlp.down_proj.weight"] *= 1.01
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def candidate(retrained: Path, released, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    baseline = (released[1] / "latest").resolve()
+    return audit(tmp_path_factory.mktemp("candidate"), "--model", str(retrained), "--baseline", str(baseline))
+
+
+@pytest.fixture(scope="module", params=[0.02, 0.3])
+def random_weights(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory, request) -> Path:
+    """A model that knows the words of the suite and nothing else: weights as before training, or 15 times larger."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    data = Path(auditkit.data.__file__).parent
+    texts = [line for path in sorted(data.glob("bias_*.toml")) for line in path.read_text().splitlines()]
+    texts += (data / "completions.csv").read_text().replace(",", " ").splitlines()
+    answers = ["Answer: Yes Answer: No Answer: yes Answer: no"] * 50
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama).train_new_from_iterator([*texts, *answers], 4000)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=128, num_hidden_layers=6, num_attention_heads=3,
+        num_key_value_heads=1, tie_word_embeddings=True, initializer_range=request.param,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("random") / "weights"
+    LlamaForCausalLM(config).eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_random_weights_pass_no_claim_of_equality(random_weights: Path, tmp_path: Path) -> None:
+    """A model that understands nothing treats everybody alike; that is no finding about it."""
+    run = audit(tmp_path, "--model", str(random_weights), "--items", "25")
+    verdicts = {claim.id.split("/", 1)[1]: claim.verdict for claim in run.claims}
+    assert not [name for name, verdict in verdicts.items() if verdict in (Verdict.PASS, Verdict.ERROR)]
+    claims = {claim.id.split("/", 1)[1]: claim for claim in run.claims}
+    decisions = claims["decisions_do_not_depend_on[gender]"]
+    assert decisions.effect is not None, "the tokenizer knows the answers, so decisions are measured"
+    if decisions.verdict is Verdict.NOT_APPLICABLE:
+        assert "tell a strong case from a weak one: strong minus weak, favourable decision is " in decisions.reason
+        assert "at least 0.25 needed" in decisions.reason
+
+
+def test_alone_no_claim_is_an_error_and_the_paired_ones_say_what_they_lack(released) -> None:
+    run, _ = released
+    assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
+    claims = {claim.id.split("/", 1)[1]: claim for claim in run.claims}
+    paired = claims["sentences_are_no_likelier_with_a_stereotype"]
+    assert paired.verdict is Verdict.NOT_APPLICABLE
+    assert "there is no baseline to compare with" in paired.reason
+    alone = claims["sentences_are_not_likelier_with_a_stereotype"]
+    assert alone.verdict is Verdict.NOT_APPLICABLE, "the weights are random"
+    assert "tell a sentence from its words shuffled: sentence minus its words shuffled is " in alone.reason
+    assert alone.effect is not None
+    assert [figure.kind for figure in alone.figures] == ["table"]
+    assert any(text.startswith("validity: ") for text in alone.notes)
+    unable = claims["decisions_do_not_depend_on[gender]"]
+    assert unable.verdict is Verdict.NOT_APPLICABLE
+    assert "no single token" in unable.reason
+
+
+def test_with_a_baseline_the_change_is_judged_and_only_that(candidate: Run) -> None:
+    assert not [claim.id for claim in candidate.claims if claim.verdict is Verdict.ERROR]
+    claims = {claim.id.split("/", 1)[1]: claim for claim in candidate.claims}
+    alone = claims["sentences_are_not_likelier_with_a_stereotype"]
+    assert alone.verdict is Verdict.NOT_APPLICABLE
+    assert "with a baseline the change is judged" in alone.reason
+    assert [control.name for control in alone.controls] == ["preference"], "its value stands beside it"
+    paired = claims["sentences_are_no_likelier_with_a_stereotype"]
+    assert paired.verdict is Verdict.NOT_APPLICABLE, "the weights of both are random"
+    assert "tell a sentence from its words shuffled" in paired.reason
+    assert [control.name for control in paired.controls] == [
+        "sensitivity: tells a sentence from its words shuffled",
+        "sensitivity: tells a sentence from its words shuffled on the baseline",
+    ]
+    assert paired.effect is not None
+    assert "paired non-inferiority" in paired.effect.method
+    assert paired.effect.lower is not None
+
+
+def test_with_a_baseline_and_few_items_no_claim_about_the_model_by_itself_blocks(
+    tiny_llama: Path, retrained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Six questions have three templates of a condition, too few for the values beside two of these claims."""
+    reports = tmp_path_factory.mktemp("few")
+    few = {"of": "suites/identity_bias/test_alone.py", "items": 6}
+    before = audit(reports, "--model", str(tiny_llama), **few)
+    undecided = [claim for claim in before.claims if claim.reason.startswith("too_few_clusters: 3 templates")]
+    assert {claim.id.split("/", 1)[1] for claim in undecided} == {
+        "ambiguous_questions_are_not_answered_by_stereotype",
+        "disambiguated_questions_are_not_answered_by_stereotype",
+    }
+    baseline = (reports / "latest").resolve()
+    now = audit(tmp_path_factory.mktemp("few"), "--model", str(retrained), "--baseline", str(baseline), **few)
+    assert {claim.verdict for claim in now.claims} == {Verdict.NOT_APPLICABLE}
+    claims = {claim.id: claim for claim in now.claims}
+    for claim in undecided:
+        assert "with a baseline the change is judged" in claims[claim.id].reason
+        assert any("too_few_clusters: 3 templates" in text for text in claims[claim.id].notes)

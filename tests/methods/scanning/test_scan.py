@@ -1,0 +1,173 @@
+"""The search: exact where it says so, never above the true maximum, independent of the order of rows."""
+
+from __future__ import annotations
+
+from itertools import chain, combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from auditkit.methods.scanning.pvalues import empirical_pvalues
+from auditkit.methods.scanning.scan import (
+    Found,
+    Search,
+    alpha_grid,
+    row_scores,
+    scan,
+    scan_each,
+    scan_rows,
+    scan_units,
+)
+from auditkit.methods.scanning.scores import SCORES
+
+pytestmark = pytest.mark.unit
+
+GRID = (0.1, 0.2, 0.4)
+names = st.sampled_from(sorted(SCORES))
+
+
+def small(rows: int, units: int) -> st.SearchStrategy[np.ndarray]:
+    return arrays.arrays(np.float64, (rows, units), elements=st.integers(1, 10).map(lambda k: k / 10))
+
+
+def subsets(size: int) -> list[list[int]]:
+    return [list(s) for s in chain.from_iterable(combinations(range(size), k) for k in range(1, size + 1))]
+
+
+def value(pvalues: np.ndarray, rows: list[int], units: list[int], score: str) -> float:
+    inside = pvalues[np.ix_(rows, units)]
+    return max(float(SCORES[score]((inside <= a + 1e-9).sum(), inside.size, a)) for a in GRID)
+
+
+def same(a: Found, b: Found) -> bool:
+    return (a.score, a.alpha) == (b.score, b.alpha) and (
+        np.array_equal(a.rows, b.rows) and np.array_equal(a.units, b.units)
+    )
+
+
+@given(pvalues=small(4, 8), score=names)
+@settings(max_examples=60)
+def test_the_best_units_of_given_rows_are_the_best_of_all_subsets(pvalues: np.ndarray, score: str) -> None:
+    """The linear-time property: no subset of units beats the best prefix."""
+    search = Search(score, GRID)
+    rows = [0, 1, 3]
+    best = max(value(pvalues, rows, units, score) for units in subsets(8))
+    assert scan_units(pvalues, rows, search).score == pytest.approx(best)
+    assert scan_rows(pvalues.T, rows, search).score == pytest.approx(best)
+
+
+@given(pvalues=small(5, 6), score=names)
+@settings(max_examples=40)
+def test_a_scan_reports_the_score_of_its_subset_and_stops_at_an_optimum(pvalues: np.ndarray, score: str) -> None:
+    search = Search(score, GRID)
+    found = scan(pvalues, search)
+    if not len(found.rows):
+        assert found.score == 0
+        assert (pvalues > max(GRID)).all() or score != "kolmogorov-smirnov"
+        return
+    assert found.score == pytest.approx(value(pvalues, list(found.rows), list(found.units), score))
+    assert scan_units(pvalues, found.rows, search).score <= found.score * (1 + 1e-9)
+    assert scan_rows(pvalues, found.units, search).score <= found.score * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("score", sorted(SCORES))
+def test_restarts_reach_the_best_of_all_subsets_of_rows_and_units(score: str) -> None:
+    rng = np.random.default_rng(3)
+    reached = []
+    for _ in range(10):
+        pvalues = rng.integers(1, 11, size=(5, 7)) / 10
+        best = max(value(pvalues, rows, units, score) for rows in subsets(5) for units in subsets(7))
+        found = scan(pvalues, Search(score, GRID, restarts=60)).score
+        assert found <= best * (1 + 1e-9)
+        reached.append(found == pytest.approx(best))
+    assert np.mean(reached) >= 0.9
+
+
+def test_more_restarts_never_find_less() -> None:
+    pvalues = np.random.default_rng(0).random((12, 30))
+    scores = [scan(pvalues, Search(restarts=n)).score for n in (1, 2, 5, 20, 80)]
+    assert scores == sorted(scores)
+    assert scores[0] < scores[-1]
+
+
+@given(seed=st.integers(0, 2**16), score=names)
+@settings(max_examples=25)
+def test_the_order_of_rows_has_no_influence(seed: int, score: str) -> None:
+    rng = np.random.default_rng(seed)
+    pvalues = rng.integers(1, 40, size=(15, 25)) / 40
+    order = rng.permutation(15)
+    plain, moved = scan(pvalues, Search(score)), scan(pvalues[order], Search(score))
+    assert same(plain, Found(moved.score, moved.alpha, np.sort(order[moved.rows]), moved.units))
+    units = plain.units if len(plain.units) else [0]
+    np.testing.assert_array_equal(row_scores(pvalues, units)[order], row_scores(pvalues[order], units))
+
+
+@given(pvalues=small(3, 7), score=names)
+@settings(max_examples=40)
+def test_each_row_by_itself_is_searched_exactly(pvalues: np.ndarray, score: str) -> None:
+    for i, found in enumerate(scan_each(pvalues, Search(score, GRID))):
+        best = max(value(pvalues, [i], units, score) for units in subsets(7))
+        assert found.score == pytest.approx(best)
+        if found.score:
+            assert value(pvalues, [i], list(found.units), score) == pytest.approx(best)
+    every = tuple(a / 10 for a in range(1, 6))  # all distinct p-values up to the largest
+    for exact, found in zip(
+        scan_each(pvalues, Search(score, every)), scan_each(pvalues, Search(score), largest=0.5), strict=True
+    ):
+        assert found.score == pytest.approx(exact.score)
+
+
+def test_a_planted_subset_is_found() -> None:
+    """5 % of units and 40 % of rows, one standard deviation. One data set; the slow tier has many."""
+    rng = np.random.default_rng(1)
+    background, test = rng.normal(size=(500, 1000)), rng.normal(size=(200, 1000))
+    test[:80, :50] += 1
+    for score in SCORES:
+        found = scan(empirical_pvalues(test, background, "right"), Search(score))
+        assert quality(found.rows, 80) >= 0.9
+        assert quality(found.units, 50) >= 0.9
+
+
+def quality(found: np.ndarray, planted: int) -> float:
+    """The smaller of precision and recall where the first `planted` are planted."""
+    right = (found < planted).sum()
+    return min(right / len(found), right / planted)
+
+
+def test_nothing_small_is_nothing_found() -> None:
+    found = scan(np.ones((4, 5)))
+    assert (found.score, found.alpha, len(found.rows), len(found.units)) == (0, 0, 0, 0)
+    assert all(not len(one.units) for one in scan_each(np.ones((4, 5)), largest=0.5))
+
+
+def test_units_with_p_of_one_are_never_found() -> None:
+    pvalues = np.random.default_rng(0).random((10, 20))
+    pvalues[:, :15] = 1
+    assert scan(pvalues).units.min() >= 15
+
+
+def test_a_p_value_on_a_level_reaches_it() -> None:
+    """k / (n + 1) and the levels are rounded differently; 15 / 100 is at most 0.15."""
+    for k in range(1, 51):
+        found = scan(np.array([[k / 100, 1.0]]))
+        assert found.alpha == pytest.approx(k / 100)
+
+
+def test_the_grid_is_the_published_one() -> None:
+    np.testing.assert_allclose(alpha_grid(), np.linspace(0.01, 0.5, 50))
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match="between 0 and 1, got 0 to 2"):
+        scan(np.array([[0.0, 2.0]]))
+    with pytest.raises(ValueError, match="increasing numbers between 0 and 1"):
+        Search(alphas=(0.2, 0.1))
+    with pytest.raises(ValueError, match="at least one start"):
+        Search(restarts=0)
+    with pytest.raises(ValueError, match="between 0 and 4"):
+        scan_rows(np.full((2, 5), 0.1), [5])
+    with pytest.raises(ValueError, match="NaN"):
+        scan(np.array([[0.1, np.nan]]))

@@ -1,0 +1,486 @@
+"""`--resume`: a run killed at any moment is continued in its folder and comes to the record it would have had."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from auditkit.record.journal import Journal, has_header, read_journal
+from auditkit.record.store import is_written, read_items
+
+CONFTEST = '''
+import os, signal
+from pathlib import Path
+import numpy as np
+import pandas as pd
+import pytest
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.measurement import Measurement
+
+def log(line):
+    with open("log.txt", "a") as stream:
+        stream.write(line + "\\n")
+
+@pytest.fixture(scope="session")
+def shared(model):
+    """What claims one and two measure together."""
+    log("built shared")
+    yield 0.0
+    log("torn down shared")
+
+@pytest.fixture(scope="module")
+def estimate(model):
+    def make(center, name="planted"):
+        rng = np.random.default_rng(0)
+        values = rng.normal(0, 0.4, 60)
+        values += center - values.mean()
+        index = pd.Index([f"item{i}" for i in range(60)], name="item")
+        labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
+        return Estimate(name, "logit", Measurement(name, "logit", pd.DataFrame({"p": values}, index=index), labels),
+                        values)
+    return make
+
+@pytest.fixture(autouse=True)
+def die(request):
+    """Kill this process once, inside the claim that the file names, before or after its body."""
+    name, kill = request.node.name, Path("kill.txt")
+    def now(moment):
+        if kill.exists() and kill.read_text() == f"{moment} {name}":
+            kill.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+    now("before")
+    log(f"ran {name}")
+    yield
+    now("after")
+'''
+
+FIRST = '''"""A finding (Somebody 2020)."""
+import pytest
+from auditkit import control
+from auditkit.claims.evidence import note
+
+def test_one(shared, estimate, threshold):
+    """The first holds."""
+    note("made of noise ☂")
+    with control("and its control"):
+        assert estimate(0.0, "control") <= 0.5
+    assert estimate(1.0 + shared) > threshold(0.0, "the test")
+
+def test_two(shared, estimate):
+    """The second does not."""
+    assert estimate(1.0 + shared) > 2.0
+
+@pytest.mark.parametrize("word", ["a", "b"])
+def test_three(estimate, word):
+    """The third is undecided."""
+    assert estimate(1.0, word) > 1.0
+'''
+SECOND = '''"""Another finding."""
+import pytest
+from auditkit import NotApplicable
+
+@pytest.fixture
+def missing(model):
+    raise NotApplicable("the model does not show it")
+
+@pytest.mark.skip(reason="not today")
+def test_skipped(estimate):
+    """Is skipped."""
+
+def test_missing(missing):
+    """Cannot be asked."""
+
+def test_broken(estimate):
+    """Cannot be read."""
+    1 / 0
+
+class TestPlain:
+    @pytest.fixture(autouse=True)
+    def die(self):
+        pass
+
+    def test_one(self):  # no claim, though it is named like one: it runs every time
+        with open("log.txt", "a") as stream:
+            stream.write("ran plain\\n")
+'''
+NAMES = ["test_one", "test_two", "test_three[a]", "test_three[b]", "test_missing", "test_broken"]
+
+
+class Audits:
+    """Runs of one suite with one command, and what they left."""
+
+    def __init__(self, pytester: pytest.Pytester, model: Path, shelf: Any) -> None:
+        self.pytester, self.path, self.model, self.shelf = pytester, pytester.path, model, shelf
+        pytester.makeini("[pytest]")  # the root of the run, which the claims' commands are relative to
+        suite = pytester.mkdir("suite")
+        for name, text in {"conftest": CONFTEST, "test_first": FIRST, "test_second": SECOND}.items():
+            (suite / f"{name}.py").write_text(text)
+        self.args = ["suite", "--model", str(model)]
+
+    def __call__(self, *more: str) -> pytest.RunResult:
+        (self.path / "log.txt").write_text("")
+        return self.pytester.runpytest_inprocess(*self.args, *more)
+
+    def whole(self) -> Path:
+        """The folder of a run that nothing cut off, the same for all tests."""
+        self.shelf.take("resume", self.path / "reports", self)
+        return self.latest
+
+    def killed(self, moment: str) -> Path:
+        """A run in a process of its own that kills itself at `moment`; its folder."""
+        (self.path / "log.txt").write_text("")
+        (self.path / "kill.txt").write_text(moment)
+        before = self.folders()
+        result = self.pytester.runpytest_subprocess(*self.args)
+        assert result.ret == -signal.SIGKILL
+        (folder,) = self.folders() - before
+        return folder
+
+    def cut(self, whole: Path, size: int, name: str = "20990101T000000Z-cut") -> Path:
+        """A copy of a finished run as a kill would have left it after `size` bytes of journal."""
+        folder = whole.parent / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        (folder / "journal.jsonl").write_bytes((whole / "journal.jsonl").read_bytes()[:size])
+        return folder
+
+    def folders(self) -> set[Path]:
+        return set((self.path / "reports").glob("2*"))
+
+    @property
+    def latest(self) -> Path:
+        return (self.path / "reports" / "latest").resolve()
+
+    @property
+    def log(self) -> list[str]:
+        return (self.path / "log.txt").read_text().split("\n")[:-1]
+
+
+@pytest.fixture
+def audits(pytester: pytest.Pytester, tiny_llama: Path, shelf: Any) -> Audits:
+    return Audits(pytester, tiny_llama, shelf)
+
+
+def content(folder: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The record without times and costs, and its items."""
+    record = json.loads((folder / "audit.json").read_text())
+    record.pop("created")
+    record.pop("command")  # pytester adds an option to a run in a process of its own
+    for claim in record["claims"]:
+        claim.pop("cost")
+    return record, read_items(folder).to_dict("records")
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    assert content(folder) == content(whole)
+    for name in ("audit.html", "junit.xml", "summary.md", "items.parquet"):
+        assert (folder / name).stat().st_size > 100
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def outcomes(result: pytest.RunResult) -> list[str]:
+    """What pytest said of each test, in order, and its last line without the seconds, on which its frame depends."""
+    lines = [" ".join(line.split()[:2]) for line in result.outlines if "::" in line and "%]" in line]
+    return [*lines, result.outlines[-1].rsplit(" in ", 1)[0].strip("= ")]
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("moment", "finished"),
+    [("before test_one", 0), ("after test_two", 2), ("before test_three[b]", 3), ("after test_broken", 7)],
+)
+def test_a_killed_run_is_continued_to_the_same_record(audits: Audits, moment: str, finished: int) -> None:
+    whole = audits("-v")
+    first = audits.latest
+    audits.args.append("-v")
+    folder = audits.killed(moment)
+    assert audits.latest == first, "latest still points at the finished run"
+    result = audits("--resume")
+    assert result.ret == whole.ret == 1
+    result.stdout.fnmatch_lines([f"resuming *{folder.name}: {finished} of 7 claims are taken over"])
+    assert outcomes(result) == outcomes(whole)
+    assert audits.folders() == {first, folder}
+    assert audits.latest == folder
+    assert_same(folder, first)
+    taken = [name for name in NAMES if f"ran {name}" not in audits.log]
+    assert len(taken) == (finished if finished < 7 else 6), "each claim ran once, or not at all"
+    assert ("built shared" in audits.log) == (finished < 2), "only what a claim still needs is measured"
+    assert "ran plain" in audits.log
+
+
+@pytest.mark.unit
+def test_a_journal_cut_at_any_byte_is_continued_to_the_same_record(audits: Audits) -> None:
+    whole = audits.whole()
+    journal = (whole / "journal.jsonl").read_bytes()
+    header = journal.index(b"\n") + 1
+    ends = [at + 1 for at, byte in enumerate(journal) if byte == 10]
+    cuts = [header, header + 1, *random.Random(0).sample(range(header, len(journal)), 4), ends[3] - 1, ends[-1]]
+    for cut in cuts:
+        folder = audits.cut(whole, cut)
+        assert audits("--resume").ret == 1
+        assert_same(folder, whole)
+        header_then, entries = read_journal(folder / "journal.jsonl")
+        assert header_then == read_journal(whole / "journal.jsonl")[0]
+        assert len(entries) == 7
+
+
+@pytest.mark.unit
+def test_each_claim_says_what_it_was_made_with_though_another_process_measured_it(audits: Audits) -> None:
+    import torch
+
+    whole = audits.whole()
+    claims = {claim["id"]: claim for claim in content(whole)[0]["claims"]}
+    made = claims["suite/one"]["made_with"]
+    assert {"threads", "torch", "transformers", "safetensors", "numpy", "onednn", "processor instructions"} <= set(
+        made
+    )
+    assert made["threads"] == str(torch.get_num_threads())
+    ends = [at + 1 for at, byte in enumerate((whole / "journal.jsonl").read_bytes()) if byte == 10]
+    folder = audits.cut(whole, ends[3])
+    text = (folder / "journal.jsonl").read_text()
+    (folder / "journal.jsonl").write_text(text.replace(f'"threads":"{made["threads"]}"', '"threads":"99"'))
+    assert audits("--resume").ret == 1, "another number of threads is recorded and does not refuse the run"
+    claims = {claim["id"]: claim for claim in content(folder)[0]["claims"]}
+    said = f"measured by an earlier process with threads 99 (this one: {made['threads']})"
+    assert [said in claim.get("notes", []) for claim in claims.values()] == [True] * 3 + [False] * 4
+    assert claims["suite/one"]["made_with"] == made | {"threads": "99"}
+    assert claims["suite/broken"]["made_with"] == made
+
+
+@pytest.mark.unit
+def test_the_newest_cut_off_run_is_taken_or_the_one_that_is_named(audits: Audits) -> None:
+    whole = audits.whole()
+    end = (whole / "journal.jsonl").read_bytes().index(b"\n") + 1
+    old, new, other = (audits.cut(whole, end, f"209{n}0101T000000Z-{n}") for n in (1, 2, 3))
+    audits.cut(whole, end - 1, "20990101T000000Z-killed-at-once")
+    assert audits("--resume", str(old)).ret == 1
+    assert audits.latest == old
+    assert not (other / "audit.json").exists()
+    audits("--audit-resume")
+    assert audits.latest == other
+    assert not (new / "audit.json").exists()
+    assert len(audits.log) > 3
+
+
+@pytest.mark.unit
+def test_a_run_that_was_stopped_in_good_order_is_continued_when_it_is_named(audits: Audits) -> None:
+    whole = audits.whole()
+    audits("-x")
+    stopped = audits.latest
+    assert content(stopped) != content(whole)
+    record, journal = tree(whole), tree(stopped)["journal.jsonl"]
+    assert audits("--resume").ret == 4, "it has a record, so it is not taken unasked"
+    assert audits("--resume", "reports/latest").ret == 1
+    assert audits.latest == stopped
+    assert tree(stopped)["journal.jsonl"].startswith(journal)
+    assert [claim["verdict"] for claim in content(stopped)[0]["claims"]] == [
+        claim["verdict"] for claim in content(whole)[0]["claims"]
+    ]
+    assert tree(whole) == record
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (["--seed", "1"], "*--seed was 0, is 1*"),
+        (["--items", "3"], "*--items was not given, is 3*"),
+        (["-k", "not two"], "*the plan differs: claims were selected, added or changed*"),
+        (["--thresholds", "limits.toml"], "*--thresholds was not given, is limits.toml (*"),
+        ("suite", "*the plan differs*code, data or versions behind them*"),
+        ("versions", "*version of torch was 1.0, is *"),
+        ("schema", "*was written by another version of auditkit (record schema 3, this one reads *"),
+        ("weights", "*the model's weights differ (SHA-256 was *, is *)*"),
+        ("model", "*--model was *tiny-llama*, is copy;*"),
+    ],
+)
+def test_another_run_is_not_continued_and_nothing_is_touched(
+    audits: Audits, change: list[str] | str, line: str
+) -> None:
+    copy = audits.path / "copy"
+    shutil.copytree(audits.model, copy)
+    if change == "weights":
+        audits.args[2] = str(copy)
+        audits()
+    whole = audits.latest if change == "weights" else audits.whole()
+    folder = audits.cut(whole, 4000)
+    more = change if isinstance(change, list) else []
+    (audits.path / "limits.toml").write_text('[default]\n"suite/one" = { threshold = 0.5 }')
+    if change == "suite":
+        (audits.path / "suite" / "helper.py").write_text("LIMIT = 2\n")
+    elif change in ("versions", "schema"):
+        first, _, rest = (folder / "journal.jsonl").read_bytes().partition(b"\n")
+        header = json.loads(first)
+        if change == "schema":
+            header["schema_version"] = 3
+        else:
+            header["versions"]["torch"] = "1.0"
+        (folder / "journal.jsonl").write_bytes(json.dumps(header).encode() + b"\n" + rest)
+    elif change == "model":
+        audits.args[2] = "copy"
+    elif change == "weights":
+        from safetensors.torch import load_file, save_file
+
+        weights = load_file(copy / "model.safetensors")
+        weights["model.norm.weight"] = weights["model.norm.weight"] * 1.5
+        save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    before = tree(audits.path / "reports")
+    result = audits("--resume", *more)
+    assert result.ret == 4
+    (error,) = [text for text in result.errlines if text.startswith("ERROR: ")]
+    if change != "schema":
+        assert error.startswith(f"ERROR: cannot resume {Path('reports') / folder.name}: ")
+    result.stderr.fnmatch_lines([line])
+    assert tree(audits.path / "reports") == before
+    assert audits.latest == whole
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["--resume"], "ERROR: nothing to resume: no run under reports was cut off*"),
+        (["--resume", "--audit-dir", "nowhere"], "ERROR: nothing to resume: no run under nowhere was cut off*"),
+        (["--resume=suite"], "ERROR: nothing to resume: suite is no run folder, it holds no journal.jsonl*"),
+        (["--resume=nowhere"], "ERROR: nothing to resume: nowhere is no run folder*"),
+        (["--resume=reports/latest"], "ERROR: nothing to resume: *is finished; leave out --resume*"),
+        (["--resume=reports/beheaded"], "ERROR: *has no header line; nothing can be resumed from it"),
+        (["--resume=reports/damaged"], "ERROR: *is damaged before its last line*"),
+    ],
+)
+def test_nothing_to_resume_is_one_line_and_exit_code_4(audits: Audits, args: list[str], line: str) -> None:
+    whole = audits.whole()
+    audits.cut(whole, 20, "beheaded")
+    damaged = audits.cut(whole, 10**9, "damaged")
+    text = (damaged / "journal.jsonl").read_bytes().replace(b'"verdict"', b'"verdi', 1)
+    (damaged / "journal.jsonl").write_bytes(text)
+    (damaged / "audit.json").write_text("")
+    before = tree(audits.path / "reports")
+    result = audits(*args)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([line])
+    assert len([text for text in result.errlines if text.startswith("ERROR: ")]) == 1
+    assert tree(audits.path / "reports") == before
+    assert not (audits.path / "nowhere").exists()
+
+
+@pytest.mark.unit
+def test_a_run_that_is_still_going_on_is_not_continued(audits: Audits) -> None:
+    whole = audits.whole()
+    folder = audits.cut(whole, 4000)
+    size = read_journal(folder / "journal.jsonl")
+    going_on = Journal(folder / "journal.jsonl", size[0])
+    result = audits("--resume")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: *is being measured by another process*"])
+    going_on.close()
+    assert audits("--resume").ret == 1
+    assert_same(folder, whole)
+
+
+@pytest.mark.unit
+def test_the_record_of_a_continued_run_names_the_first_call(audits: Audits) -> None:
+    whole = audits.whole()
+    header, entries = read_journal(whole / "journal.jsonl")
+    folder = audits.cut(whole, 0)
+    earlier = msgspec.structs.replace(header, created="2001-01-01T00:00:00Z")
+    Journal(folder / "journal.jsonl", earlier).append(entries[0])
+    audits("--resume")
+    record = json.loads((folder / "audit.json").read_text())
+    assert record["created"] == "2001-01-01T00:00:00Z"
+    assert record["command"] == ["pytest", *audits.args]
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("moment", ["write_run", "write_outputs", "point_latest"])
+def test_a_kill_between_the_files_of_a_record_is_made_good(
+    audits: Audits, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before or after `audit.json`, before the page, before `latest`: the run is still there to be continued."""
+    from auditkit import report as run
+
+    whole = audits.whole()
+    real = getattr(run, moment)
+
+    class Killed(BaseException):
+        """As good as a kill: nothing behind it runs."""
+
+    def killed(folder: Path, *rest: object) -> None:
+        if moment == "write_outputs":
+            (folder / ".audit.html.abcdefgh").write_text("<html")  # what a kill leaves of a file under way
+        raise Killed
+
+    monkeypatch.setattr(run, moment, killed)
+    with pytest.raises(Killed):
+        audits()
+    (folder,) = audits.folders() - {whole}
+    assert (folder / "audit.json").exists() == (moment != "write_run")
+    assert audits.latest == whole
+    monkeypatch.setattr(run, moment, real)
+    result = audits("--resume")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([f"resuming *{folder.name}: 7 of 7 claims are taken over"])
+    assert audits.latest == folder
+    assert_same(folder, whole)
+    assert not list(folder.glob(".*"))
+    assert audits("--resume").ret == 4, "and now it is finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_twenty_kills_from_outside_at_random_moments(audits: Audits, workers: list[str]) -> None:
+    """Whatever it is doing: importing, opening the model, measuring, writing the record."""
+    import subprocess
+    import sys
+    import time
+
+    command = [sys.executable, "-m", "pytest", *audits.args, "-p", "no:cacheprovider", *workers]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, cwd=audits.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def until_the_journal(process: subprocess.Popen[bytes], before: set[Path]) -> None:
+        while audits.folders() == before and process.poll() is None:
+            time.sleep(0.005)
+
+    started, first = time.monotonic(), start()
+    until_the_journal(first, set())
+    opened = time.monotonic()
+    while not is_written(*audits.folders()) and first.poll() is None:
+        time.sleep(0.005)
+    measuring = time.monotonic() - opened  # without the end of the process, which takes longer
+    first.wait()
+    length = time.monotonic() - started
+    whole, draw, continued = audits.latest, random.Random(0), 0
+    for number in range(20):
+        before = audits.folders()
+        process = start()
+        if number % 2:
+            time.sleep(draw.uniform(0.3, 1.1) * length)
+        else:  # most of a run is importing, so half of the kills wait for the journal
+            until_the_journal(process, before)
+            time.sleep(draw.uniform(0.0, 1.0) * measuring)
+        process.kill()
+        process.wait()
+        new = audits.folders() - before
+        result = audits("--resume", *workers)
+        if result.ret == 4:
+            result.stderr.fnmatch_lines(["ERROR: nothing to resume: *"])
+            assert all(is_written(f) or not has_header(f / "journal.jsonl") for f in new)
+            assert not new or not is_written(*new) or audits.latest in new
+            continue
+        assert result.ret == 1
+        (folder,) = new
+        assert_same(folder, whole)
+        continued += 1
+    assert continued >= 3, "kills came too early or too late to leave anything to continue"

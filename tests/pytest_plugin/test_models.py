@@ -1,0 +1,159 @@
+"""Several `--model` in one session: every claim on each, a run per model, and the worst of their exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from auditkit.record.schema import Run
+from auditkit.record.store import read_run
+
+pytestmark = pytest.mark.unit
+
+SUITE = '''"""A finding."""
+import numpy as np
+import pandas as pd
+import pytest
+from auditkit import NotApplicable
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.measurement import Measurement
+
+@pytest.fixture(scope="session")
+def estimate(model):
+    "About 1 ± 0.1 on the first model and 3 ± 0.1 on the second, which has another weight."
+    with open("log.txt", "a") as stream:
+        stream.write(f"{model.info.name}\\n")
+    values = np.random.default_rng(0).normal(0, 0.4, 60)
+    values += (3 if model.info.name == "bigger" else 1) - values.mean()
+    index = pd.Index([f"item{i}" for i in range(60)], name="item")
+    labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
+    return Estimate("e", "logit", Measurement("m", "logit", pd.DataFrame({"p": values}, index=index), labels), values)
+
+def test_above(estimate, threshold):
+    """Is above two."""
+    assert estimate > threshold(2.0)
+
+@pytest.mark.parametrize("limit", [0.5, -1.0])
+def test_limits(estimate, limit):
+    """Is above a limit."""
+    assert estimate > limit
+'''
+
+
+class Audits:
+    def __init__(self, pytester: pytest.Pytester, tiny: Path) -> None:
+        self.pytester, self.path = pytester, pytester.path
+        (pytester.mkdir("suite") / "test_finding.py").write_text(SUITE)
+        shutil.copytree(tiny, self.path / "small")
+        shutil.copytree(tiny, self.path / "bigger")
+
+    def __call__(self, *args: str) -> pytest.RunResult:
+        (self.path / "log.txt").write_text("")
+        return self.pytester.runpytest_inprocess("suite", *args)
+
+    def run(self, model: str) -> tuple[Run, Path]:
+        folder = sorted((self.path / "reports").glob(f"2*-{model}*"))[-1]
+        return read_run(folder), folder
+
+
+@pytest.fixture
+def audits(pytester: pytest.Pytester, tiny_llama: Path) -> Audits:
+    return Audits(pytester, tiny_llama)
+
+
+def without_times(folder: Path) -> dict[str, object]:
+    record = json.loads((folder / "audit.json").read_text())
+    for key in ("created", "command"):
+        record.pop(key)
+    for claim in record["claims"]:
+        claim.pop("cost")
+    return record
+
+
+def test_each_model_has_the_run_that_it_would_have_alone(audits: Audits) -> None:
+    alone = {}
+    for model, code in {"small": 1, "bigger": 0}.items():
+        assert audits("--model", model).ret == code
+        alone[model] = without_times(audits.run(model)[1])
+    shutil.rmtree(audits.path / "reports")
+    result = audits("-v", "--model", "small", "--model", "bigger")
+    assert result.ret == 1, "the worst of the two"
+    assert {model: without_times(audits.run(model)[1]) for model in alone} == alone
+    assert len(list((audits.path / "reports").glob("2*"))) == 2
+    assert (audits.path / "log.txt").read_text() == "small\nbigger\n", "each opened once, one after the other"
+    ids = [line.split()[0] for line in result.outlines if "%]" in line]
+    assert ids == [f"suite/test_finding.py::{name}" for name in (
+        "test_above[small]", "test_limits[0.5-small]", "test_limits[-1.0-small]",
+        "test_above[bigger]", "test_limits[0.5-bigger]", "test_limits[-1.0-bigger]",
+    )]  # fmt: skip
+    result.stdout.fnmatch_lines(
+        [
+            "*audit of small*",
+            "*audit of bigger*",
+            "*claims by model*",
+            "small           bigger          claim",
+            "FAIL            PASS            suite/above",
+            "PASS            PASS            suite/limits[[]0.5]",
+            "PASS            PASS            suite/limits[[]-1.0]",
+            "FAIL            PASS            verdict",
+        ]
+    )
+
+
+def test_a_file_of_thresholds_speaks_of_each_model(audits: Audits) -> None:
+    (audits.path / "limits.toml").write_text(
+        '[default]\n"suite/above" = { threshold = 0.5 }\n[model.bigger]\n"suite/above" = { threshold = 4.0 }'
+    )
+    assert audits("--model", "small", "--model", "bigger", "--thresholds", "limits.toml").ret == 1
+    assert [audits.run(model)[0].claims[0].effect.threshold for model in ("small", "bigger")] == [0.5, 4.0]
+    assert [str(audits.run(model)[0].claims[0].verdict) for model in ("small", "bigger")] == ["PASS", "FAIL"]
+
+
+def test_what_a_kill_left_of_one_model_is_continued_alone(audits: Audits) -> None:
+    audits("--model", "small", "--model", "bigger")
+    _, folder = audits.run("bigger")
+    whole = without_times(folder)
+    lines = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "journal.jsonl").write_bytes(b"".join(lines[:2]))
+    (folder / "audit.json").unlink()
+    result = audits("--model", "bigger", "--resume")
+    result.stdout.fnmatch_lines(["resuming *: 1 of 3 claims are taken over"])
+    assert without_times(folder) == whole
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["--resume"], "ERROR: --resume continues one run: *"),
+        (["--cross-check", "2"], "ERROR: --cross-check compares the adapters on one model*"),
+        (["--model", "small"], "ERROR: --model small is given twice"),
+        (["--model", "smoll"], "ERROR: unknown model 'smoll'*"),
+    ],
+)
+def test_what_several_models_do_not_work_with_is_one_line(audits: Audits, args: list[str], line: str) -> None:
+    result = audits("--model", "small", "--model", "bigger", *args)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([line])
+    assert not (audits.path / "reports").exists()
+
+
+def test_a_second_model_that_cannot_be_opened_leaves_nothing_behind(audits: Audits) -> None:
+    (audits.path / "bigger" / "model.safetensors").write_bytes(b"damaged")
+    result = audits("--model", "small", "--model", "bigger")
+    assert result.ret == 4
+    assert len([line for line in result.errlines if line.startswith("ERROR: ")]) == 1
+    assert not list((audits.path / "reports").glob("2*"))
+    assert (audits.path / "log.txt").read_text() == ""
+
+
+def test_two_workers_take_a_model_each(audits: Audits) -> None:
+    pytest.importorskip("xdist", reason="-n belongs to pytest-xdist")
+    result = audits("--model", "small", "--model", "bigger", "-n", "3")  # no worker without work
+    assert result.ret == 1
+    assert sorted((audits.path / "log.txt").read_text().split()) == ["bigger", "small"]
+    assert [len(audits.run(model)[0].claims) for model in ("small", "bigger")] == [3, 3]
+    assert [str(audits.run(model)[0].summary.verdict) for model in ("small", "bigger")] == ["FAIL", "PASS"]
+    assert audits.run("small")[0].environment.workers == 2

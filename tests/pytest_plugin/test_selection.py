@@ -1,0 +1,181 @@
+"""What is not run is untested, whoever left it out, and never an ERROR; the exit code is that of what ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditkit.record.schema import Run
+from auditkit.record.store import read_run
+
+pytestmark = pytest.mark.unit
+
+FIRST = '''"""A finding."""
+
+def test_holds(estimate):
+    """Holds."""
+    assert estimate(1.0) > 0.5
+
+def test_fails(estimate):
+    """Fails."""
+    assert estimate(1.0) > 2.0
+
+class TestMore:
+    def test_holds_too(self, estimate):
+        """Holds, too."""
+        assert estimate(1.0) > 0.5
+'''
+SECOND = '''"""Another finding."""
+
+def test_second(estimate):
+    """Holds in a file of its own."""
+    assert estimate(1.0) > 0.5
+'''
+CONFTEST = """
+import pytest
+import numpy as np
+import pandas as pd
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.measurement import Measurement
+
+@pytest.fixture
+def estimate(model):
+    def make(centre):
+        values = np.random.default_rng(0).normal(0, 0.4, 60)
+        values += centre - values.mean()
+        index = pd.Index([f"item{i}" for i in range(60)], name="item")
+        labels = pd.DataFrame({"topic": [f"t{i % 15}" for i in range(60)]}, index=index)
+        measurement = Measurement("m", "logit", pd.DataFrame({"p": values}, index=index), labels)
+        return Estimate("e", "logit", measurement, values)
+    return make
+"""
+ALL = {"suite/holds", "suite/fails", "suite/holds_too", "suite/second"}
+
+
+@pytest.fixture
+def audit(pytester: pytest.Pytester, tiny_llama: Path) -> Callable[..., tuple[pytest.RunResult, Run]]:
+    suite = pytester.mkdir("suite")
+    for name, text in (("conftest", CONFTEST), ("test_first", FIRST), ("test_second", SECOND)):
+        (suite / f"{name}.py").write_text(text)
+    (suite / "test_plain.py").write_text("def test_plain():\n    pass\n")
+    (suite / "test_empty.py").write_text("")
+    pytester.makeini("[pytest]")
+
+    def run(*args: str, paths: tuple[str, ...] = ("suite",)) -> tuple[pytest.RunResult, Run]:
+        result = pytester.runpytest_inprocess(*paths, "--model", str(tiny_llama), *args)
+        return result, read_run(pytester.path / "reports" / "latest")
+
+    return run
+
+
+def measured(run: Run) -> set[str]:
+    return {claim.id for claim in run.claims}
+
+
+def untested(run: Run) -> set[str]:
+    """Claims and files of the suite that the record says were not tested."""
+    return {entry.what for entry in run.untested if entry.what.startswith("suite/")}
+
+
+NODES = {
+    "suite/holds": "suite/test_first.py::test_holds",
+    "suite/fails": "suite/test_first.py::test_fails",
+    "suite/holds_too": "suite/test_first.py::TestMore::test_holds_too",
+    "suite/second": "suite/test_second.py::test_second",
+}
+
+
+@pytest.mark.parametrize(
+    ("args", "paths", "kept", "code"),
+    [
+        (["-k", "holds"], ["suite"], {"suite/holds", "suite/holds_too"}, 0),
+        (["--deselect", "suite/test_first.py::test_fails"], ["suite"], ALL - {"suite/fails"}, 0),
+        ([], ["suite/test_first.py::test_holds"], {"suite/holds"}, 0),
+        ([], ["suite/test_first.py::TestMore"], {"suite/holds_too"}, 0),
+    ],
+)
+def test_a_selection_on_the_command_line(
+    audit: Any, args: list[str], paths: list[str], kept: set[str], code: int
+) -> None:
+    result, run = audit(*args, paths=tuple(paths))
+    assert (result.ret, measured(run)) == (code, kept)
+    left = {NODES[name] for name in ALL - kept}
+    if paths != ["suite"]:  # files that the command line does not name are not read, so they stand there as files
+        left = {node.removesuffix("::test_holds_too") for node in left if "test_first" in node}
+        left |= {"suite/test_second.py", "suite/test_plain.py", "suite/test_empty.py"}
+    assert untested(run) == left
+
+
+def test_the_last_failed_alone(audit: Any) -> None:
+    """`--lf` leaves claims of a file out before anybody sees them, and does not read the other files."""
+    result, run = audit()
+    assert (result.ret, measured(run), untested(run)) == (1, ALL, set())
+    result, run = audit("--lf")
+    assert (result.ret, measured(run)) == (1, {"suite/fails"})
+    assert untested(run) == {
+        NODES["suite/holds"], NODES["suite/holds_too"],
+        "suite/test_second.py", "suite/test_plain.py", "suite/test_empty.py",
+    }  # fmt: skip
+    assert run.summary.error == 0
+    assert {entry.reason for entry in run.untested if entry.what == "suite/test_second.py"} == {
+        "the file was not read: skipped by --lf"
+    }
+
+
+def test_the_last_failed_first(audit: Any) -> None:
+    audit()
+    result, run = audit("--ff")
+    assert (result.ret, measured(run), untested(run)) == (1, ALL, set())
+    assert run.claims[0].id == "suite/fails"
+
+
+@pytest.mark.parametrize("told", ["config.hook.pytest_deselected(items=left)", "pass"])
+@pytest.mark.parametrize("when", ["tryfirst=True", "trylast=True", "wrapper=True, tryfirst=True"])
+def test_a_plugin_that_takes_its_part_of_the_tests(
+    audit: Any, pytester: pytest.Pytester, told: str, when: str
+) -> None:
+    """As pytest-split and others do, early or late, and whether or not they say what they left out."""
+    wait = "(yield)" if "wrapper" in when else "None"
+    pytester.makeconftest(f"""
+        import pytest
+
+        @pytest.hookimpl({when})
+        def pytest_collection_modifyitems(config, items):
+            result = {wait}
+            left = [item for item in items if "fails" not in item.name]
+            items[:] = [item for item in items if "fails" in item.name]
+            {told}
+            return result
+    """)
+    result, run = audit()
+    assert (result.ret, measured(run)) == (1, {"suite/fails"})
+    assert untested(run) == {NODES[name] for name in ALL - {"suite/fails"}}
+
+
+@pytest.mark.parametrize("args", [["-x"], ["--maxfail", "1"], ["--stepwise"], ["-x", "-n", "1"]])
+def test_a_run_that_ends_at_its_first_failure(audit: Any, args: list[str]) -> None:
+    result, run = audit(*args)
+    assert (result.ret, measured(run)) == (1, {"suite/holds", "suite/fails"})
+    assert run.summary.error == 0
+    assert {"suite/holds_too", "suite/second"} == untested(run)
+    assert all(entry.reason.startswith("not reached: ") for entry in run.untested if entry.what == "suite/second")
+
+
+def test_stepwise_goes_on_where_it_ended(audit: Any) -> None:
+    audit("--stepwise")
+    result, run = audit("--stepwise-skip")
+    assert (result.ret, measured(run)) == (1, ALL - {"suite/holds"})
+    assert untested(run) == {NODES["suite/holds"]}
+
+
+def test_a_path_that_is_not_there_is_what_pytest_says_of_it(audit: Any, pytester: pytest.Pytester) -> None:
+    audit("-k", "second")
+    before = sorted((pytester.path / "reports").iterdir())
+    result, _ = audit(paths=("suite", "nowhere"))
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: file or directory not found: nowhere"])
+    result.stderr.no_fnmatch_line("*no claim to measure*")
+    assert sorted((pytester.path / "reports").iterdir()) == before

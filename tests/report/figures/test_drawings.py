@@ -1,0 +1,233 @@
+"""Every kind of figure is drawn: small, without colour alone, with each number in a table."""
+
+from __future__ import annotations
+
+import random
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditkit.record.figures import (
+    AnyDrawing,
+    Cloud,
+    Curves,
+    Dot,
+    DotGroup,
+    Dots,
+    Heatmap,
+    Intersection,
+    Points,
+    Series,
+    Sets,
+    Table,
+)
+from auditkit.record.schema import Run
+from auditkit.report.figures.drawing import Measured, numbers_of, render_svg, text_of
+from auditkit.report.figures.heatmap import LEVELS, merged
+from auditkit.report.page import render_html
+from auditkit.report.wording import number
+
+pytestmark = pytest.mark.unit
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def heat(rows: int, columns: int, scale: str = "linear", seed: int = 1, **changes: Any) -> Heatmap:
+    """Values without any pattern: the worst case for merging cells. Row 1, column 1 is missing."""
+    chance = random.Random(seed)
+    values = [[chance.uniform(-1, 1) for _ in range(columns)] for _ in range(rows)]
+    if scale == "log":
+        values = [[10 ** (4 * value) for value in row] for row in values]
+    grid: list[list[float | None]] = [list(row) for row in values]
+    grid[1][1] = None
+    fields = {
+        "x_label": "head",
+        "y_label": "layer",
+        "value_label": "restored",
+        "reading": "Each cell is one head.",
+        "columns": [f"h{i}" for i in range(columns)],
+        "rows": [f"l{i}" for i in range(rows)],
+        "values": grid,
+        "scale": scale,
+    }
+    return Heatmap(**(fields | changes))
+
+
+KINDS: dict[str, AnyDrawing] = {
+    "curves": Curves(
+        "tokens", "KL", "It falls.", [Series("a", [1, 2, 4], [0.1, 0.0, 1e-3], [None] * 3, [None] * 3)], log=True,
+        whole=False,
+    ),
+    "heads": heat(32, 32, "centred", outlined=[(0, 0), (31, 31)]),
+    "small heatmap": heat(3, 4, "centred", lower=[[-1.0] * 4] * 3, upper=[[1.0] * 4] * 3),
+    "log": heat(30, 9, "log"),
+    "empty heatmap": Heatmap("x", "y", "v", "r", ["a"], [], []),
+    "unmeasured heatmap": Heatmap("x", "y", "v", "r", ["a", "b"], ["c"], [[None, None]], scale="log"),
+    "constant": Heatmap("x", "y", "v", "r", ["a", "b"], ["c"], [[0.25, 0.25]]),
+    "dots": Dots(
+        "logits", "Dots.",
+        [DotGroup("age", [Dot("young", 0.2, 0.1, 0.3), Dot("old", None, None, None)]), DotGroup("", [])], 0.0,
+    ),
+    "distributions": Dots(
+        "of even spread", "Bands.",
+        [DotGroup("one", [Dot("self", 0.4, 0.3, 0.5, [0.0, 0.2, 0.4, 0.6, 0.9]), Dot("neutral", 0.1, None, None)])],
+    ),
+    "no dots": Dots("logits", "Dots.", []),
+    "sets": Sets(
+        "units", "Columns.", ["age", "gender"], [12, 31],
+        [Intersection([0], 8, 7.5), Intersection([0, 1], 4), Intersection([], 3, 2.5)],
+    ),
+    "no sets": Sets("units", "Columns.", [], [], []),
+    "points": Points("first", "second", "Marks.", [Cloud(name, *2 * [[0.1 * i for i in range(60)]]) for name in "ab"]),
+    "no points": Points("first", "second", "Marks.", []),
+}  # fmt: skip
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_drawn_under_a_strict_policy(name: str) -> None:
+    figure = KINDS[name].titled("A title")
+    svg = render_svg(figure, "f")
+    assert len(svg.encode()) < 60_000
+    assert "style" not in svg
+    assert "<image" not in svg, "no raster"
+    assert "nan" not in svg.lower()
+    assert "#000000" not in svg
+    root = ET.fromstring(svg)
+    assert (root[0].text, root[1].text) == ("A title", KINDS[name].reading)
+    assert render_svg(figure, "f") == svg
+
+
+@pytest.mark.parametrize("scale", ["linear", "centred", "log"])
+def test_head_maps_stay_small(scale: str) -> None:
+    figure = heat(32, 32, scale, outlined=[(i, i) for i in range(32)]).titled("heads")
+    svg = render_svg(figure, "plot-12-34-5")
+    assert len(svg.encode()) < 60_000
+    assert len(list(ET.fromstring(svg).iter(f"{SVG}path"))) < 4 * LEVELS
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda n: st.lists(st.lists(st.sampled_from([None, 0, 1, 2]), min_size=n, max_size=n))
+    )
+)
+def test_rectangles_cover_every_cell_once(levels: list[list[int | None]]) -> None:
+    covered = Counter(
+        (row, column, level)
+        for level, rectangles in merged(levels).items()
+        for left, top, right, bottom in rectangles
+        for row in range(int(top), int(bottom))
+        for column in range(int(left), int(right))
+    )
+    cells = {(i, j, level) for i, row in enumerate(levels) for j, level in enumerate(row) if level is not None}
+    assert covered == Counter(cells)
+
+
+def test_marks_stand_where_colour_would_stand_alone() -> None:
+    """Struck below 0, crossed where nothing was measured, framed where outlined; said in a key."""
+    plain = heat(15, 15, "centred", values=[[0.5] * 15] * 15)
+    assert not [text for text in texts(render_svg(plain.titled("t"), "f")) if "×" in text or "□" in text]
+    values: list[list[float | None]] = [[0.5] * 15 for _ in range(15)]
+    values[0][0], values[0][1], values[3][4] = -0.5, -0.25, None
+    marked = heat(15, 15, "centred", values=values, outlined=[(2, 2)])
+    svg = render_svg(marked.titled("t"), "f")
+    assert "× not measured · ⁄ below 0 · □ outlined" in texts(svg)
+    strokes = [path.get("d", "") for path in ET.fromstring(svg).iter(f"{SVG}path") if path.get("fill") == "none"]
+    assert sum(d.count("L") for d in strokes) == 2 + 2, "two cells struck, one crossed"
+
+
+def test_small_maps_carry_their_numbers() -> None:
+    shown = texts(render_svg(KINDS["small heatmap"].titled("t"), "f"))
+    values = [value for row in KINDS["small heatmap"].values for value in row if value is not None]
+    assert {number(value) for value in values} <= set(shown)
+
+
+def test_bar_of_a_centred_scale_reaches_equally_far() -> None:
+    values: list[list[float | None]] = [[-1.0, 0.25] * 8] * 16
+    svg = render_svg(heat(16, 16, "centred", values=values).titled("t"), "f")
+    assert {"−1.00", "0.00", "1.00"} <= set(texts(svg)), "the scale is that of the largest value on either side"
+
+
+def test_log_scales_are_written_as_numbers() -> None:
+    for name in ("log", "curves"):
+        assert {"0.01", "0.1"} <= set(texts(render_svg(KINDS[name].titled("t"), "f")))
+
+
+def test_values_that_cannot_be_told_apart_from_infinity_are_refused() -> None:
+    wide = heat(2, 2, values=[[1e308, -1e308], [0.0, 0.0]])
+    with pytest.raises(ValueError, match="too far apart"):
+        render_svg(wide.titled("t"), "f")
+
+
+def test_names_stay_text() -> None:
+    """matplotlib reads "$", "_" and "\\n" of its own accord, and an XML writer must escape the rest."""
+    for name in ("$x^2$", "</svg><script>", "_hidden", "a\nb", "\x00\ud800", "W" * 5_000):
+        dots = Dots(name, name, [DotGroup(name, [Dot(name, 1.0, 0.5, 2.0)])])
+        heatmap = Heatmap(name, name, name, name, [name] * 2, [name], [[1.0, 2.0]])
+        sets = Sets(name, name, [name, name], [1, 2], [Intersection([0], 1)])
+        lines = Curves(name, name, name, [Series(name, [0.0], [1.0], [0.5], [2.0])] * 2)
+        for drawing in (dots, heatmap, sets, lines):
+            svg = render_svg(drawing.titled(name), "f")
+            assert len(svg) < 60_000
+            assert any(
+                text.startswith(name.replace("\n", " ")[:4].replace("\x00\ud800", "�")) for text in texts(svg)
+            )
+
+
+def test_tables_hold_every_number() -> None:
+    [curves] = numbers_of(KINDS["curves"])
+    assert curves.columns == ("tokens", "a")
+    assert curves.rows[1] == (2, 0.0)
+    [cells] = numbers_of(KINDS["small heatmap"])
+    assert cells.columns == ("layer", "h0", "h1", "h2", "h3")
+    assert cells.rows[1][2] is None
+    assert text_of(cells.rows[2][1]).endswith(" [−1, 1]")
+    [dots] = numbers_of(KINDS["dots"])
+    assert dots.rows == (("young", "age", Measured(0.2, 0.1, 0.3)), ("old", "age", None))
+    [spread] = numbers_of(KINDS["distributions"])
+    assert spread.columns[3:] == tuple(f"{share} % of values below" for share in (10, 25, 50, 75, 90))
+    assert [row[3:] for row in spread.rows] == [(0.0, 0.2, 0.4, 0.6, 0.9), ("",) * 5]
+    shared, whole = numbers_of(KINDS["sets"])
+    assert shared.rows == (("age", 8, 7.5), ("age and gender", 4, None), ("none of them", 3, 2.5))
+    assert whole.rows == (("age", 12), ("gender", 31))
+
+
+def test_series_with_places_of_their_own_share_one_table() -> None:
+    few = Series("few", [1, 3], [0.5, None], [0.4, None], [0.6, None])
+    twice = Series("twice", [3, 3], [1.0, 2.0], [None, None], [None, None])
+    [table] = numbers_of(Curves("layer", "value", "r", [few, twice]))
+    assert table.columns == ("layer", "few", "twice")
+    assert table.rows == ((1, Measured(0.5, 0.4, 0.6), ""), (3, None, 1.0), (3, "", 2.0))
+    assert table.of_words == (False, False, False)
+
+
+def test_page_shows_every_kind(sample_run: Run) -> None:
+    table = Table(
+        "Each row is a group.", ["group", "n", "said"], [["women", 40, "<b>yes</b>"], ["men", None, "no"]]
+    )
+    figures = tuple(drawing.titled(f"Kind {name}") for name, drawing in KINDS.items())
+    claim = msgspec.structs.replace(sample_run.claims[0], figures=(*figures, table.titled("Kind table")))
+    page = render_html(msgspec.structs.replace(sample_run, claims=(claim,)))
+    for figure in claim.figures:
+        assert f"<bdi>{figure.title}</bdi>" in page
+        assert f"<bdi>{figure.data['reading']}</bdi>" in page
+    assert page.count("<svg xmlns") == len(KINDS)
+    assert '<td class="words"><bdi>&lt;b&gt;yes' in page
+    assert re.search(r"\b(nan|inf|None)\b", re.sub(r"<script.*?</script>", "", page, flags=re.S)) is None
+
+
+def test_a_figure_that_cannot_be_drawn_still_shows_its_numbers(sample_run: Run) -> None:
+    wide = heat(2, 2, values=[[1e308, -1e308], [0.0, 12.5]]).titled("Wide")
+    claim = msgspec.structs.replace(sample_run.claims[0], figures=(wide,))
+    page = render_html(msgspec.structs.replace(sample_run, claims=(claim,)))
+    assert "its data cannot be drawn: the values are too far apart" in page
+    assert ">12.5</td>" in page
