@@ -42,8 +42,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     code: dict[str, str]
     """Module that a claim runs through, by its path -> SHA-256 of its code (comments, layout and docstrings apart)."""
     methods: dict[str, tuple[str, ...]]
-    """Suite -> the modules among `code` that define what its numbers mean: analyses, loaders of data, and the project's
-    own modules. The others (engine, adapters, statistics) compute the same numbers in another way."""
+    """Suite -> the modules among `code` that define what its numbers mean: findings, methods, loaders of data, and the
+    project's own modules. The others (engine, adapters, statistics) compute the same numbers in another way."""
     settings: dict[str, str]
     """Seed, items, level of the intervals, number type, adapter."""
     versions: dict[str, str]

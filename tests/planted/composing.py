@@ -1,4 +1,4 @@
-"""A model in which persona and task add up by construction, for the analyses of "As X, do Y".
+"""A model in which persona and task add up by construction, for the measurements of "As X, do Y".
 
 Only the attention of layer 0 reads other tokens, and it looks at all of them alike. All embeddings have one norm, so
 what it writes is the mean of a linear function of the tokens: in prompts of equal length the words of the persona and

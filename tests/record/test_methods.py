@@ -24,15 +24,15 @@ def write(path: Path, text: str = "x = 1\n") -> Path:
 def package(tmp_path: Path) -> Path:
     """A small package laid out as auditkit is."""
     package = tmp_path / "site" / "auditkit"
-    for name in ("__init__", "analyses/__init__", "data/__init__", "engine/__init__"):
+    for name in ("__init__", "methods/__init__", "data/__init__", "engine/__init__"):
         write(package / f"{name}.py", "")
     write(
-        package / "analyses" / "top.py",
-        "from auditkit.analyses.deep import go\nfrom auditkit.engine import walk\n",
+        package / "methods" / "top.py",
+        "from auditkit.methods.deep import go\nfrom auditkit.engine import walk\n",
     )
-    write(package / "analyses" / "deep.py", "def go():\n    from auditkit.data import words\n    return words\n")
-    write(package / "analyses" / "elsewhere.py")
-    write(package / "analyses" / "worst_case.py")
+    write(package / "methods" / "deep.py", "def go():\n    from auditkit.data import words\n    return words\n")
+    write(package / "methods" / "elsewhere.py")
+    write(package / "methods" / "worst_case.py")
     write(package / "data" / "words.py")
     write(package / "engine" / "walk.py", "from auditkit.methods import elsewhere\n")
     write(package / "stats" / "means.py")
@@ -43,7 +43,7 @@ def package(tmp_path: Path) -> Path:
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     write(tmp_path / "suites" / "finding" / "test_one.py", "def test_one(top):\n    pass\n")
-    write(tmp_path / "suites" / "finding" / "conftest.py", "from auditkit.analyses.top import go\n")
+    write(tmp_path / "suites" / "finding" / "conftest.py", "from auditkit.methods.top import go\n")
     return tmp_path / "suites" / "finding"
 
 
@@ -57,11 +57,11 @@ def test_methods_are_reached_through_imports_inside_functions_too(
     found = code(suite, tmp_path, package)
     assert found.methods == {
         "finding": (
-            "auditkit/methods/__init__.py",
-            "auditkit/analyses/deep.py",
-            "auditkit/analyses/top.py",
             "auditkit/data/__init__.py",
             "auditkit/data/words.py",
+            "auditkit/methods/__init__.py",
+            "auditkit/methods/deep.py",
+            "auditkit/methods/top.py",
         )
     }
     assert set(found.digests) == {
@@ -78,8 +78,8 @@ def test_methods_are_reached_through_imports_inside_functions_too(
         "import auditkit.methods.elsewhere",
         "import auditkit.methods.elsewhere as other",
         "from auditkit.methods import elsewhere",
-        "from auditkit.analyses.elsewhere import x",
-        "if True:\n    from auditkit.methods import \n        top, \n        elsewhere, \n",
+        "from auditkit.methods.elsewhere import x",
+        "if True:\n    from auditkit.methods import (\n        top,\n        elsewhere,\n    )",
         "try:\n    import nothing\nexcept ImportError:\n    from auditkit.methods import elsewhere",
         "class Lazy:\n    def go(self):\n        match self:\n            case 1:\n"
         "                import auditkit.methods.elsewhere",
@@ -87,7 +87,7 @@ def test_methods_are_reached_through_imports_inside_functions_too(
 )
 def test_every_form_of_import_counts(suite: Path, tmp_path: Path, package: Path, line: str) -> None:
     write(suite / "test_two.py", line + "\n")
-    assert "auditkit/analyses/elsewhere.py" in code(suite, tmp_path, package).methods["finding"]
+    assert "auditkit/methods/elsewhere.py" in code(suite, tmp_path, package).methods["finding"]
 
 
 def test_modules_of_the_project_and_services_of_the_plugin_are_methods(
@@ -112,7 +112,7 @@ def test_modules_of_the_project_and_services_of_the_plugin_are_methods(
             '"""Says what it does."""\ndef go():\n    """So."""\n    from auditkit.data import words\n    return words',
             True,
         ),
-        ("def go():  # gone\n\n    from auditkit.data import words\n    return (\n        words\n    )", True),
+        ("def go():  # gone\n\n    from auditkit.data import (words)\n    return (\n        words\n    )", True),
         ("def go():\n    from auditkit.data import words\n    return words + 1", False),
         ("def go():\n    from auditkit.data import words\n    return words\ngo()", False),
         ('def go():\n    from auditkit.data import words\n    "a value"\n    return words', False),
@@ -122,9 +122,9 @@ def test_modules_of_the_project_and_services_of_the_plugin_are_methods(
 def test_a_method_is_digested_without_comments_layout_and_docstrings(
     suite: Path, tmp_path: Path, package: Path, text: str, same: bool
 ) -> None:
-    before = code(suite, tmp_path, package).digests["auditkit/analyses/deep.py"]
-    write(package / "analyses" / "deep.py", text)
-    assert (code(suite, tmp_path, package).digests["auditkit/analyses/deep.py"] == before) is same
+    before = code(suite, tmp_path, package).digests["auditkit/methods/deep.py"]
+    write(package / "methods" / "deep.py", text)
+    assert (code(suite, tmp_path, package).digests["auditkit/methods/deep.py"] == before) is same
 
 
 @pytest.mark.parametrize(
@@ -139,14 +139,14 @@ def test_the_engine_is_digested_without_comments(
     assert (code(suite, tmp_path, package).digests["auditkit/engine/walk.py"] == before) is same
 
 
-def test_every_suite_of_the_project_reaches_the_analyses_that_it_names() -> None:
-    """What an import of the suite's conftest loads of the analyses is among its methods."""
+def test_every_suite_of_the_project_reaches_the_methods_that_it_names() -> None:
+    """What an import of the suite's conftest loads of findings and methods is among its methods."""
     root = PACKAGE.parent
     suites = sorted(path.parent for path in (root / "suites").glob("*/conftest.py"))
     found = code_of(suites, root, PACKAGE)
     assert set(found.methods) == {suite.name for suite in suites}
     for names in found.methods.values():
-        assert {name.split("/")[1] for name in names} <= {"analyses", "data"}
+        assert {name.split("/")[1] for name in names} <= {"findings", "methods", "testing", "data"}
     assert "auditkit/findings/identity_bias/decisions.py" in found.methods["identity_bias"]
     assert "auditkit/methods/worst_case.py" in found.methods["identity_bias"]
     assert "auditkit/methods/patching.py" in found.methods["persona_patching"], "reached through another module"

@@ -1,4 +1,4 @@
-"""Questions under personas: what the analyses of persona patching share.
+"""Questions under personas: what persona patching and identity bias share.
 
 A system turn gives the model a persona ("You are a bad student."), a factual question follows, and the answer's
 start is prefilled. Personas come in pairs, a *clean* and a *corrupt* one that differ in one token span; questions

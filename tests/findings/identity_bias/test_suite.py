@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import auditkit.data
+import auditkit
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_run
 
@@ -55,9 +55,10 @@ def random_weights(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory, r
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    data = Path(auditkit.data.__file__).parent
-    texts = [line for path in sorted(data.glob("bias_*.toml")) for line in path.read_text().splitlines()]
-    texts += (data / "completions.csv").read_text().replace(",", " ").splitlines()
+    package = Path(auditkit.__file__).parent
+    files = sorted((package / "findings" / "identity_bias" / "data").glob("*.toml"))
+    texts = [line for path in files for line in path.read_text().splitlines()]
+    texts += (package / "data" / "completions.csv").read_text().replace(",", " ").splitlines()
     answers = ["Answer: Yes Answer: No Answer: yes Answer: no"] * 50
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama).train_new_from_iterator([*texts, *answers], 4000)
     torch.manual_seed(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import auditkit.data
+import auditkit
 from auditkit.data.errors import DataError
 from auditkit.findings.persona_localization.statement_pairs import packaged_statements, paired_statements
 from auditkit.findings.persona_localization.statements import Statement
@@ -170,8 +170,9 @@ def test_the_checks_see_a_give_away() -> None:
 
 
 def test_the_files_are_part_of_the_plan() -> None:
-    names = data_digests(Path(auditkit.data.__file__).parent, [])
-    assert {f"auditkit/statements_{topic}.toml" for topic in packaged_statements()} <= set(names)
+    names = data_digests(Path(auditkit.__file__).parent, [])
+    folder = "auditkit/findings/persona_localization/data"
+    assert {f"{folder}/{topic}.toml" for topic in packaged_statements()} <= set(names)
 
 
 # A user's file

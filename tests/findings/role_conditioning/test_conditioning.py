@@ -351,9 +351,10 @@ def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) ->
 def test_the_docs_list_figures_that_are_drawn() -> None:
     """Nine plots and two comparisons, each with figures whose titles are in the code."""
     root = Path(auditkit.__file__).parents[1]
-    code = "".join(path.read_text() for path in sorted((root / "auditkit" / "analyses").glob("role_*.py")))
+    folder = root / "auditkit" / "findings" / "role_conditioning"
+    code = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
     code = code.replace("{name}", "RFC").replace("{self.name}", "RFC").replace('"', "'")
-    lines = (root / "docs" / "role-conditioning.md").read_text().splitlines()
+    lines = (root / "docs" / "findings" / "role_conditioning.md").read_text().splitlines()
     rows = [line.split("|")[1:3] for line in lines if re.match(r"\| (\d|base against)", line)]
     assert [plot.split()[0] for plot, _ in rows] == [*"123456789", "base", "base"]
     for plot, figures in rows:
