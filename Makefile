@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test lint slow bench conformance simulate examples validate-gate lock canary clean
+.PHONY: help setup audit test check lint slow bench conformance simulate examples validate-gate lock canary clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z-]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -45,10 +45,17 @@ test: lint            ## lint, then the unit and model tiers
 slow: $(READY)        ## the slow tier
 	$(BIN)/python -m pytest tests/ -m slow $(ARGS)
 
-lint: $(READY)        ## ruff, the type checker and the layer check
+lint: $(READY)        ## format, ruff, the type checker and the house rules
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
+
+check: $(READY)       ## before a commit: format, lint and the unit tests of what changed; ARGS=REV for all since REV
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python tools/check.py $(ARGS)
 
 conformance: $(READY) ## write docs/conformance.md: families, checks and adapters
 	$(BIN)/python -m pytest -q tests/adapters/test_conformance.py --write-conformance

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.unit
 
 DOCS = Path(auditkit.__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```python runnable\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = [path for path in sorted(DOCS.glob("*.md")) if BLOCK.search(path.read_text())]
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if BLOCK.search(path.read_text())]
 
 
 def test_there_are_examples() -> None:

@@ -1,0 +1,65 @@
+"""Run the unit tests of what changed: `python tools/check.py [REVISION]`, as `make check` does.
+
+A changed module stands for the test file of its name in the room that mirrors its own, or, where there is none, for all
+tests of that room; a changed test file stands for itself. Changes are those since REVISION, uncommitted and untracked
+files included; by default since the last commit, or of the last commit where nothing is uncommitted.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def changed(revision: str | None) -> list[str]:
+    """Paths, from the root of the repository, of files that differ from a revision and still exist."""
+    untracked = _git("ls-files", "--others", "--exclude-standard")
+    if revision is None:
+        found = _git("diff", "--name-only", "HEAD") + untracked
+        revision = "HEAD" if found else "HEAD~1"
+    paths = {*_git("diff", "--name-only", revision), *untracked}
+    return sorted(path for path in paths if (ROOT / path).is_file())
+
+
+def tests_of(path: str) -> list[str]:
+    """Test files and folders that a changed file stands for; none for what no unit test covers, as a page of the docs."""
+    where = PurePosixPath(path)
+    if where.suffix != ".py" and "data" not in where.parts:
+        return []
+    if where.parts[0] == "tests":
+        return [path] if where.name.startswith("test_") else _in(Path(where.parent))
+    if where.parts[0] != "auditkit":
+        return []
+    room = Path("tests", *where.parts[1:-1])
+    named = room / f"test_{where.stem}.py"
+    if (ROOT / named).is_file():
+        return [named.as_posix()]
+    while not _in(room):
+        room = room.parent
+    return _in(room) if room != Path("tests") else []
+
+
+def _in(room: Path) -> list[str]:
+    """Test files that lie in a folder itself."""
+    return sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / room).glob("test_*.py"))
+
+
+def main(*arguments: str) -> int:
+    files = changed(arguments[0] if arguments else None)
+    tests = sorted({test for path in files for test in tests_of(path)})
+    print(f"{len(files)} changed files, tests of {', '.join(tests) or 'no room'} (and the house rules)")
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "unit", "-n", "auto", "--maxprocesses", "4"]
+    return subprocess.run([*command, "tests/test_layers.py", *tests], cwd=ROOT).returncode
+
+
+def _git(*arguments: str) -> list[str]:
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
