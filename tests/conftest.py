@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,12 @@ from auditkit.record.schema import Run, Verdict
 # Timings on shared cores say nothing about the code.
 settings.register_profile("shared cores", deadline=None)
 settings.load_profile("shared cores")
+
+# Tests run in one process per core; torch would start as many threads in each, and they spin while they wait. Set before
+# torch is imported, and inherited by the audits that tests start.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) - 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (workers + 1))))
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 TIERS = ("unit", "model", "slow")
 

@@ -25,7 +25,7 @@ def changed(revision: str | None) -> list[str]:
 
 
 def tests_of(path: str) -> list[str]:
-    """Test files and folders that a changed file stands for; none for what no unit test covers, as a page of the docs."""
+    """Test files and folders that a changed file stands for; none for a page of the docs and the like."""
     where = PurePosixPath(path)
     if where.suffix != ".py" and "data" not in where.parts:
         return []
