@@ -29,3 +29,7 @@ def test_no_capability_is_lost_where_deprecations_are_errors(tmp_path: Path) -> 
     assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
     lost = {"blockwise", "swaps", "generation", "gradients"}
     assert not [one for one in run.untested if one.what in lost]
+    named = next(line for line in done.stdout.splitlines() if line.startswith("report: "))
+    page = Path(named.removeprefix("report: "))
+    assert page.read_bytes() == (tmp_path / "latest" / "audit.html").read_bytes()
+    assert page.stat().st_size < 2_000_000

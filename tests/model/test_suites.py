@@ -1,7 +1,12 @@
-"""The suites on the small real model, as a user runs them: short, in a process of their own."""
+"""The suites on the small real model, as a user runs them, in a process of their own.
+
+A short audit of all suites takes minutes. `AUDITKIT_SHORT_AUDIT` names the folder of one that was made already
+(`make audit ARGS="--items 6"`), so that a build that makes one anyway makes no second.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,31 +17,29 @@ from auditkit.record.schema import Verdict
 from auditkit.record.store import read_items, read_run
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
-Audit = tuple[subprocess.CompletedProcess[str], Path]
-
-
-def _audit(reports: Path, *options: str) -> Audit:
+def _audit(reports: Path, *options: str) -> Path:
     command = [sys.executable, "-m", "pytest", "suites/", "--model", "smollm2-135m-instruct", *options]
     done = subprocess.run([*command, "--audit-dir", str(reports)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1, 10), done.stdout + done.stderr
-    return done, reports / "latest"
+    return reports / "latest"
 
 
 @pytest.fixture(scope="module")
-def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
-    return _audit(tmp_path_factory.mktemp("reports"), "--items", "6")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = os.environ.get("AUDITKIT_SHORT_AUDIT")
+    return ROOT / made if made else _audit(tmp_path_factory.mktemp("reports"), "--items", "6")
 
 
 @pytest.fixture(scope="module")
-def default_audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+def default_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _audit(tmp_path_factory.mktemp("reports"))
 
 
-@pytest.mark.model
-def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Audit) -> None:
-    run = read_run(audit[1])
+def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Path) -> None:
+    run = read_run(audit)
     assert len(run.claims) >= 3
     assert not [claim.id for claim in run.claims if claim.verdict is Verdict.ERROR]
     for claim in run.claims:
@@ -60,9 +63,8 @@ def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Audit) 
         assert all(any("student" in text for text in example.prompts.values()) for example in claim.examples)
 
 
-@pytest.mark.model
-def test_controls_and_what_is_shown_beside_stand_in_the_record(audit: Audit) -> None:
-    claims = {claim.id: claim for claim in read_run(audit[1]).claims}
+def test_controls_and_what_is_shown_beside_stand_in_the_record(audit: Path) -> None:
+    claims = {claim.id: claim for claim in read_run(audit).claims}
     shift = claims["persona_patching/negative_personas_lower_the_answer"]
     assert [(control.name, control.verdict) for control in shift.controls] == [
         ("invented words against positive ones", None),
@@ -75,9 +77,8 @@ def test_controls_and_what_is_shown_beside_stand_in_the_record(audit: Audit) -> 
     assert judged.name == "sensitivity: tells positive words from negative ones"
 
 
-@pytest.mark.model
-def test_a_state_in_its_own_place_changes_nothing(audit: Audit) -> None:
-    claims = {claim.id: claim for claim in read_run(audit[1]).claims}
+def test_a_state_in_its_own_place_changes_nothing(audit: Path) -> None:
+    claims = {claim.id: claim for claim in read_run(audit).claims}
     plumbing = claims["persona_composition/a_state_in_its_own_place_changes_nothing"]
     assert plumbing.effect is not None
     assert plumbing.effect.estimate == 1.0
@@ -85,9 +86,8 @@ def test_a_state_in_its_own_place_changes_nothing(audit: Audit) -> None:
     assert float(note.split()[9]) <= 1e-4
 
 
-@pytest.mark.model
-def test_a_short_audit_of_roles_measures_and_does_not_pretend_to_decide(audit: Audit) -> None:
-    run = read_run(audit[1])
+def test_a_short_audit_of_roles_measures_and_does_not_pretend_to_decide(audit: Path) -> None:
+    run = read_run(audit)
     claims = {claim.id.split("/")[1]: claim for claim in run.claims if claim.suite == "role_conditioning"}
     assert len(claims) == 10
     halved = [claim for claim in claims.values() if "to discover and to confirm on others" in claim.reason]
@@ -103,9 +103,8 @@ def test_a_short_audit_of_roles_measures_and_does_not_pretend_to_decide(audit: A
     assert {claims[name].verdict for name in without} == {Verdict.NOT_APPLICABLE}
 
 
-@pytest.mark.slow
-def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit: Audit) -> None:
-    claims = {claim.id: claim for claim in read_run(default_audit[1]).claims}
+def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit: Path) -> None:
+    claims = {claim.id: claim for claim in read_run(default_audit).claims}
     first = claims["persona_patching/first_mlp_acts_at_the_identity_word"]
     assert [control.name for control in first.controls if control.verdict is not None] == [
         "the word's own embedding brings back at least 99 %",
@@ -121,15 +120,7 @@ def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit:
         "Restoring layers from the first one on",
         "Direct and indirect effect",
     ]
-    items = read_items(default_audit[1])
+    items = read_items(default_audit)
     assert items["value"].notna().all()
     conditions = set(items.loc[items["claim"].str.endswith("first_mlp_acts_at_the_identity_word"), "condition"])
     assert {"corrupt", "MLP of layer 0", "MLP of layer 0 at the identity span"} <= conditions
-
-
-@pytest.mark.model
-def test_the_terminal_names_the_report_that_was_written(audit: Audit) -> None:
-    done, latest = audit
-    line = next(line for line in done.stdout.splitlines() if line.startswith("report: "))
-    assert Path(line.removeprefix("report: ")).read_bytes() == (latest / "audit.html").read_bytes()
-    assert (latest / "audit.html").stat().st_size < 2_000_000
