@@ -17,7 +17,7 @@ from auditkit.record.schema import Run, Verdict
 settings.register_profile("shared cores", deadline=None)
 settings.load_profile("shared cores")
 
-# Tests run in one process per core; torch would start as many threads in each, and they spin while they wait. This is set
+# Tests run in one process per core; torch would start as many threads in each, and they spin while they wait. It is set
 # before torch is imported, and the audits that tests start inherit it.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) - 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (workers + 1))))
