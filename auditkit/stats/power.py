@@ -112,7 +112,8 @@ def needed(
     away = abs(distance) / standard_error
 
     def items(apart: float, variance: float) -> float:
-        return n * grown(max(1.0, variance * (ask / apart) ** 2))
+        times = variance * (ask / apart) * (ask / apart)
+        return n * grown(max(1.0, times)) if times < 1e100 else math.inf  # nothing can be squared further on
 
     most = items(away - half, loose) if away > half else math.inf
     least = items(away + half, tight)

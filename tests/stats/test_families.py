@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unittest.mock
+
 import msgspec
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from scipy import stats
 
 from auditkit.claims.evidence import Decision, gathering
 from auditkit.record.schema import Claim, Control, Cost, Effect, FamilyPlace, Verdict
-from auditkit.stats.families import cautious, claim_p, explore, fail_within_claim, holm
+from auditkit.stats.families import adjusted_by_holm, cautious, claim_p, explore, fail_within_claim, holm
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import MeasurementError
 
@@ -80,6 +82,15 @@ def test_a_family_makes_nothing_better_than_undecided(members):
             Verdict.INCONCLUSIVE,
         )
     assert [c.verdict for c in holm(holm(claims))] == [c.verdict for c in holm(claims)]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_adjusted_p_values_are_those_of_statsmodels(ps):
+    from statsmodels.stats.multitest import multipletests
+
+    with unittest.mock.patch("gc.collect"):
+        _, expected, _, _ = multipletests(ps, method="holm")
+    assert adjusted_by_holm(ps) == pytest.approx(list(expected), abs=1e-15)
 
 
 def test_claims_that_were_not_measured_count():

@@ -463,6 +463,15 @@ def test_items_that_are_not_named_by_text_have_examples_too(table):
     assert (Estimate("effect", "logit", numbered, RAMP, shown_conditions=("x",)) > 0).examples[0].item == "0"
 
 
+@pytest.mark.parametrize("factors", [1, 2])
+@pytest.mark.parametrize("threshold", [0.0, 6e-252, 1e-160])
+def test_a_distance_of_almost_nothing_needs_more_items_than_can_be_named(estimate, factors, threshold):
+    values = [1.0, -1.0, 0.5, -0.5] * 5
+    clusters = [[i // 2 for i in range(20)], [i % 5 for i in range(20)]][:factors]
+    effect = estimate(values, clusters=clusters).describe(">=", threshold)
+    assert effect.items_needed is None
+
+
 def test_items_needed_decide_about_80_percent_of_experiments(estimate):
     """The estimate that one experiment shows is taken for the truth, and experiments of that size are run."""
     undecided = estimate(spread_around(0.35, n=20, width=2.0)).describe(">=", 0.0)
