@@ -25,7 +25,7 @@ from auditkit.adapters.errors import ModelError, first_line
 from auditkit.adapters.hf.layout import adds_up
 from auditkit.adapters.hf.products import multiplying
 from auditkit.adapters.loading.load import Loaded
-from auditkit.adapters.protocol import Batch, Component, Meter, Place, Support, Touch
+from auditkit.adapters.protocol import Batch, Capability, Component, Meter, Place, Support, Touch
 
 _INSTALL = "pip install 'interp-auditkit[nnterp]'"
 
@@ -106,12 +106,12 @@ class NnterpAdapter(ModuleAdapter):
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
-        """Component, "blockwise", "generation" and "gradients" -> yes, or no with the reason."""
+        """Component or capability -> yes, or no with the reason."""
         return {
             **{str(name): offered for name, offered in self._support.items()},
-            "blockwise": Support(False, "nnterp runs the whole model for every edit"),
-            "generation": Support(False, "auditkit goes on from a run through the hf adapter only"),
-            "gradients": Support(False, "auditkit takes gradients through the hf adapter only"),
+            Capability.BLOCKWISE: Support(False, "nnterp runs the whole model for every edit"),
+            Capability.GENERATION: Support(False, "auditkit goes on from a run through the hf adapter only"),
+            Capability.GRADIENTS: Support(False, "auditkit takes gradients through the hf adapter only"),
         }
 
     def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:

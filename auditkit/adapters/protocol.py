@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.record.schema import ModelInfo
@@ -80,6 +80,23 @@ Touch = Callable[["Tensor"], "Tensor | None"]
 
 Some families (Falcon) go on to change the tensor in place, so a touch clones what it keeps and what it returns
 but does not own."""
+
+
+class Capability(StrEnum):
+    """What an adapter may offer besides touching components, each with one line of `meaning`."""
+
+    meaning: str
+
+    BLOCKWISE = "blockwise", "A run starts again at any block, from the residual stream of a recorded run."
+    SWAPS = "swaps", "Such a restarted run sees keys and values of another prompt in the first block it passes."
+    GENERATION = "generation", "A run goes on with further tokens from its key-value cache, with edits in place."
+    GRADIENTS = "gradients", "One backward pass gives the gradient of a logit difference at every component."
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
 
 
 @dataclass(frozen=True)
@@ -175,7 +192,7 @@ class Adapter(Protocol):
     meter: Meter
 
     def support(self) -> Mapping[str, Support]:
-        """Capability -> yes, or no with a reason; keys are component names and further capabilities."""
+        """`Component` or `Capability` -> yes, or no with a reason; a capability that is left out is not offered."""
         ...
 
     def batch(self, prompts: Sequence[Prompt]) -> Batch:
@@ -202,7 +219,7 @@ class Adapter(Protocol):
 
 
 class Continuable(Adapter, Protocol):
-    """What an adapter offers besides where its `support()["generation"]` says yes."""
+    """What an adapter offers besides where its `support()[Capability.GENERATION]` says yes."""
 
     def extend(
         self, past: Memory | None, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1
@@ -255,7 +272,7 @@ class Joining(NamedTuple):
 
 
 class Restartable(Adapter, Protocol):
-    """What an adapter offers besides where its `support()["blockwise"]` says yes; swaps where "swaps" does, too."""
+    """What an adapter offers besides where its `support()[Capability.BLOCKWISE]` says yes; swaps also need `SWAPS`."""
 
     def record(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> tuple[Tensor, Memory]:
         """A whole run, as `run`, and what restarts need of it."""
@@ -300,7 +317,7 @@ Look = Callable[[AttentionView], None]
 
 
 class Attending(Adapter, Protocol):
-    """What an adapter offers besides where its `support()["pattern"]` says yes."""
+    """What an adapter offers besides where its `support()[Component.PATTERN]` says yes."""
 
     @property
     def projections(self) -> Sequence[Tensor]:
@@ -319,7 +336,7 @@ class Attending(Adapter, Protocol):
 
 
 class Differentiable(Adapter, Protocol):
-    """What an adapter offers besides where its `support()["gradients"]` says yes."""
+    """What an adapter offers besides where its `support()[Capability.GRADIENTS]` says yes."""
 
     def gradients(
         self, batch: Batch, places: Collection[Place], answers: Sequence[Answers]

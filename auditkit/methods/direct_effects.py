@@ -20,7 +20,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from auditkit.adapters.protocol import Adapter, Answers, Component, Differentiable, Place
+from auditkit.adapters.protocol import Adapter, Answers, Capability, Component, Differentiable, Place
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edited, layers_of, zero
@@ -48,7 +48,7 @@ def direct_effects(
         SiteError: a site that is no contribution to the stream, or that the model does not have.
         NotApplicable: no gradients, or a model that does not read its answers through a norm and a linear map.
     """
-    offered = adapter.support().get("gradients")
+    offered = adapter.support().get(Capability.GRADIENTS)
     if not offered:
         raise Unsupported("direct effects need gradients, which this adapter does not offer")
     for site in sites:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.touches import keep, restore
-from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Shape, Support, Touch
+from auditkit.adapters.protocol import Adapter, Batch, Capability, Component, Place, Shape, Support, Touch
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.generation import generate
 from auditkit.engine.continuation.timed import Continued, Timed
@@ -241,7 +241,7 @@ def tap_is_eager(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
 def cached_is_uncached(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """Generation with an edit at every token goes on from keys and values as if it ran everything again."""
     largest = Largest(adapter)
-    offered = adapter.support().get("generation", Support(False, "the adapter does not go on from a run"))
+    offered = adapter.support().get(Capability.GENERATION, Support(False, "the adapter does not go on from a run"))
     if not offered:
         raise Refused(offered.reason)
     edit = Timed(scale(residual.layer(adapter.layers // 2), 0.5), "all")

@@ -21,6 +21,7 @@ from auditkit.adapters.loading.load import Loaded
 from auditkit.adapters.protocol import (
     Answers,
     Batch,
+    Capability,
     Component,
     Joining,
     Look,
@@ -37,7 +38,7 @@ class HFAdapter(ModuleAdapter):
 
     Attributes:
         info: identity of the model, as it enters the record; others as `ModuleAdapter`.
-        blockwise: restarts from a block, where `support()["blockwise"]`; else None.
+        blockwise: restarts from a block, where `support()[Capability.BLOCKWISE]`; else None.
         generation_parity: largest difference that going on from a run made when the model was opened, in logits.
 
     Raises:
@@ -68,14 +69,14 @@ class HFAdapter(ModuleAdapter):
         self.meter = Meter()  # opening is not part of any claim's cost
 
     def support(self) -> Mapping[str, Support]:
-        """Component, "blockwise", "swaps", "generation" and "gradients" -> yes, or no with the reason."""
+        """Component or capability -> yes, or no with the reason."""
         return {
             **self._layout.support(),
             **self._tap.support(),
-            "blockwise": self._blockwise_support,
-            "swaps": self._swaps_support,
-            "generation": self._generation_support,
-            "gradients": Support(True),
+            Capability.BLOCKWISE: self._blockwise_support,
+            Capability.SWAPS: self._swaps_support,
+            Capability.GENERATION: self._generation_support,
+            Capability.GRADIENTS: Support(True),
         }
 
     def run(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> Tensor:
@@ -161,7 +162,7 @@ class HFAdapter(ModuleAdapter):
         """Run `batch` on the keys and values of `past`; logits as `predict`, and the memory of the whole.
 
         Raises:
-            ModelError: this model cannot go on from a run; `support()["generation"]` says why.
+            ModelError: this model cannot go on from a run; `support()[Capability.GENERATION]` says why.
             ValueError: padding between tokens, another number of prompts, or as `predict`.
         """
         if not self._generation_support:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Component, Continuable, Memory, Support
+from auditkit.adapters.protocol import Adapter, Capability, Component, Continuable, Memory, Support
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.timed import (
@@ -126,7 +126,7 @@ def _why_whole(adapter: Adapter, runs: Sequence[Continued]) -> str:
         SiteError, NotApplicable: an edit that cannot be made.
     """
     edited = {component for run in runs for component, _ in places(adapter, run)}
-    support = adapter.support().get("generation", Support(False, "this adapter keeps no keys and values"))
+    support = adapter.support().get(Capability.GENERATION, Support(False, "this adapter keeps no keys and values"))
     if not support:
         return support.reason
     inside = sorted(edited & {Component.K, Component.V})

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Continuable
+from auditkit.adapters.protocol import Adapter, Capability, Continuable
 from auditkit.engine.batching import TOKEN_BUDGET, batches, in_batches
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.progress import progress
@@ -96,7 +96,7 @@ def _read(
     uses: dict[Ids, list[int]] = defaultdict(list)
     for i, (head, _) in enumerate(rows):
         uses[head].append(i)
-    able = bool(adapter.support()["generation"]) if hasattr(adapter, "extend") else False
+    able = bool(adapter.support()[Capability.GENERATION]) if hasattr(adapter, "extend") else False
     shared = {head: own for head, own in uses.items() if able and head and len(own) > 1}
     alone = [i for i, (head, _) in enumerate(rows) if head not in shared]
 

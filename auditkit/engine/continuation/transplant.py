@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Continuable, Memory, Support
+from auditkit.adapters.protocol import Adapter, Capability, Continuable, Memory, Support
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
@@ -277,7 +277,7 @@ def _checked(adapter: object, grafts: object, kind: type, continuations: object)
 
 
 def _continuable(adapter: Adapter) -> Continuable:
-    support = adapter.support().get("generation", Support(False, "this adapter keeps no keys and values"))
+    support = adapter.support().get(Capability.GENERATION, Support(False, "this adapter keeps no keys and values"))
     if not support:
         raise Unsupported(f"keys and values cannot be transplanted on this model: {support.reason}")
     return cast(Continuable, adapter)

@@ -23,7 +23,17 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf.probing import FAMILY_ERRORS
 from auditkit.adapters.hf.touches import keep
-from auditkit.adapters.protocol import Adapter, Batch, Component, Joining, Memory, Place, Restartable, Touch
+from auditkit.adapters.protocol import (
+    Adapter,
+    Batch,
+    Capability,
+    Component,
+    Joining,
+    Memory,
+    Place,
+    Restartable,
+    Touch,
+)
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Donor, Edited, spots, touched
 from auditkit.engine.forward import Donated, donate, execute, words
@@ -81,7 +91,7 @@ def restarted(
     plans = {name: patching.edited_runs(pairs, condition) for name, condition in conditions.items()}
     touched(adapter, (run for plan in plans.values() for run in plan))
     rows = {name: [_row(adapter, run) for run in plan] for name, plan in plans.items()}
-    able = adapter.support().get("blockwise") and all(row for mine in rows.values() for row in mine)
+    able = adapter.support().get(Capability.BLOCKWISE) and all(row for mine in rows.values() for row in mine)
     errors = _guards(cast(Restartable, adapter), pairs, plans, rows) if able else None
     if errors is None:
         return patching.patch(adapter, pairs, conditions, description)
@@ -124,7 +134,7 @@ def ends(adapter: Adapter, pairs: Sequence[PatchPair], description: str = "answe
         TypeError: an argument of another shape.
     """
     patching.checked(adapter, pairs, {})
-    if not pairs or not adapter.support().get("blockwise"):
+    if not pairs or not adapter.support().get(Capability.BLOCKWISE):
         plain = patching.patch(adapter, pairs, {}, description)
         return plain.base, plain.source
     base, source = torch.empty(len(pairs), 2), torch.empty(len(pairs), 2)

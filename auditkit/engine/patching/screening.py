@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auditkit.adapters.protocol import Adapter, Component, Differentiable, Place, Shape
+from auditkit.adapters.protocol import Adapter, Capability, Component, Differentiable, Place, Shape
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
@@ -125,7 +125,7 @@ def attribution(
     _checked(adapter, pairs, sites)
     if not pairs or not sites:
         raise SiteError(f"attribution needs pairs and sites, got {len(pairs)} pairs and {len(sites)} sites")
-    offered = adapter.support().get("gradients")
+    offered = adapter.support().get(Capability.GRADIENTS)
     if not offered:
         raise Unsupported(
             f"attribution needs gradients: {'this adapter has none' if offered is None else offered.reason}"

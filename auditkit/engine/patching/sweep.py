@@ -34,6 +34,7 @@ from auditkit.adapters.hf.touches import keep
 from auditkit.adapters.protocol import (
     Adapter,
     Batch,
+    Capability,
     Component,
     Joining,
     Memory,
@@ -156,7 +157,7 @@ def sweep(
 
 def restartable(adapter: Adapter, components: Collection[Component]) -> Support:
     """Whether the effect of these components is had by restarting blocks on this model, else why not."""
-    for name in ("blockwise", "swaps") if CACHED & set(components) else ("blockwise",):
+    for name in (Capability.BLOCKWISE, Capability.SWAPS) if CACHED & set(components) else (Capability.BLOCKWISE,):
         offered = adapter.support().get(name, Support(False, "the adapter cannot restart a run from a block"))
         if not offered:
             return offered

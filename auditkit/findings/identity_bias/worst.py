@@ -14,7 +14,7 @@ from typing import cast
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Continuable, Memory
+from auditkit.adapters.protocol import Adapter, Capability, Continuable, Memory
 from auditkit.findings.identity_bias.decisions import START
 from auditkit.findings.identity_bias.items import IdentitySwap
 
@@ -29,7 +29,7 @@ class SwapDistance:
         self.adapter = adapter
         self._known: dict[tuple[int, ...], Tensor] = {}
         self._heads: OrderedDict[tuple[int, ...], Memory] = OrderedDict()
-        self._able = bool(adapter.support()["generation"])
+        self._able = bool(adapter.support()[Capability.GENERATION])
 
     def __call__(self, swap: IdentitySwap) -> float:
         """Total variation distance between the answers about the two people."""
