@@ -191,13 +191,13 @@ def test_a_claim_of_ten_at_their_thresholds_fails_by_chance_no_more_often_than_o
 def test_exploring_bounds_the_share_of_false_discoveries(estimate):
     rng = np.random.default_rng(1)
     shares = []
-    for _ in range(80):
+    for _ in range(40):
         sites = [estimate(rng.normal(1.2 if i < 5 else 0.0, 1.0, 15), name=f"site {i}") for i in range(40)]
         found = explore("heads", sites, ">", 0.0, rate=0.1)
         false = sum(int(site.name.split()[1]) >= 5 for site in found)
         shares.append(false / max(len(found), 1))
         assert len(found) >= 1
-    assert np.mean(shares) <= 0.1 * 35 / 40 + 2 * np.std(shares) / np.sqrt(80)
+    assert np.mean(shares) <= 0.1 * 35 / 40 + 2 * np.std(shares) / np.sqrt(40)
 
 
 def test_a_grid_is_recorded_as_exploratory_and_decides_nothing(estimate):
