@@ -30,7 +30,7 @@ def _resolve(name: str) -> object:
         except ModuleNotFoundError:
             continue
         where = getattr(found, "__file__", None)
-        assert where and Path(where).is_relative_to(ROOT), f"{name} is no module of this repository"
+        assert Path(where or "/").is_relative_to(ROOT), f"{name} is no module of this repository"
         for part in parts[length:]:
             found = getattr(found, part)
         return found
