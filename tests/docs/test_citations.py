@@ -16,7 +16,14 @@ PYTHON = [
     for top in ("auditkit", "suites", "tests", "tools", "examples", "benchmarks")
     for path in (ROOT / top).rglob("*.py")
 ]
-TEXTS = [*PYTHON, *PAGES, ROOT / "pyproject.toml", ROOT / "Makefile", *(ROOT / ".github").rglob("*.yml")]
+TEXTS = [
+    *PYTHON,
+    *PAGES,
+    ROOT / "pyproject.toml",
+    ROOT / "Makefile",
+    *(ROOT / ".github").rglob("*.yml"),
+    *(ROOT / "auditkit").rglob("*.j2"),
+]
 
 
 @cache
