@@ -1,7 +1,8 @@
 """Run the unit tests of what changed: `python tools/check.py [REVISION]`, as `make check` does.
 
 A changed module stands for the test file of its name in the room that mirrors its own, or, where there is none, for all
-tests of that room; a changed test file stands for itself. Changes are those since REVISION, uncommitted and untracked
+tests of that room; a changed test file stands for itself. A page
+stands for the tests of the docs. Changes are those since REVISION, uncommitted and untracked
 files included; by default since the last commit, or of the last commit where nothing is uncommitted.
 """
 
@@ -25,8 +26,10 @@ def changed(revision: str | None) -> list[str]:
 
 
 def tests_of(path: str) -> list[str]:
-    """Test files and folders that a changed file stands for; none for a page of the docs and the like."""
+    """Test files and folders that a changed file stands for; none for a suite, the changelog and the like."""
     where = PurePosixPath(path)
+    if where.suffix == ".md" and where.name != "CHANGELOG.md":
+        return _in(Path("tests/docs"))
     if where.suffix != ".py" and "data" not in where.parts:
         return []
     if where.parts[0] == "tests":

@@ -167,7 +167,7 @@ def summarize(claims: Iterable[Claim], distrust: str = "") -> Summary:
 
 
 def exit_code(summary: Summary, profile: str) -> int:
-    """0 pass, 1 fail, 10 undecided, 11 integrity (design, The run).
+    """0 pass, 1 fail, 10 undecided, 11 integrity (docs/contracts.md, Exit codes).
 
     Under the "pr" profile an undecided claim warns and does not block, as long as another one passed.
     """

@@ -12,7 +12,8 @@ from auditkit.findings.persona_composition.patches import Patches
 from auditkit.findings.persona_composition.vectors import Vectors
 
 DEEPEST = 0.55
-"""Depth up to which persona and task are said to add up; the paper's last layer for which it says so."""
+"""Depth up to which claims look for the first layer at which a site matters; the third of the paper's five depths. The
+paper's medians are below 0.10 nats there for some models only (Gemma, the prompt's last token: 0.371 nats)."""
 
 FEW = 10
 """Cells below which only the depths up to there are measured: so few are asked for when it has to be quick."""

@@ -62,7 +62,7 @@ def test_a_threshold_is_a_number_that_remembers_its_source():
     assert threshold.source == "table 2"
 
 
-# Work is to travel between processes (docs/decisions.md); only bytes that this line just made are unpickled.
+# Values travel between processes (docs/decisions/record_and_gate.md); only bytes made in this line are unpickled.
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
 def test_a_copied_threshold_remembers_too(duplicate):
     again = duplicate(Threshold(0.3, "table 2"))

@@ -5,7 +5,7 @@ run: a bare site takes its activation from the source run, and any other `Edit` 
 as two logits after the last token: that of the right answer, and that of the wrong one or the mean of several.
 Denoising restores the clean run's activations in the corrupt one, noising the other way round: `PatchPair.swapped`.
 
-Three guards stand over every measurement (design, Engine):
+Three guards stand over every measurement (docs/contracts.md#engine):
 
 - the identity edit, which writes the base run's own activations back at every site, changes nothing beyond the
   noise floor (`auditkit.engine.guards.noise_floor`);

@@ -3,7 +3,7 @@
 *Completions*: the answer's start is prefilled ("The capital of France is") and the right next word is compared with a
 wrong one. Models of 100 million parameters can do that. *Letters*: four lettered options and the request for one
 letter, as the paper asks MMLU (Poonia & Jain 2025, arXiv:2507.20936); the logit of the right letter is compared with
-the mean of the other three (protocol, section 2).
+the mean of the other three (docs/protocols/persona_patching.md, Formulas).
 
 Both come to the same: text, a start of the answer, and the ids of single answer tokens, the right one first. What a
 tokenizer cannot score is left out and counted.

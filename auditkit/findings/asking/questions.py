@@ -233,7 +233,9 @@ class PersonaQuestions:
         return select(questions, min(n, len(questions)), seed=self.seed)
 
     def _require_accuracy(self) -> None:
-        """A model that does not know the answers has no logit difference worth patching (protocol, section 4).
+        """A model that does not know the answers has no logit difference worth patching.
+
+        docs/protocols/persona_patching.md, Accuracy gate.
 
         Asked without a persona, on the questions that are measured; where these do not show it, on more, so that a
         short run can tell too.

@@ -92,7 +92,7 @@ class Comparable(ABC):
     @property
     @abstractmethod
     def _degenerate(self) -> str | None:
-        """Reason code and words when no honest comparison exists (design, Statistics, rule 6)."""
+        """Reason code and words when no honest comparison exists (docs/contracts.md, rule 6)."""
 
     @property
     def _cautions(self) -> tuple[str, ...]:

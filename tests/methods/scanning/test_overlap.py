@@ -45,7 +45,7 @@ def seen(observed: int, sizes: list[int], total: int) -> float:
     return (observed - null.expected) / null.sd
 
 
-# Recount of the released logs (protocol persona_localization, sections "Read this first" and 4): unions over 99 runs.
+# Unions over 99 runs (docs/protocols/persona_localization.md, Recount of the overlaps).
 RELAT, DEONT, NIHIL, UTILI, VIRTUE = 2612, 3218, 2642, 2774, 2830
 CONSERV, LIBER, IMMI, LGBTQ = 2959, 2519, 2356, 1667
 

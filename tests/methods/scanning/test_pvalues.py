@@ -66,7 +66,10 @@ def test_among_others_both_kinds_of_rows_reach_a_level_alike() -> None:
 
 
 def test_the_released_variant_by_the_published_numbers() -> None:
-    """With 250 background rows its share at 0.01 is 3 of 251, and it can be 0 (protocol, section 3)."""
+    """With 250 background rows its share at 0.01 is 3 of 251, and it can be 0.
+
+    docs/protocols/persona_localization.md, Empirical p-values.
+    """
     background, test = np.arange(250.0)[:, None] + 0.5, np.arange(251.0)[:, None]
     values = empirical_pvalues(test, background, "released")
     assert values.min() == 0

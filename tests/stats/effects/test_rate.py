@@ -61,7 +61,7 @@ def test_wilson_is_the_library_s(x, n):
     [
         ((56, 70, 48, 80), "difference", (0.0528, 0.3382)),  # Newcombe 1998, table II a, method 5
         ((36, 40, 16, 80), "ratio", (2.94, 7.15)),  # Koopman 1984
-        ((5, 10, 10, 10), "ratio", (0.2317, 0.8033)),  # Koopman's, as docs/decisions.md has it
+        ((5, 10, 10, 10), "ratio", (0.2317, 0.8033)),  # Koopman's, as docs/decisions/statistics.md has it
     ],
 )
 def test_score_intervals_are_the_published_ones(table, compare, published):
