@@ -157,6 +157,25 @@ def test_no_two_modules_import_each_other() -> None:
         visit(module, ())
 
 
+def test_pytests_options_are_read_in_one_place() -> None:
+    """Everything but `options.py` reads `RunOptions`, which cannot change during a session."""
+    for module, path in _modules().items():
+        if _room(module) == "pytest_plugin" and module != "auditkit.pytest_plugin.options":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "value", "")
+                assert not str(name).startswith("audit_"), f"{module} reads {name}; read RunOptions"
+
+
+def test_no_public_class_name_is_defined_twice() -> None:
+    """A name that has two meanings sends the reader to the wrong room."""
+    seen: dict[str, str] = {}
+    for module, path in _modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                assert node.name not in seen, f"{node.name} is defined in {seen[node.name]} and {module}"
+                seen[node.name] = module
+
+
 @pytest.mark.parametrize("finding", FINDINGS)
 def test_a_finding_has_its_rooms(finding: str) -> None:
     """A suite, its measurements, its tests and its page have one name."""

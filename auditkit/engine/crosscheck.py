@@ -15,7 +15,7 @@ import torch
 from auditkit.adapters.protocol import Adapter, Component
 from auditkit.engine.edits import Edit, Edited
 from auditkit.engine.patching.plain import patch
-from auditkit.engine.sampling import Measured
+from auditkit.engine.sampling import MeasuredEdit
 from auditkit.engine.sites import Site
 
 _AT_ONCE = 32
@@ -54,7 +54,7 @@ class CrossChecked:
         return self.largest <= self.allowed
 
 
-def cross_check(adapter: Adapter, sample: Sequence[Measured], parity: float) -> CrossChecked:
+def cross_check(adapter: Adapter, sample: Sequence[MeasuredEdit], parity: float) -> CrossChecked:
     """Measure a sample again through `adapter`, by plain patching.
 
     Args:
@@ -64,7 +64,7 @@ def cross_check(adapter: Adapter, sample: Sequence[Measured], parity: float) -> 
     Raises:
         GuardTripped: a guard of the second measurement; it says nothing about the first.
     """
-    able: list[Measured] = []
+    able: list[MeasuredEdit] = []
     missing: Counter[str] = Counter()
     support = adapter.support()
     for measured in sample:

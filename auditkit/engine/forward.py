@@ -19,7 +19,7 @@ from auditkit.adapters.hf.touches import keep
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
 from auditkit.engine import arguments
 from auditkit.engine.edits import Donor, Edit, Edited, layers_of, located, spots
-from auditkit.engine.guards import GuardTripped, costing
+from auditkit.engine.guards import GuardTripped, costing, note_edits
 from auditkit.engine.sites import Site, SiteError
 
 
@@ -67,6 +67,8 @@ class Interventions:
                 group = groups.setdefault(place, {}).setdefault(key, _Group(edit, start + pad, stop + pad))
                 group.rows.append(row)
                 group.gives.append(_given(donated, edit, place, start, stop))
+        if groups:
+            note_edits()
         self.fired = dict.fromkeys(groups, 0)
         self.touches: dict[Place, Touch] = {
             place: self._touch(place, [parts[key] for key in sorted(parts, key=lambda key: key[0])])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from auditkit.claims.outcomes import NotReadable
@@ -59,6 +61,34 @@ def within_noise(adapter: Adapter, what: str, got: Tensor, expected: Tensor) -> 
     if not error <= floor:
         raise GuardTripped(f"guard: the {what} logits by up to {error:.3g}, the noise floor is {floor:.3g}")
     return error
+
+
+@dataclass
+class EditedRuns:
+    """How many runs had edits in place."""
+
+    runs: int = 0
+
+
+_edited: ContextVar[EditedRuns | None] = ContextVar("auditkit_edited_runs", default=None)
+
+
+@contextmanager
+def counting_edits() -> Iterator[EditedRuns]:
+    """Count the runs inside the block in which something in the model is edited, whichever model it is."""
+    count = EditedRuns()
+    token = _edited.set(count)
+    try:
+        yield count
+    finally:
+        _edited.reset(token)
+
+
+def note_edits() -> None:
+    """Say that a run has edits in place: called by everything in the engine that makes one."""
+    count = _edited.get()
+    if count is not None:
+        count.runs += 1
 
 
 @contextmanager

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredEdit:
     """One edited run: what was done, as in a `Condition`, and the logits of the (right, wrong) answer."""
 
     pair: PatchPair
@@ -42,11 +42,11 @@ class Sample:
 
     def __init__(self, size: int, seed: int) -> None:
         self.size = size
-        self.kept: list[Measured] = []
+        self.kept: list[MeasuredEdit] = []
         self.offered = 0
         self._stream = stream(seed, "cross-check")
 
-    def add(self, measured: Measured) -> None:
+    def add(self, measured: MeasuredEdit) -> None:
         self.offered += 1
         if len(self.kept) < self.size:
             self.kept.append(measured)
@@ -77,4 +77,4 @@ def offer(pairs: Sequence[PatchPair], measured: Iterable[tuple[Condition, Tensor
     for condition, logits in measured:
         for pair, edits, (right, wrong) in zip(pairs, condition, logits.tolist(), strict=True):
             if edits:
-                sample.add(Measured(pair, tuple(edits), (right, wrong)))
+                sample.add(MeasuredEdit(pair, tuple(edits), (right, wrong)))

@@ -43,7 +43,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Found:
+class ScoredExample:
     """One evaluated example: its score, and the exact prompts by name."""
 
     score: float
@@ -63,8 +63,8 @@ class WorstCase:
 
     name: str
     unit: str
-    worst: tuple[Found, ...]
-    smallest: Found | None
+    worst: tuple[ScoredExample, ...]
+    smallest: ScoredExample | None
     evaluations: int
     searched: int
     budget: int
@@ -167,9 +167,9 @@ class _Scores(Generic[T]):
     score: Callable[[T], float]
     prompts: Callable[[T], Mapping[str, str]]
     budget: int
-    known: dict[tuple[str, ...], Found] = field(default_factory=dict)
+    known: dict[tuple[str, ...], ScoredExample] = field(default_factory=dict)
 
-    def __call__(self, example: T) -> Found | None:
+    def __call__(self, example: T) -> ScoredExample | None:
         texts = self.prompts(example)
         key = tuple(texts.values())
         if key not in self.known:
@@ -178,7 +178,7 @@ class _Scores(Generic[T]):
             value = float(self.score(example))
             if not np.isfinite(value):
                 raise ValueError(f"the score of an example is {value}; a search needs finite scores")
-            self.known[key] = Found(value, dict(texts))
+            self.known[key] = ScoredExample(value, dict(texts))
         return self.known[key]
 
 
@@ -188,7 +188,7 @@ class _Beyond(Exception):
 
 def _drive(
     strategy: Any, scores: _Scores[Any], most: int, seed: int, level: float | None, folder: Path
-) -> Found | None:
+) -> ScoredExample | None:
     """Let Hypothesis draw and be told the scores; with a level, stop at the first example that reaches it and shrink.
 
     The second drive has the first one's seed and scores, so it comes by the same examples at no cost.
@@ -198,7 +198,7 @@ def _drive(
     from hypothesis.database import DirectoryBasedExampleDatabase
     from hypothesis.errors import Flaky, Unsatisfiable
 
-    last: Found | None = None
+    last: ScoredExample | None = None
 
     def drawn(example: Any) -> None:
         nonlocal last

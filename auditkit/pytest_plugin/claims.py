@@ -12,12 +12,11 @@ import msgspec
 import pytest
 
 from auditkit.adapters.errors import ModelError
-from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.claims.evidence import Evidence
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable
 from auditkit.claims.verdicts import deciding, judge
 from auditkit.gate.thresholds import Thresholds
-from auditkit.pytest_plugin.options import given_digests
+from auditkit.pytest_plugin.options import RunOptions, options_of
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.methods import code_of
 from auditkit.record.plan import PlannedClaim
@@ -91,14 +90,17 @@ def family_of(item: pytest.Item) -> FamilyPlace | None:
     return FamilyPlace(name=str(names[0])) if names else None
 
 
-def plan_of(config: pytest.Config, items: Sequence[pytest.Item], thresholds: Thresholds | None) -> Plan:
-    """What is going to be asked: claims, the code and data of their suites, methods, settings, versions."""
+def plan_of(options: RunOptions, root: Path, items: Sequence[pytest.Item], thresholds: Thresholds | None) -> Plan:
+    """What is going to be asked: claims, the code and data of their suites, methods, settings, versions.
+
+    Args:
+        root: the project's folder.
+    """
     import auditkit
 
-    settings = {name: getattr(config.option, f"audit_{name}") for name in ("seed", "items", "dtype", "adapter")}
     folders, own = {item.path.parent for item in items}, Path(auditkit.__file__).parent
-    code = code_of(folders, config.rootpath, own)
-    shared = {folder: shared_digest(folder, config.rootpath) for folder in folders}
+    code = code_of(folders, root, own)
+    shared = {folder: shared_digest(folder, root) for folder in folders}
     return Plan(
         claims={
             claim_id(item): claim_digest(item.path, _qualified(item), statement_of(item), shared[item.path.parent])
@@ -107,9 +109,9 @@ def plan_of(config: pytest.Config, items: Sequence[pytest.Item], thresholds: Thr
         thresholds=thresholds.listed() if thresholds is not None else {},
         code=code.digests,
         methods=code.methods,
-        data=data_digests(own, folders, Path(config.option.audit_dir).absolute())
-        | {f"{suite}/--data": digest for suite, digest in given_digests(config).items()},
-        settings={name: str(value) for name, value in {**settings, "alpha": ALPHA}.items()},
+        data=data_digests(own, folders, options.reports.absolute())
+        | {f"{suite}/--data": digest for suite, digest in options.data_digests().items()},
+        settings={**options.settings, "alpha": str(ALPHA)},
         versions=versions(),
     )
 
@@ -146,11 +148,6 @@ def conclude(
     )
 
 
-def models_of(config: pytest.Config) -> list[str]:
-    """What the run is to measure: one spec per model, as the user wrote them."""
-    return list(config.option.audit_model or [DEFAULT_MODEL])
-
-
 def model_ids(specs: Sequence[str]) -> list[str]:
     """One short name per model, for the ids of tests."""
     names = [re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec).name) or "model" for spec in specs]
@@ -159,7 +156,7 @@ def model_ids(specs: Sequence[str]) -> list[str]:
 
 def model_of(item: pytest.Item) -> str:
     """The model that the item is measured on."""
-    specs = models_of(item.config)
+    specs = options_of(item.config).specs
     if len(specs) == 1:
         return specs[0]
     return str(item.callspec.params["model"])  # type: ignore[attr-defined]  # of functions, not of items in general
@@ -167,7 +164,7 @@ def model_of(item: pytest.Item) -> str:
 
 def _without_model(item: pytest.Item, name: str) -> str:
     """The name or node id that the test has in a run with one model; the model's id comes last in it."""
-    specs = models_of(item.config)
+    specs = options_of(item.config).specs
     if len(specs) == 1:
         return name
     own = model_ids(specs)[specs.index(model_of(item))]

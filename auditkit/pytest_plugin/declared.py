@@ -1,10 +1,13 @@
-"""What a claim declares before it is measured: its marks, and the control without which a causal claim is not readable.
+"""What a claim declares before it is measured: its marks, and the control without which no causal claim is readable.
 
-A claim is causal when it names a site of the network: sites are named where something is edited. A mark says so where
-that cannot be seen (`@pytest.mark.causal`, for edits made in a fixture or a helper), or says that the claim only reads
-(`@pytest.mark.causal(edits=False)`). Its control is a `with control(...)` block, or a comparison with another measured
-value, such as the same edit elsewhere; `@pytest.mark.causal(control="...")` names one that stands in a fixture or
-helper. All of this is read off the test's source, so that a claim that cannot be read costs nothing.
+A claim is causal when it rests on edits inside the model, and its author says so with `@pytest.mark.causal`. Its
+control is a `with control(...)` block, or a comparison with another measured value, such as the same edit elsewhere;
+`@pytest.mark.causal(control="...")` names one that stands in a fixture or helper. `@pytest.mark.causal(edits=False)`
+says that a claim rests on no edit. Controls are read off the test's source, so that a claim without one costs nothing.
+
+A mark that was forgotten cannot pass in silence. An unmarked claim during which the engine ran edits is not readable
+(`forgotten`). What one claim measured another one shares without running edits itself, so in a suite with one such
+mark every claim needs one.
 """
 
 from __future__ import annotations
@@ -14,21 +17,29 @@ import difflib
 import inspect
 import textwrap
 from collections.abc import Iterator, Sequence
-from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
 
 _MARKS = {"claim": ("id", "family"), "causal": ("edits", "control")}
-_SITES = "auditkit.engine.sites"
+_UNMARKED = (
+    "the model was run with edits while this claim was measured, and the claim does not say whether it rests on them: "
+    "add @pytest.mark.causal and a control, or @pytest.mark.causal(edits=False), to the test"
+)
 
 
-def check_declarations(items: Sequence[pytest.Item]) -> None:
-    """Refuse marks with arguments that mean nothing, and causal claims without a control.
+def check_declarations(items: Sequence[pytest.Item], deselected: Sequence[pytest.Item] = ()) -> None:
+    """Refuse marks with arguments that mean nothing, causal claims without a control, and claims without the mark
+    `causal` in a suite that has it.
+
+    Args:
+        items: the claims to measure.
+        deselected: further claims of their suites.
 
     Raises:
         pytest.UsageError: naming the test and what to write instead.
     """
+    marked = {item.path.parent: item for item in (*deselected, *items) if item.get_closest_marker("causal")}
     for item in items:
         for name, allowed in _MARKS.items():
             for mark in item.iter_markers(name):
@@ -39,15 +50,31 @@ def check_declarations(items: Sequence[pytest.Item]) -> None:
                 "the same edit elsewhere; or say what it is with @pytest.mark.causal (control='...' where the control "
                 "stands in a fixture or helper, edits=False where nothing is edited)"
             )
+        other = marked.get(item.path.parent)
+        if other is not None and item.get_closest_marker("causal") is None:
+            raise pytest.UsageError(
+                f"{item.nodeid} does not say whether it rests on edits, as {other.nodeid} does: add "
+                "@pytest.mark.causal and a control, or @pytest.mark.causal(edits=False), to the test or as the "
+                "module's pytestmark"
+            )
 
 
 def is_causal(item: pytest.Item) -> bool:
-    """Whether the claim rests on edits inside the model: the nearest mark says so, else that it names a site."""
+    """Whether the claim rests on edits inside the model, as its nearest mark says."""
     mark = item.get_closest_marker("causal")
-    if mark is not None:
-        return bool(mark.kwargs.get("edits", True))
-    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    return any(map(_is_site, parameters.values())) or _names_a_site(getattr(item, "obj", None), set())
+    return mark is not None and bool(mark.kwargs.get("edits", True))
+
+
+def forgotten(item: pytest.Item, edited: int) -> str | None:
+    """Why the claim cannot be read, if nobody has said of it whether it rests on edits; else None.
+
+    `edits=False` of a whole module is no answer for a claim that runs edits: it was not said of this claim.
+
+    Args:
+        edited: runs with edits while the claim was measured.
+    """
+    said = is_causal(item) or any(mark.name == "causal" for mark in item.own_markers)
+    return None if said or not edited else _UNMARKED
 
 
 def has_control(item: pytest.Item) -> bool:
@@ -73,37 +100,6 @@ def _check_mark(item: pytest.Item, mark: pytest.Mark, allowed: tuple[str, ...]) 
             raise pytest.UsageError(
                 f"{item.nodeid}: @pytest.mark.{mark.name} has no argument '{argument}'; did you mean '{near}'?"
             )
-
-
-def _is_site(value: object) -> bool:
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(map(_is_site, value))
-    return type(value).__module__ == _SITES
-
-
-def _names_a_site(function: Any, seen: set[int]) -> bool:
-    """Whether a function speaks of a site by a global name, itself or through helpers of its own module."""
-    code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
-    if code is None or id(code) in seen:
-        return False
-    seen.add(id(code))
-    names = _names(code)
-    for value in (known[name] for name in names if name in known):
-        if isinstance(value, ModuleType) and value.__name__.startswith("auditkit"):
-            found = any(_is_site(getattr(value, name, None)) for name in names)
-        elif inspect.isfunction(value) and value.__module__ == function.__module__:
-            found = _names_a_site(value, seen)
-        else:
-            found = _is_site(value)
-        if found:
-            return True
-    return False
-
-
-def _names(code: CodeType) -> set[str]:
-    """Names that a function uses, comprehensions and inner functions included."""
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)
 
 
 def _body(item: pytest.Item) -> Iterator[ast.AST]:

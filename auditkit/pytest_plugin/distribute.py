@@ -19,19 +19,22 @@ from xdist.workermanage import WorkerController
 from auditkit.pytest_plugin.claims import model_of
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring
+from auditkit.pytest_plugin.options import options_of
 from auditkit.pytest_plugin.resume import TakenOver
 from auditkit.pytest_plugin.session import Audit, is_crash
 from auditkit.pytest_plugin.settings import thresholds_of
-from auditkit.record.schema import Claim
+from auditkit.record.schema import Claim, Plan
 
 INPUT = "auditkit"
 
 
-class Given(msgspec.Struct):
+class WorkerInput(msgspec.Struct):
     """What the controller tells each worker, as JSON."""
 
     threads: int
     digests: dict[str, str]
+    plans: dict[str, Plan]
+    """Model spec -> what the run asks of the model."""
     taken: dict[str, Claim]
     baseline: str | None
     """Folder of the recorded run to compare with."""
@@ -88,19 +91,18 @@ class Distributed:
         del specs[len(set(self.scope_of.values())) :]  # a worker more would have nothing to do
         audit.workers = len(specs)
         audit.threads = max(1, torch.get_num_threads() // audit.workers)
-        self._given = msgspec.json.encode(
-            Given(
+        self._worker_input = msgspec.json.encode(
+            WorkerInput(
                 threads=audit.threads,
-                digests={spec: run.info.weights_sha256 for spec, run in audit.runs.items()},
-                taken={
-                    n: audit.gate.waived(claim) for run in audit.runs.values() for n, claim in run.taken.items()
-                },
+                digests=audit.digests,
+                plans=audit.plans,
+                taken=audit.taken,
                 baseline=None if audit.gate.baseline is None else str(audit.gate.baseline.folder),
             )
         ).decode()
 
     def pytest_configure_node(self, node: WorkerController) -> None:
-        node.workerinput[INPUT] = self._given
+        node.workerinput[INPUT] = self._worker_input
 
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Callable[..., None]) -> SuiteScheduling:
         return SuiteScheduling(config, log, self.scope_of)
@@ -134,12 +136,13 @@ def measure_in_worker(
     """Let the claims that the controller sends run in this process."""
     import torch
 
-    given = msgspec.json.decode(config.workerinput[INPUT], type=Given)  # type: ignore[attr-defined]  # xdist's
-    torch.set_num_threads(given.threads)
-    thresholds = thresholds_of(config, [*claims, *deselected])
-    gate = Gate(config, [*claims, *deselected])
-    gate.take(given.baseline)
-    measuring = Measuring(config, claims, set(given.taken), given.digests, {}, thresholds, gate)
+    told = msgspec.json.decode(config.workerinput[INPUT], type=WorkerInput)  # type: ignore[attr-defined]  # xdist's
+    torch.set_num_threads(told.threads)
+    options = options_of(config)
+    thresholds = thresholds_of(options, [*claims, *deselected])
+    gate = Gate(options, [*claims, *deselected])
+    gate.take(told.baseline)
+    measuring = Measuring(config, claims, set(told.taken), told.digests, told.plans, {}, thresholds, gate)
     config.pluginmanager.register(measuring, "auditkit-measuring")
-    config.pluginmanager.register(TakenOver(claims, given.taken), "auditkit-taken-over")
+    config.pluginmanager.register(TakenOver(claims, told.taken), "auditkit-taken-over")
     return measuring

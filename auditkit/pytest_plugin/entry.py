@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from auditkit.pytest_plugin.options import OPTIONS, check_options, dest, register
+from auditkit.pytest_plugin.options import (
+    OPTIONS,
+    check_options,
+    dest,
+    options_key,
+    read_options,
+    register,
+)
 from auditkit.pytest_plugin.seen import Seen, seen_key
 
 if TYPE_CHECKING:
@@ -70,17 +77,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "causal(edits, control): a claim that rests on edits inside the model (edits=False: it does not); `control` "
         "names the control that a fixture or helper measures",
     )
-    if not _is_worker(config):
-        try:
-            check_options(config)
-        except ValueError as error:
-            raise pytest.UsageError(str(error)) from None
+    try:
+        options = config.stash[options_key] = read_options(config)
+        if not _is_worker(config):
+            check_options(options, getattr(config.option, "tx", None), getattr(config.option, "dist", "no"))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Several models: each claim once per model, in the order of the models; with one, ids stay as they are."""
-    specs = metafunc.config.getoption("audit_model") or []
+    specs = metafunc.config.stash[options_key].models
     if len(specs) > 1 and _uses_model(metafunc.definition):
         from auditkit.pytest_plugin.claims import model_ids
 
@@ -111,20 +119,21 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Plan what is going to run: now, since what other plugins leave out is final only here."""
     config, items = session.config, session.items
+    options = config.stash[options_key]
     seen = config.stash.get(seen_key, Seen())
     if not seen.whole:  # a path that is not there, say: pytest is about to refuse it
         return
     claims, final = [item for item in items if _uses_model(item)], {item.nodeid for item in items}
     deselected = [item for name, item in seen.items.items() if name not in final and _uses_model(item)]
     others: set[pytest.Item] = set()
-    if claims and config.getoption("audit_shard") and not session.testsfailed:
+    if claims and options.shard is not None and not session.testsfailed:
         from auditkit.pytest_plugin.shards import elsewhere
 
-        others = elsewhere(claims, config.getoption("audit_shard"))
+        others = elsewhere(claims, *options.shard)
         items[:] = [item for item in items if item not in others]
         config.hook.pytest_deselected(items=list(others))
     if not claims:
-        if config.getoption("audit_model") and not _is_worker(config) and not session.testsfailed:
+        if options.models and not _is_worker(config) and not session.testsfailed:
             said = f"all {len(deselected)} are deselected" if deselected else "no test uses the fixture `model`"
             raise pytest.UsageError(f"no claim to measure: {said}")
     elif not _is_worker(config):
@@ -141,7 +150,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
     """Plan and open a distributed run before its workers are started."""
-    if config.getoption("audit_model"):
+    if config.stash[options_key].models:
         from auditkit.pytest_plugin.distribute import plan_here
 
         plan_here(_audit_key, config, config.pluginmanager.getplugin("session"), specs)

@@ -13,6 +13,7 @@ from auditkit.gate.changes import Counterpart, Past, compare, judged
 from auditkit.gate.waivers import WaiversError, read_waivers, settled, waived
 from auditkit.pytest_plugin.baseline import measured_baseline, recorded_baseline
 from auditkit.pytest_plugin.claims import claim_id
+from auditkit.pytest_plugin.options import RunOptions
 from auditkit.record.baseline import Recorded, measured_before, read_recorded
 from auditkit.record.schema import Claim, ItemRow, ModelInfo, Plan, Run
 from auditkit.report import wording
@@ -28,34 +29,36 @@ class Gate:
         pytest.UsageError: the file of waivers cannot be used.
     """
 
-    def __init__(self, config: pytest.Config, claims: Sequence[pytest.Item]) -> None:
-        self.config = config
+    def __init__(self, options: RunOptions, claims: Sequence[pytest.Item]) -> None:
+        self.options = options
         self.baseline: Recorded | None = None
-        path = config.option.audit_waivers
+        path = options.waivers
         try:
             known, today = [claim_id(item) for item in claims], datetime.now(UTC).date()
             self._waivers = {} if path is None else read_waivers(Path(path), known, today)
         except WaiversError as error:
             raise pytest.UsageError(str(error)) from None
 
-    def open(self, plan_sha256: str, say: Callable[[str], None]) -> None:
+    def open(self, plan_sha256: str, command: pytest.Config.InvocationParams, say: Callable[[str], None]) -> None:
         """Read the baseline, or measure it, before the candidate is opened.
 
         A run that is continued has measured it already, under the same plan.
+
+        Args:
+            command: how this session was called; a baseline that is a model is measured by the same command.
         """
-        option = self.config.option
-        text, reports = option.audit_baseline, Path(option.audit_dir)
+        text, reports = self.options.baseline, self.options.reports
         if text is None:
             return
-        before = None if option.audit_resume is None else measured_before(reports, text, plan_sha256)
+        before = None if self.options.resume is None else measured_before(reports, text, plan_sha256)
         self.baseline = recorded_baseline(text if before is None else str(before), reports)
         if self.baseline is None:
-            self.baseline = measured_baseline(text, self.config.invocation_params, reports, say)
+            self.baseline = measured_baseline(text, command, reports, say)
 
     def take(self, folder: str | None) -> None:
         """In a worker: the baseline that the controller has read or measured."""
-        if folder is not None:
-            self.baseline = read_recorded(Path(folder), self.config.option.audit_baseline)
+        if folder is not None and self.options.baseline is not None:
+            self.baseline = read_recorded(Path(folder), self.options.baseline)
 
     def counterpart(self, item: pytest.Item, plan: Plan, model: ModelInfo) -> Counterpart:
         """What a claim may ask about its past."""

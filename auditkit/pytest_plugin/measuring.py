@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,18 +24,19 @@ from auditkit.adapters.loading.load import Loaded, load
 from auditkit.adapters.registry import adapter_factory
 from auditkit.adapters.rendering import rendered_sha256
 from auditkit.claims.evidence import Evidence, gathering
-from auditkit.claims.outcomes import NotReadable, Threshold
+from auditkit.claims.outcomes import Inconclusive, NotReadable, Threshold
+from auditkit.engine.guards import EditedRuns, counting_edits
 from auditkit.engine.progress import progress_to
 from auditkit.engine.sampling import Sample, sampling
 from auditkit.gate.changes import Counterpart
 from auditkit.gate.thresholds import Thresholds
-from auditkit.pytest_plugin.claims import claim_id, conclude, model_of, models_of, plan_of, planned
+from auditkit.pytest_plugin.claims import claim_id, conclude, model_of, planned
 from auditkit.pytest_plugin.conditions import made_with
-from auditkit.pytest_plugin.declared import promised_control
+from auditkit.pytest_plugin.declared import forgotten, promised_control
 from auditkit.pytest_plugin.gate import Gate
-from auditkit.pytest_plugin.options import given_data
+from auditkit.pytest_plugin.options import RunOptions, options_of
 from auditkit.pytest_plugin.outcomes import set_outcome
-from auditkit.pytest_plugin.settings import Settings, options_of
+from auditkit.pytest_plugin.settings import Settings, rerun_options
 from auditkit.record.canonical import canonical
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Cost, ModelInfo, Plan, Verdict
@@ -65,25 +66,29 @@ class Opened:
         return info
 
 
-def open_model(config: pytest.Config, spec: str, thresholds: Thresholds | None) -> Opened:
+def open_model(options: RunOptions, spec: str, thresholds: Thresholds | None) -> Opened:
     """Open a model as the options say.
 
     Raises:
         ModelError: it cannot be opened so, in one line.
     """
-    option = config.option
-    factory = adapter_factory(option.audit_adapter)
-    loaded = load(
-        spec,
-        device=option.audit_device,
-        dtype=option.audit_dtype,
-        trust_remote_code=option.audit_trust_remote_code,
-    )
+    factory = adapter_factory(options.adapter)
+    loaded = load(spec, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
     adapter = factory(loaded)
     overrides = thresholds.applying_to([adapter.info.name, spec], adapter.info.family) if thresholds else {}
     opened = Opened(loaded, adapter, overrides)
     _ = opened.info  # a template that fails is found out now
     return opened
+
+
+def _unreadable(item: pytest.Item, course: _Course, error: BaseException | None) -> NotReadable | None:
+    """Why a claim that came to an answer cannot be read, if its mark is missing or promised what was not measured."""
+    unmarked, promised = forgotten(item, course.edited.runs), promised_control(item)
+    if unmarked is not None and (error is None or isinstance(error, AssertionError | Inconclusive)):
+        return NotReadable(unmarked)
+    if error is None and promised is not None and not course.evidence.controls:
+        return NotReadable(f"the control that its mark promises was not measured: {promised}")
+    return None
 
 
 def let_go() -> None:
@@ -102,6 +107,7 @@ class _Course:
     evidence: Evidence
     started: float
     token_layers: int
+    edited: EditedRuns
     asked: set[int] = field(default_factory=set)
     """Which thresholds the claim has asked for, counted from 1."""
     in_call: bool = False
@@ -115,6 +121,7 @@ class Measuring:
         items: the claims to run, taken-over ones included (they run, but come to nothing of their own).
         taken: node ids of those that an earlier process has measured.
         digests: model spec -> SHA-256 of the weights that the run is about.
+        plans: model spec -> what the run asks of the model.
         opened: models that are open already; others are opened when the first claim asks, and closed after the last.
     """
 
@@ -123,16 +130,16 @@ class Measuring:
         config: pytest.Config,
         items: Sequence[pytest.Item],
         taken: set[str],
-        digests: dict[str, str],
+        digests: Mapping[str, str],
+        plans: Mapping[str, Plan],
         opened: dict[str, Opened],
         thresholds: Thresholds | None,
         gate: Gate,
         sample: Sample | None = None,
     ) -> None:
         self.config = config
-        self.settings = Settings(
-            seed=config.option.audit_seed, items=config.option.audit_items, data=given_data(config)
-        )
+        self.options = options_of(config)
+        self.settings = Settings(seed=self.options.seed, items=self.options.items, data=self.options.data)
         self.sample = sample
         self._claims = {item.nodeid for item in items}
         self._taken = taken
@@ -140,9 +147,8 @@ class Measuring:
         self._opened = opened
         self._thresholds = thresholds
         self._gate = gate
-        self._items = items
         self._course: _Course | None = None
-        self._plans: dict[str, Plan] = {}
+        self._plans = plans
 
     @contextmanager
     def model(self, spec: str | None) -> Iterator[Any]:
@@ -151,13 +157,13 @@ class Measuring:
         Raises:
             ModelError: it cannot be opened, or is no longer the one that the run is about.
         """
-        spec = spec or models_of(self.config)[0]
+        spec = spec or self.options.specs[0]
         kept = self._opened.get(spec)
         if kept is not None:
             yield kept.adapter
             return
         began = time.perf_counter()
-        opened = open_model(self.config, spec, self._thresholds)
+        opened = open_model(self.options, spec, self._thresholds)
         if opened.adapter.info.weights_sha256 != self._digests[spec]:
             raise IntegrityError(f"the weights of {spec} have changed since the run began")
         self._opened[spec] = opened
@@ -180,14 +186,7 @@ class Measuring:
     def counterpart(self, item: pytest.Item, info: ModelInfo) -> Counterpart:
         """What the claim may ask about its past."""
         opened = self._opened.get(model_of(item))
-        return self._gate.counterpart(item, self._plan(model_of(item)), info if opened is None else opened.info)
-
-    def _plan(self, spec: str) -> Plan:
-        """What the run asks of a model; made once, since it reads every module that the claims run through."""
-        if spec not in self._plans:
-            ours = [item for item in self._items if model_of(item) == spec]
-            self._plans[spec] = plan_of(self.config, ours, self._thresholds)
-        return self._plans[spec]
+        return self._gate.counterpart(item, self._plans[model_of(item)], info if opened is None else opened.info)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -230,8 +229,8 @@ class Measuring:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         stream = reporter._tw._file if reporter is not None else StringIO()
         sampled = nullcontext() if self.sample is None else sampling(self.sample)
-        with gathering() as evidence, progress_to(stream), sampled:
-            self._course = _Course(evidence, time.perf_counter(), self._token_layers(item))
+        with gathering() as evidence, counting_edits() as edited, progress_to(stream), sampled:
+            self._course = _Course(evidence, time.perf_counter(), self._token_layers(item), edited)
             try:
                 yield
             finally:
@@ -251,16 +250,14 @@ class Measuring:
         skipped = str(error) if isinstance(error, pytest.skip.Exception) else None
         if evidence.decisions:  # a claim that ended sooner may have had more to ask
             evidence.notes += self._not_asked(item, course.asked)
-        promised = promised_control(item)
-        if error is None and promised is not None and not evidence.controls:
-            error = NotReadable(f"the control that its mark promises was not measured: {promised}")
-        plan = planned(item, options_of(self.config, model_of(item)))
+        error = _unreadable(item, course, error) or error
+        plan = planned(item, rerun_options(self.options, model_of(item)))
         claim = conclude(plan, evidence, error, skipped, cost)
         claim = msgspec.structs.replace(claim, made_with=made_with())
         rows = tuple(msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values())
         opened = self._opened.get(model_of(item))
         if opened is not None and claim.verdict is Verdict.NOT_APPLICABLE:
-            claim = self._gate.judged(claim, rows, self._plan(model_of(item)), opened.info)
+            claim = self._gate.judged(claim, rows, self._plans[model_of(item)], opened.info)
         set_outcome(report, self._gate.waived(claim), item)
         # JSON text, so that the report can travel between processes like any other.
         entry = msgspec.json.encode(canonical(Entry(claim=claim, items=rows))).decode()

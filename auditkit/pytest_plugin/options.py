@@ -1,13 +1,16 @@
-"""The options of an audit: their table, their defaults, and what can be refused from the command line alone.
+"""The options of an audit: their table, their defaults, the frozen `RunOptions` that everything else reads, and what
+can be refused from the command line alone.
 
 Every session loads this, so nothing heavy is imported before an option asks for it.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -104,93 +107,189 @@ def dest(name: str) -> str:
     return f"audit_{name.replace('-', '_')}"
 
 
-def check_options(config: pytest.Config) -> None:
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line asks of a run: made once from pytest's options, and read by everything else.
+
+    Attributes:
+        models: the models that are named; none where the command line names none.
+        data: suite -> source of its questions.
+        data_texts: the same as the user wrote it, SUITE=SOURCE.
+        shard: (which, of how many), counted from 1.
+        shard_text: the same as the user wrote it.
+        resume: folder of the run to continue; "" for the newest one, None where nothing is continued.
+        reports: folder for run folders.
+    """
+
+    models: tuple[str, ...]
+    seed: int
+    items: int | None
+    data: Mapping[str, str]
+    data_texts: tuple[str, ...]
+    device: str
+    dtype: str
+    adapter: str
+    cross_check: int | None
+    profile: Literal["pr", "release"]
+    thresholds: str | None
+    baseline: str | None
+    waivers: str | None
+    shard: tuple[int, int] | None
+    shard_text: str | None
+    resume: str | None
+    reports: Path
+    trust_remote_code: bool
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """The models to measure, as the user wrote them: the default model where none is named."""
+        if self.models:
+            return self.models
+        from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+
+        return (DEFAULT_MODEL,)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What of the options changes numbers and belongs to the plan."""
+        named = {"seed": self.seed, "items": self.items, "dtype": self.dtype, "adapter": self.adapter}
+        return {name: str(value) for name, value in named.items()}
+
+    def data_digests(self) -> dict[str, str]:
+        """Suite -> SHA-256 of the data given for it."""
+        from auditkit.data.sources import source_sha256
+
+        return {suite: source_sha256(source) for suite, source in self.data.items()}
+
+
+options_key: pytest.StashKey[RunOptions] = pytest.StashKey()
+
+
+def options_of(config: pytest.Config) -> RunOptions:
+    """The options of the session, as `pytest_configure` has read them."""
+    return config.stash[options_key]
+
+
+def read_options(config: pytest.Config) -> RunOptions:
+    """Read pytest's options: the only place that does.
+
+    Raises:
+        ValueError: one has a value that means nothing, in one line.
+    """
+    option = config.option
+    return RunOptions(
+        models=tuple(option.audit_model or ()),
+        seed=option.audit_seed,
+        shard=None if option.audit_shard is None else _read_shard(option.audit_shard),
+        shard_text=option.audit_shard,
+        items=_at_least_one(option.audit_items, "--items", "item is needed to measure anything"),
+        data=_read_data(option.audit_data or ()),
+        data_texts=tuple(option.audit_data or ()),
+        device=option.audit_device,
+        dtype=option.audit_dtype,
+        adapter=option.audit_adapter,
+        cross_check=_at_least_one(
+            option.audit_cross_check, "--cross-check", "site is needed to compare two adapters"
+        ),
+        profile=option.audit_profile,
+        thresholds=option.audit_thresholds,
+        baseline=option.audit_baseline,
+        waivers=option.audit_waivers,
+        resume=option.audit_resume,
+        reports=Path(option.audit_dir),
+        trust_remote_code=option.audit_trust_remote_code,
+    )
+
+
+def check_options(options: RunOptions, processes: object, dist: str) -> None:
     """Refuse what can be told from the command line alone.
+
+    Args:
+        processes: what pytest-xdist is told to start, if anything.
+        dist: how pytest-xdist is told to send out tests.
 
     Raises:
         ValueError: in one line.
     """
-    option = config.option
-    specs = option.audit_model or []
-    if option.audit_shard is not None:
-        from auditkit.pytest_plugin.shards import read_shard
-
-        read_shard(option.audit_shard)
-    if option.audit_items is not None and option.audit_items < 1:
-        raise ValueError(f"--items {option.audit_items}: at least 1 item is needed to measure anything")
-    if option.audit_data:
-        given_data(config)
-    sites = option.audit_cross_check
-    if sites is not None and sites < 1:
-        raise ValueError(f"--cross-check {sites}: at least 1 site is needed to compare two adapters")
+    specs, sites = options.models, options.cross_check
     if len(specs) > 1:
         if len(set(specs)) < len(specs):
             raise ValueError(f"--model {next(s for s in specs if specs.count(s) > 1)} is given twice")
-        if option.audit_resume is not None:
+        if options.resume is not None:
             raise ValueError(
                 "--resume continues one run: give the --model and the folder of each in a call of its own"
             )
         if sites is not None:
             raise ValueError("--cross-check compares the adapters on one model; give one --model")
-    if specs and getattr(option, "tx", None) and option.dist != "no":
-        if option.dist != "load":
-            raise ValueError(f"--dist {option.dist}: claims are sent out by suite; leave out --dist")
+    if specs and processes and dist != "no":
+        if dist != "load":
+            raise ValueError(f"--dist {dist}: claims are sent out by suite; leave out --dist")
         if sites is not None:
             raise ValueError("--cross-check samples what one process has measured; leave out -n")
-    _check_names(option, specs)
+    _check_names(options)
 
 
-def _check_names(option: argparse.Namespace, specs: Sequence[str]) -> None:
+def _check_names(options: RunOptions) -> None:
     """Refuse an adapter, a run to go on from, and models that the command line names and nobody knows.
 
     Raises:
         ValueError: in one line.
     """
-    if option.audit_adapter != DEFAULTS["adapter"]:
+    if options.adapter != DEFAULTS["adapter"]:
         from auditkit.adapters.errors import ModelError
         from auditkit.adapters.registry import require_known
 
         try:
-            require_known(option.audit_adapter)
+            require_known(options.adapter)
         except ModelError as error:
             raise ValueError(f"--adapter: {error}") from None
-    if option.audit_resume:  # now, since in `--resume suites/` the option takes the path of the suites for its own
+    if options.resume:  # now, since in `--resume suites/` the option takes the path of the suites for its own
         from auditkit.record.resume import named_folder
         from auditkit.record.store import RecordError
 
         try:
-            named_folder(option.audit_resume)
+            named_folder(options.resume)
         except RecordError as error:
             raise ValueError(f"{error} (test paths go before --resume)") from None
-    if specs:
+    if options.models:
         from auditkit.adapters.errors import ModelError
         from auditkit.adapters.loading.catalogue import classify
 
         try:
-            for spec in specs:
+            for spec in options.models:
                 classify(spec)
         except ModelError as error:
             raise ValueError(str(error)) from None
 
 
-def given_data(config: pytest.Config) -> dict[str, str]:
-    """Suite -> source of its questions, as `--data` gives them.
+def _at_least_one(number: int | None, name: str, why: str) -> int | None:
+    if number is not None and number < 1:
+        raise ValueError(f"{name} {number}: at least 1 {why}")
+    return number
 
-    Raises:
-        ValueError: an entry that is not of the form SUITE=SOURCE, or two for one suite.
-    """
-    given: dict[str, str] = {}
-    for text in config.option.audit_data or []:
+
+def _read_shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    which, number = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= which <= number:
+        raise ValueError(f"--shard {text}: write I/N, from 1/N to N/N")
+    return which, number
+
+
+def _read_data(texts: Sequence[str]) -> dict[str, str]:
+    """Suite -> source of its questions, as `--data` gives them."""
+    sources: dict[str, str] = {}
+    for text in texts:
         suite, equals, source = text.partition("=")
         if not (suite and equals and source):
             raise ValueError(f"--data {text}: write SUITE=SOURCE, as in --data persona_patching=./mmlu")
-        if suite in given:
+        if suite in sources:
             raise ValueError(f"--data: {suite} is given two sources")
-        given[suite] = source
-    return given
+        sources[suite] = source
+    return sources
 
 
-def check_data(config: pytest.Config, claims: Sequence[pytest.Item]) -> None:
+def check_data(options: RunOptions, claims: Sequence[pytest.Item]) -> None:
     """Refuse data that no collected suite could use, or that cannot be found.
 
     Raises:
@@ -200,7 +299,7 @@ def check_data(config: pytest.Config, claims: Sequence[pytest.Item]) -> None:
     from auditkit.data.sources import source_sha256
 
     suites = sorted({item.path.parent.name for item in claims})
-    for suite, source in given_data(config).items():
+    for suite, source in options.data.items():
         if suite not in suites:
             raise pytest.UsageError(
                 f"--data {suite}={source}: no suite {suite!r} was collected, only {', '.join(suites)}"
@@ -209,10 +308,3 @@ def check_data(config: pytest.Config, claims: Sequence[pytest.Item]) -> None:
             source_sha256(source)
         except DataError as error:
             raise pytest.UsageError(f"--data {suite}: {error}") from None
-
-
-def given_digests(config: pytest.Config) -> dict[str, str]:
-    """Suite -> SHA-256 of the data given for it."""
-    from auditkit.data.sources import source_sha256
-
-    return {suite: source_sha256(source) for suite, source in given_data(config).items()}

@@ -7,6 +7,7 @@ from typing import cast, get_args
 import pytest
 
 from auditkit.claims.verdicts import blocks
+from auditkit.pytest_plugin.options import options_of
 from auditkit.record.schema import Claim, Relation, Verdict
 from auditkit.report import wording
 
@@ -23,7 +24,7 @@ def set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item) -> N
         vars(report).update(auditkit_waived=True)
     if claim.verdict is Verdict.PASS:
         report.outcome, report.longrepr = "passed", None
-    elif blocks(claim, item.config.option.audit_profile):
+    elif blocks(claim, options_of(item.config).profile):
         report.outcome = "failed"
         if claim.verdict is not Verdict.FAIL or claim.lack is not None or not report.longrepr:
             report.longrepr = f"{claim.id}: {claim.reason}"

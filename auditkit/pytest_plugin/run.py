@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -19,7 +19,8 @@ from auditkit.gate.thresholds import Thresholds
 from auditkit.pytest_plugin.claims import claim_id, plan_of, planned
 from auditkit.pytest_plugin.conditions import made_with, measured_before
 from auditkit.pytest_plugin.gate import Gate
-from auditkit.pytest_plugin.settings import header_settings, options_of
+from auditkit.pytest_plugin.options import options_of
+from auditkit.pytest_plugin.settings import header_settings, rerun_options
 from auditkit.record.differences import plan_digest
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.plan import OTHER_SHARDS, completed
@@ -31,8 +32,8 @@ from auditkit.report import wording, write_folder
 from auditkit.stats.families import holm
 
 
-class AuditRun:
-    """The state of one run: planned at collection, opened before the first claim, written after the last.
+class PlannedRun:
+    """What one run is going to ask of one model: fixed at collection, before the model is opened.
 
     Args:
         spec: the model.
@@ -49,37 +50,29 @@ class AuditRun:
         untested: Sequence[Untested],
         others: Collection[pytest.Item],
         thresholds: Thresholds | None,
-        gate: Gate,
     ) -> None:
-        self.config = config
+        options = options_of(config)
         self.spec = spec
+        self.options = options
+        self.root = config.rootpath
         self.items = [item for item in items if item not in others]
-        self.reports = Path(config.option.audit_dir)
-        self.plan = [planned(item, options_of(config, spec)) for item in self.items]
-        self.gate = gate
-        self.asked = plan_of(config, items, thresholds)
-        self.plan_sha256 = plan_digest(self.asked)
+        self.claims = [planned(item, rerun_options(options, spec)) for item in self.items]
+        self.plan = plan_of(options, config.rootpath, items, thresholds)
+        self.plan_sha256 = plan_digest(self.plan)
         self.untested = [*untested]
         if others:
             left = f"{len(items) - len(self.items)} of {len(items)} claims of the plan"
-            reason = f"this is shard {config.option.audit_shard}, and other shards measure {left}"
+            reason = f"this is shard {options.shard_text}, and other shards measure {left}"
             self.untested.append(Untested(what=OTHER_SHARDS, reason=reason))
         self.header = Header(
             plan_sha256=self.plan_sha256,
             model_sha256="",
-            seed=config.option.audit_seed,
+            seed=options.seed,
             created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             command=("pytest", *map(str, config.invocation_params.args)),
-            settings=header_settings(config, spec, thresholds),
-            versions=self.asked.versions,
+            settings=header_settings(options, spec, thresholds),
+            versions=self.plan.versions,
         )
-        self.folder: Path | None = None
-        self.result: Run | None = None
-        self.taken: dict[str, Claim] = {}
-        """Node id -> claim that an earlier process measured."""
-        self.remark = ""
-        self._entries: dict[str, Entry] = {}
-        self._lost: dict[str, str] = {}
 
     def interrupted(self) -> Interrupted | None:
         """The run to continue, if that was asked for; refused before the model is opened where that can be told.
@@ -87,36 +80,72 @@ class AuditRun:
         Raises:
             RecordError: there is none, it is another run, or it has nothing left to measure.
         """
-        folder = self.config.option.audit_resume
-        return None if folder is None else self._same(folder)
+        folder = self.options.resume
+        return None if folder is None else self.same(folder, self.header)
 
-    def describe(self, adapter: Any, info: ModelInfo) -> None:
-        """Note what the opened model is, and what it cannot be asked."""
-        self.info = info
-        self.header = msgspec.structs.replace(self.header, model_sha256=self.info.weights_sha256)
-        self.untested += [
-            Untested(what=str(name), reason=support.reason)
-            for name, support in adapter.support().items()
-            if not support
-        ]
-
-    def begin(self, earlier: Interrupted | None) -> None:
-        """Start the journal, or go on with that of an interrupted run.
+    def same(self, folder: str, header: Header) -> Interrupted:
+        """The interrupted run of a folder, once it is sure that this run continues it.
 
         Raises:
-            RecordError: the folder cannot be written, or the run that is to be continued is another one.
+            RecordError: as `interrupted`.
         """
+        earlier = find_interrupted(self.options.reports, folder)
+        earlier.require_same(header)
+        earlier.require_missing({claim.id for claim in self.claims})
+        return earlier
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """What is known of a model once it was opened."""
+
+    info: ModelInfo
+    refused: tuple[Untested, ...]
+    """What it cannot be asked."""
+
+
+@dataclass(frozen=True)
+class WrittenRun:
+    """A run that has a record and a report."""
+
+    spec: str
+    record: Run
+    folder: Path
+    exit_code: int
+    remark: str
+    """What the user should know about how it was written, if anything."""
+
+
+class OpenRun:
+    """A run that measures: its model was opened, and its journal is being written.
+
+    Args:
+        earlier: the interrupted run that this one continues; None starts a new journal.
+
+    Raises:
+        RecordError: the folder cannot be written, or the run that is to be continued is another one.
+    """
+
+    def __init__(self, planned: PlannedRun, known: KnownModel, gate: Gate, earlier: Interrupted | None) -> None:
+        self.planned = planned
+        self.model = known.info
+        self.gate = gate
+        self.untested = [*planned.untested, *known.refused]
+        self.header = msgspec.structs.replace(planned.header, model_sha256=known.info.weights_sha256)
         if earlier is not None:
             earlier.require_same(self.header)
-        folder = earlier.folder if earlier else new_run_folder(self.reports, self.info.name)
-        self.journal = Journal(folder / JOURNAL, self.header)
+        self.folder = earlier.folder if earlier else new_run_folder(planned.options.reports, known.info.name)
+        self.journal = Journal(self.folder / JOURNAL, self.header)
+        self.taken: dict[str, Claim] = {}
+        """Node id -> claim that an earlier process measured."""
+        self._entries: dict[str, Entry] = {}
+        self._lost: dict[str, str] = {}
         if earlier is not None:  # read again: until the lock was ours, another process may have gone on
-            earlier = self._same(str(folder))
+            earlier = planned.same(str(self.folder), self.header)
             self.header = earlier.header
             self._entries = {entry.claim.id: entry for entry in earlier.entries}
-            finished = {claim_id(item): item.nodeid for item in self.items}
+            finished = {claim_id(item): item.nodeid for item in planned.items}
             self.taken = {finished[name]: entry.claim for name, entry in self._entries.items() if name in finished}
-        self.folder = folder
 
     def receive(self, entry: Entry) -> None:
         """Keep a finished claim. The first verdict of a claim stands, whoever measures it again."""
@@ -128,8 +157,8 @@ class AuditRun:
         """A claim will not come; it is not written to the journal, so a continued run measures it."""
         self._lost[claim] = reason
 
-    def write(self, check: CrossCheck | None, workers: int, threads: int | None, ended: str = "") -> int:
-        """Write the record and its outputs; the exit code that the run stands for.
+    def write(self, check: CrossCheck | None, workers: int, threads: int | None, ended: str = "") -> WrittenRun:
+        """Write the record and its outputs.
 
         Args:
             ended: why the run was ended on purpose before its last claim, as `-x` does; what it did not reach is then
@@ -139,14 +168,13 @@ class AuditRun:
         """
         import torch
 
-        assert self.folder is not None
         threads = torch.get_num_threads() if threads is None else threads
         taken, now = {claim.id for claim in self.taken.values()}, made_with(threads)
         done = {
             name: measured_before(entry.claim, now) if name in taken else entry.claim
             for name, entry in self._entries.items()
         }
-        claims = tuple(map(self.gate.waived, holm(completed(self.plan, done, self._lost))))
+        claims = tuple(map(self.gate.waived, holm(completed(self.planned.claims, done, self._lost))))
         if ended:  # after Holm's correction: every planned claim counts in its family
             left = [claim.id for claim in claims if claim.id not in done and claim.id not in self._lost]
             self.untested += [Untested(what=name, reason=f"not reached: {ended}") for name in left]
@@ -154,18 +182,18 @@ class AuditRun:
         summary = summarize(claims, wording.distrust(check))
         if check is not None and check.agrees is None:  # a comparison of nothing counts as untested
             self.untested.append(Untested(what="cross-check", reason=check.reason))
-        option = self.config.option
-        self.result = Run(
+        plan, options = self.planned, self.planned.options
+        record = Run(
             schema_version=SCHEMA_VERSION,
             created=self.header.created,
-            seed=option.audit_seed,
-            profile=option.audit_profile,
+            seed=options.seed,
+            profile=options.profile,
             command=self.header.command,
-            tool=tool(self.config.rootpath),
-            plan=self.asked,
-            plan_sha256=self.plan_sha256,
+            tool=tool(plan.root),
+            plan=plan.plan,
+            plan_sha256=plan.plan_sha256,
             items_sha256="",
-            model=self.info,
+            model=self.model,
             baseline=None,
             environment=environment(
                 gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -179,11 +207,5 @@ class AuditRun:
         )
         rows = [row for claim in claims if claim.id in self._entries for row in self._entries[claim.id].items]
         with closing(self.journal):
-            self.result, self.remark = write_folder(self.folder, self.gate.passed(self.result, rows), rows)
-        return exit_code(summary, option.audit_profile)
-
-    def _same(self, folder: str) -> Interrupted:
-        earlier = find_interrupted(self.reports, folder)
-        earlier.require_same(self.header)
-        earlier.require_missing({claim.id for claim in self.plan})
-        return earlier
+            record, remark = write_folder(self.folder, self.gate.passed(record, rows), rows)
+        return WrittenRun(plan.spec, record, self.folder, exit_code(summary, options.profile), remark)

@@ -5,30 +5,31 @@ Made where the plan is made, which is the only process of a serial run and the c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 import msgspec
 import pytest
 
 from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.adapters.protocol import Support
 from auditkit.adapters.registry import adapter_factory
 from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
 from auditkit.engine.sampling import Sample
 from auditkit.pytest_plugin import terminal
-from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of, models_of
+from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
 from auditkit.pytest_plugin.crosscheck import cross_checked, other_than
 from auditkit.pytest_plugin.declared import check_declarations
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
-from auditkit.pytest_plugin.options import check_data
+from auditkit.pytest_plugin.options import check_data, options_of
 from auditkit.pytest_plugin.resume import TakenOver
-from auditkit.pytest_plugin.run import AuditRun
+from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
 from auditkit.pytest_plugin.seen import Seen
 from auditkit.pytest_plugin.selection import not_selected
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.journal import Entry
-from auditkit.record.schema import CrossCheck
+from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import RecordError, require_writable
 from auditkit.report import wording
 
@@ -58,24 +59,30 @@ class Audit:
         others: Collection[pytest.Item] = (),
     ) -> None:
         self.config = config
+        self.options = options_of(config)
         self.items = [item for item in items if item not in others]
-        check_data(config, [*items, *deselected])
-        self.thresholds = thresholds_of(config, [*items, *deselected])
-        self.gate = Gate(config, [*items, *deselected])
-        self.runs: dict[str, AuditRun] = {}
-        for spec in models_of(config):
+        check_data(self.options, [*items, *deselected])
+        self.thresholds = thresholds_of(self.options, [*items, *deselected])
+        self.gate = Gate(self.options, [*items, *deselected])
+        self.planned: dict[str, PlannedRun] = {}
+        for spec in self.options.specs:
             ours, left_out = ([i for i in some if model_of(i) == spec] for some in (items, deselected))
             check_claims(ours)
-            check_declarations(ours)
+            check_declarations(ours, left_out)
             if ours:
                 untested = not_selected(config, ours, left_out, seen)
-                self.runs[spec] = AuditRun(config, spec, ours, untested, others, self.thresholds, self.gate)
+                self.planned[spec] = PlannedRun(config, spec, ours, untested, others, self.thresholds)
+        self.plans = {spec: run.plan for spec, run in self.planned.items()}
+        self.runs: dict[str, OpenRun] = {}
+        """The runs whose model has been opened; none until `open`."""
+        self.written: list[WrittenRun] = []
+        """The runs that have a record; none until the session ends."""
         self.workers = 1
         self.threads: int | None = None
         """Threads of each worker; None: claims run in this process."""
-        self._run_of = {item.nodeid: self.runs[model_of(item)] for item in self.items}
+        self._spec_of = {item.nodeid: model_of(item) for item in self.items}
         self._claim_of = {item.nodeid: claim_id(item) for item in self.items}
-        self._sample = Sample(config.option.audit_cross_check, config.option.audit_seed)
+        self._sample = Sample(self.options.cross_check or 0, self.options.seed)
         self._opened: dict[str, Opened] = {}
         self._foreign_failure = False
 
@@ -88,33 +95,35 @@ class Audit:
             keep: the only model stays in memory, to be measured in this process. Several are opened again one by
                 one, and workers open their own.
         """
-        option = self.config.option
         try:
-            if option.audit_cross_check:  # missing packages are found out now, not when all claims are done
-                adapter_factory(other_than(option.audit_adapter))
-            earlier = {spec: run.interrupted() for spec, run in self.runs.items()}
-            self.gate.open(next(iter(self.runs.values())).plan_sha256, partial(terminal.say, self.config))
-            for spec, run in self.runs.items():
-                before = earlier[spec]
-                require_writable(run.reports if before is None else before.folder)
+            if self.options.cross_check:  # missing packages are found out now, not when all claims are done
+                adapter_factory(other_than(self.options.adapter))
+            earlier = {spec: run.interrupted() for spec, run in self.planned.items()}
+            first, command = next(iter(self.planned.values())), self.config.invocation_params
+            self.gate.open(first.plan_sha256, command, partial(terminal.say, self.config))
+            known: dict[str, KnownModel] = {}
+            for spec, before in earlier.items():
+                require_writable(self.options.reports if before is None else before.folder)
                 terminal.say(self.config, f"opening {spec} (the first time, weights are fetched and converted)")
-                opened = open_model(self.config, spec, self.thresholds)
-                run.describe(opened.adapter, opened.info)
-                for name, offered in opened.adapter.support().items():
+                opened = open_model(self.options, spec, self.thresholds)
+                support = opened.adapter.support()
+                known[spec] = KnownModel(opened.info, tuple(_refused(support)))
+                for name, offered in support.items():
                     if not offered and offered.unexpected:
                         terminal.say(self.config, f"{name}: {offered.reason}; this run goes without it")
-                if keep and len(self.runs) == 1:
+                if keep and len(self.planned) == 1:
                     self._opened[spec] = opened
                 del opened
             if not self._opened:
                 let_go()
-            for spec, run in self.runs.items():
-                before = earlier[spec]
-                run.begin(before)
+            for spec, before in earlier.items():
+                run = self.runs[spec] = OpenRun(self.planned[spec], known[spec], self.gate, before)
                 if before is not None:
-                    line = f"{len(run.taken)} of {len(run.plan)} claims are taken over"
+                    line = f"{len(run.taken)} of {len(run.planned.claims)} claims are taken over"
                     terminal.say(self.config, f"resuming {before.folder}: {line}")
-            if vars(option).get("reruns") or any(item.get_closest_marker("flaky") for item in self.items):
+            if vars(self.config.option).get("reruns") or any(
+                item.get_closest_marker("flaky") for item in self.items
+            ):
                 terminal.say(self.config, _NOT_AGAIN)
         except IntegrityError as error:
             pytest.exit(str(error), returncode=EXIT_INTEGRITY)
@@ -123,31 +132,46 @@ class Audit:
 
     def measure_here(self) -> Measuring:
         """Let the claims run in this process."""
-        taken = {
-            nodeid: self.gate.waived(claim) for run in self.runs.values() for nodeid, claim in run.taken.items()
-        }
-        digests = {spec: run.info.weights_sha256 for spec, run in self.runs.items()}
-        sample = self._sample if self.config.option.audit_cross_check else None
+        taken = self.taken
+        sample = self._sample if self.options.cross_check else None
         measuring = Measuring(
-            self.config, self.items, set(taken), digests, self._opened, self.thresholds, self.gate, sample
+            self.config,
+            self.items,
+            set(taken),
+            self.digests,
+            self.plans,
+            self._opened,
+            self.thresholds,
+            self.gate,
+            sample,
         )
         self.config.pluginmanager.register(measuring, "auditkit-measuring")
         self.config.pluginmanager.register(TakenOver(self.items, taken), "auditkit-taken-over")
         return measuring
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Model spec -> SHA-256 of the weights that its run is about."""
+        return {spec: run.model.weights_sha256 for spec, run in self.runs.items()}
+
+    @property
+    def taken(self) -> dict[str, Claim]:
+        """Node id -> claim that an earlier process measured, with its waiver."""
+        return {name: self.gate.waived(claim) for run in self.runs.values() for name, claim in run.taken.items()}
 
     # -- during and after --------------------------------------------------------------------------------------
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         encoded = getattr(report, "auditkit_entry", None)
         if encoded is not None:
-            self._run_of[report.nodeid].receive(msgspec.json.decode(encoded, type=Entry))
+            self.runs[self._spec_of[report.nodeid]].receive(msgspec.json.decode(encoded, type=Entry))
         elif report.failed and getattr(report, "auditkit_verdict", None) is None:
-            self._foreign_failure |= not (is_crash(report) and report.nodeid in self._run_of)
+            self._foreign_failure |= not (is_crash(report) and report.nodeid in self._spec_of)
 
     def lose(self, nodeid: str, reason: str) -> None:
         """The claim of this test will not come, unless it has come already."""
-        if nodeid in self._run_of:
-            self._run_of[nodeid].lose(self._claim_of[nodeid], reason)
+        if nodeid in self._spec_of:
+            self.runs[self._spec_of[nodeid]].lose(self._claim_of[nodeid], reason)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -158,26 +182,26 @@ class Audit:
         """
         ended = self._ended_on_purpose(session, exitstatus)
         stopped = exitstatus > 1 and not ended
-        codes = [
+        self.written = [
             run.write(self._cross_check(run, stopped), self.workers, self.threads, ended)
             for run in self.runs.values()
-            if run.folder is not None
         ]
-        results = {spec: run.result for spec, run in self.runs.items() if run.result is not None}
-        by_chance = {(spec, c.id) for spec, run in results.items() for c in run.claims if wording.by_chance(c)}
+        by_chance = {
+            (run.spec, claim.id) for run in self.written for claim in run.record.claims if wording.by_chance(claim)
+        }
         terminal.correct(
-            self.config, {n for n, run in self._run_of.items() if (run.spec, self._claim_of[n]) in by_chance}
+            self.config, {n for n, spec in self._spec_of.items() if (spec, self._claim_of[n]) in by_chance}
         )
+        codes = [run.exit_code for run in self.written]
         if codes and (exitstatus <= 1 or ended):
             session.exitstatus = 1 if self._foreign_failure else min(codes, key=_WORST_FIRST.index)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        written = [run for run in self.runs.values() if run.result is not None]
-        for run in written:
+        for run in self.written:
             terminal.summarize(terminalreporter, run)
-        if len(written) > 1:
-            terminal.compare(terminalreporter, [run.result for run in written if run.result is not None])
+        if len(self.written) > 1:
+            terminal.compare(terminalreporter, [run.record for run in self.written])
 
     def _ended_on_purpose(self, session: pytest.Session, exitstatus: int) -> str:
         """What pytest said when `-x`, `--maxfail` or `--stepwise` ended the session; empty where nothing did.
@@ -192,15 +216,22 @@ class Audit:
             return str(session.shouldstop) if manager.hasplugin("stepwiseplugin") and session.shouldstop else ""
         return str(session.shouldfail) if exitstatus <= 1 and session.shouldfail else ""
 
-    def _cross_check(self, run: AuditRun, stopped: bool) -> CrossCheck | None:
+    def _cross_check(self, run: OpenRun, stopped: bool) -> CrossCheck | None:
         """The sampled sites measured again, if that was asked for."""
-        if not self.config.option.audit_cross_check:
+        if not self.options.cross_check:
             return None
-        other = other_than(self.config.option.audit_adapter)
+        other = other_than(self.options.adapter)
         if self._sample.kept and not stopped:
             terminal.say(self.config, f"\nmeasuring {len(self._sample.kept)} sites again through {other}")
-        loaded = self._opened[run.spec].loaded
-        return cross_checked(loaded, run.info, self._sample, other, len(run.taken), stopped)
+        loaded = self._opened[run.planned.spec].loaded
+        return cross_checked(loaded, run.model, self._sample, other, len(run.taken), stopped)
+
+
+def _refused(support: Mapping[str, Support]) -> Iterator[Untested]:
+    """What the adapter cannot be asked on this model."""
+    for name, offered in support.items():
+        if not offered:
+            yield Untested(what=str(name), reason=offered.reason)
 
 
 def is_crash(report: pytest.TestReport) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from auditkit.adapters.registry import DEFAULT_ADAPTER
 from auditkit.gate.thresholds import Thresholds, ThresholdsError, read_thresholds
 from auditkit.pytest_plugin.claims import claim_id
-from auditkit.pytest_plugin.options import given_data, given_digests
+from auditkit.pytest_plugin.options import RunOptions
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -46,45 +46,48 @@ class Settings:
         return searched(strategy, score, prompts, seed=self.seed, **search)
 
 
-def header_settings(config: pytest.Config, spec: str, thresholds: Thresholds | None) -> dict[str, str]:
+def header_settings(options: RunOptions, spec: str, thresholds: Thresholds | None) -> dict[str, str]:
     """Option -> value, for the journal: what a refusal to resume can name."""
-    option = config.option
-    settings = {"model": spec, **{name: getattr(option, f"audit_{name}") for name in ("items", "dtype", "device")}}
-    settings["adapter"] = None if option.audit_adapter == DEFAULT_ADAPTER else option.audit_adapter
-    settings["baseline"] = option.audit_baseline
-    settings["shard"] = option.audit_shard
-    digests = given_digests(config)
-    data = [f"{suite}={source} ({digests[suite][:12]})" for suite, source in given_data(config).items()]
-    settings["data"] = " ".join(data) or None
-    settings["thresholds"] = thresholds and f"{option.audit_thresholds} ({thresholds.sha256[:12]})"
+    digests = options.data_digests()
+    data = [f"{suite}={source} ({digests[suite][:12]})" for suite, source in options.data.items()]
+    settings = {
+        "model": spec,
+        "items": options.items,
+        "dtype": options.dtype,
+        "device": options.device,
+        "adapter": None if options.adapter == DEFAULT_ADAPTER else options.adapter,
+        "baseline": options.baseline,
+        "shard": options.shard_text,
+        "data": " ".join(data) or None,
+        "thresholds": thresholds and f"{options.thresholds} ({thresholds.sha256[:12]})",
+    }
     return {f"--{name}": str(value) for name, value in settings.items() if value is not None}
 
 
-def options_of(config: pytest.Config, spec: str) -> str:
+def rerun_options(options: RunOptions, spec: str) -> str:
     """Command-line options that measure the same thing again."""
-    option = config.option
-    parts = [f"--model {spec}", f"--seed {option.audit_seed}"]
+    parts = [f"--model {spec}", f"--seed {options.seed}"]
     parts += [
-        f"--{name} {getattr(option, f'audit_{name}')}"
+        f"--{name} {getattr(options, name)}"
         for name in ("items", "device", "dtype", "adapter")
-        if getattr(option, f"audit_{name}") not in (None, "auto", DEFAULT_ADAPTER)
+        if getattr(options, name) not in (None, "auto", DEFAULT_ADAPTER)
     ]
-    parts += [f"--data {shlex.quote(text)}" for text in option.audit_data or []]
+    parts += [f"--data {shlex.quote(text)}" for text in options.data_texts]
     parts += [
-        f"--{name} {shlex.quote(getattr(option, f'audit_{name}'))}"
+        f"--{name} {shlex.quote(getattr(options, name))}"
         for name in ("thresholds", "baseline", "waivers")
-        if getattr(option, f"audit_{name}") is not None
+        if getattr(options, name) is not None
     ]
     return " ".join(parts)
 
 
-def thresholds_of(config: pytest.Config, claims: Sequence[pytest.Item]) -> Thresholds | None:
+def thresholds_of(options: RunOptions, claims: Sequence[pytest.Item]) -> Thresholds | None:
     """The file of thresholds, if one is given; deselected claims may stand in it too.
 
     Raises:
         pytest.UsageError: it cannot be read, or does not fit the claims.
     """
-    path = config.option.audit_thresholds
+    path = options.thresholds
     try:
         return None if path is None else read_thresholds(Path(path), [claim_id(item) for item in claims])
     except ThresholdsError as error:

@@ -6,37 +6,26 @@ processes on one machine, a suite stays whole: its claims share what its fixture
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
 
-def read_shard(text: str) -> tuple[int, int]:
-    """(which, of how many) of "I/N", counted from 1.
-
-    Raises:
-        ValueError: in one line.
-    """
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    which, number = map(int, found.groups()) if found else (0, 0)
-    if not 1 <= which <= number:
-        raise ValueError(f"--shard {text}: write I/N, from 1/N to N/N")
-    return which, number
-
-
-def elsewhere(claims: Sequence[pytest.Item], text: str) -> set[pytest.Item]:
+def elsewhere(claims: Sequence[pytest.Item], which: int, number: int) -> set[pytest.Item]:
     """The claims that the other shards measure. Suites go, the largest first, to the shard with the fewest claims.
+
+    Args:
+        which: this shard, counted from 1.
+        number: how many shards there are.
 
     Raises:
         pytest.UsageError: there are fewer suites than shards.
     """
-    which, number = read_shard(text)
     suites = Counter(item.path.parent for item in claims)
     if number > len(suites):
         raise pytest.UsageError(
-            f"--shard {text}: a suite stays in one shard, and {len(suites)} suites have claims; use at most "
+            f"--shard {which}/{number}: a suite stays in one shard, and {len(suites)} suites have claims; use at most "
             f"{len(suites)} shards"
         )
     loads = [0] * number

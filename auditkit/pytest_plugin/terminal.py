@@ -13,7 +13,7 @@ from auditkit.record.schema import Run, Verdict
 from auditkit.report import wording
 
 if TYPE_CHECKING:
-    from auditkit.pytest_plugin.run import AuditRun
+    from auditkit.pytest_plugin.run import WrittenRun
 
 _BY_CHANCE = (
     "pytest showed it as F, and so does its own --junitxml: alone it failed, and whether that can be chance is known "
@@ -45,11 +45,9 @@ def correct(config: pytest.Config, by_chance: Collection[str]) -> None:
         reporter.stats["failed"] = [report for report in failed if report not in moved]
 
 
-def summarize(reporter: pytest.TerminalReporter, run: AuditRun) -> None:
+def summarize(reporter: pytest.TerminalReporter, run: WrittenRun) -> None:
     """The table of claims and the path of the report."""
-    result, folder = run.result, run.folder
-    assert result is not None
-    assert folder is not None
+    result, folder = run.record, run.folder
     reporter.ensure_newline()
     reporter.section(f"audit of {result.model.name}")
     for claim in result.claims:

@@ -46,7 +46,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Row:
+class ClaimInBoth:
     """One claim in both runs."""
 
     kind: Kind
@@ -59,7 +59,7 @@ class Row:
     pairs: tuple[Pair, ...]
 
 
-def rows(was: Run, now: Run) -> list[Row]:
+def rows(was: Run, now: Run) -> list[ClaimInBoth]:
     """Every claim of the two runs, what got worse first.
 
     Args:
@@ -73,11 +73,11 @@ def rows(was: Run, now: Run) -> list[Row]:
         if claim.id not in here:
             reason = "the candidate holds no such claim"
             pairs = tuple(Pair(effect.name, effect, None, None) for effect in _effects(claim))
-            found.append(Row("gone", claim.id, claim.statement, claim, None, reason, pairs))
+            found.append(ClaimInBoth("gone", claim.id, claim.statement, claim, None, reason, pairs))
     return sorted(found, key=lambda row: KINDS.index(row.kind))
 
 
-def comparison_code(was: Run, now: Run, table: Sequence[Row]) -> int:
+def comparison_code(was: Run, now: Run, table: Sequence[ClaimInBoth]) -> int:
     """0 nothing got worse, 1 a claim fails now, 10 something can no longer be said or compared, 11 no trust.
 
     How far an effect moved does not count: over many effects some interval leaves zero by chance. A claim can make
@@ -91,7 +91,7 @@ def comparison_code(was: Run, now: Run, table: Sequence[Row]) -> int:
     return next((code for code in (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE) if code in codes), 0)
 
 
-def in_one_line(table: Sequence[Row]) -> str:
+def in_one_line(table: Sequence[ClaimInBoth]) -> str:
     """ "1 claim fails now, 2 are not comparable, 40 are as before"."""
     counts = Counter(row.kind for row in table)
     return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]) or "neither run holds a claim"
@@ -134,7 +134,7 @@ def render_comparison(was: Run, now: Run) -> str:
     return wording.clean(page)
 
 
-def _row(was: Claim | None, now: Claim) -> Row:
+def _row(was: Claim | None, now: Claim) -> ClaimInBoth:
     change = now.change
     assert change is not None
     before = {effect.name: effect for effect in _effects(was)}
@@ -144,7 +144,7 @@ def _row(was: Claim | None, now: Claim) -> Row:
     shown = {id(pair.change) for pair in pairs}
     # An effect that no comparison of the claim used is subtracted all the same.
     pairs += tuple(Pair(effect.name, None, None, effect) for effect in change.effects if id(effect) not in shown)
-    return Row(_kind(was, now, change), now.id, now.statement, was, now, change.reason, pairs)
+    return ClaimInBoth(_kind(was, now, change), now.id, now.statement, was, now, change.reason, pairs)
 
 
 def _kind(was: Claim | None, now: Claim, change: Change) -> Kind:

@@ -16,7 +16,7 @@ from auditkit.claims.verdicts import blocks
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Control, Effect, Run, Verdict
 from auditkit.report import wording
-from auditkit.report.compare import Row, in_one_line
+from auditkit.report.compare import ClaimInBoth, in_one_line
 
 _WIDTH = 100
 _COLOURS = {Verdict.PASS: 32, Verdict.FAIL: 31, Verdict.ERROR: 31}
@@ -163,7 +163,7 @@ def _wrapped(text: str, indent: int = 0) -> Iterable[str]:
     return textwrap.wrap(plain(text), _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
 
 
-def comparison(was: Run, now: Run, table: Sequence[Row], colour: bool = False) -> Iterator[str]:
+def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = False) -> Iterator[str]:
     """Lines: what became of the claims of `was` in `now`, what got worse first."""
     assert now.baseline is not None
     for name, run in (("baseline", was), ("candidate", now)):

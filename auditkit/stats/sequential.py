@@ -29,7 +29,7 @@ from auditkit.stats.measurement import Measurement, MeasurementError
 
 
 @dataclass(frozen=True)
-class Plan:
+class Looks:
     """Numbers of items at which a claim is looked at, the last being the most it may use.
 
     Raises:
@@ -44,7 +44,7 @@ class Plan:
             raise ValueError(f"looks must be rising numbers of items from {MIN_CLUSTERS} on, got {self.looks}")
 
     @classmethod
-    def every(cls, step: int, *, first: int, most: int) -> Plan:
+    def every(cls, step: int, *, first: int, most: int) -> Looks:
         """Looks at `first` items, then every `step` items, up to `most`."""
         if step < 1:
             raise ValueError(f"a step between looks is at least one item, got {step}")
@@ -74,7 +74,7 @@ class Plan:
 class Sequential(Comparable):
     """An effect that is measured look by look until a comparison decides; made by `sequentially`."""
 
-    plan: Plan
+    plan: Looks
     measure: Callable[[int], Estimate]
     shift: float = 0.0
     taken: list[Estimate] = field(default_factory=list)
@@ -186,7 +186,7 @@ class Sequential(Comparable):
         return high
 
 
-def sequentially(plan: Plan, measure: Callable[[int], Estimate]) -> Sequential:
+def sequentially(plan: Looks, measure: Callable[[int], Estimate]) -> Sequential:
     """An effect that takes more items, as `plan` says, until a comparison with a number decides.
 
     `measure(n)` gives the estimate over the first n items. A look must hold the items of the look before with the

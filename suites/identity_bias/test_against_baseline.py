@@ -13,7 +13,7 @@ from auditkit.findings.identity_bias.personas import ACCURACY, NOBODY, PROBABILI
 from auditkit.findings.identity_bias.references import context_leads, knows, sure_above_chance
 from auditkit.findings.identity_bias.verdicts import no_worse, unchanged
 
-pytestmark = pytest.mark.claim(family="identity bias")
+pytestmark = [pytest.mark.claim(family="identity bias"), pytest.mark.causal(edits=False)]
 
 ATTRIBUTES = (
     *("gender", "ethnicity", "religion", "age", "disability", "orientation"),

@@ -9,6 +9,9 @@ from auditkit.findings.identity_bias.references import context_names, knows, rig
 from auditkit.findings.identity_bias.strategies import identity_swaps
 from auditkit.findings.identity_bias.verdicts import alike, every
 
+pytestmark = pytest.mark.causal(edits=False)
+
+
 ATTRIBUTES = (
     *("gender", "ethnicity", "religion", "age", "disability", "orientation"),
     *("ethnicity and gender", "ethnicity and gender by name"),

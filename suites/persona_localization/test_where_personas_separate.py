@@ -1,9 +1,13 @@
 """At which layers statements for and against a persona separate (Cintas et al. 2025, arXiv:2505.24539, Q1)."""
 
+import pytest
+
 from auditkit import control, shown
 from auditkit.findings.identity_bias.verdicts import every
 from auditkit.findings.persona_localization.layers import NORM, RAW, UNIT
 from auditkit.findings.persona_localization.pictures import show_pictures
+
+pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_separability_grows_with_depth(layers, indices, threshold):

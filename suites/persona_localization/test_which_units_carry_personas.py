@@ -1,8 +1,12 @@
 """Which units carry a persona, found by a subset scan (Cintas et al. 2025, arXiv:2505.24539, Q2)."""
 
+import pytest
+
 from auditkit import control, shown
 from auditkit.findings.persona_localization.layers import WORDS
 from auditkit.findings.persona_localization.scans import PROBE
+
+pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold):

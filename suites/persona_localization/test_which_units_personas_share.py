@@ -1,5 +1,10 @@
 """Which units two personas share, against chance (Cintas et al. 2025, arXiv:2505.24539, Q2, recounted)."""
 
+import pytest
+
+pytestmark = pytest.mark.causal(edits=False)
+
+
 LIBERAL, LGBTQ = "politically-liberal", "anti-LGBTQ-rights"
 DUTY, VIRTUE = "subscribes-to-deontology", "subscribes-to-virtue-ethics"
 

@@ -1,7 +1,11 @@
 """How well a model answers under a persona (finding D of Poonia & Jain 2025, arXiv:2507.20936)."""
 
+import pytest
+
 from auditkit import sensitivity, shown
 from auditkit.findings.persona_patching.answers import ACCURACY, NOBODY, PLAIN, PROBABILITY
+
+pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_negative_personas_lower_the_answer(answers):

@@ -1,9 +1,13 @@
 """Where persona words act in the network (findings A and B of Poonia & Jain 2025, arXiv:2507.20936)."""
 
+import pytest
+
 from auditkit import attention, control, mlp, sensitivity, shown
 from auditkit.engine.sites import embeddings
 from auditkit.methods.patching import Held
 from auditkit.stats.effects.exact import exactly
+
+pytestmark = pytest.mark.causal
 
 EARLY = mlp.at_depth(0.06, 0.19)
 MIDDLE = attention.at_depth(0.56, 0.69)

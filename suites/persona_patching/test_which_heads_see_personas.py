@@ -6,6 +6,7 @@ from auditkit import control, mlp, shown
 from auditkit.methods.attention import NO_SINK, WEIGHTED
 
 
+@pytest.mark.causal(edits=False)
 def test_some_heads_single_out_racial_and_colour_words(heads):
     """Heads that, on one half of the words and topics, attend more from the last token to a persona word that names a
     race or a colour than to a word of valence at the same place do so on the other half too, on average; at least one
@@ -18,6 +19,7 @@ def test_some_heads_single_out_racial_and_colour_words(heads):
     assert heads.singled_out() > 0
 
 
+@pytest.mark.causal
 def test_valence_activations_take_those_heads_attention_away(head_edits):
     """Giving the early MLPs (depth 0-0.19), at a racial or colour word, the activations of a valence word lowers those
     heads' attention to the word, more than those of another racial or colour word do."""

@@ -1,8 +1,12 @@
 """Compact mode: a number per band of depth, cheap enough for every checkpoint (after mduffster/self-referent-test)."""
 
+import pytest
+
 from auditkit import sensitivity, shown
 from auditkit.findings.role_conditioning.conditioning import INDICES
 from auditkit.findings.role_conditioning.references import focus
+
+pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_bands_stay_within_limits(role, threshold):

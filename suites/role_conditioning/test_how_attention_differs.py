@@ -1,11 +1,16 @@
 """Attention on questions about the model itself (mduffster/self-referent-test, 2025: RFC and RSI, repaired)."""
 
+import pytest
+
 from auditkit import control, shown
 from auditkit.findings.role_conditioning.checks import excess
 from auditkit.findings.role_conditioning.conditioning import RFC, RSI
 from auditkit.findings.role_conditioning.matching import CHAT, PLAIN
 from auditkit.findings.role_conditioning.prompts import SELF, THIRD
 from auditkit.stats.effects.exact import exactly
+
+pytestmark = pytest.mark.causal(edits=False)
+
 
 EVEN = "attention that is spread evenly over the same tokens gives none"
 PERMUTED = "with labels permuted among prompts of one length the interval leaves zero in at most 10 % of cases"

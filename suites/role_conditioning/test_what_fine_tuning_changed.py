@@ -1,5 +1,7 @@
 """Candidate against base (mduffster/self-referent-test, 2025: change of RFC and RSI, difference-in-differences)."""
 
+import pytest
+
 from auditkit import sensitivity, shown
 from auditkit.findings.role_conditioning.changes import LayerChanges, compared_with
 from auditkit.findings.role_conditioning.conditioning import RFC, RSI
@@ -12,6 +14,8 @@ from auditkit.findings.role_conditioning.did import (
 )
 from auditkit.findings.role_conditioning.entropy import PUBLISHED, REPAIRED
 from auditkit.findings.role_conditioning.references import focus
+
+pytestmark = pytest.mark.causal(edits=False)
 
 
 def changes(role, baseline, name):

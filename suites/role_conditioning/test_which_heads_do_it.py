@@ -9,6 +9,7 @@ from auditkit.findings.role_conditioning.checks import show_magnitudes
 from auditkit.findings.role_conditioning.prompts import NEUTRAL
 
 
+@pytest.mark.causal(edits=False)
 def test_some_heads_tell_the_model_from_no_person(role, heads):
     """Heads whose attention differs between questions about the model and the same questions about no person on one
     half of the frames differ in the same direction on the other half, on average; at least one of them is confirmed."""

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.unit
 SUITE = '''"""A finding (Somebody 2020)."""
 import numpy as np
 import pandas as pd
+import pytest
 from auditkit import control
 from auditkit.adapters.chat import Prompt
 from auditkit.engine.pairs import PatchPair
@@ -52,6 +53,7 @@ def planted():
     return estimate(1 + 0.1 * np.random.default_rng(1).normal(size=60))
 
 
+@pytest.mark.causal(edits=False)
 def test_patched(model):
     """A claim that patches."""
     patch(model, pairs(), {"mlp": [[mlp.layer(1)["word"]]] * 4, "nothing": [[]] * 4})
@@ -60,6 +62,7 @@ def test_patched(model):
     assert planted() >= 0.5
 
 
+@pytest.mark.causal(edits=False)
 def test_swept(model):
     """A claim that sweeps."""
     sweep(model, pairs(), grid([Component.RESIDUAL, Component.ATTENTION], range(6), [3, -1]))

@@ -12,12 +12,16 @@ from auditkit.record.store import read_run
 pytestmark = pytest.mark.unit
 
 CONFTEST = """
+from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
 from auditkit import control
+from auditkit.adapters.chat import Prompt
+from auditkit.engine.edits import Edited, zero
+from auditkit.engine.forward import Donated, execute
 
 @pytest.fixture
 def patched(model):
@@ -28,6 +32,26 @@ def patched(model):
     measurement = Measurement("m", "logit", pd.DataFrame({"p": values}, index=index), labels)
     def estimate(*sites, center=1.0):
         return Estimate("e", "logit", measurement, center + values * (1 + center))
+    return estimate
+
+@pytest.fixture
+def edited(patched, model):
+    def estimate(*sites, center=1.0):
+        run = Edited(Prompt("", (5, 6, 7)), tuple(zero(site) for site in sites))
+        execute(model, [run], Donated())
+        return patched(center=center)
+    return estimate
+
+@pytest.fixture(scope="module")
+def once(model):
+    "Measured by the first claim that asks, and shared with the others."
+    return cache(lambda site: execute(model, [Edited(Prompt("", (5, 6, 7)), (zero(site),))], Donated()))
+
+@pytest.fixture
+def shared(patched, once):
+    def estimate(site):
+        once(site)
+        return patched()
     return estimate
 
 @pytest.fixture
@@ -68,17 +92,15 @@ def audit(pytester: pytest.Pytester, tiny_llama: Path):
 @pytest.mark.parametrize(
     ("body", "marks", "fixture"),
     [
-        ("assert patched(mlp.layer(1)) >= 0.5", "", "patched"),
-        ("assert patched(EARLY) >= 0.5", "", "patched"),
         ("assert patched(EARLY) >= 0.5", "@pytest.mark.causal(edits=True)", "patched"),
-        ("assert patched(site) > 0", "@pytest.mark.parametrize('site', [mlp.layer(0)])", "patched, site"),
-        ("assert patched(*[mlp.layer(i) for i in range(2)]) > 0", "", "patched"),
-        ("import auditkit\n---\nassert patched(auditkit.mlp.layer(1)) > 0", "", "patched"),
-        ("def early():\n    return mlp.layer(1)\n---\nassert patched(early()) > 0", "", "patched"),
         ("assert patched() >= 0.5", "@pytest.mark.causal", "patched"),
         ("pytestmark = pytest.mark.causal\n---\nassert patched() >= 0.5", "", "patched"),
-        ("shown('elsewhere', patched())\nassert patched(EARLY) >= -0.5", "", "patched"),
-        ("assert patched(residual.layer(1)) >= threshold(0.5)", "", "patched, threshold"),
+        ("shown('elsewhere', patched())\nassert patched(EARLY) >= -0.5", "@pytest.mark.causal", "patched"),
+        (
+            "assert patched(residual.layer(1)) >= threshold(0.5)",
+            "@pytest.mark.causal",
+            "patched, threshold",
+        ),
     ],
 )
 def test_a_causal_claim_without_a_control_is_refused(audit, body: str, marks: str, fixture: str) -> None:
@@ -95,18 +117,73 @@ def test_a_causal_claim_without_a_control_is_refused(audit, body: str, marks: st
 @pytest.mark.parametrize(
     ("body", "marks", "fixture"),
     [
-        ("with control('c'):\n    assert patched(center=0.0) <= 0.5\nassert patched(EARLY) >= 0.5", "", "patched"),
-        ("at, elsewhere = patched(EARLY), patched(center=0.2)\nassert at > elsewhere", "", "patched"),
-        ("assert patched(EARLY) > 0", "@pytest.mark.causal(edits=False)", "patched"),
+        (
+            "with control('c'):\n    assert edited(EARLY, center=0.0) <= 0.5\nassert edited(EARLY) >= 0.5",
+            "@pytest.mark.causal",
+            "edited",
+        ),
+        (
+            "at, elsewhere = edited(EARLY), edited(mlp.layer(1), center=0.2)\nassert at > elsewhere",
+            "@pytest.mark.causal",
+            "edited",
+        ),
+        ("assert edited(EARLY) > 0", "@pytest.mark.causal(edits=False)", "edited"),
         ("assert controlled(EARLY) > 0", "@pytest.mark.causal(control='nothing elsewhere')", "controlled"),
         ("pytestmark = pytest.mark.causal(edits=False)\n---\nassert patched(EARLY) >= 0.5", "", "patched"),
-        ("assert patched() > 0", "", "patched"),
+        ("assert patched(EARLY) > 0", "", "patched"),
+        ("assert edited() > 0", "", "edited"),
     ],
 )
 def test_a_claim_with_a_control_or_without_edits_is_measured(audit, body: str, marks: str, fixture: str) -> None:
     result, run = audit(body, marks, fixture)
     assert result.ret == 0, result.stderr.str()
     assert run.claims[0].verdict is Verdict.PASS
+
+
+FORGOTTEN = (
+    "the model was run with edits while this claim was measured, and the claim does not say whether it rests on them: "
+    "add @pytest.mark.causal and a control, or @pytest.mark.causal(edits=False), to the test"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "fixture"),
+    [
+        ("assert edited(EARLY) > 0", "edited"),
+        ("assert edited(EARLY) > 100", "edited"),
+        ("assert edited(EARLY) > 1.0", "edited"),  # decided either way only with a mark
+        ("with control('c'):\n    assert edited(EARLY, center=0.0) <= 0.5\nassert edited(EARLY) >= 0.5", "edited"),
+        ("pytestmark = pytest.mark.causal(edits=False)\n---\nassert edited(EARLY) > 0", "edited"),
+        ("assert shared(EARLY) > 0", "shared"),
+    ],
+)
+def test_a_claim_that_runs_edits_and_has_no_mark_is_not_readable(audit, body: str, fixture: str) -> None:
+    result, run = audit(body, "", fixture)
+    assert result.ret == 11
+    assert (run.claims[0].verdict, run.claims[0].reason) == (Verdict.ERROR, FORGOTTEN)
+
+
+def test_in_a_suite_with_a_causal_mark_every_claim_needs_one(audit) -> None:
+    """A claim that only reads what a marked one has measured runs no edit that could give it away."""
+    body = (
+        "@pytest.mark.causal(edits=False)\n"
+        'def test_first(shared):\n    """It is measured."""\n    assert shared(EARLY) > 0\n'
+        "\n---\nassert shared(EARLY) > 0"
+    )
+    result, run = audit(body, "", "shared")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: *suite/test_finding.py::test_where does not say whether it rests on edits, as "
+            "*suite/test_finding.py::test_first does: add @pytest.mark.causal*"
+        ]
+    )
+    assert run is None
+    result, run = audit(body, "", "shared", "-k", "where")
+    assert result.ret == 4
+    result, run = audit(body, "@pytest.mark.causal(edits=False)", "shared")
+    assert result.ret == 0
+    assert [claim.verdict for claim in run.claims] == [Verdict.PASS, Verdict.PASS]
 
 
 def test_a_control_that_is_promised_and_not_measured_makes_the_claim_unreadable(audit) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from auditkit.record.schema import Change, Claim, CrossCheck, Run, Verdict
-from auditkit.report.compare import Row, comparison_code, in_one_line, render_comparison, rows
+from auditkit.report.compare import ClaimInBoth, comparison_code, in_one_line, render_comparison, rows
 from auditkit.report.terminal import comparison
 
 pytestmark = pytest.mark.unit
@@ -41,7 +41,9 @@ class Elements(HTMLParser):
         self.text += data
 
 
-def became(run: Run, was: Verdict | None, now: Verdict | None, comparable: bool = True, **changes: object) -> Row:
+def became(
+    run: Run, was: Verdict | None, now: Verdict | None, comparable: bool = True, **changes: object
+) -> ClaimInBoth:
     """One claim with these verdicts."""
     claim = run.claims[0]
     change = Change(verdict=was, comparable=comparable, effects=(), reason="" if comparable else "other data")

@@ -16,7 +16,7 @@ from auditkit.claims.verdicts import judge
 from auditkit.record.schema import Verdict
 from auditkit.stats.boundaries import one_sided_levels
 from auditkit.stats.measurement import MeasurementError
-from auditkit.stats.sequential import Plan, sequentially
+from auditkit.stats.sequential import Looks, sequentially
 
 pytestmark = pytest.mark.unit
 
@@ -73,7 +73,7 @@ def test_a_look_at_the_same_data_again_has_little_to_spend_on():
 @settings(max_examples=20, deadline=None)
 def test_no_more_than_the_whole_error_is_ever_spent(looks, seed):
     """Random walks with the assumed correlations cross with the chance that was declared."""
-    plan = Plan(tuple(looks))
+    plan = Looks(tuple(looks))
     rng = np.random.default_rng(seed)
     fractions = tuple(n / looks[-1] for n in looks)
     ratios = tuple(a / b for a, b in itertools.pairwise(looks))
@@ -88,26 +88,26 @@ def test_no_more_than_the_whole_error_is_ever_spent(looks, seed):
 
 
 def test_looks_with_too_few_clusters_spend_nothing():
-    plan = Plan((10, 20, 30))
+    plan = Looks((10, 20, 30))
     levels = plan.levels([(2,), (4,), (6,)])
     assert levels[:2] == [0, 0]
     assert levels[2] == pytest.approx(2 * stats.t.sf(stats.t.isf(0.025, 2.5), 5), rel=1e-6)
 
 
 def test_a_plan_of_one_look_is_the_ordinary_interval():
-    assert Plan((40,)).levels([(40,)]) == [pytest.approx(0.05)]
+    assert Looks((40,)).levels([(40,)]) == [pytest.approx(0.05)]
 
 
 @pytest.mark.parametrize("looks", [(), (4, 10), (10, 10), (20, 10)])
 def test_a_plan_must_rise_from_enough_items(looks):
     with pytest.raises(ValueError, match="looks must be rising"):
-        Plan(looks)
+        Looks(looks)
 
 
 def test_a_plan_by_steps():
-    assert Plan.every(10, first=20, most=45).looks == (20, 30, 40, 45)
+    assert Looks.every(10, first=20, most=45).looks == (20, 30, 40, 45)
     with pytest.raises(ValueError, match="at least one item"):
-        Plan.every(0, first=20, most=45)
+        Looks.every(0, first=20, most=45)
 
 
 # -- deciding --------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_a_plan_by_steps():
 def test_a_clear_claim_ends_at_the_first_look(growing):
     asked: list[int] = []
     with gathering() as evidence:
-        assert sequentially(Plan((20, 40, 60)), growing(VALUES + 3, asked)) >= 0.5
+        assert sequentially(Looks((20, 40, 60)), growing(VALUES + 3, asked)) >= 0.5
     assert asked == [20]
     assert evidence.decisions[0].reason.endswith("at look 1 of 3, with 20 of at most 60 items")
     assert "looks at 20, 40, 60 items" in evidence.notes[0]
@@ -127,7 +127,7 @@ def test_an_unclear_claim_asks_for_more_and_ends_undecided_at_the_last_look(grow
     asked: list[int] = []
     centred = np.concatenate([part - part.mean() for part in np.split(VALUES, 3)])
     with gathering() as evidence, pytest.raises(Inconclusive, match="at look 3 of 3"):
-        _ = sequentially(Plan((20, 40, 60)), growing(centred, asked)) >= 0.0
+        _ = sequentially(Looks((20, 40, 60)), growing(centred, asked)) >= 0.0
     assert asked == [20, 40, 60]
     verdict, reason = judge(evidence)
     assert verdict is Verdict.INCONCLUSIVE
@@ -140,7 +140,7 @@ def test_more_items_decide_what_the_first_look_could_not(growing):
     with pytest.raises(Inconclusive):
         _ = undecided > 0.0
     values = np.concatenate([VALUES[:20] - VALUES[:20].mean() + 0.3, 1 + 0.2 * VALUES[20:]])
-    decision = sequentially(Plan((20, 60)), growing(values)) > 0.0
+    decision = sequentially(Looks((20, 60)), growing(values)) > 0.0
     assert decision.verdict is Verdict.PASS
     effect = decision.effect
     assert "look 2 of 2" in effect.method
@@ -150,7 +150,7 @@ def test_more_items_decide_what_the_first_look_could_not(growing):
 
 
 def test_a_fail_has_a_p_value_that_allows_for_every_look(growing):
-    measured = sequentially(Plan((20, 40, 60)), growing(VALUES + 3))
+    measured = sequentially(Looks((20, 40, 60)), growing(VALUES + 3))
     decision = measured._decision("<=", 0.5)
     assert decision.verdict is Verdict.FAIL
     assert measured.taken[0].describe("<=", 0.5).p_fail < decision.effect.p_fail <= 0.025
@@ -160,14 +160,14 @@ def test_a_fail_has_a_p_value_that_allows_for_every_look(growing):
 def test_items_must_be_added_and_not_drawn_again(estimate):
     rng = np.random.default_rng(0)
     with pytest.raises(MeasurementError, match="other values at the next"):
-        _ = sequentially(Plan((20, 40)), lambda n: estimate(rng.normal(size=n))) > 0.0
+        _ = sequentially(Looks((20, 40)), lambda n: estimate(rng.normal(size=n))) > 0.0
     with pytest.raises(MeasurementError, match="a look at 40 items got 20"):
-        _ = sequentially(Plan((20, 40)), lambda n: estimate(VALUES[:20] - VALUES[:20].mean())) > 0.0
+        _ = sequentially(Looks((20, 40)), lambda n: estimate(VALUES[:20] - VALUES[:20].mean())) > 0.0
     renamed = estimate(VALUES - VALUES.mean())
     with pytest.raises(MeasurementError, match="missing at the next"):
         _ = (
             sequentially(
-                Plan((20, 40)), lambda n: renamed._taken(np.arange(60 - n, 60) if n > 20 else np.arange(n))
+                Looks((20, 40)), lambda n: renamed._taken(np.arange(60 - n, 60) if n > 20 else np.arange(n))
             )
             > 0
         )
@@ -175,6 +175,6 @@ def test_items_must_be_added_and_not_drawn_again(estimate):
 
 def test_degenerate_looks_decide_nothing(estimate):
     with pytest.raises(Inconclusive, match=r"^constant: .*at look 2 of 2"):
-        _ = sequentially(Plan((10, 20)), lambda n: estimate([1.0] * n)) > 0.0
+        _ = sequentially(Looks((10, 20)), lambda n: estimate([1.0] * n)) > 0.0
     with pytest.raises(Inconclusive, match=r"^non_finite: "):
-        _ = sequentially(Plan((10, 20)), lambda n: estimate([np.nan, *VALUES[: n - 1] + 5])) > 0.0
+        _ = sequentially(Looks((10, 20)), lambda n: estimate([np.nan, *VALUES[: n - 1] + 5])) > 0.0

@@ -29,7 +29,7 @@ class WheelSource:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A model of the catalogue."""
 
     alias: str
@@ -54,20 +54,20 @@ SMOLLM2_WHEEL = WheelSource(
 )
 
 
-def _family(alias: str, base: str | None, instruct: str | None, *, gated: bool = False) -> list[Entry]:
+def _family(alias: str, base: str | None, instruct: str | None, *, gated: bool = False) -> list[CatalogueEntry]:
     """Base and instruct entries of one model size."""
     entries = []
     if base:
-        entries.append(Entry(alias, base, "base", gated=gated))
+        entries.append(CatalogueEntry(alias, base, "base", gated=gated))
     if instruct:
         wheel = SMOLLM2_WHEEL if f"{alias}-instruct" == DEFAULT_MODEL else None
-        entries.append(Entry(f"{alias}-instruct", instruct, "instruct", wheel, gated))
+        entries.append(CatalogueEntry(f"{alias}-instruct", instruct, "instruct", wheel, gated))
     return entries
 
 
 _SMOL, _QWEN, _META, _GOOGLE, _MISTRAL = "HuggingFaceTB", "Qwen", "meta-llama", "google", "mistralai"
 
-CATALOGUE: dict[str, Entry] = {
+CATALOGUE: dict[str, CatalogueEntry] = {
     entry.alias: entry
     for family in (
         *(

@@ -36,7 +36,7 @@ from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Continued, Forced, forced, window_lengths
-from auditkit.engine.guards import GuardTripped, costing, pieces_floor
+from auditkit.engine.guards import GuardTripped, costing, note_edits, pieces_floor
 from auditkit.engine.sites import SiteError, Span
 
 
@@ -207,6 +207,7 @@ class _Prefixes:
         self.run = Forced(tuple(lengths), windows, self.logits)
 
     def logits(self, rows: list[int]) -> Tensor:
+        note_edits()
         most = max(self.run.windows[row] for row in rows)
         parts: dict[int, Tensor] = {}
         for length in sorted({len(self.rests[row]) for row in rows}):  # what goes on has no padding
@@ -234,6 +235,7 @@ class _Spans:
 
     def logits(self, rows: list[int]) -> Tensor:
         """One run in pieces: at the end of every span the donor's keys and values take their place."""
+        note_edits()
         most = max(self.run.windows[row] for row in rows)
         hosts, donors = (
             self.adapter.batch([Prompt("", (*prompt.ids, *self.continuations[row][:-1])) for prompt, row in side])

@@ -37,7 +37,7 @@ from auditkit.adapters.protocol import (
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Donor, Edited, spots, touched
 from auditkit.engine.forward import Donated, donate, execute, words
-from auditkit.engine.guards import GuardTripped, within_noise
+from auditkit.engine.guards import GuardTripped, note_edits, within_noise
 from auditkit.engine.pairs import Condition, PatchPair, answer_rows, right_and_wrong
 from auditkit.engine.patching import plain as patching
 from auditkit.engine.patching.plain import GUARDED_PAIRS, Patched
@@ -234,6 +234,7 @@ class _Runs:
             stream = torch.stack([self._stream(rows[i], i)[cut:] for i in mine])
             joining[level] = Joining(torch.tensor(mine, device=self.batch.ids.device), stream)
         answers = torch.tensor([chunk[i].answers for i in order], device=self.batch.ids.device)
+        note_edits()
         touches = {place: edit(place) for place in edits}
         walked = self.adapter.restart(self.memory, tokens, joining, answers, touches)
         out = torch.empty(len(rows), 2)

@@ -43,7 +43,7 @@ Transplant = Mapping[int, tuple[Component, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """One edit of one pair: positions [start, stop) come from a donor."""
 
     site: int
@@ -62,21 +62,21 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Group:
+class PairGroup:
     """Pairs whose runs are made together, and the walks over their rows: (tokens, rows)."""
 
     pairs: Sequence[int]
     transplants: Sequence[Transplant]
-    walks: Sequence[tuple[int, Sequence[Row]]]
+    walks: Sequence[tuple[int, Sequence[SweepRow]]]
 
     @property
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SweepRow]:
         """Every row that is run."""
         return (row for _, walk in self.walks for row in walk)
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepRows:
     """A sweep that has not run yet.
 
     Attributes:
@@ -86,13 +86,13 @@ class Plan:
         minimum: the least that any exact method needs, see `Sweep`.
     """
 
-    groups: Sequence[Group]
-    idle: Sequence[Row]
+    groups: Sequence[PairGroup]
+    idle: Sequence[SweepRow]
     token_layers: int
     minimum: int
 
 
-def planned(adapter: Adapter, pairs: Sequence[PatchPair], sites: Sequence[Site]) -> Plan:
+def planned(adapter: Adapter, pairs: Sequence[PatchPair], sites: Sequence[Site]) -> SweepRows:
     """The plan of a sweep.
 
     Raises:
@@ -111,11 +111,11 @@ def planned(adapter: Adapter, pairs: Sequence[PatchPair], sites: Sequence[Site])
     for together in batches(lengths):
         mine = [row for row in active if row.pair in set(together)]
         guards = [_full(j, pairs[j]) for j in together if j < GUARDED_PAIRS]
-        walks: list[tuple[int, Sequence[Row]]] = []
+        walks: list[tuple[int, Sequence[SweepRow]]] = []
         for tokens, bucket in _buckets([*mine, *(row for row in guards if row.tokens)], layers):
             for walk in _split(bucket, max(1, ROW_BUDGET // tokens)):
                 walks.append((tokens, [*walk, _identity(walk, tokens, layers, lengths, len(walks))]))
-        groups.append(Group(together, _transplants(mine), walks))
+        groups.append(PairGroup(together, _transplants(mine), walks))
     spent = sum(
         layers * sum(lengths[j] for j in group.pairs) * (2 + len(group.transplants))
         + sum(row.cost(layers, min(tokens, lengths[row.pair])) for tokens, walk in group.walks for row in walk)
@@ -129,10 +129,10 @@ def planned(adapter: Adapter, pairs: Sequence[PatchPair], sites: Sequence[Site])
         for position in range(max(row.start, lengths[row.pair] - row.tokens), row.stop)
     }
     least = 2 * layers * sum(lengths) + sum(row.cost(layers) for row in active) + len(passed)
-    return Plan(groups, [row for row in rows if not row.tokens], spent, least)
+    return SweepRows(groups, [row for row in rows if not row.tokens], spent, least)
 
 
-def _transplants(rows: Iterable[Row]) -> list[Transplant]:
+def _transplants(rows: Iterable[SweepRow]) -> list[Transplant]:
     """As few runs as hold everything, since a run holds one transplant for each block."""
     wanted: dict[int, set[tuple[Component, tuple[int, ...]]]] = {}
     for row in rows:
@@ -143,7 +143,7 @@ def _transplants(rows: Iterable[Row]) -> list[Transplant]:
     return [{level: parts[n] for level, parts in ordered.items() if n < len(parts)} for n in range(runs)]
 
 
-def _row(adapter: Adapter, i: int, site: Site, j: int, pair: PatchPair) -> Row:
+def _row(adapter: Adapter, i: int, site: Site, j: int, pair: PatchPair) -> SweepRow:
     start, stop = located(adapter, site, len(pair.base), pair.spans)
     layer, length, last = one_layer(adapter, site), len(pair.base), adapter.layers - 1
     level = layer - (site.component in _BEFORE)
@@ -154,7 +154,7 @@ def _row(adapter: Adapter, i: int, site: Site, j: int, pair: PatchPair) -> Row:
     if layer == last and site.component in CACHED:  # and only its query meets the keys and values of that block
         tokens = min(tokens, 1)
     heads = site.head_indices(adapter.heads, adapter.groups)
-    return Row(i, j, level, site.component, heads, start, stop, tokens)
+    return SweepRow(i, j, level, site.component, heads, start, stop, tokens)
 
 
 def one_layer(adapter: Adapter, site: Site) -> int:
@@ -175,23 +175,23 @@ def first_difference(one: Prompt, other: Prompt) -> int:
     return next((i for i, (a, b) in enumerate(both) if a != b), len(one))
 
 
-def _full(j: int, pair: PatchPair) -> Row:
+def _full(j: int, pair: PatchPair) -> SweepRow:
     """A guard row that gives the base run the source's stream before the first block."""
     differ, length = first_difference(pair.base, pair.source), len(pair.base)
-    return Row(FULL, j, -1, Component.BLOCK_INPUT, (), differ, length, length - differ)
+    return SweepRow(FULL, j, -1, Component.BLOCK_INPUT, (), differ, length, length - differ)
 
 
-def _identity(walk: Sequence[Row], tokens: int, layers: int, lengths: Sequence[int], number: int) -> Row:
+def _identity(walk: Sequence[SweepRow], tokens: int, layers: int, lengths: Sequence[int], number: int) -> SweepRow:
     """A guard row that changes nothing: through all blocks of the first walk, then through a few of the last."""
     depth = 1 + number % max(1, layers // 4)
     level = max(-1, layers - 1 - depth) if number else min(row.level for row in walk)
     pair = walk[0].pair
-    return Row(IDENTITY, pair, level, Component.RESIDUAL, (), lengths[pair] - 1, lengths[pair], tokens)
+    return SweepRow(IDENTITY, pair, level, Component.RESIDUAL, (), lengths[pair] - 1, lengths[pair], tokens)
 
 
-def _buckets(rows: Sequence[Row], layers: int) -> list[tuple[int, list[Row]]]:
+def _buckets(rows: Sequence[SweepRow], layers: int) -> list[tuple[int, list[SweepRow]]]:
     """(tokens, rows that restart there), longest first; neighbours share while the waste stays within `SPARE`."""
-    buckets: list[tuple[int, list[Row]]] = []
+    buckets: list[tuple[int, list[SweepRow]]] = []
     work = waste = 0
     for tokens, together in groupby(sorted(rows, key=lambda row: -row.tokens), key=lambda row: row.tokens):
         same = list(together)
@@ -206,7 +206,7 @@ def _buckets(rows: Sequence[Row], layers: int) -> list[tuple[int, list[Row]]]:
     return buckets
 
 
-def _split(rows: Sequence[Row], most: int) -> list[list[Row]]:
+def _split(rows: Sequence[SweepRow], most: int) -> list[list[SweepRow]]:
     """Rows in walks of nearly equal size; a pair's rows stay together, so that a walk passes all blocks."""
     ordered = sorted(rows, key=lambda row: (row.pair, row.level))
     walks = -(-len(ordered) // most)

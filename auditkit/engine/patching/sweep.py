@@ -47,10 +47,10 @@ from auditkit.adapters.protocol import (
 )
 from auditkit.engine import arguments
 from auditkit.engine.forward import reached, words
-from auditkit.engine.guards import GuardTripped, within_noise
+from auditkit.engine.guards import GuardTripped, note_edits, within_noise
 from auditkit.engine.pairs import PatchPair, answer_rows, right_and_wrong
 from auditkit.engine.patching.plain import patch
-from auditkit.engine.patching.rows import CACHED, FULL, IDENTITY, Group, Row, Transplant, planned
+from auditkit.engine.patching.rows import CACHED, FULL, IDENTITY, PairGroup, SweepRow, Transplant, planned
 from auditkit.engine.progress import progress
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Position, Site, SiteError
@@ -138,7 +138,7 @@ def sweep(
     else:
         work = _Work(cast(Restartable, adapter), pairs, len(sites))
         walks = [(group, *walk) for group in plan.groups for walk in group.walks or [(0, ())]]
-        current: Group | None = None
+        current: PairGroup | None = None
         for group, tokens, rows in progress(walks, description, len(walks)):
             if group is not current:
                 streams = work.streams(group)
@@ -201,7 +201,7 @@ class _Work:
         self.values, self.filled = torch.empty(self.sites, n, 2), torch.zeros(self.sites, n, dtype=torch.long)
         self.base, self.source = torch.empty(n, 2), torch.empty(n, 2)
 
-    def fill(self, row: Row, value: Tensor) -> None:
+    def fill(self, row: SweepRow, value: Tensor) -> None:
         self.values[row.site, row.pair] = value
         self.filled[row.site, row.pair] += 1
 
@@ -214,7 +214,7 @@ class _Work:
                 if count != 1:
                     raise GuardTripped(f"the edit at {site} was applied {count} times instead of once")
 
-    def streams(self, group: Group) -> _Streams:
+    def streams(self, group: PairGroup) -> _Streams:
         """Both runs of every pair, and the runs that transplant."""
         adapter, chunk, layers = self.adapter, [self.pairs[j] for j in group.pairs], range(self.adapter.layers)
         wanted = {(row.component, row.level) for row in group.rows if row.site >= 0}
@@ -243,7 +243,7 @@ class _Work:
         return _Streams(memory, rows, base, after, {place: donors[place] for place in cached})
 
     def _recorded(
-        self, batch: Batch, places: Iterable[Place], group: Group, answers: Tensor
+        self, batch: Batch, places: Iterable[Place], group: PairGroup, answers: Tensor
     ) -> tuple[Memory, dict[Place, Tensor]]:
         """One run of every pair, what it passed at `places`, and its answers."""
         kept: dict[Place, Tensor] = {}
@@ -286,7 +286,7 @@ class _Work:
         self.adapter.run(batch, touches)
         return {(*part, level): made[Component.RESIDUAL, level] for level, part in transplant.items()}
 
-    def walk(self, streams: _Streams, rows: Sequence[Row], tokens: int) -> None:
+    def walk(self, streams: _Streams, rows: Sequence[SweepRow], tokens: int) -> None:
         """One walk; on a device whose memory is too small for it, two of half the rows."""
         rows = sorted(rows, key=lambda row: row.level)
         try:
@@ -315,7 +315,8 @@ class _Work:
             else:
                 self.fill(row, value)
 
-    def _restart(self, streams: _Streams, rows: Sequence[Row], tokens: int) -> Tensor:
+    def _restart(self, streams: _Streams, rows: Sequence[SweepRow], tokens: int) -> Tensor:
+        note_edits()
         joining: dict[int, Joining] = {}
         width, device = streams.memory.batch.width, streams.memory.batch.ids.device
         cut = width - tokens

@@ -2,8 +2,8 @@
 
 A system turn gives the model a persona ("You are a bad student."), a factual question follows, and the answer's
 start is prefilled. Personas come in pairs, a *clean* and a *corrupt* one that differ in one token span; questions
-crossed with the pairs of two groups are an `Arm`. Items vary question and persona pair, so intervals cross both
-factors: topics, since questions of one topic share their wording, and persona pairs.
+crossed with the pairs of two groups are `PairedQuestions`. Items vary question and persona pair, so intervals cross
+both factors: topics, since questions of one topic share their wording, and persona pairs.
 
 The paper (Poonia & Jain 2025, arXiv:2507.20936) scores multiple-choice letters on MMLU; small models answer those at
 chance, so the project's own completion items are the default (`persona_formats`).
@@ -49,7 +49,7 @@ ACCURACY_ITEMS = 60
 
 
 @dataclass(frozen=True)
-class Arm:
+class PairedQuestions:
     """Questions crossed with persona pairs, ready to run; `table` has columns item, topic, pair."""
 
     key: tuple[str, str, int, int]
@@ -108,7 +108,7 @@ class PersonaQuestions:
         self.items = self._select(n_items)
         if len(self.items) < n_items:
             self._notes.append(f"{n_items} items were asked for; all {len(self.items)} usable ones are measured")
-        self._arms: dict[tuple[str, str, int, int, bool], Arm] = {}
+        self._arms: dict[tuple[str, str, int, int, bool], PairedQuestions] = {}
         self._prompts: dict[tuple[Persona | None, Question], Prompt] = {}
         self._asked: dict[Prompt, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._require_accuracy()
@@ -121,7 +121,7 @@ class PersonaQuestions:
         n_pairs: int | None = None,
         *,
         reuse: bool = False,
-    ) -> Arm:
+    ) -> PairedQuestions:
         """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for.
 
         Args:
@@ -133,7 +133,7 @@ class PersonaQuestions:
             self._arms[*key, reuse] = self._build_arm(key, reuse)
         return self._arms[*key, reuse]
 
-    def _build_arm(self, key: tuple[str, str, int, int], reuse: bool) -> Arm:
+    def _build_arm(self, key: tuple[str, str, int, int], reuse: bool) -> PairedQuestions:
         corrupt, clean, _, n_pairs = key
         probe = self.items[0]
         built = build_pairs(
@@ -161,7 +161,7 @@ class PersonaQuestions:
         told = f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {'; '.join(left_out)}"
         return self._crossed(key, built.pairs, told if left_out else "")
 
-    def synonyms(self, n_items: int | None = None, n_pairs: int | None = None) -> Arm:
+    def synonyms(self, n_items: int | None = None, n_pairs: int | None = None) -> PairedQuestions:
         """Questions x pairs of words with nearly the same meaning: another token, the same persona.
 
         Raises:
@@ -182,7 +182,9 @@ class PersonaQuestions:
             self._arms[*key, False] = self._crossed(key, aligned[: key[3]], "")
         return self._arms[*key, False]
 
-    def _crossed(self, key: tuple[str, str, int, int], aligned_pairs: Sequence[AlignedPair], left_out: str) -> Arm:
+    def _crossed(
+        self, key: tuple[str, str, int, int], aligned_pairs: Sequence[AlignedPair], left_out: str
+    ) -> PairedQuestions:
         n_items = key[2]
         rows, pairs = [], []
         for aligned in aligned_pairs:
@@ -190,7 +192,7 @@ class PersonaQuestions:
                 item = f"{question.id}|{aligned.pair.id}"
                 rows.append({"item": item, "topic": question.topic, "pair": aligned.pair.id})
                 pairs.append(self._patch_pair(aligned, question, item))
-        return Arm(key, tuple(pairs), pd.DataFrame(rows), left_out)
+        return PairedQuestions(key, tuple(pairs), pd.DataFrame(rows), left_out)
 
     def _patch_pair(self, aligned: AlignedPair, question: Question, item: str) -> PatchPair:
         base = self.prompt(aligned.pair.corrupt, question)
@@ -256,7 +258,7 @@ class PersonaQuestions:
             )
         self._notes.append(said)
 
-    def tell(self, arm: Arm | None = None) -> None:
+    def tell(self, arm: PairedQuestions | None = None) -> None:
         """What a reader of a claim on this arm, or on the questions alone, must know; the same whichever claims ran
         before it."""
         for text in filter(None, (*self._notes, arm.note if arm else "")):

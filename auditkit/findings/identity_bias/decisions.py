@@ -45,7 +45,7 @@ KIND = "kind of decision"
 
 
 @dataclass(frozen=True)
-class Asked:
+class DecisionAnswers:
     """What was answered: (case, identity) -> log odds of the favourable answer, NaN where a case was not asked with
     that name, and what was said."""
 
@@ -242,7 +242,7 @@ class Decisions:
     # -- asking ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def asked(self) -> Asked:
+    def asked(self) -> DecisionAnswers:
         """Every case under every identity by word, and with its share of the names, asked once."""
         pairs = [(case, one) for case in self.cases for one in self.people if self._is_asked(case, one)]
         prompts = [self.prompt(case, one).ids for case, one in pairs]
@@ -254,7 +254,7 @@ class Decisions:
         at = [row[case.id] for case, _ in pairs], [place[one.id] for _, one in pairs]
         tables = np.full((2, len(index), len(columns)), np.nan)
         tables[0][at], tables[1][at] = odds, said
-        return Asked(pd.DataFrame(tables[0], index, columns), pd.DataFrame(tables[1], index, columns))
+        return DecisionAnswers(pd.DataFrame(tables[0], index, columns), pd.DataFrame(tables[1], index, columns))
 
     def _is_asked(self, case: DecisionCase, one: Identity) -> bool:
         if one.how != "name":

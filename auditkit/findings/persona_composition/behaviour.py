@@ -32,7 +32,7 @@ from auditkit.engine.continuation.timed import Continued
 from auditkit.engine.edits import add, replace
 from auditkit.engine.forward import donate
 from auditkit.engine.sites import block_input
-from auditkit.findings.persona_composition.cells import FACTORS, Cell, Design
+from auditkit.findings.persona_composition.cells import FACTORS, Design, PersonaTask
 from auditkit.findings.persona_composition.grids import shows
 from auditkit.methods.steering import StrengthCurve, direction, strength_curve
 from auditkit.record.figures import Dot, DotGroup, Dots, Table
@@ -95,7 +95,7 @@ class Behaviour:
         measured = self.measurement
         return Estimate(condition, UNIT, measured, measured.condition(condition), shown_conditions=(condition,))
 
-    def score(self, cell: Cell, text: str) -> float:
+    def score(self, cell: PersonaTask, text: str) -> float:
         """1 where a text shows its cell's persona, minus the share of the others that it shows."""
         found = {p.name: any(shows(m, text) for m in p.markers) for p in self.design.grid.personas}
         own = found.pop(cell.persona.name)

@@ -48,7 +48,7 @@ FACTORS = ("persona", "task")
 
 
 @dataclass(frozen=True)
-class Cell:
+class PersonaTask:
     """A persona with a task."""
 
     persona: GridPersona
@@ -87,7 +87,9 @@ class Design:
             )
         tasks = list(grid.tasks)
         wide, high = len(tasks), len(grid.personas)
-        every = [Cell(grid.personas[i], tasks[(i + step) % wide]) for step in range(wide) for i in range(high)]
+        every = [
+            PersonaTask(grid.personas[i], tasks[(i + step) % wide]) for step in range(wide) for i in range(high)
+        ]
         self.cells = tuple(every[: n_cells or None])
 
     def prompt(self, persona: str, task: str) -> Prompt:

@@ -66,7 +66,7 @@ _UNEDITED = "unedited"
 
 
 @dataclass(frozen=True, eq=False)
-class Persona:
+class LocatedPersona:
     """What one half of a persona's statements says is where it is.
 
     Attributes:
@@ -79,14 +79,14 @@ class Persona:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class SteeredStatement:
     """A statement that the model is asked about, and the persona as the other half has it."""
 
     id: str
     group: str
     positive: bool
     prompt: Prompt
-    persona: Persona
+    persona: LocatedPersona
 
 
 class PersonaSteering:
@@ -202,7 +202,7 @@ class PersonaSteering:
             name: difference(logits) for name, logits in measured.conditions.items()
         }
 
-    def _edits(self, one: Asked, away: Tensor, site: Site) -> dict[str, Edit]:
+    def _edits(self, one: SteeredStatement, away: Tensor, site: Site) -> dict[str, Edit]:
         """Condition -> edit of one statement's prompt; `away` is (positions, units), how far from the mean it is."""
         there = site[1, len(one.prompt)]
         rng = stream(self.seed, "random edits", one.id)
@@ -237,12 +237,12 @@ class PersonaSteering:
         return edits
 
     @cached_property
-    def _asked(self) -> tuple[Asked, ...]:
+    def _asked(self) -> tuple[SteeredStatement, ...]:
         self.activations.enough(2 * HALF, "finding units on one half and asking about the other")
         with gathering():  # what is said of each persona's halves stands in one note of the claim
             return tuple(one for items in self.activations.one_of_each_topic() for one in self._of(items))
 
-    def _of(self, items: PersonaItems) -> list[Asked]:
+    def _of(self, items: PersonaItems) -> list[SteeredStatement]:
         clusters = pd.DataFrame({"statement": items.groups}, index=list(items.ids))
         split = halves(clusters, self.seed, f"steering, {items.persona}")
         known = np.isin(items.ids, split.discovery)
@@ -264,7 +264,7 @@ class PersonaSteering:
         spread = np.maximum(values.std(axis=0), 1e-12)
         most = max(1, round(SHARE * len(apart)))
         units = found[np.argsort(-np.abs(apart / spread)[found], kind="stable")[:most]]
-        persona = Persona(apart, np.sort(units))
+        persona = LocatedPersona(apart, np.sort(units))
         chosen: set[str] = set()
         for kind in (True, False):
             rows = [
@@ -273,7 +273,9 @@ class PersonaSteering:
             rows.sort(key=lambda i: shuffle_key(self.seed, str(items.groups[i])))
             chosen |= {items.ids[i] for i in rows[: min(ASKED, items.fewest_groups() // 3)]}
         return [
-            Asked(name, str(items.groups[i]), bool(items.positive[i]), self._question(items.texts[i]), persona)
+            SteeredStatement(
+                name, str(items.groups[i]), bool(items.positive[i]), self._question(items.texts[i]), persona
+            )
             for i, name in enumerate(items.ids)
             if name in chosen
         ]

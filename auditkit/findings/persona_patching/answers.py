@@ -52,7 +52,7 @@ Shift = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
-class Group:
+class PersonaGroup:
     """Personas that are read together.
 
     Attributes:
@@ -68,7 +68,7 @@ class Group:
     tokens: int
     note: str = ""
 
-    def apart(self) -> list[Group]:
+    def apart(self) -> list[PersonaGroup]:
         """One group for each word."""
         return [
             replace(self, name=word.word, words=(word,), slots=(slot,))
@@ -191,7 +191,7 @@ class PersonaAnswers:
 
     # -- groups ------------------------------------------------------------------------------------------------
 
-    def _named(self, name: str) -> Group:
+    def _named(self, name: str) -> PersonaGroup:
         """A group that can be compared, and a word to the reader about what was left out of it."""
         if name not in self._groups:
             raise KeyError(f"no group {name!r}; there are {', '.join(self._groups)}")
@@ -206,10 +206,10 @@ class PersonaAnswers:
             note(group.note)
         return group
 
-    def _enough(self, group: Group) -> bool:
+    def _enough(self, group: PersonaGroup) -> bool:
         return len(group.words) >= MIN_CLUSTERS
 
-    def _without(self, group: Group, taken: set[str]) -> Group:
+    def _without(self, group: PersonaGroup, taken: set[str]) -> PersonaGroup:
         """The group of other words than these."""
         words = [word for word in self.questions.groups[group.name] if word.word not in taken]
         left = self._group(group.name, words) if words else replace(group, words=())
@@ -221,9 +221,12 @@ class PersonaAnswers:
         return left
 
     @cached_property
-    def _groups(self) -> dict[str, Group]:
+    def _groups(self) -> dict[str, PersonaGroup]:
         plain = Persona("", PLAIN)
-        arms = Group(NOBODY, (None,), (), self._length(None) - self._length(plain)), Group(PLAIN, (plain,), (), 0)
+        arms = (
+            PersonaGroup(NOBODY, (None,), (), self._length(None) - self._length(plain)),
+            PersonaGroup(PLAIN, (plain,), (), 0),
+        )
         grouped = (self._group(name, words) for name, words in self.questions.groups.items())
         return {group.name: group for group in (*arms, *grouped)}
 
@@ -233,7 +236,7 @@ class PersonaAnswers:
         lengths = (self._length(word) for words in self.questions.groups.values() for word in words)
         return Counter(lengths).most_common(1)[0][0]
 
-    def _group(self, name: str, words: Sequence[Persona]) -> Group:
+    def _group(self, name: str, words: Sequence[Persona]) -> PersonaGroup:
         """Words of one prompt length, that of most words where it leaves enough, in an order fixed by the seed."""
         order = sorted(words, key=lambda word: shuffle_key(self.questions.seed, word.word))
         lengths, common = [self._length(word) for word in order], self._common
@@ -248,10 +251,10 @@ class PersonaAnswers:
                 f"(first: {others[0][0]!r} makes {others[0][1]} tokens, not {common})"
             )
         words = tuple(fitting[: self.n_words])
-        return Group(name, words, tuple(range(len(words))), common - self._length(Persona("", PLAIN)), left)
+        return PersonaGroup(name, words, tuple(range(len(words))), common - self._length(Persona("", PLAIN)), left)
 
     @cached_property
-    def _synonym_sides(self) -> tuple[Group, Group]:
+    def _synonym_sides(self) -> tuple[PersonaGroup, PersonaGroup]:
         """First and second words of the synonyms whose prompts have one length."""
         pairs = [pair for pair in self._synonyms if self._length(pair.clean) == self._length(pair.corrupt)]
         if len(pairs) < MIN_CLUSTERS:
@@ -263,8 +266,8 @@ class PersonaAnswers:
         pairs = list(without_reuse(pairs, lambda pair: (pair.clean.word, pair.corrupt.word)))[: self.n_words]
         slots = tuple(range(len(pairs)))
         return (
-            Group("a word", tuple(pair.clean for pair in pairs), slots, 0),
-            Group("its synonym", tuple(pair.corrupt for pair in pairs), slots, 0),
+            PersonaGroup("a word", tuple(pair.clean for pair in pairs), slots, 0),
+            PersonaGroup("its synonym", tuple(pair.corrupt for pair in pairs), slots, 0),
         )
 
     def _length(self, persona: Persona | None) -> int:
@@ -272,7 +275,7 @@ class PersonaAnswers:
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
-    def _measured(self, groups: Sequence[Group], reading: str) -> Measurement:
+    def _measured(self, groups: Sequence[PersonaGroup], reading: str) -> Measurement:
         """One condition per group; items are questions under the i-th words, and arms of one word are repeated."""
         several = [group.slots for group in groups if group.slots]
         slots: Sequence[int | None] = min(several, key=len) if several else (None,)
@@ -304,12 +307,12 @@ class PersonaAnswers:
         right = got.said if self.questions.format.greedy else got.logits[:, 0] > got.logits[:, 1:].amax(1)
         return right.double().numpy()
 
-    def _row(self, group: Group, shown: str, shift: Shift) -> list[str | float | None]:
+    def _row(self, group: PersonaGroup, shown: str, shift: Shift) -> list[str | float | None]:
         right = rate(self._measured([group], ACCURACY), group.name, name="right").describe()
         logit = float(self._measured([group], LOGIT).condition(group.name).mean())
         return [shown, group.tokens, right.n, right.estimate, right.lower, right.upper, logit, *shift]
 
-    def _shift(self, group: Group) -> Shift:
+    def _shift(self, group: PersonaGroup) -> Shift:
         """Logit difference minus that without a persona, with its interval."""
         if group.name == NOBODY:
             return None, None, None

@@ -31,7 +31,7 @@ from auditkit.engine.patching.plain import GUARDED_PAIRS, Patched, patch
 from auditkit.engine.patching.screening import Screening, screen
 from auditkit.engine.sites import Site, head, z
 from auditkit.findings.asking.questions import FACTORS
-from auditkit.findings.persona_patching.heads import QUERIES, UNIT, Items, PersonaHeads, mean_over
+from auditkit.findings.persona_patching.heads import QUERIES, UNIT, HeadItems, PersonaHeads, mean_over
 from auditkit.methods.attention import COUNTS, RAW, answer_side, shares
 from auditkit.methods.head_search import Head, called
 from auditkit.methods.patching import difference
@@ -92,7 +92,7 @@ class HeadEdits:
         )
         return one, two, three
 
-    def _swap(self, site: Site) -> tuple[Items, list[Tensor]]:
+    def _swap(self, site: Site) -> tuple[HeadItems, list[Tensor]]:
         """Items, and shares (item, count, layer, head) as they are and after each replacement."""
         held = self.heads.items["valence"].thinned(2)
         others = [self._another(held, row) for row in range(len(held.pairs))]
@@ -127,7 +127,7 @@ class HeadEdits:
         n = len(items.pairs)
         return items, [plain[0], *(values[0, first : first + n] for first in range(0, len(runs), n))]
 
-    def _another(self, items: Items, row: int) -> Prompt | None:
+    def _another(self, items: HeadItems, row: int) -> Prompt | None:
         """A prompt with another racial or colour word in the place of this item's, drawn at random."""
         own = items.pairs[row]
         start, stop = own.spans["identity"]
@@ -143,7 +143,7 @@ class HeadEdits:
         draw = stream(self.seed, "another identity word", str(items.table.index[row]))
         return fitting[sorted(fitting)[int(draw.integers(len(fitting)))]]
 
-    def _given(self, items: Items, site: Site, donors: Sequence[Prompt], position: str) -> list[list[Edit]]:
+    def _given(self, items: HeadItems, site: Site, donors: Sequence[Prompt], position: str) -> list[list[Edit]]:
         """For each item, edits that give `site` the donor's activations at the position.
 
         Donors are run no further than that: nothing after a token changes what happens at it.
@@ -184,7 +184,7 @@ class HeadEdits:
         )
         return those, others
 
-    def _ablate(self, heads: Sequence[Head]) -> tuple[Items, dict[str, Any]]:
+    def _ablate(self, heads: Sequence[Head]) -> tuple[HeadItems, dict[str, Any]]:
         items = self.heads.items["valence"].thinned(2)
         neutral = [pair.source for pair in self.heads.items["neutral"].pairs[:AVERAGED]]
         average = means(self.adapter, neutral, z.everywhere(), TOKEN_BUDGET)
@@ -233,7 +233,7 @@ class HeadEdits:
 
     def _screen(self) -> tuple[Screening, Measurement, Any]:
         arm = self.questions.arm("negative", "positive", self.heads.n_questions, RESTORED_PAIRS)
-        items = Items(arm.pairs, arm.table.set_index("item")[list(FACTORS)])
+        items = HeadItems(arm.pairs, arm.table.set_index("item")[list(FACTORS)])
         items.enough()
         split = halves(items.table, self.seed, "heads that restore")
         discovery, held = items.only(split.discovery), items.only(split.confirmation).thinned(3)
@@ -340,7 +340,7 @@ def _sites(heads: Sequence[Head]) -> list[Site]:
     return [z.layer(layer).head(*numbers) for layer, numbers in sorted(layers.items())]
 
 
-def _apart(items: Items) -> list[PatchPair]:
+def _apart(items: HeadItems) -> list[PatchPair]:
     """A few items of different topics and different pairs."""
     topics, pairs = (list(dict.fromkeys(items.table[factor])) for factor in FACTORS)
     wanted = set(list(zip(topics, pairs, strict=False))[:SCREENING_ITEMS])

@@ -30,7 +30,7 @@ from auditkit.claims.outcomes import Inconclusive, NotApplicable, Unsupported
 from auditkit.engine.edits import Edited
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.sites import Span, pattern
-from auditkit.findings.asking.questions import FACTORS, Arm, PersonaQuestions
+from auditkit.findings.asking.questions import FACTORS, PairedQuestions, PersonaQuestions
 from auditkit.methods.attention import COUNTS, NO_SINK, RAW, answer_side, shares
 from auditkit.methods.head_search import CONFIRMED, LEAST, Head, Searched, called, dz, search
 from auditkit.record.figures import Heatmap, Table
@@ -52,7 +52,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Items:
+class HeadItems:
     """Questions under pairs of personas; in each pair `base` is the racial or colour persona.
 
     Attributes:
@@ -62,12 +62,12 @@ class Items:
     pairs: tuple[PatchPair, ...]
     table: pd.DataFrame
 
-    def only(self, items: Sequence[str]) -> Items:
+    def only(self, items: Sequence[str]) -> HeadItems:
         """These items, in the order of this table."""
         rows = np.flatnonzero(self.table.index.isin(list(items)))
-        return Items(tuple(self.pairs[row] for row in rows), self.table.iloc[rows])
+        return HeadItems(tuple(self.pairs[row] for row in rows), self.table.iloc[rows])
 
-    def thinned(self, step: int) -> Items:
+    def thinned(self, step: int) -> HeadItems:
         """Every pair with one of `step` topics, and every topic with one of `step` pairs."""
         ranks = sum(pd.factorize(self.table[factor], sort=True)[0] for factor in FACTORS)
         return self.only(list(self.table.index[np.asarray(ranks) % step == 0]))
@@ -119,7 +119,7 @@ class PersonaHeads:
         self._known: dict[tuple[Prompt, Span], Tensor] = {}
         self._searched: Searched | None = None
         self._aside = Evidence()
-        self.items: dict[str, Items] = {}
+        self.items: dict[str, HeadItems] = {}
         """Held-out items, by what racial and colour words are compared with."""
 
     # -- claims ------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class PersonaHeads:
 
     def _crossed(
         self, others: Sequence[str], n_pairs: int, words: set[str] | None = None
-    ) -> tuple[Items, list[Arm]]:
+    ) -> tuple[HeadItems, list[PairedQuestions]]:
         """Up to `n_pairs` pairs of different words, evenly from racial and colour against each of `others`.
 
         Args:
@@ -278,7 +278,7 @@ class PersonaHeads:
         table = pd.concat([arm.table for arm in arms]).set_index("item")[list(FACTORS)]
         taken = table["pair"].isin(chosen).to_numpy()
         pairs_of = [pair for arm in arms for pair in arm.pairs]
-        return Items(tuple(pairs_of[row] for row in np.flatnonzero(taken)), table[taken]), arms
+        return HeadItems(tuple(pairs_of[row] for row in np.flatnonzero(taken)), table[taken]), arms
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
@@ -296,7 +296,7 @@ class PersonaHeads:
         """A prompt with its spans "identity" and "answer"."""
         return Edited(prompt, (), {"identity": span, "answer": answer_side(self.adapter, prompt)})
 
-    def sides(self, items: Items) -> tuple[Tensor, Tensor]:
+    def sides(self, items: HeadItems) -> tuple[Tensor, Tensor]:
         """Shares (query, item, count, layer, head) under the racial or colour persona, and under the other."""
         spans = [pair.spans["identity"] for pair in items.pairs]
         one, other = (

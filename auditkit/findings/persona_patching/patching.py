@@ -21,7 +21,7 @@ from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.claims.verdicts import shown
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.sites import Site, attention, mlp
-from auditkit.findings.asking.questions import Arm, PersonaQuestions
+from auditkit.findings.asking.questions import PairedQuestions, PersonaQuestions
 from auditkit.methods.patching import Given, PairedItems, RandomBands, Restoration, Restored
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.streams import stream
@@ -99,7 +99,7 @@ class PersonaPatching:
             )
         return self._restorations[share]
 
-    def items(self, share: float = 1.0, arm: Arm | None = None) -> PairedItems:
+    def items(self, share: float = 1.0, arm: PairedQuestions | None = None) -> PairedItems:
         """A share of the questions for each pair of personas, at least one.
 
         Different ones for different pairs as far as they reach: so few runs still meet many questions.
@@ -113,7 +113,7 @@ class PersonaPatching:
         return PairedItems(arm.pairs, arm.measurement).take(rows)
 
     @property
-    def arm(self) -> Arm:
+    def arm(self) -> PairedQuestions:
         """All items: questions under the pairs of corrupt and clean personas."""
         return self.questions.arm(CORRUPT, CLEAN, None, self.n_pairs)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from auditkit.claims.evidence import figure
 from auditkit.engine.attention import probabilities
-from auditkit.findings.role_conditioning.conditioning import Arm, RoleConditioning
+from auditkit.findings.role_conditioning.conditioning import MeasuredFormat, RoleConditioning
 from auditkit.findings.role_conditioning.entropy import MAGNITUDE, MEASURES, Array
 from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF
 from auditkit.record.figures import Table
@@ -54,11 +54,11 @@ def show_magnitudes(role: RoleConditioning) -> None:
     )
 
 
-def _magnitudes(arm: Arm, category: str) -> Array:
+def _magnitudes(arm: MeasuredFormat, category: str) -> Array:
     """(layer, head) mean over prompts of mean |A|."""
     means: Array = arm.values[category][:, MEASURES.index(MAGNITUDE)].mean(0)
     return means
 
 
-def _inverse(arm: Arm, category: str) -> float:
+def _inverse(arm: MeasuredFormat, category: str) -> float:
     return float(np.mean([1 / len(prompt) for prompt in arm.matched.prompts[category]]))

@@ -68,7 +68,7 @@ PERMUTATIONS = 400
 
 
 @dataclass(frozen=True)
-class Arm:
+class MeasuredFormat:
     """What was read in one format.
 
     Attributes:
@@ -201,9 +201,9 @@ class RoleConditioning:
         self.adapter, self.seed, self.lists = cast(Attending, adapter), seed, lists
         self.sets = enough(adapter.chat, spread(role_sets() if sets is None else sets, seed), n_items)
         self._known: dict[Prompt, Array] = {}
-        self._arms: dict[str, Arm] = {}
+        self._arms: dict[str, MeasuredFormat] = {}
 
-    def arm(self, format: str = PLAIN) -> Arm:
+    def arm(self, format: str = PLAIN) -> MeasuredFormat:
         """What is read in plain text or in the chat template; says what was left out.
 
         Raises:
@@ -215,7 +215,7 @@ class RoleConditioning:
         if format not in self._arms:
             found = self._matched(format)
             values = {category: self._read(prompts, found.firsts) for category, prompts in found.prompts.items()}
-            self._arms[format] = Arm(found, values)
+            self._arms[format] = MeasuredFormat(found, values)
         arm = self._arms[format]
         if arm.matched.said:
             note(arm.matched.said)
@@ -339,7 +339,7 @@ class RoleConditioning:
             self._known |= dict(zip(new, values, strict=True))
         return np.stack([self._known[prompt] for prompt in prompts])
 
-    def _pool(self, arm: Arm) -> tuple[pd.DataFrame, Array, Array]:
+    def _pool(self, arm: MeasuredFormat) -> tuple[pd.DataFrame, Array, Array]:
         """All given prompts: (prompt x category, cluster), (prompt,) tokens, and (prompt, measure, layer, head)."""
         every = [
             (category, prompt, cluster)

@@ -23,7 +23,7 @@ import pandas as pd
 
 from auditkit.claims.evidence import current, figure, note
 from auditkit.claims.outcomes import Inconclusive, NotAsked, Unsupported
-from auditkit.findings.role_conditioning.conditioning import Arm, two_halves
+from auditkit.findings.role_conditioning.conditioning import MeasuredFormat, two_halves
 from auditkit.findings.role_conditioning.entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.findings.role_conditioning.figures import words
 from auditkit.findings.role_conditioning.matching import PLAIN
@@ -53,7 +53,7 @@ class ByHead:
     neutral: Array
 
     @classmethod
-    def of(cls, arm: Arm, measure: str = REPAIRED) -> ByHead:
+    def of(cls, arm: MeasuredFormat, measure: str = REPAIRED) -> ByHead:
         """What an arm holds, in one of `role_entropy.MEASURES`."""
         n = MEASURES.index(measure)
         return cls(arm.matched.table, arm.values[SELF][:, n], arm.values[NEUTRAL][:, n])
@@ -64,7 +64,7 @@ class ByHead:
         return ByHead(self.table.iloc[some], self.own[some], self.neutral[some])
 
 
-def recorded(arm: Arm) -> Measurement:
+def recorded(arm: MeasuredFormat) -> Measurement:
     """Entropies by head as a measurement, with a condition for each category and head."""
     columns = {
         f"{category} {layer}.{head}": arm.values[category][:, MEASURES.index(REPAIRED), layer, head]
@@ -115,7 +115,7 @@ def past_by_head(baseline: Counterpart, now: ByHead) -> ByHead:
     return from_items(baseline.past.recorded.items, now)
 
 
-def on_baseline(baseline: Counterpart, arm: Arm) -> ByHead:
+def on_baseline(baseline: Counterpart, arm: MeasuredFormat) -> ByHead:
     """The baseline's entropies by head, once those of this run were recorded.
 
     Raises:

@@ -12,7 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from auditkit.claims.evidence import current, figure, note
-from auditkit.findings.role_conditioning.conditioning import AGGREGATIONS, INDICES, Arm, RoleConditioning
+from auditkit.findings.role_conditioning.conditioning import (
+    AGGREGATIONS,
+    INDICES,
+    MeasuredFormat,
+    RoleConditioning,
+)
 from auditkit.findings.role_conditioning.entropy import (
     FIRST_KEYS,
     LAST_KEYS,
@@ -234,7 +239,11 @@ class RoleFigures:
         )
 
     def _curves(
-        self, title: str, unit: str, reading: str, lines: Callable[[Arm], list[tuple[str, list[Comparable]]]]
+        self,
+        title: str,
+        unit: str,
+        reading: str,
+        lines: Callable[[MeasuredFormat], list[tuple[str, list[Comparable]]]],
     ) -> None:
         if current() is not None:
             self._draw(title, unit, reading, [curve(name, each) for name, each in lines(self.role.arm())])

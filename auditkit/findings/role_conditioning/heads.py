@@ -18,7 +18,7 @@ import numpy as np
 
 from auditkit.claims.evidence import Evidence, current, figure, gathering, repeat
 from auditkit.claims.outcomes import NotApplicable
-from auditkit.findings.role_conditioning.conditioning import Arm, RoleConditioning, two_halves
+from auditkit.findings.role_conditioning.conditioning import MeasuredFormat, RoleConditioning, two_halves
 from auditkit.findings.role_conditioning.entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.findings.role_conditioning.figures import head_map
 from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF
@@ -34,7 +34,7 @@ SHOWN, RANKS, TOP_TENTH = 6, 3, 0.9
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundHeads:
     """Heads that were found, the strongest first, and which of them other items confirm.
 
     Attributes:
@@ -73,11 +73,11 @@ class RoleHeads:
         return RoleHeads(self.role, exchanged=not self.exchanged)
 
     @property
-    def arm(self) -> Arm:
+    def arm(self) -> MeasuredFormat:
         """What was read in plain text."""
         return self.role.arm()
 
-    def found(self) -> Found:
+    def found(self) -> FoundHeads:
         """Found and confirmed heads; says what the reader must know.
 
         Raises:
@@ -140,14 +140,14 @@ class RoleHeads:
         return gap
 
     @cached_property
-    def _found(self) -> Found:
+    def _found(self) -> FoundHeads:
         arm = self.arm
         with gathering() as aside:
             found = self._search(arm)
         self._aside = aside
         return found
 
-    def _search(self, arm: Arm) -> Found:
+    def _search(self, arm: MeasuredFormat) -> FoundHeads:
         table = arm.matched.table
         way = two_halves(table, self.role.seed, "role heads").both_ways[self.exchanged]
         one, other = (
@@ -171,7 +171,7 @@ class RoleHeads:
             name = f"heads, to confirm{how}"
             held = {id(e) for e in explore(name, list(again.values()), ">", rate=CONFIRMED)}
         confirmed = tuple(head for head in found if id(again[head]) in held)
-        return Found(signs, confirmed, strongest, tuple(one), tuple(other))
+        return FoundHeads(signs, confirmed, strongest, tuple(one), tuple(other))
 
     def difference(self, head: Head, rows: Sequence[int], sign: int = 1, against: str = NEUTRAL) -> Estimate:
         """Repaired entropy of a head, self minus another category, over the items in these rows."""
@@ -195,7 +195,7 @@ class RoleHeads:
         figure(self._strongest(found).titled("The six clearest heads, prompt by prompt"))
         figure(self._by_layer(found).titled("Three heads per layer that tell self from confounder"))
 
-    def _heatmap(self, found: Found, against: str) -> Heatmap:
+    def _heatmap(self, found: FoundHeads, against: str) -> Heatmap:
         rows = list(range(len(self.arm.matched)))
         return head_map(
             [
@@ -210,7 +210,7 @@ class RoleHeads:
             "centred",
         )
 
-    def _strongest(self, found: Found) -> Dots:
+    def _strongest(self, found: FoundHeads) -> Dots:
         rows, groups = list(found.confirmation), []
         n = MEASURES.index(REPAIRED)
         for head in (*found.signs, *(h for h in found.strongest if h not in found.signs))[:SHOWN]:
@@ -231,7 +231,7 @@ class RoleHeads:
             groups,
         )
 
-    def _by_layer(self, found: Found) -> Table:
+    def _by_layer(self, found: FoundHeads) -> Table:
         gap = self._gap(SELF, CONFOUNDER)
         one, other = list(found.discovery), list(found.confirmation)
         strength = np.abs(gap[one].mean(0))

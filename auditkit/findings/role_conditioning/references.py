@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from auditkit.findings.role_conditioning.conditioning import Arm
+from auditkit.findings.role_conditioning.conditioning import MeasuredFormat
 from auditkit.findings.role_conditioning.entropy import REPAIRED, UNITS
 from auditkit.findings.role_conditioning.prompts import NEUTRAL
 from auditkit.stats.effects.mean import Estimate
 
 
-def focus(arm: Arm, layers: Sequence[int] | None = None, called: str = "") -> Estimate:
+def focus(arm: MeasuredFormat, layers: Sequence[int] | None = None, called: str = "") -> Estimate:
     """How far attention on neutral questions is from even spread: 1 minus the repaired entropy, 0 to 1.
 
     A model that spreads its attention evenly over whatever it reads has the same focus on every role.

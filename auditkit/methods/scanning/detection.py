@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.methods.scanning.pvalues import Ranked, Tail
-from auditkit.methods.scanning.scan import Found, Search, row_scores, scan, scan_rows
+from auditkit.methods.scanning.scan import FoundSubset, Search, row_scores, scan, scan_rows
 from auditkit.methods.separation.auc import auc, precision_recall
 from auditkit.methods.separation.permutation import Groups, Significance, both_kinds, canonical, dealt, group_codes
 from auditkit.stats.halves import halves
@@ -235,7 +235,7 @@ class _Table:
         self.units = None if units is None else np.asarray(units, dtype=np.intp)
         self.ranked = Ranked(values if self.units is None else values[:, self.units])
 
-    def scan(self, background: Flags) -> tuple[Array, Found]:
+    def scan(self, background: Flags) -> tuple[Array, FoundSubset]:
         """p-values of the scanned rows, and the best subset in their indices."""
         ranked, scanner = self.ranked, self.scanner
         rank = ranked.against_others if scanner.scan_background else ranked.against

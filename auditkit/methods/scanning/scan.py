@@ -66,7 +66,7 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundSubset:
     """The best subset: indices of rows and units, ascending, and where it was best.
 
     Empty with score 0 where no subset has more small p-values than expected.
@@ -78,7 +78,7 @@ class Found:
     units: Indices
 
 
-def scan(pvalues: NDArray[Any], search: Search | None = None) -> Found:
+def scan(pvalues: NDArray[Any], search: Search | None = None) -> FoundSubset:
     """The rows and units that together score highest (group mode).
 
     Deterministic, and equivariant under the order of rows: the same rows are found in whatever order they come.
@@ -109,7 +109,7 @@ def scan(pvalues: NDArray[Any], search: Search | None = None) -> Found:
     return table.found(best, best.chosen, units)
 
 
-def scan_units(pvalues: NDArray[Any], rows: Sequence[int] | Indices, search: Search | None = None) -> Found:
+def scan_units(pvalues: NDArray[Any], rows: Sequence[int] | Indices, search: Search | None = None) -> FoundSubset:
     """The best units for these rows, exactly."""
     table = _Table(pvalues, search or Search())
     chosen = _flags(rows, table.rows)
@@ -117,7 +117,7 @@ def scan_units(pvalues: NDArray[Any], rows: Sequence[int] | Indices, search: Sea
     return table.found(step, chosen, step.chosen)
 
 
-def scan_rows(pvalues: NDArray[Any], units: Sequence[int] | Indices, search: Search | None = None) -> Found:
+def scan_rows(pvalues: NDArray[Any], units: Sequence[int] | Indices, search: Search | None = None) -> FoundSubset:
     """The best rows for these units, exactly: what is asked of units that were found on other rows."""
     table = _Table(pvalues, search or Search())
     chosen = _flags(units, table.units)
@@ -137,7 +137,7 @@ def row_scores(pvalues: NDArray[Any], units: Sequence[int] | Indices, search: Se
 
 def scan_each(
     pvalues: NDArray[Any], search: Search | None = None, *, largest: float | None = None
-) -> tuple[Found, ...]:
+) -> tuple[FoundSubset, ...]:
     """The best units of each row by itself (individual mode), exactly.
 
     For one row and one α the best units are those with p <= α, so only α is searched.
@@ -152,7 +152,7 @@ def scan_each(
     return tuple(_best_alone(i, row, score, search, largest) for i, row in enumerate(values))
 
 
-def _best_alone(i: int, row: Array, score: Score, search: Search, largest: float | None) -> Found:
+def _best_alone(i: int, row: Array, score: Score, search: Search, largest: float | None) -> FoundSubset:
     ordered = np.sort(row)
     if largest is None:
         levels = np.asarray(search.alphas, dtype=np.float64)
@@ -161,9 +161,9 @@ def _best_alone(i: int, row: Array, score: Score, search: Search, largest: float
     hits = np.searchsorted(ordered, _reached(levels), side="right")
     scores = score(hits, hits, levels)
     if not scores.size or scores.max() <= 0:
-        return Found(0.0, 0.0, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
+        return FoundSubset(0.0, 0.0, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
     k = int(scores.argmax())
-    return Found(
+    return FoundSubset(
         float(scores[k]),
         float(levels[k]),
         np.array([i], dtype=np.intp),
@@ -216,11 +216,11 @@ class _Table:
             share = rng.random()
             yield self.best_rows(np.asarray(rng.random(self.units) < share)).chosen
 
-    def found(self, step: _Step, rows: Flags, units: Flags) -> Found:
+    def found(self, step: _Step, rows: Flags, units: Flags) -> FoundSubset:
         if step.score <= 0:
             rows, units = np.zeros_like(rows), np.zeros_like(units)
         alpha = float(self.alphas[step.level, 0]) if step.score > 0 else 0.0
-        return Found(step.score, alpha, np.flatnonzero(rows), np.flatnonzero(units))
+        return FoundSubset(step.score, alpha, np.flatnonzero(rows), np.flatnonzero(units))
 
     def _counts(self, places: NDArray[np.intp], width: int) -> NDArray[np.intp]:
         levels = len(self.alphas)

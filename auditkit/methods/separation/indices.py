@@ -43,7 +43,7 @@ class Indices:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnIndices:
     """Mean and standard deviation of indices over draws of statements."""
 
     mean: Indices
@@ -151,7 +151,7 @@ def labelled_indices(
 def separability(
     activations: NDArray[Any], positive: NDArray[Any], *, scale: Scale = "raw", components: int = 4,
     draws: int = 5, per_kind: int = 100, seed: int = 0, name: str = "separability",
-) -> Drawn:  # fmt: skip
+) -> DrawnIndices:  # fmt: skip
     """Indices of random draws of as many positive as negative statements, as published: 5 draws of 100 each.
 
     Where there are fewer statements of a kind, as many as that are drawn of each; the smaller kind is then the same in
@@ -170,7 +170,7 @@ def separability(
         rows = np.sort(np.concatenate([rng.permutation(kind)[:size] for kind in (yes, no)]))
         found.append(astuple(indices(points[rows], flags[rows])))
     table = np.array(found)
-    return Drawn(Indices(*table.mean(axis=0).tolist()), Indices(*table.std(axis=0).tolist()), explained)
+    return DrawnIndices(Indices(*table.mean(axis=0).tolist()), Indices(*table.std(axis=0).tolist()), explained)
 
 
 def _hull_centre(points: Array) -> Array:

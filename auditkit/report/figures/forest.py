@@ -35,7 +35,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class RowPaths:
     """Paths of one row, 24 high; empty where there is nothing to draw."""
 
     disc: str
@@ -59,7 +59,7 @@ def scales(effects: Iterable[Effect]) -> dict[str, Scale]:
     return {unit: _scale(group) for unit, group in by_unit.items()}
 
 
-def drawing(effect: Effect, scale: Scale) -> Drawing | None:
+def drawing(effect: Effect, scale: Scale) -> RowPaths | None:
     """Where the parts of `effect` fall on `scale`; None where there is no estimate to draw."""
     if effect.estimate is None:
         return None
@@ -75,7 +75,7 @@ def drawing(effect: Effect, scale: Scale) -> Drawing | None:
             region = f"M{ticks[0]:g} 1H{ticks[1]:g}V23H{ticks[0]:g}z"
         case _:
             region = ""
-    return Drawing(
+    return RowPaths(
         disc=f"M{at - 4.5:g} 12a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0",
         diamond=f"M{at:g} 6.5l5.5 5.5-5.5 5.5-5.5-5.5z",
         whisker=_whisker(effect, scale),

@@ -30,7 +30,7 @@ from auditkit.stats.simulations.shared import (
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SimulatedMeans:
     """(rounds,) means around a truth of 0, half-widths of their intervals, and those of claims of "no harm"."""
 
     mean: Array
@@ -38,7 +38,7 @@ class Drawn:
     guarded: Array
 
 
-def one_factor(rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int) -> Drawn:
+def one_factor(rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int) -> SimulatedMeans:
     """Means over clusters of 10 items, with the t interval of cluster means."""
     found = []
     for part in batches(rounds):
@@ -47,10 +47,10 @@ def one_factor(rng: np.random.Generator, shape: Shape, clusters: int, icc: float
         found.append(np.stack([means.mean(axis=1), means.std(axis=1, ddof=1) / math.sqrt(clusters)]))
     mean, error = np.concatenate(found, axis=1)
     df = clusters - 1
-    return Drawn(mean, critical(df) * error, critical(df, guarded(df)) * error)
+    return SimulatedMeans(mean, critical(df) * error, critical(df, guarded(df)) * error)
 
 
-def crossed(rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int) -> Drawn:
+def crossed(rng: np.random.Generator, shape: Shape, clusters: int, icc: float, rounds: int) -> SimulatedMeans:
     """The same for a complete crossing of two factors with as many clusters each, which share the correlation."""
     found = []
     cells = np.ones((clusters, clusters))
@@ -61,10 +61,10 @@ def crossed(rng: np.random.Generator, shape: Shape, clusters: int, icc: float, r
         mean, by = variances(values, cells)
         df = dfs(by, clusters, clusters)
         found.append(np.stack([mean, half_widths(by, df), guarded_half_widths(by, df)]))
-    return Drawn(*np.concatenate(found, axis=1))
+    return SimulatedMeans(*np.concatenate(found, axis=1))
 
 
-Design = Callable[[np.random.Generator, Shape, int, float, int], Drawn]
+Design = Callable[[np.random.Generator, Shape, int, float, int], SimulatedMeans]
 DESIGNS: dict[str, Design] = {"one factor": one_factor, "crossed": crossed}
 
 
@@ -97,7 +97,7 @@ def threshold_errors(rounds: int) -> list[list[str]]:
     return [[*head, "not worse, or unchanged, at the margin"], *rows]
 
 
-def _at_threshold(drawn: Drawn) -> Array:
+def _at_threshold(drawn: SimulatedMeans) -> Array:
     passed, failed = drawn.mean >= drawn.half, drawn.mean < -drawn.half
     half = len(passed) // 2
     contrary = (passed[:half] & failed[half : 2 * half]) | (failed[:half] & passed[half : 2 * half])

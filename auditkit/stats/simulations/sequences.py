@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from auditkit.stats.intervals import ALPHA, Array, critical
-from auditkit.stats.sequential import Plan
+from auditkit.stats.sequential import Looks
 from auditkit.stats.simulations.shared import ROUNDS, SHAPES, Shape, draw, markdown, percent, seeded, t_of_means
 
 
 def sequential(rounds: int) -> list[list[str]]:
     """Looks at 10, 20, ... 200 items: error at the threshold, and items used when the effect is 0.3 sd from it."""
-    plan = Plan.every(10, first=10, most=200)
+    plan = Looks.every(10, first=10, most=200)
     rows = []
     for shape in SHAPES:
         for label, clusters, icc in (
@@ -43,7 +43,7 @@ def sequential(rounds: int) -> list[list[str]]:
 
 
 def growing(
-    rng: np.random.Generator, shape: Shape, plan: Plan, clusters: int, icc: float, rounds: int, together: bool
+    rng: np.random.Generator, shape: Shape, plan: Looks, clusters: int, icc: float, rounds: int, together: bool
 ) -> tuple[list[int], list[Array]]:
     """Clusters at each look, and their (rounds, clusters) means; items fill clusters together or one by one."""
     size = plan.looks[-1] // clusters

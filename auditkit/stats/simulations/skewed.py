@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from auditkit.stats.intervals import ALPHA, ENOUGH_CLUSTERS, Array, critical, skewed_clusters
-from auditkit.stats.sequential import Plan
+from auditkit.stats.sequential import Looks
 from auditkit.stats.simulations.crossings import dfs, half_widths
 from auditkit.stats.simulations.sequences import ends
 from auditkit.stats.simulations.shared import (
@@ -82,7 +82,7 @@ def suites(rounds: int) -> list[list[str]]:
 
 def skewed_sequences(rounds: int) -> list[list[str]]:
     """Looks at 10, 20, ... 200 log-normal items with the truth at the threshold: means, and means of logarithms."""
-    plan, count = Plan.every(10, first=10, most=200), max(rounds // 4, 200)
+    plan, count = Looks.every(10, first=10, most=200), max(rounds // 4, 200)
     rows = []
     for spread in (0.5, 0.8, 1.5):
         logs = seeded("skewed sequences", spread).normal(0.0, spread, (count, plan.looks[-1]))

@@ -11,7 +11,7 @@ import pytest
 
 from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
-from auditkit.findings.identity_bias.decisions import Asked, Decisions
+from auditkit.findings.identity_bias.decisions import DecisionAnswers, Decisions
 from auditkit.findings.identity_bias.groups import NOT_AN_AUDIT, impact_table, undecided
 from auditkit.findings.identity_bias.identities import Identity, identities
 from auditkit.findings.identity_bias.items import DecisionCase
@@ -172,7 +172,7 @@ def test_at_the_four_fifths_line_few_claims_pass() -> None:
     passed = 0
     for _ in range(rounds):
         said = pd.DataFrame(rng.random((60, 3)) < (0.9, 0.9, 0.72), index, columns).astype(float)
-        vars(measured)["asked"] = Asked(said, said)
+        vars(measured)["asked"] = DecisionAnswers(said, said)
         with contextlib.suppress(Inconclusive):
             passed += every(measured.four_fifths("gender"), lambda ratio: ratio >= 0.8)
     assert passed <= 0.025 * rounds

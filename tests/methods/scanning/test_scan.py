@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from auditkit.methods.scanning.pvalues import empirical_pvalues
 from auditkit.methods.scanning.scan import (
-    Found,
+    FoundSubset,
     Search,
     alpha_grid,
     row_scores,
@@ -42,7 +42,7 @@ def value(pvalues: np.ndarray, rows: list[int], units: list[int], score: str) ->
     return max(float(SCORES[score]((inside <= a + 1e-9).sum(), inside.size, a)) for a in GRID)
 
 
-def same(a: Found, b: Found) -> bool:
+def same(a: FoundSubset, b: FoundSubset) -> bool:
     return (a.score, a.alpha) == (b.score, b.alpha) and (
         np.array_equal(a.rows, b.rows) and np.array_equal(a.units, b.units)
     )
@@ -100,7 +100,7 @@ def test_the_order_of_rows_has_no_influence(seed: int, score: str) -> None:
     pvalues = rng.integers(1, 40, size=(15, 25)) / 40
     order = rng.permutation(15)
     plain, moved = scan(pvalues, Search(score)), scan(pvalues[order], Search(score))
-    assert same(plain, Found(moved.score, moved.alpha, np.sort(order[moved.rows]), moved.units))
+    assert same(plain, FoundSubset(moved.score, moved.alpha, np.sort(order[moved.rows]), moved.units))
     units = plain.units if len(plain.units) else [0]
     np.testing.assert_array_equal(row_scores(pvalues, units)[order], row_scores(pvalues[order], units))
 

@@ -15,7 +15,7 @@ from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import rate
 from auditkit.stats.intervals import SKEWED_ERROR, fieller, moments
 from auditkit.stats.measurement import Measurement
-from auditkit.stats.sequential import Plan, sequentially
+from auditkit.stats.sequential import Looks, sequentially
 from auditkit.stats.simulations import __main__ as command
 from auditkit.stats.simulations import crossings, proportions, sequences, shared, tables, write
 
@@ -73,7 +73,7 @@ def test_arrays_of_rates_are_rates():
 
 
 def test_arrays_of_looks_are_sequential_claims():
-    plan = Plan((10, 20, 40))
+    plan = Looks((10, 20, 40))
     rng = np.random.default_rng(3)
     counts, means = sequences.growing(rng, "Gaussian", plan, 40, 0.0, 25, False)
     levels = plan.levels([(c,) for c in counts])
