@@ -100,7 +100,7 @@ def threshold(effect: Effect) -> str:
 
 
 def distance(effect: Effect) -> str:
-    """How far the estimate is from its threshold, in half-widths of the interval: one decides."""
+    """How far the estimate is from its threshold, as a multiple of the interval's half-width: one decides."""
     if effect.relation is None or effect.threshold is None or effect.estimate is None:
         return ""
     if effect.lower is None or effect.upper is None or not effect.upper > effect.lower:
@@ -113,9 +113,8 @@ def distance(effect: Effect) -> str:
         "within": effect.threshold - abs(effect.estimate),
     }[effect.relation]
     widths = number(round(abs(beyond) / ((effect.upper - effect.lower) / 2), 1))
-    return (
-        f"{widths} half-widths of the interval {'on the claimed side' if beyond > 0 else 'off the claimed side'}"
-    )
+    times = "" if widths == "1" else f"{widths} of " if widths.startswith("0") else f"{widths} times "
+    return f"{'clear of' if beyond > 0 else 'short of'} the threshold by {times}the interval's half-width"
 
 
 def unit(text: str) -> str:
