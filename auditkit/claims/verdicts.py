@@ -115,7 +115,7 @@ def _of_comparisons(evidence: Evidence, ended: Inconclusive | None) -> tuple[Ver
 
 
 def _passing(decisions: Sequence[Decision]) -> Iterator[str]:
-    """Why a claim passes: one sentence for all comparisons of one kind, with the interval nearest to their threshold."""
+    """Why a claim passes: one sentence for all comparisons of one kind, with the interval nearest to its threshold."""
     kinds: dict[object, list[Decision]] = {}
     for number, decision in enumerate(decisions):
         effect = decision.effect

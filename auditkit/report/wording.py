@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from auditkit.record.baseline import CALLED
+from auditkit.record.baseline import BASELINE_LABEL
 from auditkit.record.needed import needed
 from auditkit.record.schema import Claim, CrossCheck, Effect, Relation, Run, Verdict, Waiver
 
@@ -228,7 +228,7 @@ def change_of(claim: Claim, effect: Effect | None) -> Effect | None:
     """The change of one effect of a claim since the baseline, where the two could be subtracted."""
     if claim.change is None or effect is None:
         return None
-    return next((e for e in claim.change.effects if e.name == f"{effect.name} minus {CALLED}"), None)
+    return next((e for e in claim.change.effects if e.name == f"{effect.name} minus {BASELINE_LABEL}"), None)
 
 
 def lost(claim: Claim) -> bool:
