@@ -37,7 +37,7 @@ MEANINGS = {
     Verdict.FAIL: "the whole interval lies on the other side",
     Verdict.INCONCLUSIVE: "the interval includes the threshold, or the data do not support an interval",
     Verdict.NOT_APPLICABLE: "the model lacks something that the claim needs, or does not show the behaviour",
-    Verdict.ERROR: "the measurement itself failed; nothing is known",
+    Verdict.ERROR: "a control, a guard or the measurement itself failed; nothing is known",
 }
 
 ATTENTION = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
@@ -153,7 +153,7 @@ def family(claim: Claim) -> str:
         return ""
     text = f"{place.name}: FAIL corrected by Holm over {number(place.size)} claims"
     if place.p is not None:
-        text += f"; p = {number(place.p)} that the claim holds, {number(place.p_adjusted)} corrected"
+        text += f"; p = {number(place.p)} if the claim holds, {number(place.p_adjusted)} corrected"
     if place.alone is not None and place.alone is not claim.verdict:
         text += f"; {WORDS[place.alone]} if judged alone"
     return text
@@ -184,13 +184,13 @@ def cross_check(check: CrossCheck) -> str:
         text = f"the cross-check through {check.adapter} compared nothing: {check.reason}"
     else:
         text = (
-            f"{number(check.measured)} of {number(check.offered)} measured sites again through {check.adapter}: "
-            f"largest difference {number(check.largest)} logits at {check.where}, "
-            f"rounding explains {number(check.allowed)}"
+            f"{number(check.measured)} of {number(check.offered)} sites were measured again through {check.adapter}: "
+            f"the largest difference is {number(check.largest)} logits at {check.where}, "
+            f"and rounding explains up to {number(check.allowed)}"
         )
         if not check.agrees:
             text = f"the two adapters do not agree, so the numbers cannot be trusted: {text}"
-    text += "".join(f"; {number(count)} not measured again: {why}" for why, count in check.missing.items())
+    text += "".join(f"; {number(count)} were not measured again: {why}" for why, count in check.missing.items())
     if check.claims_taken_over:
         text += f"; {number(check.claims_taken_over)} claims were measured by an earlier process and not sampled"
     return text

@@ -3,8 +3,7 @@
 Nothing before the first edited position changes. So the KV cache of the tokens before it is filled once, and every
 edited version costs only its tail: the tokens from the cut to the end of the continuation. Where a prompt of 60 tokens
 is patched at its last token and compared over 10, that is a sixth. The layers below the edited one do not change
-either: where the model can be restarted, a row whose edits are all inputs of one block joins the run of the tails at
-that block.
+either: where the model can be restarted, a row whose edits are inputs of one block joins the run of tails there.
 
     tails = Tails(model, prompts, continuations, cuts)
     states = tails.read([(Component.BLOCK_INPUT, 12)])                         activations from the cut on

@@ -1,4 +1,4 @@
-"""What readings of attention must react to, before "no difference between roles" says anything of a model."""
+"""What measurements of attention must react to, before "no difference between roles" says anything of a model."""
 
 from __future__ import annotations
 
