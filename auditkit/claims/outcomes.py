@@ -73,3 +73,15 @@ def sides(relation: Relation, lower: float, upper: float, threshold: float) -> t
         "within": (-threshold <= lower and upper <= threshold, lower > threshold or upper < -threshold),
     }
     return table[relation]
+
+
+def place(relation: Relation, threshold: float, digits: int = 3) -> str:
+    """Where an effect must lie, in words: "at or above 0.3", "within ±0.25"."""
+    words = {">=": "at or above ", ">": "above ", "<=": "at or below ", "<": "below ", "within": "within ±"}
+    return f"{words[relation]}{threshold:.{digits}g}"
+
+
+def wrong_place(relation: Relation, threshold: float, digits: int = 3) -> str:
+    """Where an effect lies that fails, in words: "below 0.3", "outside ±0.25"."""
+    words = {">=": "below ", ">": "at or below ", "<=": "above ", "<": "at or above ", "within": "outside ±"}
+    return f"{words[relation]}{threshold:.{digits}g}"

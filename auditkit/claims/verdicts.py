@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from auditkit.claims.evidence import Decision, Evidence, current
-from auditkit.claims.outcomes import Inconclusive, NotApplicable
+from auditkit.claims.outcomes import Inconclusive, NotApplicable, place
 from auditkit.record.schema import Claim, Control, Effect, Summary, Verdict
 
 EXIT_INCONCLUSIVE = 10
@@ -111,7 +111,39 @@ def _of_comparisons(evidence: Evidence, ended: Inconclusive | None) -> tuple[Ver
                 return verdict, decision.reason
     if ended is not None:
         return Verdict.INCONCLUSIVE, str(ended)
-    return Verdict.PASS, "; ".join(decision.reason for decision in evidence.decisions)
+    return Verdict.PASS, "; ".join(_passing(evidence.decisions))
+
+
+def _passing(decisions: Sequence[Decision]) -> Iterator[str]:
+    """Why a claim passes: one sentence for all comparisons of one kind, with the interval nearest to its threshold."""
+    kinds: dict[object, list[Decision]] = {}
+    for number, decision in enumerate(decisions):
+        effect = decision.effect
+        alone = effect.exact or effect.lower is None or effect.upper is None
+        kind = number if alone else (effect.relation, effect.threshold, effect.unit)
+        kinds.setdefault(kind, []).append(decision)
+    for same in kinds.values():
+        effect = same[0].effect
+        if len(same) == 1 or effect.relation is None or effect.threshold is None:
+            yield same[0].reason
+            continue
+        all_of_them = "both" if len(same) == 2 else f"all {len(same)}"
+        nearest = min((decision.effect for decision in same), key=_room)
+        yield (
+            f"{all_of_them} intervals lie {place(effect.relation, effect.threshold)} "
+            f"(nearest: [{nearest.lower:.3g}, {nearest.upper:.3g}])"
+        )
+
+
+def _room(effect: Effect) -> float:
+    """How far the interval of a passing comparison stays from its threshold."""
+    lower, upper, threshold = effect.lower, effect.upper, effect.threshold
+    assert lower is not None
+    assert upper is not None
+    assert threshold is not None
+    if effect.relation == "within":
+        return threshold - max(-lower, upper)
+    return lower - threshold if effect.relation in (">=", ">") else threshold - upper
 
 
 def deciding(decisions: Sequence[Decision], verdict: Verdict) -> Decision | None:

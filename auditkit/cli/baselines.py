@@ -33,10 +33,10 @@ def _baseline(arguments: argparse.Namespace) -> int:
         if arguments.action == "list":
             names = read_names(reports)
             for file in sorted(reports.glob(f"2*/{AUDIT_JSON}")):
-                called = ", ".join(name for name, entry in names.items() if entry.run == file.parent.name)
+                label = ", ".join(name for name, entry in names.items() if entry.run == file.parent.name)
                 try:
                     run = read_run(file)
-                    print(f"{file.parent.name}  {run.summary.verdict}  {run.model.name}  {called}".rstrip())
+                    print(f"{file.parent.name}  {run.summary.verdict}  {run.model.name}  {label}".rstrip())
                 except RecordError as error:
                     print(f"{file.parent.name}  not readable: {error}")
             gone = {

@@ -26,7 +26,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from auditkit.gate.changes import NO_BASELINE
-from auditkit.record.baseline import CALLED, Recorded, read_recorded
+from auditkit.record.baseline import BASELINE_LABEL, Recorded, read_recorded
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.stats.effects.base import NOT_WORSE
 from auditkit.stats.effects.kept import Kept, read_effects
@@ -206,7 +206,7 @@ def _quantile(df: float | None, alpha: float) -> float:
 
 
 def _paired(effect: Effect) -> bool:
-    return effect.name.endswith(f" minus {CALLED}")
+    return effect.name.endswith(f" minus {BASELINE_LABEL}")
 
 
 def _error(effects: Sequence[Effect]) -> float:
@@ -275,7 +275,7 @@ def _margin(claim: Claim, effects: Sequence[Effect], here: Past, there: Past) ->
     """A margin for changes since a baseline, from two runs of one model on other items each."""
     first, error, values, said = effects[0], _error(effects), [], []
     for effect in effects:
-        name = effect.name.removesuffix(f" minus {CALLED}")
+        name = effect.name.removesuffix(f" minus {BASELINE_LABEL}")
         one, other = here(claim.id, name), there(claim.id, name)
         if one is None or other is None or one.estimate is None or other.estimate is None:
             return Proposal(claim, first, None, f"'{name}' was not measured with an interval in both runs")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from auditkit.claims.outcomes import NotApplicable, NotAsked
-from auditkit.record.baseline import CALLED, Recorded
+from auditkit.record.baseline import BASELINE_LABEL, Recorded
 from auditkit.record.differences import differences, not_comparable
 from auditkit.record.schema import (
     Baseline,
@@ -157,11 +157,11 @@ class Counterpart:
         if reason:
             return _undecidable(estimate, reason)
         ids = {str(item): item for item in estimate.measurement.values.index}
-        called = kept.estimate.measurement
-        index = pd.Index([ids.get(item, item) for item in called.values.index], name="item")
-        values, clusters = called.values.set_axis(index), called.clusters.set_axis(index)
-        strata = None if called.strata is None else called.strata.set_axis(index)
-        measurement = Measurement(called.name, called.unit, values, clusters, strata=strata)
+        own = kept.estimate.measurement
+        index = pd.Index([ids.get(item, item) for item in own.values.index], name="item")
+        values, clusters = own.values.set_axis(index), own.clusters.set_axis(index)
+        strata = None if own.strata is None else own.strata.set_axis(index)
+        measurement = Measurement(own.name, own.unit, values, clusters, strata=strata)
         return replace(kept.estimate, measurement=measurement)
 
 
@@ -205,7 +205,7 @@ def _loss_by_chance(here: Mapping[str, Kept], there: Mapping[str, Kept]) -> str:
         now, then = (_total(kept[name].estimate) for kept in (here, there))
         if then is None or now is None or _other_content(here[name].digests, there[name].digests):
             continue
-        change = now.change_from(then, called=CALLED)
+        change = now.change_from(then, label=BASELINE_LABEL)
         tail, effect = change.tail(0.0), change.describe()
         if not change.refused and tail is not None:
             sign = float(np.sign(then.describe().estimate or 0.0))
@@ -316,7 +316,7 @@ def _only(names: Sequence[str], where: str) -> list[str]:
 def _paired(here: Kept, there: Kept) -> tuple[str, Effect | None]:
     """The paired difference as a record, and why it has none, or no interval."""
     content = _other_content(here.digests, there.digests)
-    change = here.estimate.change_from(there.estimate, called=CALLED)
+    change = here.estimate.change_from(there.estimate, label=BASELINE_LABEL)
     reason = content or change.refused
     if reason:
         return reason, None

@@ -1,4 +1,4 @@
-"""Which heads single something out: found on one half of the items, confirmed on the other.
+"""Search for attention heads: heads are selected on one half of the items and confirmed on the other half.
 
 A model has hundreds of heads, so some will look selective on any items. Candidates are chosen by what says nothing of
 the difference that is asked about, here whether a head looks at the place at all (independent filtering: Bourgon et
@@ -59,8 +59,8 @@ class Searched:
 
     def __str__(self) -> str:
         return (
-            f"of {len(self.strongest)} heads {self.candidates} look at the word, {len(self.found)} of these were found "
-            f"on one half of the items, and {len(self.confirmed)} of those confirmed on the other"
+            f"of {len(self.strongest)} heads, {self.candidates} attend to the word, {counted(len(self.found))} "
+            f"selected on one half of the items, {counted(len(self.confirmed))} confirmed on the other half"
         )
 
 
@@ -114,6 +114,11 @@ def _known(tail: float | None) -> float:
     return 0.0 if tail is None else tail
 
 
-def called(layer: int, head: int) -> str:
+def counted(number: int) -> str:
+    """A number of heads as the subject of a sentence: "none was", "1 was", "12 were"."""
+    return {0: "none was", 1: "1 was"}.get(number, f"{number} were")
+
+
+def label(layer: int, head: int) -> str:
     """A head in words."""
     return f"layer {layer}, head {head}"

@@ -88,7 +88,12 @@ class WorstCase:
         largest = Estimate(
             f"largest of {self.evaluations} {self.name}s", self.unit, measured, np.array([top.score])
         )
-        return exactly(largest, population=f"the worst of {self.evaluations} evaluated {self.name}s", size=1)
+        return exactly(
+            largest,
+            population=f"the worst of {self.evaluations} evaluated {self.name}s",
+            size=1,
+            sentence=f"the worst of {self.evaluations} {self.name}s moves the answer by {{value}}",
+        )
 
     def show(self) -> None:
         """Put the examples with their exact prompts under the claim."""

@@ -81,8 +81,11 @@ class Gate:
         return run if self.baseline is None else compare(run, rows, self.baseline)
 
 
-def write_gate(reporter: pytest.TerminalReporter, run: Run) -> None:
-    """Baseline and waivers at the end of the terminal's table."""
+def write_gate(reporter: pytest.TerminalReporter, run: Run, every: bool) -> None:
+    """The baseline, and the waivers that are not applied; the applied ones too where every line is wanted.
+
+    An applied waiver is named in the run's verdict as well.
+    """
     if run.baseline is not None:
         reporter.write_line(wording.changes(run))
         for line in run.baseline.plan_differences:
@@ -91,4 +94,6 @@ def write_gate(reporter: pytest.TerminalReporter, run: Run) -> None:
             same = f"  the same weights (SHA-256 {run.model.weights_sha256[:12]})"
             reporter.write_line(f"{same}: this run compares a model with itself", yellow=True, bold=True)
     for waiver in run.waivers:
+        if waiver.state == "applied" and not every:
+            continue
         reporter.write_line(wording.waiver(waiver), yellow=True, bold=waiver.state != "applied")

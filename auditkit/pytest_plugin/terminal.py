@@ -1,16 +1,22 @@
-"""What the terminal shows of an audit: a line now and then, the table of claims, and claims by model."""
+"""The terminal's part of an audit: progress lines, the claims that need a human, and claims by model.
+
+A claim that needs a human gets one line, the others are counted. With `-v` every claim is shown with its evidence.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
+from auditkit.claims.verdicts import blocks
 from auditkit.pytest_plugin.gate import write_gate
 from auditkit.pytest_plugin.outcomes import markup
-from auditkit.record.schema import Run, Verdict
+from auditkit.record.schema import Claim, Run, Verdict
 from auditkit.report import wording
+from auditkit.report.terminal import plain
 
 if TYPE_CHECKING:
     from auditkit.pytest_plugin.run import WrittenRun
@@ -46,11 +52,74 @@ def correct(config: pytest.Config, by_chance: Collection[str]) -> None:
 
 
 def summarize(reporter: pytest.TerminalReporter, run: WrittenRun) -> None:
-    """The table of claims and the path of the report."""
+    """The claims that need a human, the number of the others, the run's verdict, and the path of the report.
+
+    With `-v` every claim is shown with its evidence.
+    """
     result, folder = run.record, run.folder
     reporter.ensure_newline()
     reporter.section(f"audit of {result.model.name}")
-    for claim in result.claims:
+    every = reporter.verbosity > 0
+    if every:
+        _details(reporter, result.claims)
+    else:
+        _lines(reporter, result)
+    summary = result.summary
+    reporter.write_line("")
+    reporter.write(f"verdict: {summary.verdict}", bold=True, **markup(summary.verdict))
+    reporter.write(f" ({summary.reason})\n")
+    write_gate(reporter, result, every)
+    check = result.cross_check
+    if check is not None:
+        reporter.write_line(f"cross-check: {wording.cross_check(check)}", **_AGREEMENT[check.agrees])
+    if run.remark:
+        reporter.write_line(run.remark, yellow=True)
+    reporter.write_line(f"report: {folder / 'audit.html'}")
+
+
+def needs_a_human(claim: Claim, profile: str) -> bool:
+    """Whether somebody has to look at a claim: it blocks, lost what the baseline showed, or pytest showed it as F."""
+    return blocks(claim, profile) or wording.lost(claim) or wording.by_chance(claim)
+
+
+def _lines(reporter: pytest.TerminalReporter, run: Run) -> None:
+    """One line per claim that needs a human, and the number of the others by verdict."""
+    others = []
+    for claim in run.claims:
+        if needs_a_human(claim, run.profile):
+            reporter.write(f"{wording.WORDS[claim.verdict]:<16}", **markup(claim.verdict))
+            reporter.write(f"{claim.id}: {plain(_in_a_line(claim))}\n")
+        else:
+            others.append(claim)
+    if others:
+        reporter.write_line(f"{'':<16}other claims: {_counted(others)} (-v shows each)")
+
+
+def _in_a_line(claim: Claim) -> str:
+    """Why a claim needs a human."""
+    text = claim.reason
+    if wording.by_chance(claim):
+        text = _BY_CHANCE
+    elif claim.verdict is Verdict.FAIL and claim.effect is not None and claim.lack is None:
+        text = wording.line(claim.effect)
+    before = claim.change.verdict if claim.change is not None else None
+    return text if before in (None, claim.verdict) else f"{text} ({wording.WORDS[before]} on the baseline)"
+
+
+def _counted(claims: Iterable[Claim]) -> str:
+    """Claims by verdict: "4 PASS, 1 FAIL (waived), 2 NOT APPLICABLE"."""
+    counts = Counter((claim.verdict, claim.waiver is not None) for claim in claims)
+    return ", ".join(
+        f"{counts[verdict, waived]} {wording.WORDS[verdict]}{' (waived)' if waived else ''}"
+        for verdict in Verdict
+        for waived in (False, True)
+        if counts[verdict, waived]
+    )
+
+
+def _details(reporter: pytest.TerminalReporter, claims: Iterable[Claim]) -> None:
+    """Every claim with its evidence, its changes since the baseline and its waiver."""
+    for claim in claims:
         reporter.write(f"{wording.WORDS[claim.verdict]:<16}", **markup(claim.verdict))
         reporter.write(f"{claim.id}\n")
         reporter.write_line(f"{'':<16}{wording.line(claim.effect) if claim.effect else claim.reason}")
@@ -60,21 +129,13 @@ def summarize(reporter: pytest.TerminalReporter, run: WrittenRun) -> None:
             reporter.write_line(f"{'':<16}{_BY_CHANCE}")
         for line in wording.remarks(claim):
             reporter.write_line(f"{'':<16}{line}")
-    summary = result.summary
-    reporter.write_line("")
-    reporter.write(f"verdict: {summary.verdict}", bold=True, **markup(summary.verdict))
-    reporter.write(f" ({summary.reason})\n")
-    write_gate(reporter, result)
-    check = result.cross_check
-    if check is not None:
-        reporter.write_line(f"cross-check: {wording.cross_check(check)}", **_AGREEMENT[check.agrees])
-    if run.remark:
-        reporter.write_line(run.remark, yellow=True)
-    reporter.write_line(f"report: {folder / 'audit.html'}")
 
 
 def compare(reporter: pytest.TerminalReporter, runs: Sequence[Run]) -> None:
-    """Verdicts of several models: one row per claim, one column per model."""
+    """Verdicts of several models: one row per claim, one column per model.
+
+    Claims on which all models have one verdict, and which need nobody, are counted; with `-v` each has its row.
+    """
     table = {claim.id: dict[int, Verdict]() for run in runs for claim in run.claims}
     for column, run in enumerate(runs):
         for claim in run.claims:
@@ -83,12 +144,20 @@ def compare(reporter: pytest.TerminalReporter, runs: Sequence[Run]) -> None:
     widths = [max(len(name), *map(len, wording.WORDS.values())) + 2 for name in names]
     reporter.section("claims by model")
     reporter.write_line("".join(f"{name:<{width}}" for name, width in zip(names, widths, strict=True)) + "claim")
-    for claim_id, verdicts in table.items():
+    urgent = {claim.id for run in runs for claim in run.claims if needs_a_human(claim, run.profile)}
+    rows = {
+        claim_id: verdicts
+        for claim_id, verdicts in table.items()
+        if reporter.verbosity > 0 or claim_id in urgent or len({verdicts.get(i) for i in range(len(runs))}) > 1
+    }
+    for claim_id, verdicts in rows.items():
         for column, width in enumerate(widths):
             verdict = verdicts.get(column)
             word = wording.WORDS[verdict] if verdict is not None else wording.MISSING
             reporter.write(f"{word:<{width}}", **(markup(verdict) if verdict is not None else {}))
         reporter.write(f"{claim_id}\n")
+    if len(rows) < len(table):
+        reporter.write_line(f"{len(table) - len(rows)} more with the same verdict on all models (-v shows each)")
     for run, width in zip(runs, widths, strict=True):
         reporter.write(f"{wording.WORDS[run.summary.verdict]:<{width}}", bold=True, **markup(run.summary.verdict))
     reporter.write("verdict\n", bold=True)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAMES = "baselines.json"
-CALLED = "the baseline"
-"""How the other run is called in the name of a difference: "recovery minus the baseline"."""
+BASELINE_LABEL = "the baseline"
+"""The other run in the name of a difference: "recovery minus the baseline"."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 

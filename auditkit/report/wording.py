@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from auditkit.record.baseline import CALLED
+from auditkit.record.baseline import BASELINE_LABEL
 from auditkit.record.needed import needed
 from auditkit.record.schema import Claim, CrossCheck, Effect, Relation, Run, Verdict, Waiver
 
@@ -37,7 +37,7 @@ MEANINGS = {
     Verdict.FAIL: "the whole interval lies on the other side",
     Verdict.INCONCLUSIVE: "the interval includes the threshold, or the data do not support an interval",
     Verdict.NOT_APPLICABLE: "the model lacks something that the claim needs, or does not show the behaviour",
-    Verdict.ERROR: "the measurement itself failed; nothing is known",
+    Verdict.ERROR: "a control, a guard or the measurement itself failed; nothing is known",
 }
 
 ATTENTION = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
@@ -100,7 +100,7 @@ def threshold(effect: Effect) -> str:
 
 
 def distance(effect: Effect) -> str:
-    """How far the estimate is from its threshold, in half-widths of the interval: one decides."""
+    """How far the estimate is from its threshold, as a multiple of the interval's half-width: one decides."""
     if effect.relation is None or effect.threshold is None or effect.estimate is None:
         return ""
     if effect.lower is None or effect.upper is None or not effect.upper > effect.lower:
@@ -113,9 +113,8 @@ def distance(effect: Effect) -> str:
         "within": effect.threshold - abs(effect.estimate),
     }[effect.relation]
     widths = number(round(abs(beyond) / ((effect.upper - effect.lower) / 2), 1))
-    return (
-        f"{widths} half-widths of the interval {'on the claimed side' if beyond > 0 else 'off the claimed side'}"
-    )
+    times = "" if widths == "1" else f"{widths} of " if widths.startswith("0") else f"{widths} times "
+    return f"{'clear of' if beyond > 0 else 'short of'} the threshold by {times}the interval's half-width"
 
 
 def unit(text: str) -> str:
@@ -154,7 +153,7 @@ def family(claim: Claim) -> str:
         return ""
     text = f"{place.name}: FAIL corrected by Holm over {number(place.size)} claims"
     if place.p is not None:
-        text += f"; p = {number(place.p)} that the claim holds, {number(place.p_adjusted)} corrected"
+        text += f"; p = {number(place.p)} if the claim holds, {number(place.p_adjusted)} corrected"
     if place.alone is not None and place.alone is not claim.verdict:
         text += f"; {WORDS[place.alone]} if judged alone"
     return text
@@ -185,13 +184,13 @@ def cross_check(check: CrossCheck) -> str:
         text = f"the cross-check through {check.adapter} compared nothing: {check.reason}"
     else:
         text = (
-            f"{number(check.measured)} of {number(check.offered)} measured sites again through {check.adapter}: "
-            f"largest difference {number(check.largest)} logits at {check.where}, "
-            f"rounding explains {number(check.allowed)}"
+            f"{number(check.measured)} of {number(check.offered)} sites were measured again through {check.adapter}: "
+            f"the largest difference is {number(check.largest)} logits at {check.where}, "
+            f"and rounding explains up to {number(check.allowed)}"
         )
         if not check.agrees:
             text = f"the two adapters do not agree, so the numbers cannot be trusted: {text}"
-    text += "".join(f"; {number(count)} not measured again: {why}" for why, count in check.missing.items())
+    text += "".join(f"; {number(count)} were not measured again: {why}" for why, count in check.missing.items())
     if check.claims_taken_over:
         text += f"; {number(check.claims_taken_over)} claims were measured by an earlier process and not sampled"
     return text
@@ -229,7 +228,7 @@ def change_of(claim: Claim, effect: Effect | None) -> Effect | None:
     """The change of one effect of a claim since the baseline, where the two could be subtracted."""
     if claim.change is None or effect is None:
         return None
-    return next((e for e in claim.change.effects if e.name == f"{effect.name} minus {CALLED}"), None)
+    return next((e for e in claim.change.effects if e.name == f"{effect.name} minus {BASELINE_LABEL}"), None)
 
 
 def lost(claim: Claim) -> bool:

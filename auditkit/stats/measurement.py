@@ -147,12 +147,12 @@ class Measurement:
         values = self.values.assign(**{name: np.asarray(column) for name, column in extra.items()})
         return Measurement(self.name, self.unit, values, self.clusters, self.prompts, self.strata)
 
-    def beside(self, other: Measurement, called: str) -> tuple[Measurement, dict[str, str]]:
+    def beside(self, other: Measurement, label: str) -> tuple[Measurement, dict[str, str]]:
         """My items with the conditions of both, and the name that each condition of `other` has there.
 
         Args:
             other: the same items in the same order; a condition with other values than mine of that name gets another.
-            called: the other measurement, as that name says it.
+            label: the other measurement, as that name says it.
         """
         extra: dict[str, NDArray[np.float64]] = {}
         names: dict[str, str] = {}
@@ -162,7 +162,7 @@ class Measurement:
                 names[condition] = name
                 continue
             while name in self.conditions:
-                name = f"{name} ({called})"
+                name = f"{name} ({label})"
             names[condition], extra[name] = name, values
         return (self.with_conditions(extra) if extra else self), names
 

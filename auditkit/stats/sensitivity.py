@@ -2,7 +2,7 @@
 
 A model that does not react to its prompt treats everybody alike within any margin, and so does one with random
 weights. A claim that something is equal, unchanged or no larger than a margin therefore measures a *sensitivity
-reference* at the same place: the same reading, for a difference that should matter (a strong against a weak
+reference* at the same place: the same measurement, for a difference that should matter (a strong against a weak
 application). Equivalence trials call it assay sensitivity (ICH E10, section 1.5): without it, two treatments that are
 alike may both be without effect.
 """
@@ -52,16 +52,16 @@ def sensitivity(
     """The equality claimed inside the block counts only where `reference` reaches `by` with its whole interval.
 
     Where it does not, the claim is NOT APPLICABLE and says so with the number: also where the interval holds `by`,
-    since a reading that was not shown to move cannot vouch for "no difference". A claim that FAILs keeps its FAIL: it
-    found a difference, so the reading moves. A reference without an interval (too few clusters, no spread) leaves
-    the claim INCONCLUSIVE. The reference is shown beside the claim in any case.
+    since a measurement that was not shown to move cannot vouch for "no difference". A claim that FAILs keeps its FAIL:
+    it found a difference, so the measurement moves. A reference without an interval (too few clusters, no spread)
+    leaves the claim INCONCLUSIVE. The reference is shown beside the claim in any case.
 
     Args:
-        what: what the reading must tell apart, to be read after "tells": "a strong application from a weak one".
-        reference: the same reading for that difference, signed so that a larger value tells them apart better; one for
-            each place where the claim is about several, all of which must reach the amount.
+        what: what the measurement must tell apart, to be read after "tells": "a strong application from a weak one".
+        reference: the same measurement for that difference, signed so that a larger value tells them apart better; one
+            for each place where the claim is about several, all of which must reach the amount.
         by: the amount that it must reach, in its own unit. The claim's own margin, unless there is a reason for more:
-            a reading that cannot move by the margin where it should is within the margin of everything.
+            a measurement that cannot move by the margin where it should is within the margin of everything.
         baseline: the fixture `baseline`, for claims against one. The baseline must then have told the same apart; where
             it did, and the interval here holds `by`, it is undecided whether the candidate lost it: INCONCLUSIVE.
 

@@ -18,8 +18,9 @@ FURTHER = "the baseline's state in the same place takes the run further away"
 
 @pytest.mark.causal(edits=False)
 def test_the_sum_points_to_its_own_cell(geometry, threshold):
-    """At depth 0.40 the sum of the persona's and the task's difference points more to the cell's own difference than
-    the sum with another persona or another task does, and more, by at least 0.05, than the task's alone."""
+    """At depth 0.40, the change of activations that persona and task make together has a higher cosine with the sum of
+    their separate changes than with a sum with another persona or another task, and one at least 0.05 higher than with
+    the task's change alone."""
     geometry.cells.tell()
     geometry.show(DEPTH)
     by = threshold(0.05, "protocol W3.c: more than a cosine of 0.05 above the task's direction alone")
@@ -35,8 +36,8 @@ def test_the_sum_points_to_its_own_cell(geometry, threshold):
 
 @pytest.mark.causal(edits=False)
 def test_persona_and_task_point_apart(geometry, threshold):
-    """At depth 0.40 the persona's and the task's difference have a smaller cosine than the baseline that they share
-    gives to independent states (0.5)."""
+    """At depth 0.40, the changes of activations that the persona and the task make have a cosine below 0.5, which
+    independent states reach because both are differences from the same baseline."""
     null = threshold(NULL_APART, "four independent states of equal variance with one of them shared")
     for site in SITES:
         shown(f"{site}, without a baseline in common", geometry.level(site, DEPTH, "independent baselines"))
@@ -46,8 +47,8 @@ def test_persona_and_task_point_apart(geometry, threshold):
 
 @pytest.mark.causal
 def test_a_state_in_its_own_place_changes_nothing(patches):
-    """Given its own state back, the run of every cell stays the same at every site and layer (KL of at most 0.0001
-    nats over ten tokens)."""
+    """Patching a state with its own value changes no cell's run at any site or layer: the KL divergence is at most
+    0.0001 nats over ten tokens."""
     with control("in the last measured layer the baseline's state changes it, at the prompt's last token"):
         assert patches.typical("p_last", patches.layers[-1], "BB") >= 0.05
     assert patches.plumbing() >= 1.0
@@ -55,8 +56,9 @@ def test_a_state_in_its_own_place_changes_nothing(patches):
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_is_near_clean_at_the_prompts_end(patches, threshold):
-    """Where the prompt's last token begins to matter (by depth 0.55), the additive prediction in the place of its state
-    leaves the run within 0.10 nats of the clean one over ten tokens, in the geometric mean over cells."""
+    """At the first layer (up to depth 0.55) where patching the prompt's last token changes the output, patching in the
+    additive prediction keeps the KL divergence from the clean run at or below 0.10 nats over ten tokens, in the
+    geometric mean over cells."""
     patches.cells.tell()
     patches.show()
     _near_clean(patches, SITES[:1], threshold)
@@ -64,15 +66,17 @@ def test_the_additive_prediction_is_near_clean_at_the_prompts_end(patches, thres
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_is_near_clean_in_the_answer(patches, threshold):
-    """Where the answer's first two tokens begin to matter (by depth 0.55), the additive prediction in the place of
-    their states leaves the run within 0.10 nats of the clean one over ten tokens, in the geometric mean over cells."""
+    """At the first layer (up to depth 0.55) where patching the answer's first or second token changes the output,
+    patching in the additive prediction keeps the KL divergence from the clean run at or below 0.10 nats over ten
+    tokens, in the geometric mean over cells."""
     _near_clean(patches, SITES[1:], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_other_baselines_add_up_as_well(patches, threshold):
-    """The same holds on average over five other neutral personas as the baseline, and for a filler that says nothing
-    and is as long as the persona, at the prompt's last token and in the answer."""
+    """With other baselines (on average over five other neutral personas, and with a neutral filler as long as the
+    persona), the additive prediction also keeps the KL divergence from the clean run at or below 0.10 nats over ten
+    tokens, in the geometric mean over cells, at the prompt's last token and the answer's first two."""
     near = threshold(NEAR, "as for the first baseline")
     layers = patches.sites_that_matter(SITES)
     patches.show_baselines(layers)
@@ -89,29 +93,33 @@ def test_other_baselines_add_up_as_well(patches, threshold):
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_beats_other_states_at_the_prompts_end(patches, threshold):
-    """At the prompt's last token, where it begins to matter, each of these costs at least twice as much as the additive
-    prediction, in the geometric mean: BB, BY, XB, the sum with another persona, the sum with another task."""
+    """At the first layer where patching the prompt's last token changes the output, patching in each of five other
+    states raises the KL divergence from the clean run at least twice as much as the additive prediction does, in the
+    geometric mean over cells: the state of the baseline, of the task alone and of the persona alone, and the sums with
+    another persona and with another task."""
     _better(patches, SITES[:1], REFERENCES[:-1], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_beats_other_states_in_the_answer(patches, threshold):
-    """At the answer's first two tokens, where they begin to matter, each of these costs at least twice as much as the
-    additive prediction, in the geometric mean: BB, BY, XB, the sum with another persona, or with another task."""
+    """At the first layer where patching the answer's first or second token changes the output, patching in each of five
+    other states raises the KL divergence from the clean run at least twice as much as the additive prediction does, in
+    the geometric mean over cells: the state of the baseline, of the task alone and of the persona alone, and the sums
+    with another persona and with another task."""
     _better(patches, SITES[1:], REFERENCES[:-1], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_what_does_not_add_up_is_less_than_noise(patches, threshold):
-    """Where a site begins to matter, a random vector as long as what does not add up costs at least twice as much as
-    the additive prediction, in the geometric mean."""
+    """At the first layer where patching changes the output, adding a random vector of the same norm as the interaction
+    term raises the KL divergence at least twice as much as the additive prediction does."""
     _better(patches, SITES, REFERENCES[-1:], threshold)
 
 
 @pytest.mark.causal
 def test_additivity_degrades_with_depth(patches, threshold):
-    """At the prompt's last token the divergence of the additive prediction rises from layer to layer, with a rank
-    correlation of at least 0.8 in the mean over cells."""
+    """At the prompt's last token, the KL divergence that the additive prediction causes rises with the layer at which
+    it is patched in: their rank correlation is at least 0.8, averaged over cells."""
     shown("the same for BB", patches.rises(what="BB"))
     with control("a state in its own place changes nothing at any layer"):
         assert patches.plumbing() >= 1.0

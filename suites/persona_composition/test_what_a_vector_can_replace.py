@@ -22,8 +22,8 @@ from auditkit.stats.effects.exact import exactly
 
 @pytest.mark.causal(control="clean against bare")
 def test_the_additive_prediction_speaks_as_the_persona(behaviour, threshold):
-    """With the additive prediction at the prompt's last token, texts show their own persona as often as clean ones,
-    within 0.15."""
+    """With the additive prediction patched in at the prompt's last token, generated texts show their own persona (its
+    marker words, minus those of other personas) as often as unedited texts do, within 0.15."""
     behaviour.show()
     for condition in (CLEAN, ADDITIVE, BARE):
         shown(condition, behaviour.level(condition))
@@ -34,8 +34,8 @@ def test_the_additive_prediction_speaks_as_the_persona(behaviour, threshold):
 
 @pytest.mark.causal(control="clean against bare")
 def test_removing_the_vector_removes_the_persona(behaviour):
-    """With the persona's vector taken away at the prompt's last token, texts show their own persona less than clean
-    ones. (A FAIL says that the persona does not act through that state.)"""
+    """With the persona's vector subtracted at the prompt's last token, generated texts show their own persona less
+    often than unedited texts do. (A FAIL says that the persona does not act through that state.)"""
     behaviour.steered().show("The persona's direction", effect="own minus other personas")
     shown("removed", behaviour.level(REMOVED))
     shown("removed against additive", behaviour.against(REMOVED, ADDITIVE))
@@ -46,8 +46,9 @@ def test_removing_the_vector_removes_the_persona(behaviour):
 
 @pytest.mark.causal(control="keys and values of the whole prefix")
 def test_one_state_does_not_replace_the_words(vectors, threshold):
-    """Even the persona's own state, put in at the prompt's last token at depth 0.55, leaves at least 0.65 of the
-    distance (KL) from the run without the persona to the run with it, in the geometric mean over cells."""
+    """Patching the persona's own state into a run without the persona, at the prompt's last token at depth 0.55, leaves
+    at least 0.65 of the KL divergence between the runs with and without the persona, in the geometric mean over
+    cells."""
     vectors.cells.tell()
     vectors.show()
     for what in (CACHED, ORACLE + LAYERS, ORACLE + LAYERS + POSITIONS):

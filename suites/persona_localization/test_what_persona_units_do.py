@@ -7,8 +7,8 @@ from auditkit import shown
 
 @pytest.mark.causal(control="as many random units, the same values with random signs")
 def test_steering_along_the_units_moves_agreement(steering):
-    """Steering along the units that a scan found shifts agreement towards a persona's statements, more than steering
-    along as many random units does."""
+    """Steering along the units that a scan found shifts the logit difference of "agree" and "disagree" towards a
+    persona's statements, and further than steering along as many random units does."""
     steering.show()
     shown("agreement before any edit", steering.agreement())
     found, random = steering.steered("units")
@@ -19,8 +19,8 @@ def test_steering_along_the_units_moves_agreement(steering):
 
 @pytest.mark.causal(control="a random direction of the same length")
 def test_steering_along_the_direction_moves_agreement(steering):
-    """Steering along the difference of means shifts agreement towards a persona's statements, more than steering along
-    a random direction of the same length does."""
+    """Steering along the difference of means shifts the logit difference of "agree" and "disagree" towards a persona's
+    statements, and further than steering along a random direction of the same length does."""
     found, random = steering.steered("direction")
     shown("random direction", random)
     assert found > 0
@@ -29,8 +29,8 @@ def test_steering_along_the_direction_moves_agreement(steering):
 
 @pytest.mark.causal(control="as many random units, moved as far")
 def test_ablating_the_units_moves_agreement(steering):
-    """Holding the units that a scan found at their mean moves agreement further than moving as many random units by as
-    much."""
+    """Setting the units that a scan found to their mean moves the logit difference of "agree" and "disagree" further
+    than moving as many random units by as much does."""
     found, random = steering.ablated("units")
     shown("random units", random)
     assert found > random
@@ -38,8 +38,8 @@ def test_ablating_the_units_moves_agreement(steering):
 
 @pytest.mark.causal(control="a random direction, moved along as far")
 def test_ablating_the_direction_moves_agreement(steering):
-    """Removing the difference of means from the stream moves agreement further than moving the stream along a random
-    direction by as much."""
+    """Removing the difference of means from the residual stream moves the logit difference of "agree" and "disagree"
+    further than moving the stream by as much along a random direction does."""
     found, random = steering.ablated("direction")
     shown("random direction", random)
     assert found > random

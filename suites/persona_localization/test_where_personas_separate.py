@@ -11,8 +11,8 @@ pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_separability_grows_with_depth(layers, indices, threshold):
-    """A linear probe tells statements for a persona from those against it better in the last third of the layers than
-    after the first block (W2.a)."""
+    """A linear probe tells statements for a persona from those against it with a higher AUC in the last third of the
+    layers than after the first block (W2.a)."""
     layers.require()
     layers.show_curve()
     indices.show_curves()
@@ -26,8 +26,9 @@ def test_separability_grows_with_depth(layers, indices, threshold):
 
 
 def test_separability_peaks_in_the_last_third(layers, activations):
-    """A probe at the best layer of the last third tells statements apart with a higher AUC than a probe at each earlier
-    layer does. The best layer is chosen on one half of the statements and compared on the other, both ways (W2.a)."""
+    """A probe at the best layer of the last third tells statements for a persona from those against it with a higher
+    AUC than a probe at each earlier layer does. The best layer is chosen on one half of the statements and compared on
+    the other half, both ways (W2.a)."""
     layers.require()
     show_pictures(activations)
     late, over_earlier = layers.peaks()
@@ -36,8 +37,8 @@ def test_separability_peaks_in_the_last_third(layers, activations):
 
 
 def test_growth_is_not_that_of_the_norm(layers, threshold):
-    """With every activation divided by its norm, the last third of the layers still separates better than the first
-    block, and the norm alone separates with an AUC of at most 0.6 (W2.b)."""
+    """With every activation divided by its norm, a linear probe still has a higher AUC in the last third of the layers
+    than after the first block, and the norm alone tells statements apart with an AUC of at most 0.6 (W2.b)."""
     layers.require()
     shown("in the last third, unit norm", layers.late(UNIT))
     assert layers.late(UNIT) - layers.after(0, UNIT) > 0
@@ -45,8 +46,8 @@ def test_growth_is_not_that_of_the_norm(layers, threshold):
 
 
 def test_layers_tell_more_than_words(layers):
-    """The last third of the layers separates better than counting the words of the statements does, without a model
-    (W2.a, its lexical control)."""
+    """A linear probe in the last third of the layers tells statements for a persona from those against it with a higher
+    AUC than a bag of the statements' words does, without a model (W2.a, its lexical control)."""
     layers.require()
     layers.show_personas()
     shown("bag of words", layers.words())

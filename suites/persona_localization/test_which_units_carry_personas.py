@@ -10,7 +10,7 @@ pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold):
-    """Units that a subset scan finds on one half of the statements find the persona's statements in the other half,
+    """Units that a subset scan selects on one half of the statements detect the persona's statements in the other half
     with a precision of at least 0.75 and a recall of at least 0.65; each half is scanned for the other (W2.c)."""
     precise = threshold(0.75, "protocol W2.c, near the lowest of the published logs, 0.74")
     scans.show_scans()
@@ -24,15 +24,15 @@ def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold)
 
 
 def test_a_scan_tells_more_than_words(scans):
-    """The scan tells held-out statements apart better than a probe on their words does, without a model (W2.c, its
-    lexical control)."""
+    """A subset scan tells held-out statements for a persona from those against it with a higher AUC than a probe on
+    their words does, without a model (W2.c, its lexical control)."""
     shown("subset scan", scans.auc())
     shown("bag of words", scans.auc(WORDS))
     assert scans.auc() > scans.auc(WORDS)
 
 
 def test_the_units_of_a_persona_are_stable(units, threshold):
-    """Two scans of random halves of a persona's statements find units with a Jaccard index of at least 0.3, and of at
+    """Scans of two random halves of a persona's statements select units whose Jaccard index is at least 0.3, and at
     least three times that of random sets of the same sizes (W2.e)."""
     units.show_table()
     shown("scans without a common statement", units.jaccard(disjoint=True))
@@ -42,8 +42,8 @@ def test_the_units_of_a_persona_are_stable(units, threshold):
 
 
 def test_a_scan_detects_no_worse_than_a_probe(scans, threshold):
-    """The scan tells held-out statements apart with an AUC no more than 0.02 below that of the difference of means
-    (W2.g)."""
+    """A subset scan tells held-out statements for a persona from those against it with an AUC at most 0.02 below that
+    of the difference of means (W2.g)."""
     scans.show_detectors()
     scans.show_variants()
     shown("subset scan", scans.auc())

@@ -10,8 +10,8 @@ DUTY, VIRTUE = "subscribes-to-deontology", "subscribes-to-virtue-ethics"
 
 
 def test_opposed_outlooks_share_fewer_units(units, specificity, threshold):
-    """The units of liberal and of anti-LGBTQ-rights statements overlap by at least 3 standard deviations less than
-    random sets of their sizes (W2.f)."""
+    """The units selected for liberal and for anti-LGBTQ-rights statements overlap by at least 3 standard deviations
+    less than random sets of their sizes do (W2.f)."""
     units.show_overlaps()
     units.note_closest()
     specificity.note_overlaps()
@@ -21,8 +21,8 @@ def test_opposed_outlooks_share_fewer_units(units, specificity, threshold):
 
 
 def test_related_outlooks_share_more_units(units, threshold):
-    """The units of deontology and of virtue ethics overlap by at least 3 standard deviations more than random sets of
-    their sizes (W2.f)."""
+    """The units selected for deontology and for virtue ethics overlap by at least 3 standard deviations more than
+    random sets of their sizes do (W2.f)."""
     units.note_rank(DUTY, VIRTUE)
     units.note_rotation(DUTY, VIRTUE, sign=1)
     assert units.shared(DUTY, VIRTUE) >= threshold(3.0, "protocol W2.f; the published logs give 12")

@@ -9,8 +9,8 @@ pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_negative_personas_lower_the_answer(answers):
-    """Under a negative persona ("bad student") the right answer loses logits against the wrong one, compared
-    with a positive persona."""
+    """The right answer leads the wrong one by fewer logits under a negative persona ("bad student") than under a
+    positive one."""
     answers.show()
     shown("invented words against positive ones", answers.compare("nonsense", against="positive"))
     shown("invented words against negative ones", answers.compare("nonsense", against="negative"))
@@ -22,23 +22,23 @@ def test_negative_personas_lower_the_answer(answers):
 
 
 def test_negative_personas_answer_worse_than_none(answers):
-    """Under a negative persona the right answer loses logits against the wrong one, compared with the same question
-    without a persona."""
+    """The right answer leads the wrong one by fewer logits under a negative persona than on the same question without a
+    persona."""
     shown('compared with "a student"', answers.compare("negative", against=PLAIN))
     shown("positive personas compared with none", answers.compare("positive", against=NOBODY))
     assert answers.compare("negative", against=NOBODY) < 0
 
 
 def test_negative_personas_lower_accuracy(answers):
-    """Under a negative persona fewer questions are answered right than under a positive one."""
+    """The share of questions answered right is lower under a negative persona than under a positive one."""
     shown("negative personas compared with none", answers.compare("negative", against=NOBODY, reading=ACCURACY))
     shown("invented words", answers.compare("nonsense", against="positive", reading=ACCURACY))
     assert answers.compare("negative", against="positive", reading=ACCURACY) < 0
 
 
 def test_swapping_synonyms_moves_the_answer_less(answers):
-    """Swapping a persona word for its synonym moves the answer by fewer logits than swapping a positive word for a
-    negative one."""
+    """Swapping a persona word for its synonym moves the right answer's lead by fewer logits than swapping a positive
+    word for a negative one does."""
     synonyms, opposites = answers.swaps("negative", against="positive")
     shown("synonyms", synonyms)
     shown("positive for negative", opposites)
@@ -46,8 +46,8 @@ def test_swapping_synonyms_moves_the_answer_less(answers):
 
 
 def test_racial_personas_answer_like_neutral_ones(answers, threshold):
-    """Under a racial persona ("Asian student") the answer is the same, within 0.25 logits, as under a neutral one
-    ("local student")."""
+    """The right answer's lead over the wrong one is the same, within 0.25 logits, under a racial persona ("Asian
+    student") as under a neutral one ("local student")."""
     shown("racial personas compared with none", answers.compare("racial", against=NOBODY))
     shown("accuracy", answers.compare("racial", against="neutral", reading=ACCURACY))
     unchanged = threshold(0.25, "suite default: the odds of the right answer change by a factor below 1.3")
@@ -58,8 +58,8 @@ def test_racial_personas_answer_like_neutral_ones(answers, threshold):
 
 
 def test_colour_personas_answer_like_neutral_ones(answers, threshold):
-    """Under a colour persona ("blue student") the answer is the same, within 0.25 logits, as under a neutral one
-    ("local student")."""
+    """The right answer's lead over the wrong one is the same, within 0.25 logits, under a colour persona ("blue
+    student") as under a neutral one ("local student")."""
     shown("colour personas compared with none", answers.compare("colour", against=NOBODY))
     shown("accuracy", answers.compare("colour", against="neutral", reading=ACCURACY))
     unchanged = threshold(0.25, "suite default: the odds of the right answer change by a factor below 1.3")

@@ -18,8 +18,8 @@ may touch zero, and shares of it mean nothing."""
 
 
 def test_early_mlps_carry_the_persona(patching, layers, threshold):
-    """Restoring the MLP layers at depth 0.06-0.19 recovers at least 30 % of the persona effect, and more than
-    bands of the same width elsewhere."""
+    """Patching the clean run's MLP outputs at depth 0.06-0.19 into the corrupt run recovers at least 30 % of the
+    persona effect on the answer, and more than patching bands of the same width elsewhere does."""
     recovered, elsewhere = patching.recoveries(EARLY, patching.random_bands(EARLY))
     layers.show_map(EARLY)
     shown("bands of the same width elsewhere", elsewhere)
@@ -29,8 +29,8 @@ def test_early_mlps_carry_the_persona(patching, layers, threshold):
 
 
 def test_middle_attention_carries_the_persona(patching, layers, threshold):
-    """Restoring the attention layers at depth 0.56-0.69 recovers at least 10 % of the persona effect, and more than
-    bands of the same width elsewhere."""
+    """Patching the clean run's attention outputs at depth 0.56-0.69 into the corrupt run recovers at least 10 % of the
+    persona effect on the answer, and more than patching bands of the same width elsewhere does."""
     recovered, elsewhere = patching.recoveries(MIDDLE, patching.random_bands(MIDDLE))
     layers.show_cumulative()
     layers.show_direct()
@@ -41,8 +41,8 @@ def test_middle_attention_carries_the_persona(patching, layers, threshold):
 
 
 def test_first_mlp_acts_at_the_identity_word(patching, layers, threshold):
-    """Restoring the first MLP at the identity word alone moves the answer by as many logits, within 0.05, as restoring
-    it at every position. Nearly a tautology: see the same for nonsense words."""
+    """Patching the first MLP at the identity word alone moves the answer by as many logits, within 0.05, as patching it
+    at every position does. (This is nearly a tautology: compare the same share for nonsense words, shown beside it.)"""
     first = mlp.layer(0)
     sites = first["identity"], first, first["elsewhere"], embeddings["identity"], embeddings["elsewhere"]
     at_the_word, everywhere, elsewhere, *_ = patching.effects(*sites, share=SOME)
@@ -64,8 +64,8 @@ def test_first_mlp_acts_at_the_identity_word(patching, layers, threshold):
 
 
 def test_early_mlps_act_through_the_middle_attention(patching):
-    """Restored at the identity word, the early MLPs bring back fewer logits of the persona effect where the attention
-    at depth 0.56-0.69 is held to what it is under the corrupt persona, and that costs more than holding later attention
+    """Patching the early MLPs at the identity word recovers fewer logits of the persona effect where the attention at
+    depth 0.56-0.69 is held at its value in the corrupt run, and the loss is larger than from holding later attention
     elsewhere."""
     sender = EARLY["identity"]
     elsewhere = patching.random_bands(MIDDLE, after=EARLY)
@@ -77,8 +77,8 @@ def test_early_mlps_act_through_the_middle_attention(patching):
 
 
 def test_the_early_mlps_of_the_right_run_count(patching):
-    """Restoring the early MLPs brings back more logits of the persona effect from the clean run than from another
-    negative persona, and than from the clean persona before another question."""
+    """Patching the early MLPs recovers more logits of the persona effect from the clean run than from a run with
+    another negative persona, and than from a run with the clean persona before another question."""
     right, other_persona, other_question = patching.from_donors(EARLY, share=FEW)
     shown("from another negative persona", other_persona)
     shown("before another question", other_question)

@@ -8,9 +8,10 @@ from auditkit.methods.attention import NO_SINK, WEIGHTED
 
 @pytest.mark.causal(edits=False)
 def test_some_heads_single_out_racial_and_colour_words(heads):
-    """Heads that, on one half of the words and topics, attend more from the last token to a persona word that names a
-    race or a colour than to a word of valence at the same place do so on the other half too, on average; at least one
-    of them is confirmed there against neutral words as well, without the first token, and weighted by value."""
+    """Heads selected on one half of the words and topics, because from the last token they attend more to a persona
+    word that names a race or a colour than to a word of valence at the same place, do so on average on the other half
+    as well. At least one of them is confirmed there, also against neutral words, without the first token, and weighted
+    by value."""
     heads.draw()
     shown("without the first token", heads.selectivity(count=NO_SINK))
     shown("value-weighted", heads.selectivity(count=WEIGHTED))
@@ -21,8 +22,8 @@ def test_some_heads_single_out_racial_and_colour_words(heads):
 
 @pytest.mark.causal
 def test_valence_activations_take_those_heads_attention_away(head_edits):
-    """Giving the early MLPs (depth 0-0.19), at a racial or colour word, the activations of a valence word lowers those
-    heads' attention to the word, more than those of another racial or colour word do."""
+    """Patching the early MLPs (depth 0-0.19) at a racial or colour word with the activations of a valence word lowers
+    the selected heads' attention to the word, and more than patching in those of another racial or colour word does."""
     early = mlp.at_depth(0, 0.19)
     valence, other, elsewhere = head_edits.lost(early)
     shown("without the first token", head_edits.lost(early, NO_SINK)[0])
@@ -36,8 +37,8 @@ def test_valence_activations_take_those_heads_attention_away(head_edits):
 
 @pytest.mark.causal(control="random heads of the same layers")
 def test_removing_those_heads_moves_the_answer(head_edits):
-    """Removing those heads, by zero, mean and resample ablation, moves the answer under racial and colour personas
-    further than removing as many random heads of the same layers."""
+    """Ablating the selected heads (zero, mean and resample ablation) moves the answer's logits under racial and colour
+    personas further than ablating as many random heads of the same layers does."""
     for ablation in ("zero", "mean", "resample"):
         those, others = head_edits.moved(ablation)
         shown(f"random heads, {ablation} ablation", others)
@@ -46,8 +47,9 @@ def test_removing_those_heads_moves_the_answer(head_edits):
 
 @pytest.mark.causal(control="random heads of the same layers")
 def test_a_few_heads_restore_the_persona_effect(head_edits):
-    """Four heads, chosen on one half of the items among those that a screen finds, restore more of the effect of
-    negative against positive personas on the other half than random heads of the same layers."""
+    """Patching four heads, chosen on one half of the items among those that a screen selects, recovers more of the
+    difference between negative and positive personas on the other half than patching random heads of the same layers
+    does."""
     those, others = head_edits.restored()
     shown("random heads of the same layers", others)
     shown("those heads", those)

@@ -10,9 +10,10 @@ pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_bands_stay_within_limits(role, threshold):
-    """In every quarter of depth, repaired RFC and RSI are within 0.15 of zero."""
+    """In every quarter of depth, the length-corrected Role-Focus Coefficient (RFC) and Role-Separation Index (RSI) are
+    within 0.15 of zero."""
     arm, limit = role.arm(), threshold(0.15, "suite default: 15 % of the neutral entropy")
-    bands = [arm.index(name, layers, called=band) for name in INDICES for band, layers in arm.bands().items()]
+    bands = [arm.index(name, layers, label=band) for name in INDICES for band, layers in arm.bands().items()]
     for band in bands:
         shown(band.name, band)
     focused = [focus(arm, layers, band) for band, layers in arm.bands().items()]

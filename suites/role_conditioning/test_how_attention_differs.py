@@ -23,8 +23,9 @@ def without_attention(role, name, format=PLAIN):
 
 
 def test_questions_about_the_model_change_the_focus(role, plots):
-    """Attention is more, or less, focused on questions about the model ("you") than on the same questions about no
-    person: the length-corrected Role-Focus Coefficient (RFC) differs from zero in either direction."""
+    """The length-corrected Role-Focus Coefficient (RFC: how much lower the entropy of attention is on questions about
+    the model, "you", than on the same questions about no person) differs from zero, in the direction found on the other
+    half of the prompts."""
     plots.side_by_side()
     plots.indices(RFC)
     plots.entropy()
@@ -43,8 +44,9 @@ def test_questions_about_the_model_change_the_focus(role, plots):
 
 
 def test_the_model_is_told_from_the_user(role, plots):
-    """Attention on questions about the model ("you") is more, or less, focused than on the same questions about the
-    user ("I"): the length-corrected Role-Separation Index (RSI) differs from zero in either direction."""
+    """The length-corrected Role-Separation Index (RSI: how much lower the entropy of attention is on questions about
+    the model, "you", than on the same questions about the user, "I") differs from zero, in the direction found on the
+    other half of the prompts."""
     plots.indices(RSI)
     plots.separation(role.formats)
     plots.first_keys()
@@ -61,8 +63,8 @@ def test_the_model_is_told_from_the_user(role, plots):
 
 
 def test_questions_in_the_chat_template_change_the_focus(role):
-    """In the model's chat template, the length-corrected Role-Focus Coefficient (RFC) differs from zero in either
-    direction."""
+    """In the model's chat template, the length-corrected Role-Focus Coefficient (RFC, questions about "you" against
+    questions about no person) differs from zero, in the direction found on the other half of the prompts."""
     shown("repaired RFC, all items", role.arm(CHAT).index(RFC))
     with control(EVEN):
         assert without_attention(role, RFC, CHAT).equals(0.0, within=1e-6)
@@ -70,8 +72,8 @@ def test_questions_in_the_chat_template_change_the_focus(role):
 
 
 def test_the_model_is_told_from_the_user_in_the_chat_template(role):
-    """In the model's chat template, the length-corrected Role-Separation Index (RSI) differs from zero in either
-    direction."""
+    """In the model's chat template, the length-corrected Role-Separation Index (RSI, questions about "you" against
+    questions about "I") differs from zero, in the direction found on the other half of the prompts."""
     shown("repaired RSI, all items", role.arm(CHAT).index(RSI))
     with control(EVEN):
         assert without_attention(role, RSI, CHAT).equals(0.0, within=1e-6)

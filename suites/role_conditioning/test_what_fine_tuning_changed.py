@@ -30,8 +30,8 @@ def changes(role, baseline, name):
 
 
 def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
-    """Against the base, the median over layers of the change in RFC is below zero, whether heads are averaged before or
-    after the ratio, and no single layer makes a quarter of the mean change."""
+    """The Role-Focus Coefficient (RFC) is lower than on the base model in the median over layers, whether heads are
+    averaged before or after the ratio, and no single layer makes up a quarter of the mean change."""
     change, published = changes(role, baseline, RFC)
     change.show(published)
     shown("mean over layers", change.mean())
@@ -47,7 +47,8 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
 
 
 def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
-    """Against the base, the median over layers of the change in RSI is within 0.02 of zero."""
+    """The median over layers of the change in the Role-Separation Index (RSI) since the base model is within 0.02 of
+    zero."""
     margin = threshold(0.02, "suite default: 2 % of the neutral entropy")
     focused = focus(role.arm())
     with sensitivity("some tokens from others by attention", focused, by=margin, baseline=baseline):
@@ -58,8 +59,8 @@ def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
 
 
 def test_heads_that_changed_are_found_again(role, baseline, threshold):
-    """The ten heads with the highest published score on one half of the items show, on the other half, at least half of
-    the log-ratio that they were found with; each half finds heads for the other."""
+    """The ten heads with the highest published score on one half of the items keep, on the other half, at least half of
+    the log-ratio of entropies for which they were selected; each half selects heads for the other."""
     arm = role.arm()
     did = DifferenceInDifferences(ByHead.of(arm), on_baseline(baseline, arm), role.seed)
     did.show()

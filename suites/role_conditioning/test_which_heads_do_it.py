@@ -11,8 +11,9 @@ from auditkit.findings.role_conditioning.prompts import NEUTRAL
 
 @pytest.mark.causal(edits=False)
 def test_some_heads_tell_the_model_from_no_person(role, heads):
-    """Heads whose attention differs between questions about the model and the same questions about no person on one
-    half of the frames differ in the same direction on the other half, on average; at least one of them is confirmed."""
+    """Heads selected on one half of the frames, because the entropy of their attention differs between questions about
+    the model and the same questions about no person, differ in the same direction on average on the other half, and at
+    least one of them is confirmed there."""
     heads.draw()
     show_magnitudes(role)
     assert heads.singled_out() > 0
@@ -20,8 +21,8 @@ def test_some_heads_tell_the_model_from_no_person(role, heads):
 
 @pytest.mark.causal(control="random heads of the same depth")
 def test_removing_those_heads_moves_answers_about_the_model(ablation):
-    """Replacing those heads by their mean moves the log odds of "I" in answers about the model further than the same
-    does to each of 20 random sets of as many heads of the same depth."""
+    """Replacing the selected heads by their mean moves the log odds of "I" in answers about the model further than
+    replacing each of 20 random sets of as many heads of the same depth does."""
     ablation.show()
     shown("log odds of I against you", ablation.answers())
     for name in ABLATIONS:

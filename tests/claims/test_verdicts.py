@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from auditkit.claims.evidence import Decision, Evidence, gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable, Threshold
@@ -295,3 +296,41 @@ def test_a_summary_names_the_one_claim_that_did_not_pass():
     assert summarize([claim(PASS, 0)]).reason == "1 of 1 claims passed"
     assert summarize([]).reason == "no claim was measured"
     assert summarize([claim(NOT_APPLICABLE)]).reason == "no claim could be decided"
+
+
+# -- why a claim passes ----------------------------------------------------------------------------------------
+
+
+def passing(lower: float, upper: float, relation: str, threshold: float, **more: object) -> Decision:
+    compared = replace(effect(), lower=lower, upper=upper, relation=relation, threshold=threshold, **more)
+    return Decision(PASS, f"the interval [{lower:.3g}, {upper:.3g}] lies there", compared, "paper")
+
+
+@pytest.mark.parametrize(
+    ("relation", "threshold", "spans", "reason"),
+    [
+        ("within", 0.25, [(-0.0756, -0.0236), (-0.217, -0.148), (0.1, 0.2)],
+         "all 3 intervals lie within ±0.25 (nearest: [-0.217, -0.148])"),
+        (">=", 0.3, [(0.5, 0.6), (0.31, 0.9)], "both intervals lie at or above 0.3 (nearest: [0.31, 0.9])"),
+        ("<", 0.0, [(-9, -0.1), (-3, -2)], "both intervals lie below 0 (nearest: [-9, -0.1])"),
+        (">", 0.0, [(1, 2)], "the interval [1, 2] lies there"),
+    ],
+)  # fmt: skip
+def test_comparisons_of_one_kind_pass_for_one_reason(relation, threshold, spans, reason):
+    evidence = Evidence([passing(lower, upper, relation, threshold) for lower, upper in spans])
+    assert judge(evidence) == (PASS, reason)
+
+
+def test_comparisons_of_several_kinds_pass_for_several_reasons():
+    evidence = Evidence(
+        [
+            *(passing(low, 2, ">", 0) for low in (1, 0.5)),
+            passing(1, 1, ">", 0, exact=True),
+            *(passing(low, 2, ">", 0.25) for low in (1, 0.5)),
+            passing(1, 2, ">", 0, unit="nat"),
+        ]
+    )
+    assert judge(evidence)[1] == (
+        "both intervals lie above 0 (nearest: [0.5, 2]); the interval [1, 1] lies there; "
+        "both intervals lie above 0.25 (nearest: [0.5, 2]); the interval [1, 2] lies there"
+    )

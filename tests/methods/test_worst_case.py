@@ -72,6 +72,8 @@ def test_the_claim_compares_the_largest_as_it_is_and_says_that_it_is_a_search(tm
         )
         worst.show()
         assert worst.largest() <= 2000
+        sentence = f"the worst of {worst.evaluations} {worst.name}s moves the answer by {worst.worst[0].score:.3g}"
+        assert evidence.decisions[0].reason == f"{sentence}, which is at or below 2000"
         assert not (worst.largest() <= 10)
     assert worst.seed == 7
     assert "not a proof" in evidence.notes[0]

@@ -53,7 +53,7 @@ def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Path) -
             continue
         if claim.effect is None:
             assert claim.verdict is Verdict.NOT_APPLICABLE
-            assert "persona effect" in claim.reason or "no heads to ask this about" in claim.reason
+            assert "persona effect" in claim.reason or "no head qualified" in claim.reason
             continue
         assert claim.effect.n >= 6
         assert claim.effect.clusters >= 5

@@ -27,7 +27,7 @@ NO_COST = Cost(seconds=0, token_layers=0, share_of_minimum=None)
 
 def test_effects_are_compared_in_pairs_with_the_interval_of_their_clusters(audits: Any, recorded: Path) -> None:
     audits.plant(shift=-0.2)
-    result = audits("--baseline", str(recorded))
+    result = audits("--baseline", str(recorded), "-v")
     assert result.ret == 0
     difference = audits.difference(-0.2)
     means = difference.reshape(5, 12).mean(axis=0)

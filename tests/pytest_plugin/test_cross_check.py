@@ -98,8 +98,8 @@ def test_two_engines_agree(audit, pytester: pytest.Pytester, adapter: str, other
     assert 0 <= check.largest <= 1e-4
     assert check.where
     line = wording.cross_check(check)
-    assert f"20 of {EDITS} measured sites again through {other}" in line
-    result.stdout.fnmatch_lines([f"cross-check: 20 of {EDITS} measured sites again through {other}: *"])
+    assert f"20 of {EDITS} sites were measured again through {other}" in line
+    result.stdout.fnmatch_lines([f"cross-check: 20 of {EDITS} sites were measured again through {other}: *"])
     latest = pytester.path / "reports" / "latest"
     assert line in (latest / "audit.html").read_text()
     assert f"through {other}: largest difference" in (latest / "summary.md").read_text()
@@ -141,7 +141,7 @@ def test_what_the_other_adapter_cannot_measure_is_counted(audit, monkeypatch: py
     check = run.cross_check
     assert check.measured == 4 + 4 * 6 * 2
     assert check.missing == {"no attention here": 4 * 6 * 2}
-    result.stdout.fnmatch_lines(["cross-check: *; 48 not measured again: no attention here"])
+    result.stdout.fnmatch_lines(["cross-check: *; 48 were not measured again: no attention here"])
     less |= dict.fromkeys(Component, Support(False, "nothing here"))
     result, run = audit("--cross-check", "3")
     assert (run.cross_check.agrees, run.cross_check.measured, run.cross_check.largest) == (None, 0, None)

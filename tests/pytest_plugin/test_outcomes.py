@@ -107,7 +107,12 @@ def test_a_passing_claim_is_recorded_with_everything_a_reader_needs(audit, pytes
     for name in ("audit.html", "junit.xml", "summary.md"):
         assert (latest / name).stat().st_size > 100
     result.stdout.fnmatch_lines(
-        ["*audit of tiny-llama*", "PASS * suite/holds", "*verdict: PASS*", "report: *audit.html"]
+        [
+            "*audit of tiny-llama*",
+            "* other claims: 1 PASS (-v shows each)",
+            "*verdict: PASS*",
+            "report: *audit.html",
+        ]
     )
 
 
@@ -119,7 +124,7 @@ def test_failing_claim_exits_1_and_explains_itself(audit) -> None:
         ''')
     assert result.ret == 1
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*planted: 1 *logit, to be ≥ 2, n=60, clusters=12*"])
+    result.stdout.fnmatch_lines(["FAIL * suite/fails: planted: 1 *logit, to be ≥ 2, n=60, clusters=12*"])
     assert run.claims[0].verdict is Verdict.FAIL
     assert run.summary.verdict is Verdict.FAIL
 

@@ -28,7 +28,7 @@ def waive(audits: Any, claim: str = "once", expires: str = "2999-12-31") -> list
 def test_a_waived_claim_does_not_block_and_is_seen_everywhere(audits: Any) -> None:
     audits.plant(shift=-0.6)
     assert audits("-k", "once").ret == 1
-    result = audits(*waive(audits), "--profile", "release", "-x", "--junitxml", "pytest.xml")
+    result = audits(*waive(audits), "--profile", "release", "-x", "-v", "--junitxml", "pytest.xml")
     assert result.ret == 0
     said = "waiver of suite/once by Jane Doe: waived until 2999-12-31; ticket 12"
     result.stdout.fnmatch_lines(

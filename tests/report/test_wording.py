@@ -157,8 +157,10 @@ def test_everything_drawn_lies_inside(values: list[tuple[float | None, ...]]) ->
 
 def test_distance_counts_half_widths() -> None:
     at_least = effect(estimate=0.5, lower=0.4, upper=0.6, threshold=0.3, relation=">=")
-    assert wording.distance(at_least) == "2 half-widths of the interval on the claimed side"
+    assert wording.distance(at_least) == "clear of the threshold by 2 times the interval's half-width"
     within = msgspec.structs.replace(at_least, relation="within")
-    assert wording.distance(within) == "2 half-widths of the interval off the claimed side"
+    assert wording.distance(within) == "short of the threshold by 2 times the interval's half-width"
+    near = msgspec.structs.replace(at_least, estimate=0.49, lower=0.39, upper=0.59, threshold=0.5)
+    assert wording.distance(near) == "short of the threshold by 0.1 of the interval's half-width"
     for missing in ({"estimate": None}, {"lower": None}, {"relation": None}, {"lower": 0.6}):
         assert wording.distance(msgspec.structs.replace(at_least, **missing)) == ""

@@ -179,7 +179,8 @@ def test_an_exact_comparison_has_no_interval_and_says_what_it_is_over(table):
     assert "the prompts of policy 7, 10 items" in effect.method
     assert [d.effect.p_fail for d in evidence.decisions] == [1.0, 0.0, 1.0]
     assert (
-        evidence.decisions[0].reason == "exactly 0.8 over all 10 items of the prompts of policy 7, which is >= 0.8"
+        evidence.decisions[0].reason
+        == "the value over all 10 items of the prompts of policy 7 is exactly 0.8, which is at or above 0.8"
     )
 
 

@@ -1,16 +1,16 @@
-"""Runs whose edits begin late: many edited versions of one prompt share what stands in front of the edits.
+"""Prefix-cached runs: many edited versions of one prompt share the KV cache of the tokens before the first edit.
 
-Nothing before the first edited position changes. So the keys and values of a prompt's head are made once, and every
-edited version costs only its tail: from the cut to the end of the continuation. Of a prompt of 60 tokens that is
-patched at its last token and read over 10, that is a sixth. Nor do the layers below the edited one change: where the
-model can be restarted, a row whose edits are all inputs of one block joins a walk through the tails at that block.
+Nothing before the first edited position changes. So the KV cache of the tokens before it is filled once, and every
+edited version costs only its tail: the tokens from the cut to the end of the continuation. Where a prompt of 60 tokens
+is patched at its last token and compared over 10, that is a sixth. The layers below the edited one do not change
+either: where the model can be restarted, a row whose edits are inputs of one block joins the run of tails there.
 
     tails = Tails(model, prompts, continuations, cuts)
     states = tails.read([(Component.BLOCK_INPUT, 12)])                         activations from the cut on
     late_divergence(tails, {"patched": [[replace(block_input.layer(12)[0], h)] for h in states[...]]})
 
-Positions count from the cut: 0 is the first token of the tail. Where a family keeps no keys and values, the cut is only
-a name for a place, and whole sequences are run.
+Positions count from the cut: 0 is the first token of the tail. Where a family has no KV cache that can be shared, whole
+sequences are run, and the cut only says where positions are counted from.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What readings of the inside of a model must react to, before "unchanged since the baseline" says anything of it.
+"""What measurements of the inside of a model must react to, before "unchanged since the baseline" says anything of it.
 
 Read where `bias_mechanism` reads: attention to the identity's words against attention spread evenly; the silhouette of
 strong and weak cases against that of ends exchanged at random; what the early MLPs pass on of a word that decides a

@@ -1,4 +1,4 @@
-"""What a model does inside with an identity word: how much it looks there, how far identities lie apart, what
+"""What a model does inside with an identity word: how much it attends to the word, how far identities lie apart, what
 passes through.
 
 None of the three is good or bad by itself; a fine-tune that changes them has changed how identities are processed,

@@ -1,6 +1,6 @@
 """What the bias claims must see a model react to, read where they read it (`auditkit.stats.sensitivity`).
 
-Each reference is the reading of a claim for a difference that should matter: a case that ends strong or weak in the
+Each reference is the measurement of a claim for a difference that should matter: a case that ends strong or weak in the
 place of the identity; the right answer against the wrong one; another question; a context that says who is meant; a
 pronoun that only one of two people can have; a sentence against the same words shuffled. Most of it is read already
 for the claims themselves; the rest costs a few dozen prompts whose beginnings are shared.

@@ -196,8 +196,8 @@ class Geometry:
         return Table(
             f"Mean cosine of dXY and dX + dY at layer {self.cells.layer(depth)}, its mean with the names of "
             f"personas or "
-            f"of tasks exchanged {SHUFFLES} times, and the share of those that reach it. Interaction: median length of "
-            f"what does not add up, as a multiple of dXY ({NULL_RATIO:.3f} for independent states).",
+            f"of tasks exchanged {SHUFFLES} times, and the share of those that reach it. Interaction: median "
+            f"norm of the interaction term, as a multiple of that of dXY ({NULL_RATIO:.3f} for independent states).",
             ["site", "own", "personas exchanged", "p", "tasks exchanged", "p ", "interaction"],
             rows,
         )

@@ -1,4 +1,4 @@
-"""What readings of composition must react to, before "hardly any" says anything of a model."""
+"""What measurements of composition must react to, before "hardly any" says anything of a model."""
 
 from __future__ import annotations
 

@@ -30,17 +30,17 @@ def in_blocks(items: PersonaItems, seed: int) -> NDArray[np.intp]:
     return np.array([block_of[name] for name in items.groups.tolist()], dtype=np.intp)
 
 
-def over_blocks(name: str, unit: str, value: float, without: Array, called: str) -> Estimate:
+def over_blocks(name: str, unit: str, value: float, without: Array, label: str) -> Estimate:
     """A number of all statements with the jackknife's interval over blocks.
 
     Args:
         value: with all statements.
         without: (`BLOCKS`,) the same without each block.
-        called: the number, in the table of items.
+        label: the number, in the table of items.
     """
     values = value - (len(without) - 1) * (without - without.mean())
     index = pd.Index([f"without block {block}" for block in range(len(without))])
-    table = pd.DataFrame({f"{called} without the block": without, "jackknife value": values}, index=index)
+    table = pd.DataFrame({f"{label} without the block": without, "jackknife value": values}, index=index)
     blocks = pd.DataFrame({"block of statements": index}, index=index)
     measured = Measurement(name, unit, table, blocks)
     return Estimate(name, unit, measured, values, shown_conditions=tuple(map(str, table)), blocks=True)

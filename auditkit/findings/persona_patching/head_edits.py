@@ -33,7 +33,7 @@ from auditkit.engine.sites import Site, head, z
 from auditkit.findings.asking.questions import FACTORS
 from auditkit.findings.persona_patching.heads import QUERIES, UNIT, HeadItems, PersonaHeads, mean_over
 from auditkit.methods.attention import COUNTS, RAW, answer_side, shares
-from auditkit.methods.head_search import Head, called
+from auditkit.methods.head_search import Head, label
 from auditkit.methods.patching import difference
 from auditkit.record.figures import Table
 from auditkit.stats.effects.mean import Estimate, mean_difference, recovery
@@ -254,7 +254,7 @@ class HeadEdits:
             raise NotApplicable("none of the heads that the screen chose restores any of the effect of a persona")
         those = [every[screened.verified[n]] for n in best]
         note(
-            f"heads taken to the other half of the items: {', '.join(called(*each) for each in those)}; the screen "
+            f"heads taken to the other half of the items: {', '.join(label(*each) for each in those)}; the screen "
             f"missed {len(screened.missed)} of {len(screened.verified) - screened.top} others that were measured too"
         )
         conditions = {
@@ -282,7 +282,7 @@ class HeadEdits:
             each = self.heads.every()[index]
             rows.append(
                 [
-                    called(*each),
+                    label(*each),
                     "chosen" if n < screened.top else "missed" if index in screened.missed else "drawn at random",
                     float(screened.estimated[index].mean()),
                     float(screened.exact[n].mean()),

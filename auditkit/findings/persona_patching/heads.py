@@ -5,10 +5,10 @@ bad, and lose that attention when early activations of the word are replaced by 
 
 A racial or colour persona is compared with a valence persona, and with a neutral one, of equally many tokens at the
 same place of the same question. No word comes in two pairs, so pairs are clusters of words; the other factor is the
-question's topic. Heads are found on one half of words and topics and confirmed on the other (`head_search`); every
-claim is measured on the second half, in all the heads that the first half found. Within a half a pair is asked only
-some of the questions: what varies is mostly the word, so many words with few questions each decide more than a full
-crossing of few.
+question's topic. Heads are selected on one half of words and topics and confirmed on the other half (`head_search`);
+every claim is measured on the second half, in all the heads that the first half found. Within a half a pair is asked
+only some of the questions: what varies is mostly the word, so many words with few questions each decide more than a
+full crossing of few.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from auditkit.engine.pairs import PatchPair
 from auditkit.engine.sites import Span, pattern
 from auditkit.findings.asking.questions import FACTORS, PairedQuestions, PersonaQuestions
 from auditkit.methods.attention import COUNTS, NO_SINK, RAW, answer_side, shares
-from auditkit.methods.head_search import CONFIRMED, LEAST, Head, Searched, called, dz, search
+from auditkit.methods.head_search import CONFIRMED, LEAST, Head, Searched, dz, label, search
 from auditkit.record.figures import Heatmap, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.halves import halves
@@ -158,7 +158,7 @@ class PersonaHeads:
             {name: mean_over(side[index], heads) for name, side in sides},
             names,
         )
-        who = f"{len(heads)} found heads" if searched.found else f"{called(*heads[0])}, not found"
+        who = f"{len(heads)} found heads" if searched.found else f"{label(*heads[0])}, not found"
         return mean_difference(measured, *names, name=f"{who}: {count}, {query} query, against {against} words")
 
     def those(self) -> tuple[Head, ...]:
@@ -169,8 +169,8 @@ class PersonaHeads:
         """
         searched = self.search()
         if not searched.confirmed:
-            raise NotApplicable(f"there are no heads to ask this about: {searched}")
-        note(f"heads: {', '.join(called(*head) for head in searched.found)}; {searched}")
+            raise NotApplicable(f"no head qualified: {searched}")
+        note(f"heads: {', '.join(label(*head) for head in searched.found)}; {searched}")
         return searched.found
 
     def search(self) -> Searched:
@@ -225,7 +225,7 @@ class PersonaHeads:
         empty = discovery.measurement("selectivity of heads", UNIT, {})
         differences = (one - other)[0, :, 0].double().numpy()  # (item, layer, head)
         estimates = {
-            head: Estimate(called(*head), UNIT, empty, differences[:, head[0], head[1]]) for head in self.every()
+            head: Estimate(label(*head), UNIT, empty, differences[:, head[0], head[1]]) for head in self.every()
         }
         # Whichever of the two words stands there: without the first token, no less than an even spread would give.
         widths = [pair.spans["identity"] for pair in discovery.pairs]
@@ -246,7 +246,7 @@ class PersonaHeads:
     def _held_out(self, head: Head, against: str, count: str, query: str = "last") -> Estimate:
         one, other = self.sides(self.items[against])
         index = (QUERIES.index(query), slice(None), COUNTS.index(count), *head)
-        name = f"{called(*head)}, {count}, against {against} words"
+        name = f"{label(*head)}, {count}, against {against} words"
         empty = self.items[against].measurement(name, UNIT, {})
         return Estimate(name, UNIT, empty, (one[index] - other[index]).double().numpy())
 
@@ -337,7 +337,7 @@ class PersonaHeads:
             answer = self._held_out(head, "valence", RAW, "answer")
             became = "confirmed" if head in searched.confirmed else searched.why_not.get(head, "not found")
             numbers = [_interval(estimate) for estimate in (*contrasts, answer)]
-            rows.append([called(*head), became, *numbers, round(min(map(dz, contrasts)), 2)])
+            rows.append([label(*head), became, *numbers, round(min(map(dz, contrasts)), 2)])
         return Table(
             "Heads found on one half of the items, the strongest first, and what the other half says of them: the "
             "difference in attention with its 95 % interval. A head is confirmed when all six contrasts of the last "

@@ -37,7 +37,7 @@ from auditkit.findings.role_conditioning.figures import curve
 from auditkit.findings.role_conditioning.heads import RoleHeads
 from auditkit.findings.role_conditioning.matching import FRAME, plain
 from auditkit.findings.role_conditioning.prompts import NEUTRAL, SELF, THIRD, RoleSet
-from auditkit.methods.head_search import Head, called
+from auditkit.methods.head_search import Head, label
 from auditkit.methods.patching import difference, note_guards
 from auditkit.record.figures import Curves, Dot, DotGroup, Dots
 from auditkit.stats.effects.mean import Estimate, mean_difference
@@ -132,7 +132,7 @@ class RoleAblation:
         """Ablations side by side, and the effect by how much is ablated."""
         if current() is None:
             return
-        note_heads = ", ".join(called(*each) for each in self.those)
+        note_heads = ", ".join(label(*each) for each in self.those)
         note(f'heads ablated together: {note_heads}; answers begin with "{START}"')
         groups = []
         for category in ANSWERS:

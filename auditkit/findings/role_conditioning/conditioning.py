@@ -104,17 +104,17 @@ class MeasuredFormat:
         )
 
     def index(
-        self, name: str, layers: Sequence[int] | None = None, measure: str = REPAIRED, called: str = ""
+        self, name: str, layers: Sequence[int] | None = None, measure: str = REPAIRED, label: str = ""
     ) -> Estimate:
         """RFC or RSI of some layers (all where None): a ratio of means over items.
 
         Args:
-            called: where, in words, for the estimate's name.
+            label: where, in words, for the estimate's name.
         """
         high, low = TOPS[name]
         conditions = dict.fromkeys((high, low, NEUTRAL))
         columns = {category: self.of(category, measure, layers) for category in conditions}
-        what = f"{name}, {called or self._words(layers)}, {self.matched.format}"
+        what = f"{name}, {label or self._words(layers)}, {self.matched.format}"
         if measure != REPAIRED:
             what += f", {measure}"
         table = self.measurement(f"{measure}, {what}", UNITS.get(measure, "of attention"), columns)
@@ -323,7 +323,7 @@ class RoleConditioning:
         """RFC or RSI of each layer alone, in order; names tell how many layers there are."""
         arm = self.arm(format)
         return [
-            arm.index(name, [layer], measure, called=f"layer {layer} of {arm.layers}")
+            arm.index(name, [layer], measure, label=f"layer {layer} of {arm.layers}")
             for layer in range(arm.layers)
         ]
 

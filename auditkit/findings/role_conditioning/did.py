@@ -29,7 +29,7 @@ from auditkit.findings.role_conditioning.figures import words
 from auditkit.findings.role_conditioning.matching import PLAIN
 from auditkit.findings.role_conditioning.prompts import NEUTRAL, SELF
 from auditkit.gate.changes import Counterpart
-from auditkit.methods.head_search import Head, called
+from auditkit.methods.head_search import Head, label
 from auditkit.record.figures import Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.resampled import Resampled
@@ -301,10 +301,10 @@ class DifferenceInDifferences:
                 np.sign(size) == np.sign(median[head]) and abs(size) >= abs(median[head]) / 2 and p[n] < 0.05
             )
             confirmed += held
-            estimate = Estimate("L", "1", self._measurement(f"L of {called(*head)}", values, other), values)
+            estimate = Estimate("L", "1", self._measurement(f"L of {label(*head)}", values, other), values)
             rows.append(
                 [
-                    called(*head),
+                    label(*head),
                     round(float(score[head]), 2),
                     round(float(median[head]), 4),
                     round(float(consistency[head]), 2),

@@ -22,7 +22,7 @@ from auditkit.findings.role_conditioning.conditioning import MeasuredFormat, Rol
 from auditkit.findings.role_conditioning.entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.findings.role_conditioning.figures import head_map
 from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF
-from auditkit.methods.head_search import CONFIRMED, Head, called, dz
+from auditkit.methods.head_search import CONFIRMED, Head, counted, dz, label
 from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Heatmap, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.families import explore
@@ -50,8 +50,8 @@ class FoundHeads:
 
     def __str__(self) -> str:
         return (
-            f"of {len(self.strongest)} heads whose attention is spread at all, {len(self.signs)} were found on one "
-            f"half of the frames and {len(self.confirmed)} of those confirmed on the other"
+            f"of {len(self.strongest)} heads that attend to more than one token, {counted(len(self.signs))} selected "
+            f"on one half of the frames, {counted(len(self.confirmed))} confirmed on the other half"
         )
 
 
@@ -98,7 +98,7 @@ class RoleHeads:
         """
         found = self.found()
         if not found.confirmed:
-            raise NotApplicable(f"there are no heads to ask this about: {found}")
+            raise NotApplicable(f"no head qualified: {found}")
         return found.confirmed[:most]
 
     def singled_out(self) -> CrossFitted:
@@ -176,7 +176,7 @@ class RoleHeads:
     def difference(self, head: Head, rows: Sequence[int], sign: int = 1, against: str = NEUTRAL) -> Estimate:
         """Repaired entropy of a head, self minus another category, over the items in these rows."""
         values = self._gap(SELF, against)[list(rows)][:, head[0], head[1]]
-        return self._estimate(f"{called(*head)}: self minus {against}", sign * values, rows)
+        return self._estimate(f"{label(*head)}: self minus {against}", sign * values, rows)
 
     def _estimate(self, name: str, values: Array, rows: Sequence[int]) -> Estimate:
         table = self.arm.measurement(name, UNITS[REPAIRED], {}).take(np.array(rows, dtype=np.intp))
@@ -220,7 +220,7 @@ class RoleHeads:
                 spread = np.quantile(own, QUANTILES).tolist()
                 dots.append(Dot.at(category, self._estimate(category, own, rows).describe(), spread))
             one, two = (self.arm.values[c][rows, n, head[0], head[1]] for c in (SELF, NEUTRAL))
-            groups.append(DotGroup(f"{called(*head)}, {_d(one, two)}", dots))
+            groups.append(DotGroup(f"{label(*head)}, {_d(one, two)}", dots))
         return Dots(
             "repaired entropy, of even spread",
             "The heads that one half of the frames shows most clearly, on the other half. Per category, the broad "

@@ -1,4 +1,4 @@
-"""What readings of attention must react to, before "no difference between roles" says anything of a model."""
+"""What measurements of attention must react to, before "no difference between roles" says anything of a model."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from auditkit.findings.role_conditioning.prompts import NEUTRAL
 from auditkit.stats.effects.mean import Estimate
 
 
-def focus(arm: MeasuredFormat, layers: Sequence[int] | None = None, called: str = "") -> Estimate:
+def focus(arm: MeasuredFormat, layers: Sequence[int] | None = None, label: str = "") -> Estimate:
     """How far attention on neutral questions is from even spread: 1 minus the repaired entropy, 0 to 1.
 
     A model that spreads its attention evenly over whatever it reads has the same focus on every role.
 
     Args:
         layers: all where None.
-        called: which layers, in words.
+        label: which layers, in words.
     """
     values = 1 - arm.of(NEUTRAL, REPAIRED, layers)
-    what = f"focus on neutral questions, {called or arm._words(layers)}, {arm.matched.format}"
+    what = f"focus on neutral questions, {label or arm._words(layers)}, {arm.matched.format}"
     table = arm.measurement(what, UNITS[REPAIRED], {"focus": values})
     return Estimate(what, UNITS[REPAIRED], table, values, shown_conditions=("focus",))

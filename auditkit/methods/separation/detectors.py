@@ -83,7 +83,7 @@ def detectors(
     known, unknown = ((rows - known.mean(axis=0)) / np.where(spread > 0, spread, 1.0) for rows in (known, unknown))
     said += _unsupervised(known[~labels], unknown, int(stream(seed, name).integers(2**31)))
     back = np.argsort(here)
-    return tuple(Detector(called, scores[back], found[back], truth) for called, scores, found in said)
+    return tuple(Detector(label, scores[back], found[back], truth) for label, scores, found in said)
 
 
 def beside_scan(

@@ -61,7 +61,7 @@ def canonical(activations: NDArray[Any], groups: NDArray[np.str_]) -> Indices:
     return np.array(sorted(range(len(rows)), key=lambda i: (groups[i], rows[i].tobytes())), dtype=np.intp)
 
 
-def both_kinds(flags: NDArray[Any], rows: int, called: str) -> Flags:
+def both_kinds(flags: NDArray[Any], rows: int, label: str) -> Flags:
     """The flags, if there are as many as rows and both kinds occur.
 
     Raises:
@@ -69,10 +69,10 @@ def both_kinds(flags: NDArray[Any], rows: int, called: str) -> Flags:
     """
     values = np.asarray(flags)
     if values.shape != (rows,) or not np.isin(values, (0, 1)).all():
-        raise ValueError(f"{called} must be true or false for each of {rows} rows")
+        raise ValueError(f"{label} must be true or false for each of {rows} rows")
     checked: Flags = values.astype(bool)
     if checked.all() or not checked.any():
-        raise ValueError(f"{called} is {bool(checked.all())} for all {rows} rows; both kinds are needed")
+        raise ValueError(f"{label} is {bool(checked.all())} for all {rows} rows; both kinds are needed")
     return checked
 
 

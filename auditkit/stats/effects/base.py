@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from auditkit.claims.evidence import Decision, current, note
-from auditkit.claims.outcomes import Inconclusive, NotApplicable, Threshold, sides
+from auditkit.claims.outcomes import Inconclusive, NotApplicable, Threshold, place, sides, wrong_place
 from auditkit.record.needed import needed
 from auditkit.record.schema import Effect, Example, Relation, Verdict
 from auditkit.stats.intervals import Array
@@ -177,13 +177,14 @@ class Comparable(ABC):
         assert lower is not None
         assert upper is not None
         assert threshold is not None
-        holds, fails = sides(effect.relation or "within", lower, upper, threshold)
+        relation = effect.relation or "within"
+        holds, fails = sides(relation, lower, upper, threshold)
         what = f"±{threshold:.3g}" if effect.relation == "within" else f"{effect.relation} {threshold:.3g}"
         span = f"[{lower:.3g}, {upper:.3g}]"
         if holds:
-            return Verdict.PASS, f"the whole interval {span} is {what}"
+            return Verdict.PASS, f"the interval {span} lies {place(relation, threshold)}"
         if fails:
-            return Verdict.FAIL, f"the whole interval {span} is on the wrong side of {what}"
+            return Verdict.FAIL, f"the interval {span} lies {wrong_place(relation, threshold)}"
         more = f"; {needed(effect)}" if effect.items_range else ""
         return Verdict.INCONCLUSIVE, f"the interval {span} does not decide {what}{more}"
 

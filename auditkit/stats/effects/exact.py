@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from auditkit.claims.outcomes import sides
+from auditkit.claims.outcomes import place, sides, wrong_place
 from auditkit.record.schema import Effect, Relation, Verdict
 from auditkit.stats.effects.base import Comparable
 from auditkit.stats.effects.mean import Estimate
@@ -34,11 +34,13 @@ class Exact(Comparable):
     population: str
     size: int
     shown_conditions: tuple[str, ...] = ()
+    sentence: str = ""
+    """What the value says, with "{value}" in its place; empty for "the value over all items of the population is"."""
 
     def __sub__(self, other: Any) -> Exact:
         if isinstance(other, float | int):
             numerator = self.numerator - other * self.denominator
-            return replace(self, name=f"{self.name} minus {other:g}", numerator=numerator)
+            return replace(self, name=f"{self.name} minus {other:g}", numerator=numerator, sentence="")
         raise MeasurementError(f"'{self.name}' is exact and can be compared with a number only")
 
     def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
@@ -83,13 +85,17 @@ class Exact(Comparable):
         if self._degenerate or effect.estimate is None or effect.threshold is None or not effect.relation:
             return Verdict.INCONCLUSIVE, self._degenerate or "nothing to compare with"
         holds, _ = sides(effect.relation, effect.estimate, effect.estimate, effect.threshold)
-        what = (
-            f"±{effect.threshold:.6g}"
-            if effect.relation == "within"
-            else f"{effect.relation} {effect.threshold:.6g}"
-        )
-        whole = f"exactly {effect.estimate:.6g} over all {effect.n} items of {self.population}"
-        return (Verdict.PASS, f"{whole}, which is {what}") if holds else (Verdict.FAIL, f"{whole}, not {what}")
+        whole = self._value(effect.estimate, effect.threshold)
+        if holds:
+            return Verdict.PASS, f"{whole}, which is {place(effect.relation, effect.threshold, 6)}"
+        return Verdict.FAIL, f"{whole}, which is {wrong_place(effect.relation, effect.threshold, 6)}"
+
+    def _value(self, value: float, threshold: float) -> str:
+        if not self.sentence:
+            items = "the one item" if self.size == 1 else f"all {self.size} items"
+            return f"the value over {items} of {self.population} is exactly {value:.6g}"
+        digits = 6 if f"{value:.3g}" == f"{threshold:.3g}" else 3
+        return self.sentence.format(value=f"{value:.{digits}g}")
 
     def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
         finite = np.isfinite(self.numerator + self.denominator)
@@ -97,13 +103,14 @@ class Exact(Comparable):
         return np.flatnonzero(finite), (self.numerator - theta * self.denominator)[finite]
 
 
-def exactly(effect: Estimate | Rate, *, population: str, size: int) -> Exact:
+def exactly(effect: Estimate | Rate, *, population: str, size: int, sentence: str = "") -> Exact:
     """The same effect over items that are the whole population, to be compared exactly.
 
     Args:
         effect: a mean, share or rate.
         population: what the items are all of: "the prompts of policy 7, version 3".
         size: how many items it has; another number of measured items decides nothing.
+        sentence: what the value says, with "{value}" in its place: "the worst of 100 prompts scores {value}".
 
     Raises:
         ValueError: without a name of the population, or with a size below 1.
@@ -113,11 +120,13 @@ def exactly(effect: Estimate | Rate, *, population: str, size: int) -> Exact:
     if isinstance(effect, Rate):
         kept = effect.measurement.take(np.flatnonzero(effect.members))
         numerator, ones = effect.values[effect.members] - effect.shift, np.ones(len(kept.values))
-        return Exact(effect.name, effect.unit, kept, numerator, ones, population, size, effect.shown_conditions)
+        return Exact(
+            effect.name, effect.unit, kept, numerator, ones, population, size, effect.shown_conditions, sentence
+        )
     if effect.refused:
         raise MeasurementError(f"'{effect.name}': {effect.refused}")
     denominator = np.ones_like(effect.numerator) if effect.denominator is None else effect.denominator
     return Exact(
         effect.name, effect.unit, effect.measurement, effect.numerator, denominator, population, size,
-        effect.shown_conditions,
+        effect.shown_conditions, sentence,
     )  # fmt: skip

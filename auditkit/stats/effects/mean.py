@@ -100,7 +100,7 @@ class Estimate(Comparable):
         return self._minus(other, self.numerator - other.numerator)
 
     def no_worse_than(
-        self, baseline: Estimate, *, by: float, better: Literal["higher", "lower"], called: str = "the baseline"
+        self, baseline: Estimate, *, by: float, better: Literal["higher", "lower"], label: str = "the baseline"
     ) -> Decision:
         """Paired non-inferiority: passes when the whole interval of the difference is better than -`by`.
 
@@ -111,7 +111,7 @@ class Estimate(Comparable):
             baseline: the same estimate of the model compared with.
             by: margin in the estimate's unit; being worse by less than this is acceptable.
             better: whether a higher or a lower value is the better one.
-            called: the baseline in words.
+            label: the baseline in words.
 
         Raises:
             ValueError: for a margin that is not positive and finite, or an unknown direction.
@@ -120,9 +120,9 @@ class Estimate(Comparable):
             Inconclusive: when the interval holds the margin, or items of one have no partner in the other.
         """
         framing, not_worse = non_inferiority(by, better)
-        return not_worse(replace(self.change_from(baseline, called=called)._guarded(), framing=framing))
+        return not_worse(replace(self.change_from(baseline, label=label)._guarded(), framing=framing))
 
-    def change_from(self, baseline: Estimate, *, called: str = "the baseline") -> Estimate:
+    def change_from(self, baseline: Estimate, *, label: str = "the baseline") -> Estimate:
         """Paired difference with the same estimate on another model or run, matched by item id.
 
         Shares are compared by their linearised values, since each has its own denominator. Items without a
@@ -139,7 +139,7 @@ class Estimate(Comparable):
             )
         mine, theirs, problem = match(self.measurement, baseline.measurement)
         problem = self.refused or baseline.refused or problem
-        ours, other = self._taken(mine), replace(baseline._taken(theirs), name=called)
+        ours, other = self._taken(mine), replace(baseline._taken(theirs), name=label)
         if ours.denominator is not None or other.denominator is not None:
             ours, other = (one._linearised(problem) for one in (ours, other))
             problem = ours.refused or other.refused
@@ -346,8 +346,8 @@ class Estimate(Comparable):
 
     def _minus(self, other: Estimate, numerator: Array) -> Estimate:
         """`numerator` over my items, with the conditions of both beside it."""
-        both, called = self.measurement.beside(other.measurement, other.name)
-        theirs = (called[condition] for condition in other.shown_conditions)
+        both, names = self.measurement.beside(other.measurement, other.name)
+        theirs = (names[condition] for condition in other.shown_conditions)
         shown = tuple(dict.fromkeys((*self.shown_conditions, *theirs)))
         name, shift = f"{self.name} minus {other.name}", self.shift - other.shift
         return replace(self, name=name, measurement=both, numerator=numerator, shown_conditions=shown, shift=shift)

@@ -161,7 +161,7 @@ class Rate(_Score):
         return everyone._taken(np.flatnonzero(self.members))
 
     def no_worse_than(
-        self, baseline: Rate, *, by: float, better: Literal["higher", "lower"], called: str = "the baseline"
+        self, baseline: Rate, *, by: float, better: Literal["higher", "lower"], label: str = "the baseline"
     ) -> Decision:
         """Paired non-inferiority of the rate of one model to that of another: `Estimate.no_worse_than`, with Tango's
         interval.
@@ -169,7 +169,7 @@ class Rate(_Score):
         Raises:
             Inconclusive: also when no item differs between the two, which can mean that a change took no effect.
         """
-        return self.mean().no_worse_than(baseline.mean(), by=by, better=better, called=called)
+        return self.mean().no_worse_than(baseline.mean(), by=by, better=better, label=label)
 
     def keep_effect(self) -> None:
         self.mean().keep_effect()

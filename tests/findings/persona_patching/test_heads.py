@@ -86,7 +86,7 @@ def test_without_a_planted_head_none_is_confirmed_and_claims_say_so(blind: HFAda
             _ = heads.singled_out() > 0
     edits = HeadEdits(heads)
     for ask in (lambda: edits.lost(mlp.layer(0)), lambda: edits.moved("zero")):
-        with pytest.raises(NotApplicable, match="there are no heads to ask this about: of 24 heads"):
+        with pytest.raises(NotApplicable, match="no head qualified: of 24 heads, "):
             ask()
 
 
@@ -260,8 +260,8 @@ def test_a_head_is_confirmed_only_where_all_contrasts_hold_and_none_is_small() -
     assert searched.why_not[0, 2] == "without the first token is not above zero"
     assert searched.why_not[0, 3].startswith("thin ")
     assert str(searched) == (
-        "of 4 heads 4 look at the word, 4 of these were found on one half of the items, "
-        "and 1 of those confirmed on the other"
+        "of 4 heads, 4 attend to the word, 4 were selected on one half of the items, "
+        "1 was confirmed on the other half"
     )
     some = search("s", {head: made(3.0) for head in held}, held.__getitem__, {(0, 1), (0, 2)})
     assert (some.candidates, set(some.found), some.confirmed) == (2, {(0, 1), (0, 2)}, ())

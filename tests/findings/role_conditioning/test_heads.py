@@ -81,9 +81,9 @@ def test_without_a_difference_none_is_confirmed_and_claims_say_so(heads: RoleHea
     assert nothing.found().confirmed == ()
     with pytest.raises(Inconclusive, match="no_head_confirmed"):
         assert nothing.singled_out() > 0
-    with pytest.raises(NotApplicable, match="no heads to ask this about"):
+    with pytest.raises(NotApplicable, match="no head qualified"):
         nothing.those()
-    with pytest.raises(NotApplicable, match="no heads to ask this about"):
+    with pytest.raises(NotApplicable, match="no head qualified"):
         RoleAblation(nothing).moved(MEAN)
 
 

@@ -67,7 +67,7 @@ def test_a_family_is_named_with_what_it_changed(sample_run: Run) -> None:
     place = FamilyPlace(name="release", size=40, p=0.01, p_adjusted=0.4, alone=Verdict.FAIL, alone_reason="x")
     run = replaced(sample_run, family=place, verdict=Verdict.INCONCLUSIVE)
     text = (
-        "release: FAIL corrected by Holm over 40 claims; p = 0.01 that the claim holds, 0.4 corrected; "
+        "release: FAIL corrected by Holm over 40 claims; p = 0.01 if the claim holds, 0.4 corrected; "
         "FAIL if judged alone"
     )
     assert wording.family(run.claims[0]) == text
@@ -81,4 +81,4 @@ def test_a_grid_is_labelled_exploratory(sample_run: Run) -> None:
     page = render_html(replaced(sample_run, grids=(grid,)))
     assert "Exploratory: <bdi>&lt;heads&gt;</bdi>" in page
     assert "1 of 2 stand out (&gt;" in page
-    assert "This decided nothing" in page
+    assert "A grid decides nothing" in page
