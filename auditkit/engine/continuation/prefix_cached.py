@@ -36,7 +36,6 @@ from auditkit.adapters.protocol import (
     Memory,
     Place,
     Restartable,
-    Support,
     Touch,
 )
 from auditkit.engine import arguments
@@ -96,8 +95,8 @@ class Tails:
             if not 1 <= cut < len(prompt):
                 raise SiteError(f"a cut after {cut} of a prompt's {len(prompt)} tokens; give 1 to one less")
         support = adapter.support()
-        able = support.get(Capability.GENERATION, Support(False))
-        self.restarts = bool(restarts and able and support.get(Capability.BLOCKWISE, Support(False)))
+        able = support.get(Capability.GENERATION)
+        self.restarts = bool(restarts and able and support.get(Capability.BLOCKWISE))
         self.cuts = tuple(cuts)
         self._heads = [prompt.ids[:cut] if able else () for prompt, cut in zip(prompts, cuts, strict=True)]
         whole = [(*p.ids, *c[:-1]) for p, c in zip(prompts, self.continuations, strict=True)]
