@@ -102,7 +102,7 @@ def test_two_engines_agree(audit, pytester: pytest.Pytester, adapter: str, other
     result.stdout.fnmatch_lines([f"cross-check: 20 of {EDITS} sites were measured again through {other}: *"])
     latest = pytester.path / "reports" / "latest"
     assert line in (latest / "audit.html").read_text()
-    assert f"through {other}: largest difference" in (latest / "summary.md").read_text()
+    assert f"through {other}: the largest difference is" in (latest / "summary.md").read_text()
     assert ("--adapter nnterp" in run.claims[0].rerun) == (adapter == "nnterp")
     assert not [untested for untested in run.untested if untested.what == "cross-check"]
 

@@ -85,7 +85,7 @@ def test_an_undecided_equality_of_a_reading_that_does_not_move_is_not_applicable
 def test_a_difference_that_was_found_stands_though_nothing_that_should_matter_does() -> None:
     verdict, reason, evidence = measured(estimate(-1.0), estimate(0.0))
     assert verdict is Verdict.FAIL
-    assert "wrong side" in reason
+    assert "lies outside ±0.25" in reason
     assert entry(evidence).verdict is None
     assert entry(evidence).reason.endswith("the claim failed, so a difference was seen, and the failure stands")
 

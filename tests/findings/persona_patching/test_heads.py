@@ -395,4 +395,4 @@ def test_edits_are_measured_once_and_told_every_time(edits: HeadEdits) -> None:
     assert edits.adapter.meter.runs == runs
     assert any(note.startswith("guards (removing heads)") for note in evidence.notes)
     assert any(note.startswith("guards (swap)") for note in evidence.notes)
-    assert any(note.startswith("heads: layer 3, head 2; of 24 heads ") for note in evidence.notes)
+    assert any(note.startswith("heads: layer 3, head 2; of 24 heads, ") for note in evidence.notes)
