@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import auditkit
-from auditkit.adapters import protocol
+from auditkit.adapters import protocol as contract
 from auditkit.adapters.protocol import Capability, Component, Support
 
 pytestmark = pytest.mark.unit
@@ -19,7 +19,7 @@ PAGE = Path(auditkit.__file__).parents[1] / "docs" / "adapters.md"
 def test_the_page_says_what_each_means_and_names_its_methods() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.+) \| `(\w+)` \|$", PAGE.read_text(), re.MULTILINE)
     assert {name: meaning for name, meaning, _ in rows} == {str(one): one.meaning for one in Capability}
-    assert all(hasattr(protocol, methods) for _, _, methods in rows)
+    assert all(hasattr(contract, methods) for _, _, methods in rows)
 
 
 def test_a_capability_is_found_by_its_name() -> None:

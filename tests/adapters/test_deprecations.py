@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.model
 def test_no_capability_is_lost_where_deprecations_are_errors(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error::FutureWarning", "-m", "pytest", "-W", "error::FutureWarning"]
-    claims = ["suites/persona_patching", "-k", "lower_the_answer or early_mlps_carry", "--items", "10"]
+    claims = ["suites/persona_patching", "-k", "lower_the_answer or early_mlps_carry", "--items", "6"]
     model = ["--model", "smollm2-135m-instruct", "--audit-dir", str(tmp_path), "-p", "no:cacheprovider"]
     done = subprocess.run([*command, *claims, *model], cwd=ROOT, capture_output=True, text=True)
     said = done.stdout + done.stderr

@@ -41,7 +41,7 @@ class Reporter:
 
 def written(run: Run, verbosity: int = 0) -> list[str]:
     reporter = Reporter(verbosity)
-    audited = SimpleNamespace(result=run, folder=Path("reports/run"), remark="")
+    audited = SimpleNamespace(record=run, folder=Path("reports/run"), remark="")
     terminal.summarize(cast(Any, reporter), cast(Any, audited))
     return reporter.text.splitlines()
 

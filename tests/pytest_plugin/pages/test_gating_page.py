@@ -19,7 +19,7 @@ RENAMED = {"test_once": "test_early_mlps_carry_the_persona"}
 
 
 def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{kind}[a-z ]*\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def test_every_command_of_the_page_does_what_it_says(audits: Any, monkeypatch, capsys) -> None:
