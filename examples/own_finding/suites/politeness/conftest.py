@@ -1,0 +1,10 @@
+"""The measurement that the claims of this suite share."""
+
+import pytest
+from auditkit.findings.politeness.measurements import Politeness
+
+
+@pytest.fixture(scope="session")
+def politeness(model, audit):
+    """Requests in three manners, asked of the audited model; asked once, used by every claim."""
+    return Politeness(model, n_items=audit.items)
