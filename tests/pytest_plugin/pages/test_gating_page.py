@@ -62,8 +62,8 @@ def test_every_command_of_the_page_does_what_it_says(audits: Any, monkeypatch, c
 
 def test_the_claim_of_the_page_is_the_one_that_the_fixture_serves(audits: Any) -> None:
     (text,) = blocks("python")
-    text = text.replace("patching.shift(", "patching(").replace('"positive", against="negative"', '"shift"')
-    (audits.suite / "test_page.py").write_text('"""A finding."""\n' + text.replace("patching", "estimate"))
+    text = text.replace("answers.compare(", "answers(").replace('"positive", against="negative"', '"shift"')
+    (audits.suite / "test_page.py").write_text('"""A finding."""\n' + text.replace("answers", "estimate"))
     audits("-k", "positive")
     assert audits.claim("positive_personas_still_help").verdict is Verdict.NOT_APPLICABLE
     audits.plant(shift=0.3)
