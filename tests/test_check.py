@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from scripts import loaded
 
 import auditkit
 
@@ -14,13 +14,7 @@ pytestmark = pytest.mark.unit
 ROOT = Path(auditkit.__file__).parents[1]
 
 
-def _module():
-    spec = importlib.util.spec_from_file_location("check", ROOT / "tools" / "check.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+CHECK = loaded(ROOT / "tools" / "check.py")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +29,7 @@ def _module():
 )
 def test_a_file_stands_for_the_tests_of_its_name(path: str, tests: list[str]) -> None:
     assert (ROOT / path).is_file()
-    assert _module().tests_of(path) == tests
+    assert CHECK.tests_of(path) == tests
 
 
 @pytest.mark.parametrize(
@@ -50,13 +44,13 @@ def test_a_file_stands_for_the_tests_of_its_name(path: str, tests: list[str]) ->
 )
 def test_a_file_without_tests_of_its_name_stands_for_its_room(path: str, room: str) -> None:
     expected = sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / room).glob("test_*.py"))
-    assert _module().tests_of(path) == expected
+    assert CHECK.tests_of(path) == expected
 
 
 def test_every_module_but_those_of_the_package_itself_stands_for_some_test() -> None:
     bare = [
         path
         for file in sorted((ROOT / "auditkit").rglob("*.py"))
-        if not _module().tests_of(path := file.relative_to(ROOT).as_posix())
+        if not CHECK.tests_of(path := file.relative_to(ROOT).as_posix())
     ]
     assert {str(Path(path).parent) for path in bare} <= {"auditkit", "auditkit/findings"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from scripts import loaded
 
 import auditkit
 
@@ -22,12 +22,7 @@ LOCKS = ("lock.txt", "bench.txt")
 
 @pytest.fixture(scope="module")
 def canary() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("canary", ROOT / "tools" / "canary.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "tools" / "canary.py")
 
 
 def wanted(*extras: str) -> list[Requirement]:

@@ -1,9 +1,9 @@
 """Run the unit tests of what changed: `python tools/check.py [REVISION]`, as `make check` does.
 
 A changed module stands for the test file of its name in the room that mirrors its own, or, where there is none, for all
-tests of that room; a changed test file stands for itself. A page
-stands for the tests of the docs. Changes are those since REVISION, uncommitted and untracked
-files included; by default since the last commit, or of the last commit where nothing is uncommitted.
+tests of that room; a changed test file stands for itself, and a page for the tests of the docs. Changes are those since
+REVISION, uncommitted and untracked files included; by default since the last commit, or of the last commit where
+nothing is uncommitted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def changed(revision: str | None) -> list[str]:
     """Paths, from the root of the repository, of files that differ from a revision and still exist."""
     untracked = _git("ls-files", "--others", "--exclude-standard")
-    if revision is None:
-        found = _git("diff", "--name-only", "HEAD") + untracked
-        revision = "HEAD" if found else "HEAD~1"
-    paths = {*_git("diff", "--name-only", revision), *untracked}
+    paths = {*_git("diff", "--name-only", revision or "HEAD"), *untracked}
+    if not paths and revision is None:
+        paths = {*_git("diff", "--name-only", "HEAD~1")}
     return sorted(path for path in paths if (ROOT / path).is_file())
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from auditkit.cli.shared import INTEGRITY, coloured, folder_of, refused, say, with_reports
+from auditkit.cli.shared import INTEGRITY, RUN, coloured, folder_of, refused, say, with_reports
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands."""
     diff = commands.add_parser("diff", help="two recorded runs item by item, in the terminal and on one page")
-    diff.add_argument(
-        "was", metavar="A", help="the baseline: run folder, its audit.json, or the name of a baseline"
-    )
+    diff.add_argument("was", metavar="A", help=f"the baseline: {RUN}")
     diff.add_argument("now", metavar="B", help="the candidate, likewise")
     diff.add_argument(
         "--out", type=Path, metavar="FILE", help="the page to write (default: diff-<A>.html in the folder of B)"

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter
+from auditkit.adapters.protocol import Adapter, Capability
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import edits
@@ -190,7 +190,8 @@ class Restoration:
         if isinstance(what, Held):
             frozen = what.frozen if isinstance(what.frozen, Site) else what.frozen.like
             whole = not (walkable(what.sender) and walkable(frozen))
-            apart = whole or not self.adapter.support().get("blockwise")  # then the corrupt runs are donors too
+            # Where runs cannot be restarted, the corrupt runs are donors too.
+            apart = whole or not self.adapter.support().get(Capability.BLOCKWISE)
             return whole, "sites held" if apart else ""
         return not walkable(what if isinstance(what, Site) else what.like), ""
 

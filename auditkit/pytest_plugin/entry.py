@@ -18,6 +18,7 @@ from auditkit.pytest_plugin.options import (
     check_options,
     dest,
     options_key,
+    options_of,
     read_options,
     register,
 )
@@ -88,7 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Several models: each claim once per model, in the order of the models; with one, ids stay as they are."""
-    specs = metafunc.config.stash[options_key].models
+    specs = options_of(metafunc.config).models
     if len(specs) > 1 and _uses_model(metafunc.definition):
         from auditkit.pytest_plugin.claims import model_ids
 
@@ -119,7 +120,7 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Plan what is going to run: now, since what other plugins leave out is final only here."""
     config, items = session.config, session.items
-    options = config.stash[options_key]
+    options = options_of(config)
     seen = config.stash.get(seen_key, Seen())
     if not seen.whole:  # a path that is not there, say: pytest is about to refuse it
         return
@@ -150,7 +151,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
     """Plan and open a distributed run before its workers are started."""
-    if config.stash[options_key].models:
+    if options_of(config).models:
         from auditkit.pytest_plugin.distribute import plan_here
 
         plan_here(_audit_key, config, config.pluginmanager.getplugin("session"), specs)

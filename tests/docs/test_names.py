@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from docpages import PAGES, ROOT, named
+from scripts import loaded
 
 pytestmark = pytest.mark.unit
 
@@ -62,12 +63,7 @@ def _rows(heading: str) -> list[list[str]]:
 
 
 def _layers() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("layers", ROOT / "tests" / "test_layers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "tests" / "test_layers.py")
 
 
 def test_the_table_of_rooms_is_the_rule() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from auditkit.record.schema import Run
 from auditkit.report import render_html, wording
+from tests.report.conftest import build_run
 
 pytestmark = pytest.mark.unit
 
@@ -183,14 +184,7 @@ def test_colours_have_contrast() -> None:
 
 def _small() -> Run:
     """The sample without its figure: drawing is the slow part and has tests of its own."""
-    import importlib.util
-
-    specification = importlib.util.spec_from_file_location("sample", Path(__file__).with_name("conftest.py"))
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    run: Run = module.build_run()
+    run = build_run()
     return msgspec.structs.replace(
         run, claims=tuple(msgspec.structs.replace(one, figures=()) for one in run.claims)
     )

@@ -293,10 +293,6 @@ def _guards(
         in_batches(work, [len(pair.base) for pair in few], "guards", GUARDED_PAIRS * max(len(p.base) for p in few))
     except torch.OutOfMemoryError:
         raise  # says nothing about the family
-    except (
-        GuardTripped,
-        ModelError,
-        *FAMILY_ERRORS,
-    ):  # a part of a block was too little; whole runs are guarded too
-        return None
+    except (GuardTripped, ModelError, *FAMILY_ERRORS):
+        return None  # a part of a block was too little; whole runs are guarded too
     return max(error for error, _ in errors), max(error for _, error in errors)
