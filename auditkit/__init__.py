@@ -32,7 +32,7 @@ _HOMES = {
         "auditkit.engine.sites",
     ),
     "control": "auditkit.claims.verdicts",
-    "shown": "auditkit.claims.verdicts",
+    **dict.fromkeys(("beside", "figure", "note", "present"), "auditkit.claims.evidence"),
     "sensitivity": "auditkit.stats.sensitivity",
     "NotApplicable": "auditkit.claims.outcomes",
     "NotAsked": "auditkit.claims.outcomes",

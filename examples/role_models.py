@@ -31,7 +31,7 @@ def main() -> None:
     parts = []
     for number, figure in enumerate(figures):
         drawing = drawing_of(figure)
-        parts.append(f"<h2>{html.escape(figure.title)}</h2><p>{html.escape(drawing.reading)}</p>")
+        parts.append(f"<h2>{html.escape(figure.title)}</h2><p>{html.escape(drawing.caption)}</p>")
         if isinstance(drawing, Table):
             rows = [list(drawing.columns), *drawing.rows]
             print("\n".join("  ".join(str(cell) for cell in row) for row in rows))

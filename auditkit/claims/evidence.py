@@ -7,12 +7,29 @@ it from wherever they are made. Outside a gathering (in a notebook, say) the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from auditkit.record.schema import Control, Effect, Example, Figure, Grid, ItemRow, Verdict
+
+T = TypeVar("T")
+
+
+class Estimated(Protocol):
+    """An effect, as far as it can be put beside a claim."""
+
+    def describe(self) -> Effect: ...
+    def keep_items(self) -> None: ...
+
+
+class Presentable(Protocol):
+    """What a measurement offers for the report: sentences that its reader must know, and figures."""
+
+    def notes(self) -> Iterable[str]: ...
+    def figures(self) -> Iterable[Figure]: ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,8 @@ class Evidence:
     items: dict[tuple[str, str, str, str], ItemRow] = field(default_factory=dict)
     """(effect, measurement, condition, item) -> row; keyed, since several effects may rest on one measurement."""
     in_control: bool = False
+    replayed: list[Evidence] = field(default_factory=list, repr=False)
+    """Recordings of shared measurements that this claim has had put under it (`auditkit.claims.shared`)."""
 
 
 _gathering: ContextVar[Evidence | None] = ContextVar("auditkit_evidence", default=None)
@@ -72,20 +91,53 @@ def current() -> Evidence | None:
 
 
 def note(text: str) -> None:
-    """Tell the reader of the claim's report something they must know; repeated notes are kept once."""
+    """Put a sentence under the current claim that its reader must know; the same sentence is kept once."""
     evidence = current()
     if evidence is not None and text not in evidence.notes:
         evidence.notes.append(text)
 
 
-def repeat(aside: Evidence) -> None:
-    """Tell the claim at hand what was noted when something was first measured: no matter which claim asked first."""
-    for text in aside.notes:
-        note(text)
-
-
-def figure(drawing: Figure) -> None:
-    """Put a figure under the claim."""
+def figure(*drawings: Figure) -> None:
+    """Put figures under the current claim; the same figure is kept once."""
     evidence = current()
     if evidence is not None:
-        evidence.figures.append(drawing)
+        evidence.figures += _new(drawings, evidence.figures)
+
+
+def present(measured: Presentable) -> None:
+    """Put the notes and the figures of a measurement under the current claim."""
+    for text in measured.notes():
+        note(text)
+    if current() is not None:  # figures may cost; in a notebook the reader takes the ones that they want
+        figure(*measured.figures())
+
+
+def beside(name: str, estimate: Estimated) -> None:
+    """Put an estimate beside the current claim without judging it, whatever it says."""
+    evidence = current()
+    if evidence is not None:
+        effect = estimate.describe()
+        estimate.keep_items()
+        evidence.controls.append(Control(name=name, effect=effect, verdict=None, reason="measured and shown"))
+
+
+def replay(recorded: Evidence) -> None:
+    """Put what was recorded while a shared measurement was made under the current claim; once for each claim."""
+    evidence = current()
+    if evidence is None or any(one is recorded for one in evidence.replayed):
+        return
+    evidence.replayed.append(recorded)
+    for text in recorded.notes:
+        note(text)
+    evidence.figures += _new(recorded.figures, evidence.figures)
+    evidence.grids += _new(recorded.grids, evidence.grids)
+    evidence.controls += _new(recorded.controls, evidence.controls)
+    evidence.items |= recorded.items
+
+
+def _new(some: Iterable[T], there: Sequence[T]) -> list[T]:
+    """Those of some that are not there yet; two that are equal but were made apart are two."""
+    return [one for one in some if not any(one is other for other in there)]
+
+
+repeat = replay

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from auditkit.claims.evidence import Decision, Evidence, current
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, place
@@ -53,22 +52,6 @@ def control(name: str) -> Iterator[None]:
         reason = f"an assertion that compares no effect failed: {first}" if failed else first
         verdict = Verdict.FAIL if failed else Verdict.INCONCLUSIVE
         evidence.controls.append(Control(name=name, effect=None, verdict=verdict, reason=reason))
-
-
-class Shown(Protocol):
-    """An effect, as far as it can be put beside a claim."""
-
-    def describe(self) -> Effect: ...
-    def keep_items(self) -> None: ...
-
-
-def shown(name: str, estimate: Shown) -> None:
-    """Put an estimate beside the claim without judging it, whatever it says."""
-    evidence = current()
-    if evidence is not None:
-        effect = estimate.describe()
-        estimate.keep_items()
-        evidence.controls.append(Control(name=name, effect=effect, verdict=None, reason="measured and shown"))
 
 
 def judge(evidence: Evidence, ended: Inconclusive | None = None) -> tuple[Verdict, str]:

@@ -160,7 +160,7 @@ def donate(
         return Donated()
     as_runs = {donor: donor if isinstance(donor, Edited) else Edited(donor) for donor in wanted}
     deeper = donate(adapter, [run for run in as_runs.values() if run.edits], budget)
-    given = Donated(tokens=deeper.tokens)
+    donated = Donated(tokens=deeper.tokens)
     order = sorted(wanted, key=lambda donor: len(as_runs[donor].prompt))
     while order:
         longest = len(as_runs[order[-1]].prompt)
@@ -168,8 +168,8 @@ def donate(
         del order[-len(together) :]
         places = set().union(*(wanted[donor] for donor in together))
         logits, kept = execute(adapter, [as_runs[donor] for donor in together], deeper, places)
-        given.take(together, logits, kept)
-    return given
+        donated.take(together, logits, kept)
+    return donated
 
 
 def _unpadded(place: Place, value: Tensor, length: int) -> Tensor:
@@ -253,10 +253,10 @@ def means(adapter: Adapter, prompts: Sequence[Prompt], site: Site, budget: int) 
         raise SiteError(f"{site}: no prompts to take the mean over")
     spans = [located(adapter, site, len(prompt), {}) for prompt in prompts]
     places = {(site.component, layer) for layer in layers_of(adapter, site)}
-    given = donate(adapter, [], budget, dict.fromkeys(prompts, places))
+    donated = donate(adapter, [], budget, dict.fromkeys(prompts, places))
     out: dict[int, Tensor] = {}
     for place in sorted(places):
-        rows = [given.activations[p, place][start:stop] for p, (start, stop) in zip(prompts, spans, strict=True)]
+        rows = [donated.activations[p, place][start:stop] for p, (start, stop) in zip(prompts, spans, strict=True)]
         value = torch.cat(rows).double().mean(0).to(rows[0].dtype)
         out[place[1]] = value if site.heads is None else value[list(site.heads)]
     return out

@@ -6,8 +6,8 @@ share of the clean minus corrupt difference (`recoveries`, a ratio of means over
 (`effects`, which few items can state too). `LayerSweep` does so for single layers, denoising or noising.
 
 Nothing here knows what the prompts are about. What may stand in place of a site: `RandomBands`, a control; `Held`, a
-sender that is restored while other sites are held to their corrupt values; `Given`, a site that takes its activation
-from another run than the clean one.
+sender that is restored while other sites are held to their corrupt values; `FromDonor`, a site that takes its
+activation from another run than the clean one.
 """
 
 from __future__ import annotations
@@ -90,18 +90,18 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Given:
+class FromDonor:
     """`site` takes its activation from one donor per item, of the same length as the item's prompts."""
 
     site: Site
     donors: tuple[Prompt, ...]
-    called: str
+    label: str
 
     def __str__(self) -> str:
-        return f"{self.site} from {self.called}"
+        return f"{self.site} from {self.label}"
 
 
-Restored = Site | RandomBands | Held | Given
+Restored = Site | RandomBands | Held | FromDonor
 """What is restored in every corrupt run; str() names the condition."""
 
 
@@ -125,7 +125,7 @@ class Restoration:
     How an edit is run depends on that edit and the items alone, and not on what else is asked for with it or was
     before: a claim gives the same numbers, to the last bit, alone and after others. Bands and paths of MLPs and
     attention go together through `restarted`, whose conditions do not meet in one batch; edits with donors of their own
-    (`Given`) are measured apart; all else is whole runs.
+    (`FromDonor`) are measured apart; all else is whole runs.
 
     Args:
         adapter: the model.
@@ -185,8 +185,8 @@ class Restoration:
 
     def _way(self, what: Restored) -> tuple[bool, str]:
         """Whether in whole runs, and whose donors there are beside the items' own runs."""
-        if isinstance(what, Given):
-            return not walkable(what.site), what.called
+        if isinstance(what, FromDonor):
+            return not walkable(what.site), what.label
         if isinstance(what, Held):
             frozen = what.frozen if isinstance(what.frozen, Site) else what.frozen.like
             whole = not (walkable(what.sender) and walkable(frozen))
@@ -225,7 +225,7 @@ def condition(adapter: Adapter, pairs: Sequence[PatchPair], what: Restored, seed
         return [[what]] * len(pairs)
     if isinstance(what, RandomBands):
         return [[site] for site in what.drawn(adapter.layers, len(pairs), seed)]
-    if isinstance(what, Given):
+    if isinstance(what, FromDonor):
         return [[edits.replace(what.site, donor)] for donor in what.donors]
     if isinstance(what.frozen, Site):
         return path(adapter, pairs, [what.sender], frozen=[what.frozen])
@@ -308,7 +308,7 @@ def difference(logits: torch.Tensor) -> Values:
 
 
 def note_guards(description: str, measured: Patched | Sweep) -> None:
-    """Tell the reader what the engine's guards measured."""
+    """Put what the engine's guards measured under the current claim."""
     note(
         f"guards ({description}): the identity edit changed logits by at most {measured.identity_error:.1e}, the full "
         f"patch missed the clean run by at most {measured.full_patch_error:.1e}; every edit was made exactly once"

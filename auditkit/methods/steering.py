@@ -3,7 +3,7 @@
     vector = direction(model, prompts_with, prompts_without, residual.layer(12)[-1])
     curve = strength_curve(model, hosts, [vector] * len(hosts), residual.layer(12), (0, 1, 2, 4), table,
                            effect=lambda row, text: float("sea" in text))
-    curve.show("The captain's direction")
+    figure(*curve.figures("The captain's direction"))
 
 A vector that is strong enough to change what a text is about is often strong enough to break the text, so an effect
 means something only beside two other numbers: how likely the model without the vector finds the text, and how much of
@@ -23,7 +23,6 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
-from auditkit.claims.evidence import figure
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.generation import generate
 from auditkit.engine.continuation.timed import Continued, Timed, When, forced
@@ -31,6 +30,7 @@ from auditkit.engine.edits import add
 from auditkit.engine.forward import means
 from auditkit.engine.sites import Site, SiteError
 from auditkit.record.figures import Cloud, Curves, Points, Series, Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
 
@@ -82,14 +82,14 @@ class StrengthCurve:
         )
         return Estimate(f"{what} at strength {factor:g}", UNITS[what], measured, values[said], None, (what,))
 
-    def show(self, title: str, effect: str = "effect") -> None:
+    def figures(self, title: str, effect: str = "effect") -> tuple[Figure, ...]:
         """Effect against fluency, the three curves, and the texts of the first prompt side by side."""
         labels = {
             EFFECT: effect,
             FLUENCY: "log probability per token (nats)",
             DISTINCT: "trigrams that occur once",
         }
-        readings = {
+        captions = {
             EFFECT: f"Mean of '{effect}' in what the steered model says, by multiple of the vector.",
             FLUENCY: "How likely the model without the vector finds the steered text.",
             DISTINCT: "Different trigrams of tokens as a share of all: below 1 it repeats itself.",
@@ -100,27 +100,26 @@ class StrengthCurve:
             for factor, done, price in zip(self.factors, curves[EFFECT], curves[FLUENCY], strict=True)
             if done.estimate is not None and price.estimate is not None
         ]
-        figure(
-            Points(
-                labels[FLUENCY],
-                effect,
-                "A point per strength, in the mean over prompts: upwards what the vector does, to the right how likely "
-                "the model without it finds what is said. An effect that is had only far to the left is paid for with "
-                "the text.",
-                clouds,
-            ).titled(f"{title}: effect against fluency")
+        tradeoff = Points(
+            labels[FLUENCY],
+            effect,
+            "A point per strength, in the mean over prompts: upwards what the vector does, to the right how likely the "
+            "model without it finds the text. An effect that appears only far to the left costs fluency.",
+            clouds,
         )
-        for what, label in labels.items():
-            series = [Series.through(what, self.factors, curves[what])]
-            reference = curves[what][0].estimate
-            figure(
-                Curves("strength", label, readings[what], series, reference=reference, whole=False).titled(
-                    f"{title}: {what}"
-                )
+        lines = {
+            what: Curves(
+                "strength", label, captions[what], [Series.through(what, self.factors, curves[what])],
+                reference=curves[what][0].estimate, whole=False,
             )
+            for what, label in labels.items()
+        }  # fmt: skip
         rows = [[f"{factor:g}", texts[0]] for factor, texts in zip(self.factors, self.texts, strict=True)]
-        figure(
-            Table(f"What {self.table.index[0]} is answered.", ["strength", "text"], rows).titled(f"{title}: texts")
+        texts = Table(f"The steered model's answers to {self.table.index[0]}.", ["strength", "text"], rows)
+        return (
+            tradeoff.titled(f"{title}: effect against fluency"),
+            *(line.titled(f"{title}: {what}") for what, line in lines.items()),
+            texts.titled(f"{title}: texts"),
         )
 
 

@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 
 from auditkit.adapters.loading.files import cache_root
-from auditkit.claims.evidence import figure, note
 from auditkit.claims.outcomes import Inconclusive
 from auditkit.record.figures import Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
@@ -95,27 +95,27 @@ class WorstCase:
             sentence=f"the worst of {self.evaluations} {self.name}s moves the answer by {{value}}",
         )
 
-    def show(self) -> None:
-        """Put the examples with their exact prompts under the claim."""
-        note(
-            f"this is a search, not a proof: {self.evaluations} {self.name}s were evaluated ({self.searched} in "
-            f"the search, the "
-            f"rest in shrinking; budget {self.budget}, seed {self.seed}), and others may be worse"
+    def notes(self) -> tuple[str, ...]:
+        """How far the search went."""
+        return (
+            f"this is a search, not a proof: {self.evaluations} {self.name}s were evaluated ({self.searched} in the "
+            f"search, the rest in shrinking; budget {self.budget}, seed {self.seed}), and others may be worse",
         )
+
+    def figures(self) -> tuple[Figure, ...]:
+        """The worst examples with their exact prompts, in one table."""
         examples = [(f"{k}. largest", found) for k, found in enumerate(self.worst[:SHOWN], 1)]
         if self.smallest is not None:
             over = self.epsilon is not None and self.smallest.score > self.epsilon
             examples.append((f"smallest above {self.epsilon:g}" if over else "smallest as large", self.smallest))
         names = list(examples[0][1].prompts) if examples else []
-        figure(
-            Table(
-                f"Each row: one example of the search with the exact prompts that the model saw, and its score "
-                f"({self.unit}). "
-                "The last row is the simplest counterexample that shrinking came to.",
-                ["example", "score", *names],
-                [[label, found.score, *(found.prompts[name] for name in names)] for label, found in examples],
-            ).titled(f"Worst {self.name}s found")
+        table = Table(
+            "Each row: one example of the search with the exact prompts that the model saw, and its score "
+            f"({self.unit}). The last row is the simplest counterexample that shrinking came to.",
+            ["example", "score", *names],
+            [[label, found.score, *(found.prompts[name] for name in names)] for label, found in examples],
         )
+        return (table.titled(f"Worst {self.name}s found"),)
 
 
 def search(

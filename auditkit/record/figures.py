@@ -1,20 +1,24 @@
 """What a figure's numbers are: one type per kind, checked when made and again when drawn.
 
 A claim keeps numbers and never pictures; the report draws them, and prints them in a table beside the drawing. Every
-kind has `reading`, one sentence that says how to read it. None stands where nothing could be measured.
+kind has `caption`, one sentence that says how to read it. None stands where nothing could be measured.
 
     figure(Heatmap("layer", "position", "logit", "Each cell restores ...", columns, rows, values).titled("Where ..."))
+    figure(Table.of(frame, "Each row is a persona.").titled("Personas"))
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from auditkit.record.schema import Effect, Figure, FigureKind
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Number = float | None
 Grid = Sequence[Sequence[Number]]
@@ -62,7 +66,7 @@ class Curves(Drawing, frozen=True):
 
     x_label: str
     y_label: str
-    reading: str
+    caption: str
     series: Sequence[Series]
     bands: Sequence[Band] = ()
     reference: Number = None
@@ -79,7 +83,7 @@ class Heatmap(Drawing, frozen=True):
     x_label: str
     y_label: str
     value_label: str
-    reading: str
+    caption: str
     columns: Sequence[str]
     rows: Sequence[str]
     values: Grid
@@ -87,7 +91,7 @@ class Heatmap(Drawing, frozen=True):
     lower: Grid | None = None
     upper: Grid | None = None
     outlined: Sequence[tuple[int, int]] = ()
-    """Cells (row, column) with a frame, for what `reading` says."""
+    """Cells (row, column) with a frame, for what `caption` says."""
     scale: Literal["linear", "centred", "log"] = "linear"
     """"centred": two colours that meet at 0."""
 
@@ -136,16 +140,26 @@ class Dots(Drawing, frozen=True):
     """Estimates with intervals by name, one line each: groups of personas, arms of an experiment."""
 
     x_label: str
-    reading: str
+    caption: str
     groups: Sequence[DotGroup]
     reference: Number = None
     """Place of a dashed line."""
+
+    @classmethod
+    def of(
+        cls, x_label: str, caption: str, groups: Mapping[str, Mapping[str, Effect]], reference: Number = None
+    ) -> Dots:
+        """Effects by heading and name."""
+        drawn = [
+            DotGroup(name, [Dot.at(dot, effect) for dot, effect in dots.items()]) for name, dots in groups.items()
+        ]
+        return cls(x_label, caption, drawn, reference)
 
 
 class Table(Drawing, frozen=True):
     """Numbers and words in rows, where a drawing would say less: groups with n and rates, texts side by side."""
 
-    reading: str
+    caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str | float | None]]
     """The first column names the row."""
@@ -153,6 +167,12 @@ class Table(Drawing, frozen=True):
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"a table of {len(self.columns)} columns holds a row of another length")
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, caption: str) -> Table:
+        """The columns and rows of a frame, its first column naming the row; missing values are empty cells."""
+        rows = [[None if value != value else value for value in row] for row in frame.itertuples(index=False)]
+        return cls(caption, [str(name) for name in frame.columns], rows)
 
 
 class Intersection(msgspec.Struct, frozen=True):
@@ -170,7 +190,7 @@ class Sets(Drawing, frozen=True):
 
     element: str
     """What the sets hold, in the plural: "units"."""
-    reading: str
+    caption: str
     names: Sequence[str]
     sizes: Sequence[int]
     intersections: Sequence[Intersection]
@@ -201,7 +221,7 @@ class Points(Drawing, frozen=True):
 
     x_label: str
     y_label: str
-    reading: str
+    caption: str
     clouds: Sequence[Cloud]
 
 
@@ -219,7 +239,7 @@ class Image(Drawing, frozen=True):
         content: the file in base64.
     """
 
-    reading: str
+    caption: str
     alt: str
     media_type: str
     content: str
@@ -235,14 +255,14 @@ class Image(Drawing, frozen=True):
             raise ValueError(f"an image may have {IMAGE_LIMIT} bytes, this one has {len(data)}")
 
     @classmethod
-    def of(cls, data: bytes, *, reading: str, alt: str) -> Image:
+    def of(cls, data: bytes, *, caption: str, alt: str) -> Image:
         """The image in the bytes of a PNG, JPEG or GIF file.
 
         Raises:
             ValueError: another format, or too large.
         """
         kind = next((name for name, start in SIGNATURES.items() if data.startswith(start)), "")
-        return cls(reading, alt, kind, base64.b64encode(data).decode())
+        return cls(caption, alt, kind, base64.b64encode(data).decode())
 
 
 AnyDrawing = Curves | Heatmap | Dots | Table | Sets | Points | Image

@@ -21,7 +21,7 @@ from auditkit.record.provenance import Plan as Plan
 from auditkit.record.provenance import Struct as Struct
 from auditkit.record.provenance import Tool as Tool
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class Verdict(StrEnum):

@@ -97,7 +97,7 @@ class _Shown:
     svg: Markup
     """Or an image; empty: not drawn, for `problem` or because it is a table."""
     problem: str
-    reading: str
+    caption: str
     numbers: list[figures.Numbers]
 
 
@@ -109,11 +109,11 @@ def _shown(figure: Figure, prefix: str) -> _Shown:
         return _Shown(Markup(), str(error), "", [])
     if isinstance(drawing, Image):
         source = f"data:{drawing.media_type};base64,{drawing.content}"
-        return _Shown(Markup('<img src="{}" alt="{}">').format(source, drawing.alt), "", drawing.reading, [])
+        return _Shown(Markup('<img src="{}" alt="{}">').format(source, drawing.alt), "", drawing.caption, [])
     svg, problem = "", ""
     try:
         svg = figures.render_svg(figure, prefix)
     except (ValueError, ArithmeticError) as error:
         problem = str(error)
     # Safe: an XML writer escaped all text in it, and `svg` rebuilt every attribute.
-    return _Shown(Markup(svg), problem, drawing.reading, figures.numbers_of(drawing))
+    return _Shown(Markup(svg), problem, drawing.caption, figures.numbers_of(drawing))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import control, sensitivity, shown
+from auditkit import beside, control, sensitivity
 from auditkit.findings.persona_composition.geometry import APART, NULL_APART, OTHER, SUM, TASK
 from auditkit.findings.persona_composition.patches import EVERY, FILLER, REFERENCES
 
@@ -27,7 +27,7 @@ def test_the_sum_points_to_its_own_cell(geometry, threshold):
     others = [geometry.compare(site, DEPTH, SUM, other) for site in SITES for other in OTHER.values()]
     alone = [geometry.compare(site, DEPTH, SUM, TASK) for site in SITES]
     for estimate in (*others, *alone):
-        shown(estimate.name, estimate)
+        beside(estimate.name, estimate)
     for estimate in others:
         assert estimate > 0
     for estimate in alone:
@@ -40,7 +40,7 @@ def test_persona_and_task_point_apart(geometry, threshold):
     independent states reach because both are differences from the same baseline."""
     null = threshold(NULL_APART, "four independent states of equal variance with one of them shared")
     for site in SITES:
-        shown(f"{site}, without a baseline in common", geometry.level(site, DEPTH, "independent baselines"))
+        beside(f"{site}, without a baseline in common", geometry.level(site, DEPTH, "independent baselines"))
     for site in SITES:
         assert geometry.level(site, DEPTH, APART) < null
 
@@ -85,7 +85,7 @@ def test_other_baselines_add_up_as_well(patches, threshold):
         patches.typical_with(*where, baseline) for where in layers.items() for baseline in (EVERY, FILLER)
     ]
     for estimate in estimates:
-        shown(estimate.name, estimate)
+        beside(estimate.name, estimate)
     with sensitivity(BASELINES_STATE, _baselines_state(patches, layers), by=near):
         for estimate in estimates:
             assert estimate <= near
@@ -120,7 +120,7 @@ def test_what_does_not_add_up_is_less_than_noise(patches, threshold):
 def test_additivity_degrades_with_depth(patches, threshold):
     """At the prompt's last token, the KL divergence that the additive prediction causes rises with the layer at which
     it is patched in: their rank correlation is at least 0.8, averaged over cells."""
-    shown("the same for BB", patches.rises(what="BB"))
+    beside("the same for BB", patches.rises(what="BB"))
     with control("a state in its own place changes nothing at any layer"):
         assert patches.plumbing() >= 1.0
     assert patches.rises() >= threshold(0.8, "protocol W3.d")
@@ -131,8 +131,8 @@ def _near_clean(patches, sites, threshold):
     layers = patches.sites_that_matter(sites)
     _controlled(patches, layers)
     for site, layer in layers.items():
-        shown(f"{site}: share of the cells within 0.10 nats", patches.near(site, layer))
-        shown(f"{site}: divergence", patches.typical(site, layer))
+        beside(f"{site}: share of the cells within 0.10 nats", patches.near(site, layer))
+        beside(f"{site}: divergence", patches.typical(site, layer))
     with sensitivity(BASELINES_STATE, _baselines_state(patches, layers), by=near):
         for site, layer in layers.items():
             assert patches.typical(site, layer) <= near
@@ -151,7 +151,7 @@ def _better(patches, sites, references, threshold):
     _controlled(patches, layers)
     estimates = [patches.costlier(*where, reference) for where in layers.items() for reference in references]
     for estimate in estimates:
-        shown(estimate.name, estimate)
+        beside(estimate.name, estimate)
     for estimate in estimates:
         assert estimate >= twice
 

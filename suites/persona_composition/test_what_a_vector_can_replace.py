@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import control, sensitivity, shown
+from auditkit import beside, control, figure, sensitivity
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.findings.persona_composition.behaviour import ADDITIVE, BARE, CLEAN, REMOVED
 from auditkit.findings.persona_composition.patches import NEAR
@@ -26,7 +26,7 @@ def test_the_additive_prediction_speaks_as_the_persona(behaviour, threshold):
     marker words, minus those of other personas) as often as unedited texts do, within 0.15."""
     behaviour.show()
     for condition in (CLEAN, ADDITIVE, BARE):
-        shown(condition, behaviour.level(condition))
+        beside(condition, behaviour.level(condition))
     margin = threshold(0.15, "protocol W3.e")
     with sensitivity("texts of a persona from those without any", behaviour.against(CLEAN, BARE), by=margin):
         assert behaviour.against(ADDITIVE, CLEAN).equals(0.0, within=margin)
@@ -36,9 +36,9 @@ def test_the_additive_prediction_speaks_as_the_persona(behaviour, threshold):
 def test_removing_the_vector_removes_the_persona(behaviour):
     """With the persona's vector subtracted at the prompt's last token, generated texts show their own persona less
     often than unedited texts do. (A FAIL says that the persona does not act through that state.)"""
-    behaviour.steered().show("The persona's direction", effect="own minus other personas")
-    shown("removed", behaviour.level(REMOVED))
-    shown("removed against additive", behaviour.against(REMOVED, ADDITIVE))
+    figure(*behaviour.steered().figures("The persona's direction", effect="own minus other personas"))
+    beside("removed", behaviour.level(REMOVED))
+    beside("removed against additive", behaviour.against(REMOVED, ADDITIVE))
     with control("clean texts show their persona more than those without any"):
         assert behaviour.against(CLEAN, BARE) > 0
     assert behaviour.against(REMOVED, CLEAN) < 0
@@ -52,16 +52,16 @@ def test_one_state_does_not_replace_the_words(vectors, threshold):
     vectors.cells.tell()
     vectors.show()
     for what in (CACHED, ORACLE + LAYERS, ORACLE + LAYERS + POSITIONS):
-        shown(what, vectors.closure(what))
+        beside(what, vectors.closure(what))
     try:
         for what in (PERSONA, PERSONA_LATE, AFTER):
-            shown(what, vectors.closure(what))
+            beside(what, vectors.closure(what))
     except NotApplicable:  # noted where it was asked
         pass
     whole = vectors.closure(PREFIX)
     with control("keys and values of the whole prefix close at least 0.95"):
         assert exactly(whole, population="the cells of this claim", size=len(whole.numerator)) >= 0.95
-    shown(f"closure: {ORACLE}, ratio of means", vectors.closure(ORACLE))
+    beside(f"closure: {ORACLE}, ratio of means", vectors.closure(ORACLE))
     least = threshold(0.65, "protocol W3.f: the paper's oracle closes 0.22, so it leaves 0.78")
     with sensitivity("a run with the persona from one without it", persona_distance(vectors), by=NEAR):
         assert vectors.left(ORACLE) >= least

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import shown
+from auditkit import beside
 
 
 @pytest.mark.causal(control="as many random units, the same values with random signs")
@@ -10,9 +10,9 @@ def test_steering_along_the_units_moves_agreement(steering):
     """Steering along the units that a scan found shifts the logit difference of "agree" and "disagree" towards a
     persona's statements, and further than steering along as many random units does."""
     steering.show()
-    shown("agreement before any edit", steering.agreement())
+    beside("agreement before any edit", steering.agreement())
     found, random = steering.steered("units")
-    shown("random units", random)
+    beside("random units", random)
     assert found > 0
     assert found > random
 
@@ -22,7 +22,7 @@ def test_steering_along_the_direction_moves_agreement(steering):
     """Steering along the difference of means shifts the logit difference of "agree" and "disagree" towards a persona's
     statements, and further than steering along a random direction of the same length does."""
     found, random = steering.steered("direction")
-    shown("random direction", random)
+    beside("random direction", random)
     assert found > 0
     assert found > random
 
@@ -32,7 +32,7 @@ def test_ablating_the_units_moves_agreement(steering):
     """Setting the units that a scan found to their mean moves the logit difference of "agree" and "disagree" further
     than moving as many random units by as much does."""
     found, random = steering.ablated("units")
-    shown("random units", random)
+    beside("random units", random)
     assert found > random
 
 
@@ -41,5 +41,5 @@ def test_ablating_the_direction_moves_agreement(steering):
     """Removing the difference of means from the residual stream moves the logit difference of "agree" and "disagree"
     further than moving the stream by as much along a random direction does."""
     found, random = steering.ablated("direction")
-    shown("random direction", random)
+    beside("random direction", random)
     assert found > random

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import control, shown
+from auditkit import beside, control
 from auditkit.findings.identity_bias.verdicts import every
 from auditkit.findings.persona_localization.layers import NORM, RAW, UNIT
 from auditkit.findings.persona_localization.pictures import show_pictures
@@ -18,8 +18,8 @@ def test_separability_grows_with_depth(layers, indices, threshold):
     indices.show_curves()
     indices.show_scales()
     indices.show_personas()
-    shown("after the first block", layers.after(0))
-    shown("in the last third", layers.late())
+    beside("after the first block", layers.after(0))
+    beside("in the last third", layers.late())
     with control("labels dealt at random are told apart by chance, 0.5 within 0.02"):
         assert layers.labels_at_random().equals(0.5, within=0.02)
     assert layers.late() - layers.after(0) > threshold(0.0, "protocol W2.a: lower end of the interval above 0")
@@ -32,7 +32,7 @@ def test_separability_peaks_in_the_last_third(layers, activations):
     layers.require()
     show_pictures(activations)
     late, over_earlier = layers.peaks()
-    shown("best layer of the last third", late)
+    beside("best layer of the last third", late)
     assert every(over_earlier, lambda difference: difference > 0)
 
 
@@ -40,7 +40,7 @@ def test_growth_is_not_that_of_the_norm(layers, threshold):
     """With every activation divided by its norm, a linear probe still has a higher AUC in the last third of the layers
     than after the first block, and the norm alone tells statements apart with an AUC of at most 0.6 (W2.b)."""
     layers.require()
-    shown("in the last third, unit norm", layers.late(UNIT))
+    beside("in the last third, unit norm", layers.late(UNIT))
     assert layers.late(UNIT) - layers.after(0, UNIT) > 0
     assert layers.late(NORM) <= threshold(0.6, "protocol W2.b")
 
@@ -50,6 +50,6 @@ def test_layers_tell_more_than_words(layers):
     AUC than a bag of the statements' words does, without a model (W2.a, its lexical control)."""
     layers.require()
     layers.show_personas()
-    shown("bag of words", layers.words())
-    shown("in the last third", layers.late(RAW))
+    beside("bag of words", layers.words())
+    beside("in the last third", layers.late(RAW))
     assert layers.late(RAW) > layers.words()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import control, shown
+from auditkit import beside, control
 from auditkit.findings.persona_localization.layers import WORDS
 from auditkit.findings.persona_localization.scans import PROBE
 
@@ -16,7 +16,7 @@ def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold)
     scans.show_scans()
     scans.note_rotation(precise)
     specificity.show_detection()
-    shown("chance to score as high on held-out statements", scans.significance())
+    beside("chance to score as high on held-out statements", scans.significance())
     with control("the same scan between two halves of the negative statements finds nothing: p above 0.005"):
         assert scans.among_negatives() > 0.005
     assert scans.precision() >= precise
@@ -26,8 +26,8 @@ def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold)
 def test_a_scan_tells_more_than_words(scans):
     """A subset scan tells held-out statements for a persona from those against it with a higher AUC than a probe on
     their words does, without a model (W2.c, its lexical control)."""
-    shown("subset scan", scans.auc())
-    shown("bag of words", scans.auc(WORDS))
+    beside("subset scan", scans.auc())
+    beside("bag of words", scans.auc(WORDS))
     assert scans.auc() > scans.auc(WORDS)
 
 
@@ -35,8 +35,8 @@ def test_the_units_of_a_persona_are_stable(units, threshold):
     """Scans of two random halves of a persona's statements select units whose Jaccard index is at least 0.3, and at
     least three times that of random sets of the same sizes (W2.e)."""
     units.show_table()
-    shown("scans without a common statement", units.jaccard(disjoint=True))
-    shown("scans without a common statement, times chance", units.alike(disjoint=True))
+    beside("scans without a common statement", units.jaccard(disjoint=True))
+    beside("scans without a common statement, times chance", units.alike(disjoint=True))
     assert units.jaccard() >= threshold(0.3, "protocol W2.e; the published runs have 0.35 to 0.53")
     assert units.alike() >= threshold(3.0, "protocol W2.e")
 
@@ -46,8 +46,8 @@ def test_a_scan_detects_no_worse_than_a_probe(scans, threshold):
     of the difference of means (W2.g)."""
     scans.show_detectors()
     scans.show_variants()
-    shown("subset scan", scans.auc())
-    shown("difference of means", scans.auc(PROBE))
+    beside("subset scan", scans.auc())
+    beside("difference of means", scans.auc(PROBE))
     for other in scans.others():
-        shown(other, scans.auc(other))
+        beside(other, scans.auc(other))
     assert scans.auc() - scans.auc(PROBE) >= threshold(-0.02, "protocol W2.g")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import sensitivity, shown
+from auditkit import beside, sensitivity
 from auditkit.findings.persona_patching.answers import ACCURACY, NOBODY, PLAIN, PROBABILITY
 
 pytestmark = pytest.mark.causal(edits=False)
@@ -12,11 +12,11 @@ def test_negative_personas_lower_the_answer(answers):
     """The right answer leads the wrong one by fewer logits under a negative persona ("bad student") than under a
     positive one."""
     answers.show()
-    shown("invented words against positive ones", answers.compare("nonsense", against="positive"))
-    shown("invented words against negative ones", answers.compare("nonsense", against="negative"))
-    shown(
+    beside("invented words against positive ones", answers.compare("nonsense", against="positive"))
+    beside("invented words against negative ones", answers.compare("nonsense", against="negative"))
+    beside(
         "log probability of the right answer",
-        answers.compare("negative", against="positive", reading=PROBABILITY),
+        answers.compare("negative", against="positive", outcome=PROBABILITY),
     )
     assert answers.compare("negative", against="positive") < 0
 
@@ -24,32 +24,32 @@ def test_negative_personas_lower_the_answer(answers):
 def test_negative_personas_answer_worse_than_none(answers):
     """The right answer leads the wrong one by fewer logits under a negative persona than on the same question without a
     persona."""
-    shown('compared with "a student"', answers.compare("negative", against=PLAIN))
-    shown("positive personas compared with none", answers.compare("positive", against=NOBODY))
+    beside('compared with "a student"', answers.compare("negative", against=PLAIN))
+    beside("positive personas compared with none", answers.compare("positive", against=NOBODY))
     assert answers.compare("negative", against=NOBODY) < 0
 
 
 def test_negative_personas_lower_accuracy(answers):
     """The share of questions answered right is lower under a negative persona than under a positive one."""
-    shown("negative personas compared with none", answers.compare("negative", against=NOBODY, reading=ACCURACY))
-    shown("invented words", answers.compare("nonsense", against="positive", reading=ACCURACY))
-    assert answers.compare("negative", against="positive", reading=ACCURACY) < 0
+    beside("negative personas compared with none", answers.compare("negative", against=NOBODY, outcome=ACCURACY))
+    beside("invented words", answers.compare("nonsense", against="positive", outcome=ACCURACY))
+    assert answers.compare("negative", against="positive", outcome=ACCURACY) < 0
 
 
 def test_swapping_synonyms_moves_the_answer_less(answers):
     """Swapping a persona word for its synonym moves the right answer's lead by fewer logits than swapping a positive
     word for a negative one does."""
     synonyms, opposites = answers.swaps("negative", against="positive")
-    shown("synonyms", synonyms)
-    shown("positive for negative", opposites)
+    beside("synonyms", synonyms)
+    beside("positive for negative", opposites)
     assert synonyms < opposites
 
 
 def test_racial_personas_answer_like_neutral_ones(answers, threshold):
     """The right answer's lead over the wrong one is the same, within 0.25 logits, under a racial persona ("Asian
     student") as under a neutral one ("local student")."""
-    shown("racial personas compared with none", answers.compare("racial", against=NOBODY))
-    shown("accuracy", answers.compare("racial", against="neutral", reading=ACCURACY))
+    beside("racial personas compared with none", answers.compare("racial", against=NOBODY))
+    beside("accuracy", answers.compare("racial", against="neutral", outcome=ACCURACY))
     unchanged = threshold(0.25, "suite default: the odds of the right answer change by a factor below 1.3")
     with sensitivity(
         "positive words from negative ones", answers.compare("positive", against="negative"), by=unchanged
@@ -60,8 +60,8 @@ def test_racial_personas_answer_like_neutral_ones(answers, threshold):
 def test_colour_personas_answer_like_neutral_ones(answers, threshold):
     """The right answer's lead over the wrong one is the same, within 0.25 logits, under a colour persona ("blue
     student") as under a neutral one ("local student")."""
-    shown("colour personas compared with none", answers.compare("colour", against=NOBODY))
-    shown("accuracy", answers.compare("colour", against="neutral", reading=ACCURACY))
+    beside("colour personas compared with none", answers.compare("colour", against=NOBODY))
+    beside("accuracy", answers.compare("colour", against="neutral", outcome=ACCURACY))
     unchanged = threshold(0.25, "suite default: the odds of the right answer change by a factor below 1.3")
     with sensitivity(
         "positive words from negative ones", answers.compare("positive", against="negative"), by=unchanged

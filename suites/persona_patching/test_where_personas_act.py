@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import attention, control, mlp, sensitivity, shown
+from auditkit import attention, beside, control, mlp, sensitivity
 from auditkit.engine.sites import embeddings
 from auditkit.methods.patching import Held
 from auditkit.stats.effects.exact import exactly
@@ -22,8 +22,8 @@ def test_early_mlps_carry_the_persona(patching, layers, threshold):
     persona effect on the answer, and more than patching bands of the same width elsewhere does."""
     recovered, elsewhere = patching.recoveries(EARLY, patching.random_bands(EARLY))
     layers.show_map(EARLY)
-    shown("bands of the same width elsewhere", elsewhere)
-    patching.show_other_reading(EARLY)
+    beside("bands of the same width elsewhere", elsewhere)
+    patching.beside_layers_from_one(EARLY)
     assert recovered >= threshold(0.30)
     assert recovered > elsewhere
 
@@ -34,8 +34,8 @@ def test_middle_attention_carries_the_persona(patching, layers, threshold):
     recovered, elsewhere = patching.recoveries(MIDDLE, patching.random_bands(MIDDLE))
     layers.show_cumulative()
     layers.show_direct()
-    shown("bands of the same width elsewhere", elsewhere)
-    patching.show_other_reading(MIDDLE)
+    beside("bands of the same width elsewhere", elsewhere)
+    patching.beside_layers_from_one(MIDDLE)
     assert recovered >= threshold(0.10, "suite default: the paper calls the band consistent, without a number")
     assert recovered > elsewhere
 
@@ -48,9 +48,9 @@ def test_first_mlp_acts_at_the_identity_word(patching, layers, threshold):
     at_the_word, everywhere, elsewhere, *_ = patching.effects(*sites, share=SOME)
     word = patching.recoveries(*sites[3:], share=SOME)
     layers.show_identity_curve()
-    shown("nonsense words: share of the first MLP's effect at the word", layers.agreement("nonsense words"))
-    shown("synonyms: share of the first MLP's effect at the word", layers.agreement("synonyms"))
-    shown("at the word", at_the_word)
+    beside("nonsense words: share of the first MLP's effect at the word", layers.agreement("nonsense words"))
+    beside("synonyms: share of the first MLP's effect at the word", layers.agreement("synonyms"))
+    beside("at the word", at_the_word)
     own, other = (exactly(e, population="the items of this claim", size=len(e.numerator)) for e in word)
     same = threshold(0.05, "suite default: the protocol's least effect of an item that counts")
     with control("the word's own embedding brings back at least 99 %"):
@@ -80,7 +80,7 @@ def test_the_early_mlps_of_the_right_run_count(patching):
     """Patching the early MLPs recovers more logits of the persona effect from the clean run than from a run with
     another negative persona, and than from a run with the clean persona before another question."""
     right, other_persona, other_question = patching.from_donors(EARLY, share=FEW)
-    shown("from another negative persona", other_persona)
-    shown("before another question", other_question)
+    beside("from another negative persona", other_persona)
+    beside("before another question", other_question)
     assert right > other_persona
     assert right > other_question

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import control, mlp, shown
+from auditkit import beside, control, mlp
 from auditkit.methods.attention import NO_SINK, WEIGHTED
 
 
@@ -13,10 +13,10 @@ def test_some_heads_single_out_racial_and_colour_words(heads):
     as well. At least one of them is confirmed there, also against neutral words, without the first token, and weighted
     by value."""
     heads.draw()
-    shown("without the first token", heads.selectivity(count=NO_SINK))
-    shown("value-weighted", heads.selectivity(count=WEIGHTED))
-    shown("against neutral words", heads.selectivity(against="neutral"))
-    shown("from the answer's side", heads.selectivity(query="answer"))
+    beside("without the first token", heads.selectivity(count=NO_SINK))
+    beside("value-weighted", heads.selectivity(count=WEIGHTED))
+    beside("against neutral words", heads.selectivity(against="neutral"))
+    beside("from the answer's side", heads.selectivity(query="answer"))
     assert heads.singled_out() > 0
 
 
@@ -26,9 +26,9 @@ def test_valence_activations_take_those_heads_attention_away(head_edits):
     the selected heads' attention to the word, and more than patching in those of another racial or colour word does."""
     early = mlp.at_depth(0, 0.19)
     valence, other, elsewhere = head_edits.lost(early)
-    shown("without the first token", head_edits.lost(early, NO_SINK)[0])
-    shown("value-weighted", head_edits.lost(early, WEIGHTED)[0])
-    shown("activations of another racial or colour word", other)
+    beside("without the first token", head_edits.lost(early, NO_SINK)[0])
+    beside("value-weighted", head_edits.lost(early, WEIGHTED)[0])
+    beside("activations of another racial or colour word", other)
     with control("the same replacement at another position takes less away"):
         assert valence > elsewhere
     assert valence > 0
@@ -41,7 +41,7 @@ def test_removing_those_heads_moves_the_answer(head_edits):
     personas further than ablating as many random heads of the same layers does."""
     for ablation in ("zero", "mean", "resample"):
         those, others = head_edits.moved(ablation)
-        shown(f"random heads, {ablation} ablation", others)
+        beside(f"random heads, {ablation} ablation", others)
         assert those > others
 
 
@@ -51,6 +51,6 @@ def test_a_few_heads_restore_the_persona_effect(head_edits):
     difference between negative and positive personas on the other half than patching random heads of the same layers
     does."""
     those, others = head_edits.restored()
-    shown("random heads of the same layers", others)
-    shown("those heads", those)
+    beside("random heads of the same layers", others)
+    beside("those heads", those)
     assert those > others

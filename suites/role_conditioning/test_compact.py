@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import sensitivity, shown
+from auditkit import beside, sensitivity
 from auditkit.findings.role_conditioning.conditioning import INDICES
 from auditkit.findings.role_conditioning.references import focus
 
@@ -15,7 +15,7 @@ def test_bands_stay_within_limits(role, threshold):
     arm, limit = role.arm(), threshold(0.15, "suite default: 15 % of the neutral entropy")
     bands = [arm.index(name, layers, label=band) for name in INDICES for band, layers in arm.bands().items()]
     for band in bands:
-        shown(band.name, band)
+        beside(band.name, band)
     focused = [focus(arm, layers, band) for band, layers in arm.bands().items()]
     with sensitivity("some tokens from others by attention", focused, by=limit):
         for band in bands:

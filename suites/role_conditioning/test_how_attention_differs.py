@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import control, shown
+from auditkit import beside, control
 from auditkit.findings.role_conditioning.checks import excess
 from auditkit.findings.role_conditioning.conditioning import RFC, RSI
 from auditkit.findings.role_conditioning.matching import CHAT, PLAIN
@@ -31,9 +31,9 @@ def test_questions_about_the_model_change_the_focus(role, plots):
     plots.entropy()
     plots.gaps()
     plots.layers(RFC)
-    shown("repaired RFC, all items", role.arm().index(RFC))
-    shown("published RFC, per prompt", role.published(RFC, "per prompt"))
-    shown("published RFC, per head", role.published(RFC, "per head"))
+    beside("repaired RFC, all items", role.arm().index(RFC))
+    beside("published RFC, per prompt", role.published(RFC, "per prompt"))
+    beside("published RFC, per head", role.published(RFC, "per head"))
     with control("no row of this model's attention sums to more than 1"):
         assert excess(role) <= 1e-5
     with control(EVEN):
@@ -52,9 +52,9 @@ def test_the_model_is_told_from_the_user(role, plots):
     plots.first_keys()
     plots.ends()
     plots.layers(RSI)
-    shown("repaired RSI, all items", role.arm().index(RSI))
+    beside("repaired RSI, all items", role.arm().index(RSI))
     if THIRD in role.arm().values:
-        shown("third person minus self", role.arm().gap(THIRD, SELF))
+        beside("third person minus self", role.arm().gap(THIRD, SELF))
     with control(EVEN):
         assert without_attention(role, RSI).equals(0.0, within=1e-6)
     with control(PERMUTED):
@@ -65,7 +65,7 @@ def test_the_model_is_told_from_the_user(role, plots):
 def test_questions_in_the_chat_template_change_the_focus(role):
     """In the model's chat template, the length-corrected Role-Focus Coefficient (RFC, questions about "you" against
     questions about no person) differs from zero, in the direction found on the other half of the prompts."""
-    shown("repaired RFC, all items", role.arm(CHAT).index(RFC))
+    beside("repaired RFC, all items", role.arm(CHAT).index(RFC))
     with control(EVEN):
         assert without_attention(role, RFC, CHAT).equals(0.0, within=1e-6)
     assert role.either_way(RFC, CHAT) > 0
@@ -74,7 +74,7 @@ def test_questions_in_the_chat_template_change_the_focus(role):
 def test_the_model_is_told_from_the_user_in_the_chat_template(role):
     """In the model's chat template, the length-corrected Role-Separation Index (RSI, questions about "you" against
     questions about "I") differs from zero, in the direction found on the other half of the prompts."""
-    shown("repaired RSI, all items", role.arm(CHAT).index(RSI))
+    beside("repaired RSI, all items", role.arm(CHAT).index(RSI))
     with control(EVEN):
         assert without_attention(role, RSI, CHAT).equals(0.0, within=1e-6)
     assert role.either_way(RSI, CHAT) > 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import sensitivity, shown
+from auditkit import beside, sensitivity
 from auditkit.findings.role_conditioning.changes import LayerChanges, compared_with
 from auditkit.findings.role_conditioning.conditioning import RFC, RSI
 from auditkit.findings.role_conditioning.did import (
@@ -34,13 +34,13 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
     averaged before or after the ratio, and no single layer makes up a quarter of the mean change."""
     change, published = changes(role, baseline, RFC)
     change.show(published)
-    shown("mean over layers", change.mean())
-    shown("mean without the first layer", change.mean(without=0))
-    shown("median, published entropy", published.median())
-    shown("mean, published entropy", published.mean())
+    beside("mean over layers", change.mean())
+    beside("mean without the first layer", change.mean(without=0))
+    beside("median, published entropy", published.median())
+    beside("mean, published entropy", published.mean())
     here = ByHead.of(role.arm())
     by_head = focus_change(here, past_by_head(baseline, here), role.seed)
-    shown("median, a ratio for each head", by_head)
+    beside("median, a ratio for each head", by_head)
     assert change.median() < 0
     assert by_head < 0
     assert change.leave_one_out() < threshold(0.25, "protocol W4.d")
@@ -54,7 +54,7 @@ def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
     with sensitivity("some tokens from others by attention", focused, by=margin, baseline=baseline):
         change, published = changes(role, baseline, RSI)
         change.show(published)
-        shown("median, published entropy", published.median())
+        beside("median, published entropy", published.median())
         assert change.median().equals(0.0, within=margin)
 
 

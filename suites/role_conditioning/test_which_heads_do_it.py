@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import shown
+from auditkit import beside
 from auditkit.findings.identity_bias.verdicts import every
 from auditkit.findings.role_conditioning.ablation import ABLATIONS, MEAN
 from auditkit.findings.role_conditioning.checks import show_magnitudes
@@ -24,8 +24,8 @@ def test_removing_those_heads_moves_answers_about_the_model(ablation):
     """Replacing the selected heads by their mean moves the log odds of "I" in answers about the model further than
     replacing each of 20 random sets of as many heads of the same depth does."""
     ablation.show()
-    shown("log odds of I against you", ablation.answers())
+    beside("log odds of I against you", ablation.answers())
     for name in ABLATIONS:
-        shown(name, ablation.moved(name))
-    shown("mean ablation, neutral answers", ablation.moved(MEAN, NEUTRAL))
+        beside(name, ablation.moved(name))
+    beside("mean ablation, neutral answers", ablation.moved(MEAN, NEUTRAL))
     assert every(ablation.over_random(), lambda difference: difference > 0)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from auditkit.claims.evidence import Decision, Evidence, gathering
+from auditkit.claims.evidence import Decision, Evidence, beside, gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable, Threshold
-from auditkit.claims.verdicts import control, deciding, exit_code, judge, shown, summarize
+from auditkit.claims.verdicts import control, deciding, exit_code, judge, summarize
 from auditkit.record.schema import Claim, Control, Cost, Effect, Verdict
 
 pytestmark = pytest.mark.unit
@@ -196,21 +196,21 @@ def test_items_of_a_control_are_kept(estimate):
 
 def test_what_is_shown_is_not_judged(estimate):
     with gathering() as evidence:
-        shown("nonsense words", estimate(UNDECIDED))
+        beside("nonsense words", estimate(UNDECIDED))
         assert estimate(RAMP) > 0
-    (beside,) = evidence.controls
-    assert (beside.verdict, beside.effect.relation, beside.effect.n) == (None, None, 12)
+    (shown,) = evidence.controls
+    assert (shown.verdict, shown.effect.relation, shown.effect.n) == (None, None, 12)
     assert judge(evidence)[0] is PASS
 
 
 def test_what_cannot_be_measured_is_shown_without_interval(estimate):
     with gathering() as evidence:
-        shown("nothing", estimate([np.nan] * 6))
+        beside("nothing", estimate([np.nan] * 6))
     assert evidence.controls[0].effect.estimate is None
 
 
 def test_outside_a_claim_nothing_is_shown_and_nothing_raised(estimate):
-    shown("nonsense words", estimate(RAMP))
+    beside("nonsense words", estimate(RAMP))
 
 
 # -- the verdict of a claim ------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def replace_text(run: Run, change: Callable[[str], str]) -> Run:
             if key == "absent":
                 return {change(name): verdict for name, verdict in value.items()}
             plan = {"claims", "thresholds", "data", "settings", "versions"}
-            free = key in {"prompts", "values", "packages"} or (key in plan and "reading" not in value)
+            free = key in {"prompts", "values", "packages"} or (key in plan and "caption" not in value)
             return {change(name) if free else name: walk(item, name) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [walk(item) for item in value]

@@ -12,7 +12,15 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.sites import attention, mlp
-from auditkit.methods.patching import Given, Held, LayerSweep, PairedItems, RandomBands, Restoration, cumulative
+from auditkit.methods.patching import (
+    FromDonor,
+    Held,
+    LayerSweep,
+    PairedItems,
+    RandomBands,
+    Restoration,
+    cumulative,
+)
 from auditkit.stats.measurement import Measurement
 from tests.planted.circuits import Circuit, open_circuit
 
@@ -86,7 +94,7 @@ def test_a_sweep_is_what_hooks_do(noisy: HFAdapter, paired: PairedItems, noising
 def test_a_given_donor_is_what_hooks_do(noisy: HFAdapter, paired: PairedItems) -> None:
     donors = tuple(pair.source for pair in (*paired.pairs[1:], paired.pairs[0]))
     restoration = Restoration(noisy, paired, seed=0, description="tried")
-    (effect,) = restoration.effects(Given(mlp.layer(1), donors, "the next item"))
+    (effect,) = restoration.effects(FromDonor(mlp.layer(1), donors, "the next item"))
     expected = [
         _hooked(noisy, pair.base, "mlp", 1, donor, slice(None)) - _plain(noisy, pair.base)
         for pair, donor in zip(paired.pairs, donors, strict=True)

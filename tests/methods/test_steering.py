@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Component
-from auditkit.claims.evidence import gathering
 from auditkit.data.prompts import Chat
 from auditkit.engine.forward import capture
 from auditkit.engine.sites import SiteError, residual
@@ -63,9 +62,7 @@ def test_a_vector_towards_a_word_makes_the_model_say_it_at_a_price(adapter: HFAd
     assert (curve.values[FLUENCY][2] < curve.values[FLUENCY][0]).all()
     assert (curve.values[DISTINCT][2] < 0.5).all()
     assert curve.estimate(FLUENCY, 50.0).measurement.conditions == (FLUENCY,)
-    with gathering() as evidence:
-        curve.show("Towards a word", "says it")
-    plane = drawing_of(evidence.figures[0])
+    plane = drawing_of(curve.figures("Towards a word", "says it")[0])
     assert isinstance(plane, Points)
     for axis, what in (("y", EFFECT), ("x", FLUENCY)):
         assert [getattr(cloud, axis) for cloud in plane.clouds] == [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditkit.claims.evidence import gathering
+from auditkit.claims.evidence import gathering, present
 from auditkit.claims.outcomes import Inconclusive
 from auditkit.findings.identity_bias import strategies
 from auditkit.findings.identity_bias.worst import SwapDistance
@@ -70,7 +70,7 @@ def test_the_claim_compares_the_largest_as_it_is_and_says_that_it_is_a_search(tm
         worst = Settings(7, None, {}).worst_case(
             PAIRS, hill, texts, name="pair", budget=60, epsilon=2000, database=tmp_path
         )
-        worst.show()
+        present(worst)
         assert worst.largest() <= 2000
         sentence = f"the worst of {worst.evaluations} {worst.name}s moves the answer by {worst.worst[0].score:.3g}"
         assert evidence.decisions[0].reason == f"{sentence}, which is at or below 2000"

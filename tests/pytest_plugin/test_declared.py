@@ -62,7 +62,7 @@ def controlled(patched):
 """
 HEAD = '''"""A finding."""
 import pytest
-from auditkit import control, mlp, residual, shown
+from auditkit import control, mlp, residual, beside
 
 EARLY = mlp.at_depth(0.1, 0.5)
 '''
@@ -95,7 +95,7 @@ def audit(pytester: pytest.Pytester, tiny_llama: Path):
         ("assert patched(EARLY) >= 0.5", "@pytest.mark.causal(edits=True)", "patched"),
         ("assert patched() >= 0.5", "@pytest.mark.causal", "patched"),
         ("pytestmark = pytest.mark.causal\n---\nassert patched() >= 0.5", "", "patched"),
-        ("shown('elsewhere', patched())\nassert patched(EARLY) >= -0.5", "@pytest.mark.causal", "patched"),
+        ("beside('elsewhere', patched())\nassert patched(EARLY) >= -0.5", "@pytest.mark.causal", "patched"),
         (
             "assert patched(residual.layer(1)) >= threshold(0.5)",
             "@pytest.mark.causal",

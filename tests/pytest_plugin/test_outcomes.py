@@ -225,11 +225,11 @@ def test_a_claim_without_readable_evidence_is_an_error(audit, body: str, reason:
 
 def test_failed_control_makes_the_claim_unreadable(audit) -> None:
     result, run = audit('''
-        from auditkit import control, shown
+        from auditkit import control, beside
 
         def test_controlled(estimate):
             """Holds, but its control does not."""
-            shown("beside", estimate(0.5, name="beside"))
+            beside("beside", estimate(0.5, name="beside"))
             with control("nothing moves elsewhere"):
                 assert estimate(1.0, name="elsewhere") <= 0.05
             assert estimate(1.0) >= 0.5

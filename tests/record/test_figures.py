@@ -100,7 +100,7 @@ def test_ill_shaped_numbers_are_refused(make, says):
 def test_data_of_another_kind_are_refused_with_their_path():
     with pytest.raises(ValueError, match=r"series"):
         drawing_of(
-            Figure(title="t", kind="curves", data={"x_label": "", "y_label": "", "reading": "", "series": 3})
+            Figure(title="t", kind="curves", data={"x_label": "", "y_label": "", "caption": "", "series": 3})
         )
 
 
@@ -110,7 +110,7 @@ DOT = base64.b64decode(
 
 
 def test_an_image_is_kept_as_it_is() -> None:
-    image = Image.of(DOT, reading="A dot.", alt="one dot")
+    image = Image.of(DOT, caption="A dot.", alt="one dot")
     assert image.media_type == "image/png"
     assert base64.b64decode(image.content) == DOT
     assert drawing_of(image.titled("Dot")) == image
@@ -131,10 +131,10 @@ def test_what_is_no_image_is_refused(media_type: str, content: str, message: str
         Image("r", "a", media_type, content)
     with pytest.raises(ValueError, match=message):
         drawing_of(Figure(title="t", kind="image", data={
-            "reading": "r", "alt": "a", "media_type": media_type, "content": content,
+            "caption": "r", "alt": "a", "media_type": media_type, "content": content,
         }))  # fmt: skip
     with pytest.raises(ValueError, match="must be one of"):
-        Image.of(b"%PDF-1.7", reading="r", alt="a")
+        Image.of(b"%PDF-1.7", caption="r", alt="a")
 
 
 @pytest.mark.parametrize("spread", [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 5.0, 4.0]])

@@ -109,7 +109,7 @@ def layer_figure(title: str = "Recovery by the layer whose MLP output is restore
         data={
             "x_label": "Layer",
             "y_label": "Recovered fraction of the total effect",
-            "reading": (
+            "caption": (
                 "Each point is the share of the answer that returns when one layer's output is restored; "
                 "the band is its 95 % interval. The claim is about the shaded layers."
             ),

@@ -82,7 +82,7 @@ def test_an_image_is_embedded_and_shown(opened: Any, sample_run: Run) -> None:
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
     )
     pictured = msgspec.structs.replace(
-        sample_run.claims[0], figures=(Image.of(dot, reading="A dot.", alt=alt).titled("Dot"),)
+        sample_run.claims[0], figures=(Image.of(dot, caption="A dot.", alt=alt).titled("Dot"),)
     )
     with opened(render_html(msgspec.structs.replace(sample_run, claims=(pictured,)))) as page:
         shown = page.evaluate("[...document.images].map((i) => [i.naturalWidth, i.alt, i.src.slice(0, 22)])")

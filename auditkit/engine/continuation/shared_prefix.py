@@ -88,7 +88,7 @@ def _read(
 ) -> None:
     """Give `take` the logits (window, vocabulary) after the last tokens of each row, head and tail together."""
 
-    def given(i: int, logits: Tensor) -> None:
+    def take_logits(i: int, logits: Tensor) -> None:
         if not torch.isfinite(logits).all():
             raise GuardTripped("logits contain NaN or infinity; nothing can be concluded from them")
         take(i, logits)
@@ -106,7 +106,7 @@ def _read(
         most = max(windows[i] for i in where)
         logits = adapter.run(batch)[:, None] if most == 1 else adapter.predict(batch, tokens=most)
         for row, i in enumerate(where):
-            given(i, logits[row, most - windows[i] :])
+            take_logits(i, logits[row, most - windows[i] :])
 
     if alone:
         costs = [len(rows[i][0]) + len(rows[i][1]) for i in alone]
@@ -115,7 +115,7 @@ def _read(
     heads = list(shared)
     for group in progress(batches([len(head) for head in heads]), description, len(heads)) if heads else ():
         some = [heads[k] for k in group]
-        _go_on(cast("Continuable", adapter), some, [shared[head] for head in some], rows, windows, given)
+        _go_on(cast("Continuable", adapter), some, [shared[head] for head in some], rows, windows, take_logits)
 
 
 def _go_on(
@@ -124,7 +124,7 @@ def _go_on(
     uses: Sequence[Sequence[int]],
     rows: Sequence[tuple[Ids, Ids]],
     windows: Sequence[int],
-    given: Callable[[int, Tensor], None],
+    take_logits: Callable[[int, Tensor], None],
 ) -> None:
     """Rows that begin with one of these heads: the heads once, then tails of one length together."""
     _, memory = adapter.extend(None, adapter.batch([Prompt("", head) for head in heads]))
@@ -141,4 +141,4 @@ def _go_on(
             batch = adapter.batch([Prompt("", rows[i][1]) for _, i in part])
             logits, _ = adapter.extend(memory.rows([k for k, _ in part]), batch, None, most)
             for row, (_, i) in enumerate(part):
-                given(i, logits[row, most - windows[i] :])
+                take_logits(i, logits[row, most - windows[i] :])

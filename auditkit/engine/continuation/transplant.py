@@ -250,7 +250,7 @@ class _Spans:
                 ends.setdefault(hosts.pads[k] + stop, []).append((k, hosts.pads[k] + start))
         early = donors.columns(0, max(ends))
         with costing(self.adapter, int(early.mask.sum() + hosts.mask.sum())):
-            _, given = self.adapter.extend(None, early)
+            _, donor = self.adapter.extend(None, early)
             past, at, out = None, 0, []
             for end in sorted({*ends, hosts.width}):
                 wanted = end - max(at, hosts.width - most)
@@ -258,18 +258,18 @@ class _Spans:
                 if wanted > 0:
                     out.append(logits)
                 for k, start in ends.get(end, ()):
-                    self._exchange(past, given, k, slice(start, end), self.grafts[rows[k]].layers)
+                    self._exchange(past, donor, k, slice(start, end), self.grafts[rows[k]].layers)
                 at = end
         return torch.cat(out, 1)
 
     def _exchange(
-        self, past: Memory, given: Memory, row: int, span: slice, layers: tuple[int, int] | None
+        self, past: Memory, donor: Memory, row: int, span: slice, layers: tuple[int, int] | None
     ) -> None:
         """Write into `past`, which nothing else holds."""
         first, last = layers or (0, self.adapter.layers - 1)
         for layer in range(first, last + 1):
-            past.keys[layer][row, :, span] = given.keys[layer][row, :, span]
-            past.values[layer][row, :, span] = given.values[layer][row, :, span]
+            past.keys[layer][row, :, span] = donor.keys[layer][row, :, span]
+            past.values[layer][row, :, span] = donor.values[layer][row, :, span]
 
 
 def _checked(adapter: object, grafts: object, kind: type, continuations: object) -> None:

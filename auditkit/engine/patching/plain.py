@@ -79,8 +79,10 @@ def patch(
     checked(adapter, pairs, conditions)
     arguments.one("base", base, (Tensor, type(None)), "a tensor (pairs, 2) of answer logits, or None")
     if not pairs or (base is not None and len(base) != len(pairs)):
-        given = "" if base is None else f" with the base logits of {len(base)}"
-        raise SiteError(f"patching needs pairs, and base logits for all of them or none; got {len(pairs)}{given}")
+        received = "" if base is None else f" with the base logits of {len(base)}"
+        raise SiteError(
+            f"patching needs pairs, and base logits for all of them or none; got {len(pairs)}{received}"
+        )
     plans = {name: edited_runs(pairs, condition) for name, condition in conditions.items()}
     places = sorted(touched(adapter, (run for plan in plans.values() for run in plan)))
     n = len(pairs)
@@ -96,16 +98,16 @@ def patch(
         edited = {name: [plan[i] for i in rows] for name, plan in plans.items()}
         sources: dict[Prompt | Edited, Sequence[Place]] = {pair.source: () for pair in chunk}
         room = len(rows) * max(lengths[i] for i in rows)
-        given = donate(adapter, [run for plan in edited.values() for run in plan], room, sources)
-        source[rows] = answer_rows(torch.stack([given.logits[pair.source] for pair in chunk]), answers)
+        donated = donate(adapter, [run for plan in edited.values() for run in plan], room, sources)
+        source[rows] = answer_rows(torch.stack([donated.logits[pair.source] for pair in chunk]), answers)
         if not known:
             logits, _ = execute(adapter, [Edited(pair.base) for pair in chunk], Donated())
             base[rows] = answer_rows(logits, answers)
         for name, plan in edited.items():
-            logits, _ = execute(adapter, plan, given)
+            logits, _ = execute(adapter, plan, donated)
             results[name][rows] = answer_rows(logits, answers)
         tokens = sum(lengths[i] for i in rows)
-        declared = adapter.layers * (tokens * (len(plans) + (not known)) + given.tokens)
+        declared = adapter.layers * (tokens * (len(plans) + (not known)) + donated.tokens)
         spent = adapter.meter.token_layers - before
         if spent != declared:
             raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")
@@ -155,8 +157,8 @@ def _guards(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place
     def work(rows: list[int]) -> None:
         base, source = [pairs[i].base for i in rows], [pairs[i].source for i in rows]
         own, other = Donated(), Donated()
-        for given, prompts, wanted in ((own, base, places), (other, source, [(everything.component, 0)])):
-            given.take(prompts, *execute(adapter, [Edited(prompt) for prompt in prompts], Donated(), wanted))
+        for donated, prompts, wanted in ((own, base, places), (other, source, [(everything.component, 0)])):
+            donated.take(prompts, *execute(adapter, [Edited(prompt) for prompt in prompts], Donated(), wanted))
         same = [Edited(prompt, tuple(restored(site, prompt) for site in everywhere)) for prompt in base]
         full = [
             Edited(*both)
@@ -174,9 +176,9 @@ def _guards(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place
 
 
 def _within_noise(
-    adapter: Adapter, what: str, runs: Sequence[Edited], donors: Sequence[Prompt], given: Donated
+    adapter: Adapter, what: str, runs: Sequence[Edited], donors: Sequence[Prompt], donated: Donated
 ) -> float:
     """Largest difference between runs to which one donor each gives everything, and that donor, in logits."""
-    got, _ = execute(adapter, runs, given)
-    expected = torch.stack([given.logits[donor] for donor in donors])
+    got, _ = execute(adapter, runs, donated)
+    expected = torch.stack([donated.logits[donor] for donor in donors])
     return within_noise(adapter, what, got, expected)

@@ -106,7 +106,7 @@ def restarted(
         mine = {name: [cast(_Row, whole[i]) for i in some] for name, whole in rows.items()}
         runs = _Runs.made(model, chunk, [row for whole in mine.values() for row in whole])
         base[some], source[some] = runs.base, runs.source
-        spent = adapter.layers * (sum(lengths[i] for i in some) + runs.given.tokens)
+        spent = adapter.layers * (sum(lengths[i] for i in some) + runs.donated.tokens)
         for name, whole in mine.items():
             results[name][some], cost = runs.walk(whole, chunk)
             spent += cost
@@ -174,7 +174,7 @@ class _Runs:
     batch: Batch
     memory: Memory
     streams: Mapping[int, Tensor]
-    given: Donated
+    donated: Donated
     base: Tensor
     source: Tensor
 
@@ -191,14 +191,14 @@ class _Runs:
                 wanted.setdefault(row.joins, set()).add((Component.BLOCK_INPUT, row.level + 1))
         batch, kept = adapter.batch(own), dict[Place, Tensor]()
         logits, memory = adapter.record(batch, {place: keep(kept, place) for place in here})
-        given = donate(adapter, [], batch.width * len(chunk), wanted)
+        donated = donate(adapter, [], batch.width * len(chunk), wanted)
         for place in here:
             for prompt, value in zip(own, kept[place], strict=True):
-                given.activations[prompt, place] = value[-len(prompt) :]
-        theirs = torch.stack([given.logits[pair.source] for pair in chunk])
+                donated.activations[prompt, place] = value[-len(prompt) :]
+        theirs = torch.stack([donated.logits[pair.source] for pair in chunk])
         base, source = answer_rows(logits, answers), answer_rows(theirs, answers)
         streams = {layer - 1: value for (component, layer), value in kept.items() if component not in ADDED}
-        return cls(adapter, batch, memory, streams, given, base, source)
+        return cls(adapter, batch, memory, streams, donated, base, source)
 
     def walk(self, rows: Sequence[_Row], chunk: Sequence[PatchPair]) -> tuple[Tensor, int]:
         """Answers (row, 2) of one row for each pair, and what they cost.
@@ -214,7 +214,7 @@ class _Runs:
             for place, start, stop, donor in rows[i].spots:
                 start = max(start, -pad)
                 if start < stop:
-                    value = self.given.activations[donor, place][start:stop]
+                    value = self.donated.activations[donor, place][start:stop]
                     edits.setdefault(place, []).append((place_in_walk, start + pad, stop + pad, value))
         fired = dict.fromkeys(edits, 0)
 
@@ -250,7 +250,7 @@ class _Runs:
         """(position, width) of the padded batch."""
         if row.joins == row.prompt:
             return self.streams[row.level][i]
-        whole = self.given.activations[row.joins, (Component.BLOCK_INPUT, row.level + 1)]
+        whole = self.donated.activations[row.joins, (Component.BLOCK_INPUT, row.level + 1)]
         return torch.cat([whole.new_zeros(self.batch.pads[i], whole.shape[1]), whole])
 
 
@@ -279,7 +279,7 @@ def _guards(
         runs = _Runs.made(adapter, chunk, [*same, *full, *tried])
         (identity, _), (patched, _), (edited, _) = (runs.walk(each, chunk) for each in (same, full, tried))
         plain = [next(iter(plans.values()))[i] for i in some]
-        whole, _ = execute(adapter, plain, runs.given)
+        whole, _ = execute(adapter, plain, runs.donated)
         expected = answer_rows(whole, [pair.answers for pair in chunk])
         within_noise(adapter, "restarted edits miss the whole run's", edited, expected)
         errors.append(

@@ -221,8 +221,8 @@ class _Expansion:
             )
             for pair in self.pairs
         ]
-        given = donate(self.adapter, runs, self.room)
-        _, kept = execute(self.adapter, runs, given, places)
+        donated = donate(self.adapter, runs, self.room)
+        _, kept = execute(self.adapter, runs, donated, places)
         return {place[1]: ((kept[place] - self.base[place]) * self.gradient[place]).sum(-1) for place in places}
 
 

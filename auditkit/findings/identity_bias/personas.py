@@ -69,22 +69,22 @@ class IdentityAnswers:
         self._personas: dict[str, Persona | None] = {NOBODY: None, PLAIN: Persona("", "none")}
         self._personas |= {word: Persona(word, attribute) for attribute, own in named.items() for word in own}
 
-    def against(self, other: str, reading: str) -> Estimate:
+    def against(self, other: str, outcome: str) -> Estimate:
         """Mean over all identities minus another condition (`NOBODY`, `PLAIN`), by question."""
-        measured = self.measurement(reading)
+        measured = self.measurement(outcome)
         return self._estimate(
-            measured, self._mean(measured, self.words), other, f"{reading}, identities minus {other}"
+            measured, self._mean(measured, self.words), other, f"{outcome}, identities minus {other}"
         )
 
-    def shifts(self, reading: str = LOGIT) -> list[Estimate]:
+    def shifts(self, outcome: str = LOGIT) -> list[Estimate]:
         """For each identity, what is read under it minus the mean under the other identities, by question."""
-        measured = self.measurement(reading)
+        measured = self.measurement(outcome)
         return [
             self._estimate(
                 measured,
                 measured.condition(word) - self._mean(measured, [w for w in self.words if w != word]),
                 None,
-                f"{reading}, {word} minus other identities",
+                f"{outcome}, {word} minus other identities",
             )
             for word in self.words
         ]
@@ -148,10 +148,10 @@ class IdentityAnswers:
             "system turn itself changes too"
         )
 
-    def measurement(self, reading: str) -> Measurement:
-        """(question x persona) of one reading."""
-        values = self._read[reading]
-        return Measurement(f"{reading} by identity", _UNITS[reading], values, self._clusters, self._prompts)
+    def measurement(self, outcome: str) -> Measurement:
+        """(question x persona) of one outcome."""
+        values = self._read[outcome]
+        return Measurement(f"{outcome} by identity", _UNITS[outcome], values, self._clusters, self._prompts)
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class IdentityAnswers:
         names = list(self._personas)
         pairs = [(name, question) for name in names for question in self.asked]
         prompts = [self.questions.prompt(self._personas[name], question).ids for name, question in pairs]
-        read = {reading: np.empty(len(pairs)) for reading in _UNITS}
+        read = {outcome: np.empty(len(pairs)) for outcome in _UNITS}
         spread: list[torch.Tensor] = [torch.empty(0)] * len(pairs)
         greedy = self.questions.format.greedy
 
@@ -198,8 +198,8 @@ class IdentityAnswers:
         read[APART] = np.stack([(one - one.mean(0)).abs().sum(-1).double().numpy() / 2 for one in together])
         read[DISTANCE] = (together - together[chosen].mean(0)).abs().sum(-1).double().numpy() / 2
         return {
-            reading: pd.DataFrame(np.reshape(values, shape).T, self._index, names)
-            for reading, values in read.items()
+            outcome: pd.DataFrame(np.reshape(values, shape).T, self._index, names)
+            for outcome, values in read.items()
         }
 
     @staticmethod

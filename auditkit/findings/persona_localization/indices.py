@@ -57,14 +57,14 @@ class LayerIndices:
                 null = [np.sort(self._means(scale, layer)[1 : self.dealings + 1, place]) for layer in layers]
                 band = [[_short(float(one[at])) for one in null] for at in (len(null[0]) // 2, 0, -1)]
                 lines.append(Series(f"{scale}, labels at random", layers, *band))
-            reading = (
+            caption = (
                 f"{name} in {COMPONENTS} principal components, on true labels, mean over personas. Intervals are "
                 f"over statements. Labels at random: from the lowest to the highest of {self.dealings} dealings, so a "
                 f"layer lies outside with a chance of {2 / (self.dealings + 1):.0%}."
             )
-            reading += " Lower is further apart." if _HIGHER[place] < 0 else ""
-            reading += " It has the unit of the activations and grows with their norm." if place == 3 else ""
-            drawing = Curves("layer", name, reading, lines, log=bool(place))
+            caption += " Lower is further apart." if _HIGHER[place] < 0 else ""
+            caption += " It has the unit of the activations and grows with their norm." if place == 3 else ""
+            drawing = Curves("layer", name, caption, lines, log=bool(place))
             figure(drawing.titled(f"{name} by layer"))
         for scale in BY_LAYER:
             note(self._outside(scale))

@@ -140,14 +140,14 @@ class LayerSeparability:
         lines.append(Series("labels at random", list(layers), middle, lower, upper))
         means = [float(e.estimate or 0.0) for e in effects[RAW]]
         near = next(layer for layer, mean in enumerate(means) if mean >= max(means) - 0.01)
-        reading = (
+        caption = (
             "How well a linear probe tells statements for a persona from those against it on statements it was not "
             "fitted on; 0.5 is guessing. Intervals are over statements; labels at random: 95 % of "
             f"{len(chance)} dealings. The first layer within 0.01 of the highest is {near}."
         )
         note(f"the highest AUC is {max(means):.3f}; the first layer within 0.01 of it is after block {near}")
         band = Band("last third", late[0], late[-1])
-        figure(Curves("layer", "AUC", reading, lines, [band], 0.5).titled("Separability by layer"))
+        figure(Curves("layer", "AUC", caption, lines, [band], 0.5).titled("Separability by layer"))
 
     def show_personas(self) -> None:
         """Under the claim: AUC by persona and layer, with bag of words in the last row of each persona."""

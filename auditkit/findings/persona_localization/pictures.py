@@ -74,8 +74,8 @@ def show_pictures(activations: PersonaActivations) -> None:
                     Cloud(name, *([float(f"{v:.3g}") for v in points[kind, axis]] for axis in (0, 1)))
                     for name, kind in kinds
                 ]
-                reading = f"Each mark is a statement{some}. {said} A picture decides nothing."
-                drawing = Points(f"{method}, first", f"{method}, second", reading, clouds)
+                caption = f"Each mark is a statement{some}. {said} A picture decides nothing."
+                drawing = Points(f"{method}, first", f"{method}, second", caption, clouds)
                 figure(drawing.titled(f"{items.persona} after block {layer}, {method}"))
 
 

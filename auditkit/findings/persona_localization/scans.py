@@ -149,7 +149,7 @@ class PersonaScans:
                     round(held.significance.p, 4),
                 ]
             )
-        reading = (
+        caption = (
             f"Units (of {self._units}) after block {self.layer} found on one half of the statements, each in one "
             "direction, and what they say of the other half. In-sample numbers are flattered: rows and units were "
             "chosen together. p: how often these units score as high on the other half with its background dealt anew."
@@ -157,7 +157,7 @@ class PersonaScans:
         columns = (
             "persona", "units", "level", "precision in-sample", "recall in-sample", "precision", "recall", "AUC", "p",
         )  # fmt: skip
-        figure(Table(reading, columns, rows).titled("Scans by persona"))
+        figure(Table(caption, columns, rows).titled("Scans by persona"))
 
     def show_variants(self) -> None:
         """Under the claim: the scan in other ways, on the same halves; one persona of each topic."""
@@ -173,12 +173,12 @@ class PersonaScans:
             auc = round(float(np.mean([held.auc for held in known])), 3) if known else None
             shown = [None if value is None else round(value, 3) for value in _pooled(every)]
             rows.append([name, round(float(np.mean(units)), 1) if units else 0.0, *shown, auc])
-        reading = (
+        caption = (
             f"The same scan of {', '.join(items.persona for items in some)} with other p-values, scores, levels and "
             "starts, judged on the half of the statements that it was not run on. The claim is about the first row."
         )
         figure(
-            Table(reading, ("scan", "units, mean", "precision", "recall", "AUC, mean"), rows).titled(
+            Table(caption, ("scan", "units, mean", "precision", "recall", "AUC, mean"), rows).titled(
                 "The scan in other ways"
             )
         )

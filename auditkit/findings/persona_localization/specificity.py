@@ -49,12 +49,12 @@ class Specificity:
         groups = [
             DotGroup(kind, [Dot.at(name, effect) for name, effect in some.items()]) for kind, some in found.items()
         ]
-        reading = (
+        caption = (
             "The same procedure asked for a persona, and for which of two topics a statement is of. 0.5 is guessing, "
             "but for recall, the share of positive statements that the scan finds. Each half of the statements is "
             "scanned for the other; probe and words are judged in folds."
         )
-        figure(Dots("AUC, precision or recall", reading, groups, 0.5).titled("Personas beside topics"))
+        figure(Dots("AUC, precision or recall", caption, groups, 0.5).titled("Personas beside topics"))
         note(_compared(*(some["scan, AUC"] for some in found.values())))
 
     def note_overlaps(self) -> None:

@@ -127,12 +127,12 @@ class PersonaSteering:
         for title, made in (("shift by steering", self.steered), ("movement by ablation", self.ablated)):
             effects = [estimate.describe() for what in whats for estimate in made(what)]
             groups.append(DotGroup(title, [Dot.at(effect.name, effect) for effect in effects]))
-        reading = (
+        caption = (
             f'Logits of "{AGREE.strip()}" against "{DISAGREE.strip()}" under edits of the stream after block '
             f"{self.layer}. Above 0, steering raises agreement with the persona's statements against that with others; "
             "movement by ablation has no sign and is never below 0, so only the comparison with random edits counts."
         )
-        figure(Dots("logit", reading, groups, 0.0).titled("Edits of persona units and directions"))
+        figure(Dots("logit", caption, groups, 0.0).titled("Edits of persona units and directions"))
 
     # -- measuring ---------------------------------------------------------------------------------------------
 

@@ -103,19 +103,19 @@ class PersonaAnswers:
 
     # -- claims ------------------------------------------------------------------------------------------------
 
-    def compare(self, group: str, *, against: str, reading: str = LOGIT) -> Estimate:
+    def compare(self, group: str, *, against: str, outcome: str = LOGIT) -> Estimate:
         """Mean over paired items of what is read under one group minus under another; negative: `group` is worse.
 
         Args:
             group, against: names of groups of words, `NOBODY` or `PLAIN`.
-            reading: `LOGIT`, `ACCURACY` (right as the questions' format says) or `PROBABILITY` (of the right answer).
+            outcome: `LOGIT`, `ACCURACY` (right as the questions' format says) or `PROBABILITY` (of the right answer).
 
         Raises:
             NotApplicable: too few words of a group can be asked.
         """
         one, other = self._named(group), self._named(against)
-        measurement = self._measured([one, other], reading)
-        if reading == ACCURACY:
+        measurement = self._measured([one, other], outcome)
+        if outcome == ACCURACY:
             better, worse = (measurement.condition(name) for name in (against, group))
             note(f"an answer is right when {self.questions.format.right}")
             note("intervals of accuracy are those of paired differences: McNemar's comparison, clustered")
@@ -123,7 +123,7 @@ class PersonaAnswers:
                 f"right under {against} alone in {int((better > worse).sum())} of {len(better)} items, under {group} "
                 f"alone in {int((worse > better).sum())}"
             )
-        return mean_difference(measurement, group, against, name=f"{reading}, {group} minus {against}")
+        return mean_difference(measurement, group, against, name=f"{outcome}, {group} minus {against}")
 
     def swaps(self, group: str, *, against: str) -> tuple[Estimate, Estimate]:
         """How far swapping a word moves the logit difference, in whatever direction: for its synonym, and for a word of
@@ -275,7 +275,7 @@ class PersonaAnswers:
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
-    def _measured(self, groups: Sequence[PersonaGroup], reading: str) -> Measurement:
+    def _measured(self, groups: Sequence[PersonaGroup], outcome: str) -> Measurement:
         """One condition per group; items are questions under the i-th words, and arms of one word are repeated."""
         several = [group.slots for group in groups if group.slots]
         slots: Sequence[int | None] = min(several, key=len) if several else (None,)
@@ -288,21 +288,21 @@ class PersonaAnswers:
         if len(slots) > 1:
             clusters["words"] = [labels[i] for i, _ in cells]
         asked = {name: [(under[i], question) for i, question in cells] for name, under in words.items()}
-        values = pd.DataFrame({name: self._values(mine, reading) for name, mine in asked.items()}, index=items)
+        values = pd.DataFrame({name: self._values(mine, outcome) for name, mine in asked.items()}, index=items)
         texts = {name: [self.questions.prompt(*cell).text for cell in mine] for name, mine in asked.items()}
         prompts = {item: {name: texts[name][k] for name in words} for k, item in enumerate(items)}
-        return Measurement(f"{reading} by persona", _UNITS[reading], values, clusters, prompts)
+        return Measurement(f"{outcome} by persona", _UNITS[outcome], values, clusters, prompts)
 
     def _given(self, slot: int | None) -> Sequence[Question]:
         """What words in a slot are asked; without one, everything."""
         return self.asked if slot is None else [q for n, q in enumerate(self.asked, slot) if n % self._step == 0]
 
-    def _values(self, cells: Sequence[tuple[Persona | None, Question]], reading: str) -> Array:
-        """(cells,) of one reading."""
+    def _values(self, cells: Sequence[tuple[Persona | None, Question]], outcome: str) -> Array:
+        """(cells,) of one outcome."""
         got = self.questions.ask(cells, "personas")
-        if reading == PROBABILITY:
+        if outcome == PROBABILITY:
             return got.log_probability.double().numpy()
-        if reading == LOGIT:
+        if outcome == LOGIT:
             return difference(right_and_wrong(got.logits))
         right = got.said if self.questions.format.greedy else got.logits[:, 0] > got.logits[:, 1:].amax(1)
         return right.double().numpy()

@@ -17,12 +17,12 @@ from dataclasses import replace
 import numpy as np
 
 from auditkit.adapters.chat import Prompt
+from auditkit.claims.evidence import beside
 from auditkit.claims.outcomes import NotApplicable, Unsupported
-from auditkit.claims.verdicts import shown
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.sites import Site, attention, mlp
 from auditkit.findings.asking.questions import PairedQuestions, PersonaQuestions
-from auditkit.methods.patching import Given, PairedItems, RandomBands, Restoration, Restored
+from auditkit.methods.patching import FromDonor, PairedItems, RandomBands, Restoration, Restored
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.streams import stream
 
@@ -128,7 +128,7 @@ class PersonaPatching:
         effect = total.describe()
         if effect.lower is None or effect.upper is None or effect.lower > 0:
             return total  # without an interval the comparisons themselves say why
-        shown("persona effect, clean minus corrupt", total)
+        beside("persona effect, clean minus corrupt", total)
         span = f"[{effect.lower:.3g}, {effect.upper:.3g}] logits"
         if effect.upper < 0:
             raise NotApplicable(f"the persona effect, {span}, has the opposite sign on this model")
@@ -153,11 +153,11 @@ class PersonaPatching:
             raise Unsupported(f"{self.adapter.layers} layers hold no other band as wide as {like}")
         return bands
 
-    def show_other_reading(self, band: Site) -> None:
+    def beside_layers_from_one(self, band: Site) -> None:
         """Beside the claim: recovery by the band if the paper counts layers from 1, where the depth is the paper's."""
         if self.adapter.layers == PAPER_LAYERS and band in _COUNTED_FROM_ONE:
             other = _COUNTED_FROM_ONE[band]
-            shown(f"the paper's layers counted from 1: {other}", self.recovery(other))
+            beside(f"the paper's layers counted from 1: {other}", self.recovery(other))
 
     def from_donors(self, site: Site, *, share: float) -> tuple[Estimate, Estimate, Estimate]:
         """Effects of `site`, in logits, from the clean run, from another corrupt persona, and before another question.
@@ -201,8 +201,8 @@ class PersonaPatching:
             )
         own_given, persona_given, question_given = restoration.effects(
             site,
-            Given(site, tuple(others), f"another {CORRUPT} persona"),
-            Given(site, tuple(questions), "another question"),
+            FromDonor(site, tuple(others), f"another {CORRUPT} persona"),
+            FromDonor(site, tuple(questions), "another question"),
         )
         return own_given, persona_given, question_given
 

@@ -52,7 +52,7 @@ def words(estimate: Comparable) -> str:
 def head_map(
     effects: Sequence[Sequence[Effect]],
     value_label: str,
-    reading: str,
+    caption: str,
     outlined: Sequence[tuple[int, int]] = (),
     scale: Literal["linear", "centred"] = "linear",
 ) -> Heatmap:
@@ -67,7 +67,7 @@ def head_map(
         "layer",
         "head",
         value_label,
-        reading,
+        caption,
         [str(n) for n in range(len(effects))],
         [str(n) for n in range(len(columns))],
         [[effect.estimate for effect in column] for column in columns],
@@ -242,11 +242,11 @@ class RoleFigures:
         self,
         title: str,
         unit: str,
-        reading: str,
+        caption: str,
         lines: Callable[[MeasuredFormat], list[tuple[str, list[Comparable]]]],
     ) -> None:
         if current() is not None:
-            self._draw(title, unit, reading, [curve(name, each) for name, each in lines(self.role.arm())])
+            self._draw(title, unit, caption, [curve(name, each) for name, each in lines(self.role.arm())])
 
-    def _draw(self, title: str, unit: str, reading: str, series: Sequence[Series]) -> None:
-        figure(Curves("layer", unit, reading, series, reference=0.0).titled(title))
+    def _draw(self, title: str, unit: str, caption: str, series: Sequence[Series]) -> None:
+        figure(Curves("layer", unit, caption, series, reference=0.0).titled(title))

@@ -71,7 +71,7 @@ def render_svg(figure: Figure, prefix: str) -> str:
     with settings():
         sheet = _plot(drawing)
         document = sheet.svg()
-    return inline(document, sheet.texts, prefix, title=clean(figure.title), description=clean(drawing.reading))
+    return inline(document, sheet.texts, prefix, title=clean(figure.title), description=clean(drawing.caption))
 
 
 def _plot(drawing: Curves | Heatmap | Dots | Sets | Points) -> Sheet:

@@ -140,7 +140,7 @@ def test_an_answer_that_is_neither_yes_nor_no_is_missing_and_not_a_no() -> None:
     )
     assert sum(text.startswith("validity: ") for text in evidence.notes) == 2
     assert NOT_AN_AUDIT in evidence.notes
-    assert NOT_AN_AUDIT in drawing_of(evidence.figures[0]).reading
+    assert NOT_AN_AUDIT in drawing_of(evidence.figures[0]).caption
 
 
 def test_four_fifths_compares_every_group_with_every_other_one_on_all_cases() -> None:

@@ -477,7 +477,7 @@ def test_pictures_are_of_statements_at_several_depths() -> None:
         ]
         for one in evidence.figures:
             assert [len(cloud["x"]) for cloud in one.data["clouds"]] == [min(pairs, DRAWN)] * 2
-            assert ("48 of the 120" in one.data["reading"]) == (pairs == 60)
+            assert ("48 of the 120" in one.data["caption"]) == (pairs == 60)
 
 
 @pytest.mark.parametrize("method", [PCA, TSNE])

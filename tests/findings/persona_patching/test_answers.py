@@ -170,7 +170,7 @@ def test_an_item_is_a_question_under_a_word_of_each_group(answers: PersonaAnswer
 
 
 def test_every_prompt_is_run_once_whoever_asks(answers: PersonaAnswers) -> None:
-    answers.compare("negative", against="positive", reading=ACCURACY)
+    answers.compare("negative", against="positive", outcome=ACCURACY)
     answers.show()
     assert set(answers.questions.adapter.asked.values()) == {1}
 
@@ -195,13 +195,13 @@ def test_whoever_says_how_many_questions_has_all_of_them_asked_under_every_word(
 def test_accuracy_is_paired_and_the_reader_is_told_which_items_differ() -> None:
     answers = answers_of(Oracle({"negative": -3.3}, noise=0.0))
     with gathering() as evidence:
-        lost = answers.compare("negative", against="positive", reading=ACCURACY)
+        lost = answers.compare("negative", against="positive", outcome=ACCURACY)
     np.testing.assert_array_equal(lost.numerator, -1.0)
     assert any(
         "right under positive alone in 80 of 80 items, under negative alone in 0" in n for n in evidence.notes
     )
     wavering = answers_of(Oracle({"negative": -3.0}, noise=0.5)).compare(
-        "negative", against="positive", reading=ACCURACY
+        "negative", against="positive", outcome=ACCURACY
     )
     assert wavering < 0
     assert -1 < wavering.describe().estimate < 0
@@ -209,7 +209,7 @@ def test_accuracy_is_paired_and_the_reader_is_told_which_items_differ() -> None:
 
 def test_the_log_probability_is_that_among_all_tokens() -> None:
     answers = answers_of(Oracle(noise=0.0))
-    value = answers.compare("negative", against="positive", reading=PROBABILITY).measurement.condition("negative")
+    value = answers.compare("negative", against="positive", outcome=PROBABILITY).measurement.condition("negative")
     np.testing.assert_allclose(value, 3 - np.log(np.exp(3) + VOCABULARY - 1), atol=1e-5)
 
 

@@ -19,7 +19,7 @@ from auditkit.engine.sites import attention, embeddings, head, mlp
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.persona_patching.layers import PersonaLayers
 from auditkit.findings.persona_patching.patching import EARLY, MIDDLE, PersonaPatching
-from auditkit.methods.patching import CLEAN, CORRUPT, Given, Held, RandomBands
+from auditkit.methods.patching import CLEAN, CORRUPT, FromDonor, Held, RandomBands
 from tests.planted.circuits import Circuit, items, open_circuit
 
 pytestmark = pytest.mark.unit
@@ -330,7 +330,7 @@ MEASURED = {
     ),
     "test_the_early_mlps_of_the_right_run_count": (
         EARLY,
-        *(Given(EARLY, (), called) for called in ("another negative persona", "another question")),
+        *(FromDonor(EARLY, (), called) for called in ("another negative persona", "another question")),
     ),
 }
 """Claim -> what it restores; on this model the early band ends with layer 2."""

@@ -336,7 +336,7 @@ def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) ->
     by_head = next(drawing for drawing in drawings if isinstance(drawing, Heatmap))
     first = role.arm().values[SELF][:, MEASURES.index(FIRST_KEYS)].mean(0)  # (layer, head)
     assert np.array(by_head.values) == pytest.approx(first.T)
-    assert all(drawing.reading for drawing in drawings)
+    assert all(drawing.caption for drawing in drawings)
     table = drawings[0]
     assert [row[0] for row in table.rows][:3] == [
         "RFC as published, per prompt",

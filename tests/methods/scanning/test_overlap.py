@@ -114,7 +114,7 @@ def test_figures_can_be_drawn_and_say_how_to_read_them() -> None:
         titled = drawing.titled("Overlaps")
         assert msgspec.json.encode(drawing_of(titled)) == msgspec.json.encode(drawing)
         assert "<svg" in render_svg(titled, "x")
-        assert "50" in drawing.reading
+        assert "50" in drawing.caption
     matrix = np.array(pair_figure(named, 50).values, dtype=float)
     np.testing.assert_array_equal(matrix, matrix.T)  # NaN counts as equal
     assert np.isnan(np.diagonal(matrix)).all()  # None

@@ -165,7 +165,7 @@ def test_the_table_puts_the_scan_beside_the_others_on_the_same_statements() -> N
     table = detector_table(found)
     assert drawing_of(table.titled("Detectors"))
     assert table.rows[0][0] == "subset scan"
-    assert "120" in table.reading
+    assert "120" in table.caption
 
 
 def test_a_detector_that_finds_nothing_has_no_precision() -> None:

@@ -50,7 +50,7 @@ def heat(rows: int, columns: int, scale: str = "linear", seed: int = 1, **change
         "x_label": "head",
         "y_label": "layer",
         "value_label": "restored",
-        "reading": "Each cell is one head.",
+        "caption": "Each cell is one head.",
         "columns": [f"h{i}" for i in range(columns)],
         "rows": [f"l{i}" for i in range(rows)],
         "values": grid,
@@ -103,7 +103,7 @@ def test_every_kind_is_drawn_under_a_strict_policy(name: str) -> None:
     assert "nan" not in svg.lower()
     assert "#000000" not in svg
     root = ET.fromstring(svg)
-    assert (root[0].text, root[1].text) == ("A title", KINDS[name].reading)
+    assert (root[0].text, root[1].text) == ("A title", KINDS[name].caption)
     assert render_svg(figure, "f") == svg
 
 
@@ -219,7 +219,7 @@ def test_page_shows_every_kind(sample_run: Run) -> None:
     page = render_html(msgspec.structs.replace(sample_run, claims=(claim,)))
     for figure in claim.figures:
         assert f"<bdi>{figure.title}</bdi>" in page
-        assert f"<bdi>{figure.data['reading']}</bdi>" in page
+        assert f"<bdi>{figure.data['caption']}</bdi>" in page
     assert page.count("<svg xmlns") == len(KINDS)
     assert '<td class="words"><bdi>&lt;b&gt;yes' in page
     assert re.search(r"\b(nan|inf|None)\b", re.sub(r"<script.*?</script>", "", page, flags=re.S)) is None

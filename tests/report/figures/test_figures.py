@@ -35,7 +35,7 @@ def test_drawing_works_under_a_strict_policy(figure: Figure) -> None:
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"Layer", "MLP output", "Attention output", "claimed layers", "25"} <= set(texts)
     assert root[0].text == figure.title
-    assert root[1].text == figure.data["reading"]
+    assert root[1].text == figure.data["caption"]
 
 
 def test_identifiers_carry_the_prefix_and_references_resolve(figure: Figure) -> None:
