@@ -90,11 +90,11 @@ def current() -> Evidence | None:
     return _gathering.get()
 
 
-def note(text: str) -> None:
-    """Put a sentence under the current claim that its reader must know; the same sentence is kept once."""
+def note(*sentences: str) -> None:
+    """Put sentences under the current claim that its reader must know; the same sentence is kept once."""
     evidence = current()
-    if evidence is not None and text not in evidence.notes:
-        evidence.notes.append(text)
+    if evidence is not None:
+        evidence.notes += [text for text in dict.fromkeys(sentences) if text not in evidence.notes]
 
 
 def figure(*drawings: Figure) -> None:
@@ -106,8 +106,7 @@ def figure(*drawings: Figure) -> None:
 
 def present(measured: Presentable) -> None:
     """Put the notes and the figures of a measurement under the current claim."""
-    for text in measured.notes():
-        note(text)
+    note(*measured.notes())
     if current() is not None:  # figures may cost; in a notebook the reader takes the ones that they want
         figure(*measured.figures())
 
@@ -127,8 +126,7 @@ def replay(recorded: Evidence) -> None:
     if evidence is None or any(one is recorded for one in evidence.replayed):
         return
     evidence.replayed.append(recorded)
-    for text in recorded.notes:
-        note(text)
+    note(*recorded.notes)
     evidence.figures += _new(recorded.figures, evidence.figures)
     evidence.grids += _new(recorded.grids, evidence.grids)
     evidence.controls += _new(recorded.controls, evidence.controls)

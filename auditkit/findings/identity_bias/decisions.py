@@ -14,7 +14,7 @@ scoring rate, impact ratio against the best-off group. It is not one: see `NOT_A
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +24,7 @@ import torch
 
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.protocol import Adapter
-from auditkit.claims.evidence import figure, note
+from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.data.items import select, single_token
 from auditkit.data.prompts import Chat
@@ -34,7 +34,8 @@ from auditkit.findings.identity_bias.groups import NOT_AN_AUDIT, decidable, impa
 from auditkit.findings.identity_bias.identities import Identity, identities, validity
 from auditkit.findings.identity_bias.items import DecisionCase
 from auditkit.findings.identity_bias.names import allotted, name_sets
-from auditkit.record.figures import Dot, DotGroup, Dots, Table
+from auditkit.record.figures import Dots, Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import RateContrast, rate
 from auditkit.stats.measurement import Measurement
@@ -191,49 +192,33 @@ class Decisions:
 
     # -- report ------------------------------------------------------------------------------------------------
 
-    def tell(self) -> None:
+    def by(self, attribute: str) -> DecisionsBy:
+        """What the report shows of the groups of an attribute."""
+        return DecisionsBy(self, attribute)
+
+    def notes(self) -> Iterator[str]:
         """What a reader of a claim on decisions must know."""
         for text in filter(None, self._validity):
-            note(f"validity: {text}")
+            yield f"validity: {text}"
         missing = self.asked.count - int(self.asked.said.notna().to_numpy().sum())
-        note(
-            f"prompts: {self.adapter.chat.format}; items are paired by their id and shown as the text of the "
-            f"user's turn, so "
-            "that models with different templates can be compared"
+        yield (
+            f"prompts: {self.adapter.chat.format}; items are paired by their id and shown as the text of the user's "
+            "turn, so that models with different templates can be compared"
         )
-        note(
-            f"{len(self.cases)} cases under {len(self.people)} identities; in {missing} of {self.asked.count} "
-            f"prompts the likeliest token is neither yes nor no: counted as missing in rates, and part of the log odds"
+        yield (
+            f"{len(self.cases)} cases under {len(self.people)} identities; in {missing} of {self.asked.count} prompts "
+            "the likeliest token is neither yes nor no: such an answer is missing from rates and part of the log odds"
         )
         kinds = dict.fromkeys(case.domain for case in self.cases)
-        note(
+        yield (
             f"the target is decisions of these kinds: {', '.join(kinds)}; kinds are fixed, cases are sampled in each"
         )
         for attribute, by_case in self._allotted.items():
             each = len(next(iter(by_case.values()), ()))
-            note(
+            yield (
                 f"{attribute}: all {len(self._sets[attribute])} names of a group are used, {each} of them in each "
                 "case; names are sampled as cases are, and the two cross"
             )
-
-    def show(self, attribute: str) -> None:
-        """Put the table of groups, and their differences, under the claim."""
-        self.tell()
-        note(NOT_AN_AUDIT)
-        figure(self.group_table(attribute).titled(f"Groups by {attribute}"))
-        dots = []
-        for estimate in self.losses(attribute):
-            dots.append(Dot.at(estimate.name.split(" minus")[0], estimate.describe()))
-        figure(
-            Dots(
-                "favourable decision, minus the other groups (logit)",
-                "Each line: how far a group's log odds of the favourable answer are from the mean of the other "
-                "groups on the "
-                "same cases, with its 95 % interval; left of the dashed line it is worse off.",
-                [DotGroup(attribute, dots)],
-                reference=0.0,
-            ).titled(f"Who gets better decisions, by {attribute}")
-        )
 
     def group_table(self, attribute: str) -> Table:
         """n, missing, selection and scoring rate with intervals, and impact ratios, by group."""
@@ -322,6 +307,34 @@ class Decisions:
         clusters, strata = self._design([(case, names) for case, names, _ in asked], index, attribute)
         prompts = {f"{case}|{p}": {name: cases[case].user(self._people[p])} for case, _, p in asked}
         return Measurement(f"decisions by {attribute}, answers", "1", values, clusters, prompts, strata)
+
+
+@dataclass(frozen=True)
+class DecisionsBy:
+    """Groups of one attribute as the report shows them."""
+
+    decisions: Decisions
+    attribute: str
+
+    def notes(self) -> Iterator[str]:
+        """What a reader of a claim on these groups must know."""
+        yield from self.decisions.notes()
+        yield NOT_AN_AUDIT
+
+    def figures(self) -> tuple[Figure, ...]:
+        """The table of groups, and their differences."""
+        losses = self.decisions.losses(self.attribute)
+        differences = Dots.of(
+            "favourable decision, minus the other groups (logit)",
+            "Each line: how far a group's log odds of the favourable answer are from the mean of the other groups on "
+            "the same cases, with its 95 % interval; left of the dashed line it is worse off.",
+            {self.attribute: {one.name.split(" minus")[0]: one.describe() for one in losses}},
+            reference=0.0,
+        )
+        return (
+            self.decisions.group_table(self.attribute).titled(f"Groups by {self.attribute}"),
+            differences.titled(f"Who gets better decisions, by {self.attribute}"),
+        )
 
 
 def answer_tokens(chat: ChatEncoder) -> tuple[list[int], list[int]]:

@@ -7,7 +7,7 @@ are one cluster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -35,6 +35,17 @@ class Items(Generic[Item]):
     kept: tuple[Item, ...]
     dropped: tuple[Dropped, ...]
     validity: str
+
+
+def dropped_note(what: str, items: Items[Any]) -> Iterator[str]:
+    """One sentence on the entries that could not be used, with the first reason; none where all were usable.
+
+    Args:
+        what: the entries in the plural: "questions".
+    """
+    if items.dropped:
+        first, every = items.dropped[0], len(items.dropped) + len(items.kept)
+        yield f"{len(items.dropped)} of {every} {what} are left out (first: {first.item_id}: {first.reason})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,12 +63,12 @@ class IdentityMechanism:
                 f"too_few_clusters: {len(self.cases)} cases, at least {MIN_CLUSTERS} are needed to decide"
             )
 
-    def tell(self) -> None:
+    def notes(self) -> tuple[str, ...]:
         """What a reader of a claim on the mechanism must know."""
-        note(
+        return (
             f"{len(self.cases)} cases under {len(self.people)} identities, swaps in all "
             f"{len(self.decisions.cases)}; a change here says that identities are processed otherwise, not that "
-            "anybody is treated worse"
+            "anybody is treated worse",
         )
 
     def attention(self) -> Estimate:

@@ -6,18 +6,18 @@ on. Facts do not depend on who asks, so neither accuracy nor the distribution ov
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
 
-from auditkit.claims.evidence import figure, note
 from auditkit.data.personas import Persona
 from auditkit.engine.continuation.shared_prefix import after
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.record.figures import Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.geometric import Geometric, geometric_mean
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import Array
@@ -38,7 +38,7 @@ QUESTIONS = 16
 FEW, FEW_WORDS = 12, ("gender", "religion")
 """Below so many questions, a quick look, only words of these attributes are asked."""
 LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "probability of the right answer"
-"""Readings of an answer. The probability is that among the answers offered: it changes by little where the model is
+"""Outcomes of an answer. The probability is that among the answers offered: it changes by little where the model is
 sure, so a few questions decide what accuracy, a step, cannot."""
 _UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "1"}
 DISTANCE, APART = "distance", "apart"
@@ -107,9 +107,8 @@ class IdentityAnswers:
         measured = measured.with_conditions({mean: values.to_numpy().mean(1)})
         return geometric_mean(measured, mean, name=name, resolution=ROUNDING)
 
-    def show(self) -> None:
-        """Put the table of identities under the claim."""
-        self.tell()
+    def figures(self) -> tuple[Figure, ...]:
+        """What was answered under each identity, in one table."""
         rows: list[list[str | float | None]] = []
         logit, right = self.measurement(LOGIT), self.measurement(ACCURACY)
         shifts = {word: e.describe() for word, e in zip(self.words, self.shifts(), strict=True)}
@@ -117,32 +116,21 @@ class IdentityAnswers:
             effect = shifts.get(name)
             ends = (effect.estimate, effect.lower, effect.upper) if effect else (None, None, None)
             distance = float(self._read[DISTANCE][name].mean()) if effect else None
-            rows.append(
-                [
-                    name,
-                    len(self.asked),
-                    float(right.condition(name).mean()),
-                    float(logit.condition(name).mean()),
-                    *ends,
-                    distance,
-                ]
-            )
-        figure(
-            Table(
-                "Each row: the same questions under one persona. Right: the right word is the likeliest of all (for "
-                "letters: of "
-                "the four). Minus others: logit difference minus its mean under the other identities, with the 95 % "
-                "interval "
-                "over topics. Distance: total variation from the mean distribution over identities.",
-                ["persona", "answers", "right", "logit difference", "minus others", "from", "to", "distance"],
-                rows,
-            ).titled("Answers by identity")
+            means = (float(one.condition(name).mean()) for one in (right, logit))
+            rows.append([name, len(self.asked), *means, *ends, distance])
+        by_identity = Table(
+            "Each row: the same questions under one persona. Right: the right word is the likeliest of all (for "
+            "letters: of the four). Minus others: logit difference minus its mean under the other identities, with the "
+            "95 % interval over topics. Distance: total variation from the mean distribution over identities.",
+            ["persona", "answers", "right", "logit difference", "minus others", "from", "to", "distance"],
+            rows,
         )
+        return (by_identity.titled("Answers by identity"),)
 
-    def tell(self) -> None:
+    def notes(self) -> Iterator[str]:
         """What a reader of a claim on these answers must know."""
-        self.questions.tell()
-        note(
+        yield from self.questions.notes()
+        yield (
             "validity: the persona is one word in front of 'student' in the system turn; it does not say how the model "
             "treats people, only whether what it knows depends on who it is told to be. Compared with no persona, the "
             "system turn itself changes too"
@@ -175,7 +163,7 @@ class IdentityAnswers:
 
     @cached_property
     def _read(self) -> dict[str, pd.DataFrame]:
-        """Readings, and the distances from the mean distribution over identities and over questions, each (question x
+        """Outcomes, and the distances from the mean distribution over identities and over questions, each (question x
         persona)."""
         names = list(self._personas)
         pairs = [(name, question) for name in names for question in self.asked]

@@ -8,19 +8,20 @@ the model understands.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from auditkit.adapters.protocol import Adapter
-from auditkit.claims.evidence import figure, note
 from auditkit.data.order import shuffle_key
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias import items as bias_items
-from auditkit.findings.identity_bias.items import Items, PronounPair
+from auditkit.findings.identity_bias.items import Items, PronounPair, dropped_note
 from auditkit.record.figures import Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import rate
 from auditkit.stats.measurement import Measurement
@@ -63,17 +64,14 @@ class Pronouns:
         right = Measurement("right pronouns", "1", values, self.leads.clusters, self.leads.prompts)
         return mean_difference(right, USUAL, UNUSUAL, name="right under the usual pronoun minus under the other")
 
-    def tell(self) -> None:
+    def notes(self) -> Iterator[str]:
         """What a reader of a claim on pronouns must know."""
-        note(f"validity: {self.items.validity}")
-        note(f"prompts: {self.adapter.chat.format}")
-        if self.items.dropped:
-            first = self.items.dropped[0]
-            note(f"{len(self.items.dropped)} sentences left out (first: {first.item_id}: {first.reason})")
+        yield f"validity: {self.items.validity}"
+        yield f"prompts: {self.adapter.chat.format}"
+        yield from dropped_note("sentences", self.items)
 
-    def show(self) -> None:
-        """Put both directions, by pronoun, under the claim."""
-        self.tell()
+    def figures(self) -> tuple[Figure, ...]:
+        """Both directions, by pronoun, in one table."""
         right = self.leads.with_conditions({})
         table = Measurement(
             "right", "1", (right.values > 0).astype(float), self.leads.clusters, self.leads.prompts
@@ -86,27 +84,16 @@ class Pronouns:
                 if ids:
                     effect = rate(table, condition, name=name, among=ids).describe()
                     lead = float(self.leads.values.loc[ids, condition].mean())
-                    rows.append(
-                        [
-                            condition if chosen is None else name,
-                            len(ids),
-                            effect.estimate,
-                            effect.lower,
-                            effect.upper,
-                            lead,
-                        ]
-                    )
-        figure(
-            Table(
-                "Each row: the sentences under the pronoun that the stereotype gives the right person, and under the "
-                "other; "
-                "below it by pronoun. Right: that person's name is likelier than the other's; lead: by how many "
-                "nats. "
-                "Intervals are 95 %, over pairs of occupations.",
-                ["pronoun", "sentences", "right", "right from", "right to", "lead (nat)"],
-                rows,
-            ).titled("Whom the pronoun stands for")
+                    label = condition if chosen is None else name
+                    rows.append([label, len(ids), effect.estimate, effect.lower, effect.upper, lead])
+        by_pronoun = Table(
+            "Each row: the sentences under the pronoun that the stereotype gives the right person, and under the "
+            "other; below it by pronoun. Right: that person's name is likelier than the other's; lead: by how many "
+            "nats. Intervals are 95 %, over pairs of occupations.",
+            ["pronoun", "sentences", "right", "right from", "right to", "lead (nat)"],
+            rows,
         )
+        return (by_pronoun.titled("Whom the pronoun stands for"),)
 
     @cached_property
     def leads(self) -> Measurement:

@@ -13,21 +13,22 @@ few bits, stands the difference of log likelihoods between the two people.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from auditkit.adapters.protocol import Adapter
-from auditkit.claims.evidence import figure, note
+from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive
 from auditkit.data.items import select
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias import items as bias_items
-from auditkit.findings.identity_bias.items import BiasQuestion, Condition, Items
+from auditkit.findings.identity_bias.items import BiasQuestion, Condition, Items, dropped_note
 from auditkit.record.figures import Dot, DotGroup, Dots, Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import Rate, rate
 from auditkit.stats.intervals import MIN_CLUSTERS, Array
@@ -132,53 +133,41 @@ class AskedQuestions:
 
     # -- report ------------------------------------------------------------------------------------------------
 
-    def tell(self) -> None:
+    def notes(self) -> Iterator[str]:
         """What a reader of a claim on these questions must know."""
-        note(f"validity: {self.items.validity}")
-        note(
-            f"prompts: {self.adapter.chat.format}; an answer's score is its log likelihood per token after '{START}'"
-        )
-        if self.items.dropped:
-            first = self.items.dropped[0]
-            note(
-                f"{len(self.items.dropped)} of {len(self.items.dropped) + len(self.items.kept)} questions left out "
-                f"(first: "
-                f"{first.item_id}: {first.reason})"
-            )
+        yield f"validity: {self.items.validity}"
+        yield f"prompts: {self.adapter.chat.format}; an answer's score is its log likelihood per token after '{START}'"
+        yield from dropped_note("questions", self.items)
         asked = sum(map(len, self.questions.values()))
         if asked < len(self.items.kept):
-            note(
-                f"{asked} of {len(self.items.kept)} questions are asked, spread over templates (--items N for more)"
-            )
-        said = sum(table.values["probability"].mean() for table in map(self._table, self.questions)) / 2
-        note(
-            f"the three answers together have a probability of {said:.2g} on average; what else would be said is "
-            f"missing"
+            yield f"{asked} of {len(self.items.kept)} questions are asked, spread over templates (--items N for more)"
+        answered = sum(table.values["probability"].mean() for table in map(self._table, self.questions)) / 2
+        yield (
+            f"the model gives the three answers together a probability of {answered:.2g} on average; the scores say "
+            "nothing of its other answers"
         )
 
-    def show(self) -> None:
-        """Put the table by attribute, and the leaning by template, under the claim."""
-        self.tell()
-        figure(self._by_attribute().titled("Answers by attribute"))
+    def figures(self) -> tuple[Figure, ...]:
+        """The table by attribute, and the leaning by template."""
         measured = self._table("ambiguous")
         templates = measured.clusters["template"]
         dots = []
         for template in dict.fromkeys(templates):
             mean = float(measured.values.loc[templates == template, "leaning"].mean())
             dots.append(Dot(str(template), mean, None, None))
-        whole = self.preference().describe()
-        figure(
-            Dots(
-                "leaning to the stereotype, ambiguous questions (nat per token)",
-                "Top: all templates with the 95 % interval over them. Below: the mean of each template, too few "
-                "questions for "
-                "an interval of its own. Right of the dashed line the model leans to the stereotype.",
-                [
-                    DotGroup("all", [Dot.at("all templates", whole)]),
-                    DotGroup("by template", dots[:40]),
-                ],
-                reference=0.0,
-            ).titled("Which person an ambiguous question is about")
+        leaning = Dots(
+            "leaning to the stereotype, ambiguous questions (nat per token)",
+            "Top: all templates with the 95 % interval over them. Below: the mean of each template, which has too few "
+            "questions for an interval of its own. Right of the dashed line the model leans to the stereotype.",
+            [
+                DotGroup("all", [Dot.at("all templates", self.preference().describe())]),
+                DotGroup("by template", dots[:40]),
+            ],
+            reference=0.0,
+        )
+        return (
+            self._by_attribute().titled("Answers by attribute"),
+            leaning.titled("Which person an ambiguous question is about"),
         )
 
     def _by_attribute(self) -> Table:
@@ -198,8 +187,7 @@ class AskedQuestions:
             rows.append(row)
         return Table(
             "Each row: the questions of one attribute. Answers that name a person, how many of them fit the "
-            "stereotype, and "
-            "BBQ's score from -1 to 1; no number where no answer names a person.",
+            "stereotype, and BBQ's score from -1 to 1; no number where no answer names a person.",
             [
                 *("attribute", "ambiguous", "said not known", "named a person", "as the stereotype", "score"),
                 *("disambiguated", "right", "named a person", "as the stereotype", "score"),

@@ -8,19 +8,20 @@ of the words after the difference is shown beside it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from auditkit.adapters.protocol import Adapter
-from auditkit.claims.evidence import figure, note
 from auditkit.data.items import select
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias import items as bias_items
-from auditkit.findings.identity_bias.items import Items, SentencePair
+from auditkit.findings.identity_bias.items import Items, SentencePair, dropped_note
 from auditkit.record.figures import Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import rate
 from auditkit.stats.intervals import MIN_CLUSTERS
@@ -61,22 +62,17 @@ class SentencePreference:
         name = "preference for the stereotype" + (f", {group}" if group else "")
         return mean_difference(measured, MORE, LESS, name=name)
 
-    def tell(self) -> None:
+    def notes(self) -> Iterator[str]:
         """What a reader of a claim on sentences must know."""
-        note(f"validity: {self.items.validity}")
-        note(f"prompts: {self.adapter.chat.format}; sentences are scored as the answer to '{REQUEST}'")
-        if self.items.dropped:
-            first = self.items.dropped[0]
-            note(f"{len(self.items.dropped)} pairs left out (first: {first.item_id}: {first.reason})")
+        yield f"validity: {self.items.validity}"
+        yield f"prompts: {self.adapter.chat.format}; sentences are scored as the answer to '{REQUEST}'"
+        yield from dropped_note("pairs", self.items)
         if len(self.pairs) < len(self.items.kept):
-            note(
-                f"{len(self.pairs)} of {len(self.items.kept)} pairs are scored, spread over groups (--items N for "
-                f"more)"
-            )
+            scored = f"{len(self.pairs)} of {len(self.items.kept)} pairs are scored"
+            yield f"{scored}, spread over groups (--items N for more)"
 
-    def show(self) -> None:
-        """Put the table by group under the claim."""
-        self.tell()
+    def figures(self) -> tuple[Figure, ...]:
+        """The preference by group, in one table."""
         preferred = (self.scores.values[MORE] > self.scores.values[LESS]).astype(float)
         table = Measurement(
             "preferred", "1", preferred.to_frame("preferred"), self.scores.clusters, self.scores.prompts
@@ -89,39 +85,19 @@ class SentencePreference:
             few = effect.clusters < MIN_CLUSTERS
             low, high = (None, None) if few else (effect.lower, effect.upper)
             after = float(self._after.loc[ids].mean())
-            rows.append(
-                [
-                    group or "all",
-                    len(ids),
-                    share.estimate,
-                    share.lower,
-                    share.upper,
-                    effect.estimate,
-                    low,
-                    high,
-                    after,
-                ]
-            )
-        figure(
-            Table(
-                "Each row: the pairs of one group. Preferred: how often the sentence with the stereotype is the "
-                "likelier one; "
-                "difference: its log likelihood minus the other's; after: the same for the words behind the first "
-                "difference only, per token. Intervals are 95 %; none where there are too few wordings.",
-                [
-                    "group",
-                    "pairs",
-                    "preferred",
-                    "from",
-                    "to",
-                    "difference (nat)",
-                    "from ",
-                    "to ",
-                    "after (nat per token)",
-                ],
-                rows,
-            ).titled("Which sentence is likelier, by group")
+            preferred_ends = (share.estimate, share.lower, share.upper)
+            rows.append([group or "all", len(ids), *preferred_ends, effect.estimate, low, high, after])
+        by_group = Table(
+            "Each row: the pairs of one group. Preferred: how often the sentence with the stereotype is the likelier "
+            "one; difference: its log likelihood minus the other's; after: the same for the words behind the first "
+            "difference only, per token. Intervals are 95 %; none where there are too few wordings.",
+            [
+                *("group", "pairs", "preferred", "from", "to"),
+                *("difference (nat)", "from ", "to ", "after (nat per token)"),
+            ],
+            rows,
         )
+        return (by_group.titled("Which sentence is likelier, by group"),)
 
     @cached_property
     def scores(self) -> Measurement:

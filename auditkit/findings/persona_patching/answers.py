@@ -201,7 +201,7 @@ class PersonaAnswers:
                 f"only {len(group.words)} {name} words make prompts of one length, {MIN_CLUSTERS} are needed"
                 + (f" ({group.note})" if group.note else "")
             )
-        self.questions.tell()
+        note(*self.questions.notes())
         if group.note:
             note(group.note)
         return group

@@ -222,7 +222,7 @@ class HeadEdits:
             NotApplicable: no head restores anything, or heads cannot be edited on this model.
         """
         screened, measured, arm = self._once("restored", self._screen)
-        self.questions.tell(arm)
+        note(*self.questions.notes(arm))
         figure(
             self._screening(screened).titled("Heads that restore the effect of a persona, screened and measured")
         )

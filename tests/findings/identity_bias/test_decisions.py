@@ -122,9 +122,7 @@ def test_what_kinds_of_decision_differ_by_is_no_sampling_error() -> None:
     over_cases = measured.contrasts("gender")[0]
     between = over_cases.numerator.reshape(-1).std(ddof=1) / 5 * 2 * 2.06
     assert between > 5 * (effect.upper - effect.lower), "the interval that takes kinds for a sample"
-    with gathering() as evidence:
-        measured.tell()
-    assert any(note.startswith("the target is decisions of these kinds:") for note in evidence.notes)
+    assert any(note.startswith("the target is decisions of these kinds:") for note in measured.notes())
 
 
 def test_an_answer_that_is_neither_yes_nor_no_is_missing_and_not_a_no() -> None:
@@ -133,14 +131,12 @@ def test_an_answer_that_is_neither_yes_nor_no_is_missing_and_not_a_no() -> None:
     assert table["Hindu"][1:4] == [0, 25, None]
     assert table["Hindu"][-1] == "not decided: below 2% of all answers"
     assert table["Muslim"][1:4] == [25, 0, 1.0]
-    with gathering() as evidence:
-        measured.show("religion")
-    assert any(
-        "in 25 of 1250 prompts the likeliest token is neither yes nor no" in text for text in evidence.notes
-    )
-    assert sum(text.startswith("validity: ") for text in evidence.notes) == 2
-    assert NOT_AN_AUDIT in evidence.notes
-    assert NOT_AN_AUDIT in drawing_of(evidence.figures[0]).caption
+    shown = measured.by("religion")
+    notes = list(shown.notes())
+    assert any("in 25 of 1250 prompts the likeliest token is neither yes nor no" in text for text in notes)
+    assert sum(text.startswith("validity: ") for text in notes) == 2
+    assert NOT_AN_AUDIT in notes
+    assert NOT_AN_AUDIT in drawing_of(shown.figures()[0]).caption
 
 
 def test_four_fifths_compares_every_group_with_every_other_one_on_all_cases() -> None:

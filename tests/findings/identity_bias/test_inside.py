@@ -9,7 +9,6 @@ import pytest
 import torch
 from sklearn.metrics import silhouette_samples
 
-from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive
 from auditkit.engine.attention import probabilities
 from auditkit.findings.asking.questions import PersonaQuestions
@@ -47,14 +46,12 @@ def test_the_identity_with_worse_answers_is_found_and_so_is_who_gains(answers) -
 
 
 def test_the_table_has_a_row_for_everybody_and_distances_are_shares(answers) -> None:
-    with gathering() as evidence:
-        answers.show()
-    rows = {row[0]: row for row in drawing_of(evidence.figures[0]).rows}
+    rows = {row[0]: row for row in drawing_of(answers.figures()[0]).rows}
     assert list(rows) == ["no persona", "a student", "good", "bad", "blue"]
     assert rows["no persona"][4:] == [None] * 4
     distance = answers.distance()
     assert 0 < distance.describe().estimate < 1
-    assert any(text.startswith("validity: ") for text in evidence.notes)
+    assert any(text.startswith("validity: ") for text in answers.notes())
     accuracy = answers.against(NOBODY, ACCURACY)
     assert accuracy.measurement.unit == "1"
     assert (np.abs(accuracy.numerator) <= 1).all()
