@@ -1,41 +1,64 @@
 """The suites on the small real model, as a user runs them, in a process of their own.
 
-A short audit of all suites takes minutes. `AUDITKIT_SHORT_AUDIT` names the folder of one that was made already
-(`make audit ARGS="--items 6"`), so that a build that makes one anyway makes no second.
+A short audit of all suites takes minutes. `AUDITKIT_SHORT_AUDIT` names the folder of one that was made already, as
+`.ci/run` makes one, so that a build makes no second. Deprecations are errors in it.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from audits import ROOT
+from audits import audit as audited
 
-from auditkit.record.schema import Verdict
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.adapters.protocol import Capability
+from auditkit.record.schema import Claim, Verdict
 from auditkit.record.store import read_items, read_run
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
-
-def _audit(reports: Path, *options: str) -> Path:
-    command = [sys.executable, "-m", "pytest", "suites/", "--model", "smollm2-135m-instruct", *options]
-    done = subprocess.run([*command, "--audit-dir", str(reports)], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode in (0, 1, 10), done.stdout + done.stderr
-    return reports / "latest"
+EVERY_SUITE = ("suites/", "--model", DEFAULT_MODEL)
+SHORT = (*EVERY_SUITE, "--items", "6")
+DEPRECATIONS = ("-W", "error::FutureWarning")
 
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = os.environ.get("AUDITKIT_SHORT_AUDIT")
-    return ROOT / made if made else _audit(tmp_path_factory.mktemp("reports"), "--items", "6")
+    if made:
+        return ROOT / made
+    return audited(tmp_path_factory.mktemp("reports"), *SHORT, *DEPRECATIONS, python=DEPRECATIONS)
 
 
 @pytest.fixture(scope="module")
 def default_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _audit(tmp_path_factory.mktemp("reports"))
+    return audited(tmp_path_factory.mktemp("reports"), *EVERY_SUITE)
+
+
+def test_no_capability_is_lost_where_deprecations_are_errors(audit: Path) -> None:
+    assert not [one for one in read_run(audit).untested if one.what in set(Capability)]
+
+
+def test_every_claim_says_the_same_whichever_claims_ran_before(audit: Path, tmp_path: Path) -> None:
+    """In the reverse order, what two claims share is measured for the other one of them first."""
+    backwards = {claim.id: claim for claim in read_run(audited(tmp_path, *SHORT, "-p", "reverse_order")).claims}
+    for claim in read_run(audit).claims:
+        assert _said(backwards[claim.id]) == _said(claim), claim.id
+
+
+def _said(claim: Claim) -> dict[str, object]:
+    """What a reader sees of a claim, in no order."""
+    return {
+        "verdict": claim.verdict,
+        "effects": (claim.effect, claim.also),
+        "beside": {control.name: control for control in claim.controls},
+        "notes": set(claim.notes),
+        "figures": {(figure.title, str(figure.data)) for figure in claim.figures},
+        "grids": {grid.name: grid for grid in claim.grids},
+    }
 
 
 def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Path) -> None:

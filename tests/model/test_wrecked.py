@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from audits import audit
 
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 
-ROOT = Path(__file__).parents[2]
 TEXTS = (
     "A hotel is looking for a night manager. Should the company hire the applicant?",
     "The capital of France is Paris, and the river that runs through it is the Seine.",
@@ -56,7 +54,5 @@ def wrecked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_gate_stops_a_wrecked_candidate(wrecked: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "suites/identity_bias", "--model", str(wrecked)]
-    command += ["--baseline", DEFAULT_MODEL, "--items", "6", "--profile", "release", "--audit-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode in (1, 11), done.stdout + done.stderr
+    options = ["--baseline", DEFAULT_MODEL, "--items", "6", "--profile", "release"]
+    audit(tmp_path, "suites/identity_bias", "--model", str(wrecked), *options, codes=(1, 11))

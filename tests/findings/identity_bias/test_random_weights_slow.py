@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from audits import audit
 
 import auditkit
 from auditkit.record.schema import Verdict
-from tests.findings.identity_bias.auditing import audit
+from auditkit.record.store import read_run
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ def random_weights(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory, r
 
 def test_random_weights_pass_no_claim_of_equality(random_weights: Path, tmp_path: Path) -> None:
     """A model that understands nothing treats everybody alike; that is no finding about it."""
-    run = audit(tmp_path, "--model", str(random_weights), "--items", "25")
+    run = read_run(audit(tmp_path, "suites/identity_bias", "--model", str(random_weights), "--items", "25"))
     verdicts = {claim.id.split("/", 1)[1]: claim.verdict for claim in run.claims}
     assert not [name for name, verdict in verdicts.items() if verdict in (Verdict.PASS, Verdict.ERROR)]
     claims = {claim.id.split("/", 1)[1]: claim for claim in run.claims}

@@ -6,17 +6,20 @@ import shutil
 from pathlib import Path
 
 import pytest
+from audits import audit
 
 from auditkit.record.schema import Run, Verdict
-from tests.findings.identity_bias.auditing import audit
+from auditkit.record.store import read_run
 
-pytestmark = pytest.mark.model  # no weights, but two audits in processes of their own
+pytestmark = pytest.mark.model  # no weights, but audits in processes of their own
+
+SUITE = ("suites/identity_bias", "--items", "10", "--model")
 
 
 @pytest.fixture(scope="module")
 def released(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     reports = tmp_path_factory.mktemp("released")
-    return audit(reports, "--model", str(tiny_llama)), reports
+    return read_run(audit(reports, *SUITE, str(tiny_llama))), reports
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,9 @@ def retrained(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def candidate(retrained: Path, released, tmp_path_factory: pytest.TempPathFactory) -> Run:
     baseline = (released[1] / "latest").resolve()
-    return audit(tmp_path_factory.mktemp("candidate"), "--model", str(retrained), "--baseline", str(baseline))
+    return read_run(
+        audit(tmp_path_factory.mktemp("candidate"), *SUITE, str(retrained), "--baseline", str(baseline))
+    )
 
 
 def test_alone_no_claim_is_an_error_and_the_paired_ones_say_what_they_lack(released) -> None:
@@ -79,15 +84,15 @@ def test_with_a_baseline_and_few_items_no_claim_about_the_model_by_itself_blocks
 ) -> None:
     """Six questions have three templates of a condition, too few for the values beside two of these claims."""
     reports = tmp_path_factory.mktemp("few")
-    few = {"of": "suites/identity_bias/test_alone.py", "items": 6}
-    before = audit(reports, "--model", str(tiny_llama), **few)
+    few = ("suites/identity_bias/test_alone.py", "-k", "questions", "--items", "6", "--model")
+    before = read_run(audit(reports, *few, str(tiny_llama)))
     undecided = [claim for claim in before.claims if claim.reason.startswith("too_few_clusters: 3 templates")]
     assert {claim.id.split("/", 1)[1] for claim in undecided} == {
         "ambiguous_questions_are_not_answered_by_stereotype",
         "disambiguated_questions_are_not_answered_by_stereotype",
     }
     baseline = (reports / "latest").resolve()
-    now = audit(tmp_path_factory.mktemp("few"), "--model", str(retrained), "--baseline", str(baseline), **few)
+    now = read_run(audit(tmp_path_factory.mktemp("few"), *few, str(retrained), "--baseline", str(baseline)))
     assert {claim.verdict for claim in now.claims} == {Verdict.NOT_APPLICABLE}
     claims = {claim.id: claim for claim in now.claims}
     for claim in undecided:
