@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Estimated(Protocol):
     """An effect, as far as it can be put beside a claim."""
 
-    def describe(self) -> Effect: ...
-    def keep_items(self) -> None: ...
+    def recorded(self) -> Effect: ...
+    def keep_beside(self) -> None: ...
 
 
 class Presentable(Protocol):
@@ -115,8 +115,8 @@ def beside(name: str, estimate: Estimated) -> None:
     """Put an estimate beside the current claim without judging it, whatever it says."""
     evidence = current()
     if evidence is not None:
-        effect = estimate.describe()
-        estimate.keep_items()
+        effect = estimate.recorded()
+        estimate.keep_beside()
         evidence.controls.append(Control(name=name, effect=effect, verdict=None, reason="measured and shown"))
 
 

@@ -20,7 +20,7 @@ from auditkit.pytest_plugin.options import RunOptions, options_of
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.methods import code_of
 from auditkit.record.plan import PlannedClaim
-from auditkit.record.schema import Claim, Cost, FamilyPlace, Lack, Plan, Verdict
+from auditkit.record.schema import Claim, Cost, Ended, FamilyPlace, Lack, Plan, Verdict
 from auditkit.record.surroundings import versions
 from auditkit.stats.families import fail_within_claim
 from auditkit.stats.intervals import ALPHA
@@ -145,6 +145,7 @@ def conclude(
         grids=tuple(evidence.grids),
         notes=tuple(evidence.notes),
         lack=_lack(verdict, error, skipped),
+        ended=_ended(error, skipped),
     )
 
 
@@ -178,6 +179,25 @@ def _lack(verdict: Verdict, error: BaseException | None, skipped: str | None) ->
     if skipped is not None:
         return "skipped"
     return error.lack if isinstance(error, NotApplicable) else "behaviour"
+
+
+def _ended(error: BaseException | None, skipped: str | None) -> Ended:
+    """What ended the test, as the record says it."""
+    if skipped is not None:
+        return "skipped"
+    match error:
+        case None:
+            return ""
+        case NotApplicable():
+            return "not applicable"
+        case NotReadable() | ModelError():
+            return "not readable"
+        case Inconclusive():
+            return "undecided"
+        case AssertionError():
+            return "failed assertion"
+        case _:
+            return "exception"
 
 
 def _verdict(evidence: Evidence, error: BaseException | None, skipped: str | None) -> tuple[Verdict, str]:

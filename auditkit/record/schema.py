@@ -36,7 +36,31 @@ class Verdict(StrEnum):
 
 Relation = Literal[">=", ">", "<=", "<", "within"]
 Lack = Literal["behaviour", "capability", "not asked", "skipped"]
+Ended = Literal["", "undecided", "failed assertion", "not applicable", "not readable", "skipped", "exception"]
 FigureKind = Literal["curves", "heatmap", "dots", "table", "sets", "points", "image"]
+
+
+class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an effect is computed from rows of items.parquet, so that `auditkit verify` can compute it again."""
+
+    kind: Literal["mean", "change", "rate", "rates", "exact"]
+    """A mean or ratio of means; a paired difference from a baseline; a rate; a contrast of rates; an exact value."""
+    rows: str
+    """`effect` of the rows."""
+    log: bool = False
+    """The rows are natural logarithms, and the effect is the geometric mean."""
+    shift: float = 0.0
+    """Number that was subtracted."""
+    shown: tuple[str, ...] = ()
+    """Conditions of the measurement that the values are made of."""
+    compare: Literal["", "ratio", "difference"] = ""
+    """How two rates are compared."""
+    blocks: bool = False
+    """The items are a jackknife's blocks."""
+    size: int = 0
+    """Items of the population of an exact value."""
+    refused: str = ""
+    """Why the effect has no interval, whatever its values."""
 
 
 class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,6 +111,8 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     least: float | None = None
     greatest: float | None = None
     """The ends of the values that the effect can have; None: not known."""
+    recipe: Recipe | None = None
+    """None: the effect cannot be computed again from the items alone."""
 
 
 class Control(Struct, frozen=True, kw_only=True):
@@ -232,6 +258,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     lack: Lack | None = None
     """What kept the claim from being applied: the model does not show the behaviour, lacks a capability, this run does
     not ask it by design, or its test was skipped. Kept where a baseline that shows the behaviour made it a FAIL."""
+    ended: Ended = ""
+    """What ended the test; empty: it came to its end. With the effects and controls it makes the verdict."""
     made_with: dict[str, str] = msgspec.field(default_factory=dict)
     """"threads", and package -> version, of the process that measured the claim: what its numbers depend on besides the
     model and the plan."""
@@ -352,5 +380,6 @@ class ItemRow(Struct, frozen=True, kw_only=True):
     digest: str = ""
     """Of the item's content: its prompts and clusters. The same item has the same digest in every run."""
     effect: str = ""
-    """Empty: a measured value. Otherwise the effect that averages this value; `condition` is then "numerator" or
-    "denominator", and `unit` the effect's."""
+    """Empty: a measured value. Otherwise the effect that is computed from this value; `unit` is then the effect's, and
+    `condition` the part that the value plays: "numerator" or "denominator" of what the claim compares, which runs are
+    compared by; other parts, and those of effects beside the claim ("beside numerator"), serve `auditkit verify`."""

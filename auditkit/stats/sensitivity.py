@@ -129,7 +129,7 @@ def _judged(
     """Each reference here and, where there is a baseline, the same there."""
     judged: list[_Reference] = []
     for reference in [references] if isinstance(references, Comparable) else references:
-        reference.keep_items()
+        reference.keep_beside()
         judged.append(_told(what, "", reference._decision(">=", by)))
         if baseline is None or not isinstance(reference, Estimate):
             continue

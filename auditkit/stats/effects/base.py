@@ -18,11 +18,13 @@ import numpy as np
 from auditkit.claims.evidence import Decision, current, note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Threshold, place, sides, wrong_place
 from auditkit.record.needed import needed
-from auditkit.record.schema import Effect, Example, Relation, Verdict
+from auditkit.record.schema import Effect, Example, Recipe, Relation, Verdict
 from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement
 
 Self = TypeVar("Self", bound="Comparable")
+BESIDE = "beside "
+"""Stands before the part of rows of an effect that is not compared in its claim: of a control, or shown beside it."""
 NOT_WORSE = "paired non-inferiority"
 """How an effect's method says that its threshold is a margin: minus the number asked for where higher is better."""
 
@@ -118,20 +120,41 @@ class Comparable(ABC):
             for row in self.measurement.rows(claim=""):
                 evidence.items[("", row.measurement, row.condition, row.item)] = row
 
-    def keep_effect(self) -> None:
-        """Enter what this effect averages, item by item, so that another run can be compared with it in pairs."""
+    def recorded(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
+        """`describe`, with how the effect is computed from the items."""
+        return msgspec.structs.replace(self.describe(relation, threshold), recipe=self._recipe)
+
+    def keep_beside(self) -> None:
+        """Enter the values behind this effect, and what it averages, for an effect that stands beside the claim."""
+        self.keep_items()
+        self.keep_effect(beside=True)
+
+    def keep_effect(self, *, beside: bool = False) -> None:
+        """Enter what this effect averages, item by item, so that another run can be compared with it in pairs.
+
+        Args:
+            beside: the effect belongs to a control or stands beside the claim: its rows only serve to compute it again.
+        """
         evidence = current()
-        if evidence is None or evidence.in_control:
+        if evidence is None:
             return
-        for row in self.measurement.effect_rows(self.name, self._averaged(), self.unit):
+        part_of = BESIDE if beside or evidence.in_control else ""
+        columns = {f"{part_of}{part}": values for part, values in self._averaged().items()}
+        for row in self.measurement.effect_rows(self.name, columns, self.unit):
             key = (self.name, row.measurement, row.condition, row.item)
             if evidence.items.get(key, row).value != row.value:  # two effects of one name: neither can be told
                 row = msgspec.structs.replace(row, value=None)
             evidence.items[key] = row
 
     def _averaged(self) -> Mapping[str, Array]:
-        """ "numerator" and, for a share, "denominator" -> (items,) values; empty for what is no mean of items."""
+        """Part -> (items,) values that the effect is computed from: "numerator" and, for a share, "denominator"; empty
+        for what is computed otherwise."""
         return {}
+
+    @property
+    def _recipe(self) -> Recipe | None:
+        """How the effect is computed from the rows of `_averaged`."""
+        return None
 
     # -- deciding ----------------------------------------------------------------------------------------------
 
@@ -160,7 +183,7 @@ class Comparable(ABC):
         """The comparison's outcome, whatever it is, without a word to anybody."""
         if not math.isfinite(threshold):
             raise ValueError(f"a threshold must be a finite number, got {threshold}")
-        effect = self.describe(relation, threshold)
+        effect = self.recorded(relation, threshold)
         verdict, reason = self._verdict(effect)
         effect = msgspec.structs.replace(effect, threshold_call=getattr(threshold, "call", None))
         source = getattr(threshold, "source", "written in the claim")

@@ -8,13 +8,14 @@ measurement of fewer items, or of other numbers of them, decides nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from auditkit.claims.outcomes import place, sides, wrong_place
-from auditkit.record.schema import Effect, Relation, Verdict
+from auditkit.record.schema import Effect, Recipe, Relation, Verdict
 from auditkit.stats.effects.base import Comparable
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import Rate
@@ -67,6 +68,13 @@ class Exact(Comparable):
             exact=True,
             p_fail=wrong,
         )
+
+    def _averaged(self) -> Mapping[str, Array]:
+        return {"exact numerator": self.numerator, "exact denominator": self.denominator}
+
+    @property
+    def _recipe(self) -> Recipe:
+        return Recipe(kind="exact", rows=self.name, size=self.size, refused=self._degenerate or "")
 
     @property
     def _degenerate(self) -> str | None:

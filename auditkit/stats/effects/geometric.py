@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from auditkit.claims.outcomes import Threshold
-from auditkit.record.schema import Effect, Relation
+from auditkit.record.schema import Effect, Recipe, Relation
 from auditkit.stats.effects.base import Comparable
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import Array
@@ -92,8 +92,12 @@ class Geometric(Comparable):
         """One-sided p-value P(T <= t) of the mean logarithm at log(`threshold`); None where there is no interval."""
         return self.logs.tail(_log(self.name, threshold))
 
-    def keep_effect(self) -> None:
-        self.logs.keep_effect()
+    def keep_effect(self, *, beside: bool = False) -> None:
+        self.logs.keep_effect(beside=beside)
+
+    @property
+    def _recipe(self) -> Recipe:
+        return msgspec.structs.replace(self.logs._recipe, log=True)
 
     def _compare(self, relation: Relation, threshold: float | Comparable) -> Any:
         if isinstance(threshold, Geometric):

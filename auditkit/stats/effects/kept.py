@@ -40,6 +40,8 @@ def read_effects(items: pd.DataFrame) -> dict[str, Kept]:
         columns = {
             str(condition): part.set_index("item") for condition, part in frame.groupby("condition", sort=False)
         }
+        if "numerator" not in columns:  # exact values, contrasts of rates and changes are not paired
+            continue
         top = columns["numerator"]
         clusters, strata = read_clusters(top["clusters"])
         numerator: Array = top["value"].to_numpy(dtype=np.float64)

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from msgspec import structs
 
 from auditkit.claims.evidence import Decision
 from auditkit.claims.outcomes import NotApplicable, sides
-from auditkit.record.schema import Effect, Relation
+from auditkit.record.schema import Effect, Recipe, Relation
 from auditkit.stats.effects.base import Comparable, non_inferiority
 from auditkit.stats.intervals import (
     ALPHA,
@@ -165,19 +166,13 @@ class Estimate(Comparable):
                     if undecided and not self.blocks:
                         needed = items_needed(contrast, self._clusters, distance, standard_error, df, self.alpha)
         return Effect(
-            name=self.name,
-            estimate=finite(estimate),
-            lower=interval[0] if interval else None,
-            upper=interval[1] if interval else None,
-            unit=self.unit,
-            relation=relation,
+            name=self.name, unit=self.unit, estimate=finite(estimate), alpha=self.alpha,
+            lower=interval[0] if interval else None, upper=interval[1] if interval else None, relation=relation,
             threshold=float(threshold) if threshold is not None and math.isfinite(threshold) else None,
-            alpha=self.alpha,
             n=int(self._finite.sum()), clusters=m.clusters if m else 0,
             standardized=finite(standardized), mde=finite(mde),
             items_needed=needed.items, items_range=needed.likely, items_assume=needed.factors,
-            method=self._method,
-            p_fail=finite(wrong),
+            method=self._method, p_fail=finite(wrong),
             df=self._signs.df if self._signs else self._df,
             **(span(self.measurement, self.shown_conditions, self.shift) if self.denominator is None else {}),
         )  # fmt: skip
@@ -196,8 +191,13 @@ class Estimate(Comparable):
         return m.tail(weights) if m.contrast(weights)[1] > 0 else None
 
     def _averaged(self) -> Mapping[str, Array]:
-        parts = {"numerator": self.numerator, "denominator": self.denominator}
-        return {} if self.is_change else {name: part for name, part in parts.items() if part is not None}
+        top = {"change" if self.is_change else "numerator": self.numerator}
+        return top if self.denominator is None else top | {"denominator": self.denominator}
+
+    @property
+    def _recipe(self) -> Recipe:
+        made = Recipe(kind="change" if self.is_change else "mean", rows=self.name, shown=self.shown_conditions)
+        return structs.replace(made, shift=self.shift, blocks=self.blocks, refused=self._unusable)
 
     # -- computing ---------------------------------------------------------------------------------------------
 
@@ -357,9 +357,10 @@ class Estimate(Comparable):
 
     def _taken(self, rows: np.ndarray[Any, Any]) -> Estimate:
         """The same estimate over the items in these rows, in this order."""
-        denominator = None if self.denominator is None else self.denominator[rows]
-        measurement = self.measurement.take(rows)
-        return replace(self, measurement=measurement, numerator=self.numerator[rows], denominator=denominator)
+        below = None if self.denominator is None else self.denominator[rows]
+        return replace(
+            self, measurement=self.measurement.take(rows), numerator=self.numerator[rows], denominator=below
+        )
 
     def _linearised(self, problem: str = "") -> Estimate:
         """The same as a plain mean: per item, the share plus how far the item moves it (delta method).
@@ -377,8 +378,7 @@ class Estimate(Comparable):
         absent = self._not_applicable()
         if absent:
             raise NotApplicable(absent)
-        assert self._centred is not None
-        centre, around = self._centred
+        centre, around = self._centred  # type: ignore[misc]  # it applies, so there are moments
         values = centre + self._contrast(centre) / around.mean[1]
         return replace(self, numerator=values, denominator=None)
 

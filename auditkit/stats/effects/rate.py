@@ -13,7 +13,7 @@ A rate of nothing (0 of 0) and a ratio to a rate of 0 are undefined, and undefin
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -21,114 +21,23 @@ from typing import Any, Literal
 import numpy as np
 
 from auditkit.claims.evidence import Decision
-from auditkit.claims.outcomes import sides
-from auditkit.record.needed import BOTH
-from auditkit.record.schema import Effect, Relation
+from auditkit.record.schema import Recipe, Relation
 from auditkit.stats.deflation import deflation
-from auditkit.stats.effects.base import Comparable
 from auditkit.stats.effects.mean import Estimate
-from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, POWER, Array, pooled
+from auditkit.stats.effects.score import Rows, Score
+from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, pooled
 from auditkit.stats.measurement import Measurement, MeasurementError
-from auditkit.stats.power import Needed, needed, p_fail
 from auditkit.stats.proportions import (
     Compare,
-    quantile_and_cdf,
     score_interval,
     score_statistic,
     wilson,
     wilson_statistic,
 )
 
-Rows = np.ndarray[Any, np.dtype[np.intp]]
-
-
-class _Score(Comparable):
-    """What a rate and a contrast of rates share: an interval and p-values from one score statistic."""
-
-    shift: float
-    """Subtracted from the estimate: "equals 0.5" is about the rate minus 0.5."""
-    _estimate: float | None
-    _df: int | None
-    _rows: Rows
-    _fewest: int
-    _method: str
-    _standard_error: float
-    _least: float | None
-
-    def _bounds(self, critical: float) -> tuple[float, float]:
-        raise NotImplementedError
-
-    def _statistic(self, theta: float) -> float:
-        raise NotImplementedError
-
-    @cached_property
-    def _interval(self) -> tuple[float, float] | None:
-        if self._degenerate:
-            return None
-        lower, upper = self._bounds(quantile_and_cdf(self._df, ALPHA)[0])
-        return lower - self.shift, upper - self.shift
-
-    def tail(self, threshold: float) -> float | None:
-        """One-sided p-value P(T <= t) of the score statistic at `threshold`; None where there is no interval."""
-        if self._interval is None:
-            return None
-        return float(quantile_and_cdf(self._df, ALPHA)[1].cdf(self._statistic(threshold + self.shift)))
-
-    def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
-        interval, estimate = self._interval, self._estimate
-        if threshold is not None and not math.isfinite(threshold):
-            threshold = None
-        mde = wrong = None
-        more = Needed()
-        if interval and estimate is not None:
-            critical, distribution = quantile_and_cdf(self._df, ALPHA)
-            detectable = (critical + float(distribution.ppf(POWER))) * self._standard_error
-            mde = detectable if detectable > 0 else None
-            if relation and threshold is not None:
-                wrong = p_fail(relation, threshold, self.tail)
-                margin = math.copysign(threshold, estimate) if relation == "within" else threshold
-                distance = abs(estimate - self.shift - margin)
-                if not any(sides(relation, *interval, threshold)):
-                    names = BOTH.join(map(str, self.measurement.clusters.columns))
-                    power, error, n = self._factors, self._standard_error, len(self._rows)
-                    more = needed(n, distance, error, self._df, ALPHA, names, lambda shrink: shrink**power)
-        return Effect(
-            name=self.name,
-            estimate=None if estimate is None else estimate - self.shift,
-            lower=interval[0] if interval else None,
-            upper=interval[1] if interval else None,
-            unit=self.unit,
-            relation=relation,
-            threshold=None if threshold is None else float(threshold),
-            alpha=ALPHA,
-            n=len(self._rows),
-            clusters=self._fewest,
-            standardized=None,
-            mde=mde,
-            items_needed=more.items,
-            items_range=more.likely,
-            method=self._method,
-            items_assume=more.factors,
-            p_fail=wrong,
-            df=self._df,
-            least=self._least,
-            greatest=None if self._least is None else 1 - self.shift,
-        )
-
-    @property
-    def _factors(self) -> int:
-        return int(self.measurement.clusters.shape[1])
-
-    @property
-    def _spread(self) -> str:
-        factors = " x ".join(map(str, self.measurement.clusters.columns))
-        if self._df is None:
-            return "items are independent"
-        return f"items count by their design effect over {factors}, t with {self._df} degrees of freedom"
-
 
 @dataclass(frozen=True, eq=False)
-class Rate(_Score):
+class Rate(Score):
     """Share of the items in `_rows` whose value is 1; made by `rate`."""
 
     name: str
@@ -171,8 +80,12 @@ class Rate(_Score):
         """
         return self.mean().no_worse_than(baseline.mean(), by=by, better=better, label=label)
 
-    def keep_effect(self) -> None:
-        self.mean().keep_effect()
+    def keep_effect(self, *, beside: bool = False) -> None:
+        self.mean().keep_effect(beside=beside)
+
+    @property
+    def _recipe(self) -> Recipe:
+        return Recipe(kind="rate", rows=self.name, shift=self.shift, refused=self._degenerate or "")
 
     @cached_property
     def _rows(self) -> Rows:  # type: ignore[override]  # computed once
@@ -250,7 +163,7 @@ class Rate(_Score):
 
 
 @dataclass(frozen=True, eq=False)
-class RateContrast(_Score):
+class RateContrast(Score):
     """Ratio or difference of the rates of two groups without common items, with a score interval."""
 
     name: str
@@ -276,6 +189,15 @@ class RateContrast(_Score):
     @property
     def shown_conditions(self) -> tuple[str, ...]:  # type: ignore[override]  # those of both rates
         return self.rate.shown_conditions
+
+    def _averaged(self) -> Mapping[str, Array]:
+        sides = {"rate": self.rate, "against": self.against}
+        return {name: np.where(one.members, one.values, np.nan) for name, one in sides.items()}
+
+    @property
+    def _recipe(self) -> Recipe:
+        refused = self._degenerate or ""
+        return Recipe(kind="rates", rows=self.name, shift=self.shift, compare=self.compare, refused=refused)
 
     def __sub__(self, other: Any) -> RateContrast:
         if isinstance(other, float | int):

@@ -1,0 +1,242 @@
+"""Does a record say what follows from its items? Every effect, verdict and summary is derived again, without the model.
+
+What is derived: each effect from the values in items.parquet (`auditkit.stats.effects.recomputed`); each control's and
+claim's verdict from its effects; the corrections within claims and families; waivers; the summary; the digests of plan
+and items. What is not: that the items are what a model gave, which only measuring again can tell, and effects of which
+the record keeps no recipe (they are counted).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from auditkit.claims.evidence import Decision, Evidence
+from auditkit.claims.outcomes import Inconclusive, sides
+from auditkit.claims.verdicts import judge, summarize
+from auditkit.gate.waivers import WAIVABLE
+from auditkit.record.differences import plan_digest
+from auditkit.record.plan import OTHER_SHARDS
+from auditkit.record.schema import Claim, Effect, Run, Verdict
+from auditkit.stats.effects.recomputed import recomputed
+from auditkit.stats.families import adjusted_by_holm, alone, claim_p, fail_within_claim
+from auditkit.stats.intervals import ALPHA
+from auditkit.stats.sensitivity import SENSITIVITY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUMBERS = ("estimate", "lower", "upper", "standardized", "mde", "p_fail", "df", "least", "greatest")
+COUNTS = ("n", "clusters", "items_needed", "items_range", "exact")
+TOLERANCE = 1e-9
+"""Relative; sums in another order differ in the last bits."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What came of deriving a record again.
+
+    Attributes:
+        problems: one sentence for each thing that does not follow, with the claim's id.
+        effects: how many effects were computed again.
+        not_computed: names of effects that cannot be, by claim.
+    """
+
+    problems: tuple[str, ...]
+    effects: int
+    not_computed: tuple[tuple[str, str], ...]
+
+
+def verify(run: Run, items: pd.DataFrame, distrust: str = "") -> Verified:
+    """Derive a run's record again from its items.
+
+    Args:
+        items: columns of `ItemRow`.
+        distrust: why no number of the run may be read, as `summarize` takes it.
+    """
+    rows, empty = dict(tuple(items.groupby("claim", sort=False))), items.iloc[:0]
+    problems = list(_whole(run, set(map(str, rows))))
+    computed, missing = 0, []
+    for claim in run.claims:
+        found: list[str] = []
+        again = {
+            id(effect): _again(effect, rows.get(claim.id, empty), beside, found)
+            for effect, beside in _effects(claim)
+        }
+        computed += sum(one.computed for one in again.values())
+        missing += [(claim.id, effect.name) for effect, _ in _effects(claim) if not again[id(effect)].computed]
+        found += _claim_problems(claim, again)
+        problems += [f"{claim.id}: {problem}" for problem in found]
+    problems += [*_family_problems(run), *_summary_problems(run, distrust)]
+    return Verified(tuple(problems), computed, tuple(missing))
+
+
+# -- the whole -----------------------------------------------------------------------------------------------------
+
+
+def _whole(run: Run, measured: set[str]) -> Iterator[str]:
+    """What does not hold of the record as a whole: claims planned, missing, doubled; digests."""
+    if plan_digest(run.plan) != run.plan_sha256:
+        yield "the plan is not the one that plan_sha256 was made of"
+    ids = [claim.id for claim in run.claims]
+    for name in dict.fromkeys(name for name in ids if ids.count(name) > 1):
+        yield f"{name}: the record holds the claim {ids.count(name)} times"
+    for name in ids:
+        if name not in run.plan.claims:
+            yield f"{name}: the claim was not planned"
+    untested = {entry.what for entry in run.untested}
+    if OTHER_SHARDS not in untested:
+        for name in run.plan.claims:
+            if name not in ids and name not in untested:
+                yield f"{name}: the claim was planned, and is neither in the record nor named as untested"
+    for name in measured - set(ids):
+        yield f"{name}: the items hold values of a claim that is not in the record"
+
+
+# -- effects -------------------------------------------------------------------------------------------------------
+
+
+def _effects(claim: Claim) -> Iterator[tuple[Effect, bool]]:
+    """Effects of a claim, and whether they stand beside it."""
+    for effect in (claim.effect, *claim.also):
+        if effect is not None:
+            yield effect, False
+    for control in claim.controls:
+        if control.effect is not None:
+            yield control.effect, True
+
+
+@dataclass(frozen=True)
+class _Again:
+    """A recorded effect derived again: what its comparison comes to, and the reason where it was computed."""
+
+    computed: bool
+    verdict: Verdict
+    reason: str = ""
+
+
+def _again(effect: Effect, items: pd.DataFrame, beside: bool, problems: list[str]) -> _Again:
+    """The effect from its items; why it is another one there goes to `problems`."""
+    by_interval = _Again(False, decided(effect))
+    try:
+        estimate = recomputed(effect, items, beside=beside)
+        if estimate is None:
+            return by_interval
+        again = estimate.describe(effect.relation, effect.threshold)
+        compared = effect.relation is not None and effect.threshold is not None
+        verdict, reason = estimate._verdict(again) if compared else (Verdict.INCONCLUSIVE, "")
+    except (ValueError, KeyError, IndexError) as error:
+        problems.append(f"'{effect.name}' cannot be computed from the items: {' '.join(str(error).split())}")
+        return by_interval
+    for name in (*NUMBERS, *COUNTS):
+        was, now = getattr(effect, name), getattr(again, name)
+        if not _same(was, now):
+            problems.append(
+                f"{name} of '{effect.name}' is {_text(was)} in the record, and {_text(now)} by its items"
+            )
+            break
+    return _Again(True, verdict, reason)
+
+
+def _same(was: object, now: object) -> bool:
+    if isinstance(was, float) and isinstance(now, float | int):
+        return math.isclose(was, now, rel_tol=TOLERANCE, abs_tol=1e-300) or abs(was - now) <= TOLERANCE * 1e-3
+    return was == now
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# -- verdicts ------------------------------------------------------------------------------------------------------
+
+
+def _claim_problems(claim: Claim, again: Mapping[int, _Again]) -> Iterator[str]:
+    """What of a claim does not follow from its effects and controls."""
+    for control in claim.controls:
+        if control.effect is not None and control.verdict is not None:
+            verdict = again[id(control.effect)].verdict
+            reference = control.name.startswith(SENSITIVITY) and Verdict.PASS not in (verdict, control.verdict)
+            if verdict is not control.verdict and not reference:
+                yield f"control '{control.name}' is {control.verdict}, and its effect says {verdict}"
+    if claim.waiver is not None and claim.verdict not in WAIVABLE:
+        yield f"a waiver is applied to a claim that is {claim.verdict}"
+    before = alone(claim)
+    if claim.lack is not None and claim.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
+        return  # judged by what the baseline showed, which is not in this record
+    expected = derived(before, again)
+    if expected is not before.verdict:
+        yield f"the verdict is {before.verdict}, and its effects and controls say {expected}"
+
+
+def derived(claim: Claim, again: Mapping[int, _Again]) -> Verdict:
+    """The verdict of a claim, without its family, from its effects, its controls and what ended its test."""
+    if claim.ended in ("not applicable", "skipped"):
+        return Verdict.NOT_APPLICABLE
+    if claim.ended in ("not readable", "exception"):
+        return Verdict.ERROR
+    effects = [effect for effect in (claim.effect, *claim.also) if effect is not None]
+    decisions = [Decision(again[id(effect)].verdict, again[id(effect)].reason, effect, "") for effect in effects]
+    evidence = Evidence(decisions=list(fail_within_claim(decisions)), controls=list(claim.controls))
+    verdict, _ = judge(evidence, Inconclusive("undecided") if claim.ended == "undecided" else None)
+    return Verdict.ERROR if claim.ended == "failed assertion" and verdict is Verdict.PASS else verdict
+
+
+def decided(effect: Effect) -> Verdict:
+    """What an effect says of its threshold, by its whole interval, or by its value where it is exact."""
+    lower, upper = (effect.estimate, effect.estimate) if effect.exact else (effect.lower, effect.upper)
+    if effect.relation is None or effect.threshold is None or lower is None or upper is None:
+        return Verdict.INCONCLUSIVE
+    holds, fails = sides(effect.relation, lower, upper, effect.threshold)
+    return Verdict.PASS if holds else Verdict.FAIL if fails else Verdict.INCONCLUSIVE
+
+
+def _family_problems(run: Run) -> Iterator[str]:
+    """Places in families that Holm's procedure does not give."""
+    members: dict[str, list[Claim]] = {}
+    for claim in run.claims:
+        if claim.family is not None:
+            members.setdefault(claim.family.name, []).append(claim)
+    for name, claims in members.items():
+        sizes = {claim.family.size for claim in claims if claim.family is not None}
+        size = max(sizes)
+        if len(sizes) != 1 or size < len(claims):
+            yield f"family '{name}' has {len(claims)} claims in the record, which say that it has {sorted(sizes)}"
+            continue
+        p = [claim_p(alone(claim)) for claim in claims]
+        adjusted = adjusted_by_holm([*p, *[1.0] * (size - len(p))])
+        for claim, mine, among in zip(claims, p, adjusted, strict=False):
+            yield from _place_problems(claim, mine, among, size)
+
+
+def _place_problems(claim: Claim, p: float, adjusted: float, size: int) -> Iterator[str]:
+    place = claim.family
+    assert place is not None
+    for name, was, now in (("p", place.p, p), ("p_adjusted", place.p_adjusted, adjusted)):
+        if not _same(was, now):
+            yield f"{claim.id}: {name} in its family is {_text(was)} in the record, and {_text(now)} by its effects"
+            return
+    before = alone(claim)
+    stands = before.verdict is not Verdict.FAIL or claim.lack is not None or adjusted <= ALPHA / 2 or size == 1
+    expected = before.verdict if stands else Verdict.INCONCLUSIVE
+    if claim.verdict is not expected:
+        yield f"{claim.id}: the verdict is {claim.verdict}, and its family makes it {expected}"
+
+
+# -- the summary ---------------------------------------------------------------------------------------------------
+
+
+def _summary_problems(run: Run, distrust: str) -> Iterator[str]:
+    again = summarize(run.claims, distrust)
+    for name, value in msgspec.structs.asdict(again).items():
+        if getattr(run.summary, name) != value:
+            yield f"the summary's {name} is {getattr(run.summary, name)!s}, and its claims make it {value!s}"
+            return
+    applied = {claim.waiver.claim for claim in run.claims if claim.waiver is not None}
+    listed = {waiver.claim for waiver in run.waivers if waiver.state == "applied"}
+    for name in sorted(applied ^ listed):
+        yield f"{name}: the record's list of waivers and the claim do not agree on whether it is waived"
