@@ -33,6 +33,20 @@ class Presentable(Protocol):
 
 
 @dataclass(frozen=True)
+class Section:
+    """Sentences and figures that belong together in a report, to be presented under a claim."""
+
+    sentences: tuple[str, ...] = ()
+    drawings: tuple[Figure, ...] = ()
+
+    def notes(self) -> tuple[str, ...]:
+        return self.sentences
+
+    def figures(self) -> tuple[Figure, ...]:
+        return self.drawings
+
+
+@dataclass(frozen=True)
 class Decision:
     """The outcome of one comparison of an effect with a threshold.
 

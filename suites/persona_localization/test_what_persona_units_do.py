@@ -2,14 +2,14 @@
 
 import pytest
 
-from auditkit import beside
+from auditkit import beside, figure
 
 
 @pytest.mark.causal(control="as many random units, the same values with random signs")
 def test_steering_along_the_units_moves_agreement(steering):
     """Steering along the units that a scan found shifts the logit difference of "agree" and "disagree" towards a
     persona's statements, and further than steering along as many random units does."""
-    steering.show()
+    figure(steering.edits())
     beside("agreement before any edit", steering.agreement())
     found, random = steering.steered("units")
     beside("random units", random)

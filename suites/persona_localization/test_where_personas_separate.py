@@ -2,10 +2,10 @@
 
 import pytest
 
-from auditkit import beside, control
+from auditkit import beside, control, figure, present
 from auditkit.findings.identity_bias.verdicts import every
 from auditkit.findings.persona_localization.layers import NORM, RAW, UNIT
-from auditkit.findings.persona_localization.pictures import show_pictures
+from auditkit.findings.persona_localization.pictures import pictures
 
 pytestmark = pytest.mark.causal(edits=False)
 
@@ -14,10 +14,10 @@ def test_separability_grows_with_depth(layers, indices, threshold):
     """A linear probe tells statements for a persona from those against it with a higher AUC in the last third of the
     layers than after the first block (W2.a)."""
     layers.require()
-    layers.show_curve()
-    indices.show_curves()
-    indices.show_scales()
-    indices.show_personas()
+    present(layers)
+    present(indices)
+    figure(indices.by_scale())
+    figure(indices.by_persona())
     beside("after the first block", layers.after(0))
     beside("in the last third", layers.late())
     with control("labels dealt at random are told apart by chance, 0.5 within 0.02"):
@@ -30,7 +30,7 @@ def test_separability_peaks_in_the_last_third(layers, activations):
     AUC than a probe at each earlier layer does. The best layer is chosen on one half of the statements and compared on
     the other half, both ways (W2.a)."""
     layers.require()
-    show_pictures(activations)
+    figure(*pictures(activations))
     late, over_earlier = layers.peaks()
     beside("best layer of the last third", late)
     assert every(over_earlier, lambda difference: difference > 0)
@@ -49,7 +49,7 @@ def test_layers_tell_more_than_words(layers):
     """A linear probe in the last third of the layers tells statements for a persona from those against it with a higher
     AUC than a bag of the statements' words does, without a model (W2.a, its lexical control)."""
     layers.require()
-    layers.show_personas()
+    figure(layers.by_persona())
     beside("bag of words", layers.words())
     beside("in the last third", layers.late(RAW))
     assert layers.late(RAW) > layers.words()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, control
+from auditkit import beside, control, figure, note, present
 from auditkit.findings.persona_localization.layers import WORDS
 from auditkit.findings.persona_localization.scans import PROBE
 
@@ -13,9 +13,9 @@ def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold)
     """Units that a subset scan selects on one half of the statements detect the persona's statements in the other half
     with a precision of at least 0.75 and a recall of at least 0.65; each half is scanned for the other (W2.c)."""
     precise = threshold(0.75, "protocol W2.c, near the lowest of the published logs, 0.74")
-    scans.show_scans()
-    scans.note_rotation(precise)
-    specificity.show_detection()
+    figure(scans.by_persona())
+    note(scans.rotation(precise))
+    present(specificity.detection())
     beside("chance to score as high on held-out statements", scans.significance())
     with control("the same scan between two halves of the negative statements finds nothing: p above 0.005"):
         assert scans.among_negatives() > 0.005
@@ -34,7 +34,7 @@ def test_a_scan_tells_more_than_words(scans):
 def test_the_units_of_a_persona_are_stable(units, threshold):
     """Scans of two random halves of a persona's statements select units whose Jaccard index is at least 0.3, and at
     least three times that of random sets of the same sizes (W2.e)."""
-    units.show_table()
+    present(units.by_persona())
     beside("scans without a common statement", units.jaccard(disjoint=True))
     beside("scans without a common statement, times chance", units.alike(disjoint=True))
     assert units.jaccard() >= threshold(0.3, "protocol W2.e; the published runs have 0.35 to 0.53")
@@ -44,8 +44,8 @@ def test_the_units_of_a_persona_are_stable(units, threshold):
 def test_a_scan_detects_no_worse_than_a_probe(scans, threshold):
     """A subset scan tells held-out statements for a persona from those against it with an AUC at most 0.02 below that
     of the difference of means (W2.g)."""
-    scans.show_detectors()
-    scans.show_variants()
+    figure(scans.beside_detectors())
+    figure(scans.in_other_ways())
     beside("subset scan", scans.auc())
     beside("difference of means", scans.auc(PROBE))
     for other in scans.others():

@@ -15,14 +15,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.claims.evidence import figure, note
 from auditkit.findings.persona_localization.blocks import BLOCKS, in_blocks, over_blocks
 from auditkit.findings.persona_localization.material import Array, PersonaActivations, PersonaItems, one_thread
 from auditkit.methods.scanning.pvalues import checked
 from auditkit.methods.separation.indices import Scale, labelled_indices, principal_points, separability
 from auditkit.methods.separation.permutation import Significance, dealt
 from auditkit.record.figures import Curves, Series, Table
-from auditkit.record.schema import Effect
+from auditkit.record.schema import Effect, Figure
 from auditkit.stats.streams import stream
 
 COMPONENTS = 4
@@ -45,8 +44,13 @@ class LayerIndices:
         self.activations, self.seed, self.dealings = activations, activations.seed, dealings
         self._known: dict[tuple[Scale, int], Array] = {}
 
-    def show_curves(self) -> None:
-        """Under the claim: each index by layer with its interval, beside dealt labels; means over personas."""
+    def notes(self) -> tuple[str, ...]:
+        """At how many layers each index lies outside what dealt labels give."""
+        return tuple(map(self._outside, BY_LAYER))
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Each index by layer with its interval, beside labels dealt at random; means over personas."""
+        drawn = []
         layers = list(range(self.activations.layers))
         for place, name in enumerate(NAMES):
             lines = []
@@ -65,12 +69,11 @@ class LayerIndices:
             caption += " Lower is further apart." if _HIGHER[place] < 0 else ""
             caption += " It has the unit of the activations and grows with their norm." if place == 3 else ""
             drawing = Curves("layer", name, caption, lines, log=bool(place))
-            figure(drawing.titled(f"{name} by layer"))
-        for scale in BY_LAYER:
-            note(self._outside(scale))
+            drawn.append(drawing.titled(f"{name} by layer"))
+        return tuple(drawn)
 
-    def show_personas(self) -> None:
-        """Under the claim: the indices of each persona after the first and the published block, with p."""
+    def by_persona(self) -> Figure:
+        """The indices of each persona after the first and the published block, with p."""
         rows: list[list[str | float | None]] = []
         for items in self.activations.personas:
             for layer in (0, self.activations.published_layer):
@@ -81,33 +84,28 @@ class LayerIndices:
                     row += [_short(float(value * sign)), Significance(value, null).p if known else None]
                 rows.append(row)
         columns = [part for name in NAMES for part in (name, f"p of {name}")]
-        figure(
-            Table(
-                f"Indices of the activations as they are, in {COMPONENTS} principal components, on true labels. "
-                f"p: how often labels dealt at random lie as far apart, {TABLE_DEALINGS} dealings, for one index "
-                "of one persona.",
-                ["persona", *columns],
-                rows,
-            ).titled("Published indices by persona")
-        )
+        return Table(
+            f"Indices of the activations as they are, in {COMPONENTS} principal components, on true labels. p: how "
+            f"often labels dealt at random lie as far apart, {TABLE_DEALINGS} dealings, for one index of one persona.",
+            ["persona", *columns],
+            rows,
+        ).titled("Published indices by persona")
 
-    def show_scales(self) -> None:
-        """Under the claim: the indices at some layers as published, at unit norm, and whitened; means over personas."""
+    def by_scale(self) -> Figure:
+        """The indices at some layers as published, at unit norm, and whitened; means over personas."""
         layers = sorted({0, *map(self.activations.at_depth, (1 / 3, 2 / 3)), self.activations.published_layer})
         rows: list[list[str | float | None]] = []
         for scale in SCALES:
             for layer in layers:
                 found = np.array([self._drawn(one, layer, scale) for one in self.activations.personas])
                 rows.append([f"{scale}, block {layer}", *(_short(float(mean)) for mean in found.mean(axis=0))])
-        figure(
-            Table(
-                f"Published indices in {COMPONENTS} principal components, on true labels, means over personas. Only "
-                "the hull distance has the unit of the activations and grows with their norm; for Davies-Bouldin lower "
-                "is further apart.",
-                ("activations", *NAMES, "share of variance"),
-                rows,
-            ).titled("Published indices of separability")
-        )
+        return Table(
+            f"Published indices in {COMPONENTS} principal components, on true labels, means over personas. Only the "
+            "hull distance has the unit of the activations and grows with their norm; for Davies-Bouldin lower is "
+            "further apart.",
+            ("activations", *NAMES, "share of variance"),
+            rows,
+        ).titled("Published indices of separability")
 
     # -- computing ---------------------------------------------------------------------------------------------
 

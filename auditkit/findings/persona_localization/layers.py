@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from auditkit.claims.evidence import figure, note
+from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.findings.persona_localization.material import Array, PersonaActivations, PersonaItems, one_thread
 from auditkit.methods.separation.auc import auc_parts
@@ -25,6 +25,7 @@ from auditkit.methods.separation.permutation import Significance
 from auditkit.methods.separation.probes import cross_validated, grouped_folds, label_null, norms, unit_norm
 from auditkit.methods.separation.text_baselines import bag_of_words
 from auditkit.record.figures import Band, Curves, Heatmap, Series
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.halves import CrossFitted, Halves, cross_fit, halves
@@ -127,10 +128,15 @@ class LayerSeparability:
         """Mean AUC over all dealings of the labels at the published layer: 0.5 unless the procedure leaks labels."""
         return over_dealings("AUC with labels dealt at random", "AUC", self._null.null)
 
-    # -- showing -----------------------------------------------------------------------------------------------
+    # -- report -----------------------------------------------------------------------------------------------
 
-    def show_curve(self) -> None:
-        """Under the claim: AUC by layer with intervals, beside norms, words and labels dealt at random."""
+    def notes(self) -> tuple[str, ...]:
+        """How high the AUC comes, and where first."""
+        highest, near = self._peak
+        return (f"the highest AUC is {highest:.3f}; the first layer within 0.01 of it is after block {near}",)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """AUC by layer with intervals, beside norms, words and labels dealt at random."""
         layers, late = range(self.activations.layers), self.activations.late
         effects = {of: [self.after(layer, of).describe() for layer in layers] for of in (RAW, UNIT, NORM)}
         effects[WORDS] = [self.words().describe()] * len(layers)
@@ -138,37 +144,38 @@ class LayerSeparability:
         chance = self._chance
         lower, middle, upper = np.quantile(chance, (0.025, 0.5, 0.975), axis=0).tolist()
         lines.append(Series("labels at random", list(layers), middle, lower, upper))
-        means = [float(e.estimate or 0.0) for e in effects[RAW]]
-        near = next(layer for layer, mean in enumerate(means) if mean >= max(means) - 0.01)
         caption = (
             "How well a linear probe tells statements for a persona from those against it on statements it was not "
             "fitted on; 0.5 is guessing. Intervals are over statements; labels at random: 95 % of "
-            f"{len(chance)} dealings. The first layer within 0.01 of the highest is {near}."
+            f"{len(chance)} dealings. The first layer within 0.01 of the highest is {self._peak[1]}."
         )
-        note(f"the highest AUC is {max(means):.3f}; the first layer within 0.01 of it is after block {near}")
         band = Band("last third", late[0], late[-1])
-        figure(Curves("layer", "AUC", caption, lines, [band], 0.5).titled("Separability by layer"))
+        return (Curves("layer", "AUC", caption, lines, [band], 0.5).titled("Separability by layer"),)
 
-    def show_personas(self) -> None:
-        """Under the claim: AUC by persona and layer, with bag of words in the last row of each persona."""
+    @property
+    def _peak(self) -> tuple[float, int]:
+        """The highest AUC of a layer, and the first layer within 0.01 of it."""
+        means = [float(self.after(layer).describe().estimate or 0.0) for layer in range(self.activations.layers)]
+        return max(means), next(layer for layer, mean in enumerate(means) if mean >= max(means) - 0.01)
+
+    def by_persona(self) -> Figure:
+        """AUC by persona and layer, with that of a bag of words in the last column."""
         items, layers = self.activations.personas, range(self.activations.layers)
         rows = [self._by_persona(RAW, layer) for layer in layers]
         columns = [*map(str, layers), "words"]
         words = self._by_persona(WORDS, 0)
         values = [[*(row[i] for row in rows), words[i]] for i in range(len(items))]
-        figure(
-            Heatmap(
-                "layer",
-                "persona",
-                "AUC minus 0.5",
-                "How far above guessing (0) a probe tells each persona's statements apart; the last column is that of "
-                "the statements' words without a model.",
-                columns,
-                [one.persona for one in items],
-                [[value - 0.5 for value in row] for row in values],
-                scale="centred",
-            ).titled("Separability by persona")
-        )
+        return Heatmap(
+            "layer",
+            "persona",
+            "AUC minus 0.5",
+            "How far above guessing (0) a probe tells each persona's statements apart; the last column is that of the "
+            "statements' words without a model.",
+            columns,
+            [one.persona for one in items],
+            [[value - 0.5 for value in row] for row in values],
+            scale="centred",
+        ).titled("Separability by persona")
 
     # -- fitting -----------------------------------------------------------------------------------------------
 

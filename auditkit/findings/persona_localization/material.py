@@ -18,8 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.adapters.protocol import Adapter
-from auditkit.claims.evidence import Evidence, gathering, note, repeat
+from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.order import shuffle_key
 from auditkit.engine.sites import residual
 from auditkit.findings.persona_localization.statement_pairs import packaged_statements
@@ -154,7 +155,6 @@ class PersonaActivations:
     ) -> None:  # fmt: skip
         self.adapter, self.personas, self.seed = adapter, tuple(personas), seed
         self._role, self._massive, self._cache = role, massive, cache
-        self._aside = Evidence()
 
     @property
     def layers(self) -> int:
@@ -176,14 +176,14 @@ class PersonaActivations:
 
     def at(self, persona: PersonaItems, layer: int) -> Array:
         """(statements, units) of one persona after block `layer`."""
-        values = self._values[self._rows[persona.persona], layer]
+        values = self._read.values[self._rows[persona.persona], layer]
         if not self._massive:
             values, _ = without(values, [one.unit for one in self.massive(layer)])
         return values
 
     def massive(self, layer: int) -> tuple[Massive, ...]:
         """Units with massive activations in any statement, as their source defines them."""
-        return massive_units(self._values[:, layer])
+        return massive_units(self._read.values[:, layer])
 
     def one_of_each_topic(self) -> tuple[PersonaItems, ...]:
         """The first persona of each topic, for what is too dear to do with all."""
@@ -193,14 +193,14 @@ class PersonaActivations:
         return tuple(first.values())
 
     def asked_about(self, questions: Sequence[PersonaItems]) -> PersonaActivations:
-        """The same readings of some of the statements, which are known by their ids, under other labels."""
+        """Some of the statements, which are known by their ids, under other labels; they are not read again."""
         read = self._read
         row_of = {name: row for row, name in enumerate(name for one in self.personas for name in one.ids)}
         rows = [row_of[name] for one in questions for name in one.ids]
         other = PersonaActivations(
             self.adapter, questions, seed=self.seed, role=self._role, massive=self._massive, cache=self._cache
         )
-        vars(other)["_read"] = replace(read, values=read.values[rows])
+        PersonaActivations._read.keep(other, replace(read, values=read.values[rows]))
         return other
 
     def enough(self, groups: int, what: str) -> None:
@@ -225,8 +225,8 @@ class PersonaActivations:
             columns: condition -> (statements of all personas,).
             rows: of each persona's statements, those that there are values of; all where None.
         """
-        taken = [np.arange(len(one.ids)) for one in self.personas] if rows is None else rows
-        chosen = [(one, int(row)) for one, some in zip(self.personas, taken, strict=True) for row in some]
+        subset = [np.arange(len(one.ids)) for one in self.personas] if rows is None else rows
+        chosen = [(one, int(row)) for one, some in zip(self.personas, subset, strict=True) for row in some]
         index = pd.Index([one.ids[row] for one, row in chosen])
         clusters = pd.DataFrame({"statement": [str(one.groups[row]) for one, row in chosen]}, index=index)
         prompts = {one.ids[row]: {"statement": one.texts[row]} for one, row in chosen}
@@ -247,26 +247,17 @@ class PersonaActivations:
         ends = np.cumsum([len(one.ids) for one in self.personas]).tolist()
         return {one.persona: slice(end - len(one.ids), end) for one, end in zip(self.personas, ends, strict=True)}
 
-    @property
-    def _values(self) -> NDArray[Any]:
-        read = self._read
-        repeat(self._aside)
-        return read.values
-
-    @cached_property
+    @shared_measurement
     def _read(self) -> Representations:
         texts = [text for one in self.personas for text in one.texts]
-        with gathering() as aside:
-            read = representations(self.adapter, texts, residual.everywhere(), role=self._role, cache=self._cache)
-            for source in dict.fromkeys(one.source for one in self.personas):
-                note(f"statements are {source}")
-            where = "the last token of the template" if self._role == "system" else "the statement's last token"
-            counts = sorted({int(kind) for one in self.personas for kind in np.bincount(one.positive)})
-            note(
-                f"{len(self.personas)} personas, {' or '.join(map(str, counts))} statements of each kind, read after "
-                f"each block at {where}: {read.tokens[0]!r}"
-            )
-        self._aside = aside
+        read = representations(self.adapter, texts, residual.everywhere(), role=self._role, cache=self._cache)
+        note(*(f"statements are {source}" for source in dict.fromkeys(one.source for one in self.personas)))
+        where = "the last token of the template" if self._role == "system" else "the statement's last token"
+        counts = sorted({int(kind) for one in self.personas for kind in np.bincount(one.positive)})
+        note(
+            f"{len(self.personas)} personas, {' or '.join(map(str, counts))} statements of each kind, read after each "
+            f"block at {where}: {read.tokens[0]!r}"
+        )
         return read
 
 

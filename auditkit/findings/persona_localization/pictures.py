@@ -7,10 +7,11 @@ neighbours together; distances between its groups, and their sizes, mean nothing
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.claims.evidence import figure
 from auditkit.data.order import shuffle_key
 from auditkit.findings.persona_localization.material import (
     PUBLISHED_DEPTH,
@@ -22,6 +23,7 @@ from auditkit.findings.persona_localization.material import (
 from auditkit.methods.separation.indices import principal_points
 from auditkit.methods.separation.permutation import canonical
 from auditkit.record.figures import Cloud, Points
+from auditkit.record.schema import Figure
 from auditkit.stats.streams import stream
 
 PCA, TSNE = "principal components", "t-SNE"
@@ -58,8 +60,8 @@ def embedded(values: Array, method: str, seed: int) -> tuple[Array, str]:
     return np.asarray(points, dtype=np.float64)[back], said
 
 
-def show_pictures(activations: PersonaActivations) -> None:
-    """Under the claim: statements of one persona of each topic, after the blocks at `DEPTHS`."""
+def pictures(activations: PersonaActivations) -> Iterator[Figure]:
+    """Statements of one persona of each topic, after the blocks at `DEPTHS`."""
     for items in activations.one_of_each_topic():
         drawn = _drawn(items, activations.seed)
         positive = items.positive[drawn]
@@ -76,7 +78,7 @@ def show_pictures(activations: PersonaActivations) -> None:
                 ]
                 caption = f"Each mark is a statement{some}. {said} A picture decides nothing."
                 drawing = Points(f"{method}, first", f"{method}, second", caption, clouds)
-                figure(drawing.titled(f"{items.persona} after block {layer}, {method}"))
+                yield drawing.titled(f"{items.persona} after block {layer}, {method}")
 
 
 def _drawn(items: PersonaItems, seed: int) -> NDArray[np.intp]:

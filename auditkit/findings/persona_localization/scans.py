@@ -15,8 +15,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.claims.evidence import Evidence, figure, gathering, note, repeat
+from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive
+from auditkit.claims.shared import shared_measurement
 from auditkit.findings.persona_localization.layers import WORDS, p_value
 from auditkit.findings.persona_localization.material import Array, PersonaActivations, PersonaItems, one_thread
 from auditkit.methods.scanning.detection import HeldOut, Scanner, both_directions, units_of
@@ -28,6 +29,7 @@ from auditkit.methods.separation.probes import fitted_scores
 from auditkit.methods.separation.rotations import Turn, in_other_bases
 from auditkit.methods.separation.text_baselines import bag_of_words
 from auditkit.record.figures import Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.exact import Exact
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import joined
@@ -72,7 +74,6 @@ class PersonaScans:
         self.layer = activations.published_layer if layer is None else layer
         self.permutations = permutations
         self.scanner = Scanner("right")
-        self._aside = Evidence()
 
     # -- claims ------------------------------------------------------------------------------------------------
 
@@ -110,8 +111,8 @@ class PersonaScans:
         """The same p where half of the negative statements stand in for positive ones, and there is nothing to find."""
         return p_value("chance to score as high, negative statements alone", self._nothing)
 
-    def note_rotation(self, least: float, *, rotations: int = ROTATIONS) -> None:
-        """Say whether the held-out precision survives random rotations of the space; one persona of each topic.
+    def rotation(self, least: float, *, rotations: int = ROTATIONS) -> str:
+        """Whether the held-out precision survives random rotations of the space, in words; one persona of each topic.
 
         Args:
             least: the precision that is claimed.
@@ -126,12 +127,12 @@ class PersonaScans:
 
         with gathering(), one_thread():
             bases = in_other_bases(measure, self._units, rotations=rotations, seed=self.seed, name="scans")
-        note(f"rotation, precision on held-out statements of {len(some)} personas: {bases.says(least)}")
+        return f"rotation, precision on held-out statements of {len(some)} personas: {bases.says(least)}"
 
-    # -- showing -----------------------------------------------------------------------------------------------
+    # -- report -----------------------------------------------------------------------------------------------
 
-    def show_scans(self) -> None:
-        """Under the claim: each persona's scan, on the half that it was found on and on the other."""
+    def by_persona(self) -> Figure:
+        """Each persona's scan, on the half that it was found on and on the other."""
         rows: list[list[str | float | None]] = []
         for items, held in zip(self.activations.personas, self.held.values(), strict=True):
             found, truth = held.discovery, held.positive[held.discovery.scanned]
@@ -157,10 +158,10 @@ class PersonaScans:
         columns = (
             "persona", "units", "level", "precision in-sample", "recall in-sample", "precision", "recall", "AUC", "p",
         )  # fmt: skip
-        figure(Table(caption, columns, rows).titled("Scans by persona"))
+        return Table(caption, columns, rows).titled("Scans by persona")
 
-    def show_variants(self) -> None:
-        """Under the claim: the scan in other ways, on the same halves; one persona of each topic."""
+    def in_other_ways(self) -> Figure:
+        """The scan in other ways, on the same halves; one persona of each topic."""
         some, rows = self.activations.one_of_each_topic(), []
         for name, scanner in VARIANTS.items():
             either = both_directions if scanner.tail == "right" and name != ONE_TAIL else np.asarray
@@ -177,14 +178,11 @@ class PersonaScans:
             f"The same scan of {', '.join(items.persona for items in some)} with other p-values, scores, levels and "
             "starts, judged on the half of the statements that it was not run on. The claim is about the first row."
         )
-        figure(
-            Table(caption, ("scan", "units, mean", "precision", "recall", "AUC, mean"), rows).titled(
-                "The scan in other ways"
-            )
-        )
+        columns = ("scan", "units, mean", "precision", "recall", "AUC, mean")
+        return Table(caption, columns, rows).titled("The scan in other ways")
 
-    def show_detectors(self) -> None:
-        """Under the claim: the scan beside probes and outlier detectors, on the statements of all personas."""
+    def beside_detectors(self) -> Figure:
+        """The scan beside probes and outlier detectors, on the statements of all personas."""
         by_name: dict[str, list[Detector]] = {}
         for some in self._detectors.values():
             for one in some:
@@ -198,28 +196,19 @@ class PersonaScans:
             )
             for name, some in by_name.items()
         ]
-        figure(detector_table(pooled).titled("Detectors on held-out statements, ranks within each persona"))
+        return detector_table(pooled).titled("Detectors on held-out statements, ranks within each persona")
 
     # -- scanning ----------------------------------------------------------------------------------------------
 
-    @property
+    @shared_measurement
     def held(self) -> Mapping[str, HeldOut]:
         """Persona -> its scan on one half, judged on the other.
 
         Raises:
             Inconclusive: too few statements for two halves, or a half on which no units were found.
         """
-        held = self._held
-        repeat(self._aside)
-        return held
-
-    @cached_property
-    def _held(self) -> dict[str, HeldOut]:
         self.activations.enough(2 * HALF, "finding units on one half and judging them on the other")
-        with gathering() as aside:
-            found = self._scanned()
-        self._aside = aside
-        return found
+        return self._scanned()
 
     def _scanned(self, *, exchanged: bool = False) -> dict[str, HeldOut]:
         found = {}

@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from auditkit.claims.evidence import figure, gathering, note
+from auditkit.claims.evidence import Section, gathering
 from auditkit.claims.outcomes import Inconclusive
 from auditkit.data.order import shuffle_key
 from auditkit.findings.persona_localization.blocks import BLOCKS
@@ -22,7 +22,7 @@ from auditkit.findings.persona_localization.material import PersonaActivations, 
 from auditkit.findings.persona_localization.scans import PersonaScans
 from auditkit.findings.persona_localization.units import PersonaUnits
 from auditkit.methods.scanning.overlap import overlap
-from auditkit.record.figures import Dot, DotGroup, Dots
+from auditkit.record.figures import Dots
 from auditkit.record.schema import Effect
 
 
@@ -35,47 +35,43 @@ class Specificity:
         self.activations, self.seed = activations, activations.seed
         self.layers, self.scans, self.units = layers, scans, units
 
-    def show_detection(self) -> None:
-        """Under the claim: how well probe, scan and words tell personas, and topics, on statements held out."""
+    def detection(self) -> Section:
+        """How well probe, scan and words tell personas, and topics, on statements held out."""
         try:
-            with gathering():  # what is said of each half of the topics' statements
+            with gathering():  # the halves of the topics' statements need no notes of their own
                 topics = self._asked("specificity")
                 probes, scans = LayerSeparability(topics), PersonaScans(topics, self.scans.layer, permutations=0)
-                other = _readings(probes, scans)
+                other = _effects(probes, scans)
         except Inconclusive as error:
-            note(str(error))
-            return
-        found = {"personas": _readings(self.layers, self.scans), "topics": other}
-        groups = [
-            DotGroup(kind, [Dot.at(name, effect) for name, effect in some.items()]) for kind, some in found.items()
-        ]
+            return Section((str(error),))
+        found = {"personas": _effects(self.layers, self.scans), "topics": other}
         caption = (
             "The same procedure asked for a persona, and for which of two topics a statement is of. 0.5 is guessing, "
             "but for recall, the share of positive statements that the scan finds. Each half of the statements is "
             "scanned for the other; probe and words are judged in folds."
         )
-        figure(Dots("AUC, precision or recall", caption, groups, 0.5).titled("Personas beside topics"))
-        note(_compared(*(some["scan, AUC"] for some in found.values())))
+        drawing = Dots.of("AUC, precision or recall", caption, found, 0.5).titled("Personas beside topics")
+        return Section((_compared(*(some["scan, AUC"] for some in found.values())),), (drawing,))
 
-    def note_overlaps(self) -> None:
-        """Say how far persona units are shared with other personas, and how far with topics."""
+    def overlaps(self) -> tuple[str, ...]:
+        """How far persona units are shared with other personas, and how far with topics, in words."""
         try:
             topics = PersonaUnits(self._asked("specificity of units"), self.units.layer, runs=self.units.runs)
             others = [topics.units(items) for items in topics.activations.personas]
         except Inconclusive as error:
-            note(str(error))
-            return
+            return (str(error),)
         people = [(items.topic, self.units.units(items)) for items in self.activations.personas]
         total = self.units.total
         across = [overlap([a, b], total).z for (x, a), (y, b) in combinations(people, 2) if x != y]
         with_topics = [overlap([a, b], total).z for _, a in people for b in others]
         across_z, topics_z = ([z for z in some if z is not None] for some in (across, with_topics))
-        if across_z and topics_z:
-            note(
-                f"specificity of units: the median z of two personas of different topics is {np.median(across_z):.2f}, "
-                f"that of a persona and two topics that are told apart {np.median(topics_z):.2f}; as far as these are "
-                "alike, what personas share is not of personas"
-            )
+        if not across_z or not topics_z:
+            return ()
+        return (
+            f"specificity of units: the median z of two personas of different topics is {np.median(across_z):.2f}, "
+            f"that of a persona and two topics that are told apart {np.median(topics_z):.2f}; as far as the two are alike, "
+            "the units that personas share are not specific to personas",
+        )
 
     def _asked(self, what: str) -> PersonaActivations:
         least = 2 * BLOCKS
@@ -119,7 +115,7 @@ class Specificity:
         return sorted(rows)
 
 
-def _readings(layers: LayerSeparability, scans: PersonaScans) -> dict[str, Effect]:
+def _effects(layers: LayerSeparability, scans: PersonaScans) -> dict[str, Effect]:
     return {
         "probe, last third, AUC": layers.late().describe(),
         "words, AUC": layers.words().describe(),

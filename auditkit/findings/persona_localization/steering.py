@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.claims.evidence import Evidence, figure, gathering, note, repeat
+from auditkit.claims.evidence import gathering, note
 from auditkit.claims.outcomes import Inconclusive, Unsupported
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.items import single_token
 from auditkit.data.order import shuffle_key
 from auditkit.data.prompts import Chat
@@ -39,7 +40,8 @@ from auditkit.engine.sites import Site, residual
 from auditkit.findings.persona_localization.material import Array, PersonaActivations, PersonaItems
 from auditkit.findings.persona_localization.scans import HALF, persona_scan
 from auditkit.methods.patching import difference, note_guards
-from auditkit.record.figures import Dot, DotGroup, Dots
+from auditkit.record.figures import Dots
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import Measurement
@@ -99,7 +101,6 @@ class PersonaSteering:
     def __init__(self, activations: PersonaActivations, layer: int | None = None) -> None:
         self.activations, self.seed = activations, activations.seed
         self.layer = activations.at_depth(DEPTH) if layer is None else layer
-        self._aside = Evidence()
 
     # -- claims ------------------------------------------------------------------------------------------------
 
@@ -120,19 +121,19 @@ class PersonaSteering:
         values = signs * 2 * self._answers[_UNEDITED]
         return self._estimate("agreement with positive minus with negative statements", values, (_UNEDITED,))
 
-    def show(self) -> None:
-        """Under the claim: every edit beside its random counterpart."""
-        groups = []
+    def edits(self) -> Figure:
+        """Every edit beside its random counterpart."""
+        groups = {}
         whats: tuple[What, ...] = ("units", "direction")
         for title, made in (("shift by steering", self.steered), ("movement by ablation", self.ablated)):
             effects = [estimate.describe() for what in whats for estimate in made(what)]
-            groups.append(DotGroup(title, [Dot.at(effect.name, effect) for effect in effects]))
+            groups[title] = {effect.name: effect for effect in effects}
         caption = (
             f'Logits of "{AGREE.strip()}" against "{DISAGREE.strip()}" under edits of the stream after block '
             f"{self.layer}. Above 0, steering raises agreement with the persona's statements against that with others; "
             "movement by ablation has no sign and is never below 0, so only the comparison with random edits counts."
         )
-        figure(Dots("logit", caption, groups, 0.0).titled("Edits of persona units and directions"))
+        return Dots.of("logit", caption, groups, 0.0).titled("Edits of persona units and directions")
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
@@ -162,21 +163,9 @@ class PersonaSteering:
         measured = Measurement("agreement", "logit", table, clusters, prompts)
         return Estimate(name, "logit", measured, values, shown_conditions=conditions)
 
-    @property
+    @shared_measurement
     def _answers(self) -> Mapping[str, Array]:
         """Condition -> (asked,) logit of agreeing minus that of disagreeing."""
-        measured = self._measured
-        repeat(self._aside)
-        return measured
-
-    @cached_property
-    def _measured(self) -> Mapping[str, Array]:
-        with gathering() as aside:
-            measured = self._measure()
-        self._aside = aside
-        return measured
-
-    def _measure(self) -> Mapping[str, Array]:
         asked, adapter = self._asked, self.activations.adapter
         yes, no = (single_token(adapter.chat.encode, asked[0].prompt.text, said) for said in (AGREE, DISAGREE))
         if isinstance(yes, str) or isinstance(no, str) or yes == no:
@@ -185,8 +174,8 @@ class PersonaSteering:
             )
         site = residual.layer(self.layer)
         place = (site.component, self.layer)
-        given = donate(adapter, [], TOKEN_BUDGET, {one.prompt: (place,) for one in asked})
-        values = [given.activations[one.prompt, place][1:].double().cpu() for one in asked]
+        donated = donate(adapter, [], TOKEN_BUDGET, {one.prompt: (place,) for one in asked})
+        values = [donated.activations[one.prompt, place][1:].double().cpu() for one in asked]
         middle = torch.cat(values).mean(0)
         conditions: dict[str, list[list[Edit]]] = {}
         for one, value in zip(asked, values, strict=True):
@@ -194,7 +183,7 @@ class PersonaSteering:
                 conditions.setdefault(name, []).append([edit])
         pairs = [PatchPair(one.prompt, one.prompt, (yes, no)) for one in asked]
         plain = answer_rows(
-            torch.stack([given.logits[one.prompt] for one in asked]), [one.answers for one in pairs]
+            torch.stack([donated.logits[one.prompt] for one in asked]), [one.answers for one in pairs]
         )
         measured = patch(adapter, pairs, conditions, f"steering {len(pairs)} statements", base=plain)
         note_guards(f"steering {len(pairs)} statements", measured)
@@ -239,7 +228,7 @@ class PersonaSteering:
     @cached_property
     def _asked(self) -> tuple[SteeredStatement, ...]:
         self.activations.enough(2 * HALF, "finding units on one half and asking about the other")
-        with gathering():  # what is said of each persona's halves stands in one note of the claim
+        with gathering():  # one note of the claim speaks of the halves of all personas
             return tuple(one for items in self.activations.one_of_each_topic() for one in self._of(items))
 
     def _of(self, items: PersonaItems) -> list[SteeredStatement]:

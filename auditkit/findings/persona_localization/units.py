@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from auditkit.claims.evidence import figure, note
+from auditkit.claims.evidence import Section
 from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.findings.persona_localization.blocks import BLOCKS, in_blocks, over_blocks
 from auditkit.findings.persona_localization.material import Array, PersonaActivations, PersonaItems, one_thread
@@ -87,22 +87,22 @@ class PersonaUnits:
         name = f"units shared by {one} and {other}"
         return over_blocks(name, "standard deviations from chance", z, without, "z")
 
-    def note_rank(self, one: str, other: str) -> None:
-        """Say where the pair stands among all pairs of personas: as if names were dealt to sets at random."""
+    def rank(self, one: str, other: str) -> tuple[str, ...]:
+        """Where the pair stands among all pairs of personas, as if names were dealt to sets at random, in words."""
         found = pair_overlaps(self._by_name(), self.total)
         every = {frozenset(pair): shared.z for pair, shared in found.items()}
         own = every[frozenset((one, other))]
         known = [z for z in every.values() if z is not None]
-        if own is not None:
-            note(
-                f"{one} and {other}: z = {own:.2f}; the median of {len(known)} pairs of personas is "
-                f"{float(np.median(known)):.2f}. With names dealt to sets at random a pair is as low with chance "
-                f"{np.mean([z <= own for z in known]):.2f} and as high with chance "
-                f"{np.mean([z >= own for z in known]):.2f}"
-            )
+        if own is None:
+            return ()
+        return (
+            f"{one} and {other}: z = {own:.2f}; the median of {len(known)} pairs of personas is "
+            f"{float(np.median(known)):.2f}. With names dealt to sets at random a pair is as low with chance "
+            f"{np.mean([z <= own for z in known]):.2f} and as high with {np.mean([z >= own for z in known]):.2f}",
+        )
 
-    def note_rotation(self, one: str, other: str, *, sign: int) -> None:
-        """Say whether an overlap of single scans survives random rotations of the space.
+    def rotation(self, one: str, other: str, *, sign: int) -> str:
+        """Whether an overlap of single scans survives random rotations of the space, in words.
 
         Args:
             sign: 1 for more than chance, -1 for less.
@@ -118,35 +118,36 @@ class PersonaUnits:
                 measure, self.total, rotations=ROTATIONS, seed=self.seed, name=f"{one}, {other}"
             )
         turned = ", its sign turned" if sign < 0 else ""
-        note(f"rotation, z of single scans of {one} and {other}{turned}: {bases.says(3.0)}")
+        return f"rotation, z of single scans of {one} and {other}{turned}: {bases.says(3.0)}"
 
-    def note_closest(self) -> None:
-        """Say of the two personas that share most against chance whether that survives random rotations."""
+    def closest(self) -> tuple[str, ...]:
+        """Which two personas share most against chance, and whether that survives random rotations, in words."""
         sets = self._by_name()
         found = pair_overlaps(sets, self.total)
         one, other = max(found, key=lambda pair: found[pair].z or 0.0)
         z = found[one, other].z
-        note(
-            f"of all pairs {one} and {other} share most against chance: z = {'none' if z is None else f'{z:.1f}'}"
-        )
-        self.note_rotation(one, other, sign=1)
+        value = "none" if z is None else f"{z:.1f}"
+        most = f"of all pairs {one} and {other} share most against chance: z = {value}"
+        return most, self.rotation(one, other, sign=1)
 
-    # -- showing -----------------------------------------------------------------------------------------------
+    # -- report -----------------------------------------------------------------------------------------------
 
-    def show_overlaps(self) -> None:
-        """Under the claim: z of all pairs, and how many units are in just which sets."""
+    def overlaps(self) -> Section:
+        """z of all pairs, and how many units are in just which sets."""
         sets = self._by_name()
-        figure(pair_figure(sets, self.total).titled(f"Units shared by two personas, after block {self.layer}"))
+        notes = []
+        drawn = [pair_figure(sets, self.total).titled(f"Units shared by two personas, after block {self.layer}")]
         for topic in dict.fromkeys(items.topic for items in self.activations.personas):
             some = {i.persona: sets[i.persona] for i in self.activations.personas if i.topic == topic}
             some = dict(itertools.islice(some.items(), SETS))
             if len(some) > 1:
                 everyone = overlap(list(some.values()), self.total)
-                note(f"{topic}: {_all_shared(everyone, len(some))}")
-                figure(sets_figure(some, self.total).titled(f"Units of the personas of {topic}"))
+                notes.append(f"{topic}: {_all_shared(everyone, len(some))}")
+                drawn.append(sets_figure(some, self.total).titled(f"Units of the personas of {topic}"))
+        return Section(tuple(notes), tuple(drawn))
 
-    def show_table(self) -> None:
-        """Under the claim: how many units each persona has, how stable they are, and massive activations."""
+    def by_persona(self) -> Section:
+        """How many units each persona has, how stable they are, and massive activations."""
         rows: list[list[str | float | None]] = []
         for items in self.activations.personas:
             runs, _ = self._runs(items)
@@ -164,31 +165,31 @@ class PersonaUnits:
                     round(of_all.chance, 3),
                 ]
             )
-        figure(
-            Table(
-                f"Units (of {self.total}) after block {self.layer} in {self.runs} scans, each on a random half of the "
-                "statements. What any scan found, as published, is a large part of all units.",
-                (
-                    "persona", "mean per scan", "in any scan", "in half of them", "in 90 %", "Jaccard",
-                    "Jaccard, no common statement", "by chance",
-                ),
-                rows,
-            ).titled("Units by persona")
-        )  # fmt: skip
+        drawn = Table(
+            f"Units (of {self.total}) after block {self.layer} in {self.runs} scans, each on a random half of the "
+            "statements. The units that any scan found, as published, are a large part of all units.",
+            (
+                "persona", "mean per scan", "in any scan", "in half of them", "in 90 %", "Jaccard",
+                "Jaccard, no common statement", "by chance",
+            ),
+            rows,
+        ).titled("Units by persona")  # fmt: skip
         massive = self.activations.massive(self.layer)
-        if massive:
-            listed = ", ".join(f"{one.unit} ({one.times_median:.0f} times the median)" for one in massive)
-            note(f"massive activations after block {self.layer}: units {listed}")
-        else:
-            note(f"no unit after block {self.layer} has massive activations (above 100 and 1000 times the median)")
+        listed = ", ".join(f"{one.unit} ({one.times_median:.0f} times the median)" for one in massive)
+        said = f"massive activations after block {self.layer}: units {listed}"
+        if not massive:
+            said = (
+                f"no unit after block {self.layer} has massive activations (above 100 and 1000 times the median)"
+            )
+        return Section((said,), (drawn,))
 
     # -- scanning ----------------------------------------------------------------------------------------------
 
     def units(self, items: PersonaItems, without: int | None = None) -> NDArray[np.intp]:
         """Units that at least half of the scans found; of the scans that did not see a block, where one is given."""
         runs, seen = self._runs(items)
-        kept = [run for run, blocks in zip(runs, seen, strict=True) if without is None or not blocks[without]]
-        return frequent(kept, self.total)
+        some = [run for run, blocks in zip(runs, seen, strict=True) if without is None or not blocks[without]]
+        return frequent(some, self.total)
 
     @property
     def total(self) -> int:

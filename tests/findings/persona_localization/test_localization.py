@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 from sklearn.metrics import calinski_harabasz_score
 
-from auditkit.claims.evidence import gathering
+from auditkit.claims.evidence import figure, gathering, note, present
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.data.errors import DataError
 from auditkit.findings.identity_bias.verdicts import every
@@ -27,7 +27,7 @@ from auditkit.findings.persona_localization.layers import (
     p_value,
 )
 from auditkit.findings.persona_localization.material import PERSONAS, PersonaActivations, persona_items
-from auditkit.findings.persona_localization.pictures import DRAWN, PCA, TSNE, embedded, show_pictures
+from auditkit.findings.persona_localization.pictures import DRAWN, PCA, TSNE, embedded, pictures
 from auditkit.findings.persona_localization.scans import PROBE, VARIANTS, PersonaScans, persona_scan
 from auditkit.findings.persona_localization.specificity import Specificity
 from auditkit.findings.persona_localization.units import PersonaUnits
@@ -107,8 +107,8 @@ def test_what_is_planted_late_separates_late(five: PersonaActivations) -> None:
     assert layers.late(RAW) > layers.words()
     assert layers.labels_at_random().equals(0.5, within=0.02)
     with gathering() as evidence:
-        layers.show_curve()
-        layers.show_personas()
+        present(layers)
+        figure(layers.by_persona())
     assert [one.kind for one in evidence.figures] == ["curves", "heatmap"]
     lines = {line["name"]: line for line in evidence.figures[0].data["series"]}
     assert lines[RAW]["y"][5] > 0.9 > lines["labels at random"]["upper"][5]
@@ -212,9 +212,9 @@ def test_too_few_statements_are_undecided() -> None:
 def test_indices_leave_the_band_of_dealt_labels_where_something_was_planted() -> None:
     with gathering() as evidence:
         indices = LayerIndices(invented({"a": range(10), "b": range(10, 20)}, by=1.4))
-        indices.show_curves()
-        indices.show_personas()
-        indices.show_scales()
+        present(indices)
+        figure(indices.by_persona())
+        figure(indices.by_scale())
     assert [one.kind for one in evidence.figures] == ["curves"] * 4 + ["table"] * 2
     for one, name in zip(evidence.figures, NAMES, strict=False):
         lines = {line["name"]: line for line in one.data["series"]}
@@ -255,9 +255,9 @@ def test_indices_of_few_statements_have_no_interval_and_of_too_few_are_left_out(
     for pairs, known in ((9, True), (4, False)):
         with gathering() as evidence:
             indices = LayerIndices(invented({"a": range(5)}, pairs=pairs))
-            indices.show_curves()
-            indices.show_personas()
-            indices.show_scales()
+            present(indices)
+            figure(indices.by_persona())
+            figure(indices.by_scale())
         line = evidence.figures[0].data["series"][0]
         assert [value is not None for value in line["y"]] == [known] * LAYERS
         assert line["lower"] == [None] * LAYERS
@@ -265,7 +265,7 @@ def test_indices_of_few_statements_have_no_interval_and_of_too_few_are_left_out(
     five = invented({"a": range(5)})
     five._read.values[3, 2, 1] = np.nan
     with pytest.raises(ValueError, match="1 activations are NaN"):
-        LayerIndices(five).show_curves()
+        LayerIndices(five).figures()
 
 
 # -- scans -------------------------------------------------------------------------------------------------------
@@ -282,8 +282,8 @@ def test_a_planted_subset_is_found_on_statements_that_were_not_looked_at(five: P
         inside = np.isin(FIVE[items.persona], held.discovery.units % UNITS)
         assert inside.mean() >= 0.7
     with gathering() as evidence:
-        scans.show_scans()
-        scans.show_detectors()
+        figure(scans.by_persona())
+        figure(scans.beside_detectors())
     assert [len(one.data["rows"]) for one in evidence.figures] == [5, 8]
 
 
@@ -330,8 +330,8 @@ def test_dealings_are_compared_exactly() -> None:
 
 def test_a_scan_in_other_bases_finds_directions_as_well(five: PersonaActivations) -> None:
     with gathering() as evidence:
-        PersonaScans(five).note_rotation(0.75, rotations=4)
-        PersonaScans(invented({"a": range(0), "b": range(0)})).note_rotation(0.75, rotations=4)
+        note(PersonaScans(five).rotation(0.75, rotations=4))
+        note(PersonaScans(invented({"a": range(0), "b": range(0)})).rotation(0.75, rotations=4))
     assert "precision on held-out statements of 5 personas" in evidence.notes[0]
     assert "survives rotation, so it is about directions" in evidence.notes[0]
     assert "below 0.75 before any, so no claim is there to survive" in evidence.notes[1]
@@ -340,7 +340,7 @@ def test_a_scan_in_other_bases_finds_directions_as_well(five: PersonaActivations
 def test_a_scan_in_other_ways_is_judged_on_the_same_halves(five: PersonaActivations) -> None:
     scans = PersonaScans(five, permutations=0)
     with gathering() as evidence:
-        scans.show_variants()
+        figure(scans.in_other_ways())
     rows = {row[0]: row[1:] for row in evidence.figures[0].data["rows"]}
     assert set(rows) == set(VARIANTS)
     held = [scans.held[items.persona] for items in five.one_of_each_topic()]
@@ -370,8 +370,8 @@ def test_what_a_scan_finds_best_is_said(of_topics: bool) -> None:
         activations._read.values[:120, :, 50:60] += 0.9  # whatever the label
     specificity = specific(activations)
     with gathering() as evidence:
-        specificity.show_detection()
-        specificity.note_overlaps()
+        present(specificity.detection())
+        note(*specificity.overlaps())
     said = "personas are not what it finds best" if of_topics else "finds personas better than topics"
     assert said in next(text for text in evidence.notes if text.startswith("specificity:"))
     assert "specificity of units: the median z" in evidence.notes[-1]
@@ -398,8 +398,8 @@ def test_specificity_of_few_statements_or_one_topic_is_not_measured() -> None:
     for moved, pairs in (({"a": range(10)}, 60), ({"a": range(10), "b": range(10)}, 8)):
         specificity = specific(invented(moved, pairs=pairs))
         with gathering() as evidence:
-            specificity.show_detection()
-            specificity.note_overlaps()
+            present(specificity.detection())
+            note(*specificity.overlaps())
         assert ["is not measured" in text for text in evidence.notes] == [True, True]
 
 
@@ -414,8 +414,8 @@ def test_planted_units_are_found_again_and_again(five: PersonaActivations) -> No
     assert units.alike() >= 1.5
     apart = units.jaccard(disjoint=True)
     with gathering() as evidence:
-        units.show_table()
-        units.show_overlaps()
+        present(units.by_persona())
+        present(units.overlaps())
     assert evidence.figures[0].data["rows"][0][6] == pytest.approx(apart.numerator[0], abs=1e-3)
 
 
@@ -426,8 +426,8 @@ def test_shared_and_unshared_units_have_the_right_sign() -> None:
     assert units.shared("a", "c") < 0
     assert units.shared("a", "b").measurement.clusters.nunique().item() == BLOCKS
     with gathering() as evidence:
-        units.note_rank("a", "b")
-        units.note_rotation("a", "b", sign=1)
+        note(*units.rank("a", "b"))
+        note(units.rotation("a", "b", sign=1))
     assert "as high with chance 0.33" in evidence.notes[0]
     assert "random rotations" in evidence.notes[1]
     with pytest.raises(NotApplicable, match="no statements of robot"):
@@ -470,7 +470,7 @@ def test_a_single_scan_names_each_unit_once(five: PersonaActivations) -> None:
 def test_pictures_are_of_statements_at_several_depths() -> None:
     for pairs in (10, 60):
         with gathering() as evidence:
-            show_pictures(invented({"a": range(10)}, pairs=pairs))
+            figure(*pictures(invented({"a": range(10)}, pairs=pairs)))
         titles = [one.title for one in evidence.figures]
         assert titles == [
             f"a after block {layer}, {method}" for layer in (0, 1, 2, 4, 5) for method in (PCA, TSNE)

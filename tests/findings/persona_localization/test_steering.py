@@ -10,7 +10,7 @@ import torch
 
 from auditkit.adapters import open_model
 from auditkit.adapters.hf.adapter import HFAdapter
-from auditkit.claims.evidence import gathering
+from auditkit.claims.evidence import figure, gathering
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.findings.persona_localization import steering as localization_steering
 from auditkit.findings.persona_localization.material import PersonaActivations, persona_items
@@ -111,7 +111,7 @@ def test_statements_asked_are_none_that_units_come_from(steering: PersonaSteerin
     lost, _ = steering.ablated("direction")
     assert (lost.numerator >= 0).all()
     with gathering() as evidence:
-        steering.show()
+        figure(steering.edits())
         steering.agreement()
     assert [len(group["dots"]) for group in evidence.figures[0].data["groups"]] == [4, 4]
     assert any("none of which" in text for text in evidence.notes)
