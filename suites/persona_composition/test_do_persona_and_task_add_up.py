@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, control, sensitivity
+from auditkit import beside, control, figure, present, sensitivity
 from auditkit.findings.persona_composition.geometry import APART, NULL_APART, OTHER, SUM, TASK
 from auditkit.findings.persona_composition.patches import EVERY, FILLER, REFERENCES
 
@@ -21,8 +21,7 @@ def test_the_sum_points_to_its_own_cell(geometry, threshold):
     """At depth 0.40, the change of activations that persona and task make together has a higher cosine with the sum of
     their separate changes than with a sum with another persona or another task, and one at least 0.05 higher than with
     the task's change alone."""
-    geometry.cells.tell()
-    geometry.show(DEPTH)
+    present(geometry.at(DEPTH))
     by = threshold(0.05, "protocol W3.c: more than a cosine of 0.05 above the task's direction alone")
     others = [geometry.compare(site, DEPTH, SUM, other) for site in SITES for other in OTHER.values()]
     alone = [geometry.compare(site, DEPTH, SUM, TASK) for site in SITES]
@@ -59,8 +58,7 @@ def test_the_additive_prediction_is_near_clean_at_the_prompts_end(patches, thres
     """At the first layer (up to depth 0.55) where patching the prompt's last token changes the output, patching in the
     additive prediction keeps the KL divergence from the clean run at or below 0.10 nats over ten tokens, in the
     geometric mean over cells."""
-    patches.cells.tell()
-    patches.show()
+    present(patches)
     _near_clean(patches, SITES[:1], threshold)
 
 
@@ -79,7 +77,7 @@ def test_other_baselines_add_up_as_well(patches, threshold):
     tokens, in the geometric mean over cells, at the prompt's last token and the answer's first two."""
     near = threshold(NEAR, "as for the first baseline")
     layers = patches.sites_that_matter(SITES)
-    patches.show_baselines(layers)
+    present(patches.baselines(layers))
     _controlled(patches, layers)
     estimates = [
         patches.typical_with(*where, baseline) for where in layers.items() for baseline in (EVERY, FILLER)
@@ -147,7 +145,7 @@ def _better(patches, sites, references, threshold):
     twice = threshold(TWICE, "protocol W3.b: at least half of the reference's divergence goes away")
     layers = patches.sites_that_matter(sites)
     if len(references) > 1:
-        patches.show_references(layers)
+        figure(*patches.references(layers))
     _controlled(patches, layers)
     estimates = [patches.costlier(*where, reference) for where in layers.items() for reference in references]
     for estimate in estimates:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, control, figure, sensitivity
+from auditkit import beside, control, figure, present, sensitivity
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.findings.persona_composition.behaviour import ADDITIVE, BARE, CLEAN, REMOVED
 from auditkit.findings.persona_composition.patches import NEAR
@@ -24,7 +24,7 @@ from auditkit.stats.effects.exact import exactly
 def test_the_additive_prediction_speaks_as_the_persona(behaviour, threshold):
     """With the additive prediction patched in at the prompt's last token, generated texts show their own persona (its
     marker words, minus those of other personas) as often as unedited texts do, within 0.15."""
-    behaviour.show()
+    present(behaviour)
     for condition in (CLEAN, ADDITIVE, BARE):
         beside(condition, behaviour.level(condition))
     margin = threshold(0.15, "protocol W3.e")
@@ -49,8 +49,7 @@ def test_one_state_does_not_replace_the_words(vectors, threshold):
     """Patching the persona's own state into a run without the persona, at the prompt's last token at depth 0.55, leaves
     at least 0.65 of the KL divergence between the runs with and without the persona, in the geometric mean over
     cells."""
-    vectors.cells.tell()
-    vectors.show()
+    present(vectors)
     for what in (CACHED, ORACLE + LAYERS, ORACLE + LAYERS + POSITIONS):
         beside(what, vectors.closure(what))
     try:

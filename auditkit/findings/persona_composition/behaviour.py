@@ -23,7 +23,6 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component
-from auditkit.claims.evidence import figure, note
 from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.data.prompts import Chat
 from auditkit.engine.batching import TOKEN_BUDGET
@@ -35,7 +34,8 @@ from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.cells import FACTORS, Design, PersonaTask
 from auditkit.findings.persona_composition.grids import shows
 from auditkit.methods.steering import StrengthCurve, direction, strength_curve
-from auditkit.record.figures import Dot, DotGroup, Dots, Table
+from auditkit.record.figures import Dots, Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
 
@@ -190,36 +190,31 @@ class Behaviour:
         wanted |= {(grid.baseline, grid.baseline_task)}
         prompts = {texts: design.prompt(*texts) for texts in sorted(wanted)}
         place = (Component.BLOCK_INPUT, self.layer)
-        given = donate(self.adapter, [], TOKEN_BUDGET, {prompt: {place} for prompt in prompts.values()})
-        return {texts: given.activations[prompt, place][-1] for texts, prompt in prompts.items()}
+        donated = donate(self.adapter, [], TOKEN_BUDGET, {prompt: {place} for prompt in prompts.values()})
+        return {texts: donated.activations[prompt, place][-1] for texts, prompt in prompts.items()}
 
     # -- figures -----------------------------------------------------------------------------------------------
 
-    def show(self) -> None:
-        """Markers by condition, and some texts side by side."""
-        note(
-            f"{len(self.design.cells)} cells, {self.tokens} tokens each, greedy; block input of layer "
-            f"{self.layer} at the "
-            "last token of the prompt"
+    def notes(self) -> tuple[str, ...]:
+        """How many texts there are, and where the model was edited."""
+        return (
+            f"{len(self.design.cells)} cells, {self.tokens} tokens each, greedy; block input of layer {self.layer} at "
+            "the last token of the prompt",
         )
-        dots = [Dot.at(name, self.level(name).describe()) for name in CONDITIONS]
-        figure(
-            Dots(
-                "own minus other personas",
-                "Share of the texts that show their own persona by one of its markers, minus the share of the other "
-                "personas that they show. Removed at the height of clean: the site does not carry what is counted.",
-                [DotGroup("condition", dots)],
-                reference=0.0,
-            ).titled("Personas in what is said")
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Markers by condition, and some texts side by side."""
+        markers = Dots.of(
+            "own minus other personas",
+            "Share of the texts that show their own persona by one of its markers, minus the share of the other "
+            "personas that they show. Removed as high as clean: the site does not carry what the markers count.",
+            {"condition": {name: self.level(name).describe() for name in CONDITIONS}},
+            reference=0.0,
         )
         cells = self.design.cells
         rows: list[list[str | float | None]] = [
             [cells[i].id, *(self.texts[name][i] for name in CONDITIONS)] for i in range(min(SAMPLES, len(cells)))
         ]
-        figure(
-            Table(
-                f"The first {len(rows)} cells, {self.tokens} tokens, under every condition.",
-                ["cell", *CONDITIONS],
-                rows,
-            ).titled("Texts side by side")
-        )
+        caption = f"The first {len(rows)} cells, {self.tokens} tokens, under every condition."
+        texts = Table(caption, ["cell", *CONDITIONS], rows)
+        return markers.titled("Personas in what is said"), texts.titled("Texts side by side")

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component
-from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.generation import generate
@@ -171,17 +170,16 @@ class Cells:
             columns=list(FACTORS),
         )
 
-    def tell(self) -> None:
-        """Say under the claim which cells, layers and sites were measured."""
+    def notes(self) -> tuple[str, ...]:
+        """Which cells, layers and sites were measured."""
         design = self.design
         layers = ", ".join(f"{n} ({depth:g})" for n, depth in zip(self.layers, self.depths, strict=False))
-        note(
+        measured = (
             f"{len(self.cells)} cells of {self.table['persona'].nunique()} personas and {self.table['task'].nunique()} "
             f"tasks; block inputs of layers {layers}; the answer is opened by {design.header} tokens; windows of "
             f"{WINDOW} tokens"
         )
-        if self.dropped:
-            note(f"cells left out: {'; '.join(self.dropped)}")
+        return (measured, f"cells left out: {'; '.join(self.dropped)}") if self.dropped else (measured,)
 
     # -- states ------------------------------------------------------------------------------------------------
 

@@ -19,10 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditkit.claims.evidence import figure
+from auditkit.claims.evidence import Section
 from auditkit.findings.persona_composition.cells import FACTORS, SITES, Cells
 from auditkit.methods.separation.permutation import Significance
-from auditkit.record.figures import Curves, Dot, DotGroup, Dots, Series, Table
+from auditkit.record.figures import Curves, Dots, Series, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
@@ -150,36 +150,32 @@ class Geometry:
 
     # -- figures -----------------------------------------------------------------------------------------------
 
-    def show(self, depth: float) -> None:
+    def at(self, depth: float) -> Section:
         """Geometry against its null: by site at one layer, by layer at p_last, and as numbers with shuffled names."""
         names = (SUM, *OTHER.values(), TASK, APART, INDEPENDENT)
-        groups = [DotGroup(site, [self._dot(site, depth, name) for name in names]) for site in SITES]
-        figure(
-            Dots(
-                "cosine",
-                f"At layer {self.cells.layer(depth)}. Sum: dXY with dX + dY. With another persona or task: what the "
-                f"same sum gives for names that are not the cell's; the shared baseline alone would give "
-                f"{NULL_SUM:.3f} "
-                f"(dashed) for independent states. Persona and task: dX with dY, {NULL_APART:g} for independent "
-                "states. Independent baselines: dX with dY that share none, 0 for independent states.",
-                groups,
-                reference=NULL_SUM,
-            ).titled("Directions of persona and task")
+        by_site = Dots.of(
+            "cosine",
+            f"At layer {self.cells.layer(depth)}. Sum: dXY with dX + dY. With another persona or task: the cosine with "
+            "a sum of names that are not the cell's; the shared baseline alone would give "
+            f"{NULL_SUM:.3f} (dashed) for independent states. Persona and task: dX with dY, {NULL_APART:g} for "
+            "independent states. Independent baselines: dX with dY that share none, 0 for independent states.",
+            {site: {name: self.level(site, depth, name).describe() for name in names} for site in SITES},
+            reference=NULL_SUM,
         )
-        figure(
-            Curves(
-                "layer",
-                "cosine at p_last",
-                "The sum of persona and task with the cell's own difference, and the same with another persona or "
-                f"task. The dashed line, {NULL_SUM:.3f}, is what a shared baseline makes of independent states.",
-                [self._series(name) for name in (SUM, *OTHER.values(), APART)],
-                reference=NULL_SUM,
-            ).titled("Directions of persona and task by layer")
+        by_layer = Curves(
+            "layer",
+            "cosine at p_last",
+            "The sum of persona and task with the cell's own difference, and the same with another persona or task. "
+            f"The dashed line, {NULL_SUM:.3f}, is what a shared baseline makes of independent states.",
+            [self._series(name) for name in (SUM, *OTHER.values(), APART)],
+            reference=NULL_SUM,
         )
-        figure(self._table(depth).titled("Directions against exchanged names"))
-
-    def _dot(self, site: str, depth: float, name: str) -> Dot:
-        return Dot.at(name, self.level(site, depth, name).describe())
+        drawn = (
+            by_site.titled("Directions of persona and task"),
+            by_layer.titled("Directions of persona and task by layer"),
+            self._table(depth).titled("Directions against exchanged names"),
+        )
+        return Section(self.cells.notes(), drawn)
 
     def _series(self, name: str) -> Series:
         depths = [layer / self.cells.adapter.layers for layer in self.cells.layers]

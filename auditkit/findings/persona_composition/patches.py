@@ -31,14 +31,15 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from auditkit.claims.evidence import figure, note
+from auditkit.claims.evidence import Section, note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.continuation.divergence import Divergence
 from auditkit.engine.continuation.prefix_cached import Edits, late_divergence
 from auditkit.engine.edits import replace
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.cells import SITES, WINDOW, Cells
-from auditkit.record.figures import Curves, Dot, DotGroup, Dots, Heatmap, Series, Table
+from auditkit.record.figures import Curves, Dots, Heatmap, Series, Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.geometric import Geometric, geometric_mean, geometric_ratio
 from auditkit.stats.effects.mean import Estimate
@@ -219,18 +220,18 @@ class Patches:
     def _at(self, site: str) -> dict[tuple[int, str], Divergence]:
         """All patches at a site and every layer, run once."""
         if site not in self._measured:
-            where = {f"{name}, layer {n}": (n, name) for n in self.layers for name in self._given}
-            edits = {key: self._edits(self._given[name], site, layer) for key, (layer, name) in where.items()}
+            where = {f"{name}, layer {n}": (n, name) for n in self.layers for name in self._donors}
+            edits = {key: self._edits(self._donors[name], site, layer) for key, (layer, name) in where.items()}
             measured = late_divergence(self.cells.tails(site), edits, f"patching {site}")
             self._measured[site] = {where[key]: found for key, found in measured.items()}
         return self._measured[site]
 
     def _edits(self, states: Tensor, site: str, layer: int) -> Edits:
-        given = states[:, SITES.index(site), self.layers.index(layer)]
-        return [[replace(block_input.layer(layer)[0], state)] for state in given]
+        donors = states[:, SITES.index(site), self.layers.index(layer)]
+        return [[replace(block_input.layer(layer)[0], state)] for state in donors]
 
     @cached_property
-    def _given(self) -> dict[str, Tensor]:
+    def _donors(self) -> dict[str, Tensor]:
         """Name -> (cell, site, layer, width) what stands in the place of h_XY."""
         cells, grid = self.cells, self.cells.design.grid
         xy, xb, by, bb = cells.xy, cells.xb, cells.by, cells.bb
@@ -268,48 +269,46 @@ class Patches:
 
     # -- figures -----------------------------------------------------------------------------------------------
 
-    def show(self) -> None:
-        """Divergence by layer and site: where it is near-clean, and how it stands beside the reference patches."""
+    def notes(self) -> tuple[str, ...]:
+        """Which cells, layers and sites were measured."""
+        return self.cells.notes()
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Divergence of the additive prediction by layer and site, and where it is near-clean."""
         grid = [[self.totals(site, layer, ADDITIVE) for layer in self.layers] for site in SITES]
         medians = [[float(np.median(one)) for one in row] for row in grid]
         near = [(i, j) for i, row in enumerate(medians) for j, value in enumerate(row) if value <= NEAR]
-        figure(
-            Heatmap(
-                "layer",
-                "site",
-                "median KL (nats)",
-                f"Each cell: median over {len(self.cells.cells)} cells of the divergence, summed over {WINDOW} tokens, "
-                f"when the additive prediction stands in the place of the state. Framed: at most {NEAR:g}. Small also "
-                "where the site does not matter: see the reference patches.",
-                list(map(str, self.layers)),
-                list(SITES),
-                medians,
-                outlined=near,
-                scale="log",
-            ).titled("Divergence of the additive prediction")
+        drawn = Heatmap(
+            "layer",
+            "site",
+            "median KL (nats)",
+            f"Each cell: median over {len(self.cells.cells)} cells of the KL divergence from the clean run, summed "
+            f"over {WINDOW} tokens, when the additive prediction is patched in. Framed: at most {NEAR:g}. It is small "
+            "also where the site does not matter: see the reference patches.",
+            list(map(str, self.layers)),
+            list(SITES),
+            medians,
+            outlined=near,
+            scale="log",
         )
+        return (drawn.titled("Divergence of the additive prediction"),)
 
-    def show_references(self, layers: Mapping[str, int]) -> None:
+    def references(self, layers: Mapping[str, int]) -> tuple[Figure, ...]:
         """Every patch by layer, on a log scale, and the numbers at the claim's layer, for each site."""
-        for site in layers:
-            self._show_curves(site)
-        self._show_numbers(layers)
+        return *map(self._curves, layers), self._numbers(layers)
 
-    def _show_curves(self, site: str) -> None:
-        figure(
-            Curves(
-                "layer",
-                "mean KL (nats)",
-                f"Divergence over {WINDOW} tokens with each patch at {site}. The dashed line is {NEAR:g}, what "
-                f"the paper "
-                f"calls near-clean; BB below {MATTERS:g} means that the site does not matter there.",
-                [self._series(site, name) for name in (ADDITIVE, *REFERENCES)],
-                reference=NEAR,
-                log=True,
-            ).titled(f"Patches at {site}")
-        )
+    def _curves(self, site: str) -> Figure:
+        return Curves(
+            "layer",
+            "mean KL (nats)",
+            f"Divergence over {WINDOW} tokens with each patch at {site}. The dashed line is {NEAR:g}, what the paper "
+            f"calls near-clean; BB below {MATTERS:g} means that the site does not matter there.",
+            [self._series(site, name) for name in (ADDITIVE, *REFERENCES)],
+            reference=NEAR,
+            log=True,
+        ).titled(f"Patches at {site}")
 
-    def _show_numbers(self, layers: Mapping[str, int]) -> None:
+    def _numbers(self, layers: Mapping[str, int]) -> Figure:
         rows: list[list[str | float | None]] = []
         for site, layer in layers.items():
             for what in (ADDITIVE, *REFERENCES, ITSELF):
@@ -317,35 +316,29 @@ class Patches:
                 low, middle, high = np.quantile(totals, (0.25, 0.5, 0.75))
                 numbers = [float(n) for n in (middle, low, high, totals.max(), totals.mean() / WINDOW)]
                 rows.append([f"{site}, layer {layer}: {what}", *numbers, self.agreement(site, layer, what)])
-        figure(
-            Table(
-                f"KL in nats over {WINDOW} tokens; per token, the mean; same token: share of tokens at which the "
-                "likeliest one stays.",
-                ["patch", "median", "lower quartile", "upper quartile", "largest", "per token", "same token"],
-                rows,
-            ).titled("Patches in numbers")
-        )
+        return Table(
+            f"KL in nats over {WINDOW} tokens; per token, the mean; same token: share of tokens at which the likeliest "
+            "one stays.",
+            ["patch", "median", "lower quartile", "upper quartile", "largest", "per token", "same token"],
+            rows,
+        ).titled("Patches in numbers")
 
-    def show_baselines(self, layers: Mapping[str, int]) -> None:
+    def baselines(self, layers: Mapping[str, int]) -> Section:
         """The additive prediction with other personas as the baseline."""
-        groups = []
+        groups = {}
         for site, layer in layers.items():
             others = self.other_baselines(site, layer)
             estimates = {"the grid's baseline": self.level(site, ADDITIVE, layer)}
             for name in self._arms:
                 estimates[name] = Estimate(name, UNIT, others, others.condition(name))
-            effects = {name: estimate.describe() for name, estimate in estimates.items()}
-            dots = [Dot.at(name, effect) for name, effect in effects.items()]
-            groups.append(DotGroup(f"{site}, layer {layer}", dots))
-        figure(
-            Dots(
-                "mean KL (nats)",
-                f"Divergence over {WINDOW} tokens of the additive prediction, with another neutral persona, or with a "
-                "filler of the persona's own length, as the baseline.",
-                groups,
-                reference=NEAR,
-            ).titled("Other baselines")
-        )
+            groups[f"{site}, layer {layer}"] = {name: one.describe() for name, one in estimates.items()}
+        drawn = Dots.of(
+            "mean KL (nats)",
+            f"Divergence over {WINDOW} tokens of the additive prediction, with another neutral persona, or with a "
+            "filler of the persona's own length, as the baseline.",
+            groups,
+            reference=NEAR,
+        ).titled("Other baselines")
         lengths = [
             len(
                 self.cells.design.prompt(self.cells.design.fillers[c.persona.name], self.cells.design.text(c.task))
@@ -354,7 +347,8 @@ class Patches:
             for c, prompt in zip(self.cells.cells, self.cells.prompts, strict=True)
         ]
         equal = sum(not n for n in lengths)
-        note(f"the filler has exactly the persona's length in {equal} of {len(lengths)} cells")
+        said = f"the filler has exactly the persona's length in {equal} of {len(lengths)} cells"
+        return Section((said,), (drawn,))
 
     def _series(self, site: str, what: str) -> Series:
         return Series.through(

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.claims.evidence import figure, note
+from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import NotApplicable, Unsupported
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.personas import differing_span
 from auditkit.engine.continuation.divergence import Divergence
 from auditkit.engine.continuation.prefix_cached import Edits, Tails, late_divergence
@@ -38,7 +39,8 @@ from auditkit.engine.edits import Edit, add, replace
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.cells import SITES, WINDOW, Cells
 from auditkit.findings.persona_composition.patches import LEAST, MATTERS
-from auditkit.record.figures import Curves, Dot, DotGroup, Dots, Series, Table
+from auditkit.record.figures import Curves, Dots, Series, Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.geometric import Geometric, geometric_mean, geometric_ratio
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
@@ -108,11 +110,11 @@ class Vectors:
         every: dict[str, Edits | Forced] = {HOST: [[] for _ in hosts]}
         deltas = cells.xb - cells.bb
         states = {ORACLE: cells.xy, CACHED: cells.by + deltas}
-        for name, given in states.items():
-            every[name] = self._given(given, [self.layer], ["p_last"])
-            every[name + LAYERS] = self._given(given, cells.layers, ["p_last"])
-            every[name + POSITIONS] = self._given(given, [self.layer], SITES)
-            every[name + LAYERS + POSITIONS] = self._given(given, cells.layers, SITES)
+        for name, own in states.items():
+            every[name] = self._patched_in(own, [self.layer], ["p_last"])
+            every[name + LAYERS] = self._patched_in(own, cells.layers, ["p_last"])
+            every[name + POSITIONS] = self._patched_in(own, [self.layer], SITES)
+            every[name + LAYERS + POSITIONS] = self._patched_in(own, cells.layers, SITES)
         site = block_input.layer(self.layer)[cells.offset("p_last")]
         moves = deltas[:, SITES.index("p_last"), cells.layers.index(self.layer)]
         for scale in SCALES:
@@ -125,7 +127,7 @@ class Vectors:
         target = self._tails(cells.prompts).forced()
         return self._table("injections", late_divergence(tails, every, "injecting", target), cells.table)
 
-    @cached_property
+    @shared_measurement
     def aligned(self) -> Measurement:
         """The same for transplants of spans, on the cells whose filler has exactly the persona's length.
 
@@ -158,8 +160,8 @@ class Vectors:
         }
         # Cell by cell, so that the guards, which look at the first few, see every kind once and not three times.
         every = [graft for kinds in zip(*grafts.values(), strict=True) for graft in kinds]
-        given = [tokens for tokens in tails.continuations for _ in grafts]
-        whole = spans(cells.adapter, every, given)
+        continuations = [tokens for tokens in tails.continuations for _ in grafts]
+        whole = spans(cells.adapter, every, continuations)
         made = {name: whole.chosen(range(k, len(every), len(grafts))) for k, name in enumerate(grafts)}
         measured = late_divergence(tails, {HOST: [[] for _ in rows], **made}, "transplanting", target)
         return self._table("transplants of spans", measured, cells.table.iloc[rows])
@@ -176,7 +178,7 @@ class Vectors:
             cells.adapter, prompts, answers, [len(prompt) - 1 - cells.design.header for prompt in prompts]
         )
 
-    def _given(self, states: Tensor, layers: Sequence[int], sites: Sequence[str]) -> list[list[Edit]]:
+    def _patched_in(self, states: Tensor, layers: Sequence[int], sites: Sequence[str]) -> list[list[Edit]]:
         """By cell: its states, (cell, site, layer, width), put in at these layers and sites."""
         cells = self.cells
         return [
@@ -198,7 +200,11 @@ class Vectors:
 
     # -- figures -----------------------------------------------------------------------------------------------
 
-    def show(self) -> None:
+    def notes(self) -> tuple[str, ...]:
+        """Which cells, layers and sites were measured."""
+        return self.cells.notes()
+
+    def figures(self) -> tuple[Figure, ...]:
         """Closures with intervals, the effect of scaling, and the numbers as the paper gives them."""
         injected = [name for name in self.measurement.conditions if name not in (HOST, PREFIX)]
         groups = {
@@ -206,31 +212,30 @@ class Vectors:
             "more of them": [name for name in injected if LAYERS in name or POSITIONS in name],
             "keys and values": [PREFIX, *self._spans()],
         }
-        figure(
-            Dots(
-                "closure",
-                f"Share of the distance from host (baseline persona) to target (persona) that goes away, over {WINDOW} "
-                f"tokens; 0 the host, 1 the target. One state: at the last token, layer {self.layer}. 4 positions: "
-                f"{', '.join(SITES)}. All layers: {', '.join(map(str, self.cells.layers))}. K/V: keys and "
-                f"values, in the "
-                f"upper layers from {self.layer} on.",
-                [DotGroup(name, [self._dot(what) for what in members]) for name, members in groups.items()],
-                reference=1.0,
-            ).titled("What vectors and transplants close")
+        closed = Dots.of(
+            "closure",
+            f"Share of the distance from host (baseline persona) to target (persona) that goes away, over {WINDOW} "
+            f"tokens; 0 the host, 1 the target. One state: at the last token, layer {self.layer}. 4 positions: "
+            f"{', '.join(SITES)}. All layers: {', '.join(map(str, self.cells.layers))}. K/V: keys and values, in the "
+            f"upper layers from {self.layer} on.",
+            {name: {what: self.closure(what).describe() for what in members} for name, members in groups.items()},
+            reference=1.0,
         )
         strengths = {0.5: scaled(0.5), 1.0: CACHED, 2.0: scaled(2.0), 4.0: scaled(4.0)}
         closures = [self.closure(what).describe() for what in strengths.values()]
-        figure(
-            Curves(
-                "times the cached vector",
-                "closure",
-                f"The persona's vector, added at the last token at layer {self.layer} with several strengths.",
-                [Series.through("cached", list(strengths), closures)],
-                reference=0.0,
-                whole=False,
-            ).titled("Strength of the cached vector")
+        strength = Curves(
+            "times the cached vector",
+            "closure",
+            f"The persona's vector, added at the last token at layer {self.layer} with several strengths.",
+            [Series.through("cached", list(strengths), closures)],
+            reference=0.0,
+            whole=False,
         )
-        figure(self._numbers([HOST, *injected, PREFIX]).titled("Injections in numbers"))
+        return (
+            closed.titled("What vectors and transplants close"),
+            strength.titled("Strength of the cached vector"),
+            self._numbers([HOST, *injected, PREFIX]).titled("Injections in numbers"),
+        )
 
     def _spans(self) -> list[str]:
         try:
@@ -238,9 +243,6 @@ class Vectors:
         except NotApplicable as error:
             note(str(error))
             return []
-
-    def _dot(self, what: str) -> Dot:
-        return Dot.at(what, self.closure(what).describe())
 
     def _numbers(self, names: Sequence[str]) -> Table:
         host = self.measurement.condition(HOST)

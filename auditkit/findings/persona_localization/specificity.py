@@ -69,8 +69,8 @@ class Specificity:
             return ()
         return (
             f"specificity of units: the median z of two personas of different topics is {np.median(across_z):.2f}, "
-            f"that of a persona and two topics that are told apart {np.median(topics_z):.2f}; as far as the two are alike, "
-            "the units that personas share are not specific to personas",
+            f"that of a persona and two topics that are told apart {np.median(topics_z):.2f}; as far as the two are "
+            "alike, the units that personas share are not specific to personas",
         )
 
     def _asked(self, what: str) -> PersonaActivations:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from auditkit.adapters.hf.adapter import HFAdapter
-from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.continuation.generation import generate
 from auditkit.engine.continuation.timed import Continued
@@ -300,17 +299,18 @@ def test_where_no_site_matters_nothing_is_concluded(patches: Patches, monkeypatc
 
 
 def test_every_figure_can_be_drawn(cells: Cells, patches: Patches, additive: HFAdapter) -> None:
-    with gathering() as evidence:
-        Geometry(cells).show(0.4)
-        layers = patches.sites_that_matter(SITES[1:])
-        patches.show()
-        patches.show_references(layers)
-        patches.show_baselines(layers)
-        Vectors(cells, depth=0.55).show()
-        behaviour = Behaviour(Design(additive, grid(), n_cells=6), depth=0.55, tokens=8, fewest=6)
-        behaviour.show()
-        behaviour.steered().show("direction")
-    assert len(evidence.figures) >= 15
-    for drawn in evidence.figures:
+    layers = patches.sites_that_matter(SITES[1:])
+    behaviour = Behaviour(Design(additive, grid(), n_cells=6), depth=0.55, tokens=8, fewest=6)
+    figures = [
+        *Geometry(cells).at(0.4).figures(),
+        *patches.figures(),
+        *patches.references(layers),
+        *patches.baselines(layers).figures(),
+        *Vectors(cells, depth=0.55).figures(),
+        *behaviour.figures(),
+        *behaviour.steered().figures("direction"),
+    ]
+    assert len(figures) >= 15
+    for drawn in figures:
         assert drawn.kind == "table" or render_svg(drawn, "f").startswith("<svg")
         assert drawing_of(drawn)

@@ -428,7 +428,7 @@ def test_shared_and_unshared_units_have_the_right_sign() -> None:
     with gathering() as evidence:
         note(*units.rank("a", "b"))
         note(units.rotation("a", "b", sign=1))
-    assert "as high with chance 0.33" in evidence.notes[0]
+    assert "as high with 0.33" in evidence.notes[0]
     assert "random rotations" in evidence.notes[1]
     with pytest.raises(NotApplicable, match="no statements of robot"):
         units.shared("a", "robot")
