@@ -22,6 +22,7 @@ from auditkit.gate.waivers import WAIVABLE
 from auditkit.record.differences import plan_digest
 from auditkit.record.plan import OTHER_SHARDS
 from auditkit.record.schema import Claim, Effect, Run, Verdict
+from auditkit.stats.effects.base import BESIDE
 from auditkit.stats.effects.recomputed import recomputed
 from auditkit.stats.families import adjusted_by_holm, alone, claim_p, fail_within_claim
 from auditkit.stats.intervals import ALPHA
@@ -51,12 +52,11 @@ class Verified:
     not_computed: tuple[tuple[str, str], ...]
 
 
-def verify(run: Run, items: pd.DataFrame, distrust: str = "") -> Verified:
+def verify(run: Run, items: pd.DataFrame) -> Verified:
     """Derive a run's record again from its items.
 
     Args:
         items: columns of `ItemRow`.
-        distrust: why no number of the run may be read, as `summarize` takes it.
     """
     rows, empty = dict(tuple(items.groupby("claim", sort=False))), items.iloc[:0]
     problems = list(_whole(run, set(map(str, rows))))
@@ -70,8 +70,9 @@ def verify(run: Run, items: pd.DataFrame, distrust: str = "") -> Verified:
         computed += sum(one.computed for one in again.values())
         missing += [(claim.id, effect.name) for effect, _ in _effects(claim) if not again[id(effect)].computed]
         found += _claim_problems(claim, again)
+        found += _left_over(claim, rows.get(claim.id, empty), paired=run.baseline is not None)
         problems += [f"{claim.id}: {problem}" for problem in found]
-    problems += [*_family_problems(run), *_summary_problems(run, distrust)]
+    problems += [*_family_problems(run), *_summary_problems(run)]
     return Verified(tuple(problems), computed, tuple(missing))
 
 
@@ -93,8 +94,24 @@ def _whole(run: Run, measured: set[str]) -> Iterator[str]:
         for name in run.plan.claims:
             if name not in ids and name not in untested:
                 yield f"{name}: the claim was planned, and is neither in the record nor named as untested"
-    for name in measured - set(ids):
+    for name in sorted(measured - set(ids)):
         yield f"{name}: the items hold values of a claim that is not in the record"
+
+
+def _left_over(claim: Claim, items: pd.DataFrame, *, paired: bool) -> Iterator[str]:
+    """Effects that the items hold values of and the record does not: a comparison or control that was taken out.
+
+    Args:
+        paired: the run has a baseline; then claims keep values that they compare with it and show as changes.
+    """
+    known = {(effect.recipe.rows, beside) for effect, beside in _effects(claim) if effect.recipe is not None}
+    rows = items[items["effect"] != ""]
+    beside = rows["condition"].str.startswith(BESIDE)
+    kept = {(str(name), True) for name in rows.loc[beside, "effect"].unique()}
+    if not paired and claim.ended in ("", "undecided", "failed assertion"):
+        kept |= {(str(name), False) for name in rows.loc[~beside, "effect"].unique()}
+    for name, _ in sorted(kept - known):
+        yield f"the items hold values of '{name}', which the record does not name"
 
 
 # -- effects -------------------------------------------------------------------------------------------------------
@@ -230,8 +247,9 @@ def _place_problems(claim: Claim, p: float, adjusted: float, size: int) -> Itera
 # -- the summary ---------------------------------------------------------------------------------------------------
 
 
-def _summary_problems(run: Run, distrust: str) -> Iterator[str]:
-    again = summarize(run.claims, distrust)
+def _summary_problems(run: Run) -> Iterator[str]:
+    disagrees = run.cross_check is not None and run.cross_check.agrees is False
+    again = summarize(run.claims, run.summary.reason if disagrees else "")
     for name, value in msgspec.structs.asdict(again).items():
         if getattr(run.summary, name) != value:
             yield f"the summary's {name} is {getattr(run.summary, name)!s}, and its claims make it {value!s}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from auditkit.record.manifest import write_manifest
 from auditkit.record.schema import ItemRow, Run
 from auditkit.record.store import RecordError, atomic_write, point_latest, write_run, writing
 from auditkit.report.files.card import render_card
@@ -37,7 +38,7 @@ JUNIT_XML = "junit.xml"
 
 
 def write_outputs(folder: Path, run: Run) -> Path:
-    """Write every output of `run` into `folder`, each file at once; return the page's path."""
+    """Write every output of `run` into `folder`, each file at once, and their manifest; return the page's path."""
     page = folder / AUDIT_HTML
     atomic_write(folder / JUNIT_XML, render_junit(run))
     for name, text in {
@@ -48,6 +49,7 @@ def write_outputs(folder: Path, run: Run) -> Path:
         AUDIT_HTML: render_html(run),
     }.items():
         atomic_write(folder / name, text.encode())
+    write_manifest(folder)
     return page
 
 

@@ -1,0 +1,34 @@
+"""Recorded runs that hold: read, and refused where a file was changed or a verdict does not follow from the items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from auditkit.gate.verify import Verified, verify
+from auditkit.record.manifest import manifest_problems
+from auditkit.record.schema import Run
+from auditkit.record.store import RecordError, read_items, read_run
+
+
+def verified_folder(folder: Path) -> tuple[Run, Verified, list[str]]:
+    """The run in a folder, what came of deriving it again, and one sentence for each thing that does not hold.
+
+    Raises:
+        RecordError: record, items or manifest cannot be read.
+    """
+    run = read_run(folder)
+    found = verify(run, read_items(folder))
+    return run, found, [*manifest_problems(folder), *found.problems]
+
+
+def require_verified(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        RecordError: it cannot be read, a file was changed after the run, or a statement does not follow from its items.
+    """
+    run, _, problems = verified_folder(folder)
+    if problems:
+        more = f" (and {len(problems) - 1} more: auditkit verify {folder})" if len(problems) > 1 else ""
+        raise RecordError(f"{folder.name} does not hold: {problems[0]}{more}")
+    return run
