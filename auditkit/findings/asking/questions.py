@@ -20,7 +20,6 @@ import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
-from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.data.choices import Choices
 from auditkit.data.items import CompletionItem, completion_items, select
@@ -258,11 +257,9 @@ class PersonaQuestions:
             )
         self._notes.append(said)
 
-    def tell(self, arm: PairedQuestions | None = None) -> None:
-        """What a reader of a claim on this arm, or on the questions alone, must know; the same whichever claims ran
-        before it."""
-        for text in filter(None, (*self._notes, arm.note if arm else "")):
-            note(text)
+    def notes(self, arm: PairedQuestions | None = None) -> tuple[str, ...]:
+        """What a reader of a claim on this arm, or on the questions alone, must know."""
+        return tuple(filter(None, (*self._notes, arm.note if arm else "")))
 
 
 def _format(adapter: Adapter, items: Sequence[CompletionItem] | Choices | None, seed: int) -> Format:

@@ -141,7 +141,8 @@ class IdentityAnswers:
 
     def tell(self) -> None:
         """What a reader of a claim on these answers must know."""
-        self.questions.tell()
+        for text in self.questions.notes():
+            note(text)
         note(
             "validity: the persona is one word in front of 'student' in the system turn; it does not say how the model "
             "treats people, only whether what it knows depends on who it is told to be. Compared with no persona, the "

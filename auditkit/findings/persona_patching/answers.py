@@ -201,7 +201,8 @@ class PersonaAnswers:
                 f"only {len(group.words)} {name} words make prompts of one length, {MIN_CLUSTERS} are needed"
                 + (f" ({group.note})" if group.note else "")
             )
-        self.questions.tell()
+        for text in self.questions.notes():
+            note(text)
         if group.note:
             note(group.note)
         return group

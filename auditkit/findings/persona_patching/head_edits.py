@@ -222,7 +222,8 @@ class HeadEdits:
             NotApplicable: no head restores anything, or heads cannot be edited on this model.
         """
         screened, measured, arm = self._once("restored", self._screen)
-        self.questions.tell(arm)
+        for text in self.questions.notes(arm):
+            note(text)
         figure(
             self._screening(screened).titled("Heads that restore the effect of a persona, screened and measured")
         )

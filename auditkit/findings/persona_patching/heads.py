@@ -213,7 +213,8 @@ class PersonaHeads:
         held = neutral.table.index[neutral.table["topic"].isin(topics)]
         self.items["neutral"] = neutral.only(list(held)).thinned(CONFIRMATION)
         for arm in (*arms, *more):
-            self.questions.tell(arm)
+            for text in self.questions.notes(arm):
+                note(text)
         note(
             f"a pair is asked one in {DISCOVERY} or {CONFIRMATION} questions of its half: {len(discovery.pairs)} items "
             f"to discover, {len(self.items['valence'].pairs)} to confirm against valence words and "

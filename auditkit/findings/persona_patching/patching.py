@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from auditkit.adapters.chat import Prompt
-from auditkit.claims.evidence import beside
+from auditkit.claims.evidence import beside, note
 from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.sites import Site, attention, mlp
@@ -123,7 +123,8 @@ class PersonaPatching:
         Raises:
             NotApplicable: its interval touches zero, or it has the opposite sign.
         """
-        self.questions.tell(self.arm)
+        for text in self.questions.notes(self.arm):
+            note(text)
         total = self.on().total()
         effect = total.describe()
         if effect.lower is None or effect.upper is None or effect.lower > 0:

@@ -289,7 +289,7 @@ def test_the_reader_is_told_what_was_dropped_and_how_prompts_were_made(patching:
 def test_more_items_than_there_are_measures_all_and_says_so(circuit: HFAdapter) -> None:
     patching = _patching(circuit, n_items=10_000, n_pairs=8)
     assert len(patching.arm.pairs) == 64 * 8
-    assert any(note.startswith("10000 items were asked for; all") for note in patching.questions._notes)
+    assert any(note.startswith("10000 items were asked for; all") for note in patching.questions.notes())
 
 
 def test_a_random_band_that_recovers_nothing_does_not_pass(patching: PersonaPatching) -> None:
