@@ -171,13 +171,13 @@ def test_an_item_is_a_question_under_a_word_of_each_group(answers: PersonaAnswer
 
 def test_every_prompt_is_run_once_whoever_asks(answers: PersonaAnswers) -> None:
     answers.compare("negative", against="positive", outcome=ACCURACY)
-    answers.show()
+    answers.figures()
     assert set(answers.questions.adapter.asked.values()) == {1}
 
 
 def test_words_at_one_place_of_two_groups_and_a_word_alone_are_asked_the_same(answers: PersonaAnswers) -> None:
     group, other = answers._groups["negative"], answers._groups["racial"]
-    word = group.apart()[4]
+    word = group.single_words()[4]
     alone = answers._measured([word], "logit difference").values
     assert list(alone.columns) == [group.words[4].word]
     together = answers.compare("negative", against="racial").measurement
@@ -224,9 +224,7 @@ def test_synonyms_move_less_than_opposites(answers: PersonaAnswers) -> None:
 
 
 def test_the_table_and_the_plot_hold_every_group_and_word(answers: PersonaAnswers) -> None:
-    with gathering() as evidence:
-        answers.show()
-    table, dots = map(drawing_of, evidence.figures)
+    table, dots = map(drawing_of, answers.figures())
     assert isinstance(table, Table)
     assert isinstance(dots, Dots)
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
@@ -273,17 +271,13 @@ def test_a_group_with_too_few_words_of_one_length_is_refused_and_others_are_not(
     ):
         answers.compare("racial", against="neutral")
     assert answers.compare("negative", against="positive").describe().n == 80
-    with gathering() as evidence:
-        answers.show()
-    assert "racial" not in {row[0] for row in drawing_of(evidence.figures[0]).rows}
+    assert "racial" not in {row[0] for row in drawing_of(answers.figures()[0]).rows}
 
 
 def test_words_that_are_longer_throughout_are_compared_and_their_tokens_shown() -> None:
     answers = answers_of(Oracle(extra={p.word: 2 for p in persona_groups()["nonsense"]}))
     assert answers.compare("nonsense", against="positive").describe().n == 80
-    with gathering() as evidence:
-        answers.show()
-    tokens = {row[0]: row[1] for row in drawing_of(evidence.figures[0]).rows}
+    tokens = {row[0]: row[1] for row in drawing_of(answers.figures()[0]).rows}
     assert (tokens["nonsense"], tokens["positive"], tokens[PLAIN]) == (3, 1, 0)
 
 
