@@ -5,9 +5,9 @@ activations at some sites taken from the clean run and reads the difference of t
 share of the clean minus corrupt difference (`recoveries`, a ratio of means over items) or a number of logits
 (`effects`, which few items can state too). `LayerSweep` does so for single layers, denoising or noising.
 
-Nothing here knows what the prompts are about. What may stand in place of a site: `RandomBands`, a control; `Held`, a
-sender that is restored while other sites are held to their corrupt values; `FromDonor`, a site that takes its
-activation from another run than the clean one.
+Nothing here depends on what the prompts are about. Beside a site, what is restored may be `RandomBands`, bands
+elsewhere in the network; `Held`, a sender that is restored while other sites are held at their corrupt values; or
+`FromDonor`, a site that takes its activation from another run than the clean one.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class RandomBands:
 
     def starts(self, layers: int) -> list[int]:
         """First layers of the bands to draw from; none where the network is too shallow."""
-        taken = self.like.layer_indices(layers)
-        width = len(taken)
+        own = self.like.layer_indices(layers)
+        width = len(own)
         return [
             start
             for start in range(self.after + 1, layers - width + 1)
-            if start > taken[-1] or start + width - 1 < taken[0]
+            if start > own[-1] or start + width - 1 < own[0]
         ]
 
     def drawn(self, layers: int, n: int, seed: int) -> list[Site]:
@@ -102,7 +102,7 @@ class FromDonor:
 
 
 Restored = Site | RandomBands | Held | FromDonor
-"""What is restored in every corrupt run; str() names the condition."""
+"""What is restored in every corrupt run; str() is the condition's name."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class PairedItems:
 class Restoration:
     """What edits of the corrupt runs of some items bring back; each is run once.
 
-    Every claim that uses a condition is told what the engine's guards measured over the batch that it ran in, whichever
-    claim ran the batch.
+    What the engine's guards measured over a batch is kept with the batch, and noted under every claim that uses one of
+    its conditions.
 
     How an edit is run depends on that edit and the items alone, and not on what else is asked for with it or was
     before: a claim gives the same numbers, to the last bit, alone and after others. Bands and paths of MLPs and
@@ -156,7 +156,7 @@ class Restoration:
             NotApplicable: a component that this model does not offer, or no place for random bands.
         """
         self._run(what)
-        return _kept(
+        return _with_items(
             recovery(self._measured(str(w)), str(w), clean=CLEAN, corrupt=CORRUPT, name=f"recovery by {w}")
             for w in what
         )
@@ -164,7 +164,7 @@ class Restoration:
     def effects(self, *what: Restored) -> tuple[Estimate, ...]:
         """The same in logits: patched minus corrupt."""
         self._run(what)
-        return _kept(mean_difference(self._measured(str(w)), str(w), CORRUPT, name=str(w)) for w in what)
+        return _with_items(mean_difference(self._measured(str(w)), str(w), CORRUPT, name=str(w)) for w in what)
 
     def _measured(self, *names: str) -> Measurement:
         columns = dict.fromkeys((CORRUPT, CLEAN, *names))
@@ -193,7 +193,7 @@ class Restoration:
                 note(sentence)
 
     def _way(self, what: Restored) -> tuple[bool, str]:
-        """Whether in whole runs, and whose donors there are beside the items' own runs."""
+        """Whether it needs whole runs, and which donors there are beside the items' own runs."""
         if isinstance(what, FromDonor):
             return not walkable(what.site), what.label
         if isinstance(what, Held):
@@ -215,9 +215,9 @@ class Restoration:
             self._columns |= {CORRUPT: difference(base), CLEAN: difference(source)}
 
 
-def _kept(estimates: Iterable[Estimate]) -> tuple[Estimate, ...]:
-    """The estimates, whose values are among the claim's items from now on: a comparison that fails or is undecided ends
-    the claim, and what stands behind it was measured all the same."""
+def _with_items(estimates: Iterable[Estimate]) -> tuple[Estimate, ...]:
+    """The estimates, with their values among the claim's items: a comparison that fails or is undecided ends the claim
+    before the others are compared."""
     made = tuple(estimates)
     for estimate in made:
         estimate.keep_items()
@@ -249,8 +249,8 @@ class LayerSweep:
 
     Denoising puts clean activations into the corrupt run: what does a layer suffice to restore? Noising puts corrupt
     ones into the clean run: what is lost without it? A layer on one of several parallel ways restores much and costs
-    little; only both together say what it is for. Every claim that reads an effect is told what the engine's guards
-    measured.
+    little; only both together show what it is for. What the engine's guards measured is noted under every claim that
+    uses an effect.
 
     Args:
         items: what is run.
@@ -280,7 +280,11 @@ class LayerSweep:
         """Mean of `values`."""
         measured = self._measured(site)
         return Estimate(
-            str(site), measured.unit, measured, self.values(site), shown_conditions=tuple(measured.values)
+            str(site),
+            measured.unit,
+            measured,
+            self.values(site),
+            shown_conditions=tuple(map(str, measured.values)),
         )
 
     def total(self) -> Estimate:
@@ -300,7 +304,7 @@ class LayerSweep:
             measured,
             one * np.sign(all_of_it),
             np.abs(all_of_it),
-            shown_conditions=tuple(measured.values),
+            shown_conditions=tuple(map(str, measured.values)),
         )
 
     def _measured(self, *sites: Site) -> Measurement:

@@ -3,7 +3,7 @@
 These measurements are exploratory: they are made on a share of the questions, in logits and not as a share of the
 effect, so that few items still have an interval. Claims are decided by `PersonaPatching.recoveries`, on all questions.
 
-Two facts limit what they say. Restoring an early layer restores what all later layers make of it, so early effects are
+Two facts limit what they show. Restoring an early layer restores what all later layers make of it, so early effects are
 upper bounds and do not locate anything; noising, paths and the direct effect are the counterweight. And before the
 first block the two prompts differ in the persona word's embedding only: at later positions a difference reaches the
 first MLP through one attention layer. So the first MLP acts at the persona word whatever that word means, nonsense
@@ -154,7 +154,7 @@ class PersonaLayers:
                     rows[name] = [sweep.effect(site) for site in sites]
         described = [[estimate.describe() for estimate in row] for row in rows.values()]
         n, m = (len(sweep.items.pairs) for sweep in (self.restoring, self.noising))
-        drawn = Heatmap(
+        heatmap = Heatmap(
             "layer",
             "",
             "logit difference (logit)",
@@ -169,7 +169,7 @@ class PersonaLayers:
             [[effect.upper for effect in row] for row in described],
             scale="centred",
         )
-        return drawn.titled("What single layers do")
+        return heatmap.titled("What single layers do")
 
     def by_pair(self) -> Figure:
         """Heat map of single layers, one row for each pair of personas and component."""
@@ -183,7 +183,7 @@ class PersonaLayers:
                 names.append(f"{pair}: {component}")
                 values.append(each[:, (pairs == pair).to_numpy()].mean(1).tolist())
         count = len(pairs) // pairs.nunique()
-        drawn = Heatmap(
+        heatmap = Heatmap(
             "layer",
             "",
             "logit difference restored (logit)",
@@ -194,7 +194,7 @@ class PersonaLayers:
             values,
             scale="centred",
         )
-        return drawn.titled("What single layers restore, pair by pair")
+        return heatmap.titled("What single layers restore, pair by pair")
 
     def at_the_word(self) -> Figure:
         """Curves of the share of each MLP's effect that is made at the persona word: real words, nonsense, synonyms."""
@@ -203,7 +203,7 @@ class PersonaLayers:
         series = [_series(f"{CORRUPT} and clean words", self.layers, all_layers)]
         for name, sweep in self.meaningless.items():
             series.append(_series(name, self.probed, self._agreements(sweep, self.probed)))
-        drawn = Curves(
+        curves = Curves(
             "layer",
             "share of the MLP's effect made at the word",
             "Each point: what restoring one MLP at the persona word does, item by item, as a share of what "
@@ -214,7 +214,7 @@ class PersonaLayers:
             series,
             reference=0.5,
         )
-        return drawn.titled("Where along the prompt MLPs act")
+        return curves.titled("Where along the prompt MLPs act")
 
     def cumulated(self) -> Figure:
         """Curves of what restoring layers 0 to l together brings back, for MLPs and for attention."""
@@ -228,7 +228,7 @@ class PersonaLayers:
             series.append(_series(name, ends, effects[: len(family)]))
             effects = effects[len(family) :]
         total = restoration.total().describe()
-        drawn = Curves(
+        curves = Curves(
             "last restored layer",
             "logit difference restored (logit)",
             "Each point: all layers from 0 to this one restored together, at every position. The dashed line is "
@@ -237,7 +237,7 @@ class PersonaLayers:
             series,
             reference=total.estimate,
         )
-        return drawn.titled("Restoring layers from the first one on")
+        return curves.titled("Restoring layers from the first one on")
 
     def direct(self) -> Figure:
         """Curves of how much of a single layer's effect is direct, and how much goes through later layers."""
@@ -253,7 +253,7 @@ class PersonaLayers:
                 estimate = mean_difference(measured, name, "nothing", name=f"{site}, {name}")
                 columns.setdefault(f"{site.component}, {name}", []).append(estimate)
         series = [_series(name, self.layers, estimates) for name, estimates in columns.items()]
-        drawn = Curves(
+        curves = Curves(
             "layer",
             "logit difference restored (logit)",
             "Restoring one layer at every position, split in two. Direct: what its changed contribution to the "
@@ -264,7 +264,7 @@ class PersonaLayers:
             [Band("depth 0.56-0.69", *_ends(attention.at_depth(0.56, 0.69), self.adapter.layers))],
             reference=0.0,
         )
-        return drawn.titled("Direct and indirect effect")
+        return curves.titled("Direct and indirect effect")
 
 
 def _series(name: str, x: Sequence[int], estimates: Sequence[Estimate]) -> Series:
