@@ -95,7 +95,7 @@ def test_a_sweep_is_what_hooks_do(noisy: HFAdapter, paired: PairedItems, noising
     assert swept.agreement(sites[0], sites[0]).describe().estimate == pytest.approx(1.0)
 
 
-def test_a_given_donor_is_what_hooks_do(noisy: HFAdapter, paired: PairedItems) -> None:
+def test_a_donor_of_its_own_is_what_hooks_do(noisy: HFAdapter, paired: PairedItems) -> None:
     donors = tuple(pair.source for pair in (*paired.pairs[1:], paired.pairs[0]))
     restoration = Restoration(noisy, paired, seed=0, description="tried")
     (effect,) = restoration.effects(FromDonor(mlp.layer(1), donors, "the next item"))

@@ -273,7 +273,7 @@ def test_the_same_seed_gives_the_same_numbers(circuit: HFAdapter) -> None:
     assert numerators(3) == numerators(3)
 
 
-def test_the_reader_is_told_what_was_dropped_and_how_prompts_were_made(patching: PersonaPatching) -> None:
+def test_notes_say_how_prompts_were_made_and_what_the_model_knows(patching: PersonaPatching) -> None:
     with gathering() as evidence:
         patching.recovery(mlp.layer(1))
     assert "prompts: chat template" in evidence.notes

@@ -99,7 +99,7 @@ def seeing() -> Fixtures:
     ],
 )
 def test_a_claim_gathers_the_same_whichever_claims_ran_before(file: str, planted: str, request) -> None:
-    """What only the first user of a measurement were told would differ between one order and its reverse."""
+    """A note that only the first user of a measurement had would differ between one order and its reverse."""
     suite, fixtures = claims(file), request.getfixturevalue(planted)
     one, other = (
         {name: comparable(evidence_of(suite[name], shared)) for name in order}
