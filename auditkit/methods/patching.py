@@ -5,9 +5,9 @@ activations at some sites taken from the clean run and reads the difference of t
 share of the clean minus corrupt difference (`recoveries`, a ratio of means over items) or a number of logits
 (`effects`, which few items can state too). `LayerSweep` does so for single layers, denoising or noising.
 
-Nothing here knows what the prompts are about. What may stand in place of a site: `RandomBands`, a control; `Held`, a
-sender that is restored while other sites are held to their corrupt values; `FromDonor`, a site that takes its
-activation from another run than the clean one.
+Nothing here depends on what the prompts are about. Beside a site, what is restored may be `RandomBands`, bands
+elsewhere in the network; `Held`, a sender that is restored while other sites are held at their corrupt values; or
+`FromDonor`, a site that takes its activation from another run than the clean one.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class RandomBands:
 
     def starts(self, layers: int) -> list[int]:
         """First layers of the bands to draw from; none where the network is too shallow."""
-        taken = self.like.layer_indices(layers)
-        width = len(taken)
+        own = self.like.layer_indices(layers)
+        width = len(own)
         return [
             start
             for start in range(self.after + 1, layers - width + 1)
-            if start > taken[-1] or start + width - 1 < taken[0]
+            if start > own[-1] or start + width - 1 < own[0]
         ]
 
     def drawn(self, layers: int, n: int, seed: int) -> list[Site]:
@@ -102,7 +102,7 @@ class FromDonor:
 
 
 Restored = Site | RandomBands | Held | FromDonor
-"""What is restored in every corrupt run; str() names the condition."""
+"""What is restored in every corrupt run; str() is the condition's name."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,9 @@ class PairedItems:
 class Restoration:
     """What edits of the corrupt runs of some items bring back; each is run once.
 
+    What the engine's guards measured over a batch is kept with the batch, and noted under every claim that uses one of
+    its conditions.
+
     How an edit is run depends on that edit and the items alone, and not on what else is asked for with it or was
     before: a claim gives the same numbers, to the last bit, alone and after others. Bands and paths of MLPs and
     attention go together through `restarted`, whose conditions do not meet in one batch; edits with donors of their own
@@ -138,6 +141,8 @@ class Restoration:
         self.adapter, self.items, self.seed, self.description = adapter, items, seed, description
         self._base: torch.Tensor | None = None
         self._columns: dict[str, Values] = {}
+        self._guards: list[tuple[frozenset[str], str]] = []
+        """Of every batch: its conditions, and what the guards measured."""
 
     def total(self) -> Estimate:
         """Mean clean minus corrupt difference, in logits: what there is to restore."""
@@ -151,7 +156,7 @@ class Restoration:
             NotApplicable: a component that this model does not offer, or no place for random bands.
         """
         self._run(what)
-        return _kept(
+        return _with_items(
             recovery(self._measured(str(w)), str(w), clean=CLEAN, corrupt=CORRUPT, name=f"recovery by {w}")
             for w in what
         )
@@ -159,13 +164,14 @@ class Restoration:
     def effects(self, *what: Restored) -> tuple[Estimate, ...]:
         """The same in logits: patched minus corrupt."""
         self._run(what)
-        return _kept(mean_difference(self._measured(str(w)), str(w), CORRUPT, name=str(w)) for w in what)
+        return _with_items(mean_difference(self._measured(str(w)), str(w), CORRUPT, name=str(w)) for w in what)
 
     def _measured(self, *names: str) -> Measurement:
         columns = dict.fromkeys((CORRUPT, CLEAN, *names))
         return self.items.measurement.with_conditions({name: self._columns[name] for name in columns})
 
-    def _run(self, what: Iterable[Restored]) -> None:
+    def _run(self, what: Sequence[Restored]) -> None:
+        """Run what was not run yet, and note what the guards measured over the batches of all of it."""
         together: dict[tuple[bool, str], list[Restored]] = {}
         for one in dict.fromkeys(what):
             if str(one) not in self._columns:
@@ -179,12 +185,15 @@ class Restoration:
                 measured = patch(self.adapter, self.items.pairs, conditions, description, base=self._base)
             else:
                 measured = restarted(self.adapter, self.items.pairs, conditions, description)
-            note_guards(description, measured)
+            self._guards.append((frozenset(conditions), guards(description, measured)))
             self._take(measured.base, measured.source)
             self._columns |= {name: difference(logits) for name, logits in measured.conditions.items()}
+        for ran_together, sentence in self._guards:
+            if not ran_together.isdisjoint(map(str, what)):
+                note(sentence)
 
     def _way(self, what: Restored) -> tuple[bool, str]:
-        """Whether in whole runs, and whose donors there are beside the items' own runs."""
+        """Whether it needs whole runs, and which donors there are beside the items' own runs."""
         if isinstance(what, FromDonor):
             return not walkable(what.site), what.label
         if isinstance(what, Held):
@@ -206,9 +215,9 @@ class Restoration:
             self._columns |= {CORRUPT: difference(base), CLEAN: difference(source)}
 
 
-def _kept(estimates: Iterable[Estimate]) -> tuple[Estimate, ...]:
-    """The estimates, whose values are among the claim's items from now on: a comparison that fails or is undecided ends
-    the claim, and what stands behind it was measured all the same."""
+def _with_items(estimates: Iterable[Estimate]) -> tuple[Estimate, ...]:
+    """The estimates, with their values among the claim's items: a comparison that fails or is undecided ends the claim
+    before the others are compared."""
     made = tuple(estimates)
     for estimate in made:
         estimate.keep_items()
@@ -240,7 +249,8 @@ class LayerSweep:
 
     Denoising puts clean activations into the corrupt run: what does a layer suffice to restore? Noising puts corrupt
     ones into the clean run: what is lost without it? A layer on one of several parallel ways restores much and costs
-    little; only both together say what it is for.
+    little; only both together show what it is for. What the engine's guards measured is noted under every claim that
+    uses an effect.
 
     Args:
         items: what is run.
@@ -254,7 +264,7 @@ class LayerSweep:
         pairs = [pair.swapped() for pair in items.pairs] if noising else items.pairs
         self.items, self.noising, self.sites = items, noising, tuple(sites)
         swept = sweep(adapter, pairs, sites, description)
-        note_guards(f"{description}, {swept.method}", swept)
+        self._guards = guards(f"{description}, {swept.method}", swept)
         base, source = difference(swept.base), difference(swept.source)
         self._start, self._sign = (CLEAN, -1.0) if noising else (CORRUPT, 1.0)
         self._columns = {self._start: base, CORRUPT if noising else CLEAN: source}
@@ -263,20 +273,23 @@ class LayerSweep:
 
     def values(self, site: Site) -> Values:
         """(items,) logits that the site restores or, noising, takes away."""
+        note(self._guards)
         return self._sign * (self._columns[str(site)] - self._columns[self._start])
 
     def effect(self, site: Site) -> Estimate:
         """Mean of `values`."""
-        columns = {name: self._columns[name] for name in (CORRUPT, CLEAN, str(site))}
-        measurement = self._named.with_conditions(columns)
+        measured = self._measured(site)
         return Estimate(
-            str(site), measurement.unit, measurement, self.values(site), shown_conditions=tuple(columns)
+            str(site),
+            measured.unit,
+            measured,
+            self.values(site),
+            shown_conditions=tuple(map(str, measured.values)),
         )
 
     def total(self) -> Estimate:
         """Mean clean minus corrupt difference of these items."""
-        measurement = self._named.with_conditions({name: self._columns[name] for name in (CORRUPT, CLEAN)})
-        return mean_difference(measurement, CLEAN, CORRUPT, name="clean minus corrupt")
+        return mean_difference(self._measured(), CLEAN, CORRUPT, name="clean minus corrupt")
 
     def agreement(self, part: Site, whole: Site) -> Estimate:
         """How much of what `whole` does, item by item, `part` of it does: mean part x sign(whole) over mean |whole|.
@@ -284,16 +297,20 @@ class LayerSweep:
         Unlike the ratio of mean effects it is defined for edits that move single items but not their mean, such as the
         exchange of one nonsense word for another.
         """
-        one, all_of_it = self.values(part), self.values(whole)
-        columns = {name: self._columns[name] for name in (CORRUPT, CLEAN, str(part), str(whole))}
+        one, all_of_it, measured = self.values(part), self.values(whole), self._measured(part, whole)
         return Estimate(
             f"{part} as a share of {whole}",
             "of the effect at all positions",
-            self._named.with_conditions(columns),
+            measured,
             one * np.sign(all_of_it),
             np.abs(all_of_it),
-            shown_conditions=tuple(columns),
+            shown_conditions=tuple(map(str, measured.values)),
         )
+
+    def _measured(self, *sites: Site) -> Measurement:
+        note(self._guards)
+        names = dict.fromkeys((CORRUPT, CLEAN, *map(str, sites)))
+        return self._named.with_conditions({name: self._columns[name] for name in names})
 
 
 def cumulative(component: Site, layers: int, points: int = 8) -> list[Site]:
@@ -307,9 +324,14 @@ def difference(logits: torch.Tensor) -> Values:
     return (logits[:, 0].double() - logits[:, 1].double()).numpy()
 
 
-def note_guards(description: str, measured: Patched | Sweep) -> None:
-    """Put what the engine's guards measured under the current claim."""
-    note(
+def guards(description: str, measured: Patched | Sweep) -> str:
+    """What the engine's guards measured, as a sentence."""
+    return (
         f"guards ({description}): the identity edit changed logits by at most {measured.identity_error:.1e}, the full "
         f"patch missed the clean run by at most {measured.full_patch_error:.1e}; every edit was made exactly once"
     )
+
+
+def note_guards(description: str, measured: Patched | Sweep) -> None:
+    """Put what the engine's guards measured under the current claim."""
+    note(guards(description, measured))

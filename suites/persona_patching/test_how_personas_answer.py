@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, sensitivity
+from auditkit import beside, present, sensitivity
 from auditkit.findings.persona_patching.answers import ACCURACY, NOBODY, PLAIN, PROBABILITY
 
 pytestmark = pytest.mark.causal(edits=False)
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.causal(edits=False)
 def test_negative_personas_lower_the_answer(answers):
     """The right answer leads the wrong one by fewer logits under a negative persona ("bad student") than under a
     positive one."""
-    answers.show()
+    present(answers)
     beside("invented words against positive ones", answers.compare("nonsense", against="positive"))
     beside("invented words against negative ones", answers.compare("nonsense", against="negative"))
     beside(

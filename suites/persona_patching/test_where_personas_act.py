@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import attention, beside, control, mlp, sensitivity
+from auditkit import attention, beside, control, figure, mlp, note, sensitivity
 from auditkit.engine.sites import embeddings
 from auditkit.methods.patching import Held
 from auditkit.stats.effects.exact import exactly
@@ -21,7 +21,8 @@ def test_early_mlps_carry_the_persona(patching, layers, threshold):
     """Patching the clean run's MLP outputs at depth 0.06-0.19 into the corrupt run recovers at least 30 % of the
     persona effect on the answer, and more than patching bands of the same width elsewhere does."""
     recovered, elsewhere = patching.recoveries(EARLY, patching.random_bands(EARLY))
-    layers.show_map(EARLY)
+    figure(layers.by_layer(), layers.by_pair())
+    note(layers.standing(EARLY))
     beside("bands of the same width elsewhere", elsewhere)
     patching.beside_layers_from_one(EARLY)
     assert recovered >= threshold(0.30)
@@ -32,8 +33,7 @@ def test_middle_attention_carries_the_persona(patching, layers, threshold):
     """Patching the clean run's attention outputs at depth 0.56-0.69 into the corrupt run recovers at least 10 % of the
     persona effect on the answer, and more than patching bands of the same width elsewhere does."""
     recovered, elsewhere = patching.recoveries(MIDDLE, patching.random_bands(MIDDLE))
-    layers.show_cumulative()
-    layers.show_direct()
+    figure(layers.cumulated(), layers.direct())
     beside("bands of the same width elsewhere", elsewhere)
     patching.beside_layers_from_one(MIDDLE)
     assert recovered >= threshold(0.10, "suite default: the paper calls the band consistent, without a number")
@@ -47,7 +47,8 @@ def test_first_mlp_acts_at_the_identity_word(patching, layers, threshold):
     sites = first["identity"], first, first["elsewhere"], embeddings["identity"], embeddings["elsewhere"]
     at_the_word, everywhere, elsewhere, *_ = patching.effects(*sites, share=SOME)
     word = patching.recoveries(*sites[3:], share=SOME)
-    layers.show_identity_curve()
+    figure(layers.at_the_word())
+    note(layers.leaving_the_word())
     beside("nonsense words: share of the first MLP's effect at the word", layers.agreement("nonsense words"))
     beside("synonyms: share of the first MLP's effect at the word", layers.agreement("synonyms"))
     beside("at the word", at_the_word)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, control, mlp
+from auditkit import beside, control, figure, mlp
 from auditkit.methods.attention import NO_SINK, WEIGHTED
 
 
@@ -12,7 +12,7 @@ def test_some_heads_single_out_racial_and_colour_words(heads):
     word that names a race or a colour than to a word of valence at the same place, do so on average on the other half
     as well. At least one of them is confirmed there, also against neutral words, without the first token, and weighted
     by value."""
-    heads.draw()
+    figure(*heads.figures())
     beside("without the first token", heads.selectivity(count=NO_SINK))
     beside("value-weighted", heads.selectivity(count=WEIGHTED))
     beside("against neutral words", heads.selectivity(against="neutral"))
@@ -51,6 +51,7 @@ def test_a_few_heads_restore_the_persona_effect(head_edits):
     difference between negative and positive personas on the other half than patching random heads of the same layers
     does."""
     those, others = head_edits.restored()
+    figure(head_edits.screening())
     beside("random heads of the same layers", others)
     beside("those heads", those)
     assert those > others

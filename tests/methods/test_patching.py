@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import pytest
 import torch
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.adapter import HFAdapter
+from auditkit.claims.evidence import gathering
 from auditkit.engine.pairs import PatchPair
-from auditkit.engine.sites import attention, mlp
+from auditkit.engine.sites import attention, embeddings, mlp
 from auditkit.methods.patching import (
     FromDonor,
     Held,
@@ -19,6 +22,7 @@ from auditkit.methods.patching import (
     PairedItems,
     RandomBands,
     Restoration,
+    Restored,
     cumulative,
 )
 from auditkit.stats.measurement import Measurement
@@ -91,7 +95,7 @@ def test_a_sweep_is_what_hooks_do(noisy: HFAdapter, paired: PairedItems, noising
     assert swept.agreement(sites[0], sites[0]).describe().estimate == pytest.approx(1.0)
 
 
-def test_a_given_donor_is_what_hooks_do(noisy: HFAdapter, paired: PairedItems) -> None:
+def test_a_donor_of_its_own_is_what_hooks_do(noisy: HFAdapter, paired: PairedItems) -> None:
     donors = tuple(pair.source for pair in (*paired.pairs[1:], paired.pairs[0]))
     restoration = Restoration(noisy, paired, seed=0, description="tried")
     (effect,) = restoration.effects(FromDonor(mlp.layer(1), donors, "the next item"))
@@ -123,6 +127,61 @@ def test_what_was_run_is_not_run_again_and_the_total_serves_the_rest(
     restoration.total()
     assert noisy.meter.runs == runs
     assert [list(e.numerator) for e in first] == [list(e.numerator) for e in again]
+
+
+FIRST, WORD = mlp.layers(0, 1), mlp.layer(1)["word"]
+USED = {
+    "restarted": (FIRST, RandomBands(FIRST)),
+    "whole runs": (embeddings["word"],),
+    "two batches": (embeddings["word"], WORD),
+    "held": (WORD, Held(WORD, attention.layers(2, 5))),
+    "donors": (WORD, "the next item"),
+}
+"""What a claim uses, by how it is run; a name stands for donors."""
+
+
+@pytest.mark.parametrize("used", USED.values(), ids=USED)
+def test_every_claim_that_uses_a_condition_notes_the_guards_of_its_batch(
+    noisy: HFAdapter, paired: PairedItems, used: tuple
+) -> None:
+    others = tuple(pair.source for pair in (*paired.pairs[1:], paired.pairs[0]))
+    used = tuple(FromDonor(WORD, others, one) if isinstance(one, str) else one for one in used)
+
+    def noted(restoration: Restoration, *what: Restored) -> list[str]:
+        with gathering() as evidence:
+            restoration.effects(*what)
+        return evidence.notes
+
+    alone = noted(Restoration(noisy, paired, seed=0, description="tried"), *used)
+    restoration = Restoration(noisy, paired, seed=0, description="tried")
+    restoration.effects(*used)  # outside a claim
+    assert alone
+    assert all(text.startswith("guards (tried") for text in alone)
+    assert [noted(restoration, *used) for _ in range(2)] == [alone] * 2
+    for one in used:
+        (of_its_batch,) = noted(restoration, one)
+        assert of_its_batch in alone
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda swept: swept.values(WORD),
+        lambda swept: swept.effect(WORD),
+        lambda swept: swept.total(),
+        lambda swept: swept.agreement(WORD, mlp.layer(1)),
+    ],
+)
+def test_every_claim_that_reads_a_sweep_notes_its_guards(
+    noisy: HFAdapter, paired: PairedItems, read: Callable[[LayerSweep], object]
+) -> None:
+    swept = LayerSweep(noisy, paired, [WORD, mlp.layer(1)], noising=False, description="tried")
+    for _ in range(2):
+        with gathering() as evidence:
+            read(swept)
+            read(swept)
+        (text,) = evidence.notes
+        assert text.startswith("guards (tried, ")
 
 
 @given(

@@ -1,12 +1,12 @@
-"""Two ways to ask a factual question, and how the answer is read.
+"""Two formats of a factual question, and the tokens whose logits are the answer.
 
 *Completions*: the answer's start is prefilled ("The capital of France is") and the right next word is compared with a
 wrong one. Models of 100 million parameters can do that. *Letters*: four lettered options and the request for one
 letter, as the paper asks MMLU (Poonia & Jain 2025, arXiv:2507.20936); the logit of the right letter is compared with
 the mean of the other three (docs/protocols/persona_patching.md, Formulas).
 
-Both come to the same: text, a start of the answer, and the ids of single answer tokens, the right one first. What a
-tokenizer cannot score is left out and counted.
+In both formats a question is text, a start of the answer, and the ids of single answer tokens, the right one first.
+Questions whose answers are not single tokens for the tokenizer are left out and counted.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from auditkit.engine.pairs import answered
 from auditkit.stats.intervals import MIN_CLUSTERS
 
 LETTER_PROBES = 8
-"""Questions on which is measured how a model writes a letter."""
+"""Questions on which it is measured how a model writes a letter."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a model is asked, and the answer tokens that are read: the right one, then the wrong ones."""
+    """What a model is asked, and the tokens whose logits are the answer: the right one, then the wrong ones."""
 
     id: str
     topic: str
@@ -37,7 +37,7 @@ class Question:
     answers: Answers
 
     def chat(self, system: str) -> Chat:
-        """Under a system turn; empty for none."""
+        """The question under a system turn; without one where that is empty."""
         return Chat(user=self.user, system=system, assistant=self.start)
 
 
@@ -48,9 +48,9 @@ class Format:
     Attributes:
         name: "completions" or "letters".
         questions: all that the model can be asked, in no particular order.
-        right: what it means that an answer is right, in words.
-        greedy: whether the right answer must be the likeliest of all tokens, or only of those listed.
-        notes: what a reader must know about how they were made.
+        right: when an answer counts as right, in words.
+        greedy: whether the right answer must be the likeliest of all tokens, or only of the answer tokens.
+        notes: what a reader must know about how the questions were made.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Format:
 
     @property
     def chance(self) -> float:
-        """Probability to choose the right one of the listed answers blindly."""
+        """Probability that a blind choice among the answer tokens is right."""
         return 1 / len(self.questions[0].answers) if self.questions else 0.5
 
 
@@ -88,8 +88,8 @@ def completions(adapter: Adapter, items: Sequence[CompletionItem]) -> Format:
 def letters(adapter: Adapter, choices: Choices, *, seed: int) -> Format:
     """The questions with their options shuffled, answered by a letter.
 
-    The right letter is each of the four equally often. The letter is read as this model writes it after the header:
-    "A" or " A", whichever has more of the probability.
+    The right letter is each of the four equally often. The answer token is the letter as this model writes it after the
+    header: "A" or " A", whichever has more of the probability.
 
     Raises:
         NotApplicable: the tokenizer has no single token for each letter there, or there are no questions.
@@ -102,8 +102,8 @@ def letters(adapter: Adapter, choices: Choices, *, seed: int) -> Format:
     items = select(kept, len(kept), seed=seed)  # any first n of them have the right letters evenly, too
     places = right_places(len(items), seed=seed)
     texts = [_text(item, place, seed) for item, place in zip(items, places, strict=True)]
-    ids, said = _letter_ids(adapter, texts)
-    notes = [said, "options are shuffled, and the right letter is each of the four equally often"]
+    ids, written = _letter_ids(adapter, texts)
+    notes = [written, "options are shuffled, and the right letter is each of the four equally often"]
     if choices.key:
         notes.append(f"right answers in the data: {choices.key}")
     if choices.dropped:
@@ -114,7 +114,7 @@ def letters(adapter: Adapter, choices: Choices, *, seed: int) -> Format:
         )
     if apart:
         notes.append(
-            f"intervals are over questions, since {len(subjects)} subjects are too few to vary: they speak of "
+            f"intervals are over questions, since {len(subjects)} subjects are too few to be clusters: they speak of "
             f"{', '.join(subjects)} only"
         )
     questions = tuple(
@@ -135,7 +135,7 @@ def _right_first(ids: Answers, place: int) -> Answers:
 
 
 def _letter_ids(adapter: Adapter, texts: Sequence[str]) -> tuple[Answers, str]:
-    """The four letters' tokens as the model writes them after the header, and a sentence that says so."""
+    """The four letters' tokens as the model writes them after the header, and a sentence on how it writes them."""
     prefix = adapter.chat.render(Chat(user=texts[0]))
     able: dict[str, list[int]] = {}
     reasons: list[str] = []
@@ -160,7 +160,5 @@ def _letter_ids(adapter: Adapter, texts: Sequence[str]) -> tuple[Answers, str]:
     parts = probability.reshape(len(able), len(LETTERS))
     shares = {written: float(part.sum()) for written, part in zip(able, parts, strict=True)}
     best = max(shares, key=lambda written: shares[written])
-    listed = ", ".join(f'{share:.2g} to "{written}"' for written, share in shares.items())
-    return tuple(
-        able[best]
-    ), f'letters are read as "{best}": of the probability after the prompt {listed} and so on'
+    listed = ", ".join(f'{share:.2g} of it on letters written "{written}"' for written, share in shares.items())
+    return tuple(able[best]), f'letters are read as "{best}", by the probability after the prompt: {listed}'

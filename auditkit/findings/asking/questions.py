@@ -42,9 +42,9 @@ from auditkit.stats.streams import stream
 SYSTEM = "You are {persona}."
 FACTORS = ("topic", "pair")
 ITEMS, PAIRS = 24, 12
-"""Questions, and persona pairs of two groups, where a run does not say how many."""
+"""Questions, and persona pairs of two groups, by default."""
 ACCURACY_ITEMS = 60
-"""Questions asked without a persona, at most or as many as are measured, to see whether the model knows any."""
+"""Questions asked without a persona to see whether the model knows any answer; more where more are measured."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class PersonaQuestions:
         """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for.
 
         Args:
-            reuse: a word may be in several pairs. For who chooses pairs without a common word from them, possibly of
-                several arms: intervals take pairs as independent.
+            reuse: a word may be in several pairs. The caller then chooses pairs without a common word, also across
+                arms, since intervals take pairs as independent.
         """
         key = (corrupt, clean, n_items or len(self.items), n_pairs or self.n_pairs)
         if (*key, reuse) not in self._arms:
@@ -157,8 +157,8 @@ class PersonaQuestions:
                 f"{n_pairs} were asked for, and no more can be made without using a word twice, which intervals over "
                 "pairs rule out"
             )
-        told = f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {'; '.join(left_out)}"
-        return self._crossed(key, built.pairs, told if left_out else "")
+        text = f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {'; '.join(left_out)}"
+        return self._crossed(key, built.pairs, text if left_out else "")
 
     def synonyms(self, n_items: int | None = None, n_pairs: int | None = None) -> PairedQuestions:
         """Questions x pairs of words with nearly the same meaning: another token, the same persona.
@@ -200,8 +200,8 @@ class PersonaQuestions:
         if span is None:
             raise Unsupported(f"the personas of {aligned.pair.id} render to the same tokens on this model")
         start, stop = span
-        # Another place of the same width: after the word, since nothing before it can carry it, and before the
-        # last token, where every path has already met.
+        # Another place of the same width: after the word, since no earlier token can depend on it, and before the last
+        # token, where every path ends.
         places = range(stop, len(base) - (stop - start) - 1)
         elsewhere = int(stream(self.seed, "elsewhere", item).choice(places))
         spans = {"identity": span, "elsewhere": (elsewhere, elsewhere + stop - start)}
@@ -218,7 +218,7 @@ class PersonaQuestions:
         return self._prompts[key]
 
     def ask(self, cells: Sequence[tuple[Persona | None, Question]], description: str = "answers") -> Answered:
-        """Answers to questions under personas, in their order; what was asked once is not asked again."""
+        """Answers to questions under personas, in their order; each prompt is run once."""
         asked = [(self.prompt(*cell), cell[1]) for cell in cells]
         new = {prompt: question.answers for prompt, question in asked if prompt not in self._asked}
         if new:
@@ -234,12 +234,15 @@ class PersonaQuestions:
         return select(questions, min(n, len(questions)), seed=self.seed)
 
     def _require_accuracy(self) -> None:
-        """A model that does not know the answers has no logit difference worth patching.
+        """Refuse a model that does not know the answers, which has no logit difference worth patching.
 
         docs/protocols/persona_patching.md, Accuracy gate.
 
-        Asked without a persona, on the questions that are measured; where these do not show it, on more, so that a
-        short run can tell too.
+        The questions that are measured are asked without a persona; where they are too few to show knowledge, more
+        questions are, so that a short run can show it too.
+
+        Raises:
+            NotApplicable: the accuracy is not three standard errors above chance.
         """
         for n in (len(self.items), max(ACCURACY_ITEMS, len(self.items))):
             questions = self._select(n)
@@ -250,16 +253,15 @@ class PersonaQuestions:
             if right / n >= needed:
                 break
         others = "the wrong one" if len(questions[0].answers) == 2 else "all others"
-        said = f"without a persona the right answer beats {others} in {right} of {n} items"
+        accuracy = f"without a persona the right answer beats {others} in {right} of {n} items"
         if right / n < needed:
             raise NotApplicable(
-                f"{said}; chance plus three standard errors is {needed:.2f}, so the model is at chance"
+                f"{accuracy}; chance plus three standard errors is {needed:.2f}, so the model is at chance"
             )
-        self._notes.append(said)
+        self._notes.append(accuracy)
 
     def notes(self, arm: PairedQuestions | None = None) -> tuple[str, ...]:
-        """What a reader of a claim on this arm, or on the questions alone, must know; the same whichever claims ran
-        before it."""
+        """What a reader of a claim on this arm, or on the questions alone, must know."""
         return tuple(filter(None, (*self._notes, arm.note if arm else "")))
 
 

@@ -4,13 +4,13 @@ arXiv:2507.20936).
 The same questions are asked without a persona, as "a student" without a word, and under words of several groups:
 positive, negative, racial, colour, neutral and invented ones. Nothing is edited in the model. Two groups are compared
 item by item, an item being a question under the i-th word of each, so that questions pair exactly and an interval
-speaks for other questions and other words. A word is asked some of the questions only, each word others: how much a
-comparison can tell hangs on how many words and how many questions it has met, and hardly on every word having met
-every question.
+speaks for other questions and other words. Each word is combined with some of the questions, and different words with
+different ones: the width of an interval depends on how many words and how many questions there are, and hardly on
+whether every word meets every question.
 
 Words of a group make prompts of one length, so that groups do not differ by tokens per word. Invented words, which no
-tokenizer knows, are the exception, and the table shows it. Synonyms are the yardstick: what a swap of two words of one
-meaning moves, the tokens move.
+tokenizer knows, are the exception, and the table shows it. Synonyms are the yardstick: a swap of two words with one
+meaning changes the tokens and not the persona.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from auditkit.claims.evidence import figure, note
+from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Unsupported
 from auditkit.data.order import shuffle_key
 from auditkit.data.personas import Persona, PersonaPair, synonym_pairs, without_reuse
@@ -32,6 +32,7 @@ from auditkit.findings.asking.formats import Question
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.methods.patching import difference
 from auditkit.record.figures import Dot, DotGroup, Dots, Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import rate
 from auditkit.stats.intervals import MIN_CLUSTERS, Array
@@ -41,7 +42,7 @@ NOBODY, PLAIN = "no persona", "no attribute"
 """Names of the two arms without a word: no system turn, and "You are a student."."""
 
 QUESTIONS, WORDS, STEP = 24, 10, 3
-"""Where a run does not say how many: questions, words of a group, and that a word is asked one in so many questions."""
+"""Defaults: questions, words of a group, and that a word is combined with one in so many questions."""
 
 LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "log probability"
 _UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "nat"}
@@ -53,11 +54,11 @@ Shift = tuple[float | None, float | None, float | None]
 
 @dataclass(frozen=True)
 class PersonaGroup:
-    """Personas that are read together.
+    """Personas whose answers are pooled.
 
     Attributes:
         words: None is no persona at all.
-        slots: of each word, which decides what questions it is asked; empty: every question.
+        slots: a number for each word, which decides with which questions it is combined; empty: with every question.
         tokens: how many more each word's prompt has than that of a student without an attribute.
         note: which words are not used; empty where all are.
     """
@@ -68,7 +69,7 @@ class PersonaGroup:
     tokens: int
     note: str = ""
 
-    def apart(self) -> list[PersonaGroup]:
+    def single_words(self) -> list[PersonaGroup]:
         """One group for each word."""
         return [
             replace(self, name=word.word, words=(word,), slots=(slot,))
@@ -78,12 +79,12 @@ class PersonaGroup:
 
 
 class PersonaAnswers:
-    """What one model answers under each persona; what was asked once is not asked again.
+    """What one model answers under each persona; each prompt is run once.
 
     Args:
         questions: the model and what it is asked.
-        n_items: questions, all of them asked under every persona; where None there are `QUESTIONS`, of which a word is
-            asked one in `STEP`.
+        n_items: questions, all of them asked under every persona; where None there are `QUESTIONS`, and a word is
+            combined with one in `STEP` of them.
         n_words: words of each group at most.
         synonyms: pairs of words with one meaning, to use instead of the project's own.
     """
@@ -104,7 +105,7 @@ class PersonaAnswers:
     # -- claims ------------------------------------------------------------------------------------------------
 
     def compare(self, group: str, *, against: str, outcome: str = LOGIT) -> Estimate:
-        """Mean over paired items of what is read under one group minus under another; negative: `group` is worse.
+        """Mean over paired items of an outcome under one group minus that under another; negative: `group` is worse.
 
         Args:
             group, against: names of groups of words, `NOBODY` or `PLAIN`.
@@ -126,18 +127,18 @@ class PersonaAnswers:
         return mean_difference(measurement, group, against, name=f"{outcome}, {group} minus {against}")
 
     def swaps(self, group: str, *, against: str) -> tuple[Estimate, Estimate]:
-        """How far swapping a word moves the logit difference, in whatever direction: for its synonym, and for a word of
-        the other group. Means of absolute differences over the same items, in logits.
+        """How far swapping a word moves the logit difference, in either direction.
 
-        No word is in both: an item compares a pair of synonyms with two other words, and intervals over words would
-        count a word that stands in two items' labels twice.
+        The first estimate swaps a word for its synonym, the second a word of one group for one of the other: means of
+        absolute differences over the same items, in logits. No word is in both, since intervals over words would count
+        a word twice that stands in the labels of two items.
 
         Raises:
             NotApplicable: too few words, or synonyms of equal token length.
         """
         synonyms = self._synonym_sides
-        taken = {word.word for side in synonyms for word in side.words if word is not None}
-        sides = [*synonyms, *(self._without(self._named(name), taken) for name in (group, against))]
+        used = {word.word for side in synonyms for word in side.words if word is not None}
+        sides = [*synonyms, *(self._without(self._named(name), used) for name in (group, against))]
         measured = self._measured(sides, LOGIT)
         values = [measured.condition(side.name) for side in sides]
         sizes = {
@@ -152,22 +153,26 @@ class PersonaAnswers:
         )
         return same, opposites
 
-    def show(self) -> None:
-        """Put the table of all groups and words, and their dot plot, under the claim."""
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the figures must know."""
+        return self.questions.notes()
+
+    def figures(self) -> tuple[Figure, Figure]:
+        """A table of all groups and words, and a dot plot of how far they move the answer."""
         rows, drawn = [], []
         for group in (group for group in self._groups.values() if group.name in _ARMS or self._enough(group)):
-            words = group.apart()
-            shown = [group, *(words if len(words) > 1 else ())]
-            shifts = [self._shift(each) for each in shown]
-            for each, shift in zip(shown, shifts, strict=True):
+            words = group.single_words()
+            listed = [group, *(words if len(words) > 1 else ())]
+            shifts = [self._shift(each) for each in listed]
+            for each, shift in zip(listed, shifts, strict=True):
                 rows.append(self._row(each, group.name if each is group else f"· {each.name}", shift))
             if group.name != NOBODY:
-                names = ["all", *(each.name for each in shown[1:])]
+                names = ["all", *(each.name for each in listed[1:])]
                 drawn.append(
                     DotGroup(group.name, [Dot(name, *shift) for name, shift in zip(names, shifts, strict=True)])
                 )
         table = Table(
-            "Each row: questions under one persona, or under all of a group. Tokens: more than in "
+            "Each row: questions under one persona, or under all of a group. Tokens: how many more than in "
             f'"a student". Right: {self.questions.format.right}. Difference: logit of the right answer minus that of '
             "the wrong one, or the mean of several. The last columns compare it with the same questions without a "
             "persona, for which the chat template may have a default. Intervals are 95 %, over topics and words.",
@@ -177,22 +182,20 @@ class PersonaAnswers:
             ],
             rows,
         )
-        figure(table.titled("Answers by persona"))
-        figure(
-            Dots(
-                "logit difference minus that without a persona (logit)",
-                "Each line: how far a persona moves the answer from where it is without one (dashed), with its 95 % "
-                'interval; "all" pools the words of a group. Single words are there to be looked at: of twenty that '
-                "do nothing, one is off the line by chance.",
-                drawn,
-                reference=0.0,
-            ).titled("How far each persona moves the answer")
+        dots = Dots(
+            "logit difference minus that without a persona (logit)",
+            "Each line: how far a persona moves the answer from where it is without one (dashed), with its 95 % "
+            'interval; "all" pools the words of a group. Single words are exploratory: of twenty words without an '
+            "effect, one interval excludes the line by chance.",
+            drawn,
+            reference=0.0,
         )
+        return table.titled("Answers by persona"), dots.titled("How far each persona moves the answer")
 
     # -- groups ------------------------------------------------------------------------------------------------
 
     def _named(self, name: str) -> PersonaGroup:
-        """A group that can be compared, and a word to the reader about what was left out of it."""
+        """A group that can be compared; what was left out of it is noted."""
         if name not in self._groups:
             raise KeyError(f"no group {name!r}; there are {', '.join(self._groups)}")
         group = self._groups[name]
@@ -201,7 +204,8 @@ class PersonaAnswers:
                 f"only {len(group.words)} {name} words make prompts of one length, {MIN_CLUSTERS} are needed"
                 + (f" ({group.note})" if group.note else "")
             )
-        note(*self.questions.notes())
+        for text in self.questions.notes():
+            note(text)
         if group.note:
             note(group.note)
         return group
@@ -209,9 +213,9 @@ class PersonaAnswers:
     def _enough(self, group: PersonaGroup) -> bool:
         return len(group.words) >= MIN_CLUSTERS
 
-    def _without(self, group: PersonaGroup, taken: set[str]) -> PersonaGroup:
+    def _without(self, group: PersonaGroup, used: set[str]) -> PersonaGroup:
         """The group of other words than these."""
-        words = [word for word in self.questions.groups[group.name] if word.word not in taken]
+        words = [word for word in self.questions.groups[group.name] if word.word not in used]
         left = self._group(group.name, words) if words else replace(group, words=())
         if not self._enough(left):
             raise Unsupported(
@@ -276,13 +280,13 @@ class PersonaAnswers:
     # -- measuring ---------------------------------------------------------------------------------------------
 
     def _measured(self, groups: Sequence[PersonaGroup], outcome: str) -> Measurement:
-        """One condition per group; items are questions under the i-th words, and arms of one word are repeated."""
+        """One condition per group; items are questions under the i-th words, and groups of one word repeat it."""
         several = [group.slots for group in groups if group.slots]
         slots: Sequence[int | None] = min(several, key=len) if several else (None,)
         words = {g.name: [g.words[i if g.slots else 0] for i in range(len(slots))] for g in groups}
         columns = zip(*words.values(), strict=True)
         labels = ["/".join(word.word or PLAIN if word else NOBODY for word in column) for column in columns]
-        cells = [(i, question) for i, slot in enumerate(slots) for question in self._given(slot)]
+        cells = [(i, question) for i, slot in enumerate(slots) for question in self._asked_in(slot)]
         items = [f"{question.id}|{labels[i]}" for i, question in cells]
         clusters = pd.DataFrame({"topic": [question.topic for _, question in cells]}, index=items)
         if len(slots) > 1:
@@ -293,8 +297,8 @@ class PersonaAnswers:
         prompts = {item: {name: texts[name][k] for name in words} for k, item in enumerate(items)}
         return Measurement(f"{outcome} by persona", _UNITS[outcome], values, clusters, prompts)
 
-    def _given(self, slot: int | None) -> Sequence[Question]:
-        """What words in a slot are asked; without one, everything."""
+    def _asked_in(self, slot: int | None) -> Sequence[Question]:
+        """Questions that the words of a slot are combined with; all of them for None."""
         return self.asked if slot is None else [q for n, q in enumerate(self.asked, slot) if n % self._step == 0]
 
     def _values(self, cells: Sequence[tuple[Persona | None, Question]], outcome: str) -> Array:
@@ -307,10 +311,10 @@ class PersonaAnswers:
         right = got.said if self.questions.format.greedy else got.logits[:, 0] > got.logits[:, 1:].amax(1)
         return right.double().numpy()
 
-    def _row(self, group: PersonaGroup, shown: str, shift: Shift) -> list[str | float | None]:
+    def _row(self, group: PersonaGroup, name: str, shift: Shift) -> list[str | float | None]:
         right = rate(self._measured([group], ACCURACY), group.name, name="right").describe()
         logit = float(self._measured([group], LOGIT).condition(group.name).mean())
-        return [shown, group.tokens, right.n, right.estimate, right.lower, right.upper, logit, *shift]
+        return [name, group.tokens, right.n, right.estimate, right.lower, right.upper, logit, *shift]
 
     def _shift(self, group: PersonaGroup) -> Shift:
         """Logit difference minus that without a persona, with its interval."""

@@ -1,83 +1,84 @@
-"""What heads that see personas do: attention lost by a swap, answers moved by removing them, effects restored by few.
+"""What heads that see personas do: attention lost by a swap, answers moved by ablation, effects restored by few heads.
 
 Three causal questions about single heads (Poonia & Jain 2025, arXiv:2507.20936):
 
 - `lost`: early activations of a racial or colour word are replaced, and the heads' attention to the word is read in
-  the very run;
-- `moved`: the heads are removed in three ways (zero, mean and resample ablation), beside as many random heads of the
-  same layers;
-- `restored`: which heads bring back the effect of a persona pair is screened by attribution on one half of the items,
-  measured exactly there, and asked of other items, again beside random heads of the same layers.
+  that same run;
+- `moved`: the heads are ablated in three ways (zero, mean and resample ablation), and so are as many random heads of
+  the same layers;
+- `restored`: attribution on one half of the items screens which heads bring back the effect of a persona pair, patching
+  measures these exactly there, and the best are patched on the other half, as are random heads of the same layers.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.claims.evidence import Evidence, figure, gathering, note, repeat
+from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Unsupported
+from auditkit.claims.shared import SharedMeasurements, shared_measurement
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.edits import Edit, Edited, layers_of, replace, zero
 from auditkit.engine.forward import donate, means
 from auditkit.engine.guards import within_noise
 from auditkit.engine.pairs import PatchPair
-from auditkit.engine.patching.plain import GUARDED_PAIRS, Patched, patch
+from auditkit.engine.patching.plain import GUARDED_PAIRS, patch
 from auditkit.engine.patching.screening import Screening, screen
 from auditkit.engine.sites import Site, head, z
 from auditkit.findings.asking.questions import FACTORS
-from auditkit.findings.persona_patching.heads import QUERIES, UNIT, HeadItems, PersonaHeads, mean_over
+from auditkit.findings.persona_patching.heads import QUERIES, UNIT, PersonaHeads, mean_over
+from auditkit.findings.persona_patching.prompts import HeadItems
 from auditkit.methods.attention import COUNTS, RAW, answer_side, shares
 from auditkit.methods.head_search import Head, label
-from auditkit.methods.patching import difference
+from auditkit.methods.patching import difference, note_guards
 from auditkit.record.figures import Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference, recovery
 from auditkit.stats.halves import halves
+from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 
 ABLATIONS = ("zero", "mean", "resample")
-SCREENED, SAMPLED, TAKEN = 6, 8, 4
-"""Heads that the screen chooses to measure, others measured beside them, and how many of them are asked of other
-items."""
+SCREENED, SAMPLED, CHOSEN = 6, 8, 4
+"""Heads that the screen chooses to measure, others that are measured to see what it misses, and how many of the chosen
+ones are patched on the other half of the items."""
 SCREENING_ITEMS, RESTORED_PAIRS = 6, 16
 AVERAGED = 8
 """Prompts with neutral personas whose mean stands in for what a head attends to."""
 
-T = TypeVar("T")
-
 
 class HeadEdits:
-    """Edits of heads on one model; what was measured once is not measured again.
+    """Edits of heads on one model; each is measured once.
 
     Args:
-        heads: the search whose heads (`PersonaHeads.those`) the claims are about.
+        heads: the search whose heads (`PersonaHeads.qualified`) the claims are about.
     """
 
     def __init__(self, heads: PersonaHeads) -> None:
         self.heads, self.questions = heads, heads.questions
         self.adapter, self.seed = heads.adapter, heads.seed
-        self._kept: dict[str, tuple[Any, Evidence]] = {}
+        self._swaps = SharedMeasurements()
 
     # -- attention lost by a swap ------------------------------------------------------------------------------
 
     def lost(self, site: Site, count: str = RAW) -> tuple[Estimate, Estimate, Estimate]:
         """Attention to the identity word that the heads lose when activations at `site` are replaced.
 
-        Under racial and colour personas the site is given activations of the pair's valence persona at the word; of
-        another racial or colour persona at the word; of the valence persona at another position. One estimate each,
-        over the same held-out items.
+        Under racial and colour personas, activations at the site are replaced by those of the pair's valence persona at
+        the word; of another racial or colour persona at the word; of the valence persona at another position. One
+        estimate each, over the same held-out items.
 
         Raises:
             NotApplicable: no head was confirmed, or no word has another one of as many tokens.
         """
-        those = self.heads.those()
-        items, arms = self._once(f"lost {site}", lambda: self._swap(site))
+        those = self.heads.qualified()
+        items, arms = self._swaps.get(str(site), lambda: self._swap(site))
         index = COUNTS.index(count)
         plain, *swapped = (mean_over(values[:, index], those) for values in arms)
         names = ("valence activations", "another identity word's activations", "valence activations elsewhere")
@@ -93,7 +94,7 @@ class HeadEdits:
         return one, two, three
 
     def _swap(self, site: Site) -> tuple[HeadItems, list[Tensor]]:
-        """Items, and shares (item, count, layer, head) as they are and after each replacement."""
+        """Items, and shares (item, count, layer, head) without a replacement and after each of the three."""
         held = self.heads.items["valence"].thinned(2)
         others = [self._another(held, row) for row in range(len(held.pairs))]
         usable = [row for row, other in enumerate(others) if other is not None]
@@ -108,7 +109,7 @@ class HeadEdits:
             ([other for other in others if other is not None], "identity"),
             (valence, "elsewhere"),
         ]
-        arms = [self._given(items, site, donors, position) for donors, position in sources]
+        arms = [self._replacing(items, site, donors, position) for donors, position in sources]
         runs = [
             Edited(pair.base, tuple(edits), {**pair.spans, "answer": answer_side(self.adapter, pair.base)})
             for arm in arms
@@ -122,7 +123,7 @@ class HeadEdits:
         within_noise(
             self.adapter, "run in which attention is read changes", logits[: len(few)], guarded.conditions["swap"]
         )
-        _note_guards("swap", guarded)
+        note_guards("swap", guarded)
         plain, _ = self.heads.sides(items)
         n = len(items.pairs)
         return items, [plain[0], *(values[0, first : first + n] for first in range(0, len(runs), n))]
@@ -143,18 +144,20 @@ class HeadEdits:
         draw = stream(self.seed, "another identity word", str(items.table.index[row]))
         return fitting[sorted(fitting)[int(draw.integers(len(fitting)))]]
 
-    def _given(self, items: HeadItems, site: Site, donors: Sequence[Prompt], position: str) -> list[list[Edit]]:
-        """For each item, edits that give `site` the donor's activations at the position.
+    def _replacing(
+        self, items: HeadItems, site: Site, donors: Sequence[Prompt], position: str
+    ) -> list[list[Edit]]:
+        """For each item, edits that replace activations of `site` at the position by the donor's.
 
-        Donors are run no further than that: nothing after a token changes what happens at it.
+        Donors are run no further than that position, since no later token changes what happens at it.
         """
         places = [(site.component, layer) for layer in layers_of(self.adapter, site)]
         spans = [pair.spans[position] for pair in items.pairs]
         heads = [Prompt("", donor.ids[:stop]) for donor, (_, stop) in zip(donors, spans, strict=True)]
-        given = donate(self.adapter, [], TOKEN_BUDGET, dict.fromkeys(heads, places)).activations
+        known = donate(self.adapter, [], TOKEN_BUDGET, dict.fromkeys(heads, places)).activations
         return [
             [
-                replace(Site(component, n, n, position=position), given[prompt, (component, n)][start:stop])
+                replace(Site(component, n, n, position=position), known[prompt, (component, n)][start:stop])
                 for component, n in places
             ]
             for prompt, (start, stop) in zip(heads, spans, strict=True)
@@ -163,17 +166,16 @@ class HeadEdits:
     # -- answers moved by removing heads -----------------------------------------------------------------------
 
     def moved(self, ablation: str) -> tuple[Estimate, Estimate]:
-        """By how many logits removing heads moves the answer difference under racial and colour personas.
+        """By how many logits ablating heads moves the answer difference under racial and colour personas.
 
-        Mean absolute change on held-out items: of the heads, and of as many random heads of the same layers,
-        drawn for each item. "zero" gives the heads nothing to attend to, "mean" their mean under neutral personas,
-        "resample" what they attend to in another prompt of equal length, the same one for both.
+        Mean absolute change on held-out items: of the heads, and of as many random heads of the same layers, drawn for
+        each item. A head's output becomes zero ("zero"), its mean under neutral personas ("mean"), or what it is in
+        another prompt of equal length ("resample"), the same prompt for both.
 
         Raises:
             NotApplicable: no head was confirmed, or heads cannot be edited on this model.
         """
-        some = self.heads.those()
-        items, columns = self._once("moved", lambda: self._ablate(some))
+        items, columns = self._ablated
         measured = items.measurement("change of the logit difference by removing heads", "logit", columns)
         zeros = measured.with_conditions({"not removed": np.zeros(len(items.pairs))})
         those, others = (
@@ -184,7 +186,10 @@ class HeadEdits:
         )
         return those, others
 
-    def _ablate(self, heads: Sequence[Head]) -> tuple[HeadItems, dict[str, Any]]:
+    @shared_measurement
+    def _ablated(self) -> tuple[HeadItems, dict[str, Array]]:
+        """Items, and by condition the absolute change (item,) of the answer difference in logits."""
+        heads = self.heads.qualified()
         items = self.heads.items["valence"].thinned(2)
         neutral = [pair.source for pair in self.heads.items["neutral"].pairs[:AVERAGED]]
         average = means(self.adapter, neutral, z.everywhere(), TOKEN_BUDGET)
@@ -206,7 +211,7 @@ class HeadEdits:
                     [replace(head(layer, n), average[layer][n]) for layer, n in some]
                 )
         measured = patch(self.adapter, items.pairs, conditions, "removing heads")
-        _note_guards("removing heads", measured)
+        note_guards("removing heads", measured)
         plain = difference(measured.base)
         return items, {name: np.abs(difference(value) - plain) for name, value in measured.conditions.items()}
 
@@ -215,26 +220,25 @@ class HeadEdits:
     def restored(self) -> tuple[Estimate, Estimate]:
         """Share of the effect of negative against positive personas that a few heads bring back, and random ones.
 
-        The heads are those with the largest exact effect among the ones that the screen chose, on one half of topics
-        and personas; both shares are measured on the other half.
+        The few heads have the largest exact effects among those that the screen chose, on one half of topics and
+        personas; both shares are measured on the other half.
 
         Raises:
             NotApplicable: no head restores anything, or heads cannot be edited on this model.
         """
-        screened, measured, arm = self._once("restored", self._screen)
-        note(*self.questions.notes(arm))
-        figure(
-            self._screening(screened).titled("Heads that restore the effect of a persona, screened and measured")
-        )
-        return tuple(
+        _, measured = self._screened
+        those, others = (
             recovery(measured, who, clean="clean", corrupt="corrupt", name=f"recovery by {who}")
             for who in ("those heads", "random heads")
-        )  # type: ignore[return-value]
+        )
+        return those, others
 
-    def _screen(self) -> tuple[Screening, Measurement, Any]:
+    @shared_measurement
+    def _screened(self) -> tuple[Screening, Measurement]:
+        """The screen on one half of the items, and answers with the chosen heads restored on the other."""
         arm = self.questions.arm("negative", "positive", self.heads.n_questions, RESTORED_PAIRS)
         items = HeadItems(arm.pairs, arm.table.set_index("item")[list(FACTORS)])
-        items.enough()
+        items.require_halves()
         split = halves(items.table, self.seed, "heads that restore")
         discovery, held = items.only(split.discovery), items.only(split.confirmation).thinned(3)
         every = self.heads.every()
@@ -249,12 +253,12 @@ class HeadEdits:
             description="heads",
         )
         effects = screened.exact.mean(1)[: screened.top].tolist()
-        best = sorted((n for n in range(screened.top) if effects[n] > 0), key=lambda n: -effects[n])[:TAKEN]
+        best = sorted((n for n in range(screened.top) if effects[n] > 0), key=lambda n: -effects[n])[:CHOSEN]
         if not best:
             raise NotApplicable("none of the heads that the screen chose restores any of the effect of a persona")
         those = [every[screened.verified[n]] for n in best]
         note(
-            f"heads taken to the other half of the items: {', '.join(label(*each) for each in those)}; the screen "
+            f"heads patched on the other half of the items: {', '.join(label(*each) for each in those)}; the screen "
             f"missed {len(screened.missed)} of {len(screened.verified) - screened.top} others that were measured too"
         )
         conditions = {
@@ -265,7 +269,9 @@ class HeadEdits:
             ],
         }
         measured = patch(self.adapter, held.pairs, conditions, "restoring heads")
-        _note_guards("restoring heads", measured)
+        note_guards("restoring heads", measured)
+        for text in self.questions.notes(arm):
+            note(text)
         columns = {"corrupt": measured.base, "clean": measured.source, **measured.conditions}
         table = held.measurement(
             "logit difference with heads restored",
@@ -273,9 +279,15 @@ class HeadEdits:
             {name: difference(logits) for name, logits in columns.items()},
             ("corrupt", "clean"),
         )
-        return screened, table, arm
+        return screened, table
 
-    def _screening(self, screened: Screening) -> Table:
+    def screening(self) -> Figure:
+        """A table of every head that was measured exactly, beside what the screen estimated.
+
+        Raises:
+            NotApplicable: as `restored`.
+        """
+        screened, _ = self._screened
         confirmed = self._confirmed()
         rows: list[list[str | float | None]] = []
         for n, index in enumerate(screened.verified):
@@ -290,14 +302,16 @@ class HeadEdits:
                 ]
             )
         low, high = screened.miss_interval
-        return Table(
-            "Logits of the answer difference that one head brings back, restored alone at every position: first order "
-            f"and exact, {screened.exact.shape[1]} items to discover. Of {len(screened.verified) - screened.top} heads "
+        table = Table(
+            "Each row: logits of the answer difference that one head brings back, restored alone at every position, by "
+            f"the screen's first order and exactly, over {screened.exact.shape[1]} items to discover. Of "
+            f"{len(screened.verified) - screened.top} heads "
             f"drawn from those not chosen, {len(screened.missed)} do more than the least of the chosen ones; the share "
             f"missed among all of them is {low:.2f} to {high:.2f} (95 %).",
             ["head", "screen", "first order", "exact", "singles out racial and colour words"],
             rows,
         )
+        return table.titled("Heads that restore the effect of a persona, screened and measured")
 
     # -- shared ------------------------------------------------------------------------------------------------
 
@@ -316,20 +330,9 @@ class HeadEdits:
 
     def _confirmed(self) -> Sequence[Head]:
         try:
-            return self.heads.search().confirmed
+            return self.heads.searched.confirmed
         except (Inconclusive, NotApplicable):
             return ()
-
-    def _once(self, name: str, measure: Callable[[], T]) -> T:
-        """What was measured, and its notes for whichever claim asks."""
-        if name not in self._kept:
-            with gathering() as aside:
-                value = measure()
-            self._kept[name] = value, aside
-        kept: T
-        kept, aside = self._kept[name]
-        repeat(aside)
-        return kept
 
 
 def _sites(heads: Sequence[Head]) -> list[Site]:
@@ -349,10 +352,3 @@ def _apart(items: HeadItems) -> list[PatchPair]:
         for pair, row in zip(items.pairs, items.table.itertuples(index=False), strict=True)
         if tuple(row) in wanted
     ]
-
-
-def _note_guards(what: str, measured: Patched) -> None:
-    note(
-        f"guards ({what}): the identity edit changed logits by at most {measured.identity_error:.1e}, the full patch "
-        f"missed its source by at most {measured.full_patch_error:.1e}; every edit was made exactly once"
-    )

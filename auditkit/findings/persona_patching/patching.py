@@ -1,12 +1,13 @@
 """Persona patching: where in the network do persona words act? (Poonia & Jain 2025, arXiv:2507.20936)
 
 The logit difference between the right and a wrong answer is measured under a *clean* persona (positive word) and a
-*corrupt* one (negative word), see `persona_questions`; `patching` says what restoring clean activations brings back of
-the difference. Here are the items that this is done on, and the controls that need to know about personas: donors that
-are another persona, or the right persona before another question. `persona_layers` looks at single layers.
+*corrupt* one (negative word), see `auditkit.findings.asking.questions`; `auditkit.methods.patching` measures how much
+of the difference comes back when clean activations are restored. This module has the items, and the controls that need
+to know about personas: donors that are another persona, or the right persona before another question. `layers`
+explores single layers.
 
 The paper's body gives layers of one model: MLPs 1 to 3 and attention 9 to 11 of 16, without saying whether it counts
-from 0 or from 1. Elsewhere its bands are taken as fractions of the depth.
+from 0 or from 1. On models of another depth the bands are fractions of the depth.
 """
 
 from __future__ import annotations
@@ -27,26 +28,26 @@ from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.streams import stream
 
 CORRUPT, CLEAN = "negative", "positive"
-"""The groups whose difference is looked for in the network."""
+"""Groups of personas of the corrupt and of the clean run."""
 
 EARLY, MIDDLE = mlp.at_depth(0.06, 0.19), attention.at_depth(0.56, 0.69)
 """The paper's bands as fractions of the depth; of 16 layers they are 1 to 3 and 9 to 11, its numbers counted from 0."""
 
 PAIRS = 6
-"""Pairs of personas, where nobody says how many."""
+"""Pairs of personas by default."""
 
 PAPER_LAYERS = 16
 _COUNTED_FROM_ONE = {EARLY: mlp.layers(0, 2), MIDDLE: attention.layers(8, 10)}
 
 
 class PersonaPatching:
-    """The measurements of one model; what was measured once is not measured again.
+    """Restorations of one model under pairs of personas; each is run once.
 
     Args:
         questions: the model and what it is asked.
         n_pairs: pairs of personas; as many as can be made where there are fewer.
-        bands: sites that are measured in one go with their random bands, as soon as one of them is asked for: what
-            they have in common is then run once.
+        bands: sites that run in one batch with their random bands, as soon as one of them is used: what they have in
+            common then runs once.
     """
 
     def __init__(self, questions: PersonaQuestions, *, n_pairs: int = PAIRS, bands: Sequence[Site] = ()) -> None:
@@ -77,7 +78,7 @@ class PersonaPatching:
         return restoration.recoveries(*what)
 
     def effects(self, *what: Restored, share: float = 1.0) -> tuple[Estimate, ...]:
-        """The same in logits: what few items can state too, whose own persona effect may touch zero.
+        """The same in logits, which has an interval also where the persona effect of few items touches zero.
 
         Raises:
             NotApplicable: as `recoveries`.
@@ -86,7 +87,7 @@ class PersonaPatching:
         return self.on(share).effects(*what)
 
     def moved(self, site: Restored, *, share: float = 1.0) -> Estimate:
-        """How far restoring `site` moves single answers, in whatever direction, in logits."""
+        """How far restoring `site` moves single answers, in either direction, in logits."""
         (effect,) = self.effects(site, share=share)
         return replace(effect, name=f"change of an answer by {site}", numerator=np.abs(effect.numerator))
 
@@ -102,7 +103,7 @@ class PersonaPatching:
     def items(self, share: float = 1.0, arm: PairedQuestions | None = None) -> PairedItems:
         """A share of the questions for each pair of personas, at least one.
 
-        Different ones for different pairs as far as they reach: so few runs still meet many questions.
+        Different pairs get different questions as far as there are enough, so few runs still meet many questions.
         """
         arm = self.arm if arm is None else arm
         rows: list[int] = []
@@ -118,12 +119,13 @@ class PersonaPatching:
         return self.questions.arm(CORRUPT, CLEAN, None, self.n_pairs)
 
     def require_effect(self) -> Estimate:
-        """The persona effect, clean minus corrupt in logits; without one there is nothing to find a place for.
+        """The persona effect, clean minus corrupt in logits; without one there is nothing to locate.
 
         Raises:
             NotApplicable: its interval touches zero, or it has the opposite sign.
         """
-        note(*self.questions.notes(self.arm))
+        for text in self.questions.notes(self.arm):
+            note(text)
         total = self.on().total()
         effect = total.describe()
         if effect.lower is None or effect.upper is None or effect.lower > 0:
@@ -142,7 +144,7 @@ class PersonaPatching:
         """Bands of the same width at random places that do not overlap `like`, drawn per item.
 
         Args:
-            after: where given, the bands lie behind this one, as `like` does.
+            after: the bands lie after this one, as `like` does; anywhere where None.
 
         Raises:
             NotApplicable: the network is too shallow to hold another band of that width.
@@ -154,18 +156,18 @@ class PersonaPatching:
         return bands
 
     def beside_layers_from_one(self, band: Site) -> None:
-        """Beside the claim: recovery by the band if the paper counts layers from 1, where the depth is the paper's."""
+        """Put the recovery by the band beside the claim as if the paper counted layers from 1, at the paper's depth."""
         if self.adapter.layers == PAPER_LAYERS and band in _COUNTED_FROM_ONE:
             other = _COUNTED_FROM_ONE[band]
             beside(f"the paper's layers counted from 1: {other}", self.recovery(other))
 
     def from_donors(self, site: Site, *, share: float) -> tuple[Estimate, Estimate, Estimate]:
-        """Effects of `site`, in logits, from the clean run, from another corrupt persona, and before another question.
+        """Effects of `site`, in logits, by donor: the clean run, another corrupt persona, another question.
 
         The other persona is a word of the corrupt group in the same question: another token, no better persona. The
-        other question is one of equal length and another topic under the clean persona. Before the persona word's end
-        its activations are those of the clean run, by causality, so this control means something at later positions
-        only. Items for which one of the two cannot be had are left out.
+        other question has equal length and another topic, under the clean persona. Up to the persona word's end its
+        activations are those of the clean run, by causality, so it is informative at later positions only. Items
+        without one of the two donors are left out.
 
         Raises:
             NotApplicable: no persona effect, or too few items have both donors.
@@ -175,7 +177,7 @@ class PersonaPatching:
         asked = {question.id: question for question in self.questions.format.questions}
         clean = {word.word: word for word in self.questions.groups[CLEAN]}
         corrupt = self.questions.groups[CORRUPT]
-        kept: list[int] = []
+        rows: list[int] = []
         others: list[Prompt] = []
         questions: list[Prompt] = []
         for row, (name, pair) in enumerate(
@@ -187,24 +189,24 @@ class PersonaPatching:
             persona = self._donor(name, pair, [self.questions.prompt(word, mine) for word in corrupt])
             other = self._donor(name, pair, [self.questions.prompt(own, question) for question in elsewhere])
             if persona is not None and other is not None:
-                kept.append(row)
+                rows.append(row)
                 others.append(persona)
                 questions.append(other)
-        if not kept:
+        if not rows:
             raise Unsupported("no item has another persona and another question of the same length as donors")
-        if len(kept) < len(restoration.items.pairs):
+        if len(rows) < len(restoration.items.pairs):
             restoration = Restoration(
                 self.adapter,
-                restoration.items.take(kept),
+                restoration.items.take(rows),
                 seed=self.seed,
-                description=f"donors on {len(kept)} of {len(restoration.items.pairs)} items",
+                description=f"donors on {len(rows)} of {len(restoration.items.pairs)} items",
             )
-        own_given, persona_given, question_given = restoration.effects(
+        clean_run, other_persona, other_question = restoration.effects(
             site,
             FromDonor(site, tuple(others), f"another {CORRUPT} persona"),
             FromDonor(site, tuple(questions), "another question"),
         )
-        return own_given, persona_given, question_given
+        return clean_run, other_persona, other_question
 
     def _donor(self, name: str, pair: PatchPair, among: Sequence[Prompt]) -> Prompt | None:
         """One of some prompts that is as long as those of an item and neither of them, drawn by item."""

@@ -171,13 +171,13 @@ def test_an_item_is_a_question_under_a_word_of_each_group(answers: PersonaAnswer
 
 def test_every_prompt_is_run_once_whoever_asks(answers: PersonaAnswers) -> None:
     answers.compare("negative", against="positive", outcome=ACCURACY)
-    answers.show()
+    answers.figures()
     assert set(answers.questions.adapter.asked.values()) == {1}
 
 
 def test_words_at_one_place_of_two_groups_and_a_word_alone_are_asked_the_same(answers: PersonaAnswers) -> None:
     group, other = answers._groups["negative"], answers._groups["racial"]
-    word = group.apart()[4]
+    word = group.single_words()[4]
     alone = answers._measured([word], "logit difference").values
     assert list(alone.columns) == [group.words[4].word]
     together = answers.compare("negative", against="racial").measurement
@@ -192,7 +192,7 @@ def test_whoever_says_how_many_questions_has_all_of_them_asked_under_every_word(
     assert measured.clusters.nunique().to_dict() == {"topic": 6, "words": 10}
 
 
-def test_accuracy_is_paired_and_the_reader_is_told_which_items_differ() -> None:
+def test_accuracy_is_paired_and_a_note_counts_the_items_that_differ() -> None:
     answers = answers_of(Oracle({"negative": -3.3}, noise=0.0))
     with gathering() as evidence:
         lost = answers.compare("negative", against="positive", outcome=ACCURACY)
@@ -224,9 +224,7 @@ def test_synonyms_move_less_than_opposites(answers: PersonaAnswers) -> None:
 
 
 def test_the_table_and_the_plot_hold_every_group_and_word(answers: PersonaAnswers) -> None:
-    with gathering() as evidence:
-        answers.show()
-    table, dots = map(drawing_of, evidence.figures)
+    table, dots = map(drawing_of, answers.figures())
     assert isinstance(table, Table)
     assert isinstance(dots, Dots)
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
@@ -273,17 +271,13 @@ def test_a_group_with_too_few_words_of_one_length_is_refused_and_others_are_not(
     ):
         answers.compare("racial", against="neutral")
     assert answers.compare("negative", against="positive").describe().n == 80
-    with gathering() as evidence:
-        answers.show()
-    assert "racial" not in {row[0] for row in drawing_of(evidence.figures[0]).rows}
+    assert "racial" not in {row[0] for row in drawing_of(answers.figures()[0]).rows}
 
 
 def test_words_that_are_longer_throughout_are_compared_and_their_tokens_shown() -> None:
     answers = answers_of(Oracle(extra={p.word: 2 for p in persona_groups()["nonsense"]}))
     assert answers.compare("nonsense", against="positive").describe().n == 80
-    with gathering() as evidence:
-        answers.show()
-    tokens = {row[0]: row[1] for row in drawing_of(evidence.figures[0]).rows}
+    tokens = {row[0]: row[1] for row in drawing_of(answers.figures()[0]).rows}
     assert (tokens["nonsense"], tokens["positive"], tokens[PLAIN]) == (3, 1, 0)
 
 
@@ -322,11 +316,12 @@ def test_letters_are_read_as_the_model_writes_them(lettered: PersonaAnswers) -> 
     encoder = lettered.questions.adapter.chat
     spaced = {encoder.encode(f" {letter}")[0] for letter in LETTERS}
     assert all(set(question.answers) == spaced for question in lettered.questions.items)
+    notes = " ".join(lettered.notes())
+    assert 'letters are read as " A", by the probability after the prompt: ' in notes
+    assert "1 of 65 questions dropped (first: s0-99: 1 of four options are missing)" in notes
     with gathering() as evidence:
         lettered.compare("negative", against="positive")
-    said = " ".join(evidence.notes)
-    assert 'letters are read as " A"' in said
-    assert "1 of 65 questions dropped (first: s0-99: 1 of four options are missing)" in said
+    assert evidence.notes[: len(lettered.notes())] == list(lettered.notes())
 
 
 def test_the_right_letters_are_even_and_lead_to_the_right_option(lettered: PersonaAnswers) -> None:
@@ -350,13 +345,13 @@ def test_patch_pairs_hold_the_right_letter_and_three_wrong_ones(lettered: Person
 def test_a_tokenizer_that_splits_letters_is_refused() -> None:
     with pytest.raises(
         NotApplicable, match=r"the tokenizer splits answer letters.*' A' takes 2 tokens, not 1"
-    ) as told:
+    ) as refused:
         answers_of(Oracle(split_letters=True), Choices(tuple(CHOICES), ()))
-    assert "ask completions instead" in str(told.value)
+    assert "ask completions instead" in str(refused.value)
 
 
 @pytest.mark.parametrize("knowledge", [0.0, -1.0])
-def test_a_model_that_is_at_chance_with_letters_is_not_applicable_and_its_accuracy_is_said(
+def test_a_model_that_is_at_chance_with_letters_is_not_applicable_and_the_reason_has_its_accuracy(
     knowledge: float,
 ) -> None:
     with pytest.raises(
@@ -365,13 +360,12 @@ def test_a_model_that_is_at_chance_with_letters_is_not_applicable_and_its_accura
         answers_of(Oracle(knowledge=knowledge), Choices(tuple(CHOICES), ()))
 
 
-def test_with_few_subjects_every_question_is_a_cluster_and_the_reader_is_told() -> None:
+def test_with_few_subjects_every_question_is_a_cluster_and_a_note_says_so() -> None:
     one = Choices(tuple(replace(item, topic="birds") for item in CHOICES), ())
     answers = answers_of(Oracle(VALENCE), one)
-    with gathering() as evidence:
-        measured = answers.compare("negative", against="positive").measurement
+    measured = answers.compare("negative", against="positive").measurement
     assert measured.clusters["topic"].nunique() == 24
-    assert any("they speak of birds only" in note for note in evidence.notes)
+    assert any("they speak of birds only" in note for note in answers.notes())
 
 
 def test_nothing_left_to_ask_is_not_applicable() -> None:

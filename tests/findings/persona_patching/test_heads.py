@@ -20,6 +20,7 @@ from auditkit.engine.sites import mlp
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.persona_patching.head_edits import ABLATIONS, SAMPLED, SCREENED, HeadEdits
 from auditkit.findings.persona_patching.heads import PersonaHeads
+from auditkit.findings.persona_patching.prompts import VALENCE, crossed
 from auditkit.methods.attention import COUNTS, NO_SINK, RAW, WEIGHTED
 from auditkit.methods.head_search import LEAST, Searched, dz, search
 from auditkit.stats.effects.mean import Estimate
@@ -59,7 +60,7 @@ def blind() -> HFAdapter:
 
 
 def test_the_planted_head_is_found_exactly(heads: PersonaHeads) -> None:
-    searched = heads.search()
+    searched = heads.searched
     assert searched.found == searched.confirmed == (HEAD,)
     assert searched.strongest[0] == HEAD
     assert len(searched.strongest) == 24
@@ -72,13 +73,13 @@ def test_the_planted_head_is_found_exactly(heads: PersonaHeads) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_it_is_found_exactly_with_other_words_questions_and_noise(blind: HFAdapter, seed: int) -> None:
-    assert set_heads(blind, SEEING, seed).search().confirmed == (HEAD,)
+    assert set_heads(blind, SEEING, seed).searched.confirmed == (HEAD,)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_without_a_planted_head_none_is_confirmed_and_claims_say_so(blind: HFAdapter, seed: int) -> None:
     heads = set_heads(blind, BLIND, seed)
-    searched = heads.search()
+    searched = heads.searched
     assert searched.confirmed == ()
     assert heads.selectivity().describe().upper is not None, "attention varies all the same"
     if heads.selectivity().describe().upper > 0:
@@ -90,25 +91,25 @@ def test_without_a_planted_head_none_is_confirmed_and_claims_say_so(blind: HFAda
             ask()
 
 
-def test_a_head_that_looks_away_fails_instead_of_being_undecided(heads: PersonaHeads, monkeypatch) -> None:
+def test_a_head_that_looks_away_fails_instead_of_being_undecided(heads: PersonaHeads) -> None:
     """Where the strongest head attends less to racial and colour words, whole interval, there are none."""
-    searched = heads.search()
-    none = Searched(24, searched.strongest, (), (), {}, {})
-    monkeypatch.setattr(heads, "_searched", none)
+    none = Searched(24, heads.searched.strongest, (), (), {}, {})
+    undecided = PersonaHeads(heads.questions)
+    PersonaHeads.searched.keep(undecided, none)
+    PersonaHeads.items.keep(undecided, heads.items)
+    undecided._known = heads._known
     with pytest.raises(Inconclusive, match="no_head_confirmed"):
-        _ = heads.singled_out() > 0
-    monkeypatch.setattr(heads, "_known", {key: -values for key, values in heads._known.items()})
-    assert not (heads.singled_out() > 0)
+        _ = undecided.singled_out() > 0
+    undecided._known = {key: -values for key, values in heads._known.items()}
+    assert not (undecided.singled_out() > 0)
 
 
 def test_halves_share_neither_words_nor_topics(heads: PersonaHeads) -> None:
-    heads.search()
-    everything, _ = heads._crossed(("positive", "negative"), heads.n_pairs)
+    everything, _ = crossed(heads.questions, VALENCE, heads.n_questions, heads.n_pairs)
     words = [word for pair in everything.table["pair"].unique() for word in pair.split(">")]
     assert len(words) == len(set(words)), "no word comes in two pairs"
-    held = heads.items["valence"]
+    discovery, held = heads.items["discovery"], heads.items["valence"]
     split = halves(everything.table, heads.seed, "heads")
-    discovery = everything.only(split.discovery)
     assert not set(discovery.table["topic"]) & set(held.table["topic"])
     assert not discovery.words() & held.words()
     neutral = heads.items["neutral"]
@@ -117,26 +118,34 @@ def test_halves_share_neither_words_nor_topics(heads: PersonaHeads) -> None:
     # Thinned, but no pair and no topic of the half is lost.
     assert set(held.table["pair"]) == set(everything.only(split.confirmation).table["pair"])
     assert set(held.table["topic"]) == set(everything.only(split.confirmation).table["topic"])
+    assert set(discovery.table["pair"]) == set(everything.only(split.discovery).table["pair"])
     for item in (held, neutral):
         for pair in item.pairs:
             assert len(pair.base) == len(pair.source)
 
 
-def test_what_is_shown_and_told_is_the_same_whoever_asks_first(heads: PersonaHeads) -> None:
-    with gathering() as first:
-        heads.draw()
-    with gathering() as second:
-        heads.draw()
-    assert first.notes == second.notes
-    assert any("items to discover" in note for note in first.notes)
-    assert first.figures == second.figures
-    assert [grid.name for grid in second.grids] == [
-        "heads that single out racial and colour words, to discover",
-        "heads that single out racial and colour words, to confirm",
+def test_every_claim_has_the_notes_and_grids_of_the_search(heads: PersonaHeads) -> None:
+    gathered = []
+    for read in (heads.singled_out, heads.qualified, heads.figures):
+        with gathering() as evidence:
+            read()
+        gathered.append(evidence)
+    for evidence in gathered:
+        assert any("items to discover" in note for note in evidence.notes)
+        assert [grid.name for grid in evidence.grids] == [
+            "heads that single out racial and colour words, to discover",
+            "heads that single out racial and colour words, to confirm",
+        ]
+        assert len(evidence.grids[0].cells) == heads.searched.candidates
+    assert [text for text in gathered[1].notes if text not in gathered[0].notes] == [
+        f"heads: layer 3, head 2; {heads.searched}"
     ]
-    assert len(second.grids[0].cells) == heads.search().candidates
-    *maps, table = second.figures
-    assert [figure.kind for figure in second.figures] == ["heatmap"] * 3 + ["table"]
+
+
+def test_the_heat_maps_and_the_table_single_out_the_planted_head(heads: PersonaHeads) -> None:
+    figures = heads.figures()
+    *maps, table = figures
+    assert [figure.kind for figure in figures] == ["heatmap"] * 3 + ["table"]
     for count, drawn in zip(COUNTS, maps, strict=True):
         values = np.array(drawn.data["values"])
         assert drawn.data["outlined"] == [(HEAD[1], HEAD[0])]
@@ -152,7 +161,7 @@ def test_too_few_topics_for_two_halves_are_undecided_before_anything_is_read(bli
     set_heads(blind, BLIND)
     heads = PersonaHeads(PersonaQuestions(blind, items=items(9)))
     before = blind.meter.runs
-    for ask in (heads.search, HeadEdits(heads).restored):
+    for ask in (lambda: heads.searched, HeadEdits(heads).restored):
         with pytest.raises(
             Inconclusive, match=r"too_few_clusters: 9 topics and \d+ persona pairs; to discover and"
         ):
@@ -164,7 +173,7 @@ def test_attention_that_cannot_be_read_is_not_applicable_with_the_reason(blind: 
     heads = set_heads(blind, BLIND)
     support = {**blind.support(), Component.PATTERN: Support(False, "it attends in its own way")}
     monkeypatch.setattr(blind, "support", lambda: support)
-    for ask in (heads.search, heads.singled_out, heads.draw):
+    for ask in (heads.singled_out, heads.figures, heads.qualified):
         with pytest.raises(NotApplicable, match="cannot be read on this model: it attends in its own way"):
             ask()
 
@@ -362,8 +371,7 @@ def test_the_head_that_carries_valence_is_screened_and_restores_all_of_it(edits:
         assert those.equals(1.0, within=0.05)
         assert those > others
         assert others <= 0.05
-    (table,) = evidence.figures
-    rows = table.data["rows"]
+    rows = edits.screening().data["rows"]
     assert rows[0][:2] == ["layer 3, head 2", "chosen"]
     assert rows[0][-1] == "yes"
     assert [row[1] for row in rows].count("chosen") == SCREENED
@@ -386,13 +394,19 @@ def test_random_heads_are_others_of_the_same_layers_or_the_nearest(edits: HeadEd
         edits._alike(edits.heads.every(), draw)
 
 
-def test_edits_are_measured_once_and_told_every_time(edits: HeadEdits) -> None:
-    edits.moved("zero")
+def test_edits_are_measured_once_and_noted_under_every_claim_that_uses_them(edits: HeadEdits) -> None:
+    uses = {
+        "guards (removing heads)": lambda: edits.moved("zero"),
+        "guards (swap)": lambda: edits.lost(mlp.layers(0, 1)),
+        "guards (restoring heads)": edits.restored,
+    }
+    for use in uses.values():
+        use()
     runs = edits.adapter.meter.runs
-    with gathering() as evidence:
-        edits.moved("mean")
-        edits.lost(mlp.layers(0, 1))
+    for guards, use in uses.items():
+        with gathering() as evidence:
+            use()
+        assert [note.split(":")[0] for note in evidence.notes if note.startswith("guards")] == [guards]
+        found = any(note.startswith("heads: layer 3, head 2; of 24 heads, ") for note in evidence.notes)
+        assert found == (use != edits.restored)
     assert edits.adapter.meter.runs == runs
-    assert any(note.startswith("guards (removing heads)") for note in evidence.notes)
-    assert any(note.startswith("guards (swap)") for note in evidence.notes)
-    assert any(note.startswith("heads: layer 3, head 2; of 24 heads, ") for note in evidence.notes)

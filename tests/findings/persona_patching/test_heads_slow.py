@@ -15,5 +15,5 @@ pytestmark = pytest.mark.slow
 def test_a_hundred_models(circuit, expected) -> None:
     torch.set_num_threads(1)
     adapter = open_circuit(circuit)
-    confirmed = [set_heads(adapter, circuit, seed).search().confirmed for seed in range(100)]
+    confirmed = [set_heads(adapter, circuit, seed).searched.confirmed for seed in range(100)]
     assert sum(found == expected for found in confirmed) >= 95, [found for found in confirmed if found != expected]

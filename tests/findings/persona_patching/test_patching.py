@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import runpy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import auditkit
 from auditkit.adapters.hf.adapter import HFAdapter
-from auditkit.claims.evidence import Evidence, gathering
+from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.sites import attention, embeddings, head, mlp
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.persona_patching.layers import PersonaLayers
 from auditkit.findings.persona_patching.patching import EARLY, MIDDLE, PersonaPatching
-from auditkit.methods.patching import CLEAN, CORRUPT, FromDonor, Held, RandomBands
+from auditkit.methods.patching import CORRUPT, Held
 from tests.planted.circuits import Circuit, items, open_circuit
 
 pytestmark = pytest.mark.unit
@@ -176,15 +171,8 @@ def test_donors_without_the_valence_bring_nothing_back(patching: PersonaPatching
 # -- figures ---------------------------------------------------------------------------------------------------
 
 
-def _shown(show: Any, *arguments: Any) -> Evidence:
-    with gathering() as evidence:
-        show(*arguments)
-    return evidence
-
-
 def test_the_heat_map_and_the_pairs_show_the_circuit(layers: PersonaLayers) -> None:
-    evidence = _shown(layers.show_map, EARLY)
-    pooled, by_pair = (figure.data for figure in evidence.figures)
+    pooled, by_pair = layers.by_layer().data, layers.by_pair().data
     values = dict(zip(pooled["rows"], pooled["values"], strict=True))
     assert [int(np.argmax(values[f"MLP {what}"])) for what in ("restored", "taken away", "restored at the word")] == [
         1, 1, 1,
@@ -194,26 +182,31 @@ def test_the_heat_map_and_the_pairs_show_the_circuit(layers: PersonaLayers) -> N
                for lower, upper in zip(*rows, strict=True))  # fmt: skip
     assert len(by_pair["rows"]) == 12
     assert {int(np.argmax(row)) for row in by_pair["values"]} == {1, 3}
-    assert any(
-        "hold 100% of the summed positive effect; by mean effect the band is number 1" in n for n in evidence.notes
-    )
+    with gathering() as evidence:
+        standing = layers.standing(EARLY)
+    assert "hold 100% of the summed positive effect; by mean effect the band is number 1 of" in standing
+    assert standing.endswith("found above zero: MLP of layer 1")
     assert [cell.found for cell in evidence.grids[0].cells] == [False, True, False, False, False, False]
 
 
 def test_the_identity_curve_is_near_one_for_words_that_mean_nothing_too() -> None:
     # The effect of nonsense words is all noise: enough of them that its square is told apart from zero.
     layers = PersonaLayers(_patching(open_circuit(Circuit(noise=0.3, seed=5)), n_pairs=12))
-    evidence = _shown(layers.show_identity_curve)
-    (curve,) = evidence.figures
+    curve = layers.at_the_word()
     names = [series["name"] for series in curve.data["series"]]
     assert names == ["negative and clean words", "nonsense words", "synonyms"]
     assert len(curve.data["series"][0]["x"]) == 6
     assert layers.agreement("nonsense words") >= 0.8
-    assert any("one half at layer" in n or "above one half" in n for n in evidence.notes)
+    shares = curve.data["series"][0]["y"]
+    below = next((n for n, share in enumerate(shares) if share is not None and share < 0.5), None)
+    assert layers.leaving_the_word().startswith(
+        "the share made at the persona word "
+        + ("stays above one half in every layer" if below is None else f"falls below one half at layer {below}")
+    )
 
 
 def test_the_cumulative_curve_steps_up_at_the_planted_layers(layers: PersonaLayers) -> None:
-    (curve,) = _shown(layers.show_cumulative).figures
+    curve = layers.cumulated()
     total = curve.data["reference"]
     mlps, heads = (np.array(series["y"]) for series in curve.data["series"])
     np.testing.assert_allclose(mlps, [0, *[total] * 5], atol=1e-5)
@@ -221,7 +214,7 @@ def test_the_cumulative_curve_steps_up_at_the_planted_layers(layers: PersonaLaye
 
 
 def test_the_head_acts_directly_and_the_mlp_through_it(layers: PersonaLayers) -> None:
-    (curve,) = _shown(layers.show_direct).figures
+    curve = layers.direct()
     series = {each["name"]: np.array(each["y"]) for each in curve.data["series"]}
     total = float(layers.restoring.total().numerator.mean())
     assert series["attention, direct"][3] == pytest.approx(total, rel=0.02)
@@ -240,9 +233,10 @@ def test_without_the_circuit_nothing_is_patched_and_the_reason_says_so() -> None
         patching.recovery(mlp.layer(1))
     assert [control.name for control in evidence.controls] == ["persona effect, clean minus corrupt"]
     before = adapter.meter.runs
-    for show in (PersonaLayers(patching).show_cumulative, PersonaLayers(patching).show_direct):
+    layers = PersonaLayers(patching)
+    for figure in (layers.by_layer, layers.by_pair, layers.at_the_word, layers.cumulated, layers.direct):
         with pytest.raises(NotApplicable, match="does not show the behaviour"):
-            show()
+            figure()
     assert adapter.meter.runs == before
 
 
@@ -279,7 +273,7 @@ def test_the_same_seed_gives_the_same_numbers(circuit: HFAdapter) -> None:
     assert numerators(3) == numerators(3)
 
 
-def test_the_reader_is_told_what_was_dropped_and_how_prompts_were_made(patching: PersonaPatching) -> None:
+def test_notes_say_how_prompts_were_made_and_what_the_model_knows(patching: PersonaPatching) -> None:
     with gathering() as evidence:
         patching.recovery(mlp.layer(1))
     assert "prompts: chat template" in evidence.notes
@@ -289,7 +283,7 @@ def test_the_reader_is_told_what_was_dropped_and_how_prompts_were_made(patching:
 def test_more_items_than_there_are_measures_all_and_says_so(circuit: HFAdapter) -> None:
     patching = _patching(circuit, n_items=10_000, n_pairs=8)
     assert len(patching.arm.pairs) == 64 * 8
-    assert any(note.startswith("10000 items were asked for; all") for note in patching.questions._notes)
+    assert any(note.startswith("10000 items were asked for; all") for note in patching.questions.notes())
 
 
 def test_a_random_band_that_recovers_nothing_does_not_pass(patching: PersonaPatching) -> None:
@@ -303,66 +297,6 @@ def test_attention_at_other_layers_is_not_the_carrier(patching: PersonaPatching)
 
 
 # -- what is recorded ------------------------------------------------------------------------------------------
-
-
-def _run_alone(claim: Any, **fixtures: Any) -> Evidence:
-    """A claim of the suite, to its end or to the first comparison that fails or is undecided."""
-    names = inspect.signature(claim).parameters
-    with gathering() as evidence, contextlib.suppress(AssertionError, Inconclusive, NotApplicable):
-        claim(**{name: fixtures[name] for name in names})
-    return evidence
-
-
-SUITE = runpy.run_path(
-    str(Path(auditkit.__file__).parents[1] / "suites" / "persona_patching" / "test_where_personas_act.py")
-)
-MEASURED = {
-    "test_early_mlps_carry_the_persona": (EARLY, RandomBands(EARLY)),
-    "test_middle_attention_carries_the_persona": (MIDDLE, RandomBands(MIDDLE)),
-    "test_first_mlp_acts_at_the_identity_word": (
-        *(mlp.layer(0)[at] for at in ("identity", "all", "elsewhere")),
-        *(embeddings[at] for at in ("identity", "elsewhere")),
-    ),
-    "test_early_mlps_act_through_the_middle_attention": (
-        EARLY["identity"],
-        Held(EARLY["identity"], MIDDLE),
-        Held(EARLY["identity"], RandomBands(MIDDLE, 2)),
-    ),
-    "test_the_early_mlps_of_the_right_run_count": (
-        EARLY,
-        *(FromDonor(EARLY, (), called) for called in ("another negative persona", "another question")),
-    ),
-}
-"""Claim -> what it restores; on this model the early band ends with layer 2."""
-
-
-@pytest.fixture(scope="module")
-def deep() -> PersonaPatching:
-    """Deep enough for other bands behind the early one."""
-    return _patching(open_circuit(Circuit(layers=10, mlp_layer=2, head=(6, 1), noise=0.3)))
-
-
-@pytest.mark.parametrize("name", MEASURED)
-def test_every_condition_that_was_measured_is_recorded_and_every_effect_follows_from_it(
-    deep: PersonaPatching, name: str
-) -> None:
-    """Whatever the claim's verdict: an undecided comparison ends it before the next one is made."""
-    evidence = _run_alone(
-        SUITE[name], patching=deep, layers=PersonaLayers(deep), threshold=lambda default, *_: default
-    )
-    assert evidence.decisions
-    values = {
-        (row.measurement, row.condition, row.item): row.value for row in evidence.items.values() if not row.effect
-    }
-    recorded = {condition for _, condition, _ in values}
-    assert recorded >= {CORRUPT, CLEAN, *map(str, MEASURED[name])}
-    for decision in evidence.decisions:
-        columns: dict[str, list[float]] = {}
-        for row in evidence.items.values():
-            if row.effect == decision.effect.name:
-                columns.setdefault(row.condition, []).append(row.value)
-        denominator = np.mean(columns["denominator"]) if "denominator" in columns else 1.0
-        assert np.mean(columns["numerator"]) / denominator == pytest.approx(decision.effect.estimate)
 
 
 def test_a_claim_that_ends_early_has_recorded_what_it_measured(noisy: PersonaPatching) -> None:

@@ -1,0 +1,151 @@
+"""What claims of the suite put into the record: everything they measured, and the same in whatever order they run."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import runpy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import auditkit
+from auditkit.claims.evidence import Evidence, gathering
+from auditkit.claims.outcomes import Inconclusive, NotApplicable
+from auditkit.engine.sites import embeddings, mlp
+from auditkit.findings.asking.questions import PersonaQuestions
+from auditkit.findings.persona_patching.answers import PersonaAnswers
+from auditkit.findings.persona_patching.head_edits import HeadEdits
+from auditkit.findings.persona_patching.heads import PersonaHeads
+from auditkit.findings.persona_patching.layers import PersonaLayers
+from auditkit.findings.persona_patching.patching import EARLY, MIDDLE, PersonaPatching
+from auditkit.methods.patching import CLEAN, CORRUPT, FromDonor, Held, RandomBands
+from tests.planted.circuits import Circuit, items, open_circuit
+from tests.planted.seeing import SEEING, set_heads
+
+pytestmark = pytest.mark.unit
+
+SUITE = Path(auditkit.__file__).parents[1] / "suites" / "persona_patching"
+
+
+def claims(file: str) -> dict[str, Callable[..., None]]:
+    return {name: value for name, value in runpy.run_path(str(SUITE / file)).items() if name.startswith("test_")}
+
+
+def evidence_of(claim: Callable[..., None], fixtures: Mapping[str, Any]) -> Evidence:
+    """What a claim gathers, to its end or to the first comparison that fails or is undecided."""
+    names = inspect.signature(claim).parameters
+    with gathering() as evidence, contextlib.suppress(AssertionError, Inconclusive, NotApplicable):
+        claim(**{name: fixtures[name] for name in names})
+    return evidence
+
+
+def comparable(evidence: Evidence) -> dict[str, Any]:
+    """Everything that a claim puts into the record; notes in no particular order."""
+    return {
+        "notes": sorted(evidence.notes),
+        "figures": sorted((figure.title, str(figure.data)) for figure in evidence.figures),
+        "grids": sorted(grid.name for grid in evidence.grids),
+        "beside": [(control.name, control.effect) for control in evidence.controls],
+        "decisions": [(decision.verdict, decision.effect) for decision in evidence.decisions],
+        "items": evidence.items,
+    }
+
+
+DEEP = Circuit(layers=10, mlp_layer=2, head=(6, 1), noise=0.3)
+"""Deep enough for other bands after the early one."""
+
+
+Fixtures = Callable[[], dict[str, Any]]
+"""Makes the fixtures of a suite anew."""
+
+
+@pytest.fixture(scope="module")
+def deep() -> Fixtures:
+    questions = PersonaQuestions(open_circuit(DEEP), items=items(), n_items=8)
+
+    def fixtures() -> dict[str, Any]:
+        patching = PersonaPatching(questions, bands=(EARLY, MIDDLE))
+        return {
+            "patching": patching,
+            "layers": PersonaLayers(patching),
+            "answers": PersonaAnswers(questions, n_items=4, n_words=5),
+            "threshold": lambda default, *_: default,
+        }
+
+    return fixtures
+
+
+@pytest.fixture(scope="module")
+def seeing() -> Fixtures:
+    heads = set_heads(open_circuit(SEEING), SEEING)
+
+    def fixtures() -> dict[str, Any]:
+        fresh = PersonaHeads(heads.questions)
+        return {"heads": fresh, "head_edits": HeadEdits(fresh)}
+
+    return fixtures
+
+
+@pytest.mark.parametrize(
+    ("file", "planted"),
+    [
+        ("test_how_personas_answer.py", "deep"),
+        ("test_where_personas_act.py", "deep"),
+        ("test_which_heads_see_personas.py", "seeing"),
+    ],
+)
+def test_a_claim_gathers_the_same_whichever_claims_ran_before(file: str, planted: str, request) -> None:
+    """A note that only the first user of a measurement had would differ between one order and its reverse."""
+    suite, fixtures = claims(file), request.getfixturevalue(planted)
+    one, other = (
+        {name: comparable(evidence_of(suite[name], shared)) for name in order}
+        for order, shared in ((list(suite), fixtures()), (list(suite)[::-1], fixtures()))
+    )
+    assert all(gathered["notes"] and gathered["decisions"] for gathered in one.values())
+    for name in suite:
+        assert one[name] == other[name], name
+
+
+MEASURED = {
+    "test_early_mlps_carry_the_persona": (EARLY, RandomBands(EARLY)),
+    "test_middle_attention_carries_the_persona": (MIDDLE, RandomBands(MIDDLE)),
+    "test_first_mlp_acts_at_the_identity_word": (
+        *(mlp.layer(0)[at] for at in ("identity", "all", "elsewhere")),
+        *(embeddings[at] for at in ("identity", "elsewhere")),
+    ),
+    "test_early_mlps_act_through_the_middle_attention": (
+        EARLY["identity"],
+        Held(EARLY["identity"], MIDDLE),
+        Held(EARLY["identity"], RandomBands(MIDDLE, 2)),
+    ),
+    "test_the_early_mlps_of_the_right_run_count": (
+        EARLY,
+        *(FromDonor(EARLY, (), label) for label in ("another negative persona", "another question")),
+    ),
+}
+"""Claim -> what it restores; on this model the early band ends with layer 2."""
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_condition_that_was_measured_is_recorded_and_every_effect_follows_from_it(
+    deep: Fixtures, name: str
+) -> None:
+    """Whatever the claim's verdict: an undecided comparison ends it before the next one is made."""
+    evidence = evidence_of(claims("test_where_personas_act.py")[name], deep())
+    assert evidence.decisions
+    values = {
+        (row.measurement, row.condition, row.item): row.value for row in evidence.items.values() if not row.effect
+    }
+    recorded = {condition for _, condition, _ in values}
+    assert recorded >= {CORRUPT, CLEAN, *map(str, MEASURED[name])}
+    for decision in evidence.decisions:
+        columns: dict[str, list[float]] = {}
+        for row in evidence.items.values():
+            if row.effect == decision.effect.name:
+                columns.setdefault(row.condition, []).append(row.value)
+        denominator = np.mean(columns["denominator"]) if "denominator" in columns else 1.0
+        assert np.mean(columns["numerator"]) / denominator == pytest.approx(decision.effect.estimate)
