@@ -176,7 +176,7 @@ class PersonaActivations:
 
     def at(self, persona: PersonaItems, layer: int) -> Array:
         """(statements, units) of one persona after block `layer`."""
-        values = self._read.values[self._rows[persona.persona], layer]
+        values: NDArray[Any] = self._read.values[self._rows[persona.persona], layer]
         if not self._massive:
             values, _ = without(values, [one.unit for one in self.massive(layer)])
         return values
