@@ -28,6 +28,7 @@ RIDDLES = [
     r"whole interval [\[{]\S+ (is|lies)",
     r"half-widths of the interval (on|off)",
     r"(on|off) the claimed side['\"]",
+    r"the claim at hand",
     r"\bexactly [\d{]\S* over all",
     r"over all 1 items",
     r"edits begin late",

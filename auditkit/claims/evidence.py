@@ -150,6 +150,3 @@ def replay(recorded: Evidence) -> None:
 def _new(some: Iterable[T], there: Sequence[T]) -> list[T]:
     """Those of some that are not there yet; two that are equal but were made apart are two."""
     return [one for one in some if not any(one is other for other in there)]
-
-
-repeat = replay

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, control
+from auditkit import beside, control, figure, present
 from auditkit.findings.role_conditioning.checks import excess
 from auditkit.findings.role_conditioning.conditioning import RFC, RSI
 from auditkit.findings.role_conditioning.matching import CHAT, PLAIN
@@ -26,11 +26,9 @@ def test_questions_about_the_model_change_the_focus(role, plots):
     """The length-corrected Role-Focus Coefficient (RFC: how much lower the entropy of attention is on questions about
     the model, "you", than on the same questions about no person) differs from zero, in the direction found on the other
     half of the prompts."""
-    plots.side_by_side()
-    plots.indices(RFC)
-    plots.entropy()
-    plots.gaps()
-    plots.layers(RFC)
+    figure(plots.side_by_side())
+    present(plots.indices(RFC))
+    figure(*plots.entropy(), plots.gaps(), plots.layers(RFC))
     beside("repaired RFC, all items", role.arm().index(RFC))
     beside("published RFC, per prompt", role.published(RFC, "per prompt"))
     beside("published RFC, per head", role.published(RFC, "per head"))
@@ -47,11 +45,8 @@ def test_the_model_is_told_from_the_user(role, plots):
     """The length-corrected Role-Separation Index (RSI: how much lower the entropy of attention is on questions about
     the model, "you", than on the same questions about the user, "I") differs from zero, in the direction found on the
     other half of the prompts."""
-    plots.indices(RSI)
-    plots.separation(role.formats)
-    plots.first_keys()
-    plots.ends()
-    plots.layers(RSI)
+    present(plots.indices(RSI))
+    figure(plots.separation(role.formats), *plots.first_keys(), plots.ends(), plots.layers(RSI))
     beside("repaired RSI, all items", role.arm().index(RSI))
     if THIRD in role.arm().values:
         beside("third person minus self", role.arm().gap(THIRD, SELF))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, sensitivity
+from auditkit import beside, present, sensitivity
 from auditkit.findings.role_conditioning.changes import LayerChanges, compared_with
 from auditkit.findings.role_conditioning.conditioning import RFC, RSI
 from auditkit.findings.role_conditioning.did import (
@@ -33,7 +33,7 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
     """The Role-Focus Coefficient (RFC) is lower than on the base model in the median over layers, whether heads are
     averaged before or after the ratio, and no single layer makes up a quarter of the mean change."""
     change, published = changes(role, baseline, RFC)
-    change.show(published)
+    present(change.beside(published))
     beside("mean over layers", change.mean())
     beside("mean without the first layer", change.mean(without=0))
     beside("median, published entropy", published.median())
@@ -53,7 +53,7 @@ def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
     focused = focus(role.arm())
     with sensitivity("some tokens from others by attention", focused, by=margin, baseline=baseline):
         change, published = changes(role, baseline, RSI)
-        change.show(published)
+        present(change.beside(published))
         beside("median, published entropy", published.median())
         assert change.median().equals(0.0, within=margin)
 
@@ -63,5 +63,5 @@ def test_heads_that_changed_are_found_again(role, baseline, threshold):
     the log-ratio of entropies for which they were selected; each half selects heads for the other."""
     arm = role.arm()
     did = DifferenceInDifferences(ByHead.of(arm), on_baseline(baseline, arm), role.seed)
-    did.show()
+    present(did.best_heads())
     assert did.kept() >= threshold(0.5, "protocol W4.f")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from auditkit import beside
+from auditkit import beside, figure, present
 from auditkit.findings.identity_bias.verdicts import every
 from auditkit.findings.role_conditioning.ablation import ABLATIONS, MEAN
-from auditkit.findings.role_conditioning.checks import show_magnitudes
+from auditkit.findings.role_conditioning.checks import magnitudes
 from auditkit.findings.role_conditioning.prompts import NEUTRAL
 
 
@@ -14,8 +14,7 @@ def test_some_heads_tell_the_model_from_no_person(role, heads):
     """Heads selected on one half of the frames, because the entropy of their attention differs between questions about
     the model and the same questions about no person, differ in the same direction on average on the other half, and at
     least one of them is confirmed there."""
-    heads.draw()
-    show_magnitudes(role)
+    figure(*heads.figures(), magnitudes(role))
     assert heads.singled_out() > 0
 
 
@@ -23,7 +22,7 @@ def test_some_heads_tell_the_model_from_no_person(role, heads):
 def test_removing_those_heads_moves_answers_about_the_model(ablation):
     """Replacing the selected heads by their mean moves the log odds of "I" in answers about the model further than
     replacing each of 20 random sets of as many heads of the same depth does."""
-    ablation.show()
+    present(ablation)
     beside("log odds of I against you", ablation.answers())
     for name in ABLATIONS:
         beside(name, ablation.moved(name))

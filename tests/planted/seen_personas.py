@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from auditkit.adapters.protocol import Adapter
-from auditkit.claims.evidence import Evidence
 from auditkit.findings.persona_localization.material import PersonaActivations, PersonaItems
 from auditkit.methods.representations import Representations
 
@@ -48,6 +47,5 @@ def invented(
     adapter = cast(Adapter, SimpleNamespace(layers=LAYERS))
     activations = PersonaActivations(adapter, people, seed=seed)
     read = Representations(np.concatenate(values).astype(np.float32), tuple(range(LAYERS)), (), ())
-    known: dict[str, Any] = activations.__dict__
-    known |= {"_read": read, "_aside": Evidence()}
+    PersonaActivations._read.keep(activations, read)
     return activations

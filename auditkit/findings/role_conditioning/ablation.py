@@ -23,8 +23,8 @@ import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Answers
-from auditkit.claims.evidence import current, figure, note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Unsupported
+from auditkit.claims.shared import SharedMeasurements
 from auditkit.data.items import single_token
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.edits import Edit, mean, replace, resample, scale, zero
@@ -39,7 +39,8 @@ from auditkit.findings.role_conditioning.matching import FRAME, plain
 from auditkit.findings.role_conditioning.prompts import NEUTRAL, SELF, THIRD, RoleSet
 from auditkit.methods.head_search import Head, label
 from auditkit.methods.patching import difference, note_guards
-from auditkit.record.figures import Curves, Dot, DotGroup, Dots
+from auditkit.record.figures import Curves, Dots
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.halves import joined
 from auditkit.stats.measurement import Measurement
@@ -121,62 +122,64 @@ class RoleAblation:
         """
         names = [f"random set {n}" for n in range(SETS)]
         here = [self._over(name) for name in names]
-        if self._chosen is not None or not self.heads.other_way.found().confirmed:
+        if self._chosen is not None or not self.heads.other_way.found.confirmed:
             return tuple(here)
         return tuple(
             joined(f"moved by the heads minus {name}", one, self._other_way._over(name))
             for name, one in zip(names, here, strict=True)
         )
 
-    def show(self) -> None:
+    def notes(self) -> tuple[str, ...]:
+        """Which heads were ablated, and how answers begin."""
+        heads = ", ".join(label(*each) for each in self.those)
+        return (f'heads ablated together: {heads}; answers begin with "{START}"',)
+
+    def figures(self) -> tuple[Figure, ...]:
         """Ablations side by side, and the effect by how much is ablated."""
-        if current() is None:
-            return
-        note_heads = ", ".join(label(*each) for each in self.those)
-        note(f'heads ablated together: {note_heads}; answers begin with "{START}"')
-        groups = []
-        for category in ANSWERS:
-            dots = [Dot.at(name, self.moved(name, category).describe()) for name in ABLATIONS]
-            groups.append(DotGroup(f"answers to {category} questions", dots))
-        figure(
-            Dots(
-                "log odds moved, absolute",
-                "How far each ablation moves the log odds of the pronoun in the answer; a head that serves answers "
-                "about the model moves those and leaves the neutral ones.",
-                groups,
-                reference=0.0,
-            ).titled("Ablating the heads that tell you apart")
+        side_by_side = Dots.of(
+            "log odds moved, absolute",
+            "How far each ablation moves the log odds of the pronoun in the answer; a head that serves answers about "
+            "the model moves those and leaves the neutral ones.",
+            {
+                f"answers to {category} questions": {
+                    name: self.moved(name, category).describe() for name in ABLATIONS
+                }
+                for category in ANSWERS
+            },
+            reference=0.0,
         )
-        for name, what in GRADED.items():
-            figure(
-                Curves(
-                    "share of the output replaced by its mean",
-                    "log odds moved, absolute",
-                    "A straight rise says that the effect is of what is replaced and not of an unusual input further "
-                    "up; nothing replaced moves nothing.",
-                    [
-                        curve(
-                            f"{category} questions",
-                            [self.moved(graded(name, s), category) for s in STRENGTHS],
-                            STRENGTHS,
-                        )
-                        for category in ANSWERS
-                    ],
-                    reference=0.0,
-                    whole=False,
-                ).titled(f"Graded mean ablation: {what}")
-            )
-        figure(self._ranking().titled("Random heads of the same depth"))
+        return (
+            side_by_side.titled("Ablating the heads that tell you apart"),
+            *(self._graded(name).titled(f"Graded mean ablation: {what}") for name, what in GRADED.items()),
+            self._ranking().titled("Random heads of the same depth"),
+        )
+
+    def _graded(self, name: str) -> Curves:
+        """The effect by the share of the output that is replaced."""
+        return Curves(
+            "share of the output replaced by its mean",
+            "log odds moved, absolute",
+            "A straight rise says that the effect comes from what is replaced and not from an unusual input further "
+            "up; nothing replaced moves nothing.",
+            [
+                curve(
+                    f"{category} questions", [self.moved(graded(name, s), category) for s in STRENGTHS], STRENGTHS
+                )
+                for category in ANSWERS
+            ],
+            reference=0.0,
+            whole=False,
+        )
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
     def _ranking(self) -> Dots:
         names = [MEAN, *(f"random set {n}" for n in range(SETS))]
-        return Dots(
+        return Dots.of(
             "log odds moved, absolute",
             "Mean ablation of the heads, and of random sets of as many heads of about the same depth, on the items "
             "on which the heads were not found. The claim compares the heads with every one of the sets.",
-            [DotGroup("answers to self questions", [Dot.at(name, self.moved(name).describe()) for name in names])],
+            {"answers to self questions": {name: self.moved(name).describe() for name in names}},
             reference=0.0,
         )
 
@@ -218,12 +221,10 @@ class RoleAblation:
 
     @property
     def _confirming(self) -> list[RoleSet]:
-        return self._half(self.heads.found().confirmation)
+        return self._half(self.heads.found.confirmation)
 
     def _table(self, category: str) -> Measurement:
-        if category not in self._tables:
-            self._tables[category] = self._measured(category, self._confirming)
-        table = self._tables[category]
+        table = self._shared.get(category, lambda: self._measured(category, self._confirming))
         if category == SELF:
             self._require_answers(table)
         return table
@@ -237,8 +238,8 @@ class RoleAblation:
             )
 
     @cached_property
-    def _tables(self) -> dict[str, Measurement]:
-        return {}
+    def _shared(self) -> SharedMeasurements:
+        return SharedMeasurements()
 
     def _measured(self, category: str, sets: Sequence[RoleSet]) -> Measurement:
         if not sets:
@@ -322,21 +323,21 @@ class RoleAblation:
 
     def _random_heads(self, number: int) -> tuple[Head, ...]:
         """As many heads as those, each within `NEAR` layers of the one that it stands for, and none of those."""
-        draw, taken = stream(self.seed, "random heads", str(number)), list[Head]()
+        draw, drawn = stream(self.seed, "random heads", str(number)), list[Head]()
         for layer, _ in self.those:
             near = range(max(0, layer - NEAR), min(self.adapter.layers, layer + NEAR + 1))
             free = [
                 (n, h)
                 for n in near
                 for h in range(self.adapter.heads)
-                if (n, h) not in self.those and (n, h) not in taken
+                if (n, h) not in self.those and (n, h) not in drawn
             ]
             if not free:
                 raise Unsupported(
                     f"there are no other heads within {NEAR} layers of layer {layer} to compare with"
                 )
-            taken.append(free[int(draw.integers(len(free)))])
-        return tuple(taken)
+            drawn.append(free[int(draw.integers(len(free)))])
+        return tuple(drawn)
 
     @cached_property
     def _questions(self) -> list[Prompt]:

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from auditkit.claims.evidence import current, figure, note
+from auditkit.claims.evidence import Section
 from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.findings.role_conditioning.entropy import Array
 from auditkit.findings.role_conditioning.figures import curve
@@ -118,46 +118,40 @@ class LayerChanges:
             "largest share of the mean change that one layer makes", statistic, "of the mean change"
         )
 
-    def show(self, published: LayerChanges | None = None) -> None:
+    def beside(self, published: LayerChanges | None = None) -> Section:
         """The change per layer, and the mean with each layer left out.
 
         Args:
             published: the same with the published entropy, to be drawn beside it.
         """
-        if current() is None:
-            return
-        note(self._counted())
-        figure(
-            Curves(
-                "layer",
-                f"change of {self.name}",
-                f"{self.name} of the candidate minus that of the base in each layer, over the same prompts; below zero "
-                "fine-tuning took the difference away. Where the published entropy says something else, it speaks of "
-                "the first token.",
-                [
-                    curve(f"candidate minus base{how}", each.changes())
-                    for how, each in (("", self), (", published entropy", published))
-                    if each is not None
-                ],
-                reference=0.0,
-            ).titled(f"Change of {self.name} by layer")
+        ways = [(how, one) for how, one in (("", self), (", published entropy", published)) if one is not None]
+        change = Curves(
+            "layer",
+            f"change of {self.name}",
+            f"{self.name} of the candidate minus that of the base in each layer, over the same prompts; below zero "
+            "fine-tuning took the difference away. Where the published entropy says something else, the first token "
+            "makes the difference.",
+            [curve(f"candidate minus base{how}", one.changes()) for how, one in ways],
+            reference=0.0,
         )
-        figure(
-            Curves(
-                "layer",
-                self.name,
-                f"{self.name} of both models, repaired and with the published entropy; where the two lines of a kind "
-                "lie on one another nothing changed.",
-                [
-                    curve(f"{who}{how}", estimates)
-                    for how, each in (("", self), (", published entropy", published))
-                    if each is not None
-                    for who, estimates in (("base", each.then), ("candidate", each.now))
-                ],
-                reference=0.0,
-            ).titled(f"{self.name} of base and candidate")
+        both = Curves(
+            "layer",
+            self.name,
+            f"{self.name} of both models, repaired and with the published entropy; where the two lines of a kind lie "
+            "on one another nothing changed.",
+            [
+                curve(f"{who}{how}", estimates)
+                for how, one in ways
+                for who, estimates in (("base", one.then), ("candidate", one.now))
+            ],
+            reference=0.0,
         )
-        figure(self._left_out())
+        drawn = (
+            change.titled(f"Change of {self.name} by layer"),
+            both.titled(f"{self.name} of base and candidate"),
+            self._left_out(),
+        )
+        return Section((self._counted(),), drawn)
 
     def _counted(self) -> str:
         """How many layers changed in which direction, as published, and in how many the interval agrees."""

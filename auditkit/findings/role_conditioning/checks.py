@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from auditkit.claims.evidence import figure
 from auditkit.engine.attention import probabilities
 from auditkit.findings.role_conditioning.conditioning import MeasuredFormat, RoleConditioning
 from auditkit.findings.role_conditioning.entropy import MAGNITUDE, MEASURES, Array
 from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF
 from auditkit.record.figures import Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
@@ -36,7 +36,7 @@ def excess(role: RoleConditioning) -> Exact:
     return exactly(estimate, population="what this run measured", size=len(items))
 
 
-def show_magnitudes(role: RoleConditioning) -> None:
+def magnitudes(role: RoleConditioning) -> Figure:
     """The published map's numbers: mean |A| self minus others, which is that of 1 / T, for every head."""
     arm = role.arm()
     rows: list[list[str | float | None]] = []
@@ -44,14 +44,12 @@ def show_magnitudes(role: RoleConditioning) -> None:
         measured = _magnitudes(arm, SELF) - _magnitudes(arm, other)
         expected = _inverse(arm, SELF) - _inverse(arm, other)
         rows.append([f"self minus {other}", float(measured.mean()), float(np.ptp(measured)), expected])
-    figure(
-        Table(
-            "Mean |attention| over all queries and keys, self minus another category: the same number in every head, "
-            "namely the difference of the mean of 1 / T. What a map of it shows between heads is rounding.",
-            ["difference", "mean over heads", "range over heads", "expected from lengths alone"],
-            rows,
-        ).titled("Why mean attention shows nothing")
-    )
+    return Table(
+        "Mean |attention| over all queries and keys, self minus another category: one number in every head, namely "
+        "the difference of the mean of 1 / T. The differences that a map of it shows between heads are rounding.",
+        ["difference", "mean over heads", "range over heads", "expected from lengths alone"],
+        rows,
+    ).titled("Why mean attention shows nothing")
 
 
 def _magnitudes(arm: MeasuredFormat, category: str) -> Array:

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from auditkit.claims.evidence import current, figure, note
+from auditkit.claims.evidence import Section
 from auditkit.claims.outcomes import Inconclusive, NotAsked, Unsupported
 from auditkit.findings.role_conditioning.conditioning import MeasuredFormat, two_halves
 from auditkit.findings.role_conditioning.entropy import MEASURES, REPAIRED, UNITS, Array
@@ -283,10 +283,8 @@ class DifferenceInDifferences:
         adjusted: Array = false_discovery_control(exceed / (PAIRINGS + 1), method="bh")
         return adjusted
 
-    def show(self) -> None:
+    def best_heads(self) -> Section:
         """The best heads on one half and what the other half says of each."""
-        if current() is None:
-            return
         heads = self.top()
         one, other = self.split
         score, median, consistency = self.scores(one)
@@ -313,17 +311,16 @@ class DifferenceInDifferences:
                     "confirmed" if held else "not confirmed",
                 ]
             )
-        note(
+        said = (
             f"{confirmed} of the {len(heads)} best heads are confirmed: same sign, half the size and p below 0.05"
         )
-        figure(
-            Table(
-                "Heads with the highest composite score on one half of the items, and the log-ratio of self against "
-                "neutral change on the other half, with the p-value of random pairings (adjusted).",
-                ["head", "score", "median L, found", "consistency", "L on other items", "p", ""],
-                rows,
-            ).titled("Heads that fine-tuning changed")
-        )
+        drawn = Table(
+            "Heads with the highest composite score on one half of the items, and the log-ratio of self against "
+            "neutral change on the other half, with the p-value of random pairings (adjusted).",
+            ["head", "score", "median L, found", "consistency", "L on other items", "p", ""],
+            rows,
+        ).titled("Heads that fine-tuning changed")
+        return Section((said,), (drawn,))
 
     def _measurement(self, name: str, values: Array, rows: Sequence[int]) -> Measurement:
         table = self.now.table.iloc[list(rows)]

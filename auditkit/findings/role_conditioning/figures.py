@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from auditkit.claims.evidence import current, figure, note
+from auditkit.claims.evidence import Section
 from auditkit.findings.role_conditioning.conditioning import (
     AGGREGATIONS,
     INDICES,
@@ -29,7 +29,7 @@ from auditkit.findings.role_conditioning.entropy import (
 from auditkit.findings.role_conditioning.matching import PLAIN
 from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF
 from auditkit.record.figures import Curves, Heatmap, Series, Table
-from auditkit.record.schema import Effect
+from auditkit.record.schema import Effect, Figure
 from auditkit.stats.effects.base import Comparable
 
 
@@ -79,7 +79,7 @@ def head_map(
 
 
 class RoleFigures:
-    """Figures of what was read; each shows nothing outside a claim.
+    """Figures of what was read.
 
     Args:
         role: what was read.
@@ -88,26 +88,27 @@ class RoleFigures:
     def __init__(self, role: RoleConditioning) -> None:
         self.role = role
 
-    def entropy(self) -> None:
+    def entropy(self) -> tuple[Figure, ...]:
         """Plot 1: mean entropy per layer and category, repaired and as published."""
-        self._curves(
+        repaired = self._curves(
             "Entropy of attention by layer, repaired",
             "of even spread",
             "Mean over heads of how spread out attention is, the first token left out: 1 is even, 0 one single token. "
             "Where the lines of two categories lie apart, so do the questions.",
             lambda arm: [(c, [arm.level(c, [n]) for n in range(arm.layers)]) for c in arm.values],
         )
-        self._curves(
+        published = self._curves(
             "Entropy of attention by layer, as published",
             "nat",
             "The same with the first token, in nats and over all queries: low where heads rest on the first token, "
             "whatever the question is.",
             lambda arm: [(c, [arm.level(c, [n], PUBLISHED) for n in range(arm.layers)]) for c in arm.values],
         )
+        return repaired, published
 
-    def first_keys(self) -> None:
+    def first_keys(self) -> tuple[Figure, ...]:
         """Plot 3: attention to the first token and to the first three, and to the first three by head."""
-        self._curves(
+        by_layer = self._curves(
             "Attention to the first tokens",
             "share of attention",
             "Mean share that goes to the first token (the sink) and to the first three, by category: a difference "
@@ -121,24 +122,21 @@ class RoleFigures:
                 for c in (SELF, NEUTRAL)
             ],
         )
-        if current() is None:
-            return
         arm = self.role.arm()
-        figure(
-            head_map(
-                [
-                    [arm.level(SELF, [n], FIRST_KEYS, head).describe() for head in range(arm.heads)]
-                    for n in range(arm.layers)
-                ],
-                "share of attention",
-                "Mean share that goes to the first three tokens of questions about the model, head by head: heads near "
-                "1 rest there and have little entropy to compare.",
-            ).titled("Attention to the first three tokens, by head")
+        by_head = head_map(
+            [
+                [arm.level(SELF, [n], FIRST_KEYS, head).describe() for head in range(arm.heads)]
+                for n in range(arm.layers)
+            ],
+            "share of attention",
+            "Mean share that goes to the first three tokens of questions about the model, head by head: heads near 1 "
+            "rest there and have little entropy to compare.",
         )
+        return by_layer, by_head.titled("Attention to the first three tokens, by head")
 
-    def gaps(self) -> None:
+    def gaps(self) -> Figure:
         """Plot 5: confounder and neutral minus self."""
-        self._curves(
+        return self._curves(
             "Entropy of other questions minus that of questions about you",
             "of even spread",
             "Above zero, attention is more focused when the question is about the model; each interval is that of one "
@@ -150,9 +148,9 @@ class RoleFigures:
             ],
         )
 
-    def ends(self) -> None:
+    def ends(self) -> Figure:
         """Plot 7: attention to the first and the last three keys, self minus neutral."""
-        self._curves(
+        return self._curves(
             "Attention to the first and the last three tokens, self minus neutral",
             "share of attention",
             "Above zero, questions about the model draw more attention to that end of the prompt than neutral ones of "
@@ -163,10 +161,10 @@ class RoleFigures:
             ],
         )
 
-    def separation(self, formats: Sequence[str] = (PLAIN,)) -> None:
+    def separation(self, formats: Sequence[str] = (PLAIN,)) -> Figure:
         """Plot 8: confounder minus self, by format."""
         arms = [self.role.arm(format) for format in formats]
-        self._draw(
+        return self._drawn(
             'Entropy of questions about "I" minus that of the same about "you"',
             "of even spread",
             "Above zero, attention is more focused on questions about the model than on the same about the user.",
@@ -176,7 +174,7 @@ class RoleFigures:
             ],
         )
 
-    def indices(self, name: str) -> None:
+    def indices(self, name: str) -> Section:
         """Plot 9, RFC or RSI: repaired beside both published ways, with their length null."""
         arm, nulls = self.role.arm(), {way: self.role.length_null(name, way) for way in AGGREGATIONS}
         published = [
@@ -185,19 +183,18 @@ class RoleFigures:
         ]
         repaired = self.role.per_layer(name)
         said = ", ".join(f"{value:+.4f} ({way})" for way, value in nulls.items())
-        note(f"length null of the published {name} on these prompts: {said}; of the repaired one: 0")
-        self._draw(
+        drawn = self._drawn(
             f"{name} by layer, published and repaired",
             "of the neutral entropy",
             f"Repaired {name} compares prompts of one length without the first token, so 0 is no difference. The "
             f"published ones are {said} if attention says nothing.",
             [curve("repaired", repaired), *published],
         )
+        null = f"length null of the published {name} on these prompts: {said}; of the repaired one: 0"
+        return Section((null,), (drawn,))
 
-    def side_by_side(self) -> None:
+    def side_by_side(self) -> Figure:
         """Published and repaired numbers of the same prompts, over all layers."""
-        if current() is None:
-            return
         arm = self.role.arm()
         rows: list[list[str | float | None]] = []
         for name in INDICES:
@@ -212,31 +209,24 @@ class RoleFigures:
                 }[measure]
                 value = words(arm.index(name, measure=measure))
                 rows.append([f"{name}, {said}", value, 0.0])
-        figure(
-            Table(
-                "The same prompts counted in every way, over all layers, and what each is when attention is spread "
-                "evenly (length null). A published number within its length null says nothing; one that changes its "
-                "sign when the first token is left out speaks of the sink.",
-                ["number", "value", "length null"],
-                rows,
-            ).titled("Published and repaired, side by side")
-        )
+        return Table(
+            "The same prompts counted in every way, over all layers, and the value of each number when attention is "
+            "spread evenly (length null). A published number within its length null says nothing; one that changes its "
+            "sign when the first token is left out comes from attention to that token (the sink).",
+            ["number", "value", "length null"],
+            rows,
+        ).titled("Published and repaired, side by side")
 
-    def layers(self, name: str) -> None:
+    def layers(self, name: str) -> Figure:
         """Table of RFC or RSI by layer with the p-value of label permutations, together for all layers."""
-        if current() is None:
-            return
         estimates = self.role.per_layer(name)
         p = self.role.permutation_p(estimates)
-        figure(
-            Table(
-                "Repaired index of each layer with its interval, and the share of label permutations (within pairs of "
-                "equally long prompts) in which any layer stands out as much: below 0.05 the layer stands out among "
-                "all.",
-                ["layer", name, "p among all layers"],
-                [[f"layer {n}", words(e), round(float(p[n]), 4)] for n, e in enumerate(estimates)],
-            ).titled(f"{name} of single layers, against permuted labels")
-        )
+        return Table(
+            "Repaired index of each layer with its interval, and the share of label permutations (within pairs of "
+            "equally long prompts) in which any layer stands out as much: below 0.05 the layer stands out among all.",
+            ["layer", name, "p among all layers"],
+            [[f"layer {n}", words(e), round(float(p[n]), 4)] for n, e in enumerate(estimates)],
+        ).titled(f"{name} of single layers, against permuted labels")
 
     def _curves(
         self,
@@ -244,9 +234,8 @@ class RoleFigures:
         unit: str,
         caption: str,
         lines: Callable[[MeasuredFormat], list[tuple[str, list[Comparable]]]],
-    ) -> None:
-        if current() is not None:
-            self._draw(title, unit, caption, [curve(name, each) for name, each in lines(self.role.arm())])
+    ) -> Figure:
+        return self._drawn(title, unit, caption, [curve(name, each) for name, each in lines(self.role.arm())])
 
-    def _draw(self, title: str, unit: str, caption: str, series: Sequence[Series]) -> None:
-        figure(Curves("layer", unit, caption, series, reference=0.0).titled(title))
+    def _drawn(self, title: str, unit: str, caption: str, series: Sequence[Series]) -> Figure:
+        return Curves("layer", unit, caption, series, reference=0.0).titled(title)

@@ -16,14 +16,15 @@ from functools import cached_property
 
 import numpy as np
 
-from auditkit.claims.evidence import Evidence, current, figure, gathering, repeat
 from auditkit.claims.outcomes import NotApplicable
+from auditkit.claims.shared import shared_measurement
 from auditkit.findings.role_conditioning.conditioning import MeasuredFormat, RoleConditioning, two_halves
 from auditkit.findings.role_conditioning.entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.findings.role_conditioning.figures import head_map
 from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF
 from auditkit.methods.head_search import CONFIRMED, Head, counted, dz, label
 from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Heatmap, Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.families import explore
 from auditkit.stats.halves import CrossFitted, joined
@@ -65,7 +66,6 @@ class RoleHeads:
 
     def __init__(self, role: RoleConditioning, *, exchanged: bool = False) -> None:
         self.role, self.exchanged = role, exchanged
-        self._aside = Evidence()
 
     @cached_property
     def other_way(self) -> RoleHeads:
@@ -77,18 +77,14 @@ class RoleHeads:
         """What was read in plain text."""
         return self.role.arm()
 
+    @shared_measurement
     def found(self) -> FoundHeads:
-        """Found and confirmed heads; says what the reader must know.
+        """Found and confirmed heads.
 
         Raises:
             NotApplicable: see `RoleConditioning.arm`. Inconclusive: too few frames for two halves.
         """
-        found = self._found
-        repeat(self._aside)
-        evidence = current()
-        if evidence is not None:
-            evidence.grids += [grid for grid in self._aside.grids if grid not in evidence.grids]
-        return found
+        return self._search(self.arm)
 
     def those(self, most: int | None = None) -> tuple[Head, ...]:
         """The confirmed heads, at most so many.
@@ -96,7 +92,7 @@ class RoleHeads:
         Raises:
             NotApplicable: there is none to make a claim about.
         """
-        found = self.found()
+        found = self.found
         if not found.confirmed:
             raise NotApplicable(f"no head qualified: {found}")
         return found.confirmed[:most]
@@ -110,15 +106,13 @@ class RoleHeads:
         ways = (self, self.other_way)
         one, other = (way._held_out() for way in ways)
         estimate = joined("heads found on the other half: self against neutral, as found", one, other)
-        if any(way.found().confirmed for way in ways):
+        if any(way.found.confirmed for way in ways):
             return estimate
-        return replace(
-            estimate, refused=f"no_head_confirmed: {self.found()}; with the halves exchanged none either"
-        )
+        return replace(estimate, refused=f"no_head_confirmed: {self.found}; with the halves exchanged none either")
 
     def _held_out(self) -> Estimate:
         """Difference in the heads that `discovery` found, as found, over the items of `confirmation`."""
-        found = self.found()
+        found = self.found
         heads = list(found.signs) or list(found.strongest[:1])
         if not heads:
             raise NotApplicable("no head spreads its attention over more than one token besides the first")
@@ -138,14 +132,6 @@ class RoleHeads:
         values, n = self.arm.values, MEASURES.index(REPAIRED)
         gap: Array = values[high][:, n] - values[low][:, n]
         return gap
-
-    @cached_property
-    def _found(self) -> FoundHeads:
-        arm = self.arm
-        with gathering() as aside:
-            found = self._search(arm)
-        self._aside = aside
-        return found
 
     def _search(self, arm: MeasuredFormat) -> FoundHeads:
         table = arm.matched.table
@@ -183,17 +169,19 @@ class RoleHeads:
         table = table.with_conditions({"difference": values})
         return Estimate(name, UNITS[REPAIRED], table, values, shown_conditions=("difference",))
 
-    # -- showing -----------------------------------------------------------------------------------------------
+    # -- report -----------------------------------------------------------------------------------------------
 
-    def draw(self) -> None:
-        """Show heads: two heat maps in place of that of magnitudes, the strongest six, and three per layer."""
-        if current() is None:
-            return
-        found = self.found()
-        for against in (NEUTRAL, CONFOUNDER):
-            figure(self._heatmap(found, against).titled(f"Entropy by head, self minus {against}"))
-        figure(self._strongest(found).titled("The six clearest heads, prompt by prompt"))
-        figure(self._by_layer(found).titled("Three heads per layer that tell self from confounder"))
+    def figures(self) -> tuple[Figure, ...]:
+        """Two heat maps in place of that of magnitudes, the strongest six heads, and three per layer."""
+        found = self.found
+        return (
+            *(
+                self._heatmap(found, against).titled(f"Entropy by head, self minus {against}")
+                for against in (NEUTRAL, CONFOUNDER)
+            ),
+            self._strongest(found).titled("The six clearest heads, prompt by prompt"),
+            self._by_layer(found).titled("Three heads per layer that tell self from confounder"),
+        )
 
     def _heatmap(self, found: FoundHeads, against: str) -> Heatmap:
         rows = list(range(len(self.arm.matched)))

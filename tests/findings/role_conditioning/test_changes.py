@@ -92,9 +92,8 @@ def test_a_mean_that_is_one_layer_is_told_apart() -> None:
     assert change.leave_one_out() > 0.9
     assert change.median().equals(0.0, within=0.01)
     assert change.mean(without=0).equals(0.0, within=0.01)
-    with gathering() as evidence:
-        change.show(published=change)
-    drawings = [drawing_of(figure) for figure in evidence.figures]
+    section = change.beside(published=change)
+    drawings = [drawing_of(figure) for figure in section.figures()]
     assert [series.name for series in drawings[0].series] == [
         "candidate minus base",
         "candidate minus base, published entropy",
@@ -102,7 +101,7 @@ def test_a_mean_that_is_one_layer_is_told_apart() -> None:
     assert [series.name for series in drawings[1].series][::2] == ["base", "base, published entropy"]
     assert [row[0] for row in drawings[2].rows][:2] == ["nothing", "layer 0"]
     assert abs(drawings[2].rows[1][2]) < 0.1  # what is left of the mean without layer 0
-    assert any("by the point alone" in note for note in evidence.notes)
+    assert any("by the point alone" in note for note in section.notes())
 
 
 def test_no_change_is_undecided_or_unchanged() -> None:
@@ -199,9 +198,7 @@ def test_a_planted_head_is_found_and_found_again() -> None:
     p = did.pairing_p([(3, 1), (0, 0), (1, 1), (2, 2), (4, 3)])
     assert p[0] < 0.01
     assert np.median(p[1:]) > 0.1
-    with gathering() as evidence:
-        did.show()
-    rows = drawing_of(evidence.figures[0]).rows
+    rows = drawing_of(did.best_heads().figures()[0]).rows
     assert rows[0][0] == "layer 3, head 1"
     assert rows[0][-1] == "confirmed"
     assert len(rows) == 10

@@ -13,10 +13,9 @@ import torch
 import auditkit
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Component, Support
-from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.attention import entropy
-from auditkit.findings.role_conditioning.checks import excess, show_magnitudes
+from auditkit.findings.role_conditioning.checks import excess, magnitudes
 from auditkit.findings.role_conditioning.conditioning import (
     AGGREGATIONS,
     INDICES,
@@ -314,24 +313,23 @@ def test_mean_attention_is_one_over_the_length_in_every_head_of_any_model(role: 
             np.broadcast_to(1 / lengths, values[:, 0].shape), abs=1e-6
         )
     assert excess(role) <= 1e-5
-    with gathering() as evidence:
-        show_magnitudes(role)
-    table = drawing_of(evidence.figures[0])
+    table = drawing_of(magnitudes(role))
     assert all(row[1] == pytest.approx(row[3], abs=1e-6) and row[2] < 1e-6 for row in table.rows)
 
 
 def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) -> None:
     plots = RoleFigures(role)
-    with gathering() as evidence:
-        plots.side_by_side()
-        plots.indices(RFC)
-        plots.entropy()
-        plots.gaps()
-        plots.first_keys()
-        plots.ends()
-        plots.separation(role.formats)
-        plots.layers(RSI)
-    drawings = [drawing_of(figure) for figure in evidence.figures]
+    figures = (
+        plots.side_by_side(),
+        *plots.indices(RFC).figures(),
+        *plots.entropy(),
+        plots.gaps(),
+        *plots.first_keys(),
+        plots.ends(),
+        plots.separation(role.formats),
+        plots.layers(RSI),
+    )
+    drawings = [drawing_of(figure) for figure in figures]
     assert len(drawings) == 10
     by_head = next(drawing for drawing in drawings if isinstance(drawing, Heatmap))
     first = role.arm().values[SELF][:, MEASURES.index(FIRST_KEYS)].mean(0)  # (layer, head)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from auditkit.adapters.hf.adapter import HFAdapter
-from auditkit.claims.evidence import gathering
+from auditkit.claims.evidence import gathering, present
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.patching.plain import patch
 from auditkit.findings.role_conditioning import ablation as role_ablation
@@ -62,7 +62,7 @@ def heads(adapter: HFAdapter) -> RoleHeads:
 
 
 def test_the_planted_head_is_found_and_confirmed(heads: RoleHeads) -> None:
-    found = heads.found()
+    found = heads.found
     assert found.confirmed == (HEAD,)
     assert found.signs[HEAD] == -1
     assert found.strongest[0] == HEAD
@@ -78,7 +78,7 @@ def test_without_a_difference_none_is_confirmed_and_claims_say_so(heads: RoleHea
     role = RoleConditioning(heads.role.adapter, seed=0)
     role._arms[arm.matched.format] = replace(arm, values=values)
     nothing = RoleHeads(role)
-    assert nothing.found().confirmed == ()
+    assert nothing.found.confirmed == ()
     with pytest.raises(Inconclusive, match="no_head_confirmed"):
         assert nothing.singled_out() > 0
     with pytest.raises(NotApplicable, match="no head qualified"):
@@ -89,12 +89,11 @@ def test_without_a_difference_none_is_confirmed_and_claims_say_so(heads: RoleHea
 
 def test_figures_stand_in_place_of_the_magnitude_map(heads: RoleHeads) -> None:
     with gathering() as evidence:
-        heads.draw()
-    maps, confounder, dots, table = (drawing_of(figure) for figure in evidence.figures)
+        maps, confounder, dots, table = map(drawing_of, heads.figures())
     assert maps.outlined == [(HEAD[1], HEAD[0])]
     assert len(confounder.values) == 4
     assert dots.groups[0].name.startswith("layer 2, head 1, d = ")
-    rows, n = list(heads.found().confirmation), MEASURES.index(REPAIRED)
+    rows, n = list(heads.found.confirmation), MEASURES.index(REPAIRED)
     for dot, values in zip(dots.groups[0].dots, heads.arm.values.values(), strict=True):
         own = np.sort(values[rows, n, *HEAD])
         assert dot.spread == pytest.approx(np.quantile(own, [0.1, 0.25, 0.5, 0.75, 0.9]))
@@ -234,13 +233,13 @@ def test_heads_are_compared_with_every_random_set_on_items_that_did_not_find_the
     """A set that is strong only on the items to confirm must not escape: each half's values are compared with all."""
     monkeypatch.setattr(role_ablation, "SETS", 3)
     monkeypatch.setattr(RoleAblation, "_require_answers", lambda self, table: None)
-    assert heads.other_way.found().confirmed == (HEAD,)
-    assert set(heads.other_way.found().discovery) == set(heads.found().confirmation)
+    assert heads.other_way.found.confirmed == (HEAD,)
+    assert set(heads.other_way.found.discovery) == set(heads.found.confirmation)
     ablation = RoleAblation(heads)
     over = ablation.over_random()
     assert [each.name.rsplit(" ", 1)[1] for each in over] == ["0", "1", "2"]
     ids = list(heads.arm.matched.table.index)
-    first, second = ([ids[row] for row in rows] for rows in (heads.found().confirmation, heads.found().discovery))
+    first, second = ([ids[row] for row in rows] for rows in (heads.found.confirmation, heads.found.discovery))
     asked = list(over[0].measurement.values.index)
     assert {item in first for item in asked} == {True, False}
     assert {item in second for item in asked} == {True, False}
@@ -257,7 +256,7 @@ def test_each_half_is_measured_in_the_heads_that_the_other_half_found(heads: Rol
     assert len(estimate.numerator) == len(heads.arm.matched)
     gap = heads._differences
     for way in (heads, heads.other_way):
-        found = way.found()
+        found = way.found
         ids = heads.arm.matched.table.index[list(found.confirmation)]
         values = np.mean([found.signs[h] * gap[list(found.confirmation)][:, *h] for h in found.signs], axis=0)
         rows = estimate.measurement.values.index.get_indexer(ids)
@@ -277,8 +276,8 @@ def test_every_ablation_is_shown(heads: RoleHeads, monkeypatch: pytest.MonkeyPat
     ablation = RoleAblation(heads)
     monkeypatch.setattr(RoleAblation, "_require_answers", lambda self, table: None)
     with gathering() as evidence:
-        ablation.show()
-    dots, of_heads, of_mlps, ranking = (drawing_of(figure) for figure in evidence.figures)
+        present(ablation)
+    dots, of_heads, of_mlps, ranking = map(drawing_of, evidence.figures)
     names = [dot.name for dot in dots.groups[0].dots]
     assert names == list(ABLATIONS)
     assert [len(group.dots) for group in dots.groups] == [6, 6]
