@@ -112,6 +112,16 @@ def _refuse_sentencepiece(folder: Path, source: str) -> None:
                 f"package tiktoken: run 'pip install tiktoken', or give a folder with {DEFINITION}"
             )
         return
+    if _installed("sentencepiece"):
+        from sentencepiece import SentencePieceProcessor
+
+        try:
+            SentencePieceProcessor(model_file=str(file))
+        except (RuntimeError, OSError) as error:
+            raise ModelError(
+                f"tokenizer.model of {source} is damaged, or neither a sentencepiece model nor a tiktoken file: fetch "
+                "it again"
+            ) from error
     absent = [name for name in ("sentencepiece", "google.protobuf") if not _installed(name)]
     if absent:
         packages = " ".join(name.removeprefix("google.") for name in absent)
@@ -119,15 +129,6 @@ def _refuse_sentencepiece(folder: Path, source: str) -> None:
             f"the tokenizer of {source} is a sentencepiece model (tokenizer.model), which transformers reads with the "
             f"packages sentencepiece and protobuf: run 'pip install {packages}', or give a folder with {DEFINITION}"
         )
-    from sentencepiece import SentencePieceProcessor
-
-    try:
-        SentencePieceProcessor(model_file=str(file))
-    except (RuntimeError, OSError) as error:
-        raise ModelError(
-            f"tokenizer.model of {source} is damaged, or neither a sentencepiece model nor a tiktoken file: fetch it "
-            "again"
-        ) from error
 
 
 def _installed(name: str) -> bool:
