@@ -228,9 +228,10 @@ def _read(folder: Path, source: str, device: str, dtype: str, trust_remote_code:
 
 def _moved(module: PreTrainedModel, place: torch.device, source: str) -> PreTrainedModel:
     try:
-        return module.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+        moved: PreTrainedModel = module.to(place)  # type: ignore[arg-type]  # transformers hides the signature
     except Exception as error:  # no such device, or not enough memory on it
         raise ModelError(f"cannot put {source} on {place}: {first_line(error)}") from error
+    return moved
 
 
 def _own_weights(folder: Path) -> list[Path]:
