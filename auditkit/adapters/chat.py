@@ -7,6 +7,10 @@ another prompt than the finding was stated for.
 
 Some templates (Llama 3.2, Granite) write the day's date into the prompt. The same model would then answer another
 prompt tomorrow, so every template is shown one fixed date.
+
+A generation prompt may open a thought, inside which the start of an answer would be a thought and no answer. Thinking
+is switched off where the template takes `enable_thinking`, and a thought that is opened all the same is closed
+(`auditkit.adapters.thoughts`).
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from auditkit.adapters import thoughts
 from auditkit.adapters.errors import ModelError, first_line
+from auditkit.claims.outcomes import Unsupported
 from auditkit.data.prompts import Chat
 
 if TYPE_CHECKING:
@@ -43,6 +49,27 @@ def _pinned_clock() -> str:
     return f"{{% macro {_CLOCK}(format) %}}{{{{ {body} }}}}{{% endmacro %}}"
 
 
+_PROBE, _SYSTEM = Chat("Hello heron."), "Reply as a heron."
+"""Text by which a template is tried."""
+
+
+def _parts(text: str) -> list[dict[str, str]]:
+    """A turn's text as templates of models with images take it."""
+    return [{"type": "text", "text": text}]
+
+
+def require_room(tokens: int, context: int | None, what: str = "a prompt of") -> None:
+    """Refuse a text that is longer than what the model can read at once.
+
+    Raises:
+        Unsupported: naming both lengths.
+    """
+    if context is not None and tokens > context:
+        raise Unsupported(
+            f"{what} {tokens:,} tokens is longer than the model's context of {context:,} tokens, so it was not run"
+        )
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A rendered chat: its text and token ids (unpadded)."""
@@ -55,14 +82,38 @@ class Prompt:
 
 
 class ChatEncoder:
-    """Renders chats for one tokenizer."""
+    """Renders chats for one tokenizer.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    Args:
+        arguments: variable of the chat template -> value; `enable_thinking` is False where the template takes it and
+            this does not say otherwise.
+        context: tokens that the model can read at once; None: it states no limit.
+
+    Raises:
+        ModelError: an argument that the chat template does not read.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        arguments: Mapping[str, Any] | None = None,
+        context: int | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
+        self.context = context
+        self.arguments = thoughts.arguments(self.template, arguments or {})
 
     def __call__(self, chat: Chat) -> Prompt:
+        """The prompt of a chat.
+
+        Raises:
+            ModelError: as `render`.
+            Unsupported: the prompt is longer than the model's context.
+        """
         text = self.render(chat)
-        return Prompt(text, tuple(self.encode(text)))
+        prompt = Prompt(text, tuple(self.encode(text)))
+        require_room(len(prompt), self.context)
+        return prompt
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special tokens added."""
@@ -77,7 +128,12 @@ class ChatEncoder:
         if self.template is None:
             parts = [part for part in (chat.system, chat.user) if part]
             return self._plain_bos + "\n\n".join(parts) + "\n" + chat.assistant
-        return self.apply(self._turns(self._taken(chat))) + chat.assistant
+        return self._opened(self._taken(chat)) + chat.assistant
+
+    def _opened(self, chat: Chat) -> str:
+        """The template's text up to where the answer starts, which is in no thought."""
+        text = self.apply(self._turns(chat))
+        return text + thoughts.closing(text, chat.user)
 
     def apply(self, turns: Sequence[Mapping[str, str]], opened: bool = True) -> str:
         """The template's text for any turns (keys "role" and "content"), on the date `TEMPLATE_DATE`.
@@ -90,13 +146,17 @@ class ChatEncoder:
         Raises:
             ModelError: the template refuses these turns or fails on them; one line.
         """
+        return self._applied([self._content(turn) for turn in turns], opened)
+
+    def _applied(self, turns: list[dict[str, Any]], opened: bool) -> str:
         pinned = _pinned_clock() + (self.template or "") if self.template_date else None
         try:
             text = self.tokenizer.apply_chat_template(
-                [dict(turn) for turn in turns],
+                turns,
                 chat_template=pinned,
                 tokenize=False,
                 add_generation_prompt=opened,
+                **self.arguments,
             )
         except Warning:  # a warning that was turned into an error says nothing about the template
             raise
@@ -158,9 +218,16 @@ class ChatEncoder:
                 "no chat template: system text and question joined by a blank line, "
                 "the start of the answer on the next line"
             )
+        said = ["chat template"]
         if not self._takes_system:
-            return "chat template; it takes no system turn, so the system text heads the user turn"
-        return "chat template"
+            said.append("it takes no system turn, so the system text heads the user turn")
+        if self._takes_parts:
+            said.append("it reads a turn as a list of parts, of which the text is one")
+        said += [f"{name} is {value!r}" for name, value in self.arguments.items()]
+        prompt = self.apply(self._turns(_PROBE))
+        if thoughts.closing(prompt, _PROBE.user):
+            said.append(thoughts.SAID)
+        return "; ".join(said)
 
     def _taken(self, chat: Chat) -> Chat:
         """With the system text in the user turn where the template takes no system turn."""
@@ -168,11 +235,29 @@ class ChatEncoder:
             return chat
         return Chat(user=f"{chat.system}\n\n{chat.user}", assistant=chat.assistant)
 
+    def _content(self, turn: Mapping[str, str]) -> dict[str, Any]:
+        """A turn as the template reads it."""
+        return {**turn, "content": _parts(turn["content"])} if self._takes_parts else dict(turn)
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the template drops a turn that is a text, and keeps one that is a list of parts (Llava)."""
+        plain = {"role": "user", "content": _PROBE.user}
+
+        def kept(turn: dict[str, Any]) -> bool | None:
+            try:
+                return _PROBE.user in self._applied([turn], True)
+            except ModelError:  # said where a chat of the run meets it
+                return None
+
+        if self.template is None or kept(plain):
+            return False
+        return bool(kept({**plain, "content": _parts(_PROBE.user)}))
+
     @cached_property
     def _takes_system(self) -> bool:
-        probe = Chat(system="Reply as a heron.", user="Hello.")
         try:
-            return probe.system in self.apply(self._turns(probe))
+            return _SYSTEM in self.apply(self._turns(Chat(system=_SYSTEM, user=_PROBE.user)))
         except ModelError:
             return False
 

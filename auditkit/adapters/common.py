@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters import ends
-from auditkit.adapters.chat import ChatEncoder, Prompt
+from auditkit.adapters.chat import ChatEncoder, Prompt, require_room
 from auditkit.adapters.errors import IntegrityError, ModelError, first_line
 from auditkit.adapters.hf import continuing
 from auditkit.adapters.loading import devices
+from auditkit.adapters.loading.causal import parameters_of
 from auditkit.adapters.loading.load import Loaded
 from auditkit.adapters.protocol import Batch, Component, Meter, Place, Touch
+from auditkit.claims.outcomes import Unsupported
 from auditkit.data.prompts import Chat
 from auditkit.record.schema import ModelInfo
 
@@ -38,6 +40,22 @@ _PARITY_CHATS = (
 _PARITY_EPSILONS = 256
 
 
+def context_of(config: Any) -> int | None:
+    """Tokens that a model can read at once, by its text config; None where it states no limit.
+
+    A context that the config stretches (`rope_parameters` with a factor and the original length) counts as stretched.
+    """
+    stated = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len", "n_ctx"))
+    length = next((value for value in stated if isinstance(value, int) and value > 0), None)
+    stretched = getattr(config, "rope_parameters", None)
+    if length is None or not isinstance(stretched, dict):
+        return length
+    original, factor = stretched.get("original_max_position_embeddings"), stretched.get("factor")
+    if isinstance(original, int | float) and isinstance(factor, int | float):
+        return max(length, int(original * factor))
+    return length
+
+
 class ModuleAdapter:
     """The part of an adapter that does not depend on how activations are reached.
 
@@ -46,6 +64,7 @@ class ModuleAdapter:
         chat: turns chats into prompts.
         layers, heads, groups, width: sizes of the model.
         sizes: place -> length of the last axis of its values, as measured; empty until the model is open.
+        context: tokens that the model can read at once; None where its config states no limit.
         meter: work done so far.
         ends: token ids that end a text, by the model's generation config, the tokenizer or the chat template.
 
@@ -58,7 +77,8 @@ class ModuleAdapter:
     def __init__(self, loaded: Loaded) -> None:
         self.module = loaded.module
         self.tokenizer = loaded.tokenizer
-        self.chat = ChatEncoder(loaded.tokenizer)
+        self.context = context_of(self.module.config.get_text_config())
+        self.chat = ChatEncoder(loaded.tokenizer, loaded.template_arguments, self.context)
         self.meter = Meter()
         self.layers, self.heads, self.width = (
             self._size(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
@@ -71,7 +91,10 @@ class ModuleAdapter:
             (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
             0,
         )
-        self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
+        try:
+            self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
+        except Unsupported as error:
+            raise ModelError(f"{loaded.source} cannot be checked when it is opened: {error}") from error
         highest = max(token for prompt in self._prompts for token in (*prompt.ids, self._pad_id))
         weight: Any = self.module.get_input_embeddings().weight
         rows = int(weight.shape[0])
@@ -91,10 +114,12 @@ class ModuleAdapter:
 
         Raises:
             ValueError: no prompts, or an empty one.
+            Unsupported: a prompt is longer than the model's context.
         """
         if not prompts or not all(prompts):
             raise ValueError("a batch needs at least one prompt, and every prompt at least one token")
         longest = max(len(prompt) for prompt in prompts)
+        require_room(longest, self.context)
         pads = tuple(longest - len(prompt) for prompt in prompts)
         ids = torch.tensor(
             [[self._pad_id] * pad + list(prompt.ids) for pad, prompt in zip(pads, prompts, strict=True)]
@@ -193,7 +218,7 @@ class ModuleAdapter:
             chat_template_sha256=self.chat.template_sha256,
             prompt_format=self.chat.format,
             family=str(self.module.config.model_type),
-            parameters=sum(p.numel() for p in self.module.parameters()),
+            parameters=parameters_of(self.module, text_alone=bool(loaded.text_of)),
             layers=self.layers,
             heads=self.heads,
             dtype=str(self.module.dtype).removeprefix("torch."),
@@ -201,4 +226,8 @@ class ModuleAdapter:
             adapter=adapter,
             parity_max_abs=parity,
             trust_remote_code=loaded.trust_remote_code,
+            revision=loaded.revision,
+            code_sha256=loaded.code_sha256,
+            text_of=loaded.text_of,
+            context=self.context,
         )

@@ -22,6 +22,15 @@ _CHATS = (
 """With and without a system turn and the start of an answer, and text that a template may strip or escape."""
 
 
+def rendered_prompt(chat: ChatEncoder) -> str:
+    """One of the chats in full, as the model reads it: with a system turn and the start of an answer.
+
+    Raises:
+        ModelError: the template fails on it.
+    """
+    return chat.render(Chat("Is bread a kind of food?", system="You are a nurse.", assistant="Answer:"))
+
+
 def rendered_sha256(chat: ChatEncoder) -> str:
     """SHA-256 of what the encoder makes of a few fixed chats.
 

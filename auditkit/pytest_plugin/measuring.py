@@ -7,6 +7,7 @@ That is the only process of a serial run, and each worker of a distributed one. 
 from __future__ import annotations
 
 import gc
+import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,7 +23,7 @@ from _pytest.runner import runtestprotocol  # as pytest's own protocol does; the
 from auditkit.adapters.errors import IntegrityError
 from auditkit.adapters.loading.load import Loaded, load
 from auditkit.adapters.registry import adapter_factory
-from auditkit.adapters.rendering import rendered_sha256
+from auditkit.adapters.rendering import rendered_prompt, rendered_sha256
 from auditkit.claims.evidence import Evidence, gathering
 from auditkit.claims.outcomes import Inconclusive, NotReadable, Threshold
 from auditkit.engine.guards import EditedRuns, counting_edits
@@ -61,6 +62,8 @@ class Opened:
         info: ModelInfo = msgspec.structs.replace(
             self.adapter.info,
             rendered_sha256=rendered_sha256(chat),
+            rendered_prompt=rendered_prompt(chat),
+            template_arguments={name: json.dumps(value) for name, value in getattr(chat, "arguments", {}).items()},
             template_date=getattr(chat, "template_date", None),
         )
         return info
@@ -73,7 +76,13 @@ def open_model(options: RunOptions, spec: str, thresholds: Thresholds | None) ->
         ModelError: it cannot be opened so, in one line.
     """
     factory = adapter_factory(options.adapter)
-    loaded = load(spec, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+    loaded = load(
+        spec,
+        device=options.device,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
+        template_arguments=options.template_arguments,
+    )
     adapter = factory(loaded)
     overrides = thresholds.applying_to([adapter.info.name, spec], adapter.info.family) if thresholds else {}
     opened = Opened(loaded, adapter, overrides)

@@ -6,6 +6,7 @@ Every session loads this, so nothing heavy is imported before an option asks for
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "SUITE=SOURCE",
         "help": "questions for a suite in place of its own: a file, a folder or a hub data set, each perhaps with "
         "#subject,subject; may be given once per suite",
+    },
+    "template-arg": {
+        "action": "append",
+        "metavar": "NAME=VALUE",
+        "help": "value of a variable of the chat template, as in enable_thinking=true; may be given for several",
     },
     "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N, or spread over all GPUs (default auto)"},
     "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
@@ -70,6 +76,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "items": None,
     "data": None,
+    "template-arg": None,
     "device": "auto",
     "dtype": "auto",
     "adapter": "hf",
@@ -115,6 +122,8 @@ class RunOptions:
         models: the models that are named; none where the command line names none.
         data: suite -> source of its questions.
         data_texts: the same as the user wrote it, SUITE=SOURCE.
+        template_arguments: variable of the chat template -> value.
+        template_texts: the same as the user wrote it, NAME=VALUE.
         shard: (which, of how many), counted from 1.
         shard_text: the same as the user wrote it.
         resume: folder of the run to continue; "" for the newest one, None where nothing is continued.
@@ -126,6 +135,8 @@ class RunOptions:
     items: int | None
     data: Mapping[str, str]
     data_texts: tuple[str, ...]
+    template_arguments: Mapping[str, Any]
+    template_texts: tuple[str, ...]
     device: str
     dtype: str
     adapter: str
@@ -152,8 +163,13 @@ class RunOptions:
     @property
     def settings(self) -> dict[str, str]:
         """What of the options changes numbers and belongs to the plan."""
+        from auditkit.record.differences import TEMPLATE_ARGUMENT
+
         named = {"seed": self.seed, "items": self.items, "dtype": self.dtype, "adapter": self.adapter}
-        return {name: str(value) for name, value in named.items()}
+        given = {
+            f"{TEMPLATE_ARGUMENT}{name}": json.dumps(value) for name, value in self.template_arguments.items()
+        }
+        return {**{name: str(value) for name, value in named.items()}, **given}
 
     def data_digests(self) -> dict[str, str]:
         """Suite -> SHA-256 of the data given for it."""
@@ -185,6 +201,8 @@ def read_options(config: pytest.Config) -> RunOptions:
         items=_at_least_one(option.audit_items, "--items", "item is needed to measure anything"),
         data=_read_data(option.audit_data or ()),
         data_texts=tuple(option.audit_data or ()),
+        template_arguments=_read_template_arguments(option.audit_template_arg or ()),
+        template_texts=tuple(option.audit_template_arg or ()),
         device=option.audit_device,
         dtype=option.audit_dtype,
         adapter=option.audit_adapter,
@@ -287,6 +305,15 @@ def _read_data(texts: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"--data: {suite} is given two sources")
         sources[suite] = source
     return sources
+
+
+def _read_template_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """Variable of the chat template -> value, as `--template-arg` gives them."""
+    if not texts:
+        return {}
+    from auditkit.adapters.thoughts import read_arguments
+
+    return read_arguments(texts)
 
 
 def check_data(options: RunOptions, claims: Sequence[pytest.Item]) -> None:

@@ -59,6 +59,7 @@ def header_settings(options: RunOptions, spec: str, thresholds: Thresholds | Non
         "baseline": options.baseline,
         "shard": options.shard_text,
         "data": " ".join(data) or None,
+        "template-arg": " ".join(sorted(options.template_texts)) or None,
         "thresholds": thresholds and f"{options.thresholds} ({thresholds.sha256[:12]})",
     }
     return {f"--{name}": str(value) for name, value in settings.items() if value is not None}
@@ -73,6 +74,7 @@ def rerun_options(options: RunOptions, spec: str) -> str:
         if getattr(options, name) not in (None, "auto", DEFAULT_ADAPTER)
     ]
     parts += [f"--data {shlex.quote(text)}" for text in options.data_texts]
+    parts += [f"--template-arg {shlex.quote(text)}" for text in options.template_texts]
     parts += [
         f"--{name} {shlex.quote(getattr(options, name))}"
         for name in ("thresholds", "baseline", "waivers")

@@ -25,6 +25,9 @@ OWN_DATA = "auditkit"
 
 _DATA = {".csv", ".tsv", ".json", ".jsonl", ".toml", ".txt", ".yaml", ".yml", ".parquet"}
 _NO_DATA = ("conftest.py", AUDIT_JSON, JOURNAL, "pyvenv.cfg")
+TEMPLATE_ARGUMENT = "template-arg "
+"""First part of the names of settings that give the chat template a value."""
+
 _ASKED = ("seed", "items", "alpha")
 """Settings that change what is asked. The others change how it is run; what came of them stands with the model."""
 
@@ -32,6 +35,11 @@ _ASKED = ("seed", "items", "alpha")
 def plan_digest(plan: Plan) -> str:
     """SHA-256 of a plan."""
     return hashlib.sha256(msgspec.json.encode(plan, order="sorted")).hexdigest()
+
+
+def model_digest(model: ModelInfo) -> str:
+    """SHA-256 of what a model is: its weights, and the code of its own that runs them, where it brings any."""
+    return _digest(f"{model.weights_sha256} {model.code_sha256}") if model.code_sha256 else model.weights_sha256
 
 
 def claim_digest(path: Path, qualified: str, statement: str, shared: str) -> str:
@@ -131,21 +139,34 @@ def not_comparable(
     if was.versions.get("auditkit") != now.versions.get("auditkit"):
         there, here = (plan.versions.get("auditkit") for plan in (was, now))
         reasons.append(f"measured by auditkit {there} there, {here} here")
-    if chats and then.rendered_sha256 != present.rendered_sha256:
-        reasons.append(_other_prompts(then, present))
+    if chats:
+        reasons += _other_prompts(was, then, now, present)
     for word, there, here in (("dtype", then.dtype, present.dtype), ("adapter", then.adapter, present.adapter)):
         if there != here:
             reasons.append(f"{word}: {there} there, {here} here")
     return "; ".join(reasons)
 
 
-def _other_prompts(then: ModelInfo, present: ModelInfo) -> str:
+def _other_prompts(was: Plan, then: ModelInfo, now: Plan, present: ModelInfo) -> Iterator[str]:
+    """Why the same chats became other prompts."""
+    given = [name for name in _differing(was.settings, now.settings) if name.startswith(TEMPLATE_ARGUMENT)]
+    for name in given:
+        there, here = (plan.settings.get(name, "not given") for plan in (was, now))
+        yield f"--{name}: {there} there, {here} here"
+    if then.rendered_sha256 == present.rendered_sha256:
+        return
     digests = f"SHA-256 {then.rendered_sha256[:12]} there, {present.rendered_sha256[:12]} here"
     said = f"the prompts differ: the chat template makes other text of the same chats ({digests})"
     if then.template_date != present.template_date:
         dates = (date or "no date" for date in (then.template_date, present.template_date))
         said += "; the date it is shown: {} there, {} here".format(*dates)
-    return said
+    if not given and then.template_arguments != present.template_arguments:
+        values = (
+            ", ".join(f"{name}={value}" for name, value in model.template_arguments.items()) or "nothing"
+            for model in (then, present)
+        )
+        said += "; what it is given: {} there, {} here".format(*values)
+    yield said
 
 
 def _other_code(was: Plan, now: Plan) -> list[str]:

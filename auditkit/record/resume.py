@@ -60,7 +60,8 @@ class Interrupted:
             )
         if now.model_sha256 and was.model_sha256 != now.model_sha256:
             said.append(
-                f"the model's weights differ (SHA-256 was {was.model_sha256[:12]}, is {now.model_sha256[:12]})"
+                f"the model's weights differ (SHA-256 was {was.model_sha256[:12]}, is {now.model_sha256[:12]}, with "
+                "the model's own code where it brings any)"
             )
         if said:
             raise RecordError(f"cannot resume {self.folder}: {'; '.join(said)}; {_ANEW}")

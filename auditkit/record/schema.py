@@ -296,6 +296,18 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     rendered_sha256: str = ""
     """Of the text that the model's chat template makes of a few fixed chats: two runs with another digest gave their
     models other prompts, though they asked the same."""
+    rendered_prompt: str = ""
+    """One of these chats as the model reads it: a system turn, a question, and the start of an answer."""
+    template_arguments: dict[str, str] = msgspec.field(default_factory=dict)
+    """Variable of the chat template -> value as JSON: what the user gave, and what was given to keep thoughts away."""
+    context: int | None = None
+    """Tokens that the model can read at once, by its config; None where that states no limit."""
+    revision: str = ""
+    """Commit of the hub's repository; empty for weights from elsewhere."""
+    code_sha256: str = ""
+    """Of the checkpoint's own code that ran; empty where none did."""
+    text_of: str = ""
+    """Class of a checkpoint that takes images or sound too, of which the text model was measured; empty for others."""
 
 
 class Summary(Struct, frozen=True, kw_only=True):

@@ -175,28 +175,27 @@ MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
 @pytest.fixture(scope="session")
 def make_tokenizer() -> MakeTokenizer:
     """(template, adds_bos) -> a byte-level BPE tokenizer that can say anything."""
+    return tokenizer_with
 
-    def make(template: str | None = "system", adds_bos: bool = False) -> PreTrainedTokenizerFast:
-        bpe = Tokenizer(models.BPE())
-        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        bpe.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=WORDS,
-            special_tokens=["<pad>", "<s>", "</s>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        bpe.train_from_iterator(SENTENCES, trainer)
-        if adds_bos:
-            bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-        )
-        if template is not None:
-            tokenizer.chat_template = TEMPLATES[template]
-        return tokenizer
 
-    return make
+def tokenizer_with(template: str | None = "system", adds_bos: bool = False) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with one of `TEMPLATES`, or with none."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=WORDS,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(SENTENCES, trainer)
+    if adds_bos:
+        bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    if template is not None:
+        tokenizer.chat_template = TEMPLATES[template]
+    return tokenizer
 
 
 @pytest.fixture(scope="session")

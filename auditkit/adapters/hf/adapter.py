@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from auditkit.adapters.chat import require_room
 from auditkit.adapters.common import ModuleAdapter
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf import blockwise, continuing, products, projections, tap
@@ -164,7 +165,10 @@ class HFAdapter(ModuleAdapter):
         Raises:
             ModelError: this model cannot go on from a run; `support()[Capability.GENERATION]` says why.
             ValueError: padding between tokens, another number of prompts, or as `predict`.
+            Unsupported: the whole is longer than the model's context.
         """
+        if past is not None:  # `batch` has checked its own length
+            require_room(_longest(past.batch, batch), self.context)
         if not self._generation_support:
             raise ModelError(self._generation_support.reason)
         with self._touching(touches or {}):
@@ -253,3 +257,9 @@ class HFAdapter(ModuleAdapter):
         with products.multiplying(self.module.get_output_embeddings()):
             last: Tensor = self.module(**self._inputs(batch, tokens)).logits[:, -tokens:]
         return last.float()
+
+
+def _longest(past: Batch, batch: Batch) -> int:
+    """Tokens of the longest row of a run and what goes on from it."""
+    pads = zip(past.pads, batch.pads, strict=False)
+    return past.width + batch.width - min(one + other for one, other in pads)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from auditkit.adapters.errors import ModelError
+from auditkit.adapters.loading import ggufs, instead
 from auditkit.adapters.loading.causal import adapter_only
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -109,30 +110,34 @@ Kind = Literal["alias", "directory", "gguf", "hub"]
 
 
 def classify(spec: str) -> Kind:
-    """What a model spec names: an alias, a local directory, a `.gguf` file or a hub id.
+    """What a model spec names: an alias, a local directory, a GGUF file (or a folder with one) or a hub id.
 
-    A path that exists wins over a hub id of the same spelling. Decides without network and without reading
-    more than the directory entry.
+    A path that exists wins over a hub id of the same spelling. Decides without network, from names and first bytes.
 
     Raises:
-        ModelError: for anything else, with the nearest aliases and what was tried.
+        ModelError: for anything else, with the nearest aliases and what was tried, or what the path holds.
     """
     if spec in CATALOGUE:
         return "alias"
-    if _is(spec, Path.is_dir):
-        if not _is(f"{spec}/config.json", Path.is_file):
-            raise ModelError(
-                adapter_only(Path(spec).expanduser(), f"directory {spec!r}")
-                or f"directory {spec!r} holds no config.json, so it is not a transformers model; "
-                "give the folder that save_pretrained wrote"
-            )
-        return "directory"
-    if spec.endswith(".gguf"):
-        if _is(spec, Path.is_file):
+    path = Path(spec).expanduser() if _is(spec, Path.exists) else None
+    if path is not None and path.is_dir():
+        if ggufs.stands_for(path):
+            ggufs.file_of(path)
             return "gguf"
-        raise ModelError(f"no file {spec!r}; give the path of a .gguf file that exists")
+        if not (path / "config.json").is_file():
+            raise ModelError(adapter_only(path, f"directory {spec!r}") or instead.no_checkpoint(path, spec))
+        return "directory"
+    if ggufs.is_gguf(spec):
+        if path is None:
+            raise ModelError(f"no file {spec!r}; give the path of a .gguf file that exists")
+        ggufs.file_of(path)
+        return "gguf"
+    if path is not None:
+        raise ModelError(instead.no_model(path, spec))
     if _HUB_ID.fullmatch(spec) and not spec.startswith((".", "/", "~")):
         return "hub"
+    if hub_id := instead.address(spec):
+        raise ModelError(f"{spec[:200]!r} is an address: write the hub id alone, --model {hub_id}")
     near = difflib.get_close_matches(spec.lower(), CATALOGUE, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}? " if near else ""
     raise ModelError(

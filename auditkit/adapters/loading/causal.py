@@ -75,6 +75,32 @@ def refuse_adapter(folder: Path, source: str, weights: bool) -> None:
     )
 
 
+def other_senses(config: Any) -> bool:
+    """Whether a checkpoint takes images or sound beside text."""
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and config.get_text_config() is not config
+
+
+def parameters_of(module: PreTrainedModel, text_alone: bool) -> int:
+    """How many parameters a model has.
+
+    Args:
+        text_alone: without those of towers and projections for images and sound.
+    """
+    named = module.named_parameters()
+    return sum(value.numel() for name, value in named if not (text_alone and _OTHER_SENSE.search(name)))
+
+
+def loader_for(config: Any) -> Any:
+    """The class of transformers that opens a checkpoint: with towers where its text model has no class of its own."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or not other_senses(config):
+        return AutoModelForCausalLM
+    return AutoModelForImageTextToText
+
+
 def refuse_config(config: Any, source: str) -> None:
     """Refuse a config that says that the checkpoint is no causal language model, before weights are read.
 
@@ -95,7 +121,7 @@ def refuse_config(config: Any, source: str) -> None:
             "models, which read prompt and answer as one text"
         )
     own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or ())
-    if not own_code and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if not own_code and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not other_senses(config):
         raise ModelError(
             f"{source} is of type {config.model_type!r}, for which transformers has no causal language model; "
             "auditkit measures no others"

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditkit.adapters.errors import ModelError, first_line
+from auditkit.adapters.loading import ggufs, instead, own_code
 from auditkit.adapters.loading.catalogue import CATALOGUE, classify
-from auditkit.adapters.loading.causal import refuse_adapter, refuse_config, refuse_unlike
+from auditkit.adapters.loading.causal import loader_for, other_senses, refuse_adapter, refuse_config, refuse_unlike
 from auditkit.adapters.loading.files import (
     combined_sha256,
     files_read,
@@ -23,8 +25,10 @@ from auditkit.adapters.loading.files import (
     wheel_model,
 )
 from auditkit.adapters.loading.quiet import quiet
+from auditkit.adapters.loading.tokenizer_files import read_tokenizer
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _WEIGHTS = "*.safetensors"
@@ -40,6 +44,10 @@ class Loaded:
         spec: what the user wrote.
         name: short name for titles and folders.
         source: where the weights came from, in words.
+        revision: commit of the hub's repository; empty for what came from elsewhere.
+        code_sha256: of the checkpoint's own code that ran; empty where none did.
+        text_of: the class of a checkpoint that takes images or sound as well, of which the text model is measured.
+        template_arguments: variable of the chat template -> value, as the user gave them.
     """
 
     spec: str
@@ -50,16 +58,28 @@ class Loaded:
     weights_sha256: str
     tokenizer_sha256: str
     trust_remote_code: bool = False
+    revision: str = ""
+    code_sha256: str = ""
+    text_of: str = ""
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load(spec: str, *, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False) -> Loaded:
+def load(
+    spec: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    template_arguments: Mapping[str, Any] | None = None,
+) -> Loaded:
     """Load a model in evaluation mode.
 
     Args:
-        spec: alias, local directory, `.gguf` file or hub id.
+        spec: alias, local directory, `.gguf` file (or a folder that holds one), or hub id.
         device: "auto" (cuda where there is one, else cpu; over all GPUs where one is too small), "cpu", "cuda",
             "cuda:1", ..., or "spread" (over all GPUs, and main memory where they are too small).
         dtype: "auto" (float32 on cpu, the checkpoint's own elsewhere), "float32", "bfloat16", "float16".
+        template_arguments: variable of the chat template -> value.
 
     Raises:
         ModelError: it cannot be opened; IntegrityError where the bytes are not those promised.
@@ -68,33 +88,35 @@ def load(spec: str, *, device: str = "auto", dtype: str = "auto", trust_remote_c
     from auditkit.adapters.loading import devices
 
     devices.check(device, dtype)
-    folder, source = locate(spec)
-    module, tokenizer, files = _read(folder, source, device, dtype, trust_remote_code)
-    return Loaded(
+    folder, source = locate(spec, trust_remote_code)
+    read = _read(folder, source, device, dtype, trust_remote_code)
+    return replace(
+        read,
         spec=spec,
         name=_name(spec),
-        source=source,
-        module=module,
-        tokenizer=tokenizer,
-        weights_sha256=origin_of(folder).get("sha256") or combined_sha256(files),
-        tokenizer_sha256=_tokenizer_sha256(tokenizer),
-        trust_remote_code=trust_remote_code,
+        revision=own_code.commit_of(folder),
+        template_arguments=template_arguments or {},
     )
 
 
-def locate(spec: str) -> tuple[Path, str]:
-    """Folder that holds the model, fetched and converted where needed, and its source in words."""
+def locate(spec: str, trust_remote_code: bool = False) -> tuple[Path, str]:
+    """Folder that holds the model, fetched and converted where needed, and its source in words.
+
+    Args:
+        trust_remote_code: fetch the code of a hub's repository too.
+    """
     kind = classify(spec)
     if kind == "directory":
         return Path(spec).expanduser(), f"directory {spec}"
     if kind == "gguf":
-        return gguf_model(Path(spec).expanduser()), f"file {Path(spec).name}"
+        file = ggufs.file_of(Path(spec).expanduser())
+        return gguf_model(file), f"file {file.name}"
     if kind == "hub":
-        return _from_hub(spec), f"hub {spec}"
+        return _from_hub(spec, trust_remote_code), f"hub {spec}"
     entry = CATALOGUE[spec]
     if entry.wheel is not None:
         return wheel_model(entry.wheel), f"package {entry.wheel.requirement}"
-    return _from_hub(entry.hub_id), f"hub {entry.hub_id}"
+    return _from_hub(entry.hub_id, trust_remote_code), f"hub {entry.hub_id}"
 
 
 def cached(alias: str) -> bool:
@@ -107,14 +129,36 @@ def cached(alias: str) -> bool:
     return isinstance(try_to_load_from_cache(entry.hub_id, "config.json"), str)
 
 
-def _from_hub(hub_id: str) -> Path:
+def _from_hub(hub_id: str, code: bool = False) -> Path:
+    """The snapshot of a repository at one commit.
+
+    Args:
+        code: with its code.
+    """
+    folder = _fetched(hub_id, [*_HUB_FILES, own_code.CODE_FILES] if code else _HUB_FILES)
+    if not any(folder.glob(_WEIGHTS)) and (names := _names_on_hub(hub_id)):
+        raise ModelError(instead.on_the_hub(names, hub_id))
+    return folder
+
+
+def _names_on_hub(hub_id: str) -> list[str]:
+    """The files of a repository; none where the hub does not say."""
+    from huggingface_hub import HfApi
+
+    try:
+        return list(HfApi().list_repo_files(hub_id))
+    except Exception:  # what was fetched is said without them
+        return []
+
+
+def _fetched(hub_id: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # turned into errors, the hub client's own would read as no network
-            return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_OTHERS))
+            return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=_HUB_OTHERS))
     except HFValidationError as error:
         raise ModelError(f"'{hub_id}' is no hub id: {first_line(error)}") from None
     except GatedRepoError:
@@ -130,39 +174,36 @@ def _from_hub(hub_id: str) -> Path:
         ) from None
 
 
-def _read(
-    folder: Path, source: str, device: str, dtype: str, trust_remote_code: bool
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[Path]]:
-    """The module, its tokenizer, and the weight files that were read."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+def _read(folder: Path, source: str, device: str, dtype: str, trust_remote_code: bool) -> Loaded:
+    """What a folder holds, loaded; `load` adds what it was asked for."""
+    from transformers import AutoConfig
 
     from auditkit.adapters.loading import devices
 
     refuse_adapter(folder, source, bool(_own_weights(folder)))
+    instead.refuse_pointers(folder, source)
     if not _own_weights(folder):
-        raise ModelError(
-            f"{source} holds no .safetensors weights; auditkit loads safetensors or GGUF only, "
-            "since pickled weights can run code"
-        )
-    loader: Any = AutoModelForCausalLM
+        raise ModelError(instead.without_weights([file.name for file in folder.iterdir()], source))
+    code = own_code.allowed(folder, source, trust_remote_code, lambda name: _fetched(name, [own_code.CODE_FILES]))
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, **code.options}
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            config = AutoConfig.from_pretrained(folder, **options)
             refuse_config(config, source)
             files = _files(folder, config, source)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            tokenizer = read_tokenizer(folder, source, **options)
             size = sum(file.stat().st_size for file in files)
             place, wanted = devices.chosen(device, dtype, config, size)
             module: PreTrainedModel
-            module, report = loader.from_pretrained(
+            module, report = loader_for(config).from_pretrained(
                 folder,
                 config=config,
                 dtype=wanted,
-                trust_remote_code=trust_remote_code,
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
                 device_map="auto" if place is None else None,
+                **options,
             )
     except ModelError:
         raise
@@ -170,11 +211,27 @@ def _read(
         raise ModelError(f"cannot load {source}: {first_line(error)}") from error
     refuse_unlike(report, module, source)
     if place is not None:  # a spread model is where it belongs
-        try:
-            module = module.to(place)  # type: ignore[arg-type]  # transformers' decorator hides the signature
-        except Exception as error:  # no such device, or not enough memory on it
-            raise ModelError(f"cannot put {source} on {place}: {first_line(error)}") from error
-    return module.eval().requires_grad_(False), tokenizer, files
+        module = _moved(module, place, source)
+    return Loaded(
+        spec="",
+        name="",
+        source=source,
+        module=module.eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        weights_sha256=origin_of(folder).get("sha256") or combined_sha256(files),
+        tokenizer_sha256=_tokenizer_sha256(tokenizer),
+        trust_remote_code=trust_remote_code,
+        code_sha256=code.sha256,
+        text_of=type(module).__name__ if other_senses(config) else "",
+    )
+
+
+def _moved(module: PreTrainedModel, place: torch.device, source: str) -> PreTrainedModel:
+    try:
+        moved: PreTrainedModel = module.to(place)  # type: ignore[arg-type]  # transformers hides the signature
+    except Exception as error:  # no such device, or not enough memory on it
+        raise ModelError(f"cannot put {source} on {place}: {first_line(error)}") from error
+    return moved
 
 
 def _own_weights(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from auditkit.adapters.chat import Prompt
+from auditkit.adapters.chat import Prompt, require_room
 from auditkit.adapters.protocol import Adapter, Capability, Component, Continuable, Memory, Support
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
@@ -89,7 +89,8 @@ def generate(
 
     Raises:
         SiteError: a site that the model or a prompt does not have, before anything runs.
-        NotApplicable: a component that this model does not offer.
+        NotApplicable: a component that this model does not offer; a prompt that does not fit into the model's context
+            with the tokens asked for, before anything runs.
         GuardTripped: a guard found the tokens not to be trusted.
         TypeError: an argument of another shape, such as one prompt where a list is meant, before anything runs.
     """
@@ -101,6 +102,8 @@ def generate(
     if not runs:
         raise ValueError("no prompts to go on from")
     some = [continued(run) for run in runs]
+    longest = max(len(run.prompt) for run in some)
+    require_room(longest + tokens - 1, adapter.chat.context, f"a prompt of {longest:,} with {tokens - 1:,} more,")
     reason = _why_whole(adapter, some)
     if not cached:
         reason = reason or "asked for"

@@ -93,6 +93,8 @@ def _head(run: Run) -> str:
         lines += [f"- the plan differs: {text(line)}" for line in run.baseline.plan_differences[:20]]
     if model.trust_remote_code:
         lines += ["", "**trust\\_remote\\_code is on.**"]
+    if model.text_of:
+        lines += ["", f"The text model of a checkpoint that takes images or sound too ({text(model.text_of)})."]
     waivers = (f"- {text(wording.waiver(waiver))}\n" for waiver in run.waivers)
     return "\n".join(lines) + "\n" + _within("\n### Waivers\n\n", waivers, COMMENT_LIMIT // 4)
 

@@ -111,6 +111,8 @@ def test_what_names_no_model_is_refused_with_a_hint(spec: str, words: str) -> No
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    assert refused(str(tmp_path)).endswith(" is empty; give the folder that save_pretrained wrote")
+    (tmp_path / "README.md").touch()
     assert "holds no config.json, so it is not a transformers model" in refused(str(tmp_path))
 
 
@@ -173,7 +175,7 @@ def test_a_device_that_takes_no_model_is_refused(
 def test_pickled_weights_are_refused(save_checkpoint: SaveCheckpoint) -> None:
     folder = save_checkpoint()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "holds no .safetensors weights" in refused(str(folder))
+    assert "holds pytorch_model.bin and no .safetensors weights: its weights are pickled" in refused(str(folder))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 5000, -1])
@@ -203,7 +205,7 @@ def test_a_folder_without_tokenizer_is_refused(save_checkpoint: SaveCheckpoint) 
     folder = save_checkpoint()
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    assert refused(str(folder)).startswith("cannot load directory ")
+    assert refused(str(folder)).startswith(f"directory {folder} holds no tokenizer (tokenizer.json, ")
 
 
 def test_weights_that_do_not_fill_the_model_are_refused_and_not_made_up(save_checkpoint: SaveCheckpoint) -> None:
@@ -261,6 +263,19 @@ def test_digests_change_with_weights_and_with_the_tokenizer(save_checkpoint: Sav
         ("", "ValueError"),
         ("a field:\n  is wrong", "a field: is wrong"),
         ("a:", "a:"),
+        ("One sentence. Two sentences.\n\nAnother paragraph.", "One sentence. Two sentences."),
+        (
+            "Read one of: \n(1) this, \n(2) that or \n(3) more. \nInstall it.",
+            "Read one of: (1) this, (2) that or (3) more. Install it.",
+        ),
+        ("It is wrong. W" + "w" * 300 + " is long.", "It is wrong."),
+        ("w" * 300 + " is long. It ends.", "w" * 300 + " is long."),
+        ("word " * 200, "word " * 119 + "word ..."),
+        ("use `pip install a.b` (v. 2), e.g. here. Then", "use `pip install a.b` (v. 2), e.g. here. Then"),
+        (
+            "The line was wrapped by its author after sixty characters\nand goes on here",
+            "The line was wrapped by its author after sixty characters and goes on here",
+        ),
     ],
 )
 def test_first_line_is_the_first_that_says_something(text: str, line: str) -> None:
