@@ -87,7 +87,7 @@ def _waiver(where: str, entry: object, claims: Collection[str], today: date) -> 
         raise WaiversError(f"{where}: {_line(unknown[0])!r} is unknown; use {', '.join(_FIELDS)}")
     texts = {name: entry.get(name) for name in ("claim", "owner", "reason")}
     for name, text in texts.items():
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not any(map(str.isalnum, text)):  # signs that show nothing are no name either
             raise WaiversError(f"{where}: no {name}; a waiver needs {', '.join(_FIELDS)}")
     claim, owner, reason = (" ".join(str(text).split()) for text in texts.values())
     if claim not in claims:

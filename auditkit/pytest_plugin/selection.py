@@ -11,7 +11,7 @@ import pytest
 from auditkit.pytest_plugin.seen import Seen
 from auditkit.record.schema import Untested
 
-_DESELECTED = "not selected: the command line, or a plugin such as --lf, left it out"
+DESELECTED = "not selected: the command line, or a plugin such as --lf, left it out"
 
 
 def not_selected(
@@ -22,8 +22,8 @@ def not_selected(
     A file is one of the same suites that the command line does not name, or that `--lf` skips as a whole. Other suites
     are not part of what was asked.
     """
-    left = [(item.nodeid, _DESELECTED) for item in deselected] + [
-        (name, _DESELECTED) for name in sorted(seen.classes)
+    left = [(item.nodeid, DESELECTED) for item in deselected] + [
+        (name, DESELECTED) for name in sorted(seen.classes)
     ]
     why = "skipped by --lf" if vars(config.option).get("lf") else "not among the paths of the command line"
     left += [

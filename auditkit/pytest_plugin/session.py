@@ -26,7 +26,6 @@ from auditkit.pytest_plugin.options import check_data, options_of
 from auditkit.pytest_plugin.resume import TakenOver
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
 from auditkit.pytest_plugin.seen import Seen
-from auditkit.pytest_plugin.selection import not_selected
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
@@ -70,8 +69,7 @@ class Audit:
             check_claims(ours)
             check_declarations(ours, left_out)
             if ours:
-                untested = not_selected(config, ours, left_out, seen)
-                self.planned[spec] = PlannedRun(config, spec, ours, untested, others, self.thresholds)
+                self.planned[spec] = PlannedRun(config, spec, ours, left_out, seen, others, self.thresholds)
         self.plans = {spec: run.plan for spec, run in self.planned.items()}
         self.runs: dict[str, OpenRun] = {}
         """The runs whose model has been opened; none until `open`."""

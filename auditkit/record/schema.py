@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 
 Relation = Literal[">=", ">", "<=", "<", "within"]
-Lack = Literal["behaviour", "capability", "not asked", "skipped"]
+Lack = Literal["behaviour", "capability", "not asked", "skipped", "not measured"]
 FigureKind = Literal["curves", "heatmap", "dots", "table", "sets", "points", "image"]
 
 
@@ -135,6 +135,8 @@ class FamilyPlace(Struct, frozen=True, kw_only=True):
     alone: Verdict | None = None
     """The claim's verdict without its family."""
     alone_reason: str = ""
+    of_baseline: bool = False
+    """The claim is judged among those that the baseline's family had: claims that were added since do not count."""
 
 
 class Cell(Struct, frozen=True, kw_only=True):
@@ -231,7 +233,9 @@ class Claim(Struct, frozen=True, kw_only=True):
     """The waiver that keeps this claim from blocking; its verdict stays what it is."""
     lack: Lack | None = None
     """What kept the claim from being applied: the model does not show the behaviour, lacks a capability, this run does
-    not ask it by design, or its test was skipped. Kept where a baseline that shows the behaviour made it a FAIL."""
+    not ask it by design, or its test was skipped. Kept where a baseline that shows the behaviour made it a FAIL.
+    "not measured": the baseline has values for the claim and this run did not measure it; it stands here by the
+    baseline's record."""
     made_with: dict[str, str] = msgspec.field(default_factory=dict)
     """"threads", and package -> version, of the process that measured the claim: what its numbers depend on besides the
     model and the plan."""
@@ -307,7 +311,9 @@ class Baseline(Struct, frozen=True, kw_only=True):
     model: ModelInfo
     summary: Summary
     absent: dict[str, Verdict]
-    """Claims of the baseline that this run does not hold -> their verdict there."""
+    """Claims of the baseline that this run did not measure -> their verdict there."""
+    loosened: tuple[str, ...] = ()
+    """How this run is easier to pass than the baseline was: a threshold or a waiver in each line."""
 
 
 class Run(Struct, frozen=True, kw_only=True):

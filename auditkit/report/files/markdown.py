@@ -90,6 +90,7 @@ def _head(run: Run) -> str:
         lines += ["", f"Cross-check: {text(wording.cross_check(run.cross_check))}."]
     if run.baseline is not None:
         lines += ["", f"Compared with {text(wording.changes(run))}."]
+        lines += [f"- **{text(line)}**" for line in wording.looser(run)[:20]]
         lines += [f"- the plan differs: {text(line)}" for line in run.baseline.plan_differences[:20]]
     if model.trust_remote_code:
         lines += ["", "**trust\\_remote\\_code is on.**"]
