@@ -1,9 +1,9 @@
 """What a run has less than its baseline: claims that it did not measure, thresholds and waivers that are looser.
 
 With a baseline the claims of a gate are the baseline's. A claim that the baseline has values for and that the run did
-not measure, whether its test was deleted, renamed, deselected or no longer uses the model, stands in the run's record as
-INCONCLUSIVE, so that it blocks a release under its name and can be waived like any other. What was measured and does not
-apply is `auditkit.gate.changes.judged`'s.
+not measure, whether its test was deleted, renamed, deselected or no longer uses the model, stands in the run's record
+as INCONCLUSIVE: it blocks a release under its name, and can be waived like any other. `auditkit.gate.changes.judged`
+decides on a claim that was asked and does not apply.
 """
 
 from __future__ import annotations
@@ -87,4 +87,3 @@ def _looser(claim: Claim, then: Claim) -> Iterator[str]:
 
 def _effects(claim: Claim) -> list[Effect]:
     return [effect for effect in (claim.effect, *claim.also) if effect is not None]
-

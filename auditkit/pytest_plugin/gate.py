@@ -11,6 +11,7 @@ import pytest
 
 from auditkit.claims.verdicts import summarize
 from auditkit.gate.changes import Counterpart, Past, compare, judged
+from auditkit.gate.lost import loosened
 from auditkit.gate.waivers import WaiversError, read_waivers, settled, waived
 from auditkit.pytest_plugin.baseline import measured_baseline, recorded_baseline
 from auditkit.pytest_plugin.claims import claim_id
@@ -92,15 +93,19 @@ class Gate:
             elsewhere: claims that other shards measure.
             why: claim -> why it was not measured.
         """
-        claims = run.claims
         if self.baseline is not None:
-            waivers = settled(self._waivers, claims)  # what loosens the gate is told by what is applied
-            run = compare(msgspec.structs.replace(run, waivers=waivers), rows, self.baseline, elsewhere, why)
-            claims = tuple(map(self.waived, run.claims))
-        summary = summarize(claims, wording.distrust(run.cross_check))
-        return msgspec.structs.replace(
-            run, claims=claims, waivers=settled(self._waivers, claims), summary=summary
+            run = compare(run, rows, self.baseline, elsewhere, why)
+        claims = tuple(map(self.waived, run.claims))  # those that were lost too
+        run = msgspec.structs.replace(
+            run,
+            claims=claims,
+            waivers=settled(self._waivers, claims),
+            summary=summarize(claims, wording.distrust(run.cross_check)),
         )
+        if self.baseline is None or run.baseline is None:
+            return run
+        looser = msgspec.structs.replace(run.baseline, loosened=loosened(run, self.baseline.run))
+        return msgspec.structs.replace(run, baseline=looser)
 
 
 def write_gate(reporter: pytest.TerminalReporter, run: Run, every: bool) -> None:

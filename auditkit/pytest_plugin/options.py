@@ -65,6 +65,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 
+MODEL_FIXTURE = "audit_model"
+"""The fixture that makes a test a claim; `model` is short for it."""
+
 DEFAULTS: dict[str, Any] = {
     "model": None,
     "seed": 0,
@@ -199,6 +202,54 @@ def read_options(config: pytest.Config) -> RunOptions:
         reports=Path(option.audit_dir),
         trust_remote_code=option.audit_trust_remote_code,
     )
+
+
+_LOOKS = {
+    "collectonly": "--collect-only",
+    "showfixtures": "--fixtures",
+    "show_fixtures_per_test": "--fixtures-per-test",
+    "markers": "--markers",
+    "cacheshow": "--cache-show",
+    "setuponly": "--setup-only",
+    "setupplan": "--setup-plan",
+    "version": "--version",
+    "help": "--help",
+}
+"""pytest's options that measure nothing and end with 0, by the name of their value."""
+
+
+def require_measuring(config: pytest.Config) -> None:
+    """Refuse a command that names a model and measures nothing: it would end as a gate that has passed.
+
+    Raises:
+        pytest.UsageError: naming pytest's option, wherever it was given.
+    """
+    values = vars(config.option)
+    looks = next((text for name, text in _LOOKS.items() if values.get(name)), None)
+    if looks is not None and values.get("audit_model"):
+        raise pytest.UsageError(
+            f"{looks} measures nothing, and would end like a run that has passed: leave out --model, or {looks} (in "
+            "the command, PYTEST_ADDOPTS or addopts of an ini file)"
+        )
+
+
+def asks_for_reruns(config: pytest.Config) -> bool:
+    """Whether another plugin is told to run failed tests again."""
+    return bool(vars(config.option).get("reruns"))
+
+
+def known_paths(parser: pytest.Parser, args: Sequence[str]) -> tuple[list[str], str | None, Any, str | None]:
+    """What pytest knows of a command line before options of plugins are known: test paths as it takes them, the ini
+    file, the ini values and the rootdir that were given."""
+    found = parser.parse_known_args(list(args))
+    inifile = getattr(found, "inifilename", None)
+    return list(found.file_or_dir), inifile, getattr(found, "override_ini", None), found.rootdir
+
+
+def announced(parser: pytest.Parser, args: Sequence[str]) -> Path | None:
+    """The folder for run folders, where the command line names a model; it may still turn out to be wrong."""
+    found = vars(parser.parse_known_args(list(args)))
+    return Path(found.get("audit_dir") or "reports") if found.get("audit_model") else None
 
 
 def check_options(options: RunOptions, processes: object, dist: str) -> None:

@@ -122,6 +122,8 @@ class WrittenRun:
     exit_code: int
     remark: str
     """What the user should know about how it was written, if anything."""
+    cut_off: bool = False
+    """It was interrupted before its last claim: its folder is one to be continued."""
 
 
 class OpenRun:
@@ -171,13 +173,16 @@ class OpenRun:
         unreached: dict[str, str] = {}
         if ended:  # after Holm's correction: every planned claim counts in its family
             left = [claim.id for claim in claims if claim.id not in done and claim.id not in self._lost]
-            unreached = {name: f"not reached: {ended}" for name in left}
+            unreached = dict.fromkeys(left, f"not reached: {ended}")
         return tuple(self.gate.waived(claim) for claim in claims if claim.id not in unreached), unreached
 
-    def write(self, check: CrossCheck | None, workers: int, threads: int | None, ended: str = "") -> WrittenRun:
+    def write(
+        self, check: CrossCheck | None, workers: int, threads: int | None, ended: str = "", stopped: bool = False
+    ) -> WrittenRun:
         """Write the record and its outputs.
 
         Args:
+            stopped: the session was interrupted; a run with claims left is then one to be continued.
             ended: why the run was ended on purpose before its last claim, as `-x` does; what it did not reach is then
                 untested. Otherwise a claim that was not reached is an ERROR.
             workers: processes that measured claims.
@@ -221,5 +226,7 @@ class OpenRun:
         rows = [row for claim in claims if claim.id in self._entries for row in self._entries[claim.id].items]
         with closing(self.journal):
             record = self.gate.passed(record, rows, plan.elsewhere, {**plan.left_out, **unreached})
-            record, remark = write_folder(self.folder, record, rows)
-        return WrittenRun(plan.spec, record, self.folder, exit_code(record.summary, options.profile), remark)
+            cut_off = stopped and not {claim.id for claim in plan.claims} <= {*self._entries}
+            record, remark = write_folder(self.folder, record, rows, cut_off=cut_off)
+        code = exit_code(record.summary, options.profile)
+        return WrittenRun(plan.spec, record, self.folder, code, remark, cut_off)

@@ -98,10 +98,10 @@ def _among(decision: Decision, count: int, p: float, adjusted: float) -> Decisio
 def holm(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     """The claims with every FAIL of a family judged within it; claims without a family are as they were.
 
-    Of a family that has grown since the baseline, those that the baseline had are judged among themselves, and so are
-    the others (`in_families_of`). Every declared claim of a family counts, measured or not. Each side of an interval errs at half of alpha, so
+    Every declared claim of a family counts, measured or not. Each side of an interval errs at half of alpha, so
     that is the level of the family too. A family of one decides as a claim alone. What was judged already is judged
-    anew from its verdict alone, so that doing it twice changes nothing.
+    anew from its verdict alone, so that doing it twice changes nothing. Of a family that has grown since the baseline,
+    the claims that the baseline had are judged among themselves, and so are the others (`in_families_of`).
     """
     claims = list(claims)
     members: dict[tuple[str, bool], list[int]] = {}
@@ -157,8 +157,9 @@ def _placed(claim: Claim, size: int, p: float, adjusted: float) -> Claim:
     claim = msgspec.structs.replace(claim, family=place)
     if claim.verdict is not Verdict.FAIL or claim.lack is not None or adjusted <= ALPHA / 2 or size == 1:
         return claim
+    where = f"family '{name}'{' on the baseline' if of_baseline else ''}"
     reason = (
-        f"holm: {claim.reason}, but among {size} claims of family '{name}'{' on the baseline' if of_baseline else ''} this can be chance "
+        f"holm: {claim.reason}, but among {size} claims of {where} this can be chance "
         f"(p = {p:.2g}, {adjusted:.2g} by Holm, {ALPHA / 2:g} needed)"
     )
     return msgspec.structs.replace(claim, verdict=Verdict.INCONCLUSIVE, reason=reason)

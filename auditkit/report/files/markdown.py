@@ -117,7 +117,8 @@ def _has_changed(claim: Claim) -> bool:
 
 
 def _bullet(claim: Claim) -> str:
-    parts = [f"- **{verdict(claim.verdict)}** {text(claim.statement)}"]
+    name = f" ({text(claim.id)})" if claim.lack == "not measured" else ""
+    parts = [f"- **{verdict(claim.verdict)}** {text(claim.statement)}{name}"]
     if claim.effect is not None:
         parts.append(
             f"{text(wording.effect_text(claim.effect))}, threshold {text(wording.threshold(claim.effect))}"
