@@ -75,7 +75,7 @@ def pytest_load_initial_conftests(
                 default=argparse.SUPPRESS,
                 **{**spec, "help": f"short for --audit-{name}"},
             )
-    reports = announced(parser, args) if values else None
+    reports = announced(args, "--model" not in taken)
     if reports is not None and "PYTEST_XDIST_WORKER" not in os.environ:
         from auditkit.record.begun import begin
 

@@ -6,6 +6,7 @@ Every session loads this, so nothing heavy is imported before an option asks for
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 
+DIR = "reports"
+"""Folder for run folders, where the command line names none."""
+
 MODEL_FIXTURE = "audit_model"
 """The fixture that makes a test a claim; `model` is short for it."""
 
@@ -94,9 +98,9 @@ def register(parser: pytest.Parser) -> None:
     group.addoption(
         "--audit-dir",
         dest="audit_dir",
-        default="reports",
+        default=DIR,
         metavar="DIR",
-        help="folder for run folders (default: reports)",
+        help=f"folder for run folders (default: {DIR})",
     )
     group.addoption(
         "--audit-trust-remote-code",
@@ -246,10 +250,16 @@ def known_paths(parser: pytest.Parser, args: Sequence[str]) -> tuple[list[str], 
     return list(found.file_or_dir), inifile, getattr(found, "override_ini", None), found.rootdir
 
 
-def announced(parser: pytest.Parser, args: Sequence[str]) -> Path | None:
-    """The folder for run folders, where the command line names a model; it may still turn out to be wrong."""
-    found = vars(parser.parse_known_args(list(args)))
-    return Path(found.get("audit_dir") or "reports") if found.get("audit_model") else None
+def announced(args: Sequence[str], own_model: bool) -> Path | None:
+    """The folder for run folders, where a command line names a model; nothing else of it need be right.
+
+    Args:
+        own_model: `--model` is ours, and not a conftest's.
+    """
+    given = dict(itertools.pairwise([part for arg in args for part in arg.split("=", 1)]))
+    if "--audit-model" in given or (own_model and "--model" in given):
+        return Path(given.get("--audit-dir", DIR))
+    return None
 
 
 def check_options(options: RunOptions, processes: object, dist: str) -> None:

@@ -29,7 +29,11 @@ def stop_at_sigterm(config: pytest.Config) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     before = signal.signal(signal.SIGTERM, _interrupt)
-    config.add_cleanup(lambda: signal.signal(signal.SIGTERM, before or signal.SIG_DFL))
+
+    def restore() -> None:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+    config.add_cleanup(restore)
 
 
 @contextmanager

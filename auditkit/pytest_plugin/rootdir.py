@@ -34,7 +34,7 @@ def keep_rootdir(config: pytest.Config, parser: pytest.Parser, args: list[str], 
         "invocation_dir": config.invocation_params.dir,
     }
     wanted = inspect.signature(determine_setup).parameters
-    root, ini = determine_setup(**{name: value for name, value in known.items() if name in wanted})[:2]  # type: ignore[arg-type]
+    root, ini = determine_setup(**{name: value for name, value in known.items() if name in wanted})[:2]
     if ini != config.inipath:
         value = next(iter(values))
         raise pytest.UsageError(

@@ -53,7 +53,7 @@ def find_baseline(text: str, reports: Path) -> Path | None:
     """The folder of the recorded run that `text` names; None where it can only be a model.
 
     A folder or an audit.json goes before a model, and so does a name. A word that is both a name and the folder of a
-    run or of a model is refused.
+    run is refused.
 
     Raises:
         RecordError: a run folder that is not there or unfinished, a damaged file of names, a named run that is
@@ -62,7 +62,7 @@ def find_baseline(text: str, reports: Path) -> Path | None:
     path = Path(text)
     names = read_names(reports) if _NAME.fullmatch(text) else {}
     if text in names:
-        if any((path / file).exists() for file in (AUDIT_JSON, "config.json", "adapter_config.json")):
+        if (path / AUDIT_JSON).exists():
             raise RecordError(
                 f"'{text}' is the baseline of this name in {reports / NAMES} (run {names[text].run}) and also the "
                 f"folder .{os.sep}{text}; write .{os.sep}{text} for the folder, or give the baseline another name"

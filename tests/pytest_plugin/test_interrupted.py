@@ -110,7 +110,9 @@ def test_a_signal_while_the_record_is_written_lets_it_be_written_whole(
         (("--version", "--version"), "--version measures nothing*"),
         (("-o", "addopts=--co"), "--collect-only measures nothing*"),
         (("nowhere",), "*nowhere*"),
+        (("--audit-model=unheard-of",), "unknown model 'unheard-of'*"),
         (("--no-such-option",), "*unrecognized arguments*"),
+        (("--seed", "many"), "*invalid int value*"),
         (("-k", "nothing_of_this_name"), "*no claim to measure*"),
     ],
 )
