@@ -26,5 +26,5 @@ if [ ! -f "$recorded/latest/audit.json" ]; then
   "$python" -m pytest suites/identity_bias --model "$base" --audit-dir "$recorded" "${asked[@]}" || code=$?
   case $code in 0 | 1 | 10) ;; *) echo "the base could not be measured (exit code $code)" >&2; exit "$code" ;; esac
 fi
-exec "$python" -m pytest suites/identity_bias --model "$candidate" --baseline "$recorded/latest" --profile release \
+exec "$python" -m auditkit.cli gate suites/identity_bias --model "$candidate" --baseline "$recorded/latest" \
   --audit-dir "$reports" "${asked[@]}"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
-from auditkit.cli import baselines, calibrate, comparing, models, runs, verify
+from auditkit.cli import baselines, calibrate, comparing, gate, models, runs, verify
+
+BROKEN_PIPE = 141
+"""Exit code of a command whose reader has gone, as a shell says it (128 + SIGPIPE): it says nothing of a verdict."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,8 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="auditkit", description="Audits of language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (models, runs, verify, comparing, calibrate, baselines):
+    for group in (models, runs, verify, comparing, calibrate, baselines, gate):
         group.add(commands)
     arguments = parser.parse_args(argv)
-    code: int = arguments.command(arguments)
+    try:
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `auditkit show RUN | head`: whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python flushes to when it ends
+        return BROKEN_PIPE
     return code

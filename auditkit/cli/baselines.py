@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from auditkit.cli.shared import INTEGRITY, refused, with_reports
+from auditkit.cli.shared import INTEGRITY, note_if_old, refused, with_reports
+
+if TYPE_CHECKING:
+    from auditkit.record.baseline import Recorded
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,29 +51,34 @@ def _baseline(arguments: argparse.Namespace) -> int:
         elif arguments.action == "set":
             if arguments.name in CATALOGUE:
                 return refused(f"'{arguments.name}' is the name of a model; choose another for the recorded run")
+            note_if_old(arguments.run)
             recorded = set_name(reports, arguments.name, arguments.run)
             print(
                 f"{arguments.name} is {recorded.folder.name}: {recorded.run.summary.verdict}, {recorded.run.model.name}"
             )
         else:
             recorded = named_baseline(reports, arguments.name)
-            run = recorded.run
-            for key, value in {
-                "run": recorded.folder.name,
-                "verdict": f"{run.summary.verdict} ({run.summary.reason})",
-                "model": run.model.name,
-                "weights SHA-256": run.model.weights_sha256,
-                "created": run.created,
-                "auditkit": run.tool.version,
-                "seed": run.seed,
-                "plan SHA-256": run.plan_sha256,
-                "audit.json SHA-256": recorded.audit_sha256,
-                "claims": len(run.claims),
-                "items": len(recorded.items),
-            }.items():
+            for key, value in _facts(recorded).items():
                 print(f"{key:<20}{value}")
     except RecordError as error:
         return refused(str(error), INTEGRITY)
     except OSError as error:
         return refused(f"cannot write to {reports}: {error.strerror or error}")
     return 0
+
+
+def _facts(recorded: Recorded) -> dict[str, object]:
+    run = recorded.run
+    return {
+        "run": recorded.folder.name,
+        "verdict": f"{run.summary.verdict} ({run.summary.reason})",
+        "model": run.model.name,
+        "weights SHA-256": run.model.weights_sha256,
+        "created": run.created,
+        "auditkit": run.tool.version,
+        "seed": run.seed,
+        "plan SHA-256": run.plan_sha256,
+        "audit.json SHA-256": recorded.audit_sha256,
+        "claims": len(run.claims),
+        "items": len(recorded.items),
+    }

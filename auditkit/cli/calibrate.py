@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from auditkit.cli.shared import refused, with_reports
+from auditkit.cli.shared import note_if_old, refused, with_reports
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,6 +36,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from auditkit.record.store import RecordError, atomic_write, read_run
 
     run, out = arguments.run, arguments.out
+    note_if_old(run)
     try:
         record = read_run(run)
         folder = (run if run.is_dir() else run.parent).resolve()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from auditkit.cli.shared import INTEGRITY, RUN, coloured, folder_of, refused, say, with_reports
+from auditkit.cli.shared import INTEGRITY, RUN, coloured, folder_of, note_if_old, refused, say, with_reports
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,6 +31,8 @@ def _diff(arguments: argparse.Namespace) -> int:
     from auditkit.report.compare import comparison_code, render_comparison, rows
     from auditkit.report.terminal import comparison
 
+    for text in (arguments.was, arguments.now):
+        note_if_old(text)
     try:
         folders = [folder_of(text, arguments.audit_dir) for text in (arguments.was, arguments.now)]
         was, now = (read_recorded(folder, folder.name) for folder in folders)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from auditkit.cli.shared import RUN, coloured, folder_of, refused, say, with_reports
+from auditkit.cli.shared import INTEGRITY, RUN, coloured, folder_of, note_if_old, refused, say, with_reports
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,6 +31,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from auditkit.report import write_outputs
 
     run: Path = arguments.run
+    note_if_old(run)
     try:
         folder = run.resolve() if run.is_dir() else run.resolve().parent
         print(write_outputs(folder, read_run(run)))
@@ -47,6 +48,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from auditkit.record.store import RecordError, read_run
     from auditkit.report.terminal import details, overview, plain
 
+    note_if_old(arguments.run)
     try:
         folder = folder_of(arguments.run, arguments.audit_dir)
         run = read_run(folder)
@@ -68,9 +70,13 @@ def _show(arguments: argparse.Namespace) -> int:
 def _github(arguments: argparse.Namespace) -> int:
     import os
 
+    from auditkit.record.begun import unfinished
     from auditkit.record.store import RecordError, read_run
     from auditkit.report import render_annotations, render_markdown
 
+    old = unfinished(Path(arguments.run))
+    if old:
+        return refused(f"{old}; its verdict is not this job's, so nothing is reported", INTEGRITY)
     try:
         run = read_run(folder_of(arguments.run, arguments.audit_dir))
     except RecordError as error:

@@ -30,14 +30,23 @@ def folder_of(text: str, reports: Path) -> Path:
 
     path = Path(text)
     folder = path.parent if path.name == AUDIT_JSON else path
-    if (folder / AUDIT_JSON).exists():
-        return folder.resolve()
-    named = find_baseline(text, reports) if path.name == text and not path.exists() else None
+    named = find_baseline(text, reports) if path.name == text and path.name != AUDIT_JSON else None
+    if named is None and (folder / AUDIT_JSON).exists():
+        named = folder.resolve()
     if named is None:
         raise RecordError(
             f"no recorded run {text}: it is no folder with an {AUDIT_JSON}, and no name of a baseline"
         )
     return named
+
+
+def note_if_old(run: Path | str) -> None:
+    """Say on standard error where `run` is the link `latest` and a later run has written no record."""
+    from auditkit.record.begun import unfinished
+
+    old = unfinished(Path(run))
+    if old:
+        print(f"auditkit: note: {old}", file=sys.stderr)
 
 
 def coloured() -> bool:

@@ -8,15 +8,17 @@ item's content, an item that only one has) is said, and then nothing is subtract
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
 import pandas as pd
 
 from auditkit.claims.outcomes import NotApplicable, NotAsked
+from auditkit.gate.lost import is_lost, loosened, lost_claims
 from auditkit.record.baseline import BASELINE_LABEL, Recorded
 from auditkit.record.differences import differences, not_comparable
 from auditkit.record.schema import (
@@ -60,6 +62,10 @@ class Past:
         if claim not in self._claims:
             return "the baseline holds no such claim"
         return not_comparable(claim, suite, run.plan, run.model, self.plan, self.model, chats=chats)
+
+    def other_code(self, claim: str) -> bool:
+        """Whether the claim's statement or code is another than on the baseline."""
+        return self.recorded.run.plan.claims.get(claim) != self.plan.claims.get(claim)
 
     def unreadable(self, claim: str) -> str:
         """Why no number of the claim on the baseline may be read; empty if they may."""
@@ -171,13 +177,15 @@ def judged(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Claim:
     A behaviour that the baseline shows and the candidate does not is lost, and that is a FAIL: otherwise a candidate
     damaged so far that nothing can be asked of it would pass. It stays undecided where the two were recorded in a way
     that shows whether the loss can be chance, and it can be; where the candidate lacks a capability or its test was
-    skipped, since that says nothing of a behaviour; and where the two runs asked different things. Judging twice
-    changes nothing.
+    skipped, since that says nothing of a behaviour; and where the two runs asked different things. A claim that a run
+    does not ask by design is left as it is, unless its code is another than on the baseline. Judging twice changes
+    nothing.
 
     Args:
         rows: the values that the claim's effects average.
     """
-    value = past.values(claim.id) if claim.verdict is Verdict.NOT_APPLICABLE and claim.lack != "not asked" else ""
+    by_design = claim.lack == "not asked" and not past.other_code(claim.id)
+    value = past.values(claim.id) if claim.verdict is Verdict.NOT_APPLICABLE and not by_design else ""
     if not value:
         return claim
     verdict = Verdict.INCONCLUSIVE
@@ -227,12 +235,20 @@ def _worded(effect: Effect) -> str:
     return f"{effect.name}: {effect.estimate:.3g}{span}{unit}"
 
 
-def compare(run: Run, rows: Iterable[ItemRow], recorded: Recorded) -> Run:
-    """`run` with its baseline, and with the change of each claim.
+def compare(
+    run: Run,
+    rows: Iterable[ItemRow],
+    recorded: Recorded,
+    elsewhere: Collection[str] = (),
+    why: Mapping[str, str] = MappingProxyType({}),
+) -> Run:
+    """`run` with its baseline, with the change of each claim, and with the claims that were lost since the baseline.
 
     Args:
         rows: the items of `run`.
         recorded: the run to compare with.
+        elsewhere: claims that other shards of the run measure.
+        why: claim -> why the run did not measure it, where that is known.
     """
     past = Past(recorded, run.plan, run.model)
     kept: dict[str, list[ItemRow]] = {}
@@ -244,8 +260,10 @@ def compare(run: Run, rows: Iterable[ItemRow], recorded: Recorded) -> Run:
             judged(claim, kept.get(claim.id, ()), past), change=change_of(claim, kept.get(claim.id, ()), past)
         )
         for claim in run.claims
+        if not is_lost(claim)
     )
-    then, here = recorded.run, {claim.id for claim in run.claims}
+    then, here = recorded.run, {claim.id for claim in claims}
+    lost = lost_claims(then.claims, {*here, *elsewhere}, past.values, why)
     baseline = Baseline(
         name=recorded.name,
         run=recorded.folder.name,
@@ -256,9 +274,10 @@ def compare(run: Run, rows: Iterable[ItemRow], recorded: Recorded) -> Run:
         model=then.model,
         summary=then.summary,
         absent={claim.id: claim.verdict for claim in then.claims if claim.id not in here},
+        loosened=loosened(run, then),
     )
     untested = with_untested_changes(run.untested, claims)
-    return msgspec.structs.replace(run, claims=claims, baseline=baseline, untested=untested)
+    return msgspec.structs.replace(run, claims=(*claims, *lost), baseline=baseline, untested=untested)
 
 
 def with_untested_changes(untested: Iterable[Untested], claims: Iterable[Claim]) -> tuple[Untested, ...]:

@@ -14,6 +14,7 @@ import msgspec
 
 from auditkit.claims.verdicts import summarize
 from auditkit.gate.changes import with_untested_changes
+from auditkit.gate.lost import is_lost
 from auditkit.gate.waivers import settled, waived
 from auditkit.record.baseline import Recorded
 from auditkit.record.differences import differences
@@ -33,7 +34,8 @@ class _Shard:
 
     def __init__(self, recorded: Recorded) -> None:
         self.name, self.run = recorded.name, recorded.run
-        self.claims = {claim.id: claim for claim in recorded.run.claims}
+        self.claims = {claim.id: claim for claim in recorded.run.claims if not is_lost(claim)}
+        self.lost = {claim.id: claim for claim in recorded.run.claims if is_lost(claim)}
         self._tables = {str(claim): rows for claim, rows in recorded.items.groupby("claim", sort=False)}
 
     def rows(self, claim: str) -> list[ItemRow]:
@@ -63,13 +65,16 @@ def merge(runs: Sequence[Recorded], distrust: Callable[[CrossCheck | None], str]
         )
     waivers = _waivers(shards)
     order = list(first.plan.claims)
-    claims = tuple(waived(claim, waivers) for claim in holm(owners[name].claims[name] for name in order))
+    lost = {name: claim for shard in shards for name, claim in shard.lost.items() if name not in owners}
+    measured = holm(owners[name].claims[name] for name in order)
+    claims = tuple(waived(claim, waivers) for claim in (*measured, *lost.values()))
     check = _cross_check([shard.run.cross_check for shard in shards])
     untested = {entry: None for shard in shards for entry in shard.run.untested if entry.what != OTHER_SHARDS}
     baseline = first.baseline
     if baseline is not None:
         absent = {name: verdict for name, verdict in baseline.absent.items() if name not in owners}
-        baseline = msgspec.structs.replace(baseline, absent=absent)
+        looser = tuple(dict.fromkeys(line for s in shards if s.run.baseline for line in s.run.baseline.loosened))
+        baseline = msgspec.structs.replace(baseline, absent=absent, loosened=looser)
     run = msgspec.structs.replace(
         first,
         created=min(shard.run.created for shard in shards),
@@ -129,9 +134,9 @@ def _owners(shards: Sequence[_Shard]) -> dict[str, _Shard]:
     """
     owners: dict[str, _Shard] = {}
     for shard in shards:
-        if len(shard.claims) < len(shard.run.claims):
+        if len(shard.claims) + len(shard.lost) < len(shard.run.claims):
             raise RecordError(f"cannot merge: {shard.name} holds a claim twice")
-        for claim in shard.run.claims:
+        for claim in shard.claims.values():
             if claim.id not in shard.run.plan.claims:
                 raise RecordError(f"cannot merge: {shard.name} has a result of {claim.id}, which it did not plan")
             owner = owners.setdefault(claim.id, shard)

@@ -29,6 +29,10 @@ from typing import Any
 
 from auditkit.claims.outcomes import Threshold
 
+LARGEST = 1e6
+"""Largest size of a threshold. Effects are shares, logits, nats, bits and angles, whose sizes stay below a thousand; a
+threshold far beyond them lets every model pass, or none."""
+
 Key = tuple[str, int]
 """Claim and number of the call, from 1."""
 
@@ -131,6 +135,11 @@ def _threshold(where: str, entry: object, file: str) -> Threshold:
         value = inf
     if not isfinite(value):
         raise ThresholdsError(f"{where}: threshold is {value}; a finite number is needed")
+    if abs(value) > LARGEST:
+        raise ThresholdsError(
+            f"{where}: threshold is {value:g}, which no effect comes near, so that it would decide nothing; give a "
+            f"number between -{LARGEST:g} and {LARGEST:g}"
+        )
     if unknown := sorted(entry.keys() - {"threshold", "source", "date"}):
         raise ThresholdsError(f"{where}: {_line(unknown[0])!r} is unknown; use threshold, source and date")
     if not isinstance(source, str) or not isinstance(day, str | date):

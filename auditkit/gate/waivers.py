@@ -23,6 +23,8 @@ import msgspec
 from auditkit.record.schema import Claim, Verdict, Waiver
 
 WAIVABLE = (Verdict.FAIL, Verdict.INCONCLUSIVE)
+_FILLERS = "\u115f\u1160\u3164\uffa0"
+"""Letters by their category that show nothing."""
 _FIELDS = ("claim", "owner", "reason", "expires")
 
 
@@ -87,7 +89,7 @@ def _waiver(where: str, entry: object, claims: Collection[str], today: date) -> 
         raise WaiversError(f"{where}: {_line(unknown[0])!r} is unknown; use {', '.join(_FIELDS)}")
     texts = {name: entry.get(name) for name in ("claim", "owner", "reason")}
     for name, text in texts.items():
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not _shows(text):
             raise WaiversError(f"{where}: no {name}; a waiver needs {', '.join(_FIELDS)}")
     claim, owner, reason = (" ".join(str(text).split()) for text in texts.values())
     if claim not in claims:
@@ -102,6 +104,11 @@ def _waiver(where: str, entry: object, claims: Collection[str], today: date) -> 
         expires=expires.isoformat(),
         state="expired" if expires < today else "applied",
     )
+
+
+def _shows(text: str) -> bool:
+    """Whether a letter or digit of the text can be seen: an owner of blanks or invisible signs is nobody."""
+    return any(sign.isalnum() and sign not in _FILLERS for sign in text)
 
 
 def _day(where: str, value: object) -> date:

@@ -16,7 +16,7 @@ from auditkit.claims.evidence import Evidence
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable
 from auditkit.claims.verdicts import deciding, judge
 from auditkit.gate.thresholds import Thresholds
-from auditkit.pytest_plugin.options import RunOptions, options_of
+from auditkit.pytest_plugin.options import MODEL_FIXTURE, RunOptions, options_of
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.methods import code_of
 from auditkit.record.plan import PlannedClaim
@@ -24,6 +24,9 @@ from auditkit.record.schema import Claim, Cost, Ended, FamilyPlace, Lack, Plan, 
 from auditkit.record.surroundings import versions
 from auditkit.stats.families import fail_within_claim
 from auditkit.stats.intervals import ALPHA
+
+NO_XFAIL = "a claim that need not block has a waiver (--waivers)"
+"""What to do in place of pytest's `xfail`, which has no owner and no day on which it ends."""
 
 
 def claim_id(item: pytest.Item) -> str:
@@ -160,7 +163,7 @@ def model_of(item: pytest.Item) -> str:
     specs = options_of(item.config).specs
     if len(specs) == 1:
         return specs[0]
-    return str(item.callspec.params["model"])  # type: ignore[attr-defined]  # of functions, not of items in general
+    return str(item.callspec.params[MODEL_FIXTURE])  # type: ignore[attr-defined]  # of functions, not of items in general
 
 
 def _without_model(item: pytest.Item, name: str) -> str:
@@ -208,6 +211,8 @@ def _verdict(evidence: Evidence, error: BaseException | None, skipped: str | Non
             return judge(evidence)
         case NotApplicable():
             return Verdict.NOT_APPLICABLE, str(error)
+        case pytest.xfail.Exception():
+            return Verdict.ERROR, f"xfail ended the claim before it was measured ({error}); {NO_XFAIL}"
         case NotReadable() | ModelError():
             return Verdict.ERROR, str(error)
         case Inconclusive():

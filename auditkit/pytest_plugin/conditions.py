@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import msgspec
@@ -11,6 +12,22 @@ from auditkit.record.surroundings import versions
 
 _LIBRARIES = {"mkl": r"Math Kernel Library Version (\S+)", "onednn": r"MKL-DNN v(\S+)", "blas": r"BLAS_INFO=(\w+)"}
 _NAMED = 4
+
+SLOW = 60.0
+"""Seconds that opening a model may take before the user is told what can be the cause: the default model takes five."""
+
+
+def slow_opening() -> str:
+    """What can make opening a model slow, with what is known of this machine."""
+    import torch
+
+    cores = os.cpu_count() or 1
+    load = f", load {os.getloadavg()[0]:.0f}" if hasattr(os, "getloadavg") else ""
+    return (
+        f"opening takes longer than {SLOW:.0f} s: weights may still be fetched, or the machine is busy ({cores} "
+        f"cores{load}, {torch.get_num_threads()} threads here); beside other work, fewer threads are often faster: "
+        "OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive"
+    )
 
 
 def made_with(threads: int | None = None) -> dict[str, str]:

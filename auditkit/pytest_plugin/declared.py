@@ -16,10 +16,13 @@ import ast
 import difflib
 import inspect
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
+
+from auditkit.pytest_plugin.claims import NO_XFAIL
+from auditkit.pytest_plugin.options import asks_for_reruns
 
 _MARKS = {"claim": ("id", "family"), "causal": ("edits", "control")}
 _UNMARKED = (
@@ -134,3 +137,13 @@ def _calls(node: ast.AST, name: str) -> bool:
     return (isinstance(called, ast.Name) and called.id == name) or (
         isinstance(called, ast.Attribute) and called.attr == name
     )
+
+
+def remarks(config: pytest.Config, items: Iterable[pytest.Item]) -> Iterator[str]:
+    """What pytest's own marks and options do not do to claims, where they are used."""
+    items = list(items)
+    if asks_for_reruns(config) or any(item.get_closest_marker("flaky") for item in items):
+        yield "claims are not run again (--reruns): the first verdict of a claim stands"
+    expected = sum(item.get_closest_marker("xfail") is not None for item in items)
+    if expected:
+        yield f"xfail marks {expected} of the claims and changes no verdict: {NO_XFAIL}"

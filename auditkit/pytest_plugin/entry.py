@@ -1,26 +1,30 @@
 """What pytest loads: options and hooks, and nothing heavy before a claim has been collected.
 
-A test is a claim when it uses this plugin's `model` fixture, directly or through other fixtures. A run without
-claims is left alone: no output, no file, no import beyond this module.
+A test is a claim when it uses this plugin's `audit_model` fixture, which is `model` for short, directly or through
+other fixtures. A run without claims is left alone: no output, no file, no import beyond this module.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from auditkit.pytest_plugin.options import (
+    MODEL_FIXTURE,
     OPTIONS,
+    announced,
     check_options,
     dest,
     options_key,
     options_of,
     read_options,
     register,
+    require_measuring,
 )
 from auditkit.pytest_plugin.seen import Seen, seen_key
 
@@ -53,6 +57,12 @@ def pytest_load_initial_conftests(
     values = {after for option, after in itertools.pairwise(args) if option in short}
     known = early_config.known_args_namespace
     known.file_or_dir = [path for path in known.file_or_dir if path not in values]
+    long = {f"--audit-{name}" for name in (*OPTIONS, "dir")}
+    values |= {after for option, after in itertools.pairwise(args) if option in long}
+    if values:
+        from auditkit.pytest_plugin.rootdir import keep_rootdir
+
+        keep_rootdir(early_config, parser, args, values)
     yield
     groups = {id(group): group for group in (parser._anonymous, *parser._groups)}.values()
     taken = {name for group in groups for option in group.options for name in option.names()}
@@ -65,6 +75,16 @@ def pytest_load_initial_conftests(
                 default=argparse.SUPPRESS,
                 **{**spec, "help": f"short for --audit-{name}"},
             )
+    reports = announced(args, "--model" not in taken)
+    if reports is not None and "PYTEST_XDIST_WORKER" not in os.environ:
+        from auditkit.record.begun import begin
+
+        begin(reports)  # now: a command that is refused later has begun, and has written nothing
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    require_measuring(config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,7 +113,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if len(specs) > 1 and _uses_model(metafunc.definition):
         from auditkit.pytest_plugin.claims import model_ids
 
-        metafunc.parametrize("model", specs, indirect=True, scope="session", ids=model_ids(specs))
+        metafunc.parametrize(MODEL_FIXTURE, specs, indirect=True, scope="session", ids=model_ids(specs))
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -128,15 +148,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     deselected = [item for name, item in seen.items.items() if name not in final and _uses_model(item)]
     others: set[pytest.Item] = set()
     if claims and options.shard is not None and not session.testsfailed:
-        from auditkit.pytest_plugin.shards import elsewhere
+        from auditkit.pytest_plugin.selection import elsewhere
 
         others = elsewhere(claims, *options.shard)
         items[:] = [item for item in items if item not in others]
         config.hook.pytest_deselected(items=list(others))
     if not claims:
         if options.models and not _is_worker(config) and not session.testsfailed:
-            said = f"all {len(deselected)} are deselected" if deselected else "no test uses the fixture `model`"
-            raise pytest.UsageError(f"no claim to measure: {said}")
+            raise pytest.UsageError(f"no claim to measure: {_no_claim(items, len(deselected))}")
     elif not _is_worker(config):
         from auditkit.pytest_plugin.session import Audit
 
@@ -206,14 +225,32 @@ def _is_worker(config: pytest.Config) -> bool:
 
 
 def _uses_model(item: pytest.Item) -> bool:
-    """Whether the test uses this plugin's `model` fixture (and not one of the same name from elsewhere)."""
+    """Whether the test uses this plugin's `audit_model` fixture (and not one of the same name from elsewhere)."""
+    return _fixture_of(item, MODEL_FIXTURE) == __name__
+
+
+def _fixture_of(item: pytest.Item, name: str) -> str:
+    """The module of the fixture of this name that the test uses; empty if it uses none."""
     info = getattr(item, "_fixtureinfo", None)
-    definitions = list(info.name2fixturedefs.get("model") or []) if info is not None else []
-    return bool(definitions) and getattr(definitions[-1].func, "__module__", "") == __name__
+    definitions = list(info.name2fixturedefs.get(name) or []) if info is not None else []
+    return str(getattr(definitions[-1].func, "__module__", "")) if definitions else ""
+
+
+def _no_claim(items: Iterable[pytest.Item], deselected: int) -> str:
+    """Why there is nothing to measure, where a model was named."""
+    if deselected:
+        return f"all {deselected} are deselected"
+    others = {module for item in items if (module := _fixture_of(item, "model")) not in ("", __name__)}
+    if others:
+        return (
+            f"{min(others)} has a fixture `model` of its own, so the tests do not use auditkit's; it is `audit_model` "
+            "too"
+        )
+    return "no test uses the fixture `model`"
 
 
 @pytest.fixture(scope="session")
-def model(request: pytest.FixtureRequest) -> Iterator[Any]:
+def audit_model(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The audited model: an adapter (see `auditkit.adapters.protocol.Adapter`)."""
     spec = getattr(request, "param", None)
     measuring = request.config.stash.get(_measuring_key, None)
@@ -224,13 +261,13 @@ def model(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def audit(pytestconfig: pytest.Config, model: Any) -> Any:
+def audit_settings(pytestconfig: pytest.Config, audit_model: Any) -> Any:
     """Settings of the run: `audit.seed`, `audit.items` (None: the suite's own default), and `audit.data` by suite."""
     return pytestconfig.stash[_measuring_key].settings
 
 
 @pytest.fixture
-def threshold(request: pytest.FixtureRequest) -> Any:
+def audit_threshold(request: pytest.FixtureRequest) -> Any:
     """`threshold(0.30)`: the number a claim is compared with, and where it comes from.
 
     A file given with `--thresholds` replaces the number of a claim's first call, or of call N where its key ends
@@ -250,9 +287,33 @@ def threshold(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def baseline(request: pytest.FixtureRequest, model: Any) -> Any:
+def audit_baseline(request: pytest.FixtureRequest, audit_model: Any) -> Any:
     """`baseline(estimate)`: the same estimate on the baseline, for `estimate.no_worse_than(baseline(estimate), ...)`.
 
     Without `--baseline` the claim is NOT_APPLICABLE, after the values were recorded.
     """
-    return request.config.stash[_measuring_key].counterpart(request.node, model.info)
+    return request.config.stash[_measuring_key].counterpart(request.node, audit_model.info)
+
+
+@pytest.fixture(scope="session")
+def model(audit_model: Any) -> Any:
+    """Short for `audit_model`, where no conftest has a fixture of this name."""
+    return audit_model
+
+
+@pytest.fixture(scope="session")
+def audit(audit_settings: Any) -> Any:
+    """Short for `audit_settings`."""
+    return audit_settings
+
+
+@pytest.fixture
+def threshold(audit_threshold: Any) -> Any:
+    """Short for `audit_threshold`."""
+    return audit_threshold
+
+
+@pytest.fixture
+def baseline(audit_baseline: Any) -> Any:
+    """Short for `audit_baseline`."""
+    return audit_baseline

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from auditkit.claims.verdicts import summarize
 from auditkit.gate.changes import Counterpart, Past, compare, judged
+from auditkit.gate.lost import loosened
 from auditkit.gate.waivers import WaiversError, read_waivers, settled, waived
 from auditkit.pytest_plugin.baseline import measured_baseline, recorded_baseline
 from auditkit.pytest_plugin.claims import claim_id
@@ -17,6 +19,8 @@ from auditkit.pytest_plugin.options import RunOptions
 from auditkit.record.baseline import Recorded, measured_before, read_recorded
 from auditkit.record.schema import Claim, ItemRow, ModelInfo, Plan, Run
 from auditkit.report import wording
+from auditkit.report.terminal import plain
+from auditkit.stats.families import in_families_of
 
 
 class Gate:
@@ -34,7 +38,10 @@ class Gate:
         self.baseline: Recorded | None = None
         path = options.waivers
         try:
-            known, today = [claim_id(item) for item in claims], datetime.now(UTC).date()
+            known, today = {claim_id(item) for item in claims}, datetime.now(UTC).date()
+            if path is not None and options.baseline is not None:  # a claim that was lost since then can be waived
+                earlier = recorded_baseline(options.baseline, options.reports)
+                known |= set() if earlier is None else {claim.id for claim in earlier.run.claims}
             self._waivers = {} if path is None else read_waivers(Path(path), known, today)
         except WaiversError as error:
             raise pytest.UsageError(str(error)) from None
@@ -75,10 +82,30 @@ class Gate:
         """The claim with the waiver that keeps it from blocking, if one does."""
         return waived(claim, self._waivers)
 
-    def passed(self, run: Run, rows: Sequence[ItemRow]) -> Run:
-        """The run with what became of each waiver, and with its changes since the baseline."""
-        run = msgspec.structs.replace(run, waivers=settled(self._waivers, run.claims))
-        return run if self.baseline is None else compare(run, rows, self.baseline)
+    def in_families(self, claims: Iterable[Claim]) -> tuple[Claim, ...]:
+        """The claims, each in the family in which the baseline judged it."""
+        return tuple(claims) if self.baseline is None else in_families_of(claims, self.baseline.run.claims)
+
+    def passed(self, run: Run, rows: Sequence[ItemRow], elsewhere: Collection[str], why: Mapping[str, str]) -> Run:
+        """The run with what became of each waiver, with its changes since the baseline, and with its verdict.
+
+        Args:
+            elsewhere: claims that other shards measure.
+            why: claim -> why it was not measured.
+        """
+        if self.baseline is not None:
+            run = compare(run, rows, self.baseline, elsewhere, why)
+        claims = tuple(map(self.waived, run.claims))  # those that were lost too
+        run = msgspec.structs.replace(
+            run,
+            claims=claims,
+            waivers=settled(self._waivers, claims),
+            summary=summarize(claims, wording.distrust(run.cross_check)),
+        )
+        if self.baseline is None or run.baseline is None:
+            return run
+        looser = msgspec.structs.replace(run.baseline, loosened=loosened(run, self.baseline.run))
+        return msgspec.structs.replace(run, baseline=looser)
 
 
 def write_gate(reporter: pytest.TerminalReporter, run: Run, every: bool) -> None:
@@ -88,6 +115,8 @@ def write_gate(reporter: pytest.TerminalReporter, run: Run, every: bool) -> None
     """
     if run.baseline is not None:
         reporter.write_line(wording.changes(run))
+        for line in wording.looser(run):
+            reporter.write_line(f"  {plain(line)}", yellow=True, bold=True)
         for line in run.baseline.plan_differences:
             reporter.write_line(f"  the plan differs: {line}", yellow=True)
         if run.baseline.model.weights_sha256 == run.model.weights_sha256:

@@ -6,6 +6,7 @@ Every session loads this, so nothing heavy is imported before an option asks for
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 
+DIR = "reports"
+"""Folder for run folders, where the command line names none."""
+
+MODEL_FIXTURE = "audit_model"
+"""The fixture that makes a test a claim; `model` is short for it."""
+
 DEFAULTS: dict[str, Any] = {
     "model": None,
     "seed": 0,
@@ -98,9 +105,9 @@ def register(parser: pytest.Parser) -> None:
     group.addoption(
         "--audit-dir",
         dest="audit_dir",
-        default="reports",
+        default=DIR,
         metavar="DIR",
-        help="folder for run folders (default: reports)",
+        help=f"folder for run folders (default: {DIR})",
     )
     group.addoption(
         "--audit-trust-remote-code",
@@ -217,6 +224,60 @@ def read_options(config: pytest.Config) -> RunOptions:
         reports=Path(option.audit_dir),
         trust_remote_code=option.audit_trust_remote_code,
     )
+
+
+_LOOKS = {
+    "collectonly": "--collect-only",
+    "showfixtures": "--fixtures",
+    "show_fixtures_per_test": "--fixtures-per-test",
+    "markers": "--markers",
+    "cacheshow": "--cache-show",
+    "setuponly": "--setup-only",
+    "setupplan": "--setup-plan",
+    "version": "--version",
+    "help": "--help",
+}
+"""pytest's options that measure nothing and end with 0, by the name of their value."""
+
+
+def require_measuring(config: pytest.Config) -> None:
+    """Refuse a command that names a model and measures nothing: it would end as a gate that has passed.
+
+    Raises:
+        pytest.UsageError: naming pytest's option, wherever it was given.
+    """
+    values = vars(config.option)
+    looks = next((text for name, text in _LOOKS.items() if values.get(name)), None)
+    if looks is not None and values.get("audit_model"):
+        raise pytest.UsageError(
+            f"{looks} measures nothing, and would end like a run that has passed: leave out --model, or {looks} (in "
+            "the command, PYTEST_ADDOPTS or addopts of an ini file)"
+        )
+
+
+def asks_for_reruns(config: pytest.Config) -> bool:
+    """Whether another plugin is told to run failed tests again."""
+    return bool(vars(config.option).get("reruns"))
+
+
+def known_paths(parser: pytest.Parser, args: Sequence[str]) -> tuple[list[str], str | None, Any, str | None]:
+    """What pytest knows of a command line before options of plugins are known: test paths as it takes them, the ini
+    file, the ini values and the rootdir that were given."""
+    found = parser.parse_known_args(list(args))
+    inifile = getattr(found, "inifilename", None)
+    return list(found.file_or_dir), inifile, getattr(found, "override_ini", None), found.rootdir
+
+
+def announced(args: Sequence[str], own_model: bool) -> Path | None:
+    """The folder for run folders, where a command line names a model; nothing else of it need be right.
+
+    Args:
+        own_model: `--model` is ours, and not a conftest's.
+    """
+    given = dict(itertools.pairwise([part for arg in args for part in arg.split("=", 1)]))
+    if "--audit-model" in given or (own_model and "--model" in given):
+        return Path(given.get("--audit-dir", DIR))
+    return None
 
 
 def check_options(options: RunOptions, processes: object, dist: str) -> None:

@@ -1,13 +1,88 @@
-"""Claims of an interrupted run: they stand, and pytest runs them with its hooks, but without fixtures and body."""
+"""Interrupted runs: how Ctrl-C and SIGTERM end a session, which command goes on, and claims that are taken over.
+
+A run that is stopped ends in good order and leaves no file half-written. In the run that goes on, its finished claims
+stand: pytest runs them with its hooks, but without fixtures and body.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+import shlex
+import signal
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import pytest
 
+from auditkit.pytest_plugin.baseline import without
+from auditkit.pytest_plugin.options import RunOptions
 from auditkit.pytest_plugin.outcomes import set_outcome
+from auditkit.pytest_plugin.run import WrittenRun
 from auditkit.record.schema import Claim
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def stop_at_sigterm(config: pytest.Config) -> None:
+    """Let SIGTERM end the session as Ctrl-C does, until pytest is done with it."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+
+    def restore() -> None:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+    config.add_cleanup(restore)
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """Let the block come to its end when the session is told to stop; told a second time, it stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def once(number: int, _: FrameType | None) -> None:
+        signal.signal(number, _interrupt)
+
+    for number in _SIGNALS:
+        signal.signal(number, once)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def go_on(args: Sequence[str], options: RunOptions, written: Sequence[WrittenRun], opened: bool) -> Iterator[str]:
+    """The commands that continue an interrupted session, a line each, or that there is nothing to continue.
+
+    Args:
+        args: how pytest was called.
+        written: the runs of the session.
+        opened: a model was opened, so that a journal was begun.
+    """
+    cut = [run for run in written if run.cut_off]
+    if not opened:
+        again = "run the same command again"
+        yield (
+            again
+            if options.resume is not None
+            else f"nothing was measured, so there is nothing to resume: {again}"
+        )
+    for run in cut:
+        several = len(options.models) > 1
+        kept = without(args, ("model", "resume") if several else ("resume",))
+        model = ["--model", run.spec] if several else []
+        command = shlex.join(["pytest", *kept, *model, "--resume", str(run.folder)])
+        bare = "" if several else " (--resume alone takes the newest run that was cut off)"
+        yield f"to go on: {command}{bare}"
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 class TakenOver:

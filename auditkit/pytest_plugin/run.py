@@ -5,7 +5,7 @@ It measures nothing. The claims come from `auditkit.pytest_plugin.measuring`, in
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,8 @@ from auditkit.pytest_plugin.claims import claim_id, plan_of, planned
 from auditkit.pytest_plugin.conditions import made_with, measured_before
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.options import options_of
+from auditkit.pytest_plugin.seen import Seen
+from auditkit.pytest_plugin.selection import DESELECTED, not_selected
 from auditkit.pytest_plugin.settings import header_settings, rerun_options
 from auditkit.record.differences import model_digest, plan_digest
 from auditkit.record.journal import Entry, Header, Journal
@@ -28,7 +30,7 @@ from auditkit.record.resume import Interrupted, find_interrupted
 from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested
 from auditkit.record.store import JOURNAL, new_run_folder
 from auditkit.record.surroundings import environment, tool
-from auditkit.report import wording, write_folder
+from auditkit.report import write_folder
 from auditkit.stats.families import holm
 
 
@@ -38,7 +40,8 @@ class PlannedRun:
     Args:
         spec: the model.
         items: the claims that are planned on it.
-        untested: what of the suites was left out.
+        left_out: the claims that were collected and are not planned.
+        seen: what pytest met while it collected.
         others: those of `items` that other shards measure.
     """
 
@@ -47,7 +50,8 @@ class PlannedRun:
         config: pytest.Config,
         spec: str,
         items: Sequence[pytest.Item],
-        untested: Sequence[Untested],
+        left_out: Sequence[pytest.Item],
+        seen: Seen,
         others: Collection[pytest.Item],
         thresholds: Thresholds | None,
     ) -> None:
@@ -59,7 +63,11 @@ class PlannedRun:
         self.claims = [planned(item, rerun_options(options, spec)) for item in self.items]
         self.plan = plan_of(options, config.rootpath, items, thresholds)
         self.plan_sha256 = plan_digest(self.plan)
-        self.untested = [*untested]
+        self.left_out = dict.fromkeys(map(claim_id, left_out), DESELECTED)
+        """Claim -> why it is not planned."""
+        self.elsewhere = frozenset(claim_id(item) for item in items if item in others)
+        """Claims of the plan that other shards measure."""
+        self.untested = not_selected(config, items, left_out, seen)
         if others:
             left = f"{len(items) - len(self.items)} of {len(items)} claims of the plan"
             reason = f"this is shard {options.shard_text}, and other shards measure {left}"
@@ -114,6 +122,8 @@ class WrittenRun:
     exit_code: int
     remark: str
     """What the user should know about how it was written, if anything."""
+    cut_off: bool = False
+    """It was interrupted before its last claim: its folder is one to be continued."""
 
 
 class OpenRun:
@@ -157,10 +167,22 @@ class OpenRun:
         """A claim will not come; it is not written to the journal, so a continued run measures it."""
         self._lost[claim] = reason
 
-    def write(self, check: CrossCheck | None, workers: int, threads: int | None, ended: str = "") -> WrittenRun:
+    def _judged(self, done: Mapping[str, Claim], ended: str) -> tuple[tuple[Claim, ...], dict[str, str]]:
+        """The planned claims, judged in their families and waived, and why the run did not reach the others."""
+        claims = holm(self.gate.in_families(completed(self.planned.claims, done, self._lost)))
+        unreached: dict[str, str] = {}
+        if ended:  # after Holm's correction: every planned claim counts in its family
+            left = [claim.id for claim in claims if claim.id not in done and claim.id not in self._lost]
+            unreached = dict.fromkeys(left, f"not reached: {ended}")
+        return tuple(self.gate.waived(claim) for claim in claims if claim.id not in unreached), unreached
+
+    def write(
+        self, check: CrossCheck | None, workers: int, threads: int | None, ended: str = "", stopped: bool = False
+    ) -> WrittenRun:
         """Write the record and its outputs.
 
         Args:
+            stopped: the session was interrupted; a run with claims left is then one to be continued.
             ended: why the run was ended on purpose before its last claim, as `-x` does; what it did not reach is then
                 untested. Otherwise a claim that was not reached is an ERROR.
             workers: processes that measured claims.
@@ -174,12 +196,8 @@ class OpenRun:
             name: measured_before(entry.claim, now) if name in taken else entry.claim
             for name, entry in self._entries.items()
         }
-        claims = tuple(map(self.gate.waived, holm(completed(self.planned.claims, done, self._lost))))
-        if ended:  # after Holm's correction: every planned claim counts in its family
-            left = [claim.id for claim in claims if claim.id not in done and claim.id not in self._lost]
-            self.untested += [Untested(what=name, reason=f"not reached: {ended}") for name in left]
-            claims = tuple(claim for claim in claims if claim.id not in left)
-        summary = summarize(claims, wording.distrust(check))
+        claims, unreached = self._judged(done, ended)
+        self.untested += [Untested(what=name, reason=reason) for name, reason in unreached.items()]
         if check is not None and check.agrees is None:  # a comparison of nothing counts as untested
             self.untested.append(Untested(what="cross-check", reason=check.reason))
         plan, options = self.planned, self.planned.options
@@ -200,12 +218,15 @@ class OpenRun:
                 threads=threads,
                 workers=workers,
             ),
-            summary=summary,
+            summary=summarize(claims),
             claims=claims,
             untested=tuple(self.untested),
             cross_check=check,
         )
         rows = [row for claim in claims if claim.id in self._entries for row in self._entries[claim.id].items]
         with closing(self.journal):
-            record, remark = write_folder(self.folder, self.gate.passed(record, rows), rows)
-        return WrittenRun(plan.spec, record, self.folder, exit_code(summary, options.profile), remark)
+            record = self.gate.passed(record, rows, plan.elsewhere, {**plan.left_out, **unreached})
+            cut_off = stopped and not {claim.id for claim in plan.claims} <= {*self._entries}
+            record, remark = write_folder(self.folder, record, rows, cut_off=cut_off)
+        code = exit_code(record.summary, options.profile)
+        return WrittenRun(plan.spec, record, self.folder, code, remark, cut_off)

@@ -1,8 +1,15 @@
-"""What of the suites that a run touches it leaves out: claims that were not selected, and files that were not read."""
+"""What of the suites that a run touches it leaves out: claims that were not selected, files that were not read, and
+claims of other shards.
+
+`--shard I/N` is one part of the claims, so that several machines measure one plan; `auditkit merge` joins the runs.
+Every shard plans all claims, so that all have one plan and each can say what it leaves to the others. As with several
+processes on one machine, a suite stays whole: its claims share what its fixtures have measured.
+"""
 
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +18,7 @@ import pytest
 from auditkit.pytest_plugin.seen import Seen
 from auditkit.record.schema import Untested
 
-_DESELECTED = "not selected: the command line, or a plugin such as --lf, left it out"
+DESELECTED = "not selected: the command line, or a plugin such as --lf, left it out"
 
 
 def not_selected(
@@ -22,8 +29,8 @@ def not_selected(
     A file is one of the same suites that the command line does not name, or that `--lf` skips as a whole. Other suites
     are not part of what was asked.
     """
-    left = [(item.nodeid, _DESELECTED) for item in deselected] + [
-        (name, _DESELECTED) for name in sorted(seen.classes)
+    left = [(item.nodeid, DESELECTED) for item in deselected] + [
+        (name, DESELECTED) for name in sorted(seen.classes)
     ]
     why = "skipped by --lf" if vars(config.option).get("lf") else "not among the paths of the command line"
     left += [
@@ -44,3 +51,27 @@ def _test_files(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def elsewhere(claims: Sequence[pytest.Item], which: int, number: int) -> set[pytest.Item]:
+    """The claims that the other shards measure. Suites go, the largest first, to the shard with the fewest claims.
+
+    Args:
+        which: this shard, counted from 1.
+        number: how many shards there are.
+
+    Raises:
+        pytest.UsageError: there are fewer suites than shards.
+    """
+    suites = Counter(item.path.parent for item in claims)
+    if number > len(suites):
+        raise pytest.UsageError(
+            f"--shard {which}/{number}: a suite stays in one shard, and {len(suites)} suites have claims; use at most "
+            f"{len(suites)} shards"
+        )
+    loads = [0] * number
+    place = {}
+    for suite, size in sorted(suites.items(), key=lambda entry: (-entry[1], str(entry[0]))):
+        place[suite] = loads.index(min(loads))
+        loads[place[suite]] += size
+    return {item for item in claims if place[item.path.parent] != which - 1}

@@ -18,22 +18,23 @@ from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
 from auditkit.engine.sampling import Sample
 from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
+from auditkit.pytest_plugin.conditions import SLOW, slow_opening
 from auditkit.pytest_plugin.crosscheck import cross_checked, other_than
-from auditkit.pytest_plugin.declared import check_declarations
+from auditkit.pytest_plugin.declared import check_declarations, remarks
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.pytest_plugin.options import check_data, options_of
-from auditkit.pytest_plugin.resume import TakenOver
+from auditkit.pytest_plugin.resume import TakenOver, finishing, go_on, stop_at_sigterm
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
 from auditkit.pytest_plugin.seen import Seen
-from auditkit.pytest_plugin.selection import not_selected
 from auditkit.pytest_plugin.settings import thresholds_of
+from auditkit.record.begun import begin, finish
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import RecordError, require_writable
 from auditkit.report import wording
+from auditkit.report.terminal import plain
 
-_NOT_AGAIN = "claims are not run again (--reruns): the first verdict of a claim stands"
 _WORST_FIRST = (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE, 0)
 
 
@@ -70,8 +71,7 @@ class Audit:
             check_claims(ours)
             check_declarations(ours, left_out)
             if ours:
-                untested = not_selected(config, ours, left_out, seen)
-                self.planned[spec] = PlannedRun(config, spec, ours, untested, others, self.thresholds)
+                self.planned[spec] = PlannedRun(config, spec, ours, left_out, seen, others, self.thresholds)
         self.plans = {spec: run.plan for spec, run in self.planned.items()}
         self.runs: dict[str, OpenRun] = {}
         """The runs whose model has been opened; none until `open`."""
@@ -85,6 +85,9 @@ class Audit:
         self._sample = Sample(self.options.cross_check or 0, self.options.seed)
         self._opened: dict[str, Opened] = {}
         self._foreign_failure = False
+        self._interrupted = False
+        begin(self.options.reports)
+        stop_at_sigterm(config)
 
     # -- before the claims -------------------------------------------------------------------------------------
 
@@ -105,7 +108,8 @@ class Audit:
             for spec, before in earlier.items():
                 require_writable(self.options.reports if before is None else before.folder)
                 terminal.say(self.config, f"opening {spec} (the first time, weights are fetched and converted)")
-                opened = open_model(self.options, spec, self.thresholds)
+                with terminal.hint_after(self.config, SLOW, slow_opening):
+                    opened = open_model(self.options, spec, self.thresholds)
                 support = opened.adapter.support()
                 known[spec] = KnownModel(opened.info, tuple(_refused(support)))
                 for name, offered in support.items():
@@ -121,10 +125,8 @@ class Audit:
                 if before is not None:
                     line = f"{len(run.taken)} of {len(run.planned.claims)} claims are taken over"
                     terminal.say(self.config, f"resuming {before.folder}: {line}")
-            if vars(self.config.option).get("reruns") or any(
-                item.get_closest_marker("flaky") for item in self.items
-            ):
-                terminal.say(self.config, _NOT_AGAIN)
+            for line in remarks(self.config, self.items):
+                terminal.say(self.config, line)
         except IntegrityError as error:
             pytest.exit(str(error), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
@@ -182,10 +184,14 @@ class Audit:
         """
         ended = self._ended_on_purpose(session, exitstatus)
         stopped = exitstatus > 1 and not ended
-        self.written = [
-            run.write(self._cross_check(run, stopped), self.workers, self.threads, ended)
-            for run in self.runs.values()
-        ]
+        self._interrupted = exitstatus == pytest.ExitCode.INTERRUPTED and not ended
+        with finishing():
+            self.written = [
+                run.write(self._cross_check(run, stopped), self.workers, self.threads, ended, stopped)
+                for run in self.runs.values()
+            ]
+        if self.written and not any(run.cut_off for run in self.written):
+            finish(self.options.reports)
         by_chance = {
             (run.spec, claim.id) for run in self.written for claim in run.record.claims if wording.by_chance(claim)
         }
@@ -202,6 +208,10 @@ class Audit:
             terminal.summarize(terminalreporter, run)
         if len(self.written) > 1:
             terminal.compare(terminalreporter, [run.record for run in self.written])
+        if self._interrupted:
+            args = list(map(str, self.config.invocation_params.args))
+            for line in go_on(args, self.options, self.written, bool(self.runs)):
+                terminalreporter.write_line(plain(line))
 
     def _ended_on_purpose(self, session: pytest.Session, exitstatus: int) -> str:
         """What pytest said when `-x`, `--maxfail` or `--stepwise` ended the session; empty where nothing did.

@@ -5,8 +5,10 @@ A claim that needs a human gets one line, the others are counted. With `-v` ever
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +35,18 @@ def say(config: pytest.Config, line: str) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.write_line(line)
+
+
+@contextmanager
+def hint_after(config: pytest.Config, seconds: float, hint: Callable[[], str]) -> Iterator[None]:
+    """Say a line where the block is still at work after some seconds."""
+    timer = threading.Timer(seconds, lambda: say(config, hint()))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def correct(config: pytest.Config, by_chance: Collection[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,25 +52,33 @@ class Recorded:
 def find_baseline(text: str, reports: Path) -> Path | None:
     """The folder of the recorded run that `text` names; None where it can only be a model.
 
-    A folder or an audit.json goes before a name, and a name before a model.
+    A folder or an audit.json goes before a model, and so does a name. A word that is both a name and the folder of a
+    run is refused.
 
     Raises:
-        RecordError: a run folder that is not there or unfinished, a damaged file of names, or a named run that is
-            gone or has changed.
+        RecordError: a run folder that is not there or unfinished, a damaged file of names, a named run that is
+            gone or has changed, or a name that is also a folder.
     """
     path = Path(text)
+    names = read_names(reports) if _NAME.fullmatch(text) else {}
+    if text in names:
+        if (path / AUDIT_JSON).exists():
+            raise RecordError(
+                f"'{text}' is the baseline of this name in {reports / NAMES} (run {names[text].run}) and also the "
+                f"folder .{os.sep}{text}; write .{os.sep}{text} for the folder, or give the baseline another name"
+            )
+        return _named(text, names[text], reports)
     if path.name == AUDIT_JSON and path.exists():
         return path.resolve().parent
     if (path / AUDIT_JSON).exists():
         return path.resolve()
-    names = read_names(reports)
-    if text in names:
-        return _named(text, names[text], reports)
     if path.is_dir() and not (path / "config.json").exists():
         raise RecordError(f"no baseline in {text}: the folder holds no {AUDIT_JSON}, so no run was finished there")
     inside = path.parent != Path() and path.parent.is_dir()
     if not path.exists() and (path.is_absolute() or inside or len(path.parts) > 2):
-        raise RecordError(f"no baseline {text}: there is no such run folder{_near(path.name, reports, names)}")
+        raise RecordError(
+            f"no baseline {text}: there is no such run folder{_near(path.name, reports, read_names(reports))}"
+        )
     return None
 
 

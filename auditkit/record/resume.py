@@ -70,8 +70,8 @@ class Interrupted:
 def find_interrupted(reports: Path, folder: str) -> Interrupted:
     """The run in `folder`, or, where that is empty, the newest unfinished one under `reports`.
 
-    A folder that is named may hold an audit.json: a run that was stopped in good order (an interrupt, `-x`) has
-    written its record, with what it did not measure as ERROR.
+    A folder may hold an audit.json: a run that was interrupted has written its record, with what it did not measure as
+    ERROR, and its folder is marked as unfinished. One that `-x` stopped is finished, and is continued when it is named.
 
     Raises:
         RecordError: there is none, or its journal is damaged.
@@ -80,8 +80,9 @@ def find_interrupted(reports: Path, folder: str) -> Interrupted:
         unfinished = sorted(filter(_is_unfinished, reports.glob(f"*/{JOURNAL}")), key=_age)
         if not unfinished:
             raise RecordError(
-                f"nothing to resume: no run under {reports} was cut off (a run that was stopped and still wrote its "
-                "record is continued with --resume FOLDER)"
+                f"nothing to resume: no run under {reports} was cut off after its first claim had begun; a run that "
+                "ends while its model is opened has measured nothing, so leave out --resume (a run that -x stopped is "
+                "continued with --resume FOLDER)"
             )
         path = unfinished[-1].parent
     else:

@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 
 Relation = Literal[">=", ">", "<=", "<", "within"]
-Lack = Literal["behaviour", "capability", "not asked", "skipped"]
+Lack = Literal["behaviour", "capability", "not asked", "skipped", "not measured"]
 Ended = Literal["", "undecided", "failed assertion", "not applicable", "not readable", "skipped", "exception"]
 FigureKind = Literal["curves", "heatmap", "dots", "table", "sets", "points", "image"]
 
@@ -161,6 +161,8 @@ class FamilyPlace(Struct, frozen=True, kw_only=True):
     alone: Verdict | None = None
     """The claim's verdict without its family."""
     alone_reason: str = ""
+    of_baseline: bool = False
+    """The claim is judged among those that the baseline's family had: claims that were added since do not count."""
 
 
 class Cell(Struct, frozen=True, kw_only=True):
@@ -257,7 +259,9 @@ class Claim(Struct, frozen=True, kw_only=True):
     """The waiver that keeps this claim from blocking; its verdict stays what it is."""
     lack: Lack | None = None
     """What kept the claim from being applied: the model does not show the behaviour, lacks a capability, this run does
-    not ask it by design, or its test was skipped. Kept where a baseline that shows the behaviour made it a FAIL."""
+    not ask it by design, or its test was skipped. Kept where a baseline that shows the behaviour made it a FAIL.
+    "not measured": the baseline has values for the claim and this run did not measure it; it stands here by the
+    baseline's record."""
     ended: Ended = ""
     """What ended the test; empty: it came to its end. With the effects and controls it makes the verdict."""
     made_with: dict[str, str] = msgspec.field(default_factory=dict)
@@ -347,7 +351,9 @@ class Baseline(Struct, frozen=True, kw_only=True):
     model: ModelInfo
     summary: Summary
     absent: dict[str, Verdict]
-    """Claims of the baseline that this run does not hold -> their verdict there."""
+    """Claims of the baseline that this run did not measure -> their verdict there."""
+    loosened: tuple[str, ...] = ()
+    """How this run is easier to pass than the baseline was: a threshold or a waiver in each line."""
 
 
 class Run(Struct, frozen=True, kw_only=True):

@@ -91,8 +91,11 @@ def write_run(folder: Path, run: Run, items: Iterable[ItemRow]) -> Run:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path, done: bool = True) -> Iterator[None]:
     """Mark `folder` as unfinished while its outputs are written one after the other and `latest` is moved.
+
+    Args:
+        done: False leaves the mark: the run was cut off, and is to be continued.
 
     Each file appears whole, but a kill may come between two of them; the mark then says that the run is to be
     continued although its `audit.json` is there. What a kill left of a file under way is removed.
@@ -102,7 +105,8 @@ def writing(folder: Path) -> Iterator[None]:
     for rest in folder.glob(".*.*.????????"):
         rest.unlink(missing_ok=True)
     yield
-    mark.unlink()
+    if done:
+        mark.unlink()
 
 
 def is_written(folder: Path) -> bool:
@@ -127,12 +131,13 @@ def point_latest(folder: Path) -> None:
         raise RecordError(f"cannot make {link} point at {folder.name}: {error.strerror or error}") from None
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path | str) -> Run:
     """Read and validate a run; `path` is a run folder or its audit.json.
 
     Raises:
         RecordError: absent, truncated, another schema version, or a field that does not fit (with its path).
     """
+    path = Path(path)
     file = path / AUDIT_JSON if path.is_dir() else path
     try:
         raw = file.read_bytes()
@@ -150,7 +155,7 @@ def read_run(path: Path) -> Run:
         raise RecordError(f"{file} is not a whole audit record: {error}") from None
 
 
-def read_items(path: Path) -> pd.DataFrame:
+def read_items(path: Path | str) -> pd.DataFrame:
     """The items of a run, one row per claim, measurement, condition and item (columns of `ItemRow`).
 
     Raises:
@@ -159,6 +164,7 @@ def read_items(path: Path) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
 
+    path = Path(path)
     file = path / ITEMS_PARQUET if path.is_dir() else path
     try:
         return pd.read_parquet(file)

@@ -53,15 +53,21 @@ def write_outputs(folder: Path, run: Run) -> Path:
     return page
 
 
-def write_folder(folder: Path, run: Run, items: Iterable[ItemRow]) -> tuple[Run, str]:
+def write_folder(folder: Path, run: Run, items: Iterable[ItemRow], *, cut_off: bool = False) -> tuple[Run, str]:
     """Write the whole of a run: record, outputs, and `latest`.
+
+    Args:
+        cut_off: the run was interrupted before its last claim; it stays marked as one to be continued, and `latest`
+            stays where it is.
 
     Returns:
         The run as written, and why `latest` could not be moved; the run is whole without it.
     """
-    with writing(folder):
+    with writing(folder, done=not cut_off):
         run = write_run(folder, run, items)
         write_outputs(folder, run)
+        if cut_off:
+            return run, ""
         try:
             point_latest(folder)
         except RecordError as error:

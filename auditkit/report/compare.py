@@ -81,11 +81,12 @@ def comparison_code(was: Run, now: Run, table: Sequence[ClaimInBoth]) -> int:
     """0 nothing got worse, 1 a claim fails now, 10 something can no longer be said or compared, 11 no trust.
 
     How far an effect moved does not count: over many effects some interval leaves zero by chance. A claim can make
-    the change its own question. Waived claims do not count either.
+    the change its own question. Waived claims do not count either, nor does a claim that is gone and of which the
+    baseline had no value; the gate of a run with `--baseline` has the same rule.
     """
     if wording.distrust(was.cross_check) or wording.distrust(now.cross_check):
         return EXIT_INTEGRITY
-    codes = {_CODES.get(row.kind, 0) for row in table if row.now is None or row.now.waiver is None}
+    codes = {_CODES.get(row.kind, 0) for row in table if row.now is not None and row.now.waiver is None}
     if not any(row.was and row.now and row.kind != "not comparable" and _decided(row.now) for row in table):
         codes.add(EXIT_INCONCLUSIVE)  # nothing was compared that says anything
     return next((code for code in (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE) if code in codes), 0)
@@ -150,6 +151,8 @@ def _row(was: Claim | None, now: Claim) -> ClaimInBoth:
 def _kind(was: Claim | None, now: Claim, change: Change) -> Kind:
     if was is None:
         return "new"
+    if now.lack == "not measured":
+        return "gone"
     if not change.comparable:
         return "not comparable"
     if now.verdict is Verdict.ERROR:

@@ -44,6 +44,7 @@ def environment() -> Environment:
         "changes": wording.changes,
         "moved": wording.moved,
         "further": wording.further,
+        "looser": wording.looser,
         "transitions": wording.transitions,
         "waiver": wording.waiver,
         "cell": figures.text_of,

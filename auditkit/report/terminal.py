@@ -53,6 +53,7 @@ def overview(run: Run, colour: bool = False) -> Iterator[str]:
             "cross-check": wording.cross_check(run.cross_check) if run.cross_check is not None else "",
         }
     )
+    yield from (f"  {plain(line)}" for line in wording.looser(run))
     attention = wording.needing_attention(run)
     for title, some in (
         ("Blocking", [claim for claim in attention if blocks(claim, run.profile)]),

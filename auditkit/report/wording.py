@@ -152,6 +152,7 @@ def family(claim: Claim) -> str:
     if place is None:
         return ""
     text = f"{place.name}: FAIL corrected by Holm over {number(place.size)} claims"
+    text += " of the baseline's family" if place.of_baseline else ""
     if place.p is not None:
         text += f"; p = {number(place.p)} if the claim holds, {number(place.p_adjusted)} corrected"
     if place.alone is not None and place.alone is not claim.verdict:
@@ -232,9 +233,14 @@ def change_of(claim: Claim, effect: Effect | None) -> Effect | None:
 
 
 def lost(claim: Claim) -> bool:
-    """Whether a claim that was decided on the baseline no longer is, though the same was asked."""
+    """Whether a claim that was decided on the baseline no longer is: the same was asked, or nothing was measured.
+
+    A claim that this run does not ask by design is not lost.
+    """
     change = claim.change
     decided = (Verdict.PASS, Verdict.FAIL)
+    if claim.lack in ("not measured", "not asked"):
+        return claim.lack == "not measured"
     return change is not None and change.comparable and change.verdict in decided and claim.verdict not in decided
 
 
@@ -291,6 +297,11 @@ def changes(run: Run) -> str:
     if run.baseline.absent:
         text += f"; {len(run.baseline.absent)} of its claims were not asked here"
     return text
+
+
+def looser(run: Run) -> list[str]:
+    """What a reader must see first of a gate that is easier to pass than the baseline was, a line each."""
+    return [] if run.baseline is None else [f"looser than the baseline: {line}" for line in run.baseline.loosened]
 
 
 def needing_attention(run: Run) -> list[Claim]:

@@ -11,7 +11,7 @@ discoveries among those found, and what is found is a candidate for a claim, on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -100,18 +100,37 @@ def holm(claims: Iterable[Claim]) -> tuple[Claim, ...]:
 
     Every declared claim of a family counts, measured or not. Each side of an interval errs at half of alpha, so
     that is the level of the family too. A family of one decides as a claim alone. What was judged already is judged
-    anew from its verdict alone, so that doing it twice changes nothing.
+    anew from its verdict alone, so that doing it twice changes nothing. Of a family that has grown since the baseline,
+    the claims that the baseline had are judged among themselves, and so are the others (`in_families_of`).
     """
     claims = list(claims)
-    members: dict[str, list[int]] = {}
+    members: dict[tuple[str, bool], list[int]] = {}
     for index, claim in enumerate(claims):
         if claim.family is not None:
-            members.setdefault(claim.family.name, []).append(index)
-    for name, indices in members.items():
+            members.setdefault((claim.family.name, claim.family.of_baseline), []).append(index)
+    for indices in members.values():
         p = [claim_p(claims[i]) for i in indices]
         for i, mine, adjusted in zip(indices, p, adjusted_by_holm(p), strict=True):
-            claims[i] = _placed(claims[i], name, len(indices), mine, adjusted)
+            claims[i] = _placed(claims[i], len(indices), mine, adjusted)
     return tuple(claims)
+
+
+def in_families_of(claims: Iterable[Claim], baseline: Iterable[Claim]) -> tuple[Claim, ...]:
+    """The claims, each in the family in which the baseline judged it, for `holm`.
+
+    The more claims a family has, the more is needed for a FAIL to stand. So claims that are added to a family must not
+    soften a FAIL of those that were in it, and neither must a family that a claim was moved into.
+    """
+    then = {claim.id: claim.family for claim in baseline}
+    return tuple(_in_family_of(claim, then) for claim in claims)
+
+
+def _in_family_of(claim: Claim, then: Mapping[str, FamilyPlace | None]) -> Claim:
+    if claim.family is None or claim.id not in then:
+        return claim
+    before = then[claim.id]
+    family = None if before is None else FamilyPlace(name=before.name, of_baseline=True)
+    return msgspec.structs.replace(alone(claim), family=family)
 
 
 def alone(claim: Claim) -> Claim:
@@ -122,16 +141,25 @@ def alone(claim: Claim) -> Claim:
     return claim
 
 
-def _placed(claim: Claim, name: str, size: int, p: float, adjusted: float) -> Claim:
+def _placed(claim: Claim, size: int, p: float, adjusted: float) -> Claim:
     claim = alone(claim)
+    assert claim.family is not None
+    name, of_baseline = claim.family.name, claim.family.of_baseline
     place = FamilyPlace(
-        name=name, size=size, p=p, p_adjusted=adjusted, alone=claim.verdict, alone_reason=claim.reason
+        name=name,
+        size=size,
+        p=p,
+        p_adjusted=adjusted,
+        alone=claim.verdict,
+        alone_reason=claim.reason,
+        of_baseline=of_baseline,
     )
     claim = msgspec.structs.replace(claim, family=place)
     if claim.verdict is not Verdict.FAIL or claim.lack is not None or adjusted <= ALPHA / 2 or size == 1:
         return claim
+    where = f"family '{name}'{' on the baseline' if of_baseline else ''}"
     reason = (
-        f"holm: {claim.reason}, but among {size} claims of family '{name}' this can be chance "
+        f"holm: {claim.reason}, but among {size} claims of {where} this can be chance "
         f"(p = {p:.2g}, {adjusted:.2g} by Holm, {ALPHA / 2:g} needed)"
     )
     return msgspec.structs.replace(claim, verdict=Verdict.INCONCLUSIVE, reason=reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -213,3 +214,38 @@ def test_github_gets_annotations_and_the_summary(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "step.md"))
     assert main(["github", str(folder)]) == 4
     assert "cannot write the summary" in capsys.readouterr().err
+
+
+def test_a_name_that_is_also_a_folder_is_refused_naming_both(
+    reports: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reports.parent)
+    run = next(path for path in reports.glob("2*") if path.is_dir())
+    assert main(["baseline", "set", "released", str(run)]) == 0
+    folder = reports.parent / "released"
+    folder.mkdir()
+    capsys.readouterr()
+    assert main(["show", "released"]) == 0, "a folder of something else does not stand before the name"
+    shutil.copy(run / AUDIT_JSON, folder)
+    capsys.readouterr()
+    for command in (["show", "released"], ["github", "released"]):
+        assert main(command) == 4
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"the baseline of this name in reports/baselines.json (run {run.name})" in line
+        assert "also the folder ./released; write ./released for the folder" in line
+    assert main(["show", "./released"]) == 0
+    (folder / AUDIT_JSON).unlink()
+    (folder / "config.json").write_text("{}")
+    assert main(["show", "released"]) == 0, "nor does the folder of the model that was recorded"
+
+
+def test_a_reader_that_has_gone_ends_a_command_quietly(reports: Path) -> None:
+    run = next(path for path in reports.glob("2*") if path.is_dir())
+    command = f"'{sys.executable}' -m auditkit.cli show '{run}' | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_a_run_is_read_by_a_string_too(reports: Path) -> None:
+    run = next(path for path in reports.glob("2*") if path.is_dir())
+    assert read_run(str(run)) == read_run(run) == read_run(str(run / AUDIT_JSON))

@@ -74,6 +74,8 @@ def test_the_digest_is_that_of_the_file_and_an_empty_file_changes_nothing(tmp_pa
         ("[default]\n'suite/early' = { threshold = '1' }", "is no number: '1'"),
         ("[default]\n'suite/early' = { threshold = true }", "is no number: True"),
         ("[default]\n'suite/early' = { threshold = nan }", "threshold is nan"),
+        ("[default]\n'suite/early' = { threshold = -1e9 }", "threshold is -1e.09, which no effect comes near"),
+        ("[default]\n'suite/early' = { threshold = 10000000 }", "give a number between -1e.06 and 1e.06"),
         ("[default]\n'suite/early' = { threshold = -inf }", "threshold is -inf"),
         ("[default]\n'suite/early' = { threshold = 1" + "0" * 400 + " }", "threshold is inf"),
         ("[default]\n'suite/early' = { threshold = 1, sorce = 'x' }", "'sorce' is unknown"),

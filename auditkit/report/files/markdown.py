@@ -90,6 +90,7 @@ def _head(run: Run) -> str:
         lines += ["", f"Cross-check: {text(wording.cross_check(run.cross_check))}."]
     if run.baseline is not None:
         lines += ["", f"Compared with {text(wording.changes(run))}."]
+        lines += [f"- **{text(line)}**" for line in wording.looser(run)[:20]]
         lines += [f"- the plan differs: {text(line)}" for line in run.baseline.plan_differences[:20]]
     if model.trust_remote_code:
         lines += ["", "**trust\\_remote\\_code is on.**"]
@@ -118,7 +119,8 @@ def _has_changed(claim: Claim) -> bool:
 
 
 def _bullet(claim: Claim) -> str:
-    parts = [f"- **{verdict(claim.verdict)}** {text(claim.statement)}"]
+    name = f" ({text(claim.id)})" if claim.lack == "not measured" else ""
+    parts = [f"- **{verdict(claim.verdict)}** {text(claim.statement)}{name}"]
     if claim.effect is not None:
         parts.append(
             f"{text(wording.effect_text(claim.effect))}, threshold {text(wording.threshold(claim.effect))}"

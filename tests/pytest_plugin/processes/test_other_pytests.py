@@ -26,7 +26,7 @@ def test_the_plugin_works_with(tmp_path: Path, version: str) -> None:
         pytest.skip(f"pytest{version} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
     environment = {**os.environ, "PYTHONPATH": f"{target}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'runs'}"]
-    files = [str(ROOT / "tests" / "plugin" / name) for name in FILES]
+    files = [str(next((ROOT / "tests" / "pytest_plugin").rglob(name))) for name in FILES]
     result = subprocess.run(
         [*command, "-m", "not slow", *files], cwd=ROOT, env=environment, capture_output=True, text=True
     )
