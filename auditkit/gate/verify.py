@@ -214,11 +214,11 @@ def decided(effect: Effect) -> Verdict:
 
 def _family_problems(run: Run) -> Iterator[str]:
     """Places in families that Holm's procedure does not give."""
-    members: dict[str, list[Claim]] = {}
+    members: dict[tuple[str, bool], list[Claim]] = {}
     for claim in run.claims:
         if claim.family is not None:
-            members.setdefault(claim.family.name, []).append(claim)
-    for name, claims in members.items():
+            members.setdefault((claim.family.name, claim.family.of_baseline), []).append(claim)
+    for (name, _), claims in members.items():
         sizes = {claim.family.size for claim in claims if claim.family is not None}
         size = max(sizes)
         if len(sizes) != 1 or size < len(claims):

@@ -75,3 +75,26 @@ class CrossCheck(Struct, frozen=True, kw_only=True):
     """Why nothing could be compared; empty where something was."""
     claims_taken_over: int = 0
     """Claims of an interrupted run, measured by another process and so not part of the sample."""
+
+
+class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an effect is computed from rows of items.parquet, so that `auditkit verify` can compute it again."""
+
+    kind: Literal[mean, change, rate, rates, exact]
+    """A mean or ratio of means; a paired difference from a baseline; a rate; a contrast of rates; an exact value."""
+    rows: str
+    """`effect` of the rows."""
+    log: bool = False
+    """The rows are natural logarithms, and the effect is the geometric mean."""
+    shift: float = 0.0
+    """Number that was subtracted."""
+    shown: tuple[str, ...] = ()
+    """Conditions of the measurement that the values are made of."""
+    compare: Literal["", ratio, difference] = ""
+    """How two rates are compared."""
+    blocks: bool = False
+    """The items are a jackknife's blocks."""
+    size: int = 0
+    """Items of the population of an exact value."""
+    refused: str = ""
+    """Why the effect has no interval, whatever its values."""

@@ -18,6 +18,7 @@ import msgspec
 from auditkit.record.provenance import CrossCheck as CrossCheck
 from auditkit.record.provenance import Environment as Environment
 from auditkit.record.provenance import Plan as Plan
+from auditkit.record.provenance import Recipe as Recipe
 from auditkit.record.provenance import Struct as Struct
 from auditkit.record.provenance import Tool as Tool
 
@@ -38,29 +39,6 @@ Relation = Literal[">=", ">", "<=", "<", "within"]
 Lack = Literal["behaviour", "capability", "not asked", "skipped", "not measured"]
 Ended = Literal["", "undecided", "failed assertion", "not applicable", "not readable", "skipped", "exception"]
 FigureKind = Literal["curves", "heatmap", "dots", "table", "sets", "points", "image"]
-
-
-class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How an effect is computed from rows of items.parquet, so that `auditkit verify` can compute it again."""
-
-    kind: Literal["mean", "change", "rate", "rates", "exact"]
-    """A mean or ratio of means; a paired difference from a baseline; a rate; a contrast of rates; an exact value."""
-    rows: str
-    """`effect` of the rows."""
-    log: bool = False
-    """The rows are natural logarithms, and the effect is the geometric mean."""
-    shift: float = 0.0
-    """Number that was subtracted."""
-    shown: tuple[str, ...] = ()
-    """Conditions of the measurement that the values are made of."""
-    compare: Literal["", "ratio", "difference"] = ""
-    """How two rates are compared."""
-    blocks: bool = False
-    """The items are a jackknife's blocks."""
-    size: int = 0
-    """Items of the population of an exact value."""
-    refused: str = ""
-    """Why the effect has no interval, whatever its values."""
 
 
 class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
