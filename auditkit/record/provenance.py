@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -80,7 +82,7 @@ class CrossCheck(Struct, frozen=True, kw_only=True):
 class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an effect is computed from rows of items.parquet, so that `auditkit verify` can compute it again."""
 
-    kind: Literal[mean, change, rate, rates, exact]
+    kind: Literal["mean", "change", "rate", "rates", "exact"]
     """A mean or ratio of means; a paired difference from a baseline; a rate; a contrast of rates; an exact value."""
     rows: str
     """`effect` of the rows."""
@@ -90,7 +92,7 @@ class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Number that was subtracted."""
     shown: tuple[str, ...] = ()
     """Conditions of the measurement that the values are made of."""
-    compare: Literal["", ratio, difference] = ""
+    compare: Literal["", "ratio", "difference"] = ""
     """How two rates are compared."""
     blocks: bool = False
     """The items are a jackknife's blocks."""
