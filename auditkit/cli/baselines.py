@@ -29,6 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _baseline(arguments: argparse.Namespace) -> int:
     from auditkit.adapters.loading.catalogue import CATALOGUE
+    from auditkit.gate.verified import require_verified
     from auditkit.record.baseline import named_baseline, read_names, set_name
     from auditkit.record.store import AUDIT_JSON, RecordError, read_run
 
@@ -52,6 +53,8 @@ def _baseline(arguments: argparse.Namespace) -> int:
             if arguments.name in CATALOGUE:
                 return refused(f"'{arguments.name}' is the name of a model; choose another for the recorded run")
             note_if_old(arguments.run)
+            folder = arguments.run if arguments.run.is_dir() else arguments.run.parent
+            require_verified(folder.resolve())
             recorded = set_name(reports, arguments.name, arguments.run)
             print(
                 f"{arguments.name} is {recorded.folder.name}: {recorded.run.summary.verdict}, {recorded.run.model.name}"

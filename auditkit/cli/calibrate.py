@@ -32,19 +32,21 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from auditkit.gate.calibrate import propose, propose_from_two, render_thresholds
+    from auditkit.gate.verified import require_verified
     from auditkit.record.baseline import find_baseline
-    from auditkit.record.store import RecordError, atomic_write, read_run
+    from auditkit.record.store import RecordError, atomic_write
 
     run, out = arguments.run, arguments.out
     note_if_old(run)
     try:
-        record = read_run(run)
         folder = (run if run.is_dir() else run.parent).resolve()
+        record = require_verified(folder)
         if arguments.against is None:
             proposals = propose(record)
         elif (other := find_baseline(arguments.against, arguments.audit_dir)) is None:
             return refused(f"no recorded run {arguments.against}; give a run folder or the name of a baseline")
         else:
+            require_verified(other)
             proposals = propose_from_two(folder, other)
         text = render_thresholds(record, folder.name, proposals, arguments.table, datetime.now(UTC).date())
         found = sum(proposal.value is not None for proposal in proposals)

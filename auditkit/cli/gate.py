@@ -90,12 +90,13 @@ def _measure(args: list[str]) -> int:
 def _decided(runs: list[Path], args: list[str], code: int) -> int:
     """The gate's exit code: that of the record that this command has left, or of what ended without one."""
     from auditkit.claims.verdicts import exit_code
-    from auditkit.record.store import RecordError, read_run
+    from auditkit.gate.verified import require_verified
+    from auditkit.record.store import RecordError
 
     if code in (2, 3) or code > 128:
         return code
     try:
-        records = [(folder, read_run(folder)) for folder in runs]
+        records = [(folder, require_verified(folder)) for folder in runs]
     except RecordError as error:
         return refused(f"the gate has not passed: {error}", INTEGRITY)
     own = [(folder, run) for folder, run in records if run.command == ("pytest", *args)]

@@ -27,16 +27,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from auditkit.record.store import RecordError, read_run
+    from auditkit.gate.verified import require_verified
+    from auditkit.record.store import RecordError
     from auditkit.report import write_outputs
 
     run: Path = arguments.run
     note_if_old(run)
     try:
         folder = run.resolve() if run.is_dir() else run.resolve().parent
-        print(write_outputs(folder, read_run(run)))
+        print(write_outputs(folder, require_verified(folder)))
     except RecordError as error:
-        return refused(str(error))
+        return refused(str(error), INTEGRITY)
     except OSError as error:
         return refused(f"cannot write the report to {run}: {error.strerror or error}")
     return 0
@@ -45,15 +46,16 @@ def _report(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     import difflib
 
-    from auditkit.record.store import RecordError, read_run
+    from auditkit.gate.verified import require_verified
+    from auditkit.record.store import RecordError
     from auditkit.report.terminal import details, overview, plain
 
     note_if_old(arguments.run)
     try:
         folder = folder_of(arguments.run, arguments.audit_dir)
-        run = read_run(folder)
+        run = require_verified(folder)
     except RecordError as error:
-        return refused(str(error))
+        return refused(str(error), INTEGRITY)
     if arguments.claim is None:
         say(overview(run, coloured()))
         print(f"\npage: {folder / 'audit.html'}")
@@ -70,17 +72,18 @@ def _show(arguments: argparse.Namespace) -> int:
 def _github(arguments: argparse.Namespace) -> int:
     import os
 
+    from auditkit.gate.verified import require_verified
     from auditkit.record.begun import unfinished
-    from auditkit.record.store import RecordError, read_run
+    from auditkit.record.store import RecordError
     from auditkit.report import render_annotations, render_markdown
 
     old = unfinished(Path(arguments.run))
     if old:
         return refused(f"{old}; its verdict is not this job's, so nothing is reported", INTEGRITY)
     try:
-        run = read_run(folder_of(arguments.run, arguments.audit_dir))
+        run = require_verified(folder_of(arguments.run, arguments.audit_dir))
     except RecordError as error:
-        return refused(str(error))
+        return refused(str(error), INTEGRITY)
     say(render_annotations(run))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     try:

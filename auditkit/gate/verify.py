@@ -86,9 +86,11 @@ def _whole(run: Run, measured: set[str]) -> Iterator[str]:
     ids = [claim.id for claim in run.claims]
     for name in dict.fromkeys(name for name in ids if ids.count(name) > 1):
         yield f"{name}: the record holds the claim {ids.count(name)} times"
-    for name in ids:
-        if name not in run.plan.claims:
-            yield f"{name}: the claim was not planned"
+    for claim in run.claims:
+        if (
+            claim.id not in run.plan.claims and claim.lack != "not measured"
+        ):  # those stand by the baseline's record
+            yield f"{claim.id}: the claim was not planned"
     untested = {entry.what for entry in run.untested}
     if OTHER_SHARDS not in untested:
         for name in run.plan.claims:

@@ -29,8 +29,7 @@ from auditkit.engine.continuation.timed import Continued, Timed, When, forced
 from auditkit.engine.edits import add
 from auditkit.engine.forward import means
 from auditkit.engine.sites import Site, SiteError
-from auditkit.record.figures import Cloud, Curves, Points, Series, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Cloud, Curves, Figure, Points, Series, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
 

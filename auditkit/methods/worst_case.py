@@ -24,8 +24,7 @@ import pandas as pd
 
 from auditkit.adapters.loading.files import cache_root
 from auditkit.claims.outcomes import Inconclusive
-from auditkit.record.figures import Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement

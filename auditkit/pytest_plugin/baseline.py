@@ -20,6 +20,7 @@ import pytest
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.loading.catalogue import classify
 from auditkit.claims.verdicts import EXIT_INTEGRITY
+from auditkit.gate.verified import require_verified
 from auditkit.record.baseline import Recorded, find_baseline, read_recorded
 from auditkit.record.store import AUDIT_JSON, RecordError, require_writable
 
@@ -39,6 +40,7 @@ def recorded_baseline(text: str, reports: Path) -> Recorded | None:
     try:
         folder = find_baseline(text, reports)
         if folder is not None:
+            require_verified(folder)
             return read_recorded(folder, text if Path(text).parent == Path() else folder.name)
     except RecordError as error:
         _refuse(str(error))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from auditkit.record.schema import Effect, Figure, FigureKind
+from auditkit.record.schema import Effect, FigureKind
+from auditkit.record.schema import Figure as Figure
 
 if TYPE_CHECKING:
     import pandas as pd

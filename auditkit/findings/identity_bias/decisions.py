@@ -34,8 +34,7 @@ from auditkit.findings.identity_bias.groups import NOT_AN_AUDIT, decidable, impa
 from auditkit.findings.identity_bias.identities import Identity, identities, validity
 from auditkit.findings.identity_bias.items import DecisionCase
 from auditkit.findings.identity_bias.names import allotted, name_sets
-from auditkit.record.figures import Dots, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import RateContrast, rate
 from auditkit.stats.measurement import Measurement

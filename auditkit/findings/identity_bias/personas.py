@@ -16,8 +16,7 @@ import torch
 from auditkit.data.personas import Persona
 from auditkit.engine.continuation.shared_prefix import after
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.record.figures import Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.geometric import Geometric, geometric_mean
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import Array

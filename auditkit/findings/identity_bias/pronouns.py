@@ -20,8 +20,7 @@ from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias import items as bias_items
 from auditkit.findings.identity_bias.items import Items, PronounPair, dropped_note
-from auditkit.record.figures import Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import rate
 from auditkit.stats.measurement import Measurement

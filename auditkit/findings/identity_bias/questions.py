@@ -27,8 +27,7 @@ from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias import items as bias_items
 from auditkit.findings.identity_bias.items import BiasQuestion, Condition, Items, dropped_note
-from auditkit.record.figures import Dot, DotGroup, Dots, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Dot, DotGroup, Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import Rate, rate
 from auditkit.stats.intervals import MIN_CLUSTERS, Array

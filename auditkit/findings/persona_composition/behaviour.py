@@ -34,8 +34,7 @@ from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.cells import FACTORS, Design, PersonaTask
 from auditkit.findings.persona_composition.grids import shows
 from auditkit.methods.steering import StrengthCurve, direction, strength_curve
-from auditkit.record.figures import Dots, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
 

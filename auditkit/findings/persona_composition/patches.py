@@ -38,8 +38,7 @@ from auditkit.engine.continuation.prefix_cached import Edits, late_divergence
 from auditkit.engine.edits import replace
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.cells import SITES, WINDOW, Cells
-from auditkit.record.figures import Curves, Dots, Heatmap, Series, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Curves, Dots, Figure, Heatmap, Series, Table
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.geometric import Geometric, geometric_mean, geometric_ratio
 from auditkit.stats.effects.mean import Estimate

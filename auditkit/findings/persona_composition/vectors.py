@@ -39,8 +39,7 @@ from auditkit.engine.edits import Edit, add, replace
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.cells import SITES, WINDOW, Cells
 from auditkit.findings.persona_composition.patches import LEAST, MATTERS
-from auditkit.record.figures import Curves, Dots, Series, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Curves, Dots, Figure, Series, Table
 from auditkit.stats.effects.geometric import Geometric, geometric_mean, geometric_ratio
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement

@@ -24,8 +24,7 @@ from auditkit.methods.separation.auc import auc_parts
 from auditkit.methods.separation.permutation import Significance
 from auditkit.methods.separation.probes import cross_validated, grouped_folds, label_null, norms, unit_norm
 from auditkit.methods.separation.text_baselines import bag_of_words
-from auditkit.record.figures import Band, Curves, Heatmap, Series
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Band, Curves, Figure, Heatmap, Series
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.halves import CrossFitted, Halves, cross_fit, halves

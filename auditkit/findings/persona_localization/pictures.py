@@ -22,8 +22,7 @@ from auditkit.findings.persona_localization.material import (
 )
 from auditkit.methods.separation.indices import principal_points
 from auditkit.methods.separation.permutation import canonical
-from auditkit.record.figures import Cloud, Points
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Cloud, Figure, Points
 from auditkit.stats.streams import stream
 
 PCA, TSNE = "principal components", "t-SNE"

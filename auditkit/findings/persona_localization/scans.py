@@ -28,8 +28,7 @@ from auditkit.methods.separation.permutation import Significance
 from auditkit.methods.separation.probes import fitted_scores
 from auditkit.methods.separation.rotations import Turn, in_other_bases
 from auditkit.methods.separation.text_baselines import bag_of_words
-from auditkit.record.figures import Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.exact import Exact
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import joined

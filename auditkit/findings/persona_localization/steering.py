@@ -40,8 +40,7 @@ from auditkit.engine.sites import Site, residual
 from auditkit.findings.persona_localization.material import Array, PersonaActivations, PersonaItems
 from auditkit.findings.persona_localization.scans import HALF, persona_scan
 from auditkit.methods.patching import difference, note_guards
-from auditkit.record.figures import Dots
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import Measurement

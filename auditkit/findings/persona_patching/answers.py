@@ -31,8 +31,7 @@ from auditkit.engine.pairs import right_and_wrong
 from auditkit.findings.asking.formats import Question
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.methods.patching import difference
-from auditkit.record.figures import Dot, DotGroup, Dots, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Dot, DotGroup, Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import rate
 from auditkit.stats.intervals import MIN_CLUSTERS, Array

@@ -36,8 +36,7 @@ from auditkit.findings.persona_patching.prompts import HeadItems
 from auditkit.methods.attention import COUNTS, RAW, answer_side, shares
 from auditkit.methods.head_search import Head, label
 from auditkit.methods.patching import difference, note_guards
-from auditkit.record.figures import Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference, recovery
 from auditkit.stats.halves import halves
 from auditkit.stats.intervals import Array

@@ -30,8 +30,7 @@ from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.persona_patching.prompts import HeadItems, search_items
 from auditkit.methods.attention import COUNTS, NO_SINK, RAW, answer_side, shares
 from auditkit.methods.head_search import CONFIRMED, LEAST, Head, Searched, dz, label, search
-from auditkit.record.figures import Heatmap, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Figure, Heatmap, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.intervals import Array
 

@@ -23,8 +23,7 @@ from auditkit.engine.sites import Site, attention, mlp
 from auditkit.findings.persona_patching.patching import CORRUPT, PersonaPatching
 from auditkit.methods.direct_effects import direct_effects
 from auditkit.methods.patching import LayerSweep, PairedItems, cumulative
-from auditkit.record.figures import Band, Curves, Heatmap, Series
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Band, Curves, Figure, Heatmap, Series
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.families import explore
 

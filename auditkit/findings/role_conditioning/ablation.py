@@ -39,8 +39,7 @@ from auditkit.findings.role_conditioning.matching import FRAME, plain
 from auditkit.findings.role_conditioning.prompts import NEUTRAL, SELF, THIRD, RoleSet
 from auditkit.methods.head_search import Head, label
 from auditkit.methods.patching import difference, note_guards
-from auditkit.record.figures import Curves, Dots
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Curves, Dots, Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.halves import joined
 from auditkit.stats.measurement import Measurement

@@ -19,8 +19,7 @@ from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.findings.role_conditioning.entropy import Array
 from auditkit.findings.role_conditioning.figures import curve
 from auditkit.gate.changes import Counterpart
-from auditkit.record.figures import Curves, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Curves, Figure, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.resampled import Resampled
 from auditkit.stats.measurement import Measurement, match

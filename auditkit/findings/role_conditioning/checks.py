@@ -13,8 +13,7 @@ from auditkit.engine.attention import probabilities
 from auditkit.findings.role_conditioning.conditioning import MeasuredFormat, RoleConditioning
 from auditkit.findings.role_conditioning.entropy import MAGNITUDE, MEASURES, Array
 from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF
-from auditkit.record.figures import Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement

@@ -23,8 +23,7 @@ from auditkit.findings.role_conditioning.entropy import MEASURES, REPAIRED, UNIT
 from auditkit.findings.role_conditioning.figures import head_map
 from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF
 from auditkit.methods.head_search import CONFIRMED, Head, counted, dz, label
-from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Heatmap, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Figure, Heatmap, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.families import explore
 from auditkit.stats.halves import CrossFitted, joined

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from auditkit.findings.role_conditioning.entropy import Array
 from auditkit.findings.role_conditioning.figures import curve, words
-from auditkit.record.figures import Curves, Heatmap, Table
-from auditkit.record.schema import Figure
+from auditkit.record.figures import Curves, Figure, Heatmap, Table
 from auditkit.record.store import RecordError, read_items, read_run
 from auditkit.stats.effects.kept import read_effects
 from auditkit.stats.effects.mean import Estimate
