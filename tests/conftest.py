@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from auditkit.claims.verdicts import summarize
 from auditkit.record import schema
+from auditkit.record.differences import plan_digest
 from auditkit.record.schema import Run, Verdict
 
 # Timings on shared cores say nothing about the code.
@@ -130,15 +132,15 @@ def a_run() -> Run:
         chat_template_sha256=None, prompt_format="plain", family="llama", parameters=1, layers=2, heads=3,
         dtype="float32", device="cpu", adapter="hf", parity_max_abs=0.0,
     )  # fmt: skip
+    plan = schema.Plan(
+        claims={claim.id: "digest" for claim in claims}, thresholds={}, data={}, code={}, methods={}, settings={},
+        versions={},
+    )  # fmt: skip
     return Run(
         schema_version=schema.SCHEMA_VERSION, created="2025-07-11T00:00:00Z", seed=7, profile="pr", command=("pytest",),
-        tool=schema.Tool(version="0", git=None), plan_sha256="ef", items_sha256="", model=model,
-        plan=schema.Plan(claims={}, thresholds={}, data={}, code={}, methods={}, settings={}, versions={}),
+        tool=schema.Tool(version="0", git=None), plan_sha256=plan_digest(plan), items_sha256="", model=model, plan=plan,
         baseline=None,
         environment=schema.Environment(python="3.11", packages={"numpy": "2"}, cpu="c", gpu=None, threads=2),
-        summary=schema.Summary(
-            verdict=Verdict.PASS, reason="passed", passed=2, failed=0, inconclusive=0, not_applicable=0, error=0,
-            waived=0,
-        ),
+        summary=summarize(claims),
         claims=claims, untested=(schema.Untested(what="attention", reason="no tap"),),
     )  # fmt: skip

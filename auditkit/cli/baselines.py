@@ -54,7 +54,8 @@ def _baseline(arguments: argparse.Namespace) -> int:
                 return refused(f"'{arguments.name}' is the name of a model; choose another for the recorded run")
             note_if_old(arguments.run)
             folder = arguments.run if arguments.run.is_dir() else arguments.run.parent
-            require_verified(folder.resolve())
+            if (folder / AUDIT_JSON).exists():
+                require_verified(folder.resolve())
             recorded = set_name(reports, arguments.name, arguments.run)
             print(
                 f"{arguments.name} is {recorded.folder.name}: {recorded.run.summary.verdict}, {recorded.run.model.name}"

@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from auditkit.cli.shared import note_if_old, refused, with_reports
+from auditkit.cli.shared import note_if_old, refused, unusable, with_reports
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,7 +56,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             atomic_write(out, text.encode())
             print(f"{out}: {found} thresholds proposed, {len(proposals) - found} left as they are")
     except (RecordError, ValueError) as error:
-        return refused(str(error))
+        return unusable(error)
     except OSError as error:
         return refused(f"cannot write {out}: {error.strerror or error}")
     return 0

@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from auditkit.cli.shared import INTEGRITY, RUN, coloured, folder_of, note_if_old, refused, say, with_reports
+from auditkit.cli.shared import (
+    INTEGRITY,
+    RUN,
+    coloured,
+    folder_of,
+    note_if_old,
+    refused,
+    say,
+    unusable,
+    with_reports,
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,7 +47,7 @@ def _report(arguments: argparse.Namespace) -> int:
         folder = run.resolve() if run.is_dir() else run.resolve().parent
         print(write_outputs(folder, require_verified(folder)))
     except RecordError as error:
-        return refused(str(error), INTEGRITY)
+        return unusable(error)
     except OSError as error:
         return refused(f"cannot write the report to {run}: {error.strerror or error}")
     return 0
@@ -55,7 +65,7 @@ def _show(arguments: argparse.Namespace) -> int:
         folder = folder_of(arguments.run, arguments.audit_dir)
         run = require_verified(folder)
     except RecordError as error:
-        return refused(str(error), INTEGRITY)
+        return unusable(error)
     if arguments.claim is None:
         say(overview(run, coloured()))
         print(f"\npage: {folder / 'audit.html'}")
@@ -83,7 +93,7 @@ def _github(arguments: argparse.Namespace) -> int:
     try:
         run = require_verified(folder_of(arguments.run, arguments.audit_dir))
     except RecordError as error:
-        return refused(str(error), INTEGRITY)
+        return unusable(error)
     say(render_annotations(run))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     try:

@@ -67,3 +67,10 @@ def refused(message: str, code: int = USAGE_ERROR) -> int:
     """Say in one line on standard error why a command did nothing; return its exit code."""
     print(f"auditkit: {message}", file=sys.stderr)
     return code
+
+
+def unusable(error: Exception) -> int:
+    """Say why a record cannot be used; the exit code is 11 where it was read and does not hold, and else 4."""
+    from auditkit.gate.verified import NotVerified
+
+    return refused(str(error), INTEGRITY if isinstance(error, NotVerified) else USAGE_ERROR)

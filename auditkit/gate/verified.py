@@ -10,6 +10,10 @@ from auditkit.record.schema import Run
 from auditkit.record.store import RecordError, read_items, read_run
 
 
+class NotVerified(RecordError):
+    """A record that was read and does not hold."""
+
+
 def verified_folder(folder: Path) -> tuple[Run, Verified, list[str]]:
     """The run in a folder, what came of deriving it again, and one sentence for each thing that does not hold.
 
@@ -25,10 +29,11 @@ def require_verified(folder: Path) -> Run:
     """The run in a folder.
 
     Raises:
-        RecordError: it cannot be read, a file was changed after the run, or a statement does not follow from its items.
+        RecordError: it cannot be read.
+        NotVerified: a file was changed after the run, or a statement does not follow from its items.
     """
     run, _, problems = verified_folder(folder)
     if problems:
         more = f" (and {len(problems) - 1} more: auditkit verify {folder})" if len(problems) > 1 else ""
-        raise RecordError(f"{folder.name} does not hold: {problems[0]}{more}")
+        raise NotVerified(f"{folder.name} does not hold: {problems[0]}{more}")
     return run

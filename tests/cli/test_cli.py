@@ -10,10 +10,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from following import coming_to
 
 from auditkit.adapters.loading.catalogue import CATALOGUE
 from auditkit.claims.verdicts import summarize
 from auditkit.cli import main
+from auditkit.record.manifest import write_manifest
 from auditkit.record.schema import SCHEMA_VERSION, Run, Verdict
 from auditkit.record.store import AUDIT_JSON, read_run, write_run
 
@@ -64,6 +66,7 @@ def reports(tmp_path: Path, a_run: Run) -> Path:
     """A folder of runs with one recorded run in it."""
     (tmp_path / "reports" / "20250711T000000Z-m").mkdir(parents=True)
     write_run(tmp_path / "reports" / "20250711T000000Z-m", a_run, [])
+    write_manifest(tmp_path / "reports" / "20250711T000000Z-m")
     return tmp_path / "reports"
 
 
@@ -85,7 +88,7 @@ def test_a_recorded_run_is_named_listed_and_shown(reports: Path, capsys: pytest.
     assert str(reports) not in (reports / "baselines.json").read_text(), "no machine path, so it can be moved"
     assert main(["baseline", "show", "released", *where]) == 0
     shown = capsys.readouterr().out
-    assert "PASS (passed)" in shown
+    assert "PASS (2 of 2 claims passed)" in shown
     assert read_run(folder).items_sha256 not in shown
     (folder / AUDIT_JSON).unlink()
     main(["baseline", "list", *where])
@@ -129,6 +132,7 @@ def test_calibrate_prints_or_writes_and_says_how_much(
     asked = msgspec.structs.replace(a_run.claims[0].effect, threshold_call=1)
     first = msgspec.structs.replace(a_run.claims[0], effect=asked)
     write_run(folder, msgspec.structs.replace(a_run, claims=(first, a_run.claims[1])), [])
+    write_manifest(folder)
     assert main(["calibrate", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert main(["calibrate", str(folder), "--out", str(tmp_path / "t.toml"), "--table", "model"]) == 0
@@ -201,11 +205,12 @@ def test_a_terminal_that_knows_ascii_only_gets_something(reports: Path) -> None:
 def test_github_gets_annotations_and_the_summary(
     reports: Path, a_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failed = msgspec.structs.replace(a_run.claims[0], verdict=Verdict.FAIL, location="suites/a/test_b.py:3")
+    failed = msgspec.structs.replace(coming_to(a_run.claims[0], Verdict.FAIL), location="suites/a/test_b.py:3")
     claims = (failed, *a_run.claims[1:])
     run = msgspec.structs.replace(a_run, claims=claims, summary=summarize(claims))
     folder = reports / "20250711T000000Z-m"
     write_run(folder, run, [])
+    write_manifest(folder)
     (tmp_path / "step.md").write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     assert main(["github", str(folder)]) == 0
@@ -233,6 +238,7 @@ def test_a_name_that_is_also_a_folder_is_refused_naming_both(
         (line,) = capsys.readouterr().err.splitlines()
         assert f"the baseline of this name in reports/baselines.json (run {run.name})" in line
         assert "also the folder ./released; write ./released for the folder" in line
+    shutil.copytree(run, folder, dirs_exist_ok=True)
     assert main(["show", "./released"]) == 0
     (folder / AUDIT_JSON).unlink()
     (folder / "config.json").write_text("{}")

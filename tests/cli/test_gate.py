@@ -7,9 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from following import coming_to
 
 from auditkit.claims.verdicts import summarize
 from auditkit.cli import gate, main
+from auditkit.record.manifest import write_manifest
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import point_latest, read_run, write_run
 
@@ -41,7 +43,7 @@ def child(reports: Path, a_run: Run, monkeypatch: pytest.MonkeyPatch) -> Child:
         def measure(args: list[str]) -> int:
             seen.append(args)
             if verdict is not None:
-                claims = tuple(msgspec.structs.replace(claim, verdict=verdict) for claim in a_run.claims)
+                claims = tuple(coming_to(claim, verdict) for claim in a_run.claims)
                 called = ("pytest", *args) if command is None else ("pytest", command)
                 run = msgspec.structs.replace(
                     a_run, claims=claims, summary=summarize(claims), profile=profile, command=called
@@ -49,6 +51,7 @@ def child(reports: Path, a_run: Run, monkeypatch: pytest.MonkeyPatch) -> Child:
                 folder = reports / "20260101T000000Z-m"
                 folder.mkdir()
                 write_run(folder, run, [])
+                write_manifest(folder)
             return code
 
         monkeypatch.setattr(gate, "_measure", measure)
