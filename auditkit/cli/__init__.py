@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from auditkit.cli import baselines, calibrate, comparing, models, runs
+from auditkit.cli import baselines, calibrate, comparing, data, models, runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="auditkit", description="Audits of language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (models, runs, comparing, calibrate, baselines):
+    for group in (models, data, runs, comparing, calibrate, baselines):
         group.add(commands)
     arguments = parser.parse_args(argv)
     code: int = arguments.command(arguments)
