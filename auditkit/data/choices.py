@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.data.errors import DataError, Dropped
-from auditkit.data.layouts import LETTERS, Question, question_of
+from auditkit.data.layouts import LETTERS, QuestionRow, question_of
 from auditkit.data.order import shuffle_key
 from auditkit.data.tables import read_rows
 
-Table = Sequence[tuple[int, Question]]
+Table = Sequence[tuple[int, QuestionRow]]
 _SPLIT = re.compile(r"[_-](test|dev|val|validation|train)\b.*$|^(test|dev|val|validation|train)\b.*$")
 # An option that speaks of the others' places has no meaning once they are shuffled.
 _PLACES = re.compile(
@@ -117,7 +117,7 @@ def right_places(n: int, *, seed: int) -> list[int]:
     return [place for block in blocks for place in block][:n]
 
 
-def _item(name: str, subject: str, row: Question, first: int, by_text: bool) -> ChoiceItem | Dropped:
+def _item(name: str, subject: str, row: QuestionRow, first: int, by_text: bool) -> ChoiceItem | Dropped:
     if not row.text:
         return Dropped(name, "there is no question")
     options = _four(row)
@@ -136,7 +136,7 @@ def _item(name: str, subject: str, row: Question, first: int, by_text: bool) -> 
     return ChoiceItem(name, subject, row.text, options, right)
 
 
-def _four(row: Question) -> tuple[str, ...] | str:
+def _four(row: QuestionRow) -> tuple[str, ...] | str:
     """The four options of a row, or in words why it has not four different ones."""
     options = row.options
     if isinstance(options, str):
@@ -235,5 +235,5 @@ def _subject(path: Path) -> str:
     return name or path.parent.name
 
 
-def _table(path: Path) -> list[tuple[int, Question]]:
+def _table(path: Path) -> list[tuple[int, QuestionRow]]:
     return [(number, question_of(row)) for number, row in read_rows(path).rows]

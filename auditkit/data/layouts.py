@@ -33,7 +33,7 @@ _MARKED = re.compile(r"(?:(?:option|choice|answer)[ :]*)?[(\[{]?\s*([A-Za-z]|[0-
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class QuestionRow:
     """A row as it is laid out, before it is judged.
 
     Attributes:
@@ -80,12 +80,12 @@ class Question:
         return same[0] if len(same) == 1 else None
 
 
-def question_of(row: Mapping[str, Any] | Sequence[str]) -> Question:
+def question_of(row: Mapping[str, Any] | Sequence[str]) -> QuestionRow:
     """A row of whatever layout, read as a multiple-choice question; what is missing is empty."""
     if not isinstance(row, Mapping):
         fields = [str(field) for field in row]
         answer = fields[-1] if len(fields) > 1 else None
-        return Question(fields[0].strip() if fields else "", _texts(fields[1:-1]), answer, None, "")
+        return QuestionRow(fields[0].strip() if fields else "", _texts(fields[1:-1]), answer, None, "")
     low = {str(name).strip().lower(): value for name, value in row.items()}
     inner = low.get("question")
     if isinstance(inner, Mapping):  # ARC as its authors publish it
@@ -97,7 +97,7 @@ def question_of(row: Mapping[str, Any] | Sequence[str]) -> Question:
     answer = _answer(low)
     if right is None and labels and answer is not None and str(answer).strip() in labels:
         right = labels.index(str(answer).strip())
-    return Question(text.strip(), options, answer, right, str(subject).strip() if subject else "")
+    return QuestionRow(text.strip(), options, answer, right, str(subject).strip() if subject else "")
 
 
 def is_choices(names: Sequence[str]) -> bool:

@@ -82,6 +82,20 @@ def source_sha256(spec: str) -> str:
     return hashlib.sha256("\n".join([*lines, *source_subjects(spec), *options]).encode()).hexdigest()
 
 
+def check_source(spec: str) -> None:
+    """Refuse a source that holds a table that cannot be read, before anything else is done.
+
+    Raises:
+        DataError: in one line.
+    """
+    place = spec.partition("#")[0]
+    if not place or (Path(place).suffix in WRITTEN_BY_HAND and Path(place).expanduser().is_file()):
+        return
+    for path in every_file(spec):
+        if path.suffix.lower() not in (".txt", *_SPLITS):
+            read_rows(path)
+
+
 def source_files(spec: str, suffixes: Sequence[str] = SUFFIXES) -> tuple[Path, ...]:
     """The files of questions of a source, fetched from the hub where it names a data set.
 

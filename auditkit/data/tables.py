@@ -135,9 +135,9 @@ def _json(path: Path, text: str) -> Rows:
         if text.lstrip()[0] == "[":
             raise DataError(f"{path}: not JSON ({error})") from error
         return _of_objects(LINES, list(json_lines(path)))
-    if isinstance(whole, dict) and "\n" not in text.strip() and not _tables_in(whole):
-        return _of_objects(LINES, list(json_lines(path)))
     objects = whole if isinstance(whole, list) else _unwrapped(path, whole)
+    if objects == [whole] and "\n" not in text.strip():
+        return _of_objects(LINES, list(json_lines(path)))
     for number, row in enumerate(objects, 1):
         if not isinstance(row, dict):
             raise DataError(f"{path}, entry {number}: not an object of fields")

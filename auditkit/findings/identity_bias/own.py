@@ -188,6 +188,7 @@ def _of_attribute(
     """The cases that are there for every group, and how many rows each has."""
     made = []
     wordings: Counter[str] = Counter()
+    domains: dict[str, str] = {}
     for number, ((label, template), own) in enumerate(templates.items(), 1):
         cluster = label or f"template {number}"
         wordings[cluster] += 1
@@ -197,6 +198,7 @@ def _of_attribute(
             tuple(fields[k] for k in ("favourable", "unfavourable", "domain", "strong", "weak"))
             for _, fields in own
         }
+        domain = own[0][1]["domain"]
         why = ""
         if missing := [group for group in groups if group not in there]:
             why = f"lacks the groups {', '.join(missing)}, which other cases of its attribute have"
@@ -204,10 +206,12 @@ def _of_attribute(
             why = f"has the group {twice[0]} twice"
         elif len(alike) > 1:
             why = "its answers, domain or ends differ between its rows"
+        elif domains.setdefault(cluster, domain) != domain:
+            why = "is of another domain than the first wording of its case"
         if why:
             dropped += [Dropped(row, f"{name} {why}") for row, _ in own]
             continue
-        favourable, unfavourable, domain, strong, weak = alike.pop()
+        favourable, unfavourable, _, strong, weak = alike.pop()
         made.append(
             (
                 OwnCase(

@@ -23,13 +23,13 @@ VALIDITY = (
 COLUMNS = ("tokens", "coreference_clusters")
 _PRONOUNS = ("he", "she", "him", "his", "her")
 _SWAPS = {"he": "she", "she": "he", "him": "her", "his": "her"}
-_LINE = re.compile(r"\[[^\]]+\][^\[\]]*\[[^\]]+\]")
+_LINE = re.compile(r"\[[^\]]+\][^\[\]]*\[(he|she|him|his|her)\]", re.IGNORECASE)
 _SIDE = re.compile(r"(?<![a-z])(pro|anti)(?![a-z])")
 
 
 def is_winobias(text: str) -> bool:
-    """Whether lines of a text hold a person and a pronoun in brackets, and no table does."""
-    return any(_LINE.search(line) and not re.search(r"['\"]\]|\[['\"{]", line) for line in text.splitlines())
+    """Whether a text is no JSON, and one of its lines holds a person and a pronoun in brackets."""
+    return not text.lstrip().startswith("{") and any(map(_LINE.search, text.splitlines()))
 
 
 def read_winobias(paths: Sequence[Path]) -> Items[PronounPair]:
