@@ -112,7 +112,8 @@ def own(_own_decisions):
 
     def noted(attribute):
         decisions = _own_decisions(attribute)
-        note(*decisions.answers_notes())
+        for text in decisions.answers_notes():
+            note(text)
         return decisions
 
     return noted
