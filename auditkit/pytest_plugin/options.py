@@ -384,7 +384,7 @@ def check_data(options: RunOptions, claims: Sequence[pytest.Item]) -> None:
         pytest.UsageError: in one line.
     """
     from auditkit.data.errors import DataError
-    from auditkit.data.sources import source_sha256
+    from auditkit.data.sources import check_source, source_sha256
 
     suites = sorted({item.path.parent.name for item in claims})
     for suite, source in options.data.items():
@@ -394,5 +394,6 @@ def check_data(options: RunOptions, claims: Sequence[pytest.Item]) -> None:
             )
         try:
             source_sha256(source)
+            check_source(source)
         except DataError as error:
             raise pytest.UsageError(f"--data {suite}: {error}") from None
