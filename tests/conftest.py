@@ -37,6 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write docs/conformance.md anew instead of comparing it with what the checks find",
     )
+    parser.addoption(
+        "--write-layouts",
+        action="store_true",
+        help="write the table of layouts in docs/models.md anew instead of comparing it with the layouts' rows",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

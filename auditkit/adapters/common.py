@@ -67,14 +67,13 @@ class ModuleAdapter:
         self.groups = own if isinstance(own, int) else self.heads
         self.sizes: dict[Place, int] = {}
         self._accepts = set(inspect.signature(self.module.forward).parameters)
-        self._pad_id = next(
-            (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
-            0,
-        )
-        self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
-        highest = max(token for prompt in self._prompts for token in (*prompt.ids, self._pad_id))
         weight: Any = self.module.get_input_embeddings().weight
-        rows = int(weight.shape[0])
+        rows = self._rows = int(weight.shape[0])
+        pads = (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id)
+        # padding is masked, so any token may stand there; one that fine-tuning has added may have no embedding
+        self._pad_id = next((int(i) for i in pads if i is not None and i < rows), 0)
+        self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
+        highest = max(token for prompt in self._prompts for token in prompt.ids)
         if highest >= rows:
             raise ModelError(
                 f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not "
@@ -91,9 +90,16 @@ class ModuleAdapter:
 
         Raises:
             ValueError: no prompts, or an empty one.
+            ModelError: a token of a prompt has no embedding.
         """
         if not prompts or not all(prompts):
             raise ValueError("a batch needs at least one prompt, and every prompt at least one token")
+        highest = max(token for prompt in prompts for token in prompt.ids)
+        if highest >= self._rows:
+            raise ModelError(
+                f"a prompt holds token id {highest}, but the model embeds {self._rows} tokens: the tokenizer was given "
+                "tokens that the model was not trained with"
+            )
         longest = max(len(prompt) for prompt in prompts)
         pads = tuple(longest - len(prompt) for prompt in prompts)
         ids = torch.tensor(
@@ -201,4 +207,5 @@ class ModuleAdapter:
             adapter=adapter,
             parity_max_abs=parity,
             trust_remote_code=loaded.trust_remote_code,
+            fine_tune=loaded.fine_tune,
         )

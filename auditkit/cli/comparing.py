@@ -27,6 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _diff(arguments: argparse.Namespace) -> int:
     from auditkit.gate.changes import compare
     from auditkit.record.baseline import read_recorded
+    from auditkit.record.naming import apart
     from auditkit.record.store import RecordError, atomic_write, item_rows
     from auditkit.report.compare import comparison_code, render_comparison, rows
     from auditkit.report.terminal import comparison
@@ -34,18 +35,18 @@ def _diff(arguments: argparse.Namespace) -> int:
     try:
         folders = [folder_of(text, arguments.audit_dir) for text in (arguments.was, arguments.now)]
         was, now = (read_recorded(folder, folder.name) for folder in folders)
-        run = compare(now.run, item_rows(now.items), was)
+        then, run = apart(was.run, compare(now.run, item_rows(now.items), was))
     except RecordError as error:
         return refused(str(error), INTEGRITY)
     out = arguments.out or now.folder / f"diff-{was.folder.name}.html"
     try:
-        atomic_write(out, render_comparison(was.run, run).encode())
+        atomic_write(out, render_comparison(then, run).encode())
     except OSError as error:
         return refused(f"cannot write {out}: {error.strerror or error}")
-    table = rows(was.run, run)
-    say(comparison(was.run, run, table, coloured()))
+    table = rows(then, run)
+    say(comparison(then, run, table, coloured()))
     print(f"page: {out}")
-    return comparison_code(was.run, run, table)
+    return comparison_code(then, run, table)
 
 
 def _merge(arguments: argparse.Namespace) -> int:

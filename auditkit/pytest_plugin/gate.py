@@ -11,10 +11,11 @@ import pytest
 
 from auditkit.gate.changes import Counterpart, Past, compare, judged
 from auditkit.gate.waivers import WaiversError, read_waivers, settled, waived
-from auditkit.pytest_plugin.baseline import measured_baseline, recorded_baseline
+from auditkit.pytest_plugin.baseline import asked_baseline, measured_baseline, recorded_baseline
 from auditkit.pytest_plugin.claims import claim_id
 from auditkit.pytest_plugin.options import RunOptions
 from auditkit.record.baseline import Recorded, measured_before, read_recorded
+from auditkit.record.naming import told_apart
 from auditkit.record.schema import Claim, ItemRow, ModelInfo, Plan, Run
 from auditkit.report import wording
 
@@ -47,9 +48,10 @@ class Gate:
         Args:
             command: how this session was called; a baseline that is a model is measured by the same command.
         """
-        text, reports = self.options.baseline, self.options.reports
-        if text is None:
+        reports = self.options.reports
+        if self.options.baseline is None:
             return
+        text = asked_baseline(self.options.baseline, self.options.specs, reports)
         before = None if self.options.resume is None else measured_before(reports, text, plan_sha256)
         self.baseline = recorded_baseline(text if before is None else str(before), reports)
         if self.baseline is None:
@@ -78,7 +80,20 @@ class Gate:
     def passed(self, run: Run, rows: Sequence[ItemRow]) -> Run:
         """The run with what became of each waiver, and with its changes since the baseline."""
         run = msgspec.structs.replace(run, waivers=settled(self._waivers, run.claims))
-        return run if self.baseline is None else compare(run, rows, self.baseline)
+        if self.baseline is None:
+            return run
+        run = compare(run, rows, self.baseline)
+        other = self.names(run.model.spec)[1]
+        model = msgspec.structs.replace(self.baseline.run.model, name=other)
+        return msgspec.structs.replace(run, baseline=msgspec.structs.replace(run.baseline, model=model))
+
+    def names(self, spec: str) -> tuple[str, str]:
+        """Names of one of the session's models and of the baseline's, which tell all of them apart; "" for no
+        baseline."""
+        specs = list(self.options.specs)
+        past = [] if self.baseline is None else [self.baseline.run.model.spec]
+        found = told_apart([*specs, *past])
+        return found[specs.index(spec)], found[-1] if past else ""
 
 
 def write_gate(reporter: pytest.TerminalReporter, run: Run, every: bool) -> None:

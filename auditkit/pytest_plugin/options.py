@@ -29,6 +29,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "questions for a suite in place of its own: a file, a folder or a hub data set, each perhaps with "
         "#subject,subject; may be given once per suite",
     },
+    "tokenizer": {
+        "metavar": "SPEC",
+        "help": "directory, alias or hub id whose tokenizer is used in place of the model's own",
+    },
     "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N, or spread over all GPUs (default auto)"},
     "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
     "adapter": {"metavar": "NAME", "help": "how the model is touched: hf (default), nnterp, or one registered"},
@@ -47,7 +51,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "baseline": {
         "metavar": "SPEC|RUN",
-        "help": "model, recorded run or its name ('auditkit baseline') to compare with, item by item",
+        "help": "model, recorded run or its name ('auditkit baseline') to compare with, item by item; 'base': the "
+        "model that a fine-tune was made from",
     },
     "waivers": {
         "metavar": "FILE",
@@ -70,6 +75,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "items": None,
     "data": None,
+    "tokenizer": None,
     "device": "auto",
     "dtype": "auto",
     "adapter": "hf",
@@ -115,6 +121,7 @@ class RunOptions:
         models: the models that are named; none where the command line names none.
         data: suite -> source of its questions.
         data_texts: the same as the user wrote it, SUITE=SOURCE.
+        tokenizer: whose tokenizer every model is given; None for its own.
         shard: (which, of how many), counted from 1.
         shard_text: the same as the user wrote it.
         resume: folder of the run to continue; "" for the newest one, None where nothing is continued.
@@ -126,6 +133,7 @@ class RunOptions:
     items: int | None
     data: Mapping[str, str]
     data_texts: tuple[str, ...]
+    tokenizer: str | None
     device: str
     dtype: str
     adapter: str
@@ -185,6 +193,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         items=_at_least_one(option.audit_items, "--items", "item is needed to measure anything"),
         data=_read_data(option.audit_data or ()),
         data_texts=tuple(option.audit_data or ()),
+        tokenizer=option.audit_tokenizer,
         device=option.audit_device,
         dtype=option.audit_dtype,
         adapter=option.audit_adapter,

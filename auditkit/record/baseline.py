@@ -65,7 +65,7 @@ def find_baseline(text: str, reports: Path) -> Path | None:
     names = read_names(reports)
     if text in names:
         return _named(text, names[text], reports)
-    if path.is_dir() and not (path / "config.json").exists():
+    if path.is_dir() and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
         raise RecordError(f"no baseline in {text}: the folder holds no {AUDIT_JSON}, so no run was finished there")
     inside = path.parent != Path() and path.parent.is_dir()
     if not path.exists() and (path.is_absolute() or inside or len(path.parts) > 2):

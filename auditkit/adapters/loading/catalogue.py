@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from auditkit.adapters.errors import ModelError
-from auditkit.adapters.loading.causal import adapter_only
+from auditkit.adapters.loading import training
+from auditkit.adapters.loading.causal import is_adapter, require_peft
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -112,7 +113,7 @@ def classify(spec: str) -> Kind:
     """What a model spec names: an alias, a local directory, a `.gguf` file or a hub id.
 
     A path that exists wins over a hub id of the same spelling. Decides without network and without reading
-    more than the directory entry.
+    more than the names in a directory.
 
     Raises:
         ModelError: for anything else, with the nearest aliases and what was tried.
@@ -120,9 +121,13 @@ def classify(spec: str) -> Kind:
     if spec in CATALOGUE:
         return "alias"
     if _is(spec, Path.is_dir):
+        path, source = Path(spec).expanduser(), f"directory {spec!r}"
+        if is_adapter(path):
+            require_peft(source)
+            return "directory"
         if not _is(f"{spec}/config.json", Path.is_file):
             raise ModelError(
-                adapter_only(Path(spec).expanduser(), f"directory {spec!r}")
+                training.refusal(path, source)
                 or f"directory {spec!r} holds no config.json, so it is not a transformers model; "
                 "give the folder that save_pretrained wrote"
             )
