@@ -264,7 +264,6 @@ def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
             tokenizer = AutoTokenizer.from_pretrained(place_of_tokenizer, trust_remote_code=code)
             size = sum(file.stat().st_size for file in files)
             place, wanted = devices.chosen(asked.device, asked.dtype, config, size)
-            module: PreTrainedModel
             module, report = loader.from_pretrained(
                 folder,
                 config=config,
