@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test check lint slow bench conformance simulate examples validate-gate lock canary clean
+.PHONY: help setup audit test check lint slow bench conformance layouts simulate examples validate-gate lock canary clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z-]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ check: $(READY)       ## before a commit: format, lint and the unit tests of wha
 
 conformance: $(READY) ## write docs/conformance.md: families, checks and adapters
 	$(BIN)/python -m pytest -q tests/adapters/test_conformance.py --write-conformance
+
+layouts: $(READY) ## write the table of docs/models.md: layouts of models, read or refused
+	$(BIN)/python -m pytest -q tests/adapters/test_layouts.py --write-layouts
 
 bench: $(READY)       ## run every benchmark beside its peers; ARGS=--write stores the tables
 	$(BIN)/python $(INSTALL) --require-hashes --no-deps -r requirements/bench.txt

@@ -39,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write docs/conformance.md anew instead of comparing it with what the checks find",
     )
+    parser.addoption(
+        "--write-layouts",
+        action="store_true",
+        help="write the tables of layouts in the docs anew instead of comparing them with what is tested",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

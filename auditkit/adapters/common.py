@@ -97,7 +97,12 @@ class ModuleAdapter:
             raise ModelError(f"{loaded.source} cannot be checked when it is opened: {error}") from error
         highest = max(token for prompt in self._prompts for token in (*prompt.ids, self._pad_id))
         weight: Any = self.module.get_input_embeddings().weight
-        rows = int(weight.shape[0])
+        rows = self._rows = int(weight.shape[0])
+        pads = (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id)
+        # padding is masked, so any token may stand there; one that fine-tuning has added may have no embedding
+        self._pad_id = next((int(i) for i in pads if i is not None and i < rows), 0)
+        self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
+        highest = max(token for prompt in self._prompts for token in prompt.ids)
         if highest >= rows:
             raise ModelError(
                 f"the tokenizer gives token id {highest}, but the model embeds {rows} tokens: they do not "
@@ -115,9 +120,16 @@ class ModuleAdapter:
         Raises:
             ValueError: no prompts, or an empty one.
             Unsupported: a prompt is longer than the model's context.
+            ModelError: a token of a prompt has no embedding.
         """
         if not prompts or not all(prompts):
             raise ValueError("a batch needs at least one prompt, and every prompt at least one token")
+        highest = max(token for prompt in prompts for token in prompt.ids)
+        if highest >= self._rows:
+            raise ModelError(
+                f"a prompt holds token id {highest}, but the model embeds {self._rows} tokens: the tokenizer was given "
+                "tokens that the model was not trained with"
+            )
         longest = max(len(prompt) for prompt in prompts)
         require_room(longest, self.context)
         pads = tuple(longest - len(prompt) for prompt in prompts)
@@ -230,4 +242,5 @@ class ModuleAdapter:
             code_sha256=loaded.code_sha256,
             text_of=loaded.text_of,
             context=self.context,
+            fine_tune=loaded.fine_tune,
         )

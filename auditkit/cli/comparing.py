@@ -28,6 +28,7 @@ def _diff(arguments: argparse.Namespace) -> int:
     from auditkit.gate.changes import compare
     from auditkit.gate.verified import require_verified
     from auditkit.record.baseline import read_recorded
+    from auditkit.record.naming import apart
     from auditkit.record.store import RecordError, atomic_write, item_rows
     from auditkit.report.compare import comparison_code, render_comparison, rows
     from auditkit.report.terminal import comparison
@@ -39,18 +40,18 @@ def _diff(arguments: argparse.Namespace) -> int:
         for folder in folders:
             require_verified(folder)
         was, now = (read_recorded(folder, folder.name) for folder in folders)
-        run = compare(now.run, item_rows(now.items), was)
+        then, run = apart(was.run, compare(now.run, item_rows(now.items), was))
     except RecordError as error:
         return refused(str(error), INTEGRITY)
     out = arguments.out or now.folder / f"diff-{was.folder.name}.html"
     try:
-        atomic_write(out, render_comparison(was.run, run).encode())
+        atomic_write(out, render_comparison(then, run).encode())
     except OSError as error:
         return refused(f"cannot write {out}: {error.strerror or error}")
-    table = rows(was.run, run)
-    say(comparison(was.run, run, table, coloured()))
+    table = rows(then, run)
+    say(comparison(then, run, table, coloured()))
     print(f"page: {out}")
-    return comparison_code(was.run, run, table)
+    return comparison_code(then, run, table)
 
 
 def _merge(arguments: argparse.Namespace) -> int:

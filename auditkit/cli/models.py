@@ -15,7 +15,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _models(_: argparse.Namespace) -> int:
     from auditkit.adapters.loading.catalogue import CATALOGUE, DEFAULT_MODEL
-    from auditkit.adapters.loading.load import cached
+    from auditkit.adapters.loading.locating import cached
 
     rows = [("NAME", "KIND", "CACHED", "SOURCE")]
     for alias, entry in CATALOGUE.items():

@@ -1,37 +1,32 @@
-"""Multiple-choice questions in the layouts in which MMLU is published, and in files like it.
+"""Multiple-choice questions in the layouts in which they are published, told by what is in a file.
 
-Two layouts are usual: Hendrycks' folder of CSV files without header (question, four options, letter of the right
-one), and the hub's Parquet (question, choices, answer as an index, subject). JSON lines with the hub's fields and CSV
-files with a header are read too. Rows that cannot be asked are left out and counted, never repaired.
+`layouts` says how rows are laid out (MMLU, ARC, options in columns of their own, ...) and `tables` how files hold rows.
+Rows that cannot be asked are left out and counted, never repaired.
 
-The right answer is a letter, or a number that counts the options from 0 (as the hub's MMLU does) or from 1 (as KMMLU
-does). Which of the two is found over the whole file: a 0 says the one and a 4 the other. Where neither occurs, the
-other files of the source decide; where they do not either, the file is refused, since every answer might be read as the
-option beside the right one.
+The right answer is a letter, the text of an option, or a number that counts the options from 0 (as the hub's MMLU does)
+or from 1 (as KMMLU does). Which of the two numbers mean is found over the whole file: a 0 says the one and a 4 the
+other. Where neither occurs, the other files of the source decide; where they do not either, the file is refused, since
+every answer might be read as the option beside the right one.
 
 Source of the layout: Hendrycks et al. 2021, arXiv:2009.03300.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from auditkit.data.errors import DataError, Dropped
-from auditkit.data.files import json_lines, text_of
+from auditkit.data.layouts import LETTERS, QuestionRow, question_of
 from auditkit.data.order import shuffle_key
+from auditkit.data.tables import read_rows
 
-LETTERS = ("A", "B", "C", "D")
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+Table = Sequence[tuple[int, QuestionRow]]
 _SPLIT = re.compile(r"[_-](test|dev|val|validation|train)\b.*$|^(test|dev|val|validation|train)\b.*$")
-_HEADER = ("question", "a", "b", "c", "d", "answer")
 # An option that speaks of the others' places has no meaning once they are shuffled.
 _PLACES = re.compile(
     r"\b(above|below|(first|last|preceding|previous|following) (two|three|options?|answers?|choices?))\b"
@@ -70,7 +65,7 @@ def read_choices(files: Sequence[Path], subjects: Sequence[str] = (), first: int
     A row's subject is its own where it states one, else it is taken from the file's name, or its folder's.
 
     Args:
-        files: `.csv`, `.jsonl` or `.parquet`.
+        files: tables of any kind that `tables` reads, whatever their names.
         subjects: those wanted; all where empty.
         first: number of the first option where answers are numbers, 0 or 1; found in the files where None.
 
@@ -78,7 +73,7 @@ def read_choices(files: Sequence[Path], subjects: Sequence[str] = (), first: int
         DataError: a file that cannot be read, that holds no usable question, or whose numbers do not say which option
             is meant; or a subject that is not there.
     """
-    tables = {path: list(_rows(path)) for path in files}
+    tables = {path: _table(path) for path in files}
     for path, rows in tables.items():
         if not rows:
             raise DataError(f"{path}: holds no questions")
@@ -88,12 +83,13 @@ def read_choices(files: Sequence[Path], subjects: Sequence[str] = (), first: int
     seen: dict[str, None] = {}
     for path, rows in tables.items():
         before, lost = len(kept), len(dropped)
+        by_text = _by_text(path, rows)
         for number, row in rows:
-            subject = str(row.get("subject") or _subject(path))
+            subject = row.subject or _subject(path)
             seen[subject] = None
             if subjects and subject not in subjects:
                 continue
-            item = _item(f"{subject}-{number}", subject, row, firsts[path])
+            item = _item(f"{subject}-{number}", subject, row, firsts[path], by_text)
             (kept if isinstance(item, ChoiceItem) else dropped).append(item)  # type: ignore[arg-type]
         if len(kept) == before and len(dropped) > lost:
             raise DataError(
@@ -121,36 +117,35 @@ def right_places(n: int, *, seed: int) -> list[int]:
     return [place for block in blocks for place in block][:n]
 
 
-def _item(name: str, subject: str, row: Mapping[str, Any], first: int) -> ChoiceItem | Dropped:
-    question = row.get("question")
-    if not isinstance(question, str) or not question.strip():
+def _item(name: str, subject: str, row: QuestionRow, first: int, by_text: bool) -> ChoiceItem | Dropped:
+    if not row.text:
         return Dropped(name, "there is no question")
-    options = _options(row)
+    options = _four(row)
     if isinstance(options, str):
         return Dropped(name, options)
-    answer, number = row.get("answer"), _number(row.get("answer"))
-    if isinstance(answer, str) and answer.strip().upper() in LETTERS:
-        right = LETTERS.index(answer.strip().upper())
-    elif number is not None and 0 <= number - first < len(options):
+    right = next((place for place in (row.right, None if by_text else row.letter) if place is not None), None)
+    number = row.number
+    if right is None and number is not None and not by_text and 0 <= number - first < len(options):
         right = number - first
-    else:
-        return Dropped(name, f"its answer {str(answer)[:20]!r} is none of the options")
+    elif right is None and (number is None or by_text):
+        right = row.named if row.named is not None else row.letter
+    if right is None or right >= len(options):
+        return Dropped(name, f"its answer {str(row.answer)[:20]!r} is none of the options")
     if any(map(_PLACES.search, options)):
         return Dropped(name, "an option speaks of the others' places, so they cannot be shuffled")
-    return ChoiceItem(name, subject, question.strip(), options, right)
+    return ChoiceItem(name, subject, row.text, options, right)
 
 
-def _options(row: Mapping[str, Any]) -> tuple[str, ...] | str:
+def _four(row: QuestionRow) -> tuple[str, ...] | str:
     """The four options of a row, or in words why it has not four different ones."""
-    options = row.get("choices") or row.get("options") or ()
-    if not isinstance(options, Sequence) or isinstance(options, str):
-        return "the options are no list of texts"
-    if not all(isinstance(option, str) for option in options):
-        return "the options are no list of texts"
-    options = tuple(option.strip() for option in options)
+    options = row.options
+    if isinstance(options, str):
+        return options
     missing = len(LETTERS) - sum(map(bool, options))
     if missing > 0:
         return f"{missing} of four options are missing"
+    if len(options) > len(LETTERS) and not any(options[len(LETTERS) :]):
+        options = options[: len(LETTERS)]  # a column for a fifth option that this row does not have
     if len(options) > len(LETTERS):
         return f"it has {len(options)} options, not four"
     if len(set(options)) < len(options):
@@ -158,22 +153,31 @@ def _options(row: Mapping[str, Any]) -> tuple[str, ...] | str:
     return options
 
 
-def _number(answer: object) -> int | None:
-    """The number that an answer is, written as one or as text; None for letters and everything else."""
-    if isinstance(answer, str) and re.fullmatch(r"-?[0-9]+", answer.strip()):
-        return int(answer)
-    return answer if isinstance(answer, int) and not isinstance(answer, bool) else None
+def _by_text(path: Path, rows: Table) -> bool:
+    """Whether a file names the right option by its text, so that a number is an option and no place.
+
+    Raises:
+        DataError: all answers are numbers written as text, and each is also an option of its row.
+    """
+    asked = [row for _, row in rows if row.right is None and not isinstance(_four(row), str)]
+    if any(row.letter is None and row.number is None and row.named is not None for row in asked):
+        return True
+    numbers = [row for row in asked if row.number is not None]
+    if len(numbers) < len(asked) or not numbers or not all(row.named is not None for row in numbers):
+        return False
+    raise DataError(
+        f"{path}: each of its answers is a number and also the text of an option, so it may mean either; write "
+        "letters A to D"
+    )
 
 
-def _firsts(
-    tables: Mapping[Path, Sequence[tuple[int, Mapping[str, Any]]]], told: int | None
-) -> tuple[dict[Path, int], str]:
+def _firsts(tables: Mapping[Path, Table], told: int | None) -> tuple[dict[Path, int], str]:
     """For each file the number of its first option, and in words how the files name the right answer.
 
     Raises:
         DataError: numbers that do not say which option is meant, or that contradict what was told.
     """
-    counts = {path: _numbers(rows) for path, rows in tables.items()}
+    counts = {path: _numbers(path, rows) for path, rows in tables.items()}
     found = {path: _first(path, numbers, told) for path, numbers in counts.items()}
     clear = {first for path, first in found.items() if first is not None and counts[path]}
     firsts: dict[Path, int] = {}
@@ -187,7 +191,9 @@ def _firsts(
         firsts[path] = min(clear) if first is None else first
     by_first = {n: [path for path in firsts if counts[path] and firsts[path] == n] for n in (0, 1)}
     parts = [f"numbers counted from {n} in {len(paths)} files" for n, paths in by_first.items() if paths]
-    if letters := sum(not numbers for numbers in counts.values()):
+    texts = sum(_by_text(path, rows) for path, rows in tables.items())
+    parts += [f"texts of options in {texts} files"] if texts else []
+    if letters := sum(not numbers for numbers in counts.values()) - texts:
         parts.append(f"letters in {letters} files")
     why = "as told" if told is not None else "found over each whole file"
     key = ", ".join(parts).replace(" in 1 files", " in 1 file")
@@ -210,9 +216,11 @@ def _first(path: Path, numbers: Counter[int], told: int | None) -> int | None:
     return told if told is not None else shown if numbers else 0
 
 
-def _numbers(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> Counter[int]:
+def _numbers(path: Path, rows: Table) -> Counter[int]:
     """How often each number is the answer to a question with four options; -1 is a hidden answer, not an option."""
-    asked = (_number(row.get("answer")) for _, row in rows if not isinstance(_options(row), str))
+    if _by_text(path, rows):
+        return Counter()
+    asked = (row.number for _, row in rows if row.right is None and not isinstance(_four(row), str))
     return Counter(number for number in asked if number is not None and number != -1)
 
 
@@ -227,51 +235,5 @@ def _subject(path: Path) -> str:
     return name or path.parent.name
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Number and fields of each row: question, choices, answer, and perhaps subject."""
-    if path.suffix == ".parquet":
-        yield from enumerate(_parquet(path), 1)
-        return
-    yield from _csv(path, text_of(path)) if path.suffix == ".csv" else json_lines(path)
-
-
-def _csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    names: Sequence[str] = _HEADER
-    try:
-        for number, fields in enumerate(reader, 1):
-            lowered = [field.strip().lower() for field in fields]
-            if number == 1 and {"question", "answer"} <= set(lowered):
-                names = lowered
-            elif fields:
-                row = dict(zip(names, fields, strict=False))
-                # Fields too few or too many: which one is the answer cannot be told.
-                whole = len(fields) == len(names)
-                choices = [row.get(letter.lower(), "") for letter in LETTERS] if whole else fields[1:-1]
-                yield number, {**row, "choices": choices, "answer": row.get("answer") if whole else fields[-1]}
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
-
-
-def parquet_columns(path: Path) -> list[str]:
-    """The names of a Parquet file's columns.
-
-    Raises:
-        DataError: it is no Parquet file.
-    """
-    import pyarrow.parquet
-
-    try:
-        return list(pyarrow.parquet.read_schema(path).names)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are among these
-        raise DataError(f"{path}: no Parquet file ({str(error).splitlines()[0][:120]})") from error
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet
-
-    try:
-        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, ValueError) as error:  # pyarrow's own errors are among these
-        raise DataError(f"{path}: no Parquet file ({str(error).splitlines()[0][:120]})") from error
-    return rows
+def _table(path: Path) -> list[tuple[int, QuestionRow]]:
+    return [(number, question_of(row)) for number, row in read_rows(path).rows]

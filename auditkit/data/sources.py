@@ -1,10 +1,11 @@
 """Where a suite's data come from when they are not the project's own: a file, a folder, or a hub data set.
 
 A source is written `PATH`, `PATH#subject,subject` or `owner/name#subject`; a path that exists wins over a hub id of
-the same spelling. Subjects that files are named after choose those files. Of a data set with several splits, the test
-split is used. Where multiple-choice answers are numbers, `#answers=0` or `#answers=1` says how the first option is
-counted, for files that do not show it. `#name` alone is a part of what the suite itself brings along, where that has
-names.
+the same spelling. What a file is, is told by its content; names only choose which files of a folder are data: those
+that end as data do, without what `datasets` writes about itself. Subjects that files are named after choose those
+files. Of a data set with several splits, the test split is used, or all that is there where none is a test. Where
+multiple-choice answers are numbers, `#answers=0` or `#answers=1` says how the first option is counted, for files that
+do not show it. `#name` alone is a part of what the suite itself brings along, where that has names.
 """
 
 from __future__ import annotations
@@ -16,32 +17,41 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
-from auditkit.data.choices import SUFFIXES, Choices, read_choices
+from auditkit.data.choices import Choices, read_choices
 from auditkit.data.errors import DataError
 from auditkit.data.items import COLUMNS, CompletionItem, completion_items
+from auditkit.data.tables import check_readable, read_rows
 
-WRITTEN_BY_HAND = (".toml", ".json")
+SUFFIXES = (".csv", ".jsonl", ".parquet", ".tsv", ".tab", ".json", ".ndjson", ".arrow")
+"""How the names of tables end, in small letters."""
+WRITTEN_BY_HAND = (".toml",)
 """Files that a suite reads in a shape of its own, such as grids of personas and tasks; they hold no questions."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
-_TEST = re.compile(r"(^|[_/-])test\b|(^|/)test/")
+_TEST = re.compile(r"(^|[._/-])test\b|(^|/)test/")
 _HUB_TESTS = tuple(f"*test*{suffix}" for suffix in SUFFIXES)
-_OTHER = re.compile(r"(^|[_/-])(dev|val|validation|train)\b")
+_OTHER = re.compile(r"(^|[._/-])(dev|val|validation|train)\b")
 _ANSWERS = "answers="
-ANY = (*SUFFIXES, ".txt")
-"""Files that a suite may read, in whatever layout."""
+_SPLITS = (".test", ".dev")
+ANY = (*SUFFIXES, ".txt", *_SPLITS)
+"""Files that a suite may read, in whatever layout; WinoBias ends in ".txt.test" and ".txt.dev"."""
+_ABOUT = {
+    *("dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json", "metadata.json"),
+    *("readme.txt", "license.txt", "requirements.txt"),
+}
+"""What stands beside data and is none, in small letters."""
 
 
 def read_questions(spec: str) -> tuple[CompletionItem, ...] | Choices:
     """The questions of a source: completion items, or multiple choice.
 
-    A CSV file with the columns of `CompletionItem` holds completion items; everything else is multiple choice.
+    A table with the columns of `CompletionItem` holds completion items; everything else is multiple choice.
 
     Raises:
         DataError: it cannot be found, fetched or read, or lacks a subject that is asked for.
     """
     files, subjects = source_files(spec), source_subjects(spec)
-    if len(files) == 1 and files[0].suffix == ".csv" and _header(files[0]) >= set(COLUMNS):
+    if len(files) == 1 and set(read_rows(files[0]).names) >= set(COLUMNS):
         items = completion_items(files[0])
         topics = {item.topic for item in items}
         for subject in subjects:
@@ -72,13 +82,30 @@ def source_sha256(spec: str) -> str:
     return hashlib.sha256("\n".join([*lines, *source_subjects(spec), *options]).encode()).hexdigest()
 
 
-def source_files(spec: str) -> tuple[Path, ...]:
-    """The files of questions of a source, fetched from the hub where it names a data set.
+def check_source(spec: str) -> None:
+    """Refuse a source that holds a table that cannot be read, before anything else is done.
 
     Raises:
-        DataError: there are none, in one line.
+        DataError: in one line.
     """
-    folder, found = _files(spec, SUFFIXES)
+    place = spec.partition("#")[0]
+    if not place or (Path(place).suffix in WRITTEN_BY_HAND and Path(place).expanduser().is_file()):
+        return
+    for path in every_file(spec):
+        if path.suffix.lower() not in (".txt", *_SPLITS):
+            read_rows(path)
+
+
+def source_files(spec: str, suffixes: Sequence[str] = SUFFIXES) -> tuple[Path, ...]:
+    """The files of questions of a source, fetched from the hub where it names a data set.
+
+    Args:
+        suffixes: how the files of a folder end that are data; a file that is named is taken whatever its name.
+
+    Raises:
+        DataError: there are none, or a file is of a kind that is not read here, in one line.
+    """
+    folder, found = _files(spec, suffixes)
     if folder is None or _chosen(spec, found):
         return _chosen(spec, found) or found
     tests = [file for file in found if _TEST.search(_within(folder, file))]
@@ -109,7 +136,8 @@ def _chosen(spec: str, found: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _within(folder: Path, file: Path) -> str:
-    return file.relative_to(folder).with_suffix("").as_posix()
+    place = file.relative_to(folder)
+    return (place if place.suffix in _SPLITS else place.with_suffix("")).as_posix()
 
 
 def _files(spec: str, suffixes: Sequence[str]) -> tuple[Path | None, tuple[Path, ...]]:
@@ -118,8 +146,7 @@ def _files(spec: str, suffixes: Sequence[str]) -> tuple[Path | None, tuple[Path,
     path = Path(place).expanduser()
     wanted: tuple[str, ...] = ("*",)
     if place and path.is_file():
-        if path.suffix not in suffixes:
-            raise DataError(f"{place}: questions are read from {', '.join(suffixes)} files")
+        check_readable(path)
         return None, (path,)
     if place and path.is_dir():
         folder = path
@@ -129,19 +156,32 @@ def _files(spec: str, suffixes: Sequence[str]) -> tuple[Path | None, tuple[Path,
         folder = _from_hub(place, wanted)
     else:
         raise DataError(f"{place!r} is no file, no folder, and no hub data set of the form owner/name")
-    found = tuple(
-        sorted(
-            file
-            for file in folder.rglob("*")
-            if file.suffix in suffixes
-            and file.is_file()
-            and any(fnmatch(file.relative_to(folder).as_posix(), pattern) for pattern in wanted)
-        )
-    )
+    found = _within_folder(folder, suffixes, wanted)
+    if not found and folder is not path and not subjects and set(suffixes) >= set(SUFFIXES):  # no test split
+        wanted = tuple(f"*{suffix}" for suffix in suffixes)
+        found = _within_folder(_from_hub(place, wanted), suffixes, wanted)
     if not found:
         of = f" of {', '.join(subjects)}" if subjects else ""
         raise DataError(f"{place}: holds no {', '.join(suffixes)} file{of}")
+    for file in found:
+        check_readable(file)
     return folder, found
+
+
+def _within_folder(folder: Path, suffixes: Sequence[str], patterns: Sequence[str]) -> tuple[Path, ...]:
+    """The data files below a folder, in the order of their paths; hidden files and folders are left alone."""
+    found = []
+    for file in folder.rglob("*"):
+        place = file.relative_to(folder)
+        if (
+            file.suffix.lower() in suffixes
+            and file.name.lower() not in _ABOUT
+            and not any(part.startswith(".") for part in place.parts)
+            and file.is_file()
+            and any(fnmatch(place.as_posix(), pattern) for pattern in patterns)
+        ):
+            found.append(file)
+    return tuple(sorted(found))
 
 
 def source_subjects(spec: str) -> tuple[str, ...]:
@@ -165,11 +205,6 @@ def source_first(spec: str) -> int | None:
 
 def _behind(spec: str) -> list[str]:
     return [name.strip() for name in spec.partition("#")[2].split(",") if name.strip()]
-
-
-def _header(path: Path) -> set[str]:
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        return {name.strip() for name in stream.readline().split(",")}
 
 
 def _from_hub(name: str, patterns: tuple[str, ...]) -> Path:

@@ -21,13 +21,43 @@ from auditkit.adapters.errors import ModelError
 from auditkit.adapters.loading.catalogue import classify
 from auditkit.claims.verdicts import EXIT_INTEGRITY
 from auditkit.gate.verified import require_verified
-from auditkit.record.baseline import Recorded, find_baseline, read_recorded
+from auditkit.record.baseline import Recorded, find_baseline, read_names, read_recorded
 from auditkit.record.store import AUDIT_JSON, RecordError, require_writable
 
 # What the baseline's run is not told: which model, what to compare with, how this run goes on, who may pass.
 _OWN = ("model", "baseline", "resume", "cross-check", "waivers", "dir")
 _MEASURED = (0, 1, 10, EXIT_INTEGRITY)
 """Exit codes of a run that has a record; what its claims came to is for the comparison to say."""
+
+
+OWN_BASE = "base"
+"""After `--baseline`: the model that the candidates' own files name as their base."""
+
+
+def asked_baseline(text: str, specs: Sequence[str], reports: Path) -> str:
+    """What to compare with: `text`, or for "base" the base of the models, where no recorded run has that name.
+
+    Raises:
+        pytest.UsageError: a model names no base, or two models have different ones.
+    """
+    if text != OWN_BASE:
+        return text
+    from auditkit.adapters.loading.locating import base_of
+
+    try:
+        if text in read_names(reports):
+            return text
+        bases = {spec: base_of(spec) for spec in specs}
+    except RecordError as error:
+        _refuse(str(error))
+    except ModelError as error:
+        raise pytest.UsageError(f"--baseline {OWN_BASE}: {error}") from None
+    if len(set(bases.values())) > 1:
+        each = ", ".join(f"{spec}: {base}" for spec, base in bases.items())
+        raise pytest.UsageError(
+            f"--baseline {OWN_BASE}: the models have different bases ({each}); give one --model, or name the baseline"
+        )
+    return next(iter(bases.values()))
 
 
 def recorded_baseline(text: str, reports: Path) -> Recorded | None:

@@ -19,6 +19,7 @@ from auditkit.gate.thresholds import Thresholds
 from auditkit.pytest_plugin.options import MODEL_FIXTURE, RunOptions, options_of
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
 from auditkit.record.methods import code_of
+from auditkit.record.naming import told_apart
 from auditkit.record.plan import PlannedClaim
 from auditkit.record.schema import Claim, Cost, Ended, FamilyPlace, Lack, Plan, Verdict
 from auditkit.record.surroundings import versions
@@ -154,7 +155,7 @@ def conclude(
 
 def model_ids(specs: Sequence[str]) -> list[str]:
     """One short name per model, for the ids of tests."""
-    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec).name) or "model" for spec in specs]
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "model" for name in told_apart(specs)]
     return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names, 1)]
 
 

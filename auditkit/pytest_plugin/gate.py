@@ -13,10 +13,11 @@ from auditkit.claims.verdicts import summarize
 from auditkit.gate.changes import Counterpart, Past, compare, judged
 from auditkit.gate.lost import loosened
 from auditkit.gate.waivers import WaiversError, read_waivers, settled, waived
-from auditkit.pytest_plugin.baseline import measured_baseline, recorded_baseline
+from auditkit.pytest_plugin.baseline import asked_baseline, measured_baseline, recorded_baseline
 from auditkit.pytest_plugin.claims import claim_id
 from auditkit.pytest_plugin.options import RunOptions
 from auditkit.record.baseline import Recorded, measured_before, read_recorded
+from auditkit.record.naming import told_apart
 from auditkit.record.schema import Claim, ItemRow, ModelInfo, Plan, Run
 from auditkit.report import wording
 from auditkit.report.terminal import plain
@@ -54,9 +55,10 @@ class Gate:
         Args:
             command: how this session was called; a baseline that is a model is measured by the same command.
         """
-        text, reports = self.options.baseline, self.options.reports
-        if text is None:
+        reports = self.options.reports
+        if self.options.baseline is None:
             return
+        text = asked_baseline(self.options.baseline, self.options.specs, reports)
         before = None if self.options.resume is None else measured_before(reports, text, plan_sha256)
         self.baseline = recorded_baseline(text if before is None else str(before), reports)
         if self.baseline is None:
@@ -104,8 +106,17 @@ class Gate:
         )
         if self.baseline is None or run.baseline is None:
             return run
-        looser = msgspec.structs.replace(run.baseline, loosened=loosened(run, self.baseline.run))
-        return msgspec.structs.replace(run, baseline=looser)
+        model = msgspec.structs.replace(self.baseline.run.model, name=self.names(run.model.spec)[1])
+        shown = msgspec.structs.replace(run.baseline, model=model, loosened=loosened(run, self.baseline.run))
+        return msgspec.structs.replace(run, baseline=shown)
+
+    def names(self, spec: str) -> tuple[str, str]:
+        """Names of one of the session's models and of the baseline's, which tell all of them apart; "" for no
+        baseline."""
+        specs = list(self.options.specs)
+        past = [] if self.baseline is None else [self.baseline.run.model.spec]
+        found = told_apart([*specs, *past])
+        return found[specs.index(spec)], found[-1] if past else ""
 
 
 def write_gate(reporter: pytest.TerminalReporter, run: Run, every: bool) -> None:

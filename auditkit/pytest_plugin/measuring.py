@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import StringIO
 from typing import Any
@@ -69,22 +69,24 @@ class Opened:
         return info
 
 
-def open_model(options: RunOptions, spec: str, thresholds: Thresholds | None) -> Opened:
+def open_model(options: RunOptions, spec: str, name: str, thresholds: Thresholds | None) -> Opened:
     """Open a model as the options say.
 
     Raises:
         ModelError: it cannot be opened so, in one line.
     """
     factory = adapter_factory(options.adapter)
-    loaded = load(
+    opened_as = load(
         spec,
         device=options.device,
         dtype=options.dtype,
         trust_remote_code=options.trust_remote_code,
         template_arguments=options.template_arguments,
+        tokenizer=options.tokenizer,
     )
+    loaded = replace(opened_as, name=name)
     adapter = factory(loaded)
-    overrides = thresholds.applying_to([adapter.info.name, spec], adapter.info.family) if thresholds else {}
+    overrides = thresholds.applying_to([name, opened_as.name, spec], adapter.info.family) if thresholds else {}
     opened = Opened(loaded, adapter, overrides)
     _ = opened.info  # a template that fails is found out now
     return opened
@@ -172,7 +174,7 @@ class Measuring:
             yield kept.adapter
             return
         began = time.perf_counter()
-        opened = open_model(self.options, spec, self._thresholds)
+        opened = open_model(self.options, spec, self._gate.names(spec)[0], self._thresholds)
         if opened.adapter.info.weights_sha256 != self._digests[spec]:
             raise IntegrityError(f"the weights of {spec} have changed since the run began")
         self._opened[spec] = opened

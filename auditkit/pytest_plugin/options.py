@@ -36,6 +36,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "NAME=VALUE",
         "help": "value of a variable of the chat template, as in enable_thinking=true; may be given for several",
     },
+    "tokenizer": {
+        "metavar": "SPEC",
+        "help": "directory, alias or hub id whose tokenizer is used in place of the model's own",
+    },
     "device": {"metavar": "DEVICE", "help": "auto, cpu, cuda, cuda:N, or spread over all GPUs (default auto)"},
     "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
     "adapter": {"metavar": "NAME", "help": "how the model is touched: hf (default), nnterp, or one registered"},
@@ -54,7 +58,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "baseline": {
         "metavar": "SPEC|RUN",
-        "help": "model, recorded run or its name ('auditkit baseline') to compare with, item by item",
+        "help": "model, recorded run or its name ('auditkit baseline') to compare with, item by item; 'base': the "
+        "model that a fine-tune was made from",
     },
     "waivers": {
         "metavar": "FILE",
@@ -78,22 +83,12 @@ DIR = "reports"
 MODEL_FIXTURE = "audit_model"
 """The fixture that makes a test a claim; `model` is short for it."""
 
-DEFAULTS: dict[str, Any] = {
-    "model": None,
+DEFAULTS: dict[str, Any] = dict.fromkeys(OPTIONS) | {
     "seed": 0,
-    "items": None,
-    "data": None,
-    "template-arg": None,
     "device": "auto",
     "dtype": "auto",
     "adapter": "hf",
-    "cross-check": None,
     "profile": "pr",
-    "thresholds": None,
-    "baseline": None,
-    "waivers": None,
-    "shard": None,
-    "resume": None,
 }
 
 
@@ -131,6 +126,7 @@ class RunOptions:
         data_texts: the same as the user wrote it, SUITE=SOURCE.
         template_arguments: variable of the chat template -> value.
         template_texts: the same as the user wrote it, NAME=VALUE.
+        tokenizer: whose tokenizer every model is given; None for its own.
         shard: (which, of how many), counted from 1.
         shard_text: the same as the user wrote it.
         resume: folder of the run to continue; "" for the newest one, None where nothing is continued.
@@ -144,6 +140,7 @@ class RunOptions:
     data_texts: tuple[str, ...]
     template_arguments: Mapping[str, Any]
     template_texts: tuple[str, ...]
+    tokenizer: str | None
     device: str
     dtype: str
     adapter: str
@@ -210,6 +207,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         data_texts=tuple(option.audit_data or ()),
         template_arguments=_read_template_arguments(option.audit_template_arg or ()),
         template_texts=tuple(option.audit_template_arg or ()),
+        tokenizer=option.audit_tokenizer,
         device=option.audit_device,
         dtype=option.audit_dtype,
         adapter=option.audit_adapter,
@@ -384,7 +382,7 @@ def check_data(options: RunOptions, claims: Sequence[pytest.Item]) -> None:
         pytest.UsageError: in one line.
     """
     from auditkit.data.errors import DataError
-    from auditkit.data.sources import source_sha256
+    from auditkit.data.sources import check_source, source_sha256
 
     suites = sorted({item.path.parent.name for item in claims})
     for suite, source in options.data.items():
@@ -394,5 +392,6 @@ def check_data(options: RunOptions, claims: Sequence[pytest.Item]) -> None:
             )
         try:
             source_sha256(source)
+            check_source(source)
         except DataError as error:
             raise pytest.UsageError(f"--data {suite}: {error}") from None

@@ -109,7 +109,7 @@ class Audit:
                 require_writable(self.options.reports if before is None else before.folder)
                 terminal.say(self.config, f"opening {spec} (the first time, weights are fetched and converted)")
                 with terminal.hint_after(self.config, SLOW, slow_opening):
-                    opened = open_model(self.options, spec, self.thresholds)
+                    opened = open_model(self.options, spec, self.gate.names(spec)[0], self.thresholds)
                 support = opened.adapter.support()
                 known[spec] = KnownModel(opened.info, tuple(_refused(support)))
                 for name, offered in support.items():

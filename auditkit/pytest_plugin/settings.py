@@ -53,6 +53,7 @@ def header_settings(options: RunOptions, spec: str, thresholds: Thresholds | Non
     settings = {
         "model": spec,
         "items": options.items,
+        "tokenizer": options.tokenizer,
         "dtype": options.dtype,
         "device": options.device,
         "adapter": None if options.adapter == DEFAULT_ADAPTER else options.adapter,
@@ -73,6 +74,7 @@ def rerun_options(options: RunOptions, spec: str) -> str:
         for name in ("items", "device", "dtype", "adapter")
         if getattr(options, name) not in (None, "auto", DEFAULT_ADAPTER)
     ]
+    parts += [f"--tokenizer {shlex.quote(options.tokenizer)}"] if options.tokenizer else []
     parts += [f"--data {shlex.quote(text)}" for text in options.data_texts]
     parts += [f"--template-arg {shlex.quote(text)}" for text in options.template_texts]
     parts += [

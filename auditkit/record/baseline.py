@@ -72,7 +72,7 @@ def find_baseline(text: str, reports: Path) -> Path | None:
         return path.resolve().parent
     if (path / AUDIT_JSON).exists():
         return path.resolve()
-    if path.is_dir() and not (path / "config.json").exists():
+    if path.is_dir() and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
         raise RecordError(f"no baseline in {text}: the folder holds no {AUDIT_JSON}, so no run was finished there")
     inside = path.parent != Path() and path.parent.is_dir()
     if not path.exists() and (path.is_absolute() or inside or len(path.parts) > 2):

@@ -247,6 +247,20 @@ class Claim(Struct, frozen=True, kw_only=True):
     model and the plan."""
 
 
+class FineTune(Struct, frozen=True, kw_only=True):
+    """A PEFT adapter that was merged into its base. The model's own digest covers both."""
+
+    kind: str
+    """peft's type: "LORA", "IA3", ..."""
+    sha256: str
+    """Of the adapter: its weights, and its config without the place of its base."""
+    base: str
+    """The base, as one would write it after --model."""
+    base_source: str
+    """Where the base's weights came from, in words."""
+    base_sha256: str
+
+
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """Which model was measured, and how it was opened."""
 
@@ -273,6 +287,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Largest absolute difference between the adapter's batched logits and those of the plain module run one
     prompt at a time."""
     trust_remote_code: bool = False
+    fine_tune: FineTune | None = None
+    """None: whole weights were opened."""
     template_date: str | None = None
     """The date that the chat template is shown, ISO 8601; None where it does not read the clock."""
     rendered_sha256: str = ""

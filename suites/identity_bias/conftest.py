@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from auditkit import Inconclusive, NotApplicable, NotAsked
 from auditkit.claims.evidence import note
+from auditkit.data.errors import DataError
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.identity_bias.decisions import Decisions
 from auditkit.findings.identity_bias.mechanism import IdentityMechanism
+from auditkit.findings.identity_bias.own_decisions import OwnDecisions
 from auditkit.findings.identity_bias.personas import QUESTIONS, IdentityAnswers
 from auditkit.findings.identity_bias.pronouns import Pronouns
 from auditkit.findings.identity_bias.questions import AskedQuestions
@@ -16,6 +20,27 @@ from auditkit.findings.identity_bias.references import CaseMerit, PronounReferen
 from auditkit.findings.identity_bias.sentences import SentencePreference
 from auditkit.findings.identity_bias.sources import read_bias_items
 from auditkit.findings.identity_bias.worst import SwapDistance
+from auditkit.pytest_plugin.options import options_of
+
+
+def _own_of(config):
+    """The decisions of the user's own that `--data identity_bias=SOURCE` holds; None without."""
+    source = options_of(config).data.get("identity_bias")
+    try:
+        return None if source is None or source.startswith("#") else read_bias_items(source).own
+    except DataError as error:
+        raise pytest.UsageError(f"--data identity_bias: {error}") from None
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Claims about the user's own decisions exist only where there are such data."""
+    return True if collection_path.name == "test_own.py" and _own_of(config) is None else None
+
+
+def pytest_generate_tests(metafunc):
+    """One claim for each attribute of the user's own decisions."""
+    if "own_attribute" in metafunc.fixturenames:
+        metafunc.parametrize("own_attribute", _own_of(metafunc.config).attributes)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +98,12 @@ def answers(model, audit, given):
 def decisions(model, audit):
     """Cases decided under every identity."""
     return Decisions(model, seed=audit.seed, n_items=audit.items)
+
+
+@pytest.fixture(scope="session")
+def own(model, audit, given):
+    """`own(attribute)`: the user's own cases decided for every group of an attribute, asked once."""
+    return cache(lambda attribute: OwnDecisions(model, given.own, attribute, seed=audit.seed, n_items=audit.items))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import torch
 from auditkit.adapters import open_model
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL, SMOLLM2_WHEEL
-from auditkit.adapters.loading.load import cached
+from auditkit.adapters.loading.locating import cached
 from auditkit.adapters.protocol import Component, Place
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.generation import generate

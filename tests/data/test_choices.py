@@ -191,12 +191,12 @@ def test_completion_items_are_told_by_their_columns(tmp_path: Path) -> None:
     [
         ("./nowhere", "no file, no folder, and no hub data set of the form owner/name"),
         ("", "no file, no folder"),
-        ("{folder}", r"holds no \.csv, \.jsonl, \.parquet file"),
-        ("{folder}/a.xlsx", r"questions are read from \.csv, \.jsonl, \.parquet files"),
+        ("{folder}", r"holds no \.csv, \.jsonl, \.parquet, \.tsv, .* file"),
+        ("{folder}/a.xlsx", "it is a zip archive or an Excel workbook; save the sheet as 'CSV UTF-8'"),
     ],
 )
 def test_what_is_no_source_is_said_in_one_line(tmp_path: Path, spec: str, said: str) -> None:
-    (tmp_path / "a.xlsx").write_bytes(b"")
+    (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match=said):
         source_files(spec.format(folder=tmp_path))
 

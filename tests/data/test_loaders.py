@@ -17,13 +17,10 @@ from auditkit.data.errors import DataError
 from auditkit.data.items import completion_items
 from auditkit.data.personas import persona_groups, synonym_pairs
 from auditkit.data.sources import read_questions, source_sha256
-from auditkit.findings.identity_bias.sources import (
-    GivenItems,
-    read_bbq,
-    read_bias_items,
-    read_crows_pairs,
-    read_winobias,
-)
+from auditkit.findings.identity_bias.published.bbq import read_bbq
+from auditkit.findings.identity_bias.published.crows_pairs import read_crows_pairs
+from auditkit.findings.identity_bias.published.winobias import read_winobias
+from auditkit.findings.identity_bias.sources import GivenItems, read_bias_items
 from auditkit.findings.persona_composition.grids import read_grid
 from auditkit.findings.persona_localization.statement_pairs import paired_statements
 from auditkit.findings.persona_localization.statements import persona_statements, read_statements
@@ -280,12 +277,11 @@ def test_the_digest_of_a_source_needs_no_usable_row(tmp_path: Path, name: str) -
     assert len(digests) == 3
 
 
-def test_parquet_of_another_layout_is_not_taken_for_multiple_choice(tmp_path: Path) -> None:
+def test_parquet_of_bias_sets_is_told_by_its_columns(tmp_path: Path) -> None:
     _parquet(tmp_path / "age.parquet", {key: str(value) for key, value in BBQ.items()})
     _parquet(tmp_path / "crows.parquet", {"sent_more": "a", "sent_less": "b", "bias_type": "age"})
-    for name, said in (
-        ("age", "BBQ, which is read from .jsonl"),
-        ("crows", "CrowS-Pairs, which is read from .csv"),
-    ):
-        with pytest.raises(DataError, match=said):
-            read_bias_items(str(tmp_path / f"{name}.parquet"))
+    given = read_bias_items(str(tmp_path))
+    assert given.choices is None
+    assert given.questions == read_bbq([written(tmp_path, LOADERS["BBQ"], lines(BBQ))])
+    assert given.sentences is not None
+    assert [pair.more for pair in given.sentences.kept] == ["a"]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from auditkit.adapters.errors import ModelError
-from auditkit.adapters.loading import ggufs, instead
-from auditkit.adapters.loading.causal import adapter_only
+from auditkit.adapters.loading import ggufs, instead, training
+from auditkit.adapters.loading.causal import is_adapter, require_peft
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -124,8 +124,11 @@ def classify(spec: str) -> Kind:
         if ggufs.stands_for(path):
             ggufs.file_of(path)
             return "gguf"
-        if not (path / "config.json").is_file():
-            raise ModelError(adapter_only(path, f"directory {spec!r}") or instead.no_checkpoint(path, spec))
+        source = f"directory {spec!r}"
+        if is_adapter(path):
+            require_peft(source)
+        elif not (path / "config.json").is_file():
+            raise ModelError(training.refusal(path, source) or instead.no_checkpoint(path, spec))
         return "directory"
     if ggufs.is_gguf(spec):
         if path is None:

@@ -9,9 +9,9 @@ logits.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ADAPTER_CONFIG = "adapter_config.json"
+EXTRA = "interp-auditkit[peft]"
 
 _OTHER_TASK = re.compile(
     r"Classification|QuestionAnswering|MultipleChoice|NextSentencePrediction|MaskedLM|Reward|ValueHead"
@@ -41,33 +42,39 @@ _BUFFERS = re.compile(
 """Ends of names of tensors that are no parameters: earlier releases of transformers and other libraries wrote them."""
 
 
-def adapter_only(folder: Path, name: str) -> str:
-    """What to do with a folder that holds an adapter and no model; empty where it holds no adapter."""
-    if not (folder / ADAPTER_CONFIG).is_file():
-        return ""
-    try:
-        base = json.loads((folder / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        base = None
-    model = f"the model {str(base)[:100]!r}" if base else "its model"
-    return (
-        f"{name} holds an adapter ({ADAPTER_CONFIG}) and no model: merge it into {model} (peft's merge_and_unload), "
-        "save the result with its tokenizer, and give that folder"
-    )
+def own_weights(folder: Path) -> list[Path]:
+    """Files that may be a model's weights: an adapter's are not."""
+    return [file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter_model")]
 
 
-def refuse_adapter(folder: Path, source: str, weights: bool) -> None:
-    """Refuse a folder with an adapter, which transformers applies where peft is installed and ignores elsewhere.
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a PEFT adapter and no weights of a whole model."""
+    return (folder / ADAPTER_CONFIG).is_file() and not own_weights(folder)
 
-    Whether the full weights beside it have the adapter in them cannot be told from the files.
+
+def require_peft(source: str) -> None:
+    """Refuse an adapter where peft is not installed.
+
+    Raises:
+        ModelError: naming the extra.
+    """
+    if find_spec("peft") is None:
+        raise ModelError(
+            f"{source} holds a PEFT adapter ({ADAPTER_CONFIG}), which is opened with the package peft: run "
+            f"'pip install \"{EXTRA}\"'"
+        )
+
+
+def refuse_adapter(folder: Path, source: str) -> None:
+    """Refuse an adapter beside full weights, which transformers applies where peft is installed and ignores elsewhere.
+
+    Whether the full weights have the adapter in them cannot be told from the files.
 
     Raises:
         ModelError: there is an adapter; the line says how to make one model of it.
     """
     if not (folder / ADAPTER_CONFIG).is_file():
         return
-    if not weights:
-        raise ModelError(adapter_only(folder, source))
     raise ModelError(
         f"{source} holds an adapter ({ADAPTER_CONFIG}) beside full weights: if they contain it already, move "
         f"{ADAPTER_CONFIG} and adapter_model.safetensors out of the folder; if not, merge it first (peft's "

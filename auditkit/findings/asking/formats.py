@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 
 from auditkit.adapters.protocol import Adapter, Answers
 from auditkit.claims.outcomes import Unsupported
-from auditkit.data.choices import LETTERS, ChoiceItem, Choices, right_places, shuffled
+from auditkit.data.choices import ChoiceItem, Choices, right_places, shuffled
 from auditkit.data.items import CompletionItem, check_tokens, select, single_token
+from auditkit.data.layouts import LETTERS
 from auditkit.data.prompts import Chat
 from auditkit.engine.pairs import answered
 from auditkit.stats.intervals import MIN_CLUSTERS

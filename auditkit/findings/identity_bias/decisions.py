@@ -89,7 +89,11 @@ class Decisions:
         self.people = identities() if people is None else tuple(people)
         self._sets = {a: name_sets([p for p in self.people if p.attribute == a]) for a in self.attributes}
         self._allotted = {a: allotted(self.cases, list(sets), seed) for a, sets in self._sets.items() if sets}
-        self._answers = answer_tokens(adapter.chat)
+        self._answers = self._answer_ids()
+
+    def _answer_ids(self) -> tuple[list[int], list[int]]:
+        """Ids of the tokens that are read as yes and as no."""
+        return answer_tokens(self.adapter.chat)
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -230,15 +234,21 @@ class Decisions:
         """Every case under every identity by word, and with its share of the names, asked once."""
         pairs = [(case, one) for case in self.cases for one in self.people if self._is_asked(case, one)]
         prompts = [self.prompt(case, one).ids for case, one in pairs]
-        odds, said = log_odds(self.adapter, prompts, [case.id for case, _ in pairs], self._answers, "decisions")
-        turned = np.array([case.favourable == "no" for case, _ in pairs])
-        odds, said = np.where(turned, -odds, odds), np.where(turned, 1 - said, said)
+        odds, said = self._favourable([case for case, _ in pairs], prompts)
         index, columns = [case.id for case in self.cases], [one.id for one in self.people]
         row, place = ({name: i for i, name in enumerate(names)} for names in (index, columns))
         at = [row[case.id] for case, _ in pairs], [place[one.id] for _, one in pairs]
         tables = np.full((2, len(index), len(columns)), np.nan)
         tables[0][at], tables[1][at] = odds, said
         return DecisionAnswers(pd.DataFrame(tables[0], index, columns), pd.DataFrame(tables[1], index, columns))
+
+    def _favourable(
+        self, cases: Sequence[DecisionCase], prompts: Sequence[tuple[int, ...]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(prompts,) log odds of the favourable answer, and whether it is the likeliest token, NaN for neither."""
+        odds, said = log_odds(self.adapter, prompts, [case.id for case in cases], self._answers, "decisions")
+        turned = np.array([case.favourable == "no" for case in cases])
+        return np.where(turned, -odds, odds), np.where(turned, 1 - said, said)
 
     def _is_asked(self, case: DecisionCase, one: Identity) -> bool:
         if one.how != "name":

@@ -104,7 +104,7 @@ def read_statements(spec: str, *, least_confidence: float = LEAST_CONFIDENCE) ->
     Raises:
         DataError: it cannot be found, fetched or read, has no file of a persona that is asked for, or is no JSON lines.
     """
-    files, personas = source_files(spec), source_subjects(spec)
+    files, personas = source_files(spec, (".jsonl", ".csv", ".parquet")), source_subjects(spec)
     there = {path.stem: path for path in files}
     for persona in personas:
         if persona not in there:

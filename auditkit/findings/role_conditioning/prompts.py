@@ -73,7 +73,7 @@ def role_lists(source: str) -> Mapping[str, tuple[str, ...]]:
     """
     found: dict[str, list[str]] = {}
     where_of: dict[str, str] = {}
-    for path in source_files(source):
+    for path in source_files(source, (".csv", ".jsonl")):
         for line, fields in _rows(path):
             where = f"{path}, line {line}"
             category, prompt = (str(fields.get(name) or "").strip() for name in ("category", "prompt"))

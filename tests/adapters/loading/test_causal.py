@@ -293,18 +293,6 @@ def test_a_folder_without_the_adapter_opens_again_and_a_stray_adapter_file_chang
     assert open_model(str(folder), device="cpu").info == before
 
 
-@pytest.mark.parametrize("config", [True, False])
-def test_a_folder_with_an_adapter_only_is_told_to_be_merged(
-    save_checkpoint: SaveCheckpoint, tmp_path: Path, config: bool
-) -> None:
-    folder = tmp_path / "lora"
-    leave_adapter(folder)
-    if config:
-        shutil.copy(save_checkpoint() / "config.json", folder)
-    message = refused(folder)
-    assert "holds an adapter (adapter_config.json) and no model: merge it into the model 'owner/base'" in message
-
-
 def test_an_adapter_beside_a_gguf_file_is_not_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_module: Callable[[str], Any]
 ) -> None:

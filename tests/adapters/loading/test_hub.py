@@ -14,6 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from peft import LoraConfig, get_peft_model
+
+from auditkit.adapters.loading.quiet import quiet
 
 pytestmark = pytest.mark.unit
 
@@ -50,6 +53,7 @@ class Hub:
 
     files: dict[str, bytes]
     data: dict[str, bytes]
+    adapter: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     port: int = 0
 
@@ -59,6 +63,8 @@ class Hub:
         for asked, alike in (("/api/datasets/owner/questions", "/api/models/owner/tiny"), ("/datasets/", "/")):
             if path.startswith(asked):
                 path, files = path.replace(asked, alike, 1).replace("owner/questions", "owner/tiny"), self.data
+        if path.startswith(("/api/models/owner/lora", "/owner/lora/")):
+            path, files = path.replace("owner/lora", "owner/tiny", 1), self.adapter
         if path.startswith(("/api/models/owner/gated", "/owner/gated/")):
             return 403, {"X-Error-Code": "GatedRepo"}, b"{}"
         if path.startswith("/api/models/owner/tiny/tree/"):
@@ -122,7 +128,14 @@ def story(
     folder, home = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("home")
     make_module("llama").save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
-    hub = Hub({file.name: file.read_bytes() for file in folder.iterdir()} | dict.fromkeys(NEVER, b"never"), DATA)
+    tuned = tmp_path_factory.mktemp("adapter")
+    with quiet():
+        config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+        get_peft_model(make_module("llama"), config).save_pretrained(tuned)
+    wrote = tuned / "adapter_config.json"
+    wrote.write_text(json.dumps({**json.loads(wrote.read_text()), "base_model_name_or_path": "owner/tiny"}))
+    whole, adapter = ({file.name: file.read_bytes() for file in place.iterdir()} for place in (folder, tuned))
+    hub = Hub(whole | dict.fromkeys(NEVER, b"never"), DATA, adapter | dict.fromkeys(NEVER, b"never"))
     server = serve(hub)
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith("HF_") and "proxy" not in key.lower()
@@ -142,14 +155,18 @@ def story(
 
     try:
         up = opened(
-            *("owner/tiny", "owner/none", "owner/gated", "owner/bad--name"),
+            *("owner/tiny", "owner/lora", "owner/none", "owner/gated", "owner/bad--name"),
             *("owner/questions", "owner/questions#brids", "owner/nothing"),
         )
     finally:
         server.shutdown()
         server.server_close()
     requests = list(hub.requests)
-    return Story(requests, up, opened("owner/tiny", "owner/other", "owner/questions#fishes", "other/questions"))
+    return Story(
+        requests,
+        up,
+        opened("owner/tiny", "owner/lora", "owner/other", "owner/questions#fishes", "other/questions"),
+    )
 
 
 def test_a_hub_id_opens(story: Story) -> None:
@@ -158,6 +175,12 @@ def test_a_hub_id_opens(story: Story) -> None:
 
 def test_what_was_fetched_once_opens_with_the_hub_gone(story: Story) -> None:
     assert story.gone["owner/tiny"] == story.up["owner/tiny"]
+
+
+def test_an_adapter_on_the_hub_is_merged_into_its_base_on_the_hub(story: Story) -> None:
+    source = "hub owner/lora, a LORA adapter merged into hub owner/tiny"
+    assert story.up["owner/lora"] == {"source": source, "name": "lora", "layers": 3}
+    assert story.gone["owner/lora"] == story.up["owner/lora"]
 
 
 @pytest.mark.parametrize("name", NEVER)

@@ -1,0 +1,160 @@
+"""`auditkit data SOURCE`: what a source of questions or bias items is, and what of it can be used; opens no model."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from auditkit.cli.shared import refused, say
+from auditkit.data.choices import Choices
+from auditkit.data.errors import DataError, Dropped
+from auditkit.data.items import COLUMNS
+from auditkit.data.sources import every_file, read_questions, source_subjects
+from auditkit.data.tables import read_rows
+from auditkit.findings.identity_bias.sources import GivenItems, read_bias_items
+from auditkit.report.terminal import plain
+
+SHOWN = 3
+"""Items shown of each kind."""
+_REASONS = 10
+_WIDTH = 300
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a source holds of one kind.
+
+    Attributes:
+        name: "multiple choice", "BBQ", ...
+        formats: what its files are.
+        usable, left_out: numbers of rows or items.
+        reasons: why items are left out, one text for each.
+        first: the first item that is left out, empty where there is none.
+        examples: the first usable items as texts.
+        more: a further fact, empty where there is none.
+    """
+
+    name: str
+    formats: Sequence[str]
+    usable: int
+    reasons: Sequence[str]
+    first: str
+    examples: Sequence[str]
+    more: str = ""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    data = commands.add_parser(
+        "data", help="what a file, folder or hub data set holds, which rows are usable, and why others are not"
+    )
+    data.add_argument("source", metavar="SOURCE", help="as after --data SUITE=: PATH, PATH#subject or owner/name")
+    data.set_defaults(command=_data)
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    try:
+        parts, unused = parts_of(arguments.source)
+    except DataError as error:
+        return refused(str(error))
+    say(_lines(arguments.source, parts, unused))
+    return 0
+
+
+def parts_of(source: str) -> tuple[list[Part], list[str]]:
+    """What a source holds, kind by kind, and in words which of its files are of no known layout.
+
+    Raises:
+        DataError: it cannot be found or read, or holds nothing usable.
+    """
+    files = every_file(source)
+    if (
+        len(files) == 1
+        and _is_table(files[0].suffix)
+        and set((table := read_rows(files[0])).names) >= set(COLUMNS)
+    ):
+        items = read_questions(source)
+        assert not isinstance(items, Choices)
+        texts = [f"{item.question} {item.start} ... {item.right} (wrong: {item.wrong})" for item in items[:SHOWN]]
+        return [Part("completion items", (table.format,), len(items), (), "", texts)], []
+    if source_subjects(source):
+        chosen = read_questions(source)
+        if isinstance(chosen, Choices):
+            return [_choices(chosen, sorted({read_rows(path).format for path in files}))], []
+    given = read_bias_items(source)
+    return list(_bias(given)), [f"{one.item_id}: {one.reason}" for one in given.unused]
+
+
+def _is_table(suffix: str) -> bool:
+    return suffix.lower() not in (".txt", ".test", ".dev")
+
+
+def _choices(read: Choices, formats: Sequence[str]) -> Part:
+    texts = [
+        f"{item.question} [{'; '.join(item.options)}] right: {item.options[item.right]}"
+        for item in read.kept[:SHOWN]
+    ]
+    return _part("multiple choice", formats, len(read.kept), read.dropped, texts, f"right answers: {read.key}")
+
+
+def _bias(given: GivenItems) -> Iterator[Part]:
+    formats = given.formats
+
+    def of(*names: str) -> tuple[str, list[str]]:
+        there = [name for name in names if name in formats]
+        return " and ".join(there), sorted({one for name in there for one in formats[name]})
+
+    if (questions := given.questions) is not None:
+        texts = [f"{one.user} fits the stereotype: {one.options[one.biased]}" for one in questions.kept[:SHOWN]]
+        yield _part(*of("BBQ"), len(questions.kept), questions.dropped, texts)
+    if (pronouns := given.pronouns) is not None:
+        texts = [f"{one.usual} / {one.unusual} means: {one.right}" for one in pronouns.kept[:SHOWN]]
+        yield _part(*of("WinoBias", "Winogender"), len(pronouns.kept), pronouns.dropped, texts)
+    if (sentences := given.sentences) is not None:
+        texts = [f"{one.more} / {one.less} ({one.group})" for one in sentences.kept[:SHOWN]]
+        yield _part(*of("CrowS-Pairs"), len(sentences.kept), sentences.dropped, texts)
+    if given.choices is not None:
+        yield _choices(given.choices, of("multiple choice")[1])
+    if (own := given.own) is not None:
+        pairs = [(case, one) for name, cases in own.cases.items() for case in cases for one in own.people[name]]
+        texts = [f"{case.user(one)} {' / '.join(case.answers)}" for case, one in pairs[:SHOWN]]
+        groups = "; ".join(
+            f"{name}: {len(cases)} cases, groups {', '.join(one.group for one in own.people[name])}"
+            for name, cases in own.cases.items()
+        )
+        yield _part(*of("own decisions"), own.rows, own.dropped, texts, groups)
+
+
+def _part(
+    name: str,
+    formats: Sequence[str],
+    usable: int,
+    dropped: Sequence[Dropped],
+    texts: Sequence[str],
+    more: str = "",
+) -> Part:
+    reasons = [one.reason for one in dropped]
+    return Part(name, formats, usable, reasons, dropped[0].item_id if dropped else "", texts, more)
+
+
+def _lines(source: str, parts: Sequence[Part], unused: Sequence[str]) -> Iterator[str]:
+    for part in parts:
+        yield (
+            f"{source}: {part.name} ({', '.join(part.formats)}), {part.usable} rows usable, "
+            f"{len(part.reasons)} left out"
+        )
+        if part.more:
+            yield f"  {part.more}"
+        counts = Counter(part.reasons).most_common()
+        for reason, count in counts[:_REASONS]:
+            yield f"  left out {count}: {reason}"
+        if part.first:
+            yield f"  the first that is left out is {part.first}"
+        if len(counts) > _REASONS:
+            yield f"  and {len(counts) - _REASONS} more reasons"
+        for text in part.examples:
+            yield f"  - {plain(text)[:_WIDTH]}"
+    for text in unused:
+        yield f"not used: {plain(text)}"
