@@ -1,5 +1,9 @@
 """What can go wrong when a model is opened; each message is one line that says what to do."""
 
+from __future__ import annotations
+
+from auditkit.record.escaping import plain
+
 
 class ModelError(Exception):
     """The model cannot be opened as asked: unknown name, no weights, unreadable file, no network."""
@@ -17,4 +21,4 @@ def first_line(error: BaseException, length: int = 240) -> str:
     lines = [line for line in (" ".join(line.split()) for line in str(error).splitlines()) if line]
     if not lines:
         return type(error).__name__
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:length]
+    return plain(" ".join(lines[: 2 if lines[0].endswith(":") else 1])[:length])

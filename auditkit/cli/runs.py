@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from auditkit.cli.shared import RUN, coloured, folder_of, refused, say, with_reports
+from auditkit.cli.shared import RUN, coloured, folder_of, refused, say, say_plainly, with_reports
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +33,7 @@ def _report(arguments: argparse.Namespace) -> int:
     run: Path = arguments.run
     try:
         folder = run.resolve() if run.is_dir() else run.resolve().parent
-        print(write_outputs(folder, read_run(run)))
+        say_plainly(str(write_outputs(folder, read_run(run))))
     except RecordError as error:
         return refused(str(error))
     except OSError as error:
@@ -45,7 +45,7 @@ def _show(arguments: argparse.Namespace) -> int:
     import difflib
 
     from auditkit.record.store import RecordError, read_run
-    from auditkit.report.terminal import details, overview, plain
+    from auditkit.report.terminal import details, overview
 
     try:
         folder = folder_of(arguments.run, arguments.audit_dir)
@@ -54,13 +54,14 @@ def _show(arguments: argparse.Namespace) -> int:
         return refused(str(error))
     if arguments.claim is None:
         say(overview(run, coloured()))
-        print(f"\npage: {folder / 'audit.html'}")
+        say_plainly("")
+        say_plainly(f"page: {folder / 'audit.html'}")
         return 0
     claims = [claim.id for claim in run.claims]
     if arguments.claim not in claims:
         near = difflib.get_close_matches(arguments.claim, claims, n=1, cutoff=0.0)
-        hint = f"; did you mean {plain(near[0])}?" if near else ""
-        return refused(f"the run holds no claim {plain(arguments.claim)!r}{hint}")
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return refused(f"the run holds no claim '{arguments.claim}'{hint}")
     say(details(run, arguments.claim, coloured()))
     return 0
 

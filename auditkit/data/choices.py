@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from auditkit.data.bounds import require_table
 from auditkit.data.errors import DataError, Dropped
 from auditkit.data.files import json_lines, text_of
 from auditkit.data.order import shuffle_key
@@ -271,7 +272,10 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet
 
     try:
+        require_table(path, pyarrow.parquet.read_metadata(path))
         rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    except DataError:
+        raise
     except (OSError, ValueError) as error:  # pyarrow's own errors are among these
         raise DataError(f"{path}: no Parquet file ({str(error).splitlines()[0][:120]})") from error
     return rows

@@ -20,6 +20,7 @@ from auditkit.pytest_plugin.options import (
     options_key,
     options_of,
     read_options,
+    refusal,
     register,
 )
 from auditkit.pytest_plugin.seen import Seen, seen_key
@@ -83,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not _is_worker(config):
             check_options(options, getattr(config.option, "tx", None), getattr(config.option, "dist", "no"))
     except ValueError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise refusal(error) from None
 
 
 @pytest.hookimpl(trylast=True)
@@ -136,7 +137,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not claims:
         if options.models and not _is_worker(config) and not session.testsfailed:
             said = f"all {len(deselected)} are deselected" if deselected else "no test uses the fixture `model`"
-            raise pytest.UsageError(f"no claim to measure: {said}")
+            raise refusal(f"no claim to measure: {said}")
     elif not _is_worker(config):
         from auditkit.pytest_plugin.session import Audit
 

@@ -20,6 +20,7 @@ import pytest
 from _pytest.runner import runtestprotocol  # as pytest's own protocol does; there is no public name
 
 from auditkit.adapters.errors import IntegrityError
+from auditkit.adapters.loading.bounds import opening
 from auditkit.adapters.loading.load import Loaded, load
 from auditkit.adapters.registry import adapter_factory
 from auditkit.adapters.rendering import rendered_sha256
@@ -74,10 +75,11 @@ def open_model(options: RunOptions, spec: str, thresholds: Thresholds | None) ->
     """
     factory = adapter_factory(options.adapter)
     loaded = load(spec, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
-    adapter = factory(loaded)
-    overrides = thresholds.applying_to([adapter.info.name, spec], adapter.info.family) if thresholds else {}
-    opened = Opened(loaded, adapter, overrides)
-    _ = opened.info  # a template that fails is found out now
+    with opening(loaded.source):  # what a template or a tokenizer of the checkpoint runs into is found out now
+        adapter = factory(loaded)
+        overrides = thresholds.applying_to([adapter.info.name, spec], adapter.info.family) if thresholds else {}
+        opened = Opened(loaded, adapter, overrides)
+        _ = opened.info
     return opened
 
 

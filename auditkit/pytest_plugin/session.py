@@ -22,12 +22,13 @@ from auditkit.pytest_plugin.crosscheck import cross_checked, other_than
 from auditkit.pytest_plugin.declared import check_declarations
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
-from auditkit.pytest_plugin.options import check_data, options_of
+from auditkit.pytest_plugin.options import check_data, options_of, refusal
 from auditkit.pytest_plugin.resume import TakenOver
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
 from auditkit.pytest_plugin.seen import Seen
 from auditkit.pytest_plugin.selection import not_selected
 from auditkit.pytest_plugin.settings import thresholds_of
+from auditkit.record.escaping import plain
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import RecordError, require_writable
@@ -126,9 +127,9 @@ class Audit:
             ):
                 terminal.say(self.config, _NOT_AGAIN)
         except IntegrityError as error:
-            pytest.exit(str(error), returncode=EXIT_INTEGRITY)
+            pytest.exit(plain(str(error)), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
-            raise pytest.UsageError(str(error)) from None
+            raise refusal(error) from None
 
     def measure_here(self) -> Measuring:
         """Let the claims run in this process."""
@@ -222,7 +223,7 @@ class Audit:
             return None
         other = other_than(self.options.adapter)
         if self._sample.kept and not stopped:
-            terminal.say(self.config, f"\nmeasuring {len(self._sample.kept)} sites again through {other}")
+            terminal.say(self.config, f"measuring {len(self._sample.kept)} sites again through {other}")
         loaded = self._opened[run.planned.spec].loaded
         return cross_checked(loaded, run.model, self._sample, other, len(run.taken), stopped)
 

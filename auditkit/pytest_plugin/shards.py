@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from auditkit.pytest_plugin.options import refusal
+
 
 def elsewhere(claims: Sequence[pytest.Item], which: int, number: int) -> set[pytest.Item]:
     """The claims that the other shards measure. Suites go, the largest first, to the shard with the fewest claims.
@@ -24,7 +26,7 @@ def elsewhere(claims: Sequence[pytest.Item], which: int, number: int) -> set[pyt
     """
     suites = Counter(item.path.parent for item in claims)
     if number > len(suites):
-        raise pytest.UsageError(
+        raise refusal(
             f"--shard {which}/{number}: a suite stays in one shard, and {len(suites)} suites have claims; use at most "
             f"{len(suites)} shards"
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditkit.adapters.errors import ModelError, first_line
+from auditkit.adapters.loading import bounds
 from auditkit.adapters.loading.catalogue import CATALOGUE, classify
 from auditkit.adapters.loading.causal import refuse_adapter, refuse_config, refuse_unlike
 from auditkit.adapters.loading.files import (
@@ -144,6 +145,8 @@ def _read(
             f"{source} holds no .safetensors weights; auditkit loads safetensors or GGUF only, "
             "since pickled weights can run code"
         )
+    bounds.require_sizes(folder, source)
+    bounds.require_tokenizer(folder, source)
     loader: Any = AutoModelForCausalLM
     try:
         with quiet():
@@ -166,7 +169,9 @@ def _read(
             )
     except ModelError:
         raise
-    except Exception as error:  # whatever a wrong config or damaged file runs into
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # whatever a wrong config or damaged file runs into
         raise ModelError(f"cannot load {source}: {first_line(error)}") from error
     refuse_unlike(report, module, source)
     if place is not None:  # a spread model is where it belongs
