@@ -31,13 +31,13 @@ def answer(request: dict[str, Any], longest: int) -> dict[str, str]:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        rendered, _ = render_jinja_template(
+        rendered: Any = render_jinja_template(
             conversations=[request["turns"]],
             chat_template=request["template"],
             add_generation_prompt=request["opened"],
             **request["variables"],
         )
-        text = str(rendered[0])
+        text = str(rendered[0][0])
     except MemoryError:
         return {"error": "MemoryError", "message": "it needs more memory than a chat template may have"}
     except BaseException as error:  # whatever an expression in the template runs into

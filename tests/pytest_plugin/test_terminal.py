@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +12,7 @@ import pytest
 from hostile import HOSTILE, replace_text
 from msgspec.structs import replace
 
-from auditkit.pytest_plugin import terminal
+from auditkit.pytest_plugin import settings, terminal
 from auditkit.record.schema import Change, Claim, FamilyPlace, Run, Verdict, Waiver
 
 pytestmark = pytest.mark.unit
@@ -169,3 +170,15 @@ def test_nothing_in_a_run_is_obeyed_by_the_terminal_or_a_build_server(a_run: Run
             ), text
             assert not re.match(r"\s*::", line), text
             assert not re.search(r"##\[|##vso\[|##teamcity\[", line, re.IGNORECASE), text
+
+
+def test_every_value_of_the_command_to_measure_again_is_one_word_of_a_shell() -> None:
+    words = [text for text in HOSTILE if text.isprintable()]
+    for text in words:
+        options = SimpleNamespace(
+            seed=3, items=None, device=text, dtype=text, adapter=text, data_texts=[text], thresholds=text,
+            baseline=text, waivers=text, profile="pr",
+        )  # fmt: skip
+        said = shlex.split(settings.rerun_options(cast(Any, options), text))
+        assert said[:4] == ["--model", text, "--seed", "3"]
+        assert said[5::2] == [text] * 7
