@@ -29,6 +29,9 @@ def open_model(
     from auditkit.adapters.registry import adapter_factory
 
     factory = adapter_factory(adapter)
+    from auditkit.adapters.loading.bounds import opening
     from auditkit.adapters.loading.load import load
 
-    return factory(load(spec, device=device, dtype=dtype, **options))
+    loaded = load(spec, device=device, dtype=dtype, **options)
+    with opening(loaded.source):
+        return factory(loaded)

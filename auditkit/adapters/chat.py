@@ -23,7 +23,7 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from auditkit.adapters import thoughts
+from auditkit.adapters import sandbox, thoughts
 from auditkit.adapters.errors import ModelError, first_line
 from auditkit.claims.outcomes import Unsupported
 from auditkit.data.prompts import Chat
@@ -149,15 +149,12 @@ class ChatEncoder:
         return self._applied([self._content(turn) for turn in turns], opened)
 
     def _applied(self, turns: list[dict[str, Any]], opened: bool) -> str:
-        pinned = _pinned_clock() + (self.template or "") if self.template_date else None
+        template = (_pinned_clock() if self.template_date else "") + (self.template or "")
         try:
-            text = self.tokenizer.apply_chat_template(
-                turns,
-                chat_template=pinned,
-                tokenize=False,
-                add_generation_prompt=opened,
-                **self.arguments,
-            )
+            text = sandbox.applied(self.tokenizer, template, turns, opened, **self.arguments)
+        except sandbox.TemplateFailure as error:
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise ModelError(f"the chat template fails on the turns {roles} ({first_line(error, 200)})") from error
         except Warning:  # a warning that was turned into an error says nothing about the template
             raise
         except Exception as error:  # jinja2's errors, and whatever an expression in the template runs into
@@ -165,7 +162,12 @@ class ChatEncoder:
             raise ModelError(
                 f"the chat template fails on the turns {roles} ({type(error).__name__}: {first_line(error, 160)})"
             ) from error
-        return str(text)
+        if not text:
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise ModelError(
+                f"the chat template writes nothing for the turns {roles}; give the model's own template"
+            )
+        return text
 
     def opening(self, chat: Chat) -> int:
         """How many tokens open the answer, behind the user's turn; 0 where the template has no generation prompt."""

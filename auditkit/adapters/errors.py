@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from auditkit.record.escaping import plain
+
 
 class ModelError(Exception):
     """The model cannot be opened as asked: unknown name, no weights, unreadable file, no network."""
@@ -43,8 +45,8 @@ def first_line(error: BaseException, length: int = 240) -> str:
             break
         said = longer
     if len(said) <= _WHOLE:
-        return said
-    return f"{said[:_WHOLE].rpartition(' ')[0] or said[:_WHOLE]} ..."
+        return plain(said)
+    return plain(f"{said[:_WHOLE].rpartition(' ')[0] or said[:_WHOLE]} ...")
 
 
 def _unbroken(lines: list[str]) -> str:

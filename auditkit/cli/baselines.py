@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auditkit.cli.shared import INTEGRITY, note_if_old, refused, with_reports
+from auditkit.cli.shared import INTEGRITY, note_if_old, refused, say_plainly, with_reports
 
 if TYPE_CHECKING:
     from auditkit.record.baseline import Recorded
@@ -41,14 +41,14 @@ def _baseline(arguments: argparse.Namespace) -> int:
                 label = ", ".join(name for name, entry in names.items() if entry.run == file.parent.name)
                 try:
                     run = read_run(file)
-                    print(f"{file.parent.name}  {run.summary.verdict}  {run.model.name}  {label}".rstrip())
+                    say_plainly(f"{file.parent.name}  {run.summary.verdict}  {run.model.name}  {label}".rstrip())
                 except RecordError as error:
-                    print(f"{file.parent.name}  not readable: {error}")
+                    say_plainly(f"{file.parent.name}  not readable: {error}")
             gone = {
                 name: entry.run for name, entry in names.items() if not (reports / entry.run / AUDIT_JSON).exists()
             }
             for name, folder in gone.items():
-                print(f"{folder}  MISSING  {name}")
+                say_plainly(f"{folder}  MISSING  {name}")
         elif arguments.action == "set":
             if arguments.name in CATALOGUE:
                 return refused(f"'{arguments.name}' is the name of a model; choose another for the recorded run")
@@ -57,13 +57,13 @@ def _baseline(arguments: argparse.Namespace) -> int:
             if (folder / AUDIT_JSON).exists():
                 require_verified(folder.resolve())
             recorded = set_name(reports, arguments.name, arguments.run)
-            print(
+            say_plainly(
                 f"{arguments.name} is {recorded.folder.name}: {recorded.run.summary.verdict}, {recorded.run.model.name}"
             )
         else:
             recorded = named_baseline(reports, arguments.name)
             for key, value in _facts(recorded).items():
-                print(f"{key:<20}{value}")
+                say_plainly(f"{key:<20}{value}")
     except RecordError as error:
         return refused(str(error), INTEGRITY)
     except OSError as error:

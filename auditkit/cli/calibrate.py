@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from auditkit.cli.shared import note_if_old, refused, unusable, with_reports
+from auditkit.cli.shared import note_if_old, refused, say, say_plainly, unusable, with_reports
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,10 +51,10 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         text = render_thresholds(record, folder.name, proposals, arguments.table, datetime.now(UTC).date())
         found = sum(proposal.value is not None for proposal in proposals)
         if out is None:
-            print(text, end="")
+            say(text.removesuffix("\n").split("\n"))
         else:
             atomic_write(out, text.encode())
-            print(f"{out}: {found} thresholds proposed, {len(proposals) - found} left as they are")
+            say_plainly(f"{out}: {found} thresholds proposed, {len(proposals) - found} left as they are")
     except (RecordError, ValueError) as error:
         return unusable(error)
     except OSError as error:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from auditkit.cli.shared import INTEGRITY, RUN, coloured, folder_of, note_if_old, refused, say, with_reports
+from auditkit.cli.shared import (
+    INTEGRITY,
+    RUN,
+    coloured,
+    folder_of,
+    note_if_old,
+    refused,
+    say,
+    say_plainly,
+    with_reports,
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,7 +60,7 @@ def _diff(arguments: argparse.Namespace) -> int:
         return refused(f"cannot write {out}: {error.strerror or error}")
     table = rows(then, run)
     say(comparison(then, run, table, coloured()))
-    print(f"page: {out}")
+    say_plainly(f"page: {out}")
     return comparison_code(then, run, table)
 
 
@@ -80,6 +90,8 @@ def _merge(arguments: argparse.Namespace) -> int:
     except OSError as error:
         return refused(f"cannot write the run to {arguments.audit_dir}: {error.strerror or error}")
     say(overview(run, coloured()))
-    print(f"\n{remark}" if remark else "")
-    print(f"page: {folder / 'audit.html'}")
+    say_plainly("")
+    if remark:
+        say_plainly(remark)
+    say_plainly(f"page: {folder / 'audit.html'}")
     return exit_code(run.summary, run.profile)

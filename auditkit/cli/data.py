@@ -14,7 +14,7 @@ from auditkit.data.items import COLUMNS
 from auditkit.data.sources import every_file, read_questions, source_subjects
 from auditkit.data.tables import read_rows
 from auditkit.findings.identity_bias.sources import GivenItems, read_bias_items
-from auditkit.report.terminal import plain
+from auditkit.record.escaping import plain
 
 SHOWN = 3
 """Items shown of each kind."""

@@ -13,6 +13,7 @@ from auditkit.cli.shared import (
     note_if_old,
     refused,
     say,
+    say_plainly,
     unusable,
     with_reports,
 )
@@ -45,7 +46,7 @@ def _report(arguments: argparse.Namespace) -> int:
     note_if_old(run)
     try:
         folder = run.resolve() if run.is_dir() else run.resolve().parent
-        print(write_outputs(folder, require_verified(folder)))
+        say_plainly(str(write_outputs(folder, require_verified(folder))))
     except RecordError as error:
         return unusable(error)
     except OSError as error:
@@ -58,7 +59,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     from auditkit.gate.verified import require_verified
     from auditkit.record.store import RecordError
-    from auditkit.report.terminal import details, overview, plain
+    from auditkit.report.terminal import details, overview
 
     note_if_old(arguments.run)
     try:
@@ -68,13 +69,14 @@ def _show(arguments: argparse.Namespace) -> int:
         return unusable(error)
     if arguments.claim is None:
         say(overview(run, coloured()))
-        print(f"\npage: {folder / 'audit.html'}")
+        say_plainly("")
+        say_plainly(f"page: {folder / 'audit.html'}")
         return 0
     claims = [claim.id for claim in run.claims]
     if arguments.claim not in claims:
         near = difflib.get_close_matches(arguments.claim, claims, n=1, cutoff=0.0)
-        hint = f"; did you mean {plain(near[0])}?" if near else ""
-        return refused(f"the run holds no claim {plain(arguments.claim)!r}{hint}")
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return refused(f"the run holds no claim '{arguments.claim}'{hint}")
     say(details(run, arguments.claim, coloured()))
     return 0
 

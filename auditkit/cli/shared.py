@@ -57,15 +57,25 @@ def coloured() -> bool:
 
 
 def say(lines: Iterable[str]) -> None:
-    """Print lines; a terminal that cannot show a sign gets another in its place, and not an error."""
+    """Print lines whose texts were escaped; a terminal that cannot show a sign gets another in its place."""
     encoding = sys.stdout.encoding or "utf-8"
-    for line in lines:
-        print(line.encode(encoding, "replace").decode(encoding))
+    for text in lines:
+        print(text.encode(encoding, "replace").decode(encoding))
+
+
+def say_plainly(text: str) -> None:
+    """Print one line that names what comes from elsewhere: a path, a model, an error."""
+    from auditkit.record.escaping import line
+
+    say([line(text)])
 
 
 def refused(message: str, code: int = USAGE_ERROR) -> int:
     """Say in one line on standard error why a command did nothing; return its exit code."""
-    print(f"auditkit: {message}", file=sys.stderr)
+    from auditkit.record.escaping import plain
+
+    encoding = sys.stderr.encoding or "utf-8"
+    print(f"auditkit: {plain(message)}".encode(encoding, "replace").decode(encoding), file=sys.stderr)
     return code
 
 

@@ -17,9 +17,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from auditkit.gate.verified import verified_folder
+    from auditkit.record.escaping import plain
     from auditkit.record.manifest import record_digest
     from auditkit.record.store import RecordError
-    from auditkit.report.terminal import plain
 
     try:
         folder = folder_of(arguments.run, arguments.audit_dir)

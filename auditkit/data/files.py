@@ -9,6 +9,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from auditkit.data.bounds import require_size
 from auditkit.data.errors import DataError
 
 
@@ -16,9 +17,10 @@ def text_of(source: Path | Traversable) -> str:
     """The text of a UTF-8 file, without the byte order mark that spreadsheets like to put before it.
 
     Raises:
-        DataError: the file cannot be opened or is not UTF-8.
+        DataError: the file cannot be opened, is of absurd size, or is not UTF-8.
     """
     try:
+        require_size(source)
         return source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: not UTF-8 ({error.reason} at byte {error.start})") from error
@@ -34,7 +36,7 @@ def toml_of(source: Path | Traversable) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text_of(source))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise DataError(f"{source}: {error}") from error
 
 
@@ -49,7 +51,7 @@ def json_lines(source: Path | Traversable) -> Iterator[tuple[int, Mapping[str, A
             continue
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{source}, line {number}: not JSON ({error})") from error
         if not isinstance(fields, dict):
             raise DataError(f"{source}, line {number}: not an object of fields")

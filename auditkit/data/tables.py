@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from auditkit.data.bounds import require_arrow, require_file, require_table
 from auditkit.data.errors import DataError
 from auditkit.data.files import json_lines, text_of
 
@@ -108,6 +109,7 @@ def check_readable(path: Path) -> None:
 
 def _start(path: Path) -> bytes:
     try:
+        require_file(path)
         with path.open("rb") as stream:
             start = stream.read(4096)
     except OSError as error:
@@ -178,12 +180,16 @@ def _columns(path: Path, format: str) -> Rows:
 
     try:
         if format == PARQUET:
+            require_table(path, pyarrow.parquet.read_metadata(path))
             table = pyarrow.parquet.read_table(path)
         else:
+            require_arrow(path)
             with pyarrow.memory_map(str(path)) as source:
                 stream = path.read_bytes()[:6] != b"ARROW1"
                 table = (pyarrow.ipc.open_stream if stream else pyarrow.ipc.open_file)(source).read_all()
                 return _of_table(format, table)
+    except DataError:
+        raise
     except (OSError, ValueError) as error:  # pyarrow's own errors are among these
         raise DataError(f"{path}: no {format} file ({str(error).splitlines()[0][:120]})") from error
     return _of_table(format, table)

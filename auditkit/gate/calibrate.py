@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -27,6 +28,7 @@ from scipy import optimize, stats
 
 from auditkit.gate.changes import NO_BASELINE
 from auditkit.record.baseline import BASELINE_LABEL, Recorded, read_recorded
+from auditkit.record.escaping import CONTROLS, DIRECTIONS, plain
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.stats.effects.base import NOT_WORSE
 from auditkit.stats.effects.kept import Kept, read_effects
@@ -324,10 +326,11 @@ def _rounded(value: float, *, up: bool) -> float:
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string: JSON's escapes, and the one that TOML asks for besides."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A TOML basic string: JSON's escapes, and those of signs that a terminal or a build server would obey."""
+    written = json.dumps(text, ensure_ascii=False)
+    return re.sub(rf"[{CONTROLS}{DIRECTIONS}\u2028\u2029]|(?<=#)#", lambda sign: f"\\u{ord(sign[0]):04x}", written)
 
 
 def _comment(text: str) -> str:
     """`text` on one line, without what a TOML comment must not hold."""
-    return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+    return plain(text)

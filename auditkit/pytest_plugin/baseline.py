@@ -21,7 +21,9 @@ from auditkit.adapters.errors import ModelError
 from auditkit.adapters.loading.catalogue import classify
 from auditkit.claims.verdicts import EXIT_INTEGRITY
 from auditkit.gate.verified import require_verified
+from auditkit.pytest_plugin.options import refusal
 from auditkit.record.baseline import Recorded, find_baseline, read_names, read_recorded
+from auditkit.record.escaping import plain
 from auditkit.record.store import AUDIT_JSON, RecordError, require_writable
 
 # What the baseline's run is not told: which model, what to compare with, how this run goes on, who may pass.
@@ -77,7 +79,7 @@ def recorded_baseline(text: str, reports: Path) -> Recorded | None:
     try:
         classify(text)
     except ModelError as error:
-        raise pytest.UsageError(f"--baseline: no recorded run, and {error}") from None
+        raise refusal(f"--baseline: no recorded run, and {error}") from None
     return None
 
 
@@ -92,8 +94,8 @@ def measured_baseline(
     try:
         require_writable(reports)
     except RecordError as error:
-        raise pytest.UsageError(str(error)) from None
-    say(f"\nmeasuring the baseline {spec} first")
+        raise refusal(error) from None
+    say(f"measuring the baseline {spec} first")
     with tempfile.TemporaryDirectory(dir=reports, prefix=".baseline-") as within:
         command = [sys.executable, "-m", "pytest", *without(list(map(str, called.args)), _OWN)]
         command += ["--audit-model", spec, "--audit-dir", within, "--audit-profile", "pr"]
@@ -137,4 +139,4 @@ def without(args: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _refuse(message: str) -> NoReturn:
-    pytest.exit(message, returncode=EXIT_INTEGRITY)
+    pytest.exit(plain(message), returncode=EXIT_INTEGRITY)

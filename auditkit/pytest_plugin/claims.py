@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from auditkit.claims.evidence import Evidence
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable
 from auditkit.claims.verdicts import deciding, judge
 from auditkit.gate.thresholds import Thresholds
-from auditkit.pytest_plugin.options import MODEL_FIXTURE, RunOptions, options_of
+from auditkit.pytest_plugin.options import MODEL_FIXTURE, RunOptions, options_of, refusal
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
+from auditkit.record.escaping import shell
 from auditkit.record.methods import code_of
 from auditkit.record.naming import told_apart
 from auditkit.record.plan import PlannedClaim
@@ -57,7 +57,7 @@ def planned(item: pytest.Item, options: str) -> PlannedClaim:
         suite=item.path.parent.name,
         statement=_told(item),
         source=" ".join((inspect.getdoc(getattr(item, "module", None)) or "").split()),
-        rerun=f"pytest {shlex.quote(_without_model(item, item.nodeid))} {options}",
+        rerun=f"pytest {shell(_without_model(item, item.nodeid))} {options}",
         family=family_of(item),
         location=":".join(map(str, (item.location[0], (item.location[1] or 0) + 1))),
     )
@@ -78,10 +78,10 @@ def check_claims(items: Sequence[pytest.Item]) -> None:
     seen: dict[str, str] = {}
     for item in items:
         if not statement_of(item):
-            raise pytest.UsageError(f"{item.nodeid} has no docstring; a claim's docstring is its statement")
+            raise refusal(f"{item.nodeid} has no docstring; a claim's docstring is its statement")
         identity = claim_id(item)
         if identity in seen:
-            raise pytest.UsageError(
+            raise refusal(
                 f"{item.nodeid} and {seen[identity]} are both claim '{identity}'; "
                 "rename one or give it @pytest.mark.claim(id=...)"
             )

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from auditkit.pytest_plugin.claims import NO_XFAIL
-from auditkit.pytest_plugin.options import asks_for_reruns
+from auditkit.pytest_plugin.options import asks_for_reruns, refusal
 
 _MARKS = {"claim": ("id", "family"), "causal": ("edits", "control")}
 _UNMARKED = (
@@ -48,14 +48,14 @@ def check_declarations(items: Sequence[pytest.Item], deselected: Sequence[pytest
             for mark in item.iter_markers(name):
                 _check_mark(item, mark, allowed)
         if is_causal(item) and not has_control(item):
-            raise pytest.UsageError(
+            raise refusal(
                 f"{item.nodeid} is a causal claim without a control: add a `with control(...)` block or compare with "
                 "the same edit elsewhere; or say what it is with @pytest.mark.causal (control='...' where the control "
                 "stands in a fixture or helper, edits=False where nothing is edited)"
             )
         other = marked.get(item.path.parent)
         if other is not None and item.get_closest_marker("causal") is None:
-            raise pytest.UsageError(
+            raise refusal(
                 f"{item.nodeid} does not say whether it rests on edits, as {other.nodeid} does: add "
                 "@pytest.mark.causal and a control, or @pytest.mark.causal(edits=False), to the test or as the "
                 "module's pytestmark"
@@ -93,14 +93,14 @@ def promised_control(item: pytest.Item) -> str | None:
 
 def _check_mark(item: pytest.Item, mark: pytest.Mark, allowed: tuple[str, ...]) -> None:
     if mark.args:
-        raise pytest.UsageError(
+        raise refusal(
             f"{item.nodeid}: @pytest.mark.{mark.name} takes {', '.join(f'{name}=...' for name in allowed)} by name, "
             f"not {mark.args[0]!r}"
         )
     for argument in mark.kwargs:
         if argument not in allowed:
             near = difflib.get_close_matches(argument, allowed, n=1, cutoff=0.0)[0]
-            raise pytest.UsageError(
+            raise refusal(
                 f"{item.nodeid}: @pytest.mark.{mark.name} has no argument '{argument}'; did you mean '{near}'?"
             )
 

@@ -23,6 +23,7 @@ from auditkit.pytest_plugin.options import (
     options_key,
     options_of,
     read_options,
+    refusal,
     register,
     require_measuring,
 )
@@ -103,7 +104,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not _is_worker(config):
             check_options(options, getattr(config.option, "tx", None), getattr(config.option, "dist", "no"))
     except ValueError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise refusal(error) from None
 
 
 @pytest.hookimpl(trylast=True)
@@ -155,7 +156,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.hook.pytest_deselected(items=list(others))
     if not claims:
         if options.models and not _is_worker(config) and not session.testsfailed:
-            raise pytest.UsageError(f"no claim to measure: {_no_claim(items, len(deselected))}")
+            raise refusal(f"no claim to measure: {_no_claim(items, len(deselected))}")
     elif not _is_worker(config):
         from auditkit.pytest_plugin.session import Audit
 

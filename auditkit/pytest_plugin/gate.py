@@ -15,12 +15,12 @@ from auditkit.gate.lost import loosened
 from auditkit.gate.waivers import WaiversError, read_waivers, settled, waived
 from auditkit.pytest_plugin.baseline import asked_baseline, measured_baseline, recorded_baseline
 from auditkit.pytest_plugin.claims import claim_id
-from auditkit.pytest_plugin.options import RunOptions
+from auditkit.pytest_plugin.options import RunOptions, refusal
 from auditkit.record.baseline import Recorded, measured_before, read_recorded
+from auditkit.record.escaping import line
 from auditkit.record.naming import told_apart
 from auditkit.record.schema import Claim, ItemRow, ModelInfo, Plan, Run
 from auditkit.report import wording
-from auditkit.report.terminal import plain
 from auditkit.stats.families import in_families_of
 
 
@@ -45,7 +45,7 @@ class Gate:
                 known |= set() if earlier is None else {claim.id for claim in earlier.run.claims}
             self._waivers = {} if path is None else read_waivers(Path(path), known, today)
         except WaiversError as error:
-            raise pytest.UsageError(str(error)) from None
+            raise refusal(error) from None
 
     def open(self, plan_sha256: str, command: pytest.Config.InvocationParams, say: Callable[[str], None]) -> None:
         """Read the baseline, or measure it, before the candidate is opened.
@@ -125,15 +125,15 @@ def write_gate(reporter: pytest.TerminalReporter, run: Run, every: bool) -> None
     An applied waiver is named in the run's verdict as well.
     """
     if run.baseline is not None:
-        reporter.write_line(wording.changes(run))
-        for line in wording.looser(run):
-            reporter.write_line(f"  {plain(line)}", yellow=True, bold=True)
-        for line in run.baseline.plan_differences:
-            reporter.write_line(f"  the plan differs: {line}", yellow=True)
+        reporter.write_line(line(wording.changes(run)))
+        for looser in wording.looser(run):
+            reporter.write_line(line(f"  {looser}"), yellow=True, bold=True)
+        for difference in run.baseline.plan_differences:
+            reporter.write_line(line(f"  the plan differs: {difference}"), yellow=True)
         if run.baseline.model.weights_sha256 == run.model.weights_sha256:
             same = f"  the same weights (SHA-256 {run.model.weights_sha256[:12]})"
-            reporter.write_line(f"{same}: this run compares a model with itself", yellow=True, bold=True)
+            reporter.write_line(line(f"{same}: this run compares a model with itself"), yellow=True, bold=True)
     for waiver in run.waivers:
         if waiver.state == "applied" and not every:
             continue
-        reporter.write_line(wording.waiver(waiver), yellow=True, bold=waiver.state != "applied")
+        reporter.write_line(line(wording.waiver(waiver)), yellow=True, bold=waiver.state != "applied")

@@ -21,6 +21,7 @@ import pytest
 from _pytest.runner import runtestprotocol  # as pytest's own protocol does; there is no public name
 
 from auditkit.adapters.errors import IntegrityError
+from auditkit.adapters.loading.bounds import opening
 from auditkit.adapters.loading.load import Loaded, load
 from auditkit.adapters.registry import adapter_factory
 from auditkit.adapters.rendering import rendered_prompt, rendered_sha256
@@ -85,10 +86,12 @@ def open_model(options: RunOptions, spec: str, name: str, thresholds: Thresholds
         tokenizer=options.tokenizer,
     )
     loaded = replace(opened_as, name=name)
-    adapter = factory(loaded)
-    overrides = thresholds.applying_to([name, opened_as.name, spec], adapter.info.family) if thresholds else {}
-    opened = Opened(loaded, adapter, overrides)
-    _ = opened.info  # a template that fails is found out now
+    with opening(loaded.source):  # what a template or a tokenizer of the checkpoint runs into is found out now
+        adapter = factory(loaded)
+        named = [name, opened_as.name, spec]
+        overrides = thresholds.applying_to(named, adapter.info.family) if thresholds else {}
+        opened = Opened(loaded, adapter, overrides)
+        _ = opened.info
     return opened
 
 

@@ -387,11 +387,16 @@ def check_data(options: RunOptions, claims: Sequence[pytest.Item]) -> None:
     suites = sorted({item.path.parent.name for item in claims})
     for suite, source in options.data.items():
         if suite not in suites:
-            raise pytest.UsageError(
-                f"--data {suite}={source}: no suite {suite!r} was collected, only {', '.join(suites)}"
-            )
+            raise refusal(f"--data {suite}={source}: no suite {suite!r} was collected, only {', '.join(suites)}")
         try:
             source_sha256(source)
             check_source(source)
         except DataError as error:
-            raise pytest.UsageError(f"--data {suite}: {error}") from None
+            raise refusal(f"--data {suite}: {error}") from None
+
+
+def refusal(why: object) -> pytest.UsageError:
+    """The error that ends a session with exit code 4 and one line, in which nothing is obeyed by a terminal."""
+    from auditkit.record.escaping import plain
+
+    return pytest.UsageError(plain(str(why)))

@@ -8,6 +8,7 @@ import pytest
 
 from auditkit.claims.verdicts import blocks
 from auditkit.pytest_plugin.options import options_of
+from auditkit.record.escaping import plain
 from auditkit.record.schema import Claim, Relation, Verdict
 from auditkit.report import wording
 
@@ -28,10 +29,10 @@ def set_outcome(report: pytest.TestReport, claim: Claim, item: pytest.Item) -> N
     elif blocks(claim, options_of(item.config).profile):
         report.outcome = "failed"
         if claim.verdict is not Verdict.FAIL or claim.lack is not None or not report.longrepr:
-            report.longrepr = f"{claim.id}: {claim.reason}"
+            report.longrepr = f"{plain(claim.id)}: {plain(claim.reason)}"
     else:
         report.outcome = "skipped"
-        report.longrepr = (str(item.path), item.location[1] or 0, f"{claim.verdict}: {claim.reason}")
+        report.longrepr = (str(item.path), item.location[1] or 0, f"{claim.verdict}: {plain(claim.reason)}")
     vars(report).update(auditkit_verdict=str(claim.verdict))
 
 
@@ -43,7 +44,10 @@ def explain(op: str, left: object, right: object) -> list[str] | None:
         return None
     relation = cast(Relation, op)
     if isinstance(right, Comparable):
-        return [f"{left.name} {op} {right.name}", wording.line((left - right).describe(relation, 0.0))]
+        return [
+            plain(f"{left.name} {op} {right.name}"),
+            plain(wording.line((left - right).describe(relation, 0.0))),
+        ]
     if isinstance(right, int | float):
-        return [f"{left.name} {op} {right:g}", wording.line(left.describe(relation, float(right)))]
+        return [plain(f"{left.name} {op} {right:g}"), plain(wording.line(left.describe(relation, float(right))))]
     return None

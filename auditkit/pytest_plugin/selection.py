@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from auditkit.pytest_plugin.options import refusal
 from auditkit.pytest_plugin.seen import Seen
 from auditkit.record.schema import Untested
 
@@ -65,7 +66,7 @@ def elsewhere(claims: Sequence[pytest.Item], which: int, number: int) -> set[pyt
     """
     suites = Counter(item.path.parent for item in claims)
     if number > len(suites):
-        raise pytest.UsageError(
+        raise refusal(
             f"--shard {which}/{number}: a suite stays in one shard, and {len(suites)} suites have claims; use at most "
             f"{len(suites)} shards"
         )

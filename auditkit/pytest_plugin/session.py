@@ -23,17 +23,17 @@ from auditkit.pytest_plugin.crosscheck import cross_checked, other_than
 from auditkit.pytest_plugin.declared import check_declarations, remarks
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
-from auditkit.pytest_plugin.options import check_data, options_of
+from auditkit.pytest_plugin.options import check_data, options_of, refusal
 from auditkit.pytest_plugin.resume import TakenOver, finishing, go_on, stop_at_sigterm
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
 from auditkit.pytest_plugin.seen import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.begun import begin, finish
+from auditkit.record.escaping import plain
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import RecordError, require_writable
 from auditkit.report import wording
-from auditkit.report.terminal import plain
 
 _WORST_FIRST = (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE, 0)
 
@@ -128,9 +128,9 @@ class Audit:
             for line in remarks(self.config, self.items):
                 terminal.say(self.config, line)
         except IntegrityError as error:
-            pytest.exit(str(error), returncode=EXIT_INTEGRITY)
+            pytest.exit(plain(str(error)), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
-            raise pytest.UsageError(str(error)) from None
+            raise refusal(error) from None
 
     def measure_here(self) -> Measuring:
         """Let the claims run in this process."""
@@ -232,7 +232,7 @@ class Audit:
             return None
         other = other_than(self.options.adapter)
         if self._sample.kept and not stopped:
-            terminal.say(self.config, f"\nmeasuring {len(self._sample.kept)} sites again through {other}")
+            terminal.say(self.config, f"measuring {len(self._sample.kept)} sites again through {other}")
         loaded = self._opened[run.planned.spec].loaded
         return cross_checked(loaded, run.model, self._sample, other, len(run.taken), stopped)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import pytest
 from auditkit.adapters.registry import DEFAULT_ADAPTER
 from auditkit.gate.thresholds import Thresholds, ThresholdsError, read_thresholds
 from auditkit.pytest_plugin.claims import claim_id
-from auditkit.pytest_plugin.options import RunOptions
+from auditkit.pytest_plugin.options import RunOptions, refusal
+from auditkit.record.escaping import shell
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -68,17 +68,17 @@ def header_settings(options: RunOptions, spec: str, thresholds: Thresholds | Non
 
 def rerun_options(options: RunOptions, spec: str) -> str:
     """Command-line options that measure the same thing again."""
-    parts = [f"--model {spec}", f"--seed {options.seed}"]
+    parts = [f"--model {shell(spec)}", f"--seed {options.seed}"]
     parts += [
-        f"--{name} {getattr(options, name)}"
+        f"--{name} {shell(str(getattr(options, name)))}"
         for name in ("items", "device", "dtype", "adapter")
         if getattr(options, name) not in (None, "auto", DEFAULT_ADAPTER)
     ]
-    parts += [f"--tokenizer {shlex.quote(options.tokenizer)}"] if options.tokenizer else []
-    parts += [f"--data {shlex.quote(text)}" for text in options.data_texts]
-    parts += [f"--template-arg {shlex.quote(text)}" for text in options.template_texts]
+    parts += [f"--tokenizer {shell(options.tokenizer)}"] if options.tokenizer else []
+    parts += [f"--data {shell(text)}" for text in options.data_texts]
+    parts += [f"--template-arg {shell(text)}" for text in options.template_texts]
     parts += [
-        f"--{name} {shlex.quote(getattr(options, name))}"
+        f"--{name} {shell(getattr(options, name))}"
         for name in ("thresholds", "baseline", "waivers")
         if getattr(options, name) is not None
     ]
@@ -95,4 +95,4 @@ def thresholds_of(options: RunOptions, claims: Sequence[pytest.Item]) -> Thresho
     try:
         return None if path is None else read_thresholds(Path(path), [claim_id(item) for item in claims])
     except ThresholdsError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise refusal(error) from None

@@ -16,9 +16,9 @@ import pytest
 from auditkit.claims.verdicts import blocks
 from auditkit.pytest_plugin.gate import write_gate
 from auditkit.pytest_plugin.outcomes import markup
+from auditkit.record.escaping import line, plain
 from auditkit.record.schema import Claim, Run, Verdict
 from auditkit.report import wording
-from auditkit.report.terminal import plain
 
 if TYPE_CHECKING:
     from auditkit.pytest_plugin.run import WrittenRun
@@ -30,11 +30,16 @@ _BY_CHANCE = (
 _AGREEMENT = {True: {"green": True}, False: {"red": True}, None: {"yellow": True}}
 
 
-def say(config: pytest.Config, line: str) -> None:
+def say(config: pytest.Config, text: str) -> None:
     """One line now, where there is a terminal to say it on."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
-        reporter.write_line(line)
+        write_line(reporter, text)
+
+
+def write_line(reporter: pytest.TerminalReporter, text: str, **style: bool) -> None:
+    """One line, or the rest of one, in which nothing is obeyed by the terminal or a build server."""
+    reporter.write_line(line(text), **style)
 
 
 @contextmanager
@@ -72,23 +77,23 @@ def summarize(reporter: pytest.TerminalReporter, run: WrittenRun) -> None:
     """
     result, folder = run.record, run.folder
     reporter.ensure_newline()
-    reporter.section(f"audit of {result.model.name}")
+    reporter.section(f"audit of {plain(result.model.name)}")
     every = reporter.verbosity > 0
     if every:
         _details(reporter, result.claims)
     else:
         _lines(reporter, result)
     summary = result.summary
-    reporter.write_line("")
+    write_line(reporter, "")
     reporter.write(f"verdict: {summary.verdict}", bold=True, **markup(summary.verdict))
-    reporter.write(f" ({summary.reason})\n")
+    write_line(reporter, f" ({summary.reason})")
     write_gate(reporter, result, every)
     check = result.cross_check
     if check is not None:
-        reporter.write_line(f"cross-check: {wording.cross_check(check)}", **_AGREEMENT[check.agrees])
+        write_line(reporter, f"cross-check: {wording.cross_check(check)}", **_AGREEMENT[check.agrees])
     if run.remark:
-        reporter.write_line(run.remark, yellow=True)
-    reporter.write_line(f"report: {folder / 'audit.html'}")
+        write_line(reporter, run.remark, yellow=True)
+    write_line(reporter, f"report: {folder / 'audit.html'}")
 
 
 def needs_a_human(claim: Claim, profile: str) -> bool:
@@ -102,11 +107,11 @@ def _lines(reporter: pytest.TerminalReporter, run: Run) -> None:
     for claim in run.claims:
         if needs_a_human(claim, run.profile):
             reporter.write(f"{wording.WORDS[claim.verdict]:<16}", **markup(claim.verdict))
-            reporter.write(f"{claim.id}: {plain(_in_a_line(claim))}\n")
+            write_line(reporter, f"{plain(claim.id)}: {plain(_in_a_line(claim))}")
         else:
             others.append(claim)
     if others:
-        reporter.write_line(f"{'':<16}other claims: {_counted(others)} (-v shows each)")
+        write_line(reporter, f"{'':<16}other claims: {_counted(others)} (-v shows each)")
 
 
 def _in_a_line(claim: Claim) -> str:
@@ -135,14 +140,14 @@ def _details(reporter: pytest.TerminalReporter, claims: Iterable[Claim]) -> None
     """Every claim with its evidence, its changes since the baseline and its waiver."""
     for claim in claims:
         reporter.write(f"{wording.WORDS[claim.verdict]:<16}", **markup(claim.verdict))
-        reporter.write(f"{claim.id}\n")
-        reporter.write_line(f"{'':<16}{wording.line(claim.effect) if claim.effect else claim.reason}")
+        write_line(reporter, claim.id)
+        write_line(reporter, f"{'':<16}{wording.line(claim.effect) if claim.effect else claim.reason}")
         if claim.effect and claim.verdict is not Verdict.PASS:
-            reporter.write_line(f"{'':<16}{claim.reason}")
+            write_line(reporter, f"{'':<16}{claim.reason}")
         if wording.by_chance(claim):
-            reporter.write_line(f"{'':<16}{_BY_CHANCE}")
-        for line in wording.remarks(claim):
-            reporter.write_line(f"{'':<16}{line}")
+            write_line(reporter, f"{'':<16}{_BY_CHANCE}")
+        for remark in wording.remarks(claim):
+            write_line(reporter, f"{'':<16}{remark}")
 
 
 def compare(reporter: pytest.TerminalReporter, runs: Sequence[Run]) -> None:
@@ -154,10 +159,10 @@ def compare(reporter: pytest.TerminalReporter, runs: Sequence[Run]) -> None:
     for column, run in enumerate(runs):
         for claim in run.claims:
             table[claim.id][column] = claim.verdict
-    names = [run.model.name for run in runs]
+    names = [plain(run.model.name) for run in runs]
     widths = [max(len(name), *map(len, wording.WORDS.values())) + 2 for name in names]
     reporter.section("claims by model")
-    reporter.write_line("".join(f"{name:<{width}}" for name, width in zip(names, widths, strict=True)) + "claim")
+    write_line(reporter, "".join(f"{name:<{width}}" for name, width in zip(names, widths, strict=True)) + "claim")
     urgent = {claim.id for run in runs for claim in run.claims if needs_a_human(claim, run.profile)}
     rows = {
         claim_id: verdicts
@@ -169,9 +174,9 @@ def compare(reporter: pytest.TerminalReporter, runs: Sequence[Run]) -> None:
             verdict = verdicts.get(column)
             word = wording.WORDS[verdict] if verdict is not None else wording.MISSING
             reporter.write(f"{word:<{width}}", **(markup(verdict) if verdict is not None else {}))
-        reporter.write(f"{claim_id}\n")
+        write_line(reporter, claim_id)
     if len(rows) < len(table):
-        reporter.write_line(f"{len(table) - len(rows)} more with the same verdict on all models (-v shows each)")
+        write_line(reporter, f"{len(table) - len(rows)} more with the same verdict on all models (-v shows each)")
     for run, width in zip(runs, widths, strict=True):
         reporter.write(f"{wording.WORDS[run.summary.verdict]:<{width}}", bold=True, **markup(run.summary.verdict))
     reporter.write("verdict\n", bold=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from auditkit.record.canonical import canonical, without_surrogates
+from auditkit.record.escaping import path_part
 from auditkit.record.schema import SCHEMA_VERSION, ItemRow, Run
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def require_writable(reports: Path) -> None:
 def new_run_folder(reports: Path, model: str, now: datetime | None = None) -> Path:
     """Create `reports/<UTC time>-<model>`; a second run in the same second gets a counter."""
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model)[:100].strip('-.') or 'model'}"
+    name = f"{stamp}-{path_part(model, 'model')}"
     for attempt in range(1, 1000):
         folder = reports / (name if attempt == 1 else f"{name}-{attempt}")
         try:

@@ -16,6 +16,7 @@ import msgspec
 from markupsafe import Markup
 
 from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
+from auditkit.record import escaping
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Change, Claim, Effect, Run, Struct, Verdict
 from auditkit.report import wording
@@ -132,7 +133,7 @@ def render_comparison(was: Run, now: Run) -> str:
             baseline_data=Markup(json_text(_embedded(was))),
         )
     )
-    return wording.clean(page)
+    return escaping.document(page)
 
 
 def _row(was: Claim | None, now: Claim) -> ClaimInBoth:

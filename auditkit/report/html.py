@@ -13,11 +13,14 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.schema import Figure, Run, Verdict
 from auditkit.report import wording
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
+
+_ESCAPED = f"[<>&\u2028\u2029{CONTROLS}{DIRECTIONS}]"
 
 
 @functools.cache
@@ -85,10 +88,10 @@ def json_text(run: Run) -> str:
     """The whole run as JSON that may stand inside a script element.
 
     "<", ">" and "&" could end the element or start a comment, U+2028 and U+2029 end a line in older scripts,
-    and what `wording.clean` would replace must survive: all become JSON escapes, which every reader undoes.
+    and what `escaping.document` would replace must survive: all become JSON escapes, which every reader undoes.
     """
     text = msgspec.json.encode(run).decode()
-    return re.sub("[<>&\x7f-\x9f\u2028\u2029\ufffe\uffff]", lambda match: f"\\u{ord(match.group()):04x}", text)
+    return re.sub(_ESCAPED, lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 @dataclass(frozen=True)

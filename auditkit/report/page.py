@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import base64
 import re
-import shlex
 import zlib
 from dataclasses import dataclass
 
 import msgspec
 from markupsafe import Markup
 
+from auditkit.record import escaping
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Figure, FigureKind, Run
 from auditkit.report import wording
@@ -64,7 +64,7 @@ def render_html(run: Run) -> str:
             change_scales=changes,
             drawn_change=lambda effect: forest.drawing(effect, changes[effect.unit]),
             drawing=lambda effect: forest.drawing(effect, scales[effect.unit]),
-            command=shlex.join(run.command),
+            command=escaping.shell_join(run.command),
             policy=policy(style, script),
             # Safe: files of this package, which hold no "</style" and no "</script".
             style=Markup(style),
@@ -75,7 +75,7 @@ def render_html(run: Run) -> str:
         )
     )
     # Lines between elements would be nodes of their own, a third of all; no text has one, since "<" is escaped in it.
-    return wording.clean(re.sub(r">\n+<", "><", page))
+    return escaping.document(re.sub(r">\n+<", "><", page))
 
 
 def _embedded(run: Run) -> tuple[str, bool]:

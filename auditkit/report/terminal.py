@@ -1,12 +1,11 @@
 """A run in the terminal: the verdict, what blocks, and all of one claim.
 
-A terminal obeys what it is sent, so no character of a record that could move its cursor, change its colours or turn
-its text around is sent. Colour is given to verdicts only, and only where somebody looks at it.
+A terminal obeys what it is sent, and a build server obeys what a terminal shows, so every text of a record passes
+`auditkit.record.escaping`. Colour is given to verdicts only, and only where somebody looks at it.
 """
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,18 +13,13 @@ import msgspec
 
 from auditkit.claims.verdicts import blocks
 from auditkit.record.canonical import canonical
+from auditkit.record.escaping import line, plain
 from auditkit.record.schema import Claim, Control, Effect, Run, Verdict
 from auditkit.report import wording
 from auditkit.report.compare import ClaimInBoth, in_one_line
 
 _WIDTH = 100
 _COLOURS = {Verdict.PASS: 32, Verdict.FAIL: 31, Verdict.ERROR: 31}
-_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def plain(text: str) -> str:
-    """`text` on one line, with U+FFFD for every character that a terminal would obey and not show."""
-    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
 
 
 def verdict(value: Verdict, colour: bool) -> str:
@@ -118,7 +112,7 @@ def details(run: Run, claim_id: str, colour: bool = False) -> Iterator[str]:
         remarks = wording.remarks(claim)
         if remarks:
             yield ""
-            yield from (f"  {plain(line)}" for line in remarks)
+            yield from (f"  {plain(remark)}" for remark in remarks)
         for example in claim.examples:
             yield from ("", f"Item ({example.rank}): {plain(example.item)}")
             unit = wording.unit(example.unit)
@@ -135,7 +129,7 @@ def _evidence(claim: Claim, colour: bool) -> Iterator[str]:
     for control in claim.controls:
         effect = f", {wording.effect_text(control.effect)}" if control.effect is not None else ""
         yield f"    control {plain(control.name)}: {_outcome(control)}{plain(effect)}"
-    yield from (f"    {plain(line)}" for line in wording.remarks(claim))
+    yield from (f"    {plain(remark)}" for remark in wording.remarks(claim))
 
 
 def _outcome(control: Control) -> str:
@@ -161,7 +155,8 @@ def _facts(values: dict[str, str]) -> Iterator[str]:
 
 
 def _wrapped(text: str, indent: int = 0) -> Iterable[str]:
-    return textwrap.wrap(plain(text), _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
+    wrapped = textwrap.wrap(plain(text), _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
+    return map(line, wrapped)  # a break may have put a build server's mark at the start of a line
 
 
 def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = False) -> Iterator[str]:
@@ -170,7 +165,7 @@ def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = 
     for name, run in (("baseline", was), ("candidate", now)):
         yield f"{name:<10}{verdict(run.summary.verdict, colour)} {plain(run.model.name)}, {plain(run.created)}"
     yield from _wrapped(wording.changes(now))
-    yield from (f"  the plan differs: {plain(line)}" for line in now.baseline.plan_differences)
+    yield from (f"  the plan differs: {plain(difference)}" for difference in now.baseline.plan_differences)
     for run in (was, now):
         yield from _wrapped(wording.distrust(run.cross_check))
     kind = ""

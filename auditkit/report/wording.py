@@ -7,7 +7,6 @@ itself. So the page, the Markdown summary and the JUnit file take every word abo
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 from auditkit.record.baseline import BASELINE_LABEL
@@ -45,14 +44,6 @@ ATTENTION = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
 _RELATIONS: dict[Relation, str] = {">=": "≥", ">": ">", "<=": "≤", "<": "<", "within": "within ±"}
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-# What neither XML 1.0 nor HTML can hold: control characters, halves of surrogate pairs, two non-characters.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-
-
-def clean(text: str) -> str:
-    """`text` with every character that no document can hold replaced by U+FFFD, which shows the loss."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def number(value: float | None) -> str:

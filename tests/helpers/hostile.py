@@ -16,7 +16,8 @@ VOID = {"meta", "link", "br", "hr", "img", "input"}
 CLOSED = {"profile", "verdict", "relation", "kind", "rank", "state", "scale"}
 """Fields whose values come from a closed list and cannot hold other text."""
 
-HOSTILE = [
+KINDS: dict[str, list[str]] = {
+    "elements, scripts, styles, templates and signs of HTML": [
     "<script>document.title='executed'</script>",
     "</script><script>document.title='executed'</script>",
     "</style><script>document.title='executed'</script>",
@@ -54,7 +55,62 @@ HOSTILE = [
     "W" * 10_000,
     "🙂" * 50,
     "| pipe ` tick \\ backslash ![i](https://example.org/i.png) [l](javascript:x)",
-]  # fmt: skip
+    ],
+    "markup, links, images and mentions of Markdown": [
+    "</td></table><img src=x onerror=alert(1)>", "--- \n---\nx: 1\n---", "|||", "\\|", "`` ` ``",
+    "**b** __c__ ~~d~~", "1. a", "12) b", "====", "> q", "```", "- item\n- item", "x: {y: [", "'", "~", "# head",
+    "[link](https://example.org)", "![i](https://example.org/x.png)", "https://example.org www.example.org a@b.org",
+    "<https://example.org>", "[a]: https://example.org", "@everyone #1 org/repo#2", "GH-45 !45", ":tada: :+1:",
+    "0123456789abcdef0123456789abcdef01234567", "a@0123456789abcdef0123456789abcdef01234567",
+    "<!-- -->", "&lt;&#0;&amp;", "{{7*7}} ${7*7} $x$",
+    ],
+    "commands of GitHub, Azure and TeamCity": [
+    "::error file=x::y",
+    "\n::error::injected", "%0A::error::injected", "\r\n::stop-commands::x", "\u2028::error::x",
+    "  ::add-mask::reason", "::set-output name=x::y", "##[error]x", "a ##[group]x",
+    "##vso[task.complete result=Failed;]",
+    "##teamcity[testFailed name='x']", "b ##VSO[task.setvariable variable=a]b",
+    "x " * 60 + "::error::wrapped", "\u00a0::error::x",
+    ],
+    "formulas of spreadsheets": [
+    "=HYPERLINK(\"https://example.org\")", "+1", "-1+1", "@SUM(A1)", "\t=1", " =1+1", "\u200b=1+1", "\uff1d1+1",
+    "\ufeff@SUM(A1)", "\n=1", "=cmd|' /C calc'!A0", "a,b\nc;\"d\"\te",
+    ],
+    "control sequences of terminals, marks of direction": [
+    "\x1b]0;title\x07", "\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\", "\x9b31m csi", "\x1b[2J\x1b[H",
+    "a\rb", "a\x08b",
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    ],
+    "words for a shell, parts of a path, empty and long texts": [
+    "$(touch x)", "`touch x`", "a;touch x", "a&&touch x", "a|touch x", "$HOME", "a b", "--option", "../../x",
+    "/etc/passwd",
+    ".hidden", "..", "é" * 300, "é" * 10_000, " ", "",
+    ],
+}  # fmt: skip
+"""What a text tries to be -> texts."""
+
+HOSTILE = [text for texts in KINDS.values() for text in texts]
+
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+TEMPLATES = {
+    "loops that never end": (ENDLESS, "TimeoutError: it is not done after 4 s"),
+    "a repeated text": ("{{ 'a' * 10**9 }}", "MemoryError"),
+    "a wide number": ("{{ '%1000000000d' | format(1) }}", "MemoryError"),
+    "a centred text": ("{{ 'a'.center(500000000) }}", "MemoryError"),
+    "a text that doubles": (
+        "{% set n = namespace(x='a' * 1000) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "MemoryError",
+    ),
+    "an output beyond reading": ("{{ 'a' * 2000000 }}", "it writes 2,000,000 characters"),
+    "a macro that calls itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+    "an attribute of Python": ("{{ ''.__class__.__mro__ }}", "SecurityError"),
+    "a method's globals": ("{{ messages.append.__globals__ }}", "SecurityError"),
+    "a file of the machine": ("{% include '/etc/passwd' %}", "no loader"),
+    "an error of its own": ("{{ raise_exception('no\x1b[31m\n::error::x') }}", "TemplateError: no.?\\[31m"),
+    "no template at all": ("{% if %}", "TemplateSyntaxError"),
+}
+"""What a template asks for -> its source, and what the refusal says."""
 
 
 class Document(HTMLParser):

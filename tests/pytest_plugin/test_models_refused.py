@@ -49,6 +49,36 @@ def _end(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps(config | {"eos_token_id": "<nope>"}))
 
 
+def _python(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ ''.__class__.__mro__ }}")
+
+
+def _nothing(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ '' }}")
+
+
+def _memory(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ 'a' * 10**9 }}")
+
+
+def _layers(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10**6}))
+
+
+def _panic(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": "((a+)+)+$(?=b)"}, "behavior": "Isolated", "invert": False}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"pre_tokenizer": split}))
+
+
+def _pickle(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "w.bin")
+    (folder / "model.safetensors").rename(folder / "decoy.safetensors")
+    index = {"weight_map": dict.fromkeys(load_file(folder / "decoy.safetensors"), "w.bin")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 def _adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
 
@@ -59,6 +89,12 @@ def _adapter(folder: Path) -> None:
         (_classifier, "has no place for (score.weight, ...)"),
         (_both_ways, "is no causal language model"),
         (_template, "the chat template fails on the turns user"),
+        (_python, "SecurityError: access to attribute '__class__'"),
+        (_nothing, "the chat template writes nothing for the turns user"),
+        (_memory, "MemoryError: it needs more memory than a chat template may have"),
+        (_layers, "says num_hidden_layers 1e+06; possible are 1 to 2,000"),
+        (_panic, "tokenizer.json cannot be read (PanicException: Onig"),
+        (_pickle, "names 'w.bin'; weights are read from safetensors only, since a pickle can run code"),
         (_end, "names '<nope>' as the end of a text"),
         (_adapter, "holds an adapter (adapter_config.json) beside full weights"),
     ],

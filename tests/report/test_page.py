@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +14,8 @@ from hostile import HOSTILE, Document, replace_text, texts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auditkit.record.canonical import canonical
+from auditkit.record.escaping import document, shell_join
 from auditkit.record.schema import Run
 from auditkit.report import render_html, wording
 from tests.report.conftest import build_run
@@ -43,8 +44,8 @@ def check_hostile(run: Run, text: str) -> None:
     assert all(value.startswith("#") for _, name, value in page.attributes if name in {"href", "src"})
     assert len(set(page.ids)) == len(page.ids)
     for expected in texts_of(hostile):
-        assert wording.clean(expected) in page.text
-    assert wording.clean(shlex.join(hostile.command)) in page.text
+        assert document(expected) in page.text
+    assert document(shell_join(canonical(hostile).command)) in page.text
     stored = replace_text(hostile, lambda old: re.sub("[\ud800-\udfff]", "\ufffd", old))
     assert page.run == stored
 

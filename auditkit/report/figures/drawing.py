@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from auditkit.record import escaping
 from auditkit.record.figures import (
     QUANTILES,
     AnyDrawing,
@@ -28,7 +29,7 @@ from auditkit.report.figures.heatmap import plot_heatmap
 from auditkit.report.figures.plots import MOST_INTERSECTIONS, plot_curves, plot_dots, plot_points, plot_sets
 from auditkit.report.figures.sheet import Sheet, settings
 from auditkit.report.figures.svg import inline
-from auditkit.report.wording import clean, number
+from auditkit.report.wording import number
 
 
 class Measured(NamedTuple):
@@ -71,7 +72,13 @@ def render_svg(figure: Figure, prefix: str) -> str:
     with settings():
         sheet = _plot(drawing)
         document = sheet.svg()
-    return inline(document, sheet.texts, prefix, title=clean(figure.title), description=clean(drawing.caption))
+    return inline(
+        document,
+        sheet.texts,
+        prefix,
+        title=escaping.document(figure.title),
+        description=escaping.document(drawing.caption),
+    )
 
 
 def _plot(drawing: Curves | Heatmap | Dots | Sets | Points) -> Sheet:

@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from auditkit.record import escaping
 from auditkit.report.figures.svg import INK, Style
-from auditkit.report.wording import clean, number
+from auditkit.report.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,7 +196,7 @@ def _write_upwards(
 
 def short(text: str, length: int) -> str:
     """One line of at most `length` characters; the page prints the whole text beside the figure."""
-    line = " ".join(clean(text).split())
+    line = " ".join(escaping.document(text).split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
 

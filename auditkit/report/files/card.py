@@ -7,9 +7,11 @@ ones too, and a claim without a number stands there with its reason.
 from __future__ import annotations
 
 from auditkit.record.canonical import canonical
+from auditkit.record.escaping import markdown as text
+from auditkit.record.escaping import printed
 from auditkit.record.schema import Claim, Run
 from auditkit.report import wording
-from auditkit.report.files.markdown import text, verdict
+from auditkit.report.files.markdown import verdict
 
 MOST = 500
 """Claims that a card holds; the page and the table of claims hold all."""
@@ -58,16 +60,16 @@ def _metadata(run: Run, claims: list[Claim]) -> str:
             task_type="text-generation",
             task_name="Behavioural audit",
             dataset_type="auditkit",
-            dataset_name=wording.clean(claim.suite) or wording.MISSING,
+            dataset_name=printed(claim.suite) or wording.MISSING,
             dataset_revision=run.plan_sha256[:12],
-            metric_type=wording.clean(claim.id),
-            metric_name=wording.clean(claim.statement),
+            metric_type=printed(claim.id),
+            metric_name=printed(claim.statement),
             metric_value=claim.effect.estimate,
             metric_args={
                 "verdict": wording.WORDS[claim.verdict] + (" (waived)" if claim.waiver is not None else ""),
                 "interval": [claim.effect.lower, claim.effect.upper],
                 "threshold": wording.threshold(claim.effect),
-                "unit": wording.clean(claim.effect.unit),
+                "unit": printed(claim.effect.unit),
                 "items": claim.effect.n,
             },
         )
@@ -76,10 +78,8 @@ def _metadata(run: Run, claims: list[Claim]) -> str:
     ]
     if not results:
         return "tags:\n- auditkit\n"
-    return (
-        str(ModelCardData(model_name=wording.clean(run.model.name), eval_results=results, tags=["auditkit"]))
-        + "\n"
-    )
+    data = ModelCardData(model_name=printed(run.model.name), eval_results=results, tags=["auditkit"])
+    return printed(f"{data}\n")  # YAML breaks a long text at a blank, and the next line may begin like a command
 
 
 def _row(claim: Claim) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from auditkit.record.canonical import canonical
+from auditkit.record.escaping import cell
 from auditkit.record.schema import Claim, Effect, Run
 from auditkit.report import wording
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _EFFECT = tuple(Effect.__struct_fields__)
 
 
@@ -73,5 +73,4 @@ _COLUMNS = (
 def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return str(value).lower() if isinstance(value, bool) else value
-    text = wording.clean(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return cell(value)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from auditkit.claims.verdicts import blocks, exit_code
 from auditkit.record.canonical import canonical
+from auditkit.record.escaping import command_property, command_value
 from auditkit.record.schema import Claim, Run
 from auditkit.report import wording
 
@@ -50,8 +51,10 @@ def _of_claim(kind: str, claim: Claim) -> str:
 def _command(kind: str, title: str, message: str, location: str = "") -> str:
     file, _, line = location.rpartition(":")
     places = {"file": file, "line": line} if file else {}
-    values = ",".join(f"{name}={_property(value)}" for name, value in {**places, "title": title[:200]}.items())
-    return f"::{kind} {values}::{_data(message[:_LENGTH])}"
+    values = ",".join(
+        f"{name}={command_property(value)}" for name, value in {**places, "title": title[:200]}.items()
+    )
+    return f"::{kind} {values}::{command_value(message[:_LENGTH])}"
 
 
 def _first(kind: str, commands: Sequence[str]) -> list[str]:
@@ -62,13 +65,3 @@ def _first(kind: str, commands: Sequence[str]) -> list[str]:
         *commands[: SHOWN - 1],
         _command(kind, "and more", f"{more} more are in the summary and in audit.html"),
     ]
-
-
-def _data(text: str) -> str:
-    """`text` as the value of a workflow command, which ends with its line."""
-    clean = wording.clean(text)
-    return clean.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

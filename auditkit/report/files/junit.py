@@ -22,6 +22,7 @@ import msgspec
 
 from auditkit.claims.verdicts import blocks, exit_code
 from auditkit.record.canonical import canonical
+from auditkit.record.escaping import printed
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.report import wording
 
@@ -71,7 +72,7 @@ def render_junit(run: Run) -> bytes:
         element = ET.SubElement(
             root,
             "testsuite",
-            {**_totals(cases), "name": wording.clean(name), "timestamp": wording.clean(run.created)},
+            {**_totals(cases), "name": printed(name), "timestamp": printed(run.created)},
         )
         _properties(element, about)
         for case in cases:
@@ -150,13 +151,13 @@ def _totals(cases: list[_Case]) -> dict[str, str]:
 
 def _write(suite: ET.Element, case: _Case) -> None:
     attributes = {"classname": case.suite, "name": case.name, **case.place, "time": f"{case.seconds:.3f}"}
-    element = ET.SubElement(suite, "testcase", {name: wording.clean(value) for name, value in attributes.items()})
+    element = ET.SubElement(suite, "testcase", {name: printed(value) for name, value in attributes.items()})
     _properties(element, case.properties)
     if case.outcome is not None:
-        found = ET.SubElement(element, case.outcome, message=wording.clean(case.message))
+        found = ET.SubElement(element, case.outcome, message=printed(case.message))
         if case.outcome != "skipped":
             found.set("type", case.kind)
-            found.text = wording.clean(case.text)
+            found.text = printed(case.text)
 
 
 def _claim_properties(claim: Claim) -> dict[str, object]:
@@ -201,4 +202,4 @@ def _properties(parent: ET.Element, values: Mapping[str, object]) -> None:
     element = ET.SubElement(parent, "properties")
     for name, value in values.items():
         if value is not None:
-            ET.SubElement(element, "property", name=wording.clean(name), value=wording.clean(str(value)))
+            ET.SubElement(element, "property", name=printed(name), value=printed(str(value)))

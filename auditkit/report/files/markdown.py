@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from auditkit.record.canonical import canonical
+from auditkit.record.escaping import markdown as text
 from auditkit.record.schema import Claim, Run, Verdict
 from auditkit.report import wording
 
@@ -25,9 +26,6 @@ COMMENT_MARK = "<!-- auditkit -->"
 
 _NOTE = 60
 """Bytes kept free for saying how many lines were left out."""
-
-_STATEMENT = 300
-"""Most characters of one text; the page holds all of it."""
 
 
 def render_markdown(run: Run) -> str:
@@ -52,17 +50,6 @@ def render_comment(run: Run) -> str:
 def verdict(value: Verdict) -> str:
     """A verdict as glyph and word."""
     return f"{wording.GLYPHS[value]} {wording.WORDS[value]}"
-
-
-def text(value: str) -> str:
-    """`value` on one line, as text: no markup, link, image, mention or cell boundary in it has an effect."""
-    line = " ".join(wording.clean(value).split())
-    line = line if len(line) <= _STATEMENT else line[: _STATEMENT - 1] + "…"
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"(@|:(?=//)|www(?=\.)|#(?=\d))", "\\1\N{ZERO WIDTH SPACE}", line)
-    line = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
-    # At the start of a line these would be lists, rules and headings.
-    return re.sub(r"^(?=[-+=])|^\d+(?=[.)](?: |$))", lambda match: match[0] + "\\", line)
 
 
 def _head(run: Run) -> str:

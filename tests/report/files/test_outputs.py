@@ -11,12 +11,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hostile import HOSTILE
 from huggingface_hub import ModelCard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from auditkit.claims.verdicts import exit_code, summarize
 from auditkit.record.canonical import canonical
+from auditkit.record.escaping import plain, printed
 from auditkit.record.schema import Claim, CrossCheck, FamilyPlace, Run, Untested, Verdict, Waiver
 from auditkit.report import (
     render_annotations,
@@ -31,21 +33,9 @@ from auditkit.report import (
 from auditkit.report.files.github import SHOWN
 from auditkit.report.files.junit import GATES
 from auditkit.report.files.markdown import COMMENT_LIMIT, COMMENT_MARK, LIMIT
-from auditkit.report.terminal import details, overview, plain
+from auditkit.report.terminal import details, overview
 
 pytestmark = pytest.mark.unit
-
-HOSTILE = [
-    "<script>document.title='executed'</script>", "</td></table><img src=x onerror=alert(1)>", "--- \n---\nx: 1\n---",
-    "::error file=x::y", "\n::error::injected", "%0A::error::injected", "\r\n::stop-commands::x", "a,b\nc;\"d\"\te",
-    "=HYPERLINK(\"https://example.org\")", "+1", "-1+1", "@SUM(A1)", "\t=1", "|||", "\\|", "`` ` ``",
-    "**b** __c__ ~~d~~", "1. a", "12) b", "====", "> q", "```",
-    "[link](https://example.org)", "![i](https://example.org/x.png)", "https://example.org www.example.org a@b.org",
-    "@everyone #1 org/repo#2", "<!-- -->", "]]>", "<![CDATA[x]]>", "&lt;&#0;&amp;", "{{7*7}} ${7*7} $x$", "# head",
-    "NUL \x00 bell \x07 escape \x1b[31m\x1b]0;title\x07 csi \x9b31m delete \x7f", "\u202egnirts\u202c \u2067x \u200e",
-    "half \ud800 \udfff", "\ufffe\uffff", "line\u2028para\u2029", "é" * 10_000, " ", "",
-    "- item\n- item", "x: {y: [", "'", "~",
-]  # fmt: skip
 
 
 def hostile(run: Run, text: str) -> Run:
@@ -227,11 +217,11 @@ def test_no_text_is_markup_in_markdown(gated_run: Run, text: str) -> None:
 def test_the_card_is_read_back_by_the_hub_library(sample_run: Run, text: str) -> None:
     run = hostile(sample_run, text)
     card = ModelCard(render_card(run))
-    results = {result.metric_type: result for result in card.data.eval_results}
+    results = {result.metric_type.replace("\u200b", ""): result for result in card.data.eval_results}
     measured = [claim for claim in run.claims if claim.effect is not None and claim.effect.estimate is not None]
     assert len(results) == len(measured) == 4
     for claim in measured:
-        result = results[wording.clean(claim.id)]
+        result = results[printed(claim.id).replace("\u200b", "")]
         assert result.metric_value == claim.effect.estimate
         assert result.metric_args["verdict"] == wording.WORDS[claim.verdict]
         assert result.metric_args["interval"] == [claim.effect.lower, claim.effect.upper]
@@ -263,7 +253,7 @@ def test_the_table_gives_every_text_back_and_no_formula(gated_run: Run, text: st
     assert len(rows) == len(run.claims)
     for row, claim in zip(rows, run.claims, strict=True):
         for name in ("id", "suite", "statement", "reason", "source", "rerun"):
-            assert row[name].removeprefix("'") == wording.clean(getattr(claim, name)).removeprefix("'")
+            assert row[name].removeprefix("'") == printed(getattr(claim, name)).removeprefix("'")
         assert not any(
             row[name].startswith(("=", "+", "-", "@", "\t", "\r")) for name in ("id", "statement", "reason")
         )

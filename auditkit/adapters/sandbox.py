@@ -1,0 +1,190 @@
+"""Chat templates are programs of strangers: they run in a process of their own, with bounds.
+
+Jinja's sandbox refuses attributes and calls that reach for Python, and bounds neither time nor memory: `{{ 'a' * 10**9
+}}` takes gigabytes and two nested loops never end. So one child process renders all templates of this process. It may
+have `MEMORY` bytes beyond its start, a template has `SECONDS` for one chat and writes at most `LONGEST` characters. A
+template that takes more is refused from then on without running again, and its process is replaced.
+
+The child renders by the same function of transformers that a tokenizer calls, with the tokenizer's own special tokens.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SECONDS = 4
+"""For one chat. A template takes milliseconds; a machine under load takes many times as long."""
+
+MEMORY = 256 * 1024**2
+"""Bytes beyond what the renderer has at its start, which are about 60 MB resident."""
+
+LONGEST = 1_000_000
+"""Characters that a template may write: many times what a model reads."""
+
+_STARTING = 120
+"""Seconds for the renderer to start, which imports transformers without torch."""
+
+
+class TemplateFailure(Exception):
+    """A template failed, or took more than it may have. The message names the kind of error in front."""
+
+
+def applied(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    turns: Sequence[Mapping[str, Any]],
+    opened: bool,
+    **arguments: Any,
+) -> str:
+    """What a tokenizer's `apply_chat_template` writes for these turns with this template.
+
+    A tokenizer whose class renders by code of its own renders in this process: its class is transformers' code, or was
+    trusted.
+
+    Args:
+        opened: with the start of the assistant's answer.
+        arguments: further variables of the template, as JSON can hold them.
+
+    Raises:
+        TemplateFailure: the template fails, or takes more time or memory or writes more than it may.
+    """
+    from transformers import PreTrainedTokenizerBase
+
+    if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
+        return str(
+            tokenizer.apply_chat_template(
+                [dict(turn) for turn in turns],
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=opened,
+                **arguments,
+            )
+        )
+    variables = {**{name: str(token) for name, token in tokenizer.special_tokens_map.items()}, **arguments}
+    return _RENDERER.render(template, [dict(turn) for turn in turns], opened, variables)
+
+
+class _Renderer:
+    """The child process, started when the first template is rendered and replaced when it is lost."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._refused: dict[str, str] = {}
+        """Template, as a digest -> why it is not rendered again."""
+        atexit.register(self.close)
+
+    def render(
+        self, template: str, turns: list[dict[str, Any]], opened: bool, variables: Mapping[str, Any]
+    ) -> str:
+        """The text; see `applied`."""
+        name = hashlib.sha256(template.encode(errors="surrogatepass")).hexdigest()
+        with self._lock:
+            if name in self._refused:
+                raise TemplateFailure(self._refused[name])
+            try:
+                said = self._asked(
+                    {"template": template, "turns": turns, "opened": opened, "variables": dict(variables)}
+                )
+            except TemplateFailure as error:
+                self._refused[name] = str(error)
+                raise
+            if "text" in said:
+                return said["text"]
+            why = f"{said['error']}: {said['message']}"
+            if said["error"] in ("MemoryError", "OverflowError", "RecursionError"):
+                self._refused[name] = why
+            raise TemplateFailure(why)
+
+    def _asked(self, request: Mapping[str, Any]) -> dict[str, str]:
+        process = self._running()
+        assert process.stdin is not None
+        line = json.dumps(request) + "\n"
+        try:
+            process.stdin.write(line)
+            process.stdin.flush()
+            said: dict[str, str] = json.loads(self._line(SECONDS))
+            return said
+        except queue.Empty:
+            self.close()
+            raise TemplateFailure(f"TimeoutError: it is not done after {SECONDS} s") from None
+        except (OSError, ValueError):
+            self.close()
+            raise TemplateFailure("MemoryError: it ended the process that renders templates") from None
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.close()
+        child = Path(__file__).with_name("sandbox_child.py")
+        # Without torch, with one thread, and without what would turn its warnings into errors.
+        apart = {"USE_TORCH": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        limits = [str(number) for number in (MEMORY, SECONDS + 1, LONGEST)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(child), *limits],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **apart},
+            text=True,
+            encoding="utf-8",
+        )
+        self._lines = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(self._process, self._lines), daemon=True).start()
+        try:
+            ready = self._line(_STARTING).strip() == "ready"
+        except queue.Empty:
+            ready = False
+        if not ready:
+            self.close()
+            raise RuntimeError("the process that renders chat templates did not start")
+        return self._process
+
+    def _line(self, seconds: float) -> str:
+        """The next line of the child; empty where it has ended.
+
+        Raises:
+            queue.Empty: none came in this time.
+        """
+        return self._lines.get(timeout=seconds)
+
+    def close(self) -> None:
+        """End the child."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with suppress(OSError):  # what was not sent any more
+                    stream.close()
+
+
+def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+    """Pass on what the child writes, and an empty line when it ends."""
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            lines.put(line)
+    except (OSError, ValueError):  # it was closed meanwhile
+        pass
+    lines.put("")
+
+
+_RENDERER = _Renderer()
