@@ -53,10 +53,10 @@ def asked_baseline(text: str, specs: Sequence[str], reports: Path) -> str:
     except RecordError as error:
         _refuse(str(error))
     except ModelError as error:
-        raise pytest.UsageError(f"--baseline {OWN_BASE}: {error}") from None
+        raise refusal(f"--baseline {OWN_BASE}: {error}") from None
     if len(set(bases.values())) > 1:
         each = ", ".join(f"{spec}: {base}" for spec, base in bases.items())
-        raise pytest.UsageError(
+        raise refusal(
             f"--baseline {OWN_BASE}: the models have different bases ({each}); give one --model, or name the baseline"
         )
     return next(iter(bases.values()))
