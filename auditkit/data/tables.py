@@ -125,6 +125,8 @@ def _start(path: Path) -> bytes:
 def _is_json(text: str) -> bool:
     try:
         return isinstance(json.loads(text), list)
+    except RecursionError:
+        return True  # it is refused where it is read
     except ValueError:
         return False
 
@@ -132,6 +134,8 @@ def _is_json(text: str) -> bool:
 def _json(path: Path, text: str) -> Rows:
     try:
         whole = json.loads(text)
+    except RecursionError:
+        raise DataError(f"{path}: its lists or objects are nested too deeply") from None
     except ValueError as error:
         # Many objects, one a line; one object over several lines is broken JSON, and its own error says where.
         if text.lstrip()[0] == "[":
