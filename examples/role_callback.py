@@ -5,7 +5,7 @@
 Each time the Trainer saves a checkpoint, the compact claim of suites/role_conditioning is measured on it: RFC and RSI
 in four bands of depth, and how focused attention is there at all, each with its interval. They are taken from the
 run's JSON and enter the Trainer's log, as `role/RFC, depth 0 to 0.27`, with `.lower` and `.upper`; the page of each run
-stays in its folder. A checkpoint that cannot be measured is said so, and training goes on.
+stays in its folder. If a checkpoint cannot be measured, the reason is printed and training goes on.
 """
 
 from __future__ import annotations

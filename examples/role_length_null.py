@@ -1,10 +1,10 @@
-"""What RFC and RSI are when attention says nothing: published and repaired numbers of a model, and of even attention.
+"""RFC and RSI of even attention beside those of a model: published and repaired numbers, and their length null.
 
     python examples/role_length_null.py [--model SPEC] [--prompts FILE]
 
 The prompts (examples/role_prompts.csv) are lists about different things, as the published ones are, and of different
-lengths. The model is read as it is, and once more with its queries set to zero in memory, so that every head spreads
-its attention evenly: then nothing can be said of any prompt but its length.
+lengths. The model is measured as it is, and once more with its queries set to zero in memory, so that every head
+spreads its attention evenly: then prompts differ in nothing but their lengths.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     model, lists = open_model(arguments.model), role_lists(arguments.prompts)
-    show("as it is", RoleConditioning(model, seed=0, lists=lists))
+    print_indices("as it is", RoleConditioning(model, seed=0, lists=lists))
     with torch.no_grad():
         for name, parameter in model.module.named_parameters():
             if ".q_proj." in name:
                 parameter.zero_()
-    show("even attention", RoleConditioning(model, seed=0, lists=lists))
+    print_indices("even attention", RoleConditioning(model, seed=0, lists=lists))
 
 
-def show(title: str, role: RoleConditioning) -> None:
-    print(f"{title}: {role.arm().matched.said}")
+def print_indices(title: str, role: RoleConditioning) -> None:
+    print(f"{title}: {role.arm().matched.left_out}")
     for name in INDICES:
         for way in AGGREGATIONS:
             null = role.length_null(name, way)

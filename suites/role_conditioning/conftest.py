@@ -21,7 +21,7 @@ def role(model, audit):
 
 @pytest.fixture(scope="session")
 def plots(role):
-    """Figures of what was read."""
+    """Figures of attention by role."""
     return RoleFigures(role)
 
 
@@ -33,5 +33,5 @@ def heads(role):
 
 @pytest.fixture(scope="session")
 def ablation(heads):
-    """What those heads do; measured once, used by every claim."""
+    """Ablations of those heads; measured once, used by every claim."""
     return RoleAblation(heads)

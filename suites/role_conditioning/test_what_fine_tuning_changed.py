@@ -33,7 +33,7 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
     """The Role-Focus Coefficient (RFC) is lower than on the base model in the median over layers, whether heads are
     averaged before or after the ratio, and no single layer makes up a quarter of the mean change."""
     change, published = changes(role, baseline, RFC)
-    present(change.beside(published))
+    present(change.by_layer(published))
     beside("mean over layers", change.mean())
     beside("mean without the first layer", change.mean(without=0))
     beside("median, published entropy", published.median())
@@ -53,7 +53,7 @@ def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
     focused = focus(role.arm())
     with sensitivity("some tokens from others by attention", focused, by=margin, baseline=baseline):
         change, published = changes(role, baseline, RSI)
-        present(change.beside(published))
+        present(change.by_layer(published))
         beside("median, published entropy", published.median())
         assert change.median().equals(0.0, within=margin)
 
@@ -64,4 +64,4 @@ def test_heads_that_changed_are_found_again(role, baseline, threshold):
     arm = role.arm()
     did = DifferenceInDifferences(ByHead.of(arm), on_baseline(baseline, arm), role.seed)
     present(did.best_heads())
-    assert did.kept() >= threshold(0.5, "protocol W4.f")
+    assert did.found_again() >= threshold(0.5, "protocol W4.f")

@@ -1,15 +1,16 @@
-"""What the heads that tell "you" apart do: ablated in every way, beside random heads of the same depth.
+"""Ablations of the heads that tell "you" apart, compared with random heads of the same depth.
 
-A question about the model is begun to be answered ("Well,"), and what is read is the log odds of the pronoun that
-speaks of whom was asked about against another: " I" against " you" after a question about the model, " they" against
-" I" after a neutral one. The effect of an ablation is by how much it moves these log odds, whatever the direction.
+The answer to a question is started with "Well,", and the measure is the log odds of the pronoun that the answer needs
+against another one: " I" against " you" after a question about the model, " they" against " I" after a neutral one. The
+effect of an ablation is the absolute change of these log odds.
 
-Ablations are of what a head has attended to (z), before the output projection: mean, zero, half of it, resampled from
-another prompt; and of its pattern, made even over the keys that each query sees. An MLP is ablated by its mean. Both
-mean ablations are graded, from nothing replaced to all.
-Whether the heads matter is asked beside sets of as many random heads of about the same depth. The heads must move the
-answer further than every one of these sets: compared with only the set that looked strongest on some items, they would
-too often be held against the wrong one. Each half of the frames is asked about the heads that the other half found.
+Two things of a head are ablated: its output before the output projection (z), which is replaced by its mean, by zero,
+by half of itself or by that of another prompt; and its attention pattern, which is replaced by even attention over the
+keys that each query sees. An MLP is replaced by its mean. Both mean ablations are graded, from 0 to all of the output.
+
+The heads matter if they move the answer further than each of several sets of as many random heads of about the same
+depth. They are compared with every set, because the set that is strongest on some items need not be so on others. Each
+half of the frames is measured under ablation of the heads that the other half found.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 
 SETS, NEAR = 20, 3
-"""Random sets of heads, and how many layers away from those that they stand for."""
-TAKEN = 4
-"""Heads that are ablated together."""
+"""Number of random sets, and how many layers a random head may lie away from the head that it is compared with."""
+TOGETHER = 4
+"""Heads that are ablated together, at most."""
 ITEMS = 18
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How much of an output is replaced in a graded ablation; at 0 nothing may move."""
@@ -64,7 +65,7 @@ MEAN, ZERO, HALF, RESAMPLE, EVEN, MLPS = ABLATIONS = (
     "even attention",
     "mean ablation of these layers' MLPs",
 )
-"""Of the heads, and for comparison of the MLPs of their layers."""
+"""All but the last are of the heads; the last one is a comparison with the MLPs of their layers."""
 GRADED = {MEAN: "heads", MLPS: "MLPs of their layers"}
 """Ablations that are graded -> what they replace."""
 
@@ -72,13 +73,13 @@ Condition = list[list[Edit]]
 
 
 class RoleAblation:
-    """Ablations of some heads of one model; what was measured once is not measured again.
+    """Ablations of some heads of one model; each measurement is made once.
 
     Args:
         heads: the search.
-        chosen: heads to ablate; the confirmed ones where None, at most `TAKEN`.
-        n_items: how many sets to ask, spread over frames.
-        brief: measure mean ablation alone, of the heads and of random ones.
+        chosen: heads to ablate; the confirmed ones where None, at most `TOGETHER`.
+        n_items: how many sets of prompts to use, spread over frames.
+        brief: measure only the mean ablation, of the heads and of random ones.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class RoleAblation:
         self.heads, self.role, self.adapter = heads, heads.role, heads.role.adapter
         self.seed, self.n_items = heads.role.seed, n_items
         self._chosen = chosen
+        self._tables = SharedMeasurements()
 
     @property
     def those(self) -> tuple[Head, ...]:
@@ -96,10 +98,10 @@ class RoleAblation:
         Raises:
             NotApplicable: none was confirmed.
         """
-        return self.heads.those(TAKEN) if self._chosen is None else tuple(self._chosen)
+        return self.heads.those(TOGETHER) if self._chosen is None else tuple(self._chosen)
 
     def answers(self) -> Estimate:
-        """Log odds of " I" against " you" after a question about the model; nothing ablated."""
+        """Log odds of " I" against " you" after a question about the model, without ablation."""
         return mean_difference(self._table(SELF), "as it is", "even odds", name=_LOG_ODDS)
 
     def moved(self, ablation: str, category: str = SELF) -> Estimate:
@@ -116,8 +118,8 @@ class RoleAblation:
     def over_random(self) -> tuple[Estimate, ...]:
         """By how much more mean ablation of the heads moves the log odds than that of each of `SETS` random sets.
 
-        Both halves of the items are asked, each about the heads that the other half found. Where the heads of one half
-        alone are confirmed, the estimates are of the items to confirm alone.
+        Each half of the items is measured under ablation of the heads that the other half found. Where only this half's
+        heads are confirmed, the estimates are over the items to confirm alone.
         """
         names = [f"random set {n}" for n in range(SETS)]
         here = [self._over(name) for name in names]
@@ -129,7 +131,7 @@ class RoleAblation:
         )
 
     def notes(self) -> tuple[str, ...]:
-        """Which heads were ablated, and how answers begin."""
+        """The heads that are ablated, and how answers begin."""
         heads = ", ".join(label(*each) for each in self.those)
         return (f'heads ablated together: {heads}; answers begin with "{START}"',)
 
@@ -137,8 +139,8 @@ class RoleAblation:
         """Ablations side by side, and the effect by how much is ablated."""
         side_by_side = Dots.of(
             "log odds moved, absolute",
-            "How far each ablation moves the log odds of the pronoun in the answer; a head that serves answers about "
-            "the model moves those and leaves the neutral ones.",
+            "How far each ablation moves the log odds of the pronoun in the answer. Heads that matter only for answers "
+            "about the model move those answers and not the neutral ones.",
             {
                 f"answers to {category} questions": {
                     name: self.moved(name, category).describe() for name in ABLATIONS
@@ -158,8 +160,8 @@ class RoleAblation:
         return Curves(
             "share of the output replaced by its mean",
             "log odds moved, absolute",
-            "A straight rise says that the effect comes from what is replaced and not from an unusual input further "
-            "up; nothing replaced moves nothing.",
+            "If the effect rises in a straight line, it comes from the output that is replaced, and not from an "
+            "activation that is unusual for later layers. At 0 nothing is replaced and nothing may move.",
             [
                 curve(
                     f"{category} questions", [self.moved(graded(name, s), category) for s in STRENGTHS], STRENGTHS
@@ -183,7 +185,7 @@ class RoleAblation:
         )
 
     def _over(self, name: str) -> Estimate:
-        """Mean ablation of the heads against that of one random set, on the items to confirm."""
+        """Mean ablation of the heads minus that of one random set, on the items to confirm."""
         whole = self._table(SELF)
         conditions = ["as it is", f"moved, {MEAN}", f"moved, {name}"]
         table = Measurement(whole.name, whole.unit, whole.values[conditions], whole.clusters, whole.prompts)
@@ -191,7 +193,7 @@ class RoleAblation:
 
     @cached_property
     def _other_way(self) -> RoleAblation:
-        """The same of the other half's heads, measured only as far as the comparison with random sets needs."""
+        """Ablation of the heads that the other half found, as far as the comparison with random sets needs it."""
         other = RoleAblation(self.heads.other_way, n_items=self.n_items, brief=True)
         vars(other)["_items"], vars(other)["_average"] = self._items, self._average
         return other
@@ -203,7 +205,7 @@ class RoleAblation:
         usable = [each for each in self.role.sets if each.id in known and self._answerable(each)]
         if not usable:
             raise Unsupported(
-                "no pronoun is a single token after the questions, or the prompts are lists: no answers to ask for"
+                "ablations need sets of prompts (not lists) after which every pronoun is a single token; there is none"
             )
         return usable[: self.n_items]
 
@@ -223,7 +225,7 @@ class RoleAblation:
         return self._half(self.heads.found.confirmation)
 
     def _table(self, category: str) -> Measurement:
-        table = self._shared.get(category, lambda: self._measured(category, self._confirming))
+        table = self._tables.get(category, lambda: self._measured(category, self._confirming))
         if category == SELF:
             self._require_answers(table)
         return table
@@ -236,13 +238,9 @@ class RoleAblation:
                 f"{odds.estimate:.2f} [{odds.lower:.2f}, {odds.upper:.2f}]"
             )
 
-    @cached_property
-    def _shared(self) -> SharedMeasurements:
-        return SharedMeasurements()
-
     def _measured(self, category: str, sets: Sequence[RoleSet]) -> Measurement:
         if not sets:
-            raise Inconclusive("no_items: no question of this half can be asked")
+            raise Inconclusive("no_items: no set of this half has answers that are single tokens")
         pairs = [self._pair(category, each) for each in sets]
         conditions = self._brief(len(sets)) if self.brief else self._conditions(category, sets)
         if category == SELF:
@@ -269,7 +267,7 @@ class RoleAblation:
         )
 
     def _pair(self, category: str, each: RoleSet) -> PatchPair:
-        """The prompt, and as the source that guards need the same question about somebody else."""
+        """The prompt with its answers. The source, which guards need, is the same question about somebody else."""
         encode = self.adapter.chat.encode
         texts = {
             c: plain(self.adapter.chat, _written(each.prompts[c]))
@@ -307,7 +305,7 @@ class RoleAblation:
         return made
 
     def _resampled(self, sites: Sequence[Site], prompt: Prompt, name: str) -> list[Edit]:
-        """Each head as it is in another question of equal length, drawn at random."""
+        """Edits that replace each head by what it is in another question of equal length, drawn at random."""
         draw = stream(self.seed, "resampled heads", name)
         try:
             return [resample(site, prompt, self._questions, draw) for site in sites]
@@ -321,7 +319,7 @@ class RoleAblation:
         return {f"random set {k}": [_at_mean(self._random_heads(k), self._average, 1.0)] * n for k in range(SETS)}
 
     def _random_heads(self, number: int) -> tuple[Head, ...]:
-        """As many heads as those, each within `NEAR` layers of the one that it stands for, and none of those."""
+        """Random heads: for each ablated head another one within `NEAR` layers of it, which is not ablated."""
         draw, drawn = stream(self.seed, "random heads", str(number)), list[Head]()
         for layer, _ in self.those:
             near = range(max(0, layer - NEAR), min(self.adapter.layers, layer + NEAR + 1))
@@ -340,7 +338,7 @@ class RoleAblation:
 
     @cached_property
     def _questions(self) -> list[Prompt]:
-        """Every question with the beginning of its answer."""
+        """All questions, each with the beginning of its answer."""
         texts = [each.prompts[category] for each in self.role.sets for category in ANSWERS]
         return [plain(self.adapter.chat, _written(text)) for text in texts]
 
@@ -358,7 +356,7 @@ class RoleAblation:
 
 
 def graded(ablation: str, strength: float) -> str:
-    """One of `GRADED` at this strength; at 1 the ablation itself."""
+    """Name of a `GRADED` ablation at this strength; at 1 it is the ablation itself."""
     return ablation if strength == 1 else f"{ablation}, {strength:g}"
 
 

@@ -1,9 +1,9 @@
 """What fine-tuning changed: RFC and RSI per layer, candidate against base, over the same prompts.
 
 Works on two models that are open, on a model and a recorded run (`compared_with`), or on any two lists of per-layer
-estimates over the same items. The change of one layer is a paired difference with its interval. A mean
-over layers is what the work reports, and its headline of one family is a single layer: 1.36 of a mean of 0.0475 over 28
-layers. So the median over layers is what decides here, and the mean is shown with what it is when a layer is left out.
+estimates over the same items. The change of one layer is a paired difference with its interval. The work reports a
+mean over layers, and for one family a single layer makes it up: this layer changes by 1.36, and the mean over 28 layers
+is 0.0475. So the median over layers decides here, and a table gives the mean with each layer left out.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class LayerChanges:
 
     def mean(self, without: int | None = None) -> Resampled:
         """Mean over layers of the change, or over all but one."""
-        kept = [layer for layer in range(len(self.now)) if layer != without]
+        layers = [layer for layer in range(len(self.now)) if layer != without]
         words = "" if without is None else f" without layer {without}"
-        return self._resampled(f"mean over layers{words} of the change", lambda change: change[:, kept].mean(1))
+        return self._resampled(f"mean over layers{words} of the change", lambda change: change[:, layers].mean(1))
 
     def leave_one_out(self) -> Resampled:
         """By how much of itself the mean change moves, at most, when a single layer is left out.
@@ -117,27 +117,27 @@ class LayerChanges:
             "largest share of the mean change that one layer makes", statistic, "of the mean change"
         )
 
-    def beside(self, published: LayerChanges | None = None) -> Section:
+    def by_layer(self, published: LayerChanges | None = None) -> Section:
         """The change per layer, and the mean with each layer left out.
 
         Args:
-            published: the same with the published entropy, to be drawn beside it.
+            published: the same changes with the published entropy, for the same figures.
         """
         ways = [(how, one) for how, one in (("", self), (", published entropy", published)) if one is not None]
         change = Curves(
             "layer",
             f"change of {self.name}",
-            f"{self.name} of the candidate minus that of the base in each layer, over the same prompts; below zero "
-            "fine-tuning took the difference away. Where the published entropy says something else, the first token "
-            "makes the difference.",
+            f"{self.name} of the candidate minus that of the base in each layer, over the same prompts; below zero, "
+            "fine-tuning lowered it. Where the line of the published entropy differs, the reason is attention to the "
+            "first token.",
             [curve(f"candidate minus base{how}", one.changes()) for how, one in ways],
             reference=0.0,
         )
         both = Curves(
             "layer",
             self.name,
-            f"{self.name} of both models, repaired and with the published entropy; where the two lines of a kind lie "
-            "on one another nothing changed.",
+            f"{self.name} of both models, repaired and with the published entropy. Where the lines of base and "
+            "candidate coincide, fine-tuning changed nothing.",
             [
                 curve(f"{who}{how}", estimates)
                 for how, one in ways
@@ -145,12 +145,12 @@ class LayerChanges:
             ],
             reference=0.0,
         )
-        drawn = (
+        drawings = (
             change.titled(f"Change of {self.name} by layer"),
             both.titled(f"{self.name} of base and candidate"),
             self._left_out(),
         )
-        return Section((self._counted(),), drawn)
+        return Section((self._counted(),), drawings)
 
     def _counted(self) -> str:
         """How many layers changed in which direction, as published, and in how many the interval agrees."""
@@ -166,16 +166,19 @@ class LayerChanges:
             clear += bool(
                 effect.lower is not None and effect.upper is not None and effect.lower * effect.upper > 0
             )
-        said = ", ".join(f"{count} {name}" for name, count in counts.items())
-        return f"as published, by the point alone: {said}; intervals of {clear} of {len(changes)} layers leave zero out"
+        by_point = ", ".join(f"{count} {name}" for name, count in counts.items())
+        return (
+            f"layers by the published rule, which ignores intervals: {by_point}; the interval of the change leaves "
+            f"zero out in {clear} of {len(changes)} layers"
+        )
 
     def _left_out(self) -> Figure:
         """The mean over all layers but one, for each layer."""
         mean = self.mean().estimate
         left_out = [(layer, self.mean(layer).estimate) for layer in range(len(self.now))]
         return Table(
-            f"Mean change of {self.name} over all layers but one. A headline that changes much when one layer is "
-            "left out is about this layer.",
+            f"Mean change of {self.name} over all layers but one. If the mean moves far when a layer is left out, it "
+            "describes this layer and not the model.",
             ["left out", f"mean change of {self.name}", "share of the whole mean"],
             [
                 ["nothing", round(mean, 5), 1.0],

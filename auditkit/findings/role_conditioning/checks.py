@@ -1,4 +1,4 @@
-"""What must hold before an entropy of attention is read: rows sum to 1, and magnitudes are no measurement.
+"""Checks of the attention pattern: its rows sum to 1, so that its mean magnitude tells heads apart by rounding only.
 
 Every row of a pattern of T keys sums to 1, so the mean of |A| over all T x T cells is 1 / T whatever the heads do. A
 map of that mean shows one constant and rounding, and the difference of two categories that of their lengths.
@@ -36,7 +36,7 @@ def excess(role: RoleConditioning) -> Exact:
 
 
 def magnitudes(role: RoleConditioning) -> Figure:
-    """The published map's numbers: mean |A| self minus others, which is that of 1 / T, for every head."""
+    """Numbers of the published map: mean |A|, self minus another category; it equals that of 1 / T in every head."""
     arm = role.arm()
     rows: list[list[str | float | None]] = []
     for other in (NEUTRAL, CONFOUNDER):
@@ -44,8 +44,8 @@ def magnitudes(role: RoleConditioning) -> Figure:
         expected = _inverse(arm, SELF) - _inverse(arm, other)
         rows.append([f"self minus {other}", float(measured.mean()), float(np.ptp(measured)), expected])
     return Table(
-        "Mean |attention| over all queries and keys, self minus another category: one number in every head, namely "
-        "the difference of the mean of 1 / T. The differences that a map of it shows between heads are rounding.",
+        "Mean |attention| over all queries and keys, self minus another category. It is the same number in every "
+        "head, the difference of the mean of 1 / T, so the differences between heads in a map of it are rounding.",
         ["difference", "mean over heads", "range over heads", "expected from lengths alone"],
         rows,
     ).titled("Why mean attention shows nothing")

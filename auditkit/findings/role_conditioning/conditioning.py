@@ -1,6 +1,6 @@
 """Is attention on questions about the model itself more focused? RFC and RSI, published and repaired.
 
-With H the entropy of attention in a layer (`role_entropy`), averaged over heads and prompts of a category:
+With H the entropy of attention in a layer (`entropy`), averaged over heads and prompts of a category:
 
     Role-Focus Coefficient     RFC = 1 - H_self / H_neutral              below even spread on "you" than on no person
     Role-Separation Index      RSI = (H_confounder - H_self) / H_neutral    "I" against "you"
@@ -8,9 +8,9 @@ With H the entropy of attention in a layer (`role_entropy`), averaged over heads
 (mduffster/self-referent-test, 2025). Both are here ratios of means over items, an item being one prompt of every
 category with equally many tokens; their intervals are Fieller's, clustered by what items share.
 
-The published numbers come in two versions, both called RFC: a ratio of layer means over prompts, and the mean over
+The published numbers come in two versions under one name: a ratio of layer means over prompts, and the mean over
 heads of ratios, in which every query position of every prompt weighs the same. Neither matches lengths, so each has a
-*length null*: what it is when attention says nothing and is spread evenly. `published` and `length_null` compute both.
+*length null*: its value when attention is spread evenly. `published` and `length_null` compute both.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ PERMUTATIONS = 400
 
 @dataclass(frozen=True)
 class MeasuredFormat:
-    """What was read in one format.
+    """Attention measured in one prompt format.
 
     Attributes:
         values: category -> (item, measure, layer, head).
@@ -154,7 +154,7 @@ class MeasuredFormat:
         return {f"depth {edges[i]:.2g} to {edges[i + 1]:.2g}": part.tolist() for i, part in enumerate(parts)}
 
     def even(self) -> dict[str, Array]:
-        """Category -> (item, measure) what would be read if every head spread its attention evenly."""
+        """Category -> (item, measure) values of a model whose heads all spread their attention evenly."""
         each = np.stack(
             [
                 measures(uniform_pattern(length), first).numpy()
@@ -164,7 +164,7 @@ class MeasuredFormat:
         return dict.fromkeys(self.values, each)
 
     def even_index(self, name: str, measure: str = REPAIRED) -> Estimate:
-        """RFC or RSI of these items' lengths alone: every head spreads its attention evenly."""
+        """RFC or RSI of a model whose heads all spread their attention evenly, over these items."""
         even = {category: values[:, MEASURES.index(measure)] for category, values in self.even().items()}
         high, low = TOPS[name]
         columns = {category: even[category] for category in dict.fromkeys((high, low, NEUTRAL))}
@@ -179,7 +179,7 @@ class MeasuredFormat:
 
 
 class RoleConditioning:
-    """Attention of one model on prompts about different roles; what was read once is not read again.
+    """Attention of one model on prompts about different roles; each prompt is run once.
 
     Args:
         adapter: the model.
@@ -204,7 +204,7 @@ class RoleConditioning:
         self._arms: dict[str, MeasuredFormat] = {}
 
     def arm(self, format: str = PLAIN) -> MeasuredFormat:
-        """What is read in plain text or in the chat template; says what was left out.
+        """Attention in plain text or in the chat template; a note counts the prompts that are left out.
 
         Raises:
             NotApplicable: attention cannot be read on this model, there is no chat template, or no prompts match.
@@ -217,17 +217,17 @@ class RoleConditioning:
             values = {category: self._read(prompts, found.firsts) for category, prompts in found.prompts.items()}
             self._arms[format] = MeasuredFormat(found, values)
         arm = self._arms[format]
-        if arm.matched.said:
-            note(arm.matched.said)
+        if arm.matched.left_out:
+            note(arm.matched.left_out)
         return arm
 
     def either_way(self, name: str, format: str = PLAIN) -> Estimate:
-        """RFC or RSI over all layers and items, with the sign that it shows: above zero there is a difference.
+        """Absolute value of RFC or RSI over all layers and items: above zero there is a difference in either direction.
 
-        The sign is seen on the same items, so the interval is one of 97.5 %: a false difference in either direction
-        together then has the chance of one side of every other interval, 2.5 %. Two halves, of which one shows the sign
-        and the other decides, would hold the same error on half of the items. The claim cannot fail, since no interval
-        shows that a difference is exactly zero; `equals` claims that one is small.
+        The sign comes from the same items, so the interval is one of 97.5 %: the chance of a false difference, both
+        directions together, is then 2.5 %, as on one side of every other interval. A sign from one half of the items
+        and a decision on the other would have the same error with half of the items. A claim of it cannot fail, since
+        no interval shows that a difference is exactly zero; to claim that a difference is small, use `equals`.
         """
         whole = self.arm(format).index(name)
         value = whole.describe().estimate
@@ -249,9 +249,9 @@ class RoleConditioning:
     def published(
         self, name: str, aggregation: str, layers: Sequence[int] | None = None, format: str = PLAIN
     ) -> Resampled:
-        """RFC or RSI as published, over all given prompts, matched or not; several layers are averaged.
+        """RFC or RSI as published, over all prompts, matched or not; several layers are averaged.
 
-        Only the interval is not as published: prompts are resampled, since heads are no independent sample.
+        The interval differs from the published one: prompts are resampled, since heads are no independent sample.
         """
         arm = self.arm(format)
         chosen = list(range(arm.layers) if layers is None else layers)
@@ -267,7 +267,7 @@ class RoleConditioning:
         return Resampled(what, UNIT, measured, statistic, self.seed)
 
     def length_null(self, name: str, aggregation: str, format: str = PLAIN) -> float:
-        """What RFC or RSI as published is for these prompts when all attention is spread evenly."""
+        """RFC or RSI as published, for these prompts, when all attention is spread evenly."""
         arm = self.arm(format)
         means: dict[str, float] = {}
         for category, prompts in arm.matched.every.items():
@@ -340,7 +340,7 @@ class RoleConditioning:
         return np.stack([self._known[prompt] for prompt in prompts])
 
     def _pool(self, arm: MeasuredFormat) -> tuple[pd.DataFrame, Array, Array]:
-        """All given prompts: (prompt x category, cluster), (prompt,) tokens, and (prompt, measure, layer, head)."""
+        """All prompts: (prompt x category, cluster), (prompt,) tokens, and (prompt, measure, layer, head)."""
         every = [
             (category, prompt, cluster)
             for category, prompts in arm.matched.every.items()
@@ -367,7 +367,7 @@ def spread(sets: Sequence[RoleSet], seed: int) -> tuple[RoleSet, ...]:
 
 
 def two_halves(table: pd.DataFrame, seed: int, name: str) -> Halves:
-    """Items of (item x factor) labels to discover on, and items of other clusters to confirm on.
+    """Split items, by their (item x factor) cluster labels, into items to discover on and items to confirm on.
 
     Raises:
         Inconclusive: too few clusters for both.
@@ -386,13 +386,13 @@ def _published(
 ) -> Callable[[Array], Array]:
     """Weights (draws, prompt) -> (draws,) mean over layers of the index, from entropies (prompt, layer, head)."""
     scale = tokens if aggregation == PER_HEAD else np.ones_like(tokens)
-    kept = entropies if aggregation == PER_HEAD else entropies.mean(2, keepdims=True)
+    by_head = entropies if aggregation == PER_HEAD else entropies.mean(2, keepdims=True)
 
     def statistic(weights: Array) -> Array:
         means = {}
         for category in {*tops, NEUTRAL}:
             mine = (weights * scale)[:, rows[category]]
-            flat = kept[rows[category]].reshape(len(rows[category]), -1)
+            flat = by_head[rows[category]].reshape(len(rows[category]), -1)
             means[category] = (mine @ flat) / mine.sum(1, keepdims=True)
         value: Array = ((means[tops[0]] - means[tops[1]]) / means[NEUTRAL]).mean(1)
         return value

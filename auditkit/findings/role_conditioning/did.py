@@ -7,16 +7,15 @@ For head h and item i with entropies of the candidate (1) and the base (0) on se
     score = z(|median L|) + z(share of items whose DiD has the majority's sign) + z(-median s0)
 
 (mduffster/self-referent-test, 2025; z over all heads with the sample standard deviation, equal weights). The score
-favours heads with little entropy, where ratios are wild, and the ten best of a thousand heads are large by choice. So a
-head is a candidate only above a least entropy, and those that lead on one half of the items are measured on the other,
-both ways.
+favours heads with little entropy, whose ratios vary most, and the best ten of a thousand heads are large because they
+were selected. So a head is a candidate only above a least entropy, and the heads that lead on one half of the items are
+measured on the other half, both ways.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -40,7 +39,7 @@ from auditkit.stats.streams import stream
 TOP = 10
 PAIRINGS = 1000
 LEAST_ENTROPY = 0.05
-"""Entropy of the base below which a head's ratios are wild: it is no candidate, and has no part in a mean of ratios."""
+"""Entropy of the base below which a head's ratios vary too much: it is no candidate and is left out of mean ratios."""
 BY_HEAD = "entropy by head"
 
 
@@ -54,7 +53,7 @@ class ByHead:
 
     @classmethod
     def of(cls, arm: MeasuredFormat, measure: str = REPAIRED) -> ByHead:
-        """What an arm holds, in one of `role_entropy.MEASURES`."""
+        """The values of one of `entropy.MEASURES` in a format that was measured."""
         n = MEASURES.index(measure)
         return cls(arm.matched.table, arm.values[SELF][:, n], arm.values[NEUTRAL][:, n])
 
@@ -132,22 +131,22 @@ def on_baseline(baseline: Counterpart, arm: MeasuredFormat) -> ByHead:
 
 
 def focus_change(now: ByHead, then: ByHead, seed: int) -> Resampled:
-    """Median over layers of the change in RFC, where that of a layer is the mean over heads of ratios.
+    """Median over layers of the change in RFC, where the RFC of a layer is the mean over heads of ratios.
 
-    The other published way to put heads together; `LayerChanges.median` has the ratio of means over heads. Heads with
-    hardly any entropy on neutral prompts, in either model, have no ratio to speak of and are left out.
+    This is the other published way to combine heads; `LayerChanges.median` uses the ratio of means over heads. Heads
+    whose entropy on neutral prompts is below `LEAST_ENTROPY` in either model have no stable ratio and are left out.
 
     Raises:
         Inconclusive: no head is left.
     """
-    kept = np.minimum(now.neutral.mean(0), then.neutral.mean(0)) >= LEAST_ENTROPY  # (layer, head)
-    if not kept.any():
+    spreading = np.minimum(now.neutral.mean(0), then.neutral.mean(0)) >= LEAST_ENTROPY  # (layer, head)
+    if not spreading.any():
         raise Inconclusive("no_heads: no head spreads its attention over more than one token besides the first")
-    of_layers = [np.flatnonzero(np.nonzero(kept)[0] == layer) for layer in np.flatnonzero(kept.any(1))]
+    of_layers = [np.flatnonzero(np.nonzero(spreading)[0] == layer) for layer in np.flatnonzero(spreading.any(1))]
 
     def statistic(weights: Array) -> Array:
         before, after = (
-            (weights @ side.own[:, kept]) / (weights @ side.neutral[:, kept]) for side in (then, now)
+            (weights @ side.own[:, spreading]) / (weights @ side.neutral[:, spreading]) for side in (then, now)
         )  # (draw, head)
         change = before - after
         median: Array = np.median([change[:, heads].mean(1) for heads in of_layers], axis=0)
@@ -205,9 +204,9 @@ class DifferenceInDifferences:
         entropy = np.median(self.then.own[list(rows)], axis=0)
         return _z(np.abs(median)) + _z(consistency) + _z(-entropy), median, consistency
 
-    @cached_property
+    @property
     def halves(self) -> Halves:
-        """Items to discover and items to confirm; see `two_halves`."""
+        """Items to discover and items to confirm; every claim that uses them notes the split. See `two_halves`."""
         return two_halves(self.now.table, self.seed, "difference in differences")
 
     @property
@@ -230,21 +229,21 @@ class DifferenceInDifferences:
         layers, heads = np.unravel_index(order, score.shape)
         return [(int(layer), int(head)) for layer, head in zip(layers, heads, strict=True)]
 
-    def kept(self, heads: Sequence[Head] | None = None) -> Estimate:
-        """Share of the log-ratio, as found on one half, that heads show on the other; the mean over heads.
+    def found_again(self, heads: Sequence[Head] | None = None) -> Estimate:
+        """Share of the log-ratio found on one half of the items that heads show on the other; the mean over heads.
 
-        1: as large again; 0: nothing of it; below 0: the other way. The best ten where `heads` is None: each half of
-        the items is measured in the best ten of the other.
+        1 is a log-ratio of the same size, 0 none, and below 0 one of the opposite sign. Where `heads` is None, each
+        half of the items is measured in the best ten heads of the other half.
 
         Raises:
             NotApplicable: no head changed.
         """
         if heads is not None:
-            return self._found_again(self.halves, heads)
+            return self._on_other_half(self.halves, heads)
         name = f"log-ratio of the {TOP} best heads that is found again"
-        return cross_fit(name, self.halves, lambda way: self._found_again(way, None))
+        return cross_fit(name, self.halves, lambda way: self._on_other_half(way, None))
 
-    def _found_again(self, way: Halves, heads: Sequence[Head] | None) -> Estimate:
+    def _on_other_half(self, way: Halves, heads: Sequence[Head] | None) -> Estimate:
         one, other = self._rows(way)
         chosen = self.top(rows=one) if heads is None else list(heads)
         if not chosen:
@@ -266,8 +265,8 @@ class DifferenceInDifferences:
     def pairing_p(self, heads: Sequence[Head], rows: Sequence[int] | None = None) -> Array:
         """(heads,) p-values of |median L| under random pairings with random labels, adjusted for the number of heads.
 
-        For each draw a self prompt is paired with the neutral prompt of a random item, and which of the two is called
-        self is drawn as well: pairing alone moves no mean. Benjamini & Hochberg over the heads.
+        In each draw a self prompt is paired with the neutral prompt of a random item, and the labels of the two are
+        drawn as well, because a random pairing alone leaves the mean as it is. Benjamini & Hochberg over the heads.
         """
         from scipy.stats import false_discovery_control
 
@@ -284,7 +283,7 @@ class DifferenceInDifferences:
         return adjusted
 
     def best_heads(self) -> Section:
-        """The best heads on one half and what the other half says of each."""
+        """The best heads of one half of the items, and the log-ratio of each on the other half."""
         heads = self.top()
         one, other = self.split
         score, median, consistency = self.scores(one)
@@ -311,16 +310,16 @@ class DifferenceInDifferences:
                     "confirmed" if held else "not confirmed",
                 ]
             )
-        said = (
+        count = (
             f"{confirmed} of the {len(heads)} best heads are confirmed: same sign, half the size and p below 0.05"
         )
-        drawn = Table(
+        table = Table(
             "Heads with the highest composite score on one half of the items, and the log-ratio of self against "
             "neutral change on the other half, with the p-value of random pairings (adjusted).",
             ["head", "score", "median L, found", "consistency", "L on other items", "p", ""],
             rows,
         ).titled("Heads that fine-tuning changed")
-        return Section((said,), (drawn,))
+        return Section((count,), (table,))
 
     def _measurement(self, name: str, values: Array, rows: Sequence[int]) -> Measurement:
         table = self.now.table.iloc[list(rows)]

@@ -1,7 +1,7 @@
 """The published dashboard's plots, redrawn from estimates with intervals.
 
 The work's nine plots and where they are: mean entropy per layer (`entropy`), head by layer maps, violins of the top
-heads and the top three heads per layer (`role_heads`), attention to the first keys (`first_keys`), first against last
+heads and the top three heads per layer (`heads`), attention to the first keys (`first_keys`), first against last
 keys (`ends`), confounder and neutral minus self (`gaps`), confounder minus self alone (`separation`), RFC and RSI per
 layer (`indices`). `side_by_side` holds the published and the repaired numbers of the same prompts in one table.
 """
@@ -79,10 +79,10 @@ def head_map(
 
 
 class RoleFigures:
-    """Figures of what was read.
+    """Figures of attention by role, as values.
 
     Args:
-        role: what was read.
+        role: the measurements.
     """
 
     def __init__(self, role: RoleConditioning) -> None:
@@ -112,7 +112,7 @@ class RoleFigures:
             "Attention to the first tokens",
             "share of attention",
             "Mean share that goes to the first token (the sink) and to the first three, by category: a difference "
-            "between categories here is one of resting, and moves the published entropy with it.",
+            "between categories here changes the published entropy too.",
             lambda arm: [
                 (
                     f"{measure.removeprefix('share of the ')}, {c}",
@@ -164,7 +164,7 @@ class RoleFigures:
     def separation(self, formats: Sequence[str] = (PLAIN,)) -> Figure:
         """Plot 8: confounder minus self, by format."""
         arms = [self.role.arm(format) for format in formats]
-        return self._drawn(
+        return self._by_layer(
             'Entropy of questions about "I" minus that of the same about "you"',
             "of even spread",
             "Above zero, attention is more focused on questions about the model than on the same about the user.",
@@ -182,16 +182,16 @@ class RoleFigures:
             for way in AGGREGATIONS
         ]
         repaired = self.role.per_layer(name)
-        said = ", ".join(f"{value:+.4f} ({way})" for way, value in nulls.items())
-        drawn = self._drawn(
+        values = ", ".join(f"{value:+.4f} ({way})" for way, value in nulls.items())
+        by_layer = self._by_layer(
             f"{name} by layer, published and repaired",
             "of the neutral entropy",
-            f"Repaired {name} compares prompts of one length without the first token, so 0 is no difference. The "
-            f"published ones are {said} if attention says nothing.",
+            f"Repaired {name} compares prompts of one length without the first token, so 0 is no difference. With "
+            f"attention that is spread evenly, the published ones are {values}.",
             [curve("repaired", repaired), *published],
         )
-        null = f"length null of the published {name} on these prompts: {said}; of the repaired one: 0"
-        return Section((null,), (drawn,))
+        null = f"length null of the published {name} on these prompts: {values}; of the repaired one: 0"
+        return Section((null,), (by_layer,))
 
     def side_by_side(self) -> Figure:
         """Published and repaired numbers of the same prompts, over all layers."""
@@ -202,13 +202,13 @@ class RoleFigures:
                 value = words(self.role.published(name, way))
                 rows.append([f"{name} as published, {way}", value, round(self.role.length_null(name, way), 4)])
             for measure in (PUBLISHED, WITH_FIRST, REPAIRED):
-                said = {
+                how = {
                     PUBLISHED: "published entropy, lengths matched",
                     WITH_FIRST: "repaired, first token kept",
                     REPAIRED: "repaired",
                 }[measure]
                 value = words(arm.index(name, measure=measure))
-                rows.append([f"{name}, {said}", value, 0.0])
+                rows.append([f"{name}, {how}", value, 0.0])
         return Table(
             "The same prompts counted in every way, over all layers, and the value of each number when attention is "
             "spread evenly (length null). A published number within its length null says nothing; one that changes its "
@@ -235,7 +235,7 @@ class RoleFigures:
         caption: str,
         lines: Callable[[MeasuredFormat], list[tuple[str, list[Comparable]]]],
     ) -> Figure:
-        return self._drawn(title, unit, caption, [curve(name, each) for name, each in lines(self.role.arm())])
+        return self._by_layer(title, unit, caption, [curve(name, each) for name, each in lines(self.role.arm())])
 
-    def _drawn(self, title: str, unit: str, caption: str, series: Sequence[Series]) -> Figure:
+    def _by_layer(self, title: str, unit: str, caption: str, series: Sequence[Series]) -> Figure:
         return Curves("layer", unit, caption, series, reference=0.0).titled(title)

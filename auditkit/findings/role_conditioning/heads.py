@@ -1,11 +1,11 @@
-"""Heads that look differently when a question is about the model: found on one half of the items, confirmed on another.
+"""Heads whose attention differs in questions about the model: found on one half of the items, confirmed on the other.
 
 The published search ranks heads by the mean of |A| over all queries and keys. Every row of A sums to 1, so that mean is
-1 / T for every head of every model: what it ranks is rounding. Here a head is found by its repaired entropy, self
-against neutral, in either direction (Benjamini & Hochberg over the heads whose entropy is not near zero anyway), and
-confirmed when items of other frames show a difference of the same sign (the same procedure over the found heads, at
-2.5 % as every other decision). The size of the difference is the mean over all found heads on the other half, since the
-confirmed heads alone would be those that came out large there. Each half finds heads for the other.
+1 / T for every head of every model, and the ranks come from rounding. Here a head is found by its repaired entropy,
+self against neutral, in either direction (Benjamini & Hochberg over the heads whose entropy on neutral prompts is not
+near zero). It is confirmed when items of other frames show a difference of the same sign (the same procedure over the
+found heads, at 2.5 % as every other decision). The size of the difference is the mean over all found heads on the other
+half, since a mean over the confirmed heads alone would be too large. Each half finds heads for the other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from auditkit.stats.families import explore
 from auditkit.stats.halves import CrossFitted, joined
 
 LEAST_ENTROPY = 0.05
-"""Of even spread: heads that are below it on neutral prompts cannot fall, and are no candidates."""
+"""As a share of even spread: a head below it on neutral prompts has no entropy left to lose and is no candidate."""
 SHOWN, RANKS, TOP_TENTH = 6, 3, 0.9
 
 
@@ -59,7 +59,7 @@ class RoleHeads:
     """Heads of one model that tell questions about "you" from questions about no person.
 
     Args:
-        role: what was read.
+        role: the measurements of attention.
         exchanged: heads are found on the second half of the frames and confirmed on the first.
     """
 
@@ -73,7 +73,7 @@ class RoleHeads:
 
     @property
     def arm(self) -> MeasuredFormat:
-        """What was read in plain text."""
+        """Attention in plain text."""
         return self.role.arm()
 
     @shared_measurement
@@ -100,7 +100,7 @@ class RoleHeads:
         """Difference between self and neutral prompts in the found heads, in the direction found, on other items.
 
         Each half of the frames is measured in the heads that the other half found; where it found none, in its
-        strongest head. Decides nothing where neither half's heads are confirmed.
+        strongest head. The estimate is refused where neither half's heads are confirmed.
         """
         ways = (self, self.other_way)
         one, other = (way._held_out() for way in ways)
@@ -171,7 +171,7 @@ class RoleHeads:
     # -- report -----------------------------------------------------------------------------------------------
 
     def figures(self) -> tuple[Figure, ...]:
-        """Two heat maps in place of that of magnitudes, the strongest six heads, and three per layer."""
+        """Two heat maps of entropy, the strongest six heads, and three heads per layer."""
         found = self.found
         return (
             *(
@@ -191,8 +191,8 @@ class RoleHeads:
             ],
             "difference in entropy",
             f"Repaired entropy on self prompts minus {against} ones, as a share of even spread: above zero the head "
-            "looks around more when the question is about the model. It stands in place of the published map of mean "
-            f"|A|, which is 1 / T in every cell. Framed: confirmed heads (self against neutral); {found}.",
+            "spreads its attention more when the question is about the model. The published map of mean |A| would be "
+            f"1 / T in every cell. Framed: confirmed heads (self against neutral); {found}.",
             found.confirmed,
             "centred",
         )
@@ -213,8 +213,8 @@ class RoleHeads:
             "The heads that one half of the frames shows most clearly, on the other half. Per category, the broad "
             f"band holds the middle half of {len(rows)} prompts, the narrow one the middle four fifths, the upright "
             "line is their median; dot and whisker are the mean and its interval. Where the bands of self and neutral "
-            "lie apart the head tells them apart prompt by prompt: Cohen's d (over prompts) above 0.8 is called "
-            "large, above 0.5 medium.",
+            "lie apart the head tells them apart prompt by prompt: Cohen's d (over prompts) above 0.8 counts as "
+            "large, above 0.5 as medium.",
             groups,
         )
 

@@ -1,17 +1,18 @@
 """Prompts of several categories, matched in their number of tokens.
 
 Entropy of attention grows with the number of keys, so prompts of unequal length differ in it whatever they say. Every
-comparison here is of prompts with equally many tokens: the four of a set, or prompts of lists that happen to have one
-length. What a tokenizer cannot match is left out and counted.
+comparison here is between prompts with equally many tokens: the four of a set, or prompts of lists that have the same
+length. Prompts that have no match with a tokenizer are left out, and a note counts them.
 
-The first token is where idle heads rest (an attention sink), so it must be of one kind in all families: plain text
-always begins with the tokenizer's own beginning-of-text token, or where it has none with another special token.
+Heads without anything to attend to put their attention on the first token (an attention sink), so this token must be
+of one kind in all families: plain text always begins with the tokenizer's own beginning-of-text token, or where it has
+none with another special token.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -38,15 +39,15 @@ class Matched:
         table: (item x factor) cluster labels.
         prompts: category -> one prompt per item.
         firsts: per item the position of the first token that is not the format's own.
-        said: what was left out, for the reader; empty if nothing was.
-        every: category -> all prompts that were given, matched or not, each with its cluster.
+        left_out: a sentence that counts the prompts without a match; empty if there is none.
+        every: category -> all prompts, matched or not, each with its cluster.
     """
 
     format: str
     table: pd.DataFrame
     prompts: Mapping[str, tuple[Prompt, ...]]
     firsts: tuple[int, ...]
-    said: str = ""
+    left_out: str = ""
     every: Mapping[str, tuple[tuple[Prompt, str], ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -58,7 +59,7 @@ class Matched:
         return tuple(len(prompt) for prompt in next(iter(self.prompts.values())))
 
     def texts(self) -> dict[str, dict[str, str]]:
-        """Item -> category -> text given to the model."""
+        """Item -> category -> text of the prompt."""
         return {
             str(item): {category: prompts[row].text for category, prompts in self.prompts.items()}
             for row, item in enumerate(self.table.index)
@@ -71,7 +72,7 @@ class Matched:
             self.table.iloc[list(rows)],
             {category: tuple(prompts[i] for i in rows) for category, prompts in self.prompts.items()},
             tuple(self.firsts[i] for i in rows),
-            self.said,
+            self.left_out,
             self.every,
         )
 
@@ -115,31 +116,31 @@ def enough(chat: ChatEncoder, sets: Sequence[RoleSet], n: int | None) -> tuple[R
     return tuple(sets)
 
 
-def matched(chat: ChatEncoder, sets: Iterable[RoleSet], format: str = PLAIN) -> Matched:
+def matched(chat: ChatEncoder, sets: Sequence[RoleSet], format: str = PLAIN) -> Matched:
     """Sets whose prompts have equally many tokens, in their order; clustered by frame.
 
     Raises:
         NotApplicable: no set can be matched, or there is no chat template.
     """
-    write, given = writer(chat, format), tuple(sets)
-    rows = [{category: write(text) for category, text in each.prompts.items()} for each in given]
-    kept = [i for i, row in enumerate(rows) if len({len(prompt) for prompt in row.values()}) == 1]
-    if not kept:
+    write = writer(chat, format)
+    rows = [{category: write(text) for category, text in each.prompts.items()} for each in sets]
+    equal = [i for i, row in enumerate(rows) if len({len(prompt) for prompt in row.values()}) == 1]
+    if not equal:
         raise Unsupported(
             f"none of {len(rows)} sets of prompts has equally many tokens in every category ({format})"
         )
-    out = len(rows) - len(kept)
+    out = len(rows) - len(equal)
     every = {
-        category: tuple((row[category], each.frame) for row, each in zip(rows, given, strict=True))
+        category: tuple((row[category], each.frame) for row, each in zip(rows, sets, strict=True))
         for category in rows[0]
     }
     return Matched(
         format,
         pd.DataFrame(
-            {FRAME: [given[i].frame for i in kept]}, index=pd.Index([given[i].id for i in kept], name="item")
+            {FRAME: [sets[i].frame for i in equal]}, index=pd.Index([sets[i].id for i in equal], name="item")
         ),
-        {category: tuple(prompts[i][0] for i in kept) for category, prompts in every.items()},
-        tuple(first_own(write, next(iter(rows[i].values()))) for i in kept),
+        {category: tuple(prompts[i][0] for i in equal) for category, prompts in every.items()},
+        tuple(first_own(write, next(iter(rows[i].values()))) for i in equal),
         f"{out} of {len(rows)} sets are left out ({format}): this tokenizer gives their prompts unequal lengths"
         if out
         else "",
@@ -171,8 +172,8 @@ def matched_by_length(
     if not rows:
         sizes = ", ".join(f"{category} {sorted({len(p) for p in ps})}" for category, ps in every.items())
         raise Unsupported(f"no number of tokens occurs in every category ({format}): {sizes}")
-    given = sum(map(len, every.values()))
-    out = given - len(rows) * len(every)
+    total = sum(map(len, every.values()))
+    out = total - len(rows) * len(every)
     counts = ", ".join(f"{len(prompts)} {category}" for category, prompts in every.items())
     names = [f"{len(next(iter(row.values())))} tokens, {i}" for i, row in enumerate(rows)]
     return Matched(
@@ -180,7 +181,7 @@ def matched_by_length(
         pd.DataFrame({"prompt": names}, index=pd.Index(names, name="item")),
         {category: tuple(row[category] for row in rows) for category in every},
         tuple(first_own(write, next(iter(row.values()))) for row in rows),
-        f"{out} of {given} prompts ({counts}) are left out ({format}): the other categories have none of as many "
+        f"{out} of {total} prompts ({counts}) are left out ({format}): the other categories have none of as many "
         "tokens left"
         if out
         else "",

@@ -35,7 +35,7 @@ class Profile:
     """An index by layer, of one run.
 
     Attributes:
-        model: how the run's model is called.
+        model: name of the run's model.
         name: RFC or RSI.
         layers: one estimate per layer, over the same items.
     """
@@ -80,9 +80,9 @@ def read_profile(folder: Path, name: str, format: str = "plain text") -> Profile
         raise RecordError(
             f"{folder} holds no {name} by layer ({format}): run suites/role_conditioning on the model"
         )
-    kept = read_effects(rows[rows["claim"] == rows["claim"].iloc[0]])
-    in_order = sorted(kept, key=lambda effect: layers[effect])
-    return Profile(run.model.name, name, [kept[effect].estimate for effect in in_order])
+    effects = read_effects(rows[rows["claim"] == rows["claim"].iloc[0]])
+    in_order = sorted(effects, key=lambda effect: layers[effect])
+    return Profile(run.model.name, name, [effects[effect].estimate for effect in in_order])
 
 
 def correlation(one: Profile, other: Profile, seed: int = 0) -> Resampled:
@@ -141,7 +141,7 @@ def compare(profiles: Sequence[Profile], seed: int = 0) -> tuple[Figure, ...]:
         ValueError: fewer than two profiles.
     """
     if len(profiles) < 2:
-        raise ValueError(f"profiles are compared in pairs; {len(profiles)} given")
+        raise ValueError(f"a comparison needs at least two profiles, not {len(profiles)}")
     name = profiles[0].name
     rows: list[list[str | float | None]] = []
     square = np.eye(len(profiles)).tolist()
@@ -159,7 +159,7 @@ def compare(profiles: Sequence[Profile], seed: int = 0) -> tuple[Figure, ...]:
     curves = Curves(
         "relative depth",
         name,
-        f"Repaired {name} by relative depth, one line per run: peaks at the same place are what a correlation counts.",
+        f"Repaired {name} by relative depth, one line per run; runs whose peaks lie at one depth are correlated.",
         [curve(profile.model, profile.layers, profile.depths.tolist()) for profile in profiles],
         reference=0.0,
         whole=False,

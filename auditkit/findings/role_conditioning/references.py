@@ -1,4 +1,4 @@
-"""What measurements of attention must react to, before "no difference between roles" says anything of a model."""
+"""Sensitivity references: what a measurement of attention must detect before "no difference between roles" counts."""
 
 from __future__ import annotations
 

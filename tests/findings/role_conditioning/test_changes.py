@@ -92,7 +92,7 @@ def test_a_mean_that_is_one_layer_is_told_apart() -> None:
     assert change.leave_one_out() > 0.9
     assert change.median().equals(0.0, within=0.01)
     assert change.mean(without=0).equals(0.0, within=0.01)
-    section = change.beside(published=change)
+    section = change.by_layer(published=change)
     drawings = [drawing_of(figure) for figure in section.figures()]
     assert [series.name for series in drawings[0].series] == [
         "candidate minus base",
@@ -101,7 +101,7 @@ def test_a_mean_that_is_one_layer_is_told_apart() -> None:
     assert [series.name for series in drawings[1].series][::2] == ["base", "base, published entropy"]
     assert [row[0] for row in drawings[2].rows][:2] == ["nothing", "layer 0"]
     assert abs(drawings[2].rows[1][2]) < 0.1  # what is left of the mean without layer 0
-    assert any("by the point alone" in note for note in section.notes())
+    assert any("which ignores intervals" in note for note in section.notes())
 
 
 def test_no_change_is_undecided_or_unchanged() -> None:
@@ -194,7 +194,7 @@ def by_head(planted: float, seed: int) -> tuple[ByHead, ByHead]:
 def test_a_planted_head_is_found_and_found_again() -> None:
     did = DifferenceInDifferences(*by_head(0.15, 1), seed=0)
     assert did.top(1) == [(3, 1)]
-    assert did.kept([(3, 1)]) >= 0.5
+    assert did.found_again([(3, 1)]) >= 0.5
     p = did.pairing_p([(3, 1), (0, 0), (1, 1), (2, 2), (4, 3)])
     assert p[0] < 0.01
     assert np.median(p[1:]) > 0.1
@@ -208,19 +208,29 @@ def test_without_a_change_the_best_heads_are_not_found_again() -> None:
     for seed in (1, 2, 3):
         did = DifferenceInDifferences(*by_head(0.0, seed), seed=0)
         with pytest.raises((Inconclusive, AssertionError)):
-            assert did.kept() >= 0.5
+            assert did.found_again() >= 0.5
 
 
 def test_each_half_is_measured_in_the_best_heads_of_the_other() -> None:
     did = DifferenceInDifferences(*by_head(0.05, 2), seed=0)
-    kept = did.kept()
-    assert len(kept.numerator) == ITEMS
+    estimate = did.found_again()
+    assert len(estimate.numerator) == ITEMS
     for found_on, measured_on in (did.split, did.split[::-1]):
         heads = did.top(rows=found_on)
         sizes = np.array([did.log_ratios(found_on).mean(0)[head] for head in heads])
         again = np.stack([did.log_ratios(measured_on)[:, *head] for head in heads], 1) * np.sign(sizes)
-        rows = kept.measurement.values.index.get_indexer(did.now.table.index[measured_on])
-        assert kept.numerator[rows] == pytest.approx(again.mean(1) / np.abs(sizes).mean())
+        rows = estimate.measurement.values.index.get_indexer(did.now.table.index[measured_on])
+        assert estimate.numerator[rows] == pytest.approx(again.mean(1) / np.abs(sizes).mean())
+
+
+def test_every_use_of_the_halves_notes_how_items_were_split() -> None:
+    did, notes = DifferenceInDifferences(*by_head(0.05, 2), seed=0), []
+    for use in (did.top, did.found_again, did.best_heads):
+        with gathering() as evidence:
+            use()
+        notes.append(evidence.notes)
+    assert notes[0] == notes[1] == notes[2]
+    assert notes[0][0].startswith("split half 'difference in differences' by frame: 27 items to discover")
 
 
 def test_formulas_as_published() -> None:
@@ -326,7 +336,7 @@ def test_runs_are_compared_from_their_records(a_run: Run, tmp_path: Path) -> Non
     assert [row[0] for row in rows] == ["model 0 and model 1", "model 0 and model 2", "model 1 and model 2"]
     assert all(row[1] > 0.8 for row in rows)
     assert len(compare(profiles[:2])) == 2
-    with pytest.raises(ValueError, match="compared in pairs; 1 given"):
+    with pytest.raises(ValueError, match="needs at least two profiles, not 1"):
         compare(profiles[:1])
     with pytest.raises(RecordError, match="holds no RSI by layer"):
         read_profile(tmp_path / "0", "RSI")

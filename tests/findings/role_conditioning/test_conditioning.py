@@ -237,7 +237,7 @@ def test_sets_that_do_not_match_are_dropped_with_a_count(adapter: HFAdapter) -> 
     longer = RoleSet("odd-1", "odd", {**good.prompts, SELF: good.prompts[SELF] + " w1"})
     found = matched(adapter.chat, [good, longer])
     assert list(found.table.index) == [good.id]
-    assert found.said.startswith("1 of 2 sets are left out (plain text)")
+    assert found.left_out.startswith("1 of 2 sets are left out (plain text)")
     with pytest.raises(NotApplicable, match="none of 1 sets"):
         matched(adapter.chat, [longer])
 
@@ -247,7 +247,7 @@ def test_lists_are_matched_by_length_and_the_rest_is_counted(adapter: HFAdapter)
     sizes = [{len(prompts[n]) for prompts in found.prompts.values()} for n in range(len(found))]
     assert all(len(size) == 1 for size in sizes)
     assert len(found) == 3  # 5, 6 and 7 tokens: one third-person prompt each
-    assert found.said.startswith("11 of 23 prompts (5 self, 7 confounder, 4 third, 7 neutral) are left out")
+    assert found.left_out.startswith("11 of 23 prompts (5 self, 7 confounder, 4 third, 7 neutral) are left out")
     with pytest.raises(NotApplicable, match="no number of tokens occurs in every category"):
         matched_by_length(adapter.chat, listed({SELF: [3], CONFOUNDER: [4], NEUTRAL: [5]}), seed=0)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from auditkit.adapters.hf.adapter import HFAdapter
-from auditkit.claims.evidence import gathering, present
+from auditkit.claims.evidence import figure, gathering, present
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.patching.plain import patch
 from auditkit.findings.role_conditioning import ablation as role_ablation
@@ -269,6 +269,36 @@ def test_a_model_that_does_not_speak_as_itself_is_told_so(heads: RoleHeads) -> N
     turned = replace(table, values=table.values.assign(**{"as it is": -np.abs(table.condition("as it is"))}))
     with pytest.raises(NotApplicable, match="does not answer questions about itself with 'I'"):
         ablation._require_answers(turned)
+
+
+CLAIMS = {
+    "search": lambda ablation: (figure(*ablation.heads.figures()), ablation.heads.singled_out()),
+    "moved": lambda ablation: ablation.moved(MEAN),
+    "every ablation": lambda ablation: (present(ablation), ablation.over_random()),
+    "neutral answers": lambda ablation: ablation.moved(MEAN, NEUTRAL),
+}
+
+
+def gathered(ablation: RoleAblation, claim: str) -> tuple[set[str], set[str], set[str]]:
+    """Notes, names of grids and titles of figures under a claim that uses these ablations."""
+    with gathering() as evidence:
+        CLAIMS[claim](ablation)
+    titles = {drawing.title for drawing in evidence.figures}
+    return set(evidence.notes), {grid.name for grid in evidence.grids}, titles
+
+
+def test_claims_have_the_same_notes_grids_and_figures_alone_and_in_either_order(
+    heads: RoleHeads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role_ablation, "SETS", 2)
+    monkeypatch.setattr(RoleAblation, "_require_answers", lambda self, table: None)
+    alone = {claim: gathered(RoleAblation(RoleHeads(heads.role)), claim) for claim in CLAIMS}
+    for order in (list(CLAIMS), list(CLAIMS)[::-1]):
+        ablation = RoleAblation(RoleHeads(heads.role))
+        assert {claim: gathered(ablation, claim) for claim in order} == alone
+    assert [len(grids) for _, grids, _ in alone.values()] == [4, 2, 4, 2]  # both halves, or one
+    notes, _, _ = alone["every ablation"]
+    assert any(note.startswith("guards (ablation, self, halves exchanged)") for note in notes)
 
 
 def test_every_ablation_is_shown(heads: RoleHeads, monkeypatch: pytest.MonkeyPatch) -> None:
