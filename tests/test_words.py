@@ -65,7 +65,7 @@ def test_each_fragment_finds_what_it_is_about(riddle: str) -> None:
         "0.1 half-widths of the interval off the claimed side"
         exactly 0.283479 over all 1 items of the worst of 100 evaluated identity swaps
         Runs whose edits begin late: many edited versions of one prompt share what stands in front of the edits.
-        This is what is had of such.
+        This is what is had of such, and told the claim at hand.
         f"what does not add up"
         f" is less than noise"
     """

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 import pytest
+from audits import ROOT
 
 from auditkit.gate.verify import verify
 from auditkit.record.schema import Run
@@ -265,3 +266,9 @@ def test_a_record_that_was_edited_does_not_hold(recorded, name: str) -> None:
     document, items = json.loads(json.dumps(recorded[0])), recorded[1].copy()
     EDITS[name](document, items)
     assert checked(document, items)
+
+
+def test_the_table_of_edits_in_the_docs_is_this_one() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    written = text.split("<!-- edits: begin -->\n")[1].split("<!-- edits: end -->")[0].splitlines()
+    assert written == [f"- {name}" for name in EDITS]

@@ -430,8 +430,8 @@ LAYOUTS = [
     Layout(
         "no tokenizer",
         changed(without("tokenizer*")),
-        "directory {path} holds no tokenizer and names no base that could have it: give the model that it was made from "
-        "with --tokenizer (a folder, a hub id or an alias)",
+        "directory {path} holds no tokenizer and names no base that could have it: give the model that it was made "
+        "from with --tokenizer (a folder, a hub id or an alias)",
     ),
     # -- chat templates ------------------------------------------------------------------------------------------
     Layout("chat_template.jinja", checkpoint, READ),
