@@ -125,7 +125,7 @@ def measured_baseline(
 def without(args: Sequence[str], names: Sequence[str]) -> list[str]:
     """`args` without the options `names`, in their short and long forms, and without their values."""
     forms = {f"{prefix}{name}" for name in names for prefix in ("--", "--audit-")}
-    kept: list[str] = []
+    rest: list[str] = []
     skip = False
     for position, arg in enumerate(args):
         if skip:
@@ -134,8 +134,8 @@ def without(args: Sequence[str], names: Sequence[str]) -> list[str]:
             bare = arg.endswith("resume") and (position + 1 == len(args) or args[position + 1].startswith("-"))
             skip = not bare
         elif arg.split("=", 1)[0] not in forms:
-            kept.append(arg)
-    return kept
+            rest.append(arg)
+    return rest
 
 
 def _refuse(message: str) -> NoReturn:

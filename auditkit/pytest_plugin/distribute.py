@@ -20,7 +20,7 @@ from auditkit.pytest_plugin.claims import model_of
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring
 from auditkit.pytest_plugin.options import options_of
-from auditkit.pytest_plugin.resume import TakenOver
+from auditkit.pytest_plugin.resume import ResumedClaims
 from auditkit.pytest_plugin.session import Audit, is_crash
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.schema import Claim, Plan
@@ -35,7 +35,7 @@ class WorkerInput(msgspec.Struct):
     digests: dict[str, str]
     plans: dict[str, Plan]
     """Model spec -> what the run asks of the model."""
-    taken: dict[str, Claim]
+    resumed: dict[str, Claim]
     baseline: str | None
     """Folder of the recorded run to compare with."""
 
@@ -96,7 +96,7 @@ class Distributed:
                 threads=audit.threads,
                 digests=audit.digests,
                 plans=audit.plans,
-                taken=audit.taken,
+                resumed=audit.resumed,
                 baseline=None if audit.gate.baseline is None else str(audit.gate.baseline.folder),
             )
         ).decode()
@@ -142,7 +142,7 @@ def measure_in_worker(
     thresholds = thresholds_of(options, [*claims, *deselected])
     gate = Gate(options, [*claims, *deselected])
     gate.take(told.baseline)
-    measuring = Measuring(config, claims, set(told.taken), told.digests, told.plans, {}, thresholds, gate)
+    measuring = Measuring(config, claims, set(told.resumed), told.digests, told.plans, {}, thresholds, gate)
     config.pluginmanager.register(measuring, "auditkit-measuring")
-    config.pluginmanager.register(TakenOver(claims, told.taken), "auditkit-taken-over")
+    config.pluginmanager.register(ResumedClaims(claims, told.resumed), "auditkit-resumed")
     return measuring

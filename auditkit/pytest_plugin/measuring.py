@@ -95,12 +95,12 @@ def open_model(options: RunOptions, spec: str, name: str, thresholds: Thresholds
     return opened
 
 
-def _unreadable(item: pytest.Item, course: _Course, error: BaseException | None) -> NotReadable | None:
+def _unreadable(item: pytest.Item, current: _CurrentClaim, error: BaseException | None) -> NotReadable | None:
     """Why a claim that came to an answer cannot be read, if its mark is missing or promised what was not measured."""
-    unmarked, promised = forgotten(item, course.edited.runs), promised_control(item)
+    unmarked, promised = forgotten(item, current.edited.runs), promised_control(item)
     if unmarked is not None and (error is None or isinstance(error, AssertionError | Inconclusive)):
         return NotReadable(unmarked)
-    if error is None and promised is not None and not course.evidence.controls:
+    if error is None and promised is not None and not current.evidence.controls:
         return NotReadable(f"the control that its mark promises was not measured: {promised}")
     return None
 
@@ -115,7 +115,7 @@ def let_go() -> None:
 
 
 @dataclass
-class _Course:
+class _CurrentClaim:
     """One claim under way."""
 
     evidence: Evidence
@@ -132,8 +132,8 @@ class Measuring:
     """Runs the claims of this process.
 
     Args:
-        items: the claims to run, taken-over ones included (they run, but come to nothing of their own).
-        taken: node ids of those that an earlier process has measured.
+        items: the claims to run, resumed ones included (they run, but come to nothing of their own).
+        resumed: node ids of those that an earlier process has measured.
         digests: model spec -> SHA-256 of the weights that the run is about.
         plans: model spec -> what the run asks of the model.
         opened: models that are open already; others are opened when the first claim asks, and closed after the last.
@@ -143,7 +143,7 @@ class Measuring:
         self,
         config: pytest.Config,
         items: Sequence[pytest.Item],
-        taken: set[str],
+        resumed: set[str],
         digests: Mapping[str, str],
         plans: Mapping[str, Plan],
         opened: dict[str, Opened],
@@ -156,12 +156,12 @@ class Measuring:
         self.settings = Settings(seed=self.options.seed, items=self.options.items, data=self.options.data)
         self.sample = sample
         self._claims = {item.nodeid for item in items}
-        self._taken = taken
+        self._resumed = resumed
         self._digests = digests
         self._opened = opened
         self._thresholds = thresholds
         self._gate = gate
-        self._course: _Course | None = None
+        self._current: _CurrentClaim | None = None
         self._plans = plans
 
     @contextmanager
@@ -172,18 +172,18 @@ class Measuring:
             ModelError: it cannot be opened, or is no longer the one that the run is about.
         """
         spec = spec or self.options.specs[0]
-        kept = self._opened.get(spec)
-        if kept is not None:
-            yield kept.adapter
+        known = self._opened.get(spec)
+        if known is not None:
+            yield known.adapter
             return
         began = time.perf_counter()
         opened = open_model(self.options, spec, self._gate.names(spec)[0], self._thresholds)
         if opened.adapter.info.weights_sha256 != self._digests[spec]:
             raise IntegrityError(f"the weights of {spec} have changed since the run began")
         self._opened[spec] = opened
-        if self._course is not None:  # opening is no cost of the claim that happens to be first
-            self._course.token_layers = opened.adapter.meter.token_layers
-            self._course.started += time.perf_counter() - began
+        if self._current is not None:  # opening is no cost of the claim that happens to be first
+            self._current.token_layers = opened.adapter.meter.token_layers
+            self._current.started += time.perf_counter() - began
         try:
             yield opened.adapter
         finally:
@@ -192,8 +192,8 @@ class Measuring:
 
     def override(self, item: pytest.Item, call: int) -> Threshold | None:
         """The threshold that the file puts in place of what the claim's call asks for, if it names one."""
-        if self._course is not None:
-            self._course.asked.add(call)
+        if self._current is not None:
+            self._current.asked.add(call)
         opened = self._opened.get(model_of(item))
         return opened.overrides.get((claim_id(item), call)) if opened is not None else None
 
@@ -216,25 +216,25 @@ class Measuring:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         """Reports that are made while a claim's body runs are subtests', not the claim's."""
-        if self._course is None:
+        if self._current is None:
             return (yield)
-        self._course.in_call = True
+        self._current.in_call = True
         try:
             return (yield)
         finally:
-            self._course.in_call = False
+            self._current.in_call = False
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        course = self._course
-        if course is None or course.in_call or course.concluded or item.nodeid in self._taken:
+        current = self._current
+        if current is None or current.in_call or current.concluded or item.nodeid in self._resumed:
             return report
         if call.when == "call" or (call.when == "setup" and not report.passed):
-            course.concluded = True
-            self._conclude(item, course, call, report)
+            current.concluded = True
+            self._conclude(item, current, call, report)
         return report
 
     @contextmanager
@@ -244,27 +244,27 @@ class Measuring:
         stream = reporter._tw._file if reporter is not None else StringIO()
         sampled = nullcontext() if self.sample is None else sampling(self.sample)
         with gathering() as evidence, counting_edits() as edited, progress_to(stream), sampled:
-            self._course = _Course(evidence, time.perf_counter(), self._token_layers(item), edited)
+            self._current = _CurrentClaim(evidence, time.perf_counter(), self._token_layers(item), edited)
             try:
                 yield
             finally:
-                self._course = None
+                self._current = None
 
     def _conclude(
-        self, item: pytest.Item, course: _Course, call: pytest.CallInfo[None], report: pytest.TestReport
+        self, item: pytest.Item, current: _CurrentClaim, call: pytest.CallInfo[None], report: pytest.TestReport
     ) -> None:
         """Turn a finished test into a claim, and its pytest outcome into the claim's verdict."""
-        evidence = course.evidence
+        evidence = current.evidence
         cost = Cost(
-            seconds=round(time.perf_counter() - course.started, 3),
-            token_layers=self._token_layers(item) - course.token_layers,
+            seconds=round(time.perf_counter() - current.started, 3),
+            token_layers=self._token_layers(item) - current.token_layers,
             share_of_minimum=None,
         )
         error = call.excinfo.value if call.excinfo is not None else None
         skipped = str(error) if isinstance(error, pytest.skip.Exception) else None
         if evidence.decisions:  # a claim that ended sooner may have had more to ask
-            evidence.notes += self._not_asked(item, course.asked)
-        error = _unreadable(item, course, error) or error
+            evidence.notes += self._not_asked(item, current.asked)
+        error = _unreadable(item, current, error) or error
         plan = planned(item, rerun_options(self.options, model_of(item)))
         claim = conclude(plan, evidence, error, skipped, cost)
         claim = msgspec.structs.replace(claim, made_with=made_with())

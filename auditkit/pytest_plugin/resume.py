@@ -74,9 +74,9 @@ def go_on(args: Sequence[str], options: RunOptions, written: Sequence[WrittenRun
         )
     for run in cut:
         several = len(options.models) > 1
-        kept = without(args, ("model", "resume") if several else ("resume",))
+        rest = without(args, ("model", "resume") if several else ("resume",))
         model = ["--model", run.spec] if several else []
-        command = shlex.join(["pytest", *kept, *model, "--resume", str(run.folder)])
+        command = shlex.join(["pytest", *rest, *model, "--resume", str(run.folder)])
         bare = "" if several else " (--resume alone takes the newest run that was cut off)"
         yield f"to go on: {command}{bare}"
 
@@ -85,7 +85,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-class TakenOver:
+class ResumedClaims:
     """Makes the reports of claims that an earlier process measured.
 
     Args:

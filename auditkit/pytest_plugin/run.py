@@ -146,7 +146,7 @@ class OpenRun:
             earlier.require_same(self.header)
         self.folder = earlier.folder if earlier else new_run_folder(planned.options.reports, known.info.name)
         self.journal = Journal(self.folder / JOURNAL, self.header)
-        self.taken: dict[str, Claim] = {}
+        self.resumed: dict[str, Claim] = {}
         """Node id -> claim that an earlier process measured."""
         self._entries: dict[str, Entry] = {}
         self._lost: dict[str, str] = {}
@@ -155,7 +155,9 @@ class OpenRun:
             self.header = earlier.header
             self._entries = {entry.claim.id: entry for entry in earlier.entries}
             finished = {claim_id(item): item.nodeid for item in planned.items}
-            self.taken = {finished[name]: entry.claim for name, entry in self._entries.items() if name in finished}
+            self.resumed = {
+                finished[name]: entry.claim for name, entry in self._entries.items() if name in finished
+            }
 
     def receive(self, entry: Entry) -> None:
         """Keep a finished claim. The first verdict of a claim stands, whoever measures it again."""
@@ -191,9 +193,9 @@ class OpenRun:
         import torch
 
         threads = torch.get_num_threads() if threads is None else threads
-        taken, now = {claim.id for claim in self.taken.values()}, made_with(threads)
+        resumed, now = {claim.id for claim in self.resumed.values()}, made_with(threads)
         done = {
-            name: measured_before(entry.claim, now) if name in taken else entry.claim
+            name: measured_before(entry.claim, now) if name in resumed else entry.claim
             for name, entry in self._entries.items()
         }
         claims, unreached = self._judged(done, ended)

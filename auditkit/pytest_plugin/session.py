@@ -24,7 +24,7 @@ from auditkit.pytest_plugin.declared import check_declarations, remarks
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.pytest_plugin.options import check_data, options_of, refusal
-from auditkit.pytest_plugin.resume import TakenOver, finishing, go_on, stop_at_sigterm
+from auditkit.pytest_plugin.resume import ResumedClaims, finishing, go_on, stop_at_sigterm
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
 from auditkit.pytest_plugin.seen import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
@@ -123,7 +123,7 @@ class Audit:
             for spec, before in earlier.items():
                 run = self.runs[spec] = OpenRun(self.planned[spec], known[spec], self.gate, before)
                 if before is not None:
-                    line = f"{len(run.taken)} of {len(run.planned.claims)} claims are taken over"
+                    line = f"{len(run.resumed)} of {len(run.planned.claims)} claims are taken over"
                     terminal.say(self.config, f"resuming {before.folder}: {line}")
             for line in remarks(self.config, self.items):
                 terminal.say(self.config, line)
@@ -134,12 +134,12 @@ class Audit:
 
     def measure_here(self) -> Measuring:
         """Let the claims run in this process."""
-        taken = self.taken
+        resumed = self.resumed
         sample = self._sample if self.options.cross_check else None
         measuring = Measuring(
             self.config,
             self.items,
-            set(taken),
+            set(resumed),
             self.digests,
             self.plans,
             self._opened,
@@ -148,7 +148,7 @@ class Audit:
             sample,
         )
         self.config.pluginmanager.register(measuring, "auditkit-measuring")
-        self.config.pluginmanager.register(TakenOver(self.items, taken), "auditkit-taken-over")
+        self.config.pluginmanager.register(ResumedClaims(self.items, resumed), "auditkit-resumed")
         return measuring
 
     @property
@@ -157,9 +157,9 @@ class Audit:
         return {spec: run.model.weights_sha256 for spec, run in self.runs.items()}
 
     @property
-    def taken(self) -> dict[str, Claim]:
+    def resumed(self) -> dict[str, Claim]:
         """Node id -> claim that an earlier process measured, with its waiver."""
-        return {name: self.gate.waived(claim) for run in self.runs.values() for name, claim in run.taken.items()}
+        return {name: self.gate.waived(claim) for run in self.runs.values() for name, claim in run.resumed.items()}
 
     # -- during and after --------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Audit:
         if self._sample.kept and not stopped:
             terminal.say(self.config, f"measuring {len(self._sample.kept)} sites again through {other}")
         loaded = self._opened[run.planned.spec].loaded
-        return cross_checked(loaded, run.model, self._sample, other, len(run.taken), stopped)
+        return cross_checked(loaded, run.model, self._sample, other, len(run.resumed), stopped)
 
 
 def _refused(support: Mapping[str, Support]) -> Iterator[Untested]:
