@@ -23,7 +23,7 @@ from auditkit.record.differences import plan_digest
 from auditkit.record.plan import OTHER_SHARDS
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.stats.effects.base import BESIDE
-from auditkit.stats.effects.recomputed import recomputed
+from auditkit.stats.effects.recomputed import ClaimItems, recomputed
 from auditkit.stats.families import adjusted_by_holm, alone, claim_p, fail_within_claim
 from auditkit.stats.intervals import ALPHA
 from auditkit.stats.sensitivity import SENSITIVITY
@@ -63,14 +63,13 @@ def verify(run: Run, items: pd.DataFrame) -> Verified:
     computed, missing = 0, []
     for claim in run.claims:
         found: list[str] = []
-        again = {
-            id(effect): _again(effect, rows.get(claim.id, empty), beside, found)
-            for effect, beside in _effects(claim)
-        }
+        own = rows.get(claim.id, empty)
+        kept = ClaimItems(own)
+        again = {id(effect): _again(effect, kept, beside, found) for effect, beside in _effects(claim)}
         computed += sum(one.computed for one in again.values())
         missing += [(claim.id, effect.name) for effect, _ in _effects(claim) if not again[id(effect)].computed]
         found += _claim_problems(claim, again)
-        found += _left_over(claim, rows.get(claim.id, empty), paired=run.baseline is not None)
+        found += _left_over(claim, own, paired=run.baseline is not None)
         problems += [f"{claim.id}: {problem}" for problem in found]
     problems += [*_family_problems(run), *_summary_problems(run)]
     return Verified(tuple(problems), computed, tuple(missing))
@@ -138,7 +137,7 @@ class _Again:
     reason: str = ""
 
 
-def _again(effect: Effect, items: pd.DataFrame, beside: bool, problems: list[str]) -> _Again:
+def _again(effect: Effect, items: ClaimItems, beside: bool, problems: list[str]) -> _Again:
     """The effect from its items; why it is another one there goes to `problems`."""
     by_interval = _Again(False, decided(effect))
     try:

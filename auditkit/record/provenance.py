@@ -96,6 +96,8 @@ class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How two rates are compared."""
     blocks: bool = False
     """The items are a jackknife's blocks."""
+    cross_fitted: bool = False
+    """Items were judged by what other items found, so the variance is doubled."""
     size: int = 0
     """Items of the population of an exact value."""
     refused: str = ""

@@ -21,9 +21,11 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from msgspec import structs
 from numpy.typing import NDArray
 
 from auditkit.claims.evidence import note
+from auditkit.record.schema import Recipe
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import Moments
 from auditkit.stats.measurement import Measurement, MeasurementError
@@ -74,6 +76,10 @@ class CrossFitted(Estimate):
     def _signs(self) -> Signs | None:
         found = super()._signs
         return None if found is None else replace(found, size=max(found.size / SHARED, 1.0))
+
+    @property
+    def _recipe(self) -> Recipe:
+        return structs.replace(super()._recipe, cross_fitted=True)
 
     @property
     def _method(self) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -248,8 +249,13 @@ def read_clusters(texts: pd.Series) -> tuple[pd.DataFrame, pd.Series | None]:
 
 def read_labels(text: str) -> dict[str, str]:
     """Cluster labels by factor from their text."""
+    return dict(_labels_of(text))
+
+
+@lru_cache(maxsize=65536)  # the same items come with every effect
+def _labels_of(text: str) -> tuple[tuple[str, str], ...]:
     parts = re.findall(r"((?:[^;=\\]|\\.)*)=((?:[^;=\\]|\\.)*)(?:;|$)", text, re.DOTALL)
-    return {_plain(factor): _plain(label) for factor, label in parts}
+    return tuple((_plain(factor), _plain(label)) for factor, label in parts)
 
 
 def content_digest(labels: str, prompts: Mapping[str, str]) -> str:

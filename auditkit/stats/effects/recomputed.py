@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,12 +14,41 @@ from auditkit.stats.effects.exact import Exact
 from auditkit.stats.effects.geometric import Geometric
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import Rate, RateContrast
+from auditkit.stats.halves import CrossFitted
 from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement, read_clusters
 
 
-def recomputed(effect: Effect, items: pd.DataFrame, *, beside: bool) -> Comparable | None:
-    """The estimate that a recorded effect was, from the items of its claim (columns of `ItemRow`).
+class ClaimItems:
+    """The items of one claim, by what they are part of.
+
+    Args:
+        items: columns of `ItemRow`.
+    """
+
+    def __init__(self, items: pd.DataFrame) -> None:
+        self.parts: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
+        """(effect, part) -> item -> value and cluster labels, in the order in which they were kept."""
+        self.conditions: dict[tuple[str, str], dict[str, float]] = {}
+        """(measurement, condition) -> item -> value."""
+        self.measurement: dict[str, str] = {}
+        """Effect -> the measurement that it is computed from."""
+        self.units: dict[str, str] = {}
+        """Measurement -> its unit."""
+        columns = ("effect", "condition", "item", "value", "clusters", "measurement", "unit")
+        every = zip(*(items[name].tolist() for name in columns), strict=True)
+        for effect, condition, item, value, clusters, measurement, unit in every:
+            number = math.nan if value is None else float(value)
+            if effect:
+                self.parts.setdefault((effect, condition), {})[item] = number, clusters
+                self.measurement[effect] = measurement
+            else:
+                self.conditions.setdefault((measurement, condition), {})[item] = number
+                self.units[measurement] = unit
+
+
+def recomputed(effect: Effect, items: ClaimItems, *, beside: bool) -> Comparable | None:
+    """The estimate that a recorded effect was, from the items of its claim.
 
     None where the record has no recipe for it, or its rows stand for two effects of one name.
 
@@ -32,23 +62,26 @@ def recomputed(effect: Effect, items: pd.DataFrame, *, beside: bool) -> Comparab
     if recipe is None:
         return None
     parts = _parts(recipe, items, BESIDE if beside else "")
-    top = next(iter(parts.values()))
+    index = pd.Index(list(next(iter(parts.values()))))
+    columns = {name: _column({item: row[0] for item, row in part.items()}, index) for name, part in parts.items()}
     if (
         not recipe.refused
         and recipe.kind != "rates"
-        and any(part["value"].isna().any() for part in parts.values())
+        and any(np.isnan(column).any() for column in columns.values())
     ):
         return None  # two effects of one name whose values differ: the rows can tell neither
-    clusters, strata = read_clusters(top["clusters"])
-    columns = {name: part["value"].reindex(top.index).to_numpy(dtype=np.float64) for name, part in parts.items()}
-    values = _conditions(recipe, items, str(top["measurement"].iloc[0]), top.index)
-    unit = effect.unit if values.empty else _unit(items, str(top["measurement"].iloc[0]))
+    labels = [row[1] for row in next(iter(parts.values())).values()]
+    clusters, strata = read_clusters(pd.Series(labels, index))
+    name = items.measurement[recipe.rows]
+    found = {shown: items.conditions[name, shown] for shown in recipe.shown if (name, shown) in items.conditions}
+    values = pd.DataFrame({shown: _column(kept, index) for shown, kept in found.items()}, index)
+    unit = items.units.get(name, "") if found else effect.unit
     measurement = Measurement(effect.name, unit, values, clusters, strata=strata)
     return _rebuilt(effect, recipe, measurement, columns)
 
 
-def _parts(recipe: Recipe, items: pd.DataFrame, beside: str) -> dict[str, pd.DataFrame]:
-    """Part -> its rows by item, in the order in which they were kept."""
+def _parts(recipe: Recipe, items: ClaimItems, beside: str) -> dict[str, dict[str, tuple[float, str]]]:
+    """Part -> its rows by item."""
     wanted = {
         "mean": ("numerator", "denominator"),
         "change": ("change", "denominator"),
@@ -56,25 +89,16 @@ def _parts(recipe: Recipe, items: pd.DataFrame, beside: str) -> dict[str, pd.Dat
         "rates": ("rate", "against"),
         "exact": ("exact numerator", "exact denominator"),
     }[recipe.kind]
-    rows = items[items["effect"] == recipe.rows]
-    found = {name: rows[rows["condition"] == f"{beside}{name}"].set_index("item") for name in wanted}
+    found = {name: items.parts.get((recipe.rows, f"{beside}{name}"), {}) for name in wanted}
     needed = wanted if recipe.kind in ("rates", "exact") else wanted[:1]
-    if missing := [name for name in needed if found[name].empty]:
+    if missing := [name for name in needed if not found[name]]:
         raise ValueError(f"the items hold no {missing[0]} of '{recipe.rows}'")
-    return {name: part for name, part in found.items() if not part.empty}
+    return {name: part for name, part in found.items() if part}
 
 
-def _conditions(recipe: Recipe, items: pd.DataFrame, measurement: str, index: pd.Index) -> pd.DataFrame:
-    """(item x condition) values of the conditions that the effect is made of."""
-    rows = items[(items["effect"] == "") & (items["measurement"] == measurement)]
-    kept = {name: rows[rows["condition"] == name].set_index("item")["value"] for name in recipe.shown}
-    found = {name: value.reindex(index).to_numpy(dtype=np.float64) for name, value in kept.items() if len(value)}
-    return pd.DataFrame(found, index=index)
-
-
-def _unit(items: pd.DataFrame, measurement: str) -> str:
-    rows = items[(items["effect"] == "") & (items["measurement"] == measurement)]
-    return str(rows["unit"].iloc[0]) if len(rows) else ""
+def _column(values: Mapping[str, float], index: pd.Index) -> Array:
+    """(items,) values in the order of the index; NaN where there is none."""
+    return np.array([values.get(item, math.nan) for item in index], dtype=np.float64)
 
 
 def _rebuilt(effect: Effect, recipe: Recipe, measurement: Measurement, columns: Mapping[str, Array]) -> Comparable:
@@ -93,6 +117,7 @@ def _rebuilt(effect: Effect, recipe: Recipe, measurement: Measurement, columns: 
                 blocks=recipe.blocks,
                 shift=recipe.shift,
             )
+            estimate = CrossFitted.of(estimate) if recipe.cross_fitted else estimate
             return Geometric(effect.name, effect.unit, estimate) if recipe.log else estimate
         case "rate":
             everyone = np.ones(len(measurement.values), dtype=bool)
