@@ -47,9 +47,9 @@ def _diff(arguments: argparse.Namespace) -> int:
         note_if_old(text)
     try:
         folders = [folder_of(text, arguments.audit_dir) for text in (arguments.was, arguments.now)]
+        was, now = (read_recorded(folder, folder.name) for folder in folders)
         for folder in folders:
             require_verified(folder)
-        was, now = (read_recorded(folder, folder.name) for folder in folders)
         then, run = apart(was.run, compare(now.run, item_rows(now.items), was))
     except RecordError as error:
         return refused(str(error), INTEGRITY)
@@ -76,9 +76,10 @@ def _merge(arguments: argparse.Namespace) -> int:
 
     try:
         folders = dict.fromkeys(folder_of(text, arguments.audit_dir) for text in arguments.runs)
+        shards = [read_recorded(folder, folder.name) for folder in folders]
         for folder in folders:
             require_verified(folder)
-        run, items = merge([read_recorded(folder, folder.name) for folder in folders], distrust)
+        run, items = merge(shards, distrust)
     except RecordError as error:
         return refused(str(error), INTEGRITY)
     try:

@@ -72,8 +72,9 @@ def recorded_baseline(text: str, reports: Path) -> Recorded | None:
     try:
         folder = find_baseline(text, reports)
         if folder is not None:
+            recorded = read_recorded(folder, text if Path(text).parent == Path() else folder.name)
             require_verified(folder)
-            return read_recorded(folder, text if Path(text).parent == Path() else folder.name)
+            return recorded
     except RecordError as error:
         _refuse(str(error))
     try:

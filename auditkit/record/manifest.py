@@ -37,7 +37,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def manifest_problems(folder: Path) -> list[str]:
-    """One sentence for each file that is not as the manifest lists it.
+    """One sentence for each file that is not as the manifest lists it; files that are not listed are not the run's.
 
     Raises:
         RecordError: there is no manifest, or it cannot be read.
@@ -48,7 +48,6 @@ def manifest_problems(folder: Path) -> list[str]:
         raise RecordError(f"cannot read {folder / MANIFEST}: {error}") from None
     found = {path.name: path for path in _files(folder)}
     problems = [f"{name} is in the manifest and not in the folder" for name in listed if name not in found]
-    problems += [f"{name} is in the folder and not in the manifest" for name in found if name not in listed]
     return problems + [
         f"{name} has changed since the run wrote it (SHA-256 {digest[:12]}, the manifest has {listed[name][:12]})"
         for name, path in found.items()

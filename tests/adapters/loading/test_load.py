@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from auditkit.adapters import open_model
 from auditkit.adapters.errors import IntegrityError, ModelError, first_line
-from auditkit.adapters.loading import devices
+from auditkit.adapters.loading import devices, locating
 from auditkit.adapters.loading import load as loading
 from auditkit.adapters.loading.catalogue import CATALOGUE, DEFAULT_MODEL, classify
 
@@ -151,7 +151,7 @@ def test_an_unknown_name_is_refused_without_loading_torch() -> None:
 def test_unknown_device_or_dtype_is_refused_before_weights_are_fetched(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, str], words: str
 ) -> None:
-    monkeypatch.setattr(loading, "wheel_model", lambda source: pytest.fail("weights were asked for"))
+    monkeypatch.setattr(locating, "wheel_model", lambda source: pytest.fail("weights were asked for"))
     assert words in refused(DEFAULT_MODEL, **options)
 
 
@@ -205,7 +205,7 @@ def test_a_folder_without_tokenizer_is_refused(save_checkpoint: SaveCheckpoint) 
     folder = save_checkpoint()
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    assert refused(str(folder)).startswith(f"directory {folder} holds no tokenizer (tokenizer.json, ")
+    assert refused(str(folder)).startswith(f"directory {folder} holds no tokenizer and names no base")
 
 
 def test_weights_that_do_not_fill_the_model_are_refused_and_not_made_up(save_checkpoint: SaveCheckpoint) -> None:

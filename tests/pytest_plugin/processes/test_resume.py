@@ -185,7 +185,8 @@ def assert_same(folder: Path, whole: Path) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".begun"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def outcomes(result: pytest.RunResult) -> list[str]:
