@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
+from auditkit.claims.shared import SharedMeasurements
 from auditkit.findings.persona_localization.material import Array, PersonaActivations, PersonaItems, one_thread
 from auditkit.methods.separation.auc import auc_parts
 from auditkit.methods.separation.permutation import Significance
@@ -48,7 +49,7 @@ class LayerSeparability:
     def __init__(self, activations: PersonaActivations, *, permutations: int = PERMUTATIONS) -> None:
         self.activations, self.seed = activations, activations.seed
         self.permutations = permutations
-        self._known: dict[tuple[str, int], Array] = {}
+        self._shared = SharedMeasurements()
 
     # -- claims ------------------------------------------------------------------------------------------------
 
@@ -199,15 +200,16 @@ class LayerSeparability:
 
     def _parts(self, of: str, layer: int) -> Array:
         """(statements of all personas,) whose mean is the AUC."""
-        if (of, layer) not in self._known:
-            with one_thread():
-                self._known[of, layer] = np.concatenate(
-                    [
-                        auc_parts(self._scores(of, items, layer, folds), items.positive, folds)
-                        for items, folds in zip(self.activations.personas, self._folds, strict=True)
-                    ]
-                )
-        return self._known[of, layer]
+        return self._shared.get((of, layer), lambda: self._measured_parts(of, layer))
+
+    def _measured_parts(self, of: str, layer: int) -> Array:
+        with one_thread():
+            return np.concatenate(
+                [
+                    auc_parts(self._scores(of, items, layer, folds), items.positive, folds)
+                    for items, folds in zip(self.activations.personas, self._folds, strict=True)
+                ]
+            )
 
     def _scores(self, of: str, items: PersonaItems, layer: int, folds: NDArray[np.intp]) -> Array:
         if of == WORDS:
