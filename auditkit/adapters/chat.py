@@ -150,20 +150,18 @@ class ChatEncoder:
 
     def _applied(self, turns: list[dict[str, Any]], opened: bool) -> str:
         template = (_pinned_clock() if self.template_date else "") + (self.template or "")
+        roles = ", ".join(turn["role"] for turn in turns)
         try:
             text = sandbox.applied(self.tokenizer, template, turns, opened, **self.arguments)
         except sandbox.TemplateFailure as error:
-            roles = ", ".join(turn["role"] for turn in turns)
             raise ModelError(f"the chat template fails on the turns {roles} ({first_line(error, 200)})") from error
         except Warning:  # a warning that was turned into an error says nothing about the template
             raise
         except Exception as error:  # jinja2's errors, and whatever an expression in the template runs into
-            roles = ", ".join(turn["role"] for turn in turns)
             raise ModelError(
                 f"the chat template fails on the turns {roles} ({type(error).__name__}: {first_line(error, 160)})"
             ) from error
         if not text:
-            roles = ", ".join(turn["role"] for turn in turns)
             raise ModelError(
                 f"the chat template writes nothing for the turns {roles}; give the model's own template"
             )

@@ -87,21 +87,15 @@ class ModuleAdapter:
         self.groups = own if isinstance(own, int) else self.heads
         self.sizes: dict[Place, int] = {}
         self._accepts = set(inspect.signature(self.module.forward).parameters)
-        self._pad_id = next(
-            (int(i) for i in (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id) if i is not None),
-            0,
-        )
         try:
             self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
         except Unsupported as error:
             raise ModelError(f"{loaded.source} cannot be checked when it is opened: {error}") from error
-        highest = max(token for prompt in self._prompts for token in (*prompt.ids, self._pad_id))
         weight: Any = self.module.get_input_embeddings().weight
         rows = self._rows = int(weight.shape[0])
         pads = (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id)
         # padding is masked, so any token may stand there; one that fine-tuning has added may have no embedding
         self._pad_id = next((int(i) for i in pads if i is not None and i < rows), 0)
-        self._prompts = [self.chat(chat) for chat in _PARITY_CHATS]
         highest = max(token for prompt in self._prompts for token in prompt.ids)
         if highest >= rows:
             raise ModelError(

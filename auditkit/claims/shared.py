@@ -44,6 +44,10 @@ class SharedMeasurements:
         replay(recorded)
         return value
 
+    def keep(self, key: Hashable, value: object) -> None:
+        """Hold a value that was measured elsewhere, as one that noted nothing."""
+        self._made[key] = value, Evidence()
+
 
 class shared_measurement(Generic[S, T]):
     """A cached property that says the same under every claim that reads it; see the module.
@@ -66,16 +70,16 @@ class shared_measurement(Generic[S, T]):
     def __get__(self, instance: S | None, owner: type) -> T | shared_measurement[S, T]:
         if instance is None:
             return self
-        kept: SharedMeasurements = vars(instance).setdefault(_KEPT, SharedMeasurements())
-        return kept.get(self._name, lambda: self._measure(instance))
+        return _measured_by(instance).get(self._name, lambda: self._measure(instance))
 
     def keep(self, instance: S, value: T) -> None:
         """Give an instance a value that another one has measured; it notes nothing."""
-        kept: SharedMeasurements = vars(instance).setdefault(_KEPT, SharedMeasurements())
-        kept._made[self._name] = value, Evidence()
+        _measured_by(instance).keep(self._name, value)
 
 
-_KEPT = "_shared_measurements"
+def _measured_by(instance: object) -> SharedMeasurements:
+    kept: SharedMeasurements = vars(instance).setdefault("_shared_measurements", SharedMeasurements())
+    return kept
 
 
 def _recorded(key: Hashable, measure: Callable[[], T]) -> tuple[T, Evidence]:

@@ -36,8 +36,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _diff(arguments: argparse.Namespace) -> int:
     from auditkit.gate.changes import compare
-    from auditkit.gate.verified import require_verified
-    from auditkit.record.baseline import read_recorded
+    from auditkit.gate.verified import verified_recorded
     from auditkit.record.naming import apart
     from auditkit.record.store import RecordError, atomic_write, item_rows
     from auditkit.report.compare import comparison_code, render_comparison, rows
@@ -47,9 +46,7 @@ def _diff(arguments: argparse.Namespace) -> int:
         note_if_old(text)
     try:
         folders = [folder_of(text, arguments.audit_dir) for text in (arguments.was, arguments.now)]
-        was, now = (read_recorded(folder, folder.name) for folder in folders)
-        for folder in folders:
-            require_verified(folder)
+        was, now = (verified_recorded(folder, folder.name) for folder in folders)
         then, run = apart(was.run, compare(now.run, item_rows(now.items), was))
     except RecordError as error:
         return refused(str(error), INTEGRITY)
@@ -67,8 +64,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 def _merge(arguments: argparse.Namespace) -> int:
     from auditkit.claims.verdicts import exit_code
     from auditkit.gate.merge import merge
-    from auditkit.gate.verified import require_verified
-    from auditkit.record.baseline import read_recorded
+    from auditkit.gate.verified import verified_recorded
     from auditkit.record.store import RecordError, new_run_folder, require_writable
     from auditkit.report import write_folder
     from auditkit.report.terminal import overview
@@ -76,10 +72,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
     try:
         folders = dict.fromkeys(folder_of(text, arguments.audit_dir) for text in arguments.runs)
-        shards = [read_recorded(folder, folder.name) for folder in folders]
-        for folder in folders:
-            require_verified(folder)
-        run, items = merge(shards, distrust)
+        run, items = merge([verified_recorded(folder, folder.name) for folder in folders], distrust)
     except RecordError as error:
         return refused(str(error), INTEGRITY)
     try:

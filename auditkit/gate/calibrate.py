@@ -72,8 +72,8 @@ def propose(run: Run, here: Past | None = None, there: Past | None = None) -> tu
     found = []
     for claim in run.claims:
         calls: dict[int, list[Effect]] = {}
-        for effect in (claim.effect, *claim.also):
-            if effect is not None and effect.threshold_call is not None:
+        for effect in claim.compared:
+            if effect.threshold_call is not None:
                 calls.setdefault(effect.threshold_call, []).append(effect)
         if not calls:
             why = f"no comparison with a threshold() call ({claim.verdict.value})"

@@ -344,9 +344,9 @@ def _paired(here: Kept, there: Kept) -> tuple[str, Effect | None]:
 
 def _other_threshold(claim: Claim, then: Claim) -> str:
     """Which effect is compared with another number than on the baseline, if any."""
-    was = {effect.name: effect for effect in (then.effect, *then.also) if effect is not None}
-    for effect in (claim.effect, *claim.also):
-        if effect is None or effect.name not in was:
+    was = {effect.name: effect for effect in then.compared}
+    for effect in claim.compared:
+        if effect.name not in was:
             continue
         before = was[effect.name]
         if (before.relation, before.threshold) != (effect.relation, effect.threshold):

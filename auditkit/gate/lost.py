@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from auditkit.record.schema import Change, Claim, Cost, Effect, Run, Verdict
+from auditkit.record.schema import Change, Claim, Cost, Run, Verdict
 
 NOT_COLLECTED = "no such claim was collected: its test was deleted, renamed, or no longer uses the model"
 
@@ -71,8 +71,8 @@ def loosened(run: Run, then: Run) -> tuple[str, ...]:
 
 
 def _looser(claim: Claim, then: Claim) -> Iterator[str]:
-    was = {(effect.name, effect.relation): effect for effect in _effects(then)}
-    for effect in _effects(claim):
+    was = {(effect.name, effect.relation): effect for effect in then.compared}
+    for effect in claim.compared:
         before = was.get((effect.name, effect.relation))
         if before is None or effect.threshold is None or before.threshold is None:
             continue
@@ -83,7 +83,3 @@ def _looser(claim: Claim, then: Claim) -> Iterator[str]:
                 f"{claim.id}: '{effect.name}' {effect.relation} {effect.threshold:g}{source}, on the baseline "
                 f"{before.relation} {before.threshold:g}"
             )
-
-
-def _effects(claim: Claim) -> list[Effect]:
-    return [effect for effect in (claim.effect, *claim.also) if effect is not None]

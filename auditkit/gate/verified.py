@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from auditkit.gate.verify import Verified, verify
+from auditkit.record.baseline import Recorded, read_recorded
 from auditkit.record.manifest import manifest_problems
 from auditkit.record.schema import Run
 from auditkit.record.store import RecordError, read_items, read_run
@@ -33,7 +35,22 @@ def require_verified(folder: Path) -> Run:
         NotVerified: a file was changed after the run, or a statement does not follow from its items.
     """
     run, _, problems = verified_folder(folder)
+    _refuse(folder, problems)
+    return run
+
+
+def verified_recorded(folder: Path, name: str) -> Recorded:
+    """The run in a folder with its items, to be compared with.
+
+    Raises:
+        RecordError, NotVerified: as `read_recorded` and `require_verified`.
+    """
+    recorded = read_recorded(folder, name)
+    _refuse(folder, [*manifest_problems(folder), *verify(recorded.run, recorded.items).problems])
+    return recorded
+
+
+def _refuse(folder: Path, problems: Sequence[str]) -> None:
     if problems:
         more = f" (and {len(problems) - 1} more: auditkit verify {folder})" if len(problems) > 1 else ""
         raise NotVerified(f"{folder.name} does not hold: {problems[0]}{more}")
-    return run

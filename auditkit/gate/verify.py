@@ -24,8 +24,7 @@ from auditkit.record.plan import OTHER_SHARDS
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.stats.effects.base import BESIDE
 from auditkit.stats.effects.recomputed import ClaimItems, recomputed
-from auditkit.stats.families import adjusted_by_holm, alone, claim_p, fail_within_claim
-from auditkit.stats.intervals import ALPHA
+from auditkit.stats.families import adjusted_by_holm, alone, claim_p, fail_within_claim, placed
 from auditkit.stats.sensitivity import SENSITIVITY
 
 if TYPE_CHECKING:
@@ -120,9 +119,8 @@ def _left_over(claim: Claim, items: pd.DataFrame, *, paired: bool) -> Iterator[s
 
 def _effects(claim: Claim) -> Iterator[tuple[Effect, bool]]:
     """Effects of a claim, and whether they stand beside it."""
-    for effect in (claim.effect, *claim.also):
-        if effect is not None:
-            yield effect, False
+    for effect in claim.compared:
+        yield effect, False
     for control in claim.controls:
         if control.effect is not None:
             yield control.effect, True
@@ -197,8 +195,9 @@ def derived(claim: Claim, again: Mapping[int, _Again]) -> Verdict:
         return Verdict.NOT_APPLICABLE
     if claim.ended in ("not readable", "exception"):
         return Verdict.ERROR
-    effects = [effect for effect in (claim.effect, *claim.also) if effect is not None]
-    decisions = [Decision(again[id(effect)].verdict, again[id(effect)].reason, effect, "") for effect in effects]
+    decisions = [
+        Decision(again[id(effect)].verdict, again[id(effect)].reason, effect, "") for effect in claim.compared
+    ]
     evidence = Evidence(decisions=list(fail_within_claim(decisions)), controls=list(claim.controls))
     verdict, _ = judge(evidence, Inconclusive("undecided") if claim.ended == "undecided" else None)
     return Verdict.ERROR if claim.ended == "failed assertion" and verdict is Verdict.PASS else verdict
@@ -228,21 +227,20 @@ def _family_problems(run: Run) -> Iterator[str]:
         p = [claim_p(alone(claim)) for claim in claims]
         adjusted = adjusted_by_holm([*p, *[1.0] * (size - len(p))])
         for claim, mine, among in zip(claims, p, adjusted, strict=False):
-            yield from _place_problems(claim, mine, among, size)
+            yield from _place_problems(claim, placed(claim, size, mine, among))
 
 
-def _place_problems(claim: Claim, p: float, adjusted: float, size: int) -> Iterator[str]:
-    place = claim.family
-    assert place is not None
-    for name, was, now in (("p", place.p, p), ("p_adjusted", place.p_adjusted, adjusted)):
+def _place_problems(claim: Claim, again: Claim) -> Iterator[str]:
+    """What differs between a claim and the same claim placed in its family anew."""
+    assert claim.family is not None
+    assert again.family is not None
+    for name in ("p", "p_adjusted"):
+        was, now = getattr(claim.family, name), getattr(again.family, name)
         if not _same(was, now):
             yield f"{claim.id}: {name} in its family is {_text(was)} in the record, and {_text(now)} by its effects"
             return
-    before = alone(claim)
-    stands = before.verdict is not Verdict.FAIL or claim.lack is not None or adjusted <= ALPHA / 2 or size == 1
-    expected = before.verdict if stands else Verdict.INCONCLUSIVE
-    if claim.verdict is not expected:
-        yield f"{claim.id}: the verdict is {claim.verdict}, and its family makes it {expected}"
+    if claim.verdict is not again.verdict:
+        yield f"{claim.id}: the verdict is {claim.verdict}, and its family makes it {again.verdict}"
 
 
 # -- the summary ---------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.loading.catalogue import classify
 from auditkit.claims.verdicts import EXIT_INTEGRITY
-from auditkit.gate.verified import require_verified
+from auditkit.gate.verified import verified_recorded
 from auditkit.pytest_plugin.options import refusal
 from auditkit.record.baseline import Recorded, find_baseline, read_names, read_recorded
 from auditkit.record.escaping import plain
@@ -72,9 +72,7 @@ def recorded_baseline(text: str, reports: Path) -> Recorded | None:
     try:
         folder = find_baseline(text, reports)
         if folder is not None:
-            recorded = read_recorded(folder, text if Path(text).parent == Path() else folder.name)
-            require_verified(folder)
-            return recorded
+            return verified_recorded(folder, text if Path(text).parent == Path() else folder.name)
     except RecordError as error:
         _refuse(str(error))
     try:

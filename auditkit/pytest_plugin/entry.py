@@ -132,6 +132,17 @@ def pytest_make_collect_report(
     return report
 
 
+def pytest_exception_interact(
+    node: pytest.Item | pytest.Collector,
+    call: pytest.CallInfo[Any],
+    report: pytest.CollectReport | pytest.TestReport,
+) -> None:
+    """End an audit in which a suite refuses what was asked while it is collected, as any other refusal ends it."""
+    refused = call.excinfo.value if call.excinfo is not None and isinstance(report, pytest.CollectReport) else None
+    if isinstance(refused, pytest.UsageError) and options_of(node.config).models:
+        raise refused
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config) -> None:
     config.stash.setdefault(seen_key, Seen()).whole = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -37,11 +38,12 @@ class Gate:
     def __init__(self, options: RunOptions, claims: Sequence[pytest.Item]) -> None:
         self.options = options
         self.baseline: Recorded | None = None
+        self._read: dict[str, Recorded | None] = {}
         path = options.waivers
         try:
             known, today = {claim_id(item) for item in claims}, datetime.now(UTC).date()
             if path is not None and options.baseline is not None:  # a claim that was lost since then can be waived
-                earlier = recorded_baseline(options.baseline, options.reports)
+                earlier = self._recorded(self._asked)
                 known |= set() if earlier is None else {claim.id for claim in earlier.run.claims}
             self._waivers = {} if path is None else read_waivers(Path(path), known, today)
         except WaiversError as error:
@@ -58,11 +60,22 @@ class Gate:
         reports = self.options.reports
         if self.options.baseline is None:
             return
-        text = asked_baseline(self.options.baseline, self.options.specs, reports)
-        before = None if self.options.resume is None else measured_before(reports, text, plan_sha256)
-        self.baseline = recorded_baseline(text if before is None else str(before), reports)
+        before = None if self.options.resume is None else measured_before(reports, self._asked, plan_sha256)
+        self.baseline = self._recorded(self._asked if before is None else str(before))
         if self.baseline is None:
-            self.baseline = measured_baseline(text, command, reports, say)
+            self.baseline = measured_baseline(self._asked, command, reports, say)
+
+    @cached_property
+    def _asked(self) -> str:
+        """What to compare with, where "base" stands for the models' own base."""
+        assert self.options.baseline is not None
+        return asked_baseline(self.options.baseline, self.options.specs, self.options.reports)
+
+    def _recorded(self, text: str) -> Recorded | None:
+        """`recorded_baseline`, read and derived again once: waivers and the comparison both need it."""
+        if text not in self._read:
+            self._read[text] = recorded_baseline(text, self.options.reports)
+        return self._read[text]
 
     def take(self, folder: str | None) -> None:
         """In a worker: the baseline that the controller has read or measured."""

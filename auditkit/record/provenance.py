@@ -102,3 +102,17 @@ class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Items of the population of an exact value."""
     refused: str = ""
     """Why the effect has no interval, whatever its values."""
+
+
+class FineTune(Struct, frozen=True, kw_only=True):
+    """A PEFT adapter that was merged into its base. The model's own digest covers both."""
+
+    kind: str
+    """peft's type: "LORA", "IA3", ..."""
+    sha256: str
+    """Of the adapter: its weights, and its config without the place of its base."""
+    base: str
+    """The base, as one would write it after --model."""
+    base_source: str
+    """Where the base's weights came from, in words."""
+    base_sha256: str

@@ -17,6 +17,7 @@ import msgspec
 
 from auditkit.record.provenance import CrossCheck as CrossCheck
 from auditkit.record.provenance import Environment as Environment
+from auditkit.record.provenance import FineTune as FineTune
 from auditkit.record.provenance import Plan as Plan
 from auditkit.record.provenance import Recipe as Recipe
 from auditkit.record.provenance import Struct as Struct
@@ -246,19 +247,10 @@ class Claim(Struct, frozen=True, kw_only=True):
     """"threads", and package -> version, of the process that measured the claim: what its numbers depend on besides the
     model and the plan."""
 
-
-class FineTune(Struct, frozen=True, kw_only=True):
-    """A PEFT adapter that was merged into its base. The model's own digest covers both."""
-
-    kind: str
-    """peft's type: "LORA", "IA3", ..."""
-    sha256: str
-    """Of the adapter: its weights, and its config without the place of its base."""
-    base: str
-    """The base, as one would write it after --model."""
-    base_source: str
-    """Where the base's weights came from, in words."""
-    base_sha256: str
+    @property
+    def compared(self) -> tuple[Effect, ...]:
+        """The effects that the claim compares with something, the deciding one first."""
+        return tuple(effect for effect in (self.effect, *self.also) if effect is not None)
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):

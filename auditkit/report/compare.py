@@ -173,7 +173,7 @@ def _effects(claim: Claim | None) -> list[Effect]:
     """The effects that a claim compared; of several comparisons of one effect, the first."""
     if claim is None:
         return []
-    every = [effect for effect in (claim.effect, *claim.also) if effect is not None]
+    every = claim.compared
     return list({effect.name: effect for effect in reversed(every)}.values())[::-1]
 
 

@@ -98,8 +98,7 @@ def details(run: Run, claim_id: str, colour: bool = False) -> Iterator[str]:
                 "again": claim.rerun,
             }
         )
-        effects = [claim.effect, *claim.also] if claim.effect is not None else list(claim.also)
-        for number, effect in enumerate(effects):
+        for number, effect in enumerate(claim.compared):
             yield from ("", "Also compared" if number else "Deciding comparison")
             yield from _statistics(effect)
         for control in claim.controls:

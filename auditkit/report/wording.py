@@ -311,5 +311,5 @@ def suites(run: Run) -> dict[str, list[Claim]]:
 
 def effects_of(claim: Claim) -> list[Effect]:
     """Every effect of a claim: the deciding one, the further comparisons, the controls'."""
-    controls = [control.effect for control in claim.controls]
-    return [effect for effect in (claim.effect, *claim.also, *controls) if effect is not None]
+    controls = (control.effect for control in claim.controls)
+    return [*claim.compared, *(effect for effect in controls if effect is not None)]

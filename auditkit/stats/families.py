@@ -30,8 +30,8 @@ def claim_p(claim: Claim) -> float:
     is also where a control vouches for nothing."""
     if claim.verdict in (Verdict.ERROR, Verdict.NOT_APPLICABLE) or unvouched(claim.controls):
         return 1.0
-    effects = [effect for effect in (claim.effect, *claim.also) if effect is not None]
-    return min(1.0, len(effects) * min(map(_effect_p, effects))) if effects else 1.0
+    p = [_effect_p(effect) for effect in claim.compared]
+    return min(1.0, len(p) * min(p)) if p else 1.0
 
 
 def _effect_p(effect: Effect) -> float:
@@ -111,7 +111,7 @@ def holm(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     for indices in members.values():
         p = [claim_p(claims[i]) for i in indices]
         for i, mine, adjusted in zip(indices, p, adjusted_by_holm(p), strict=True):
-            claims[i] = _placed(claims[i], len(indices), mine, adjusted)
+            claims[i] = placed(claims[i], len(indices), mine, adjusted)
     return tuple(claims)
 
 
@@ -141,7 +141,8 @@ def alone(claim: Claim) -> Claim:
     return claim
 
 
-def _placed(claim: Claim, size: int, p: float, adjusted: float) -> Claim:
+def placed(claim: Claim, size: int, p: float, adjusted: float) -> Claim:
+    """`claim` in its family of `size` claims, from its own p-value and the one that is adjusted for the family."""
     claim = alone(claim)
     assert claim.family is not None
     name, of_baseline = claim.family.name, claim.family.of_baseline

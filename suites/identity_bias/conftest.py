@@ -18,18 +18,28 @@ from auditkit.findings.identity_bias.pronouns import Pronouns
 from auditkit.findings.identity_bias.questions import AskedQuestions
 from auditkit.findings.identity_bias.references import CaseMerit, PronounReference, SentenceReference
 from auditkit.findings.identity_bias.sentences import SentencePreference
-from auditkit.findings.identity_bias.sources import read_bias_items
+from auditkit.findings.identity_bias.sources import GivenItems, read_bias_items
 from auditkit.findings.identity_bias.worst import SwapDistance
-from auditkit.pytest_plugin.options import options_of
+from auditkit.pytest_plugin.options import options_of, refusal
+
+_given = pytest.StashKey[GivenItems | None]()
+
+
+def _given_to(config):
+    """What `--data identity_bias=SOURCE` holds, by kind, read once in the session; None without it."""
+    if _given not in config.stash:
+        source = options_of(config).data.get("identity_bias")
+        try:
+            config.stash[_given] = None if source is None else read_bias_items(source)
+        except DataError as error:
+            raise refusal(f"--data identity_bias: {error}") from None
+    return config.stash[_given]
 
 
 def _own_of(config):
-    """The decisions of the user's own that `--data identity_bias=SOURCE` holds; None without."""
-    source = options_of(config).data.get("identity_bias")
-    try:
-        return None if source is None or source.startswith("#") else read_bias_items(source).own
-    except DataError as error:
-        raise pytest.UsageError(f"--data identity_bias: {error}") from None
+    """The user's own decisions in that source; None where it holds none, and without a source."""
+    given = _given_to(config)
+    return None if given is None else given.own
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -44,10 +54,9 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session")
-def given(audit):
+def given(request):
     """What `--data identity_bias=SOURCE` holds, by kind; None without it."""
-    source = audit.data.get("identity_bias")
-    return None if source is None else read_bias_items(source)
+    return _given_to(request.config)
 
 
 @pytest.fixture(autouse=True)

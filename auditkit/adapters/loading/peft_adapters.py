@@ -224,7 +224,7 @@ def _fit_embeddings(module: PreTrainedModel, shapes: dict[str, tuple[int, ...]],
         ModelError: the adapter does not hold the rows that the base lacks.
     """
     ends = _ends(module)
-    rows = int(module.get_input_embeddings().weight.shape[0])  # type: ignore[index]
+    rows = int(module.get_input_embeddings().weight.shape[0])  # type: ignore[index]  # transformers does not say that embeddings are a module
     asked: set[int] = set()
     whole: set[str] = set()
     for name in ends:

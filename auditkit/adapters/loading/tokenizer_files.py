@@ -34,7 +34,7 @@ def read_tokenizer(folder: Path, source: str, **options: Any) -> PreTrainedToken
         options: for `AutoTokenizer.from_pretrained`.
 
     Raises:
-        ModelError: there is none, a package is missing, or it knows no words; one line with the next step.
+        ModelError: a package is missing, a file is damaged, or it knows no words; one line with the next step.
     """
     from transformers import AutoTokenizer
 
@@ -43,15 +43,8 @@ def read_tokenizer(folder: Path, source: str, **options: Any) -> PreTrainedToken
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
     except Exception as error:  # whatever missing or damaged files run into
-        files = vocabularies(folder)
-        if not files:
-            raise ModelError(
-                f"{source} holds no tokenizer ({DEFINITION}, tokenizer.model, vocab.json, ...): copy the tokenizer's "
-                "files from the model that it was made from into the folder"
-            ) from error
-        raise ModelError(
-            f"cannot read the tokenizer of {source} ({listed(files)}): {first_line(error)}"
-        ) from error
+        files = listed(vocabularies(folder))
+        raise ModelError(f"cannot read the tokenizer of {source} ({files}): {first_line(error)}") from error
     _refuse_wordless(tokenizer, folder, source)
     if not tokenizer.chat_template:
         tokenizer.chat_template = legacy_template(folder, source)

@@ -110,8 +110,8 @@ def own_decisions(frame: pd.DataFrame) -> OwnDecisionData:
         DataError: a column is missing, or there is no usable case.
     """
     _complete([str(name) for name in frame.columns], "the data frame")
-    rows = [(f"row {n}", row) for n, row in enumerate(frame.to_dict("records"), 1)]
-    return _cases(rows, [], "the data frame")  # type: ignore[arg-type]
+    records = ({str(name): value for name, value in row.items()} for row in frame.to_dict("records"))
+    return _cases([(f"row {n}", row) for n, row in enumerate(records, 1)], [], "the data frame")
 
 
 def _complete(names: Iterable[str], where: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hostile import HOSTILE
+from hostile import CLOSED, HOSTILE
 from huggingface_hub import ModelCard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -43,8 +43,7 @@ def hostile(run: Run, text: str) -> Run:
 
     def changed(value: object, key: str = "") -> object:
         if isinstance(value, str):
-            closed = key in {"verdict", "relation", "kind", "rank", "state", "alone"}
-            return value if closed else f"{text} {value}"
+            return value if key in CLOSED or key == "alone" else f"{text} {value}"
         if isinstance(value, dict):
             return {name: changed(item, name) for name, item in value.items()}
         return [changed(item) for item in value] if isinstance(value, list | tuple) else value
@@ -387,5 +386,5 @@ def test_every_output_is_written_and_the_same_again(sample_run: Run, tmp_path: P
         written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert written[0] == written[1]
     assert set(written[0]) == {
-        "audit.html", "claims.csv", "comment.md", "junit.xml", "model-card.md", "summary.md",
+        "audit.html", "claims.csv", "comment.md", "junit.xml", "manifest.json", "model-card.md", "summary.md",
     }  # fmt: skip
