@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from auditkit.data.bounds import require_arrow, require_file, require_table
+from auditkit.data.bounds import require_arrow, require_file, require_size, require_table
 from auditkit.data.errors import DataError
 from auditkit.data.files import json_lines, text_of
 
@@ -87,6 +87,7 @@ def read_rows(path: Path) -> Rows:
         return _columns(path, PARQUET)
     if start.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return _columns(path, ARROW)
+    require_size(path)
     if b"\0" in start:
         raise DataError(f"{path}: it is a binary file of no kind that is read here; save it as CSV or Parquet")
     text = text_of(path)

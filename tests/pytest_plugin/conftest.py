@@ -130,8 +130,12 @@ class Audits:
 
 
 @pytest.fixture
-def audits(pytester: pytest.Pytester, tiny_llama: Path) -> Audits:
-    """Runs of a suite whose numbers are planted, so that the change between two of them is known."""
+def audits(pytester: pytest.Pytester, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> Audits:
+    """Runs of a suite whose numbers are planted, so that the change between two of them is known.
+
+    They are no workers, whichever worker of xdist this test runs in.
+    """
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     return Audits(pytester, tiny_llama)
 
 

@@ -71,10 +71,11 @@ def trained(config: PeftConfig, at: str | Path, rows: int | None = None) -> Any:
     ids = torch.arange(48).reshape(2, 24) * 5 % (rows or ROWS)
     moving = [value for value in wrapped.parameters() if value.requires_grad]
     optimizer = torch.optim.Adam(moving, lr=0.05)
-    for _ in range(3):
-        optimizer.zero_grad()
-        wrapped(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
+    with quiet():  # peft hands prefixes on in a form that transformers announces the end of
+        for _ in range(3):
+            optimizer.zero_grad()
+            wrapped(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
     return wrapped.eval()
 
 
