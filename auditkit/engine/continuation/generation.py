@@ -4,9 +4,10 @@ Each step takes the likeliest token, the lowest id where several are equally lik
 prompt belong to the edited run, and so do those of edited tokens: a run goes on from its own past and from no
 other. When an edit acts is said with `Timed`.
 
-A model that keeps keys and values is run on its prompt once, and then on one token at a time. Where that does not
-serve (a family that keeps a state of another kind; edits of keys and values themselves, which every later step
-would have to see), every step runs the whole sequence again; the result says so.
+A model that keeps keys and values is run on its prompt once, and then on one token at a time. Prompts that begin alike
+(one text under several edits) are run once up to the first token that an edit changes. Where that does not serve (a
+family that keeps a state of another kind; edits of keys and values themselves, which every later step would have to
+see), every step runs the whole sequence again; the result says so.
 
 Guards, on the first few prompts, and on all for the third:
 
@@ -40,7 +41,7 @@ from auditkit.engine.continuation.timed import (
     predicted,
     settle,
 )
-from auditkit.engine.edits import Edit
+from auditkit.engine.edits import Edit, Edited
 from auditkit.engine.forward import Donated, Interventions
 from auditkit.engine.guards import GuardTripped, costing, pieces_floor
 
@@ -80,7 +81,7 @@ def generate(
     """Go on from every prompt by at most `tokens` tokens, with its edits.
 
     Cost in token-layers of a cached run: blocks times (prompt + generated tokens - 1), and three times that and once
-    over the first few prompts for the guards.
+    over the first few prompts for the guards; less where prompts of a batch begin alike, since that is run once.
 
     Args:
         tokens: at most so many.
@@ -164,7 +165,14 @@ class _Work:
         active, memory = rows, None
         for step in range(self.most):
             if self.cached:
-                logits, memory = self._go_on([settled[row] for row in active], active, step, memory)
+                some = [settled[row] for row in active]
+                if memory is None:
+                    logits, memory = self._start(some)
+                else:
+                    last = [
+                        run.step(step - 1, self.tokens[row][-1]) for run, row in zip(some, active, strict=True)
+                    ]
+                    logits, memory = self._extend(memory, last)
             else:
                 whole = [settled[row].whole(self.tokens[row]) for row in active]
                 logits = predicted(self.adapter, whole, 1)[:, 0]
@@ -185,15 +193,19 @@ class _Work:
             self.scores[row].append(score)
         return [k for k, token in enumerate(tokens.tolist()) if token not in self.ends]
 
-    def _go_on(
-        self, settled: Sequence[Settled], rows: list[int], step: int, past: Memory | None
-    ) -> tuple[Tensor, Memory]:
-        """Logits (row, vocabulary) for token `step` of each row."""
+    def _start(self, settled: Sequence[Settled]) -> tuple[Tensor, Memory]:
+        """Logits (row, vocabulary) after the prompts; what several of them begin with, unedited, is run once."""
+        rest = max(len(run.prompt) - run.untouched for run in settled)
+        heads = [run.prompt.ids[:-rest] for run in settled]
+        order = {head: k for k, head in enumerate(dict.fromkeys(heads))}
+        if () in order or len(order) == len(heads):
+            return self._extend(None, [run.whole(()) for run in settled])
+        _, memory = self._extend(None, [Edited(Prompt("", head)) for head in order])
+        return self._extend(memory.rows([order[head] for head in heads]), [run.last(rest) for run in settled])
+
+    def _extend(self, past: Memory | None, some: Sequence[Edited]) -> tuple[Tensor, Memory]:
+        """Logits (row, vocabulary) after these runs, which go on from `past`."""
         adapter = cast(Continuable, self.adapter)
-        if past is None:
-            some = [run.whole(()) for run in settled]
-        else:
-            some = [run.step(step - 1, self.tokens[row][-1]) for run, row in zip(settled, rows, strict=True)]
         batch = adapter.batch([run.prompt for run in some])
         interventions = Interventions(adapter, batch, some, Donated())
         with costing(adapter, sum(len(run.prompt) for run in some)):

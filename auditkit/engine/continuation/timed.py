@@ -153,6 +153,27 @@ class Settled:
             edits += [_at(edit, span) for span in spans]
         return Edited(Prompt(self.prompt.text, (*self.prompt.ids, *tokens)), tuple(edits))
 
+    @property
+    def untouched(self) -> int:
+        """How many tokens stand before the first one that an edit changes; the prompt's last one is never among them.
+
+        Attention probabilities are given for all keys of the prompt, so no part of it can be run without the others.
+        """
+        firsts = [
+            0 if edit.site.component is Component.PATTERN else edit.site.span(len(self.prompt), {})[0]
+            for edit in self.early
+        ]
+        return min([len(self.prompt) - 1, *firsts])
+
+    def last(self, tokens: int) -> Edited:
+        """The last few tokens of the prompt with every edit in its place, as they are run on what is before them."""
+        before = len(self.prompt) - tokens
+        spans = [edit.site.span(len(self.prompt), {}) for edit in self.early]
+        edits = (
+            _at(e, (start - before, stop - before)) for e, (start, stop) in zip(self.early, spans, strict=True)
+        )
+        return Edited(Prompt("", self.prompt.ids[before:]), tuple(edits))
+
     def step(self, step: int, token: int) -> Edited:
         """Token `step` after the prompt on its own, as it is run on the keys and values of what was before."""
         edits = (edit for edit, steps in self.late if steps is None or step in steps)

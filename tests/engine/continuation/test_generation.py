@@ -11,6 +11,7 @@ import torch
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Support
 from auditkit.engine import batching
+from auditkit.engine.continuation import generation
 from auditkit.engine.continuation.generation import generate, likeliest
 from auditkit.engine.continuation.timed import Continued, Timed
 from auditkit.engine.edits import Edit, add, replace, scale, zero
@@ -125,6 +126,26 @@ def test_the_cost_is_as_declared(tiny) -> None:
     generate(tiny, PROMPTS, 5, stop=False)
     cached = [tiny.layers * (len(p) + 5 - 1) for p in PROMPTS]
     assert tiny.meter.token_layers - before == sum(cached) + 4 * sum(cached[:4])
+
+
+@pytest.mark.parametrize("site", [block_input.layer(1), attention.layer(2), mlp.layer(0), pattern.layer(1)])
+@pytest.mark.parametrize("position", ["last", 4, (3, 6), "all"])
+def test_one_text_under_several_edits_goes_on_as_each_does_alone(tiny, site, position) -> None:
+    edits = [scale(site[position], factor) for factor in (0.0, 0.3, 0.7)]
+    runs = [Continued(p, chosen) for p in PROMPTS[:3] for chosen in ((), *((edit,) for edit in edits))]
+    got = generate(tiny, runs, 6, stop=False)
+    assert got.method == "cached"
+    assert got.tokens == generate(tiny, runs, 6, stop=False, cached=False).tokens
+    assert got.tokens == tuple(generate(tiny, [run], 6, stop=False).tokens[0] for run in runs)
+
+
+@pytest.mark.parametrize(("position", "rest"), [("last", 1), (5, 4), ("all", 9)])
+def test_what_edited_prompts_begin_with_is_run_once(tiny, monkeypatch, position, rest) -> None:
+    monkeypatch.setattr(generation, "_guards", lambda *_: 0.0)
+    runs = [Continued(PROMPTS[0], (scale(mlp.layer(1)[position], k),)) for k in (0.0, 0.3, 0.7)]
+    before = tiny.meter.token_layers
+    generate(tiny, runs, 5, stop=False)
+    assert tiny.meter.token_layers - before == tiny.layers * ((9 - rest) * (1 if rest < 9 else 3) + 3 * (rest + 4))
 
 
 # -- guards ----------------------------------------------------------------------------------------------------
