@@ -47,15 +47,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test of the project belongs to exactly one tier (tests written by tests do not count)."""
+    """Every test of the project belongs to exactly one tier (tests written by tests do not count).
+
+    It is that of its file, out of which the mark `slow` takes single tests.
+    """
     here = Path(__file__).parent
     for item in items:
         if here not in item.path.parents:
             continue
-        tiers = [name for name in TIERS if item.get_closest_marker(name)]
-        if len(tiers) != 1:
+        tiers = list(
+            dict.fromkeys(mark.name for mark in item.iter_markers() if mark.name in TIERS)
+        )  # closest first
+        if len(tiers) != 1 and not (len(tiers) == 2 and tiers[0] == "slow"):
             raise pytest.UsageError(
-                f"{item.nodeid} must carry exactly one of the marks {', '.join(TIERS)}: {tiers}"
+                f"{item.nodeid} must carry exactly one of the marks {', '.join(TIERS)}: {sorted(tiers)}"
             )
 
 

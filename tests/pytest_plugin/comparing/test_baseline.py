@@ -366,6 +366,7 @@ def test_a_baseline_model_that_cannot_be_measured_ends_with_11(audits: Any) -> N
     assert audits.folders() == set()
 
 
+@pytest.mark.slow
 def test_several_models_are_each_compared_serially_and_by_workers(audits: Any, recorded: Path) -> None:
     """Two candidates against one recorded run, with a waiver: in one process, and with a worker for each."""
     near, far = audits.copy("near"), audits.copy("far")

@@ -198,7 +198,12 @@ def outcomes(result: pytest.RunResult) -> list[str]:
 @pytest.mark.unit
 @pytest.mark.parametrize(
     ("moment", "finished"),
-    [("before test_one", 0), ("after test_two", 2), ("before test_three[b]", 3), ("after test_broken", 7)],
+    [
+        pytest.param("before test_one", 0, marks=pytest.mark.slow),
+        ("after test_two", 2),
+        pytest.param("before test_three[b]", 3, marks=pytest.mark.slow),
+        ("after test_broken", 7),
+    ],
 )
 def test_a_killed_run_is_continued_to_the_same_record(audits: Audits, moment: str, finished: int) -> None:
     whole = audits("-v")
