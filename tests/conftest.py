@@ -140,7 +140,7 @@ def a_run() -> Run:
     model = schema.ModelInfo(
         spec="m", name="m", source="directory", weights_sha256="ab", tokenizer_sha256="cd",
         chat_template_sha256=None, prompt_format="plain", family="llama", parameters=1, layers=2, heads=3,
-        dtype="float32", device="cpu", adapter="hf", parity_max_abs=0.0,
+        dtype="float32", device="cpu", adapter="hf", parity_max_abs=0.0, identity={"config/rms_norm_eps": "1e-06"},
     )  # fmt: skip
     plan = schema.Plan(
         claims={claim.id: "digest" for claim in claims}, thresholds={}, data={}, code={}, methods={}, settings={},

@@ -23,7 +23,8 @@ from auditkit.pytest_plugin.options import options_of
 from auditkit.pytest_plugin.seen import Seen
 from auditkit.pytest_plugin.selection import DESELECTED, not_selected
 from auditkit.pytest_plugin.settings import header_settings, rerun_options
-from auditkit.record.differences import model_digest, plan_digest
+from auditkit.record.differences import plan_digest
+from auditkit.record.identity import model_digest, parts_of
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.plan import OTHER_SHARDS, completed
 from auditkit.record.resume import Interrupted, find_interrupted
@@ -141,7 +142,9 @@ class OpenRun:
         self.model = known.info
         self.gate = gate
         self.untested = [*planned.untested, *known.refused]
-        self.header = msgspec.structs.replace(planned.header, model_sha256=model_digest(known.info))
+        self.header = msgspec.structs.replace(
+            planned.header, model_sha256=model_digest(known.info), model=parts_of(known.info)
+        )
         if earlier is not None:
             earlier.require_same(self.header)
         self.folder = earlier.folder if earlier else new_run_folder(planned.options.reports, known.info.name)

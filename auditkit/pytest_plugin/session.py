@@ -30,6 +30,7 @@ from auditkit.pytest_plugin.seen import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.begun import begin, finish
 from auditkit.record.escaping import plain
+from auditkit.record.identity import model_digest
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import RecordError, require_writable
@@ -153,8 +154,8 @@ class Audit:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Model spec -> SHA-256 of the weights that its run is about."""
-        return {spec: run.model.weights_sha256 for spec, run in self.runs.items()}
+        """Model spec -> SHA-256 of the identity of the model that its run is about."""
+        return {spec: model_digest(run.model) for spec, run in self.runs.items()}
 
     @property
     def resumed(self) -> dict[str, Claim]:

@@ -30,6 +30,7 @@ class Header(Struct, frozen=True, kw_only=True):
 
     plan_sha256: str
     model_sha256: str
+    """Of the whole identity of the model (`auditkit.record.identity.model_digest`)."""
     seed: int
     created: str
     command: tuple[str, ...] = ()
@@ -38,6 +39,8 @@ class Header(Struct, frozen=True, kw_only=True):
     """Option -> value, so that a refusal can say which one differs; `plan_sha256` only says that one does."""
     versions: dict[str, str] = msgspec.field(default_factory=dict)
     """Package -> version, for the same purpose."""
+    model: dict[str, str] = msgspec.field(default_factory=dict)
+    """The parts of that identity, for the same purpose."""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -58,6 +58,7 @@ def render_junit(run: Run) -> bytes:
         "model": run.model.name,
         "model.source": run.model.source,
         "model.weights_sha256": run.model.weights_sha256,
+        "model.identity_sha256": wording.identity(run.model) or None,
         "plan_sha256": run.plan_sha256,
         "profile": run.profile,
         "seed": run.seed,

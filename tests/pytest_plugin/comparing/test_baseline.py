@@ -15,6 +15,7 @@ from following import write_again
 from scipy import stats
 
 from auditkit.record.baseline import set_name
+from auditkit.record.identity import model_digest
 from auditkit.record.schema import Cost, Verdict
 from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, read_items, read_run
 
@@ -93,7 +94,8 @@ def test_a_claim_is_decided_by_the_paired_difference(
 def test_the_same_model_again_is_undecided_and_said_to_be_the_same(audits: Any, recorded: Path) -> None:
     result = audits("--baseline", str(recorded), "--profile", "release")
     assert result.ret == 10
-    digest = audits.run.model.weights_sha256[:12]
+    digest = model_digest(audits.run.model)[:12]
+    same = f"the models are the same in every part (identity {digest})"
     for name in ("once", "share", "kept"):
         change = audits.claim(name).change
         assert change.comparable
@@ -101,15 +103,24 @@ def test_the_same_model_again_is_undecided_and_said_to_be_the_same(audits: Any, 
         assert "identical: candidate and baseline have the same value on every item" in change.reason
     kept = audits.claim("kept")
     assert (kept.verdict, kept.effect.n, kept.effect.clusters) == (Verdict.INCONCLUSIVE, 60, 12)
-    assert f"and the same weights (SHA-256 {digest}): the model was compared with itself" in kept.reason
-    result.stdout.fnmatch_lines([f"*the same weights (SHA-256 {digest}): this run compares a model with itself"])
-    # Other weights that come to the same values are another matter, and said to be.
+    assert f"and {same}: the model was compared with itself" in kept.reason
+    result.stdout.fnmatch_lines([f"*{same}: this run compares a model with itself"])
+
+
+def test_another_model_that_comes_to_the_same_values_is_said_to_be_another(audits: Any, recorded: Path) -> None:
     document = json.loads((recorded / AUDIT_JSON).read_text())
     document["model"]["weights_sha256"] = "0" * 64
+    document["model"]["identity"]["config/rms_norm_eps"] = "1"
     write_again(recorded, document)
     result = audits("--baseline", str(recorded), "-k", "kept")
-    reason = audits.claim("kept").reason
-    assert f"though the weights differ (SHA-256 {digest} and 000000000000): did the change take effect?" in reason
+    said = "though the models differ in: weights; config (rms_norm_eps): did the change take effect?"
+    assert said in audits.claim("kept").reason
+    result.stdout.no_fnmatch_line("*compares a model with itself*")
+    document["model"]["weights_sha256"], document["model"]["identity"] = audits.run.model.weights_sha256, {}
+    write_again(recorded, document)  # as an earlier version wrote it
+    result = audits("--baseline", str(recorded), "-k", "kept")
+    assert "whether the configs are is not known" in audits.claim("kept").reason
+    result.stdout.fnmatch_lines(["*whether the configs are is not known*: the baseline may be the model itself"])
     result.stdout.no_fnmatch_line("*compares a model with itself*")
 
 

@@ -306,7 +306,10 @@ def test_a_run_that_was_stopped_in_good_order_is_continued_when_it_is_named(audi
         ("suite", "*the plan differs*code, data or versions behind them*"),
         ("versions", "*version of torch was 1.0, is *"),
         ("schema", "*was written by another version of auditkit (record schema 3, this one reads *"),
-        ("weights", "*the model's weights differ (SHA-256 was *, is *)*"),
+        ("weights", "*the model differs in: weights (identity was *, is *)*"),
+        ("config", "*the model differs in: config (rms_norm_eps) (identity was *, is *)*"),
+        ("template", "*the model differs in: chat template (identity was *, is *)*"),
+        ("unknown", "*whether the model is the same is not known, since the journal does not hold its parts*"),
         ("model", "*--model was *tiny-llama*, is copy;*"),
     ],
 )
@@ -315,20 +318,23 @@ def test_another_run_is_not_continued_and_nothing_is_touched(
 ) -> None:
     copy = audits.path / "copy"
     shutil.copytree(audits.model, copy)
-    if change == "weights":
+    swapped = change in ("weights", "config", "template")
+    if swapped:
         audits.args[2] = str(copy)
         audits()
-    whole = audits.latest if change == "weights" else audits.whole()
-    folder = audits.cut(whole, 4000)
+    whole = audits.latest if swapped else audits.whole()
+    folder = audits.cut(whole, (whole / "journal.jsonl").read_bytes().index(b"\n") + 200)
     more = change if isinstance(change, list) else []
     (audits.path / "limits.toml").write_text('[default]\n"suite/one" = { threshold = 0.5 }')
     if change == "suite":
         (audits.path / "suite" / "helper.py").write_text("LIMIT = 2\n")
-    elif change in ("versions", "schema"):
+    elif change in ("versions", "schema", "unknown"):
         first, _, rest = (folder / "journal.jsonl").read_bytes().partition(b"\n")
         header = json.loads(first)
         if change == "schema":
             header["schema_version"] = 3
+        elif change == "unknown":  # as an earlier version wrote it, with the digest of the weights
+            header["model_sha256"], header["model"] = header["model"]["weights"], {}
         else:
             header["versions"]["torch"] = "1.0"
         (folder / "journal.jsonl").write_bytes(json.dumps(header).encode() + b"\n" + rest)
@@ -340,6 +346,12 @@ def test_another_run_is_not_continued_and_nothing_is_touched(
         weights = load_file(copy / "model.safetensors")
         weights["model.norm.weight"] = weights["model.norm.weight"] * 1.5
         save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    elif change == "config":
+        config = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1.0}))
+    elif change == "template":
+        template = copy / "chat_template.jinja"
+        template.write_text(template.read_text().replace("<|assistant|>", "<|end|>"))
     before = tree(audits.path / "reports")
     result = audits("--resume", *more)
     assert result.ret == 4
@@ -383,7 +395,7 @@ def test_nothing_to_resume_is_one_line_and_exit_code_4(audits: Audits, args: lis
 @pytest.mark.unit
 def test_a_run_that_is_still_going_on_is_not_continued(audits: Audits) -> None:
     whole = audits.whole()
-    folder = audits.cut(whole, 4000)
+    folder = audits.cut(whole, (whole / "journal.jsonl").read_bytes().index(b"\n") + 200)
     size = read_journal(folder / "journal.jsonl")
     going_on = Journal(folder / "journal.jsonl", size[0])
     result = audits("--resume")
