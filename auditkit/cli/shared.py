@@ -81,6 +81,6 @@ def refused(message: str, code: int = USAGE_ERROR) -> int:
 
 def unusable(error: Exception) -> int:
     """Say why a record cannot be used; the exit code is 11 where it was read and does not hold, and else 4."""
-    from auditkit.gate.verified import NotVerified
+    from auditkit.record.store import NotVerified
 
     return refused(str(error), INTEGRITY if isinstance(error, NotVerified) else USAGE_ERROR)

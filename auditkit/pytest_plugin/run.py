@@ -16,6 +16,7 @@ import pytest
 
 from auditkit.claims.verdicts import exit_code, summarize
 from auditkit.gate.thresholds import Thresholds
+from auditkit.gate.verified import require_decided
 from auditkit.pytest_plugin.claims import claim_id, plan_of, planned
 from auditkit.pytest_plugin.conditions import made_with, measured_before
 from auditkit.pytest_plugin.gate import Gate
@@ -87,9 +88,14 @@ class PlannedRun:
 
         Raises:
             RecordError: there is none, it is another run, or it has nothing left to measure.
+            NotVerified: its journal was changed, or says what does not follow from its values.
         """
         folder = self.options.resume
-        return None if folder is None else self.same(folder, self.header)
+        if folder is None:
+            return None
+        earlier = self.same(folder, self.header)
+        require_decided(earlier, paired=self.options.baseline is not None)
+        return earlier
 
     def same(self, folder: str, header: Header) -> Interrupted:
         """The interrupted run of a folder, once it is sure that this run continues it.
@@ -151,7 +157,9 @@ class OpenRun:
         self._entries: dict[str, Entry] = {}
         self._lost: dict[str, str] = {}
         if earlier is not None:  # read again: until the lock was ours, another process may have gone on
-            earlier = planned.same(str(self.folder), self.header)
+            before, earlier = earlier, planned.same(str(self.folder), self.header)
+            if earlier.entries != before.entries:
+                require_decided(earlier, paired=planned.options.baseline is not None)
             self.header = earlier.header
             self._entries = {entry.claim.id: entry for entry in earlier.entries}
             finished = {claim_id(item): item.nodeid for item in planned.items}

@@ -32,7 +32,7 @@ from auditkit.record.begun import begin, finish
 from auditkit.record.escaping import plain
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
-from auditkit.record.store import RecordError, require_writable
+from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
 
 _WORST_FIRST = (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE, 0)
@@ -127,7 +127,7 @@ class Audit:
                     terminal.say(self.config, f"resuming {before.folder}: {line}")
             for line in remarks(self.config, self.items):
                 terminal.say(self.config, line)
-        except IntegrityError as error:
+        except (IntegrityError, NotVerified) as error:
             pytest.exit(plain(str(error)), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
             raise refusal(error) from None

@@ -10,10 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditkit.record.journal import Entry, Header, has_header, read_journal
+from auditkit.record.journal import ANEW, Entry, Header, has_header, read_journal
 from auditkit.record.store import JOURNAL, RecordError, is_written
-
-_ANEW = "leave out --resume to start anew"
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Interrupted:
             RecordError: it is written, and every planned claim is in the journal.
         """
         if is_written(self.folder) and planned <= {entry.claim.id for entry in self.entries}:
-            raise RecordError(f"nothing to resume: {self.folder} is finished; {_ANEW}")
+            raise RecordError(f"nothing to resume: {self.folder} is finished; {ANEW}")
 
     def require_same(self, present: Header) -> None:
         """Refuse to continue what is not the same run; an empty `model_sha256` is not compared (not opened yet).
@@ -64,7 +62,7 @@ class Interrupted:
                 "the model's own code where it brings any)"
             )
         if said:
-            raise RecordError(f"cannot resume {self.folder}: {'; '.join(said)}; {_ANEW}")
+            raise RecordError(f"cannot resume {self.folder}: {'; '.join(said)}; {ANEW}")
 
 
 def find_interrupted(reports: Path, folder: str) -> Interrupted:

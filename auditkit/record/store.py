@@ -34,6 +34,10 @@ class RecordError(Exception):
     """A run folder that cannot be written or read; the message is one line that says what to do."""
 
 
+class NotVerified(RecordError):
+    """A record or journal that was read and does not hold."""
+
+
 def atomic_write(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that it appears there whole or not at all."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -176,6 +180,15 @@ def item_rows(items: pd.DataFrame) -> list[ItemRow]:
     """The rows of a table of items as they were written."""
     values = items.astype(object).where(items.notna(), None)
     return msgspec.convert(values.to_dict("records"), list[ItemRow])
+
+
+def item_table(rows: Iterable[ItemRow]) -> pd.DataFrame:
+    """Rows as `read_items` gives them back."""
+    import pandas as pd
+
+    return pd.DataFrame(msgspec.to_builtins(list(rows)), columns=list(ItemRow.__struct_fields__)).astype(
+        {"value": float}
+    )
 
 
 class _Versioned(msgspec.Struct):
