@@ -26,6 +26,7 @@ from auditkit.pytest_plugin.selection import DESELECTED, not_selected
 from auditkit.pytest_plugin.settings import header_settings, rerun_options
 from auditkit.record.differences import model_digest, plan_digest
 from auditkit.record.journal import Entry, Header, Journal
+from auditkit.record.manifest import record_digest
 from auditkit.record.plan import OTHER_SHARDS, completed
 from auditkit.record.resume import Interrupted, find_interrupted
 from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested
@@ -130,6 +131,8 @@ class WrittenRun:
     """What the user should know about how it was written, if anything."""
     cut_off: bool = False
     """It was interrupted before its last claim: its folder is one to be continued."""
+    record_sha256: str = ""
+    """Digest of its audit.json."""
 
 
 class OpenRun:
@@ -239,4 +242,4 @@ class OpenRun:
             cut_off = stopped and not {claim.id for claim in plan.claims} <= {*self._entries}
             record, remark = write_folder(self.folder, record, rows, cut_off=cut_off)
         code = exit_code(record.summary, options.profile)
-        return WrittenRun(plan.spec, record, self.folder, code, remark, cut_off)
+        return WrittenRun(plan.spec, record, self.folder, code, remark, cut_off, record_digest(self.folder))
