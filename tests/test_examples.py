@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -193,5 +195,12 @@ def test_the_gate_measures_its_base_once_for_each_question(tmp_path: Path) -> No
     assert len({base_of(run[-1]) for run in (quick, full, other)}) == 3
     assert gate(ITEMS="12") == quick[1:], "measured once"
     assert gate() == full[1:]
+    record = sha256(b"").hexdigest()
+    assert base_of(full[1]).endswith(f"/latest#{record}"), "pinned by the digest of what was measured"
+    shutil.rmtree(tmp_path / "reports" / "pinned")
+    assert gate(BASE_SHA256="ab" * 32)[0] == full[1].replace(record, "ab" * 32), (
+        "the digest that was given goes first"
+    )
+    assert gate() == full, "measured again where nobody knows the digest"
     (base / "model.safetensors").write_bytes(b"other weights")
     assert len(gate()) == 2, "the folder holds another model by now"

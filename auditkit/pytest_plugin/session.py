@@ -33,7 +33,7 @@ from auditkit.record.escaping import plain
 from auditkit.record.identity import model_digest
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
-from auditkit.record.store import RecordError, require_writable
+from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
 
 _WORST_FIRST = (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE, 0)
@@ -128,7 +128,7 @@ class Audit:
                     terminal.say(self.config, f"resuming {before.folder}: {line}")
             for line in remarks(self.config, self.items):
                 terminal.say(self.config, line)
-        except IntegrityError as error:
+        except (IntegrityError, NotVerified) as error:
             pytest.exit(plain(str(error)), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
             raise refusal(error) from None

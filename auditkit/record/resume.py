@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.record.identity import differing_parts
-from auditkit.record.journal import Entry, Header, has_header, read_journal
+from auditkit.record.journal import ANEW, Entry, Header, has_header, read_journal
 from auditkit.record.store import JOURNAL, RecordError, is_written
-
-_ANEW = "leave out --resume to start anew"
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Interrupted:
             RecordError: it is written, and every planned claim is in the journal.
         """
         if is_written(self.folder) and planned <= {entry.claim.id for entry in self.entries}:
-            raise RecordError(f"nothing to resume: {self.folder} is finished; {_ANEW}")
+            raise RecordError(f"nothing to resume: {self.folder} is finished; {ANEW}")
 
     def require_same(self, present: Header) -> None:
         """Refuse to continue what is not the same run; an empty `model_sha256` is not compared (not opened yet).
@@ -62,7 +60,7 @@ class Interrupted:
         if now.model_sha256 and was.model_sha256 != now.model_sha256:
             said.append(_other_model(was, now))
         if said:
-            raise RecordError(f"cannot resume {self.folder}: {'; '.join(said)}; {_ANEW}")
+            raise RecordError(f"cannot resume {self.folder}: {'; '.join(said)}; {ANEW}")
 
 
 def _other_model(was: Header, now: Header) -> str:

@@ -16,6 +16,7 @@ from scipy import stats
 
 from auditkit.record.baseline import set_name
 from auditkit.record.identity import model_digest
+from auditkit.record.manifest import record_digest
 from auditkit.record.schema import Cost, Verdict
 from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, read_items, read_run
 
@@ -306,6 +307,13 @@ def test_a_damaged_baseline_ends_the_run_with_11_before_anything_is_measured(
         ("reports/20200101T000000Z-gone", 11, "*no baseline reports/20200101T000000Z-gone: there is no such run*"),
         ("releesed", 4, "ERROR: --baseline: no recorded run, and unknown model 'releesed'*"),
         ("suite", 11, "*no baseline in suite: the folder holds no audit.json*"),
+        (
+            f"reports/latest#{'ab' * 32}",
+            11,
+            "*is not the record that was asked for (*, asked for abababababab)*",
+        ),
+        ("reports/latest#abab", 11, "*behind # stands the SHA-256 of a recorded run, 64 hexadecimal digits*"),
+        (f"smollm2-135m#{'ab' * 32}", 11, "*no baseline smollm2-135m: only a recorded run has a SHA-256*"),
     ],
 )
 def test_a_baseline_that_is_not_there_is_one_line(
@@ -325,6 +333,16 @@ def test_a_named_run_that_changed_is_refused(audits: Any, recorded: Path) -> Non
     result = audits("--baseline", "released")
     assert result.ret == 11
     result.stdout.fnmatch_lines(["*baseline 'released': *audit.json has changed since it was named*"])
+
+
+def test_a_baseline_is_pinned_by_the_digest_of_its_record(audits: Any, recorded: Path) -> None:
+    """By its folder, and by its name; the report names it without the digest."""
+    set_name(audits.path / "reports", "released", recorded)
+    digest = record_digest(recorded)
+    for text, name in ((str(recorded), recorded.name), ("released", "released")):
+        audits("--baseline", f"{text}#{digest}", "-k", "once")
+        assert audits.run.baseline.name == name
+        assert audits.run.baseline.audit_sha256 == digest
 
 
 # -- a model as the baseline -----------------------------------------------------------------------------------
