@@ -63,7 +63,7 @@ class Audit:
         self.config = config
         self.options = options_of(config)
         self.items = [item for item in items if item not in others]
-        check_data(self.options, [*items, *deselected])
+        check_data(config, self.options, [*items, *deselected])
         self.thresholds = thresholds_of(self.options, [*items, *deselected])
         self.gate = Gate(self.options, [*items, *deselected])
         self.planned: dict[str, PlannedRun] = {}

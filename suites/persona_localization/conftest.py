@@ -9,8 +9,15 @@ from auditkit.findings.persona_localization.layers import LayerSeparability
 from auditkit.findings.persona_localization.material import PersonaActivations, persona_items
 from auditkit.findings.persona_localization.scans import PersonaScans
 from auditkit.findings.persona_localization.specificity import Specificity
+from auditkit.findings.persona_localization.statements import read_statements
 from auditkit.findings.persona_localization.steering import PersonaSteering
 from auditkit.findings.persona_localization.units import PersonaUnits
+
+
+def pytest_audit_read_data(suite, source):
+    """Refuse `--data persona_localization=SOURCE` that cannot be read before a model is opened."""
+    if suite == "persona_localization":
+        read_statements(source)
 
 
 @pytest.fixture(scope="session")
