@@ -55,10 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here not in item.path.parents:
             continue
-        tiers = list(
-            dict.fromkeys(mark.name for mark in item.iter_markers() if mark.name in TIERS)
-        )  # closest first
-        if len(tiers) != 1 and not (len(tiers) == 2 and tiers[0] == "slow"):
+        tiers = {name for name in TIERS if item.get_closest_marker(name)}
+        if not tiers or len(tiers - {"slow"}) > 1:
             raise pytest.UsageError(
                 f"{item.nodeid} must carry exactly one of the marks {', '.join(TIERS)}: {sorted(tiers)}"
             )
