@@ -234,7 +234,8 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
                 config = transformers.AutoConfig.from_pretrained(alone, gguf_file=gguf.name)
                 bounds.require_numbers(config.to_dict(), source)
                 tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
-                model, report = loader.from_pretrained(alone, **options)
+                # with the config at hand the file's keys are not read once more
+                model, report = loader.from_pretrained(alone, config=config, **options)
         except (ModelError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # the readers raise whatever the damaged bytes run into
