@@ -13,7 +13,7 @@ from auditkit.data.errors import DataError, Dropped
 from auditkit.data.items import COLUMNS
 from auditkit.data.sources import every_file, read_questions, source_subjects
 from auditkit.data.tables import read_rows
-from auditkit.findings.identity_bias.sources import GivenItems, read_bias_items
+from auditkit.findings.identity_bias.prompts.sources import GivenItems, read_bias_items
 from auditkit.record.escaping import plain
 
 SHOWN = 3
