@@ -14,8 +14,8 @@ from pathlib import Path
 from common import MODEL, report, table, timed
 
 from auditkit import open_model
+from auditkit.findings.identity_bias.measurements.worst import SwapDistance
 from auditkit.findings.identity_bias.strategies import identity_swaps
-from auditkit.findings.identity_bias.worst import SwapDistance
 from auditkit.methods.worst_case import search
 
 SEEDS = (0, 1, 2)

@@ -34,8 +34,8 @@ from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 from auditkit.data.personas import Persona
 from auditkit.data.prompts import Chat
-from auditkit.findings.identity_bias.decisions import answer_tokens
-from auditkit.findings.identity_bias.identities import identities
+from auditkit.findings.identity_bias.measurements.decisions import answer_tokens
+from auditkit.findings.identity_bias.prompts.identities import identities
 
 NOT_PLANTED = 3
 """Exit code where training ended before the bias was there."""

@@ -16,9 +16,9 @@ import torch
 
 from auditkit import open_model
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
-from auditkit.findings.role_conditioning.conditioning import AGGREGATIONS, INDICES, RoleConditioning
 from auditkit.findings.role_conditioning.figures import words
-from auditkit.findings.role_conditioning.prompts import role_lists
+from auditkit.findings.role_conditioning.measurements.conditioning import AGGREGATIONS, INDICES, RoleConditioning
+from auditkit.findings.role_conditioning.prompts.sets import role_lists
 
 
 def main() -> None:

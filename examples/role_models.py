@@ -11,7 +11,7 @@ import argparse
 import html
 from pathlib import Path
 
-from auditkit.findings.role_conditioning.models import compare, read_profile
+from auditkit.findings.role_conditioning.measurements.models import compare, read_profile
 from auditkit.record.figures import Table, drawing_of
 from auditkit.report.figures.drawing import render_svg
 

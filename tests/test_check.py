@@ -22,6 +22,10 @@ CHECK = loaded(ROOT / "tools" / "check.py")
     [
         ("auditkit/engine/patching/sweep.py", ["tests/engine/patching/test_sweep.py"]),
         ("auditkit/gate/waivers.py", ["tests/gate/test_waivers.py"]),
+        (
+            "auditkit/findings/persona_patching/measurements/heads.py",
+            ["tests/findings/persona_patching/test_heads.py"],
+        ),
         ("tests/gate/test_waivers.py", ["tests/gate/test_waivers.py"]),
         ("CHANGELOG.md", []),
         ("suites/persona_patching/conftest.py", []),

@@ -60,19 +60,30 @@ MOST_FILES, MOST_LINES, MOST_OF_A_FUNCTION, MOST_IMPORTS = 20, 400, 50, 15
 # Module -> why it imports more of the package than others may.
 IMPORTS_MORE = {
     "auditkit.adapters.loading.load": "opens a model: bounds, code, config, weights, tokenizer, adapter and identity",
-    "auditkit.findings.identity_bias.mechanism": "attention, swaps, probes and patching of one claim family",
-    "auditkit.findings.identity_bias.references": "one reference for every kind of bias claim",
-    "auditkit.findings.persona_composition.behaviour": "generates with edits and counts what is said",
-    "auditkit.findings.persona_composition.vectors": "injects vectors into continued runs and compares divergences",
-    "auditkit.findings.persona_localization.scans": "joins scans, probes, text baselines and detectors",
-    "auditkit.findings.persona_localization.steering": "turns the units of a scan into edits of a run",
-    "auditkit.findings.persona_patching.head_edits": "screens heads, edits them and patches them",
-    "auditkit.findings.role_conditioning.ablation": "turns the heads of a search into edits of a run",
-    "auditkit.findings.role_conditioning.conditioning": "from matched prompts to entropies, halves and intervals",
+    "auditkit.findings.identity_bias.measurements.mechanism": "attention, swaps, probes, patching",
+    "auditkit.findings.identity_bias.references.answers": "one reference for every kind of bias claim",
+    "auditkit.findings.persona_composition.measurements.behaviour": "generates with edits and counts what is said",
+    "auditkit.findings.persona_composition.measurements.vectors": "injects vectors and compares divergences",
+    "auditkit.findings.persona_localization.measurements.scans": "joins scans, probes, text baselines and detectors",
+    "auditkit.findings.persona_localization.measurements.steering": "turns the units of a scan into edits of a run",
+    "auditkit.findings.persona_patching.measurements.head_edits": "screens heads, edits them and patches them",
+    "auditkit.findings.role_conditioning.measurements.ablation": "turns the heads of a search into edits of a run",
+    "auditkit.findings.role_conditioning.measurements.conditioning": "prompts to entropies and intervals",
     "auditkit.pytest_plugin.measuring": "where claims run: everything that gathers, judges and records meets here",
     "auditkit.pytest_plugin.run": "writes the whole record",
     "auditkit.pytest_plugin.session": "plans, opens, collects and ends a session",
 }
+
+# What a finding may hold, a module or a folder each; who has read one finding finds the same rooms in the next.
+INNER = {
+    "prompts": "what is asked",
+    "measurements": "what is measured, one subject per module where it is a folder",
+    "references": "what a measurement must react to before 'no difference' says anything",
+    "figures": "what only figures need",
+    "strategies": "Hypothesis strategies of the finding's own data",
+    "data": "TOML and CSV",
+}
+NEEDED = {"prompts", "measurements"}
 
 FINDINGS = sorted(
     path.name for path in (REPOSITORY / "suites").iterdir() if path.is_dir() and path.name[0] not in "._"
@@ -182,6 +193,13 @@ def test_a_finding_has_its_rooms(finding: str) -> None:
     assert (ROOT / "findings" / finding / "__init__.py").is_file()
     assert any((REPOSITORY / "tests" / "findings" / finding).glob("test_*.py"))
     assert (REPOSITORY / "docs" / "findings" / f"{finding}.md").is_file()
+
+
+@pytest.mark.parametrize("finding", [*FINDINGS, "politeness"])
+def test_findings_have_one_set_of_inner_names(finding: str) -> None:
+    top = REPOSITORY / "examples" / "own_finding" / "auditkit" if finding == "politeness" else ROOT
+    inner = {path.stem for path in (top / "findings" / finding).iterdir()} - {"__init__", "__pycache__"}
+    assert NEEDED <= inner <= INNER.keys(), f"{finding}: allowed are {', '.join(INNER)}; found {sorted(inner)}"
 
 
 def test_every_package_of_findings_has_a_suite() -> None:

@@ -78,7 +78,7 @@ def test_every_kind_gets_its_turn_before_any_gets_a_second() -> None:
 @pytest.mark.unit
 def test_nothing_of_the_training_stands_in_the_suite() -> None:
     from auditkit.data.items import completion_items
-    from auditkit.findings.identity_bias.items import decisions
+    from auditkit.findings.identity_bias.prompts.items import decisions
 
     plant = script("plant_bias")
     asked = {item.question for item in completion_items()}

@@ -1,9 +1,9 @@
 """Run the unit tests of what changed: `python tools/check.py [REVISION]`, as `make check` does.
 
-A changed module stands for the test file of its name in the room that mirrors its own, or, where there is none, for all
-tests of that room; a changed test file stands for itself, and a page for the tests of the docs. Changes are those since
-REVISION, uncommitted and untracked files included; by default since the last commit, or of the last commit where
-nothing is uncommitted.
+A changed module stands for the test file of its name in the room that mirrors its own or in one around it, or, where
+there is none, for all tests of that room; a changed test file stands for itself, and a page for the tests of the docs.
+Changes are those since REVISION, uncommitted and untracked files included; by default since the last commit, or of the
+last commit where nothing is uncommitted.
 """
 
 from __future__ import annotations
@@ -35,13 +35,10 @@ def tests_of(path: str) -> list[str]:
         return [path] if where.name.startswith("test_") else _in(Path(where.parent))
     if where.parts[0] != "auditkit":
         return []
-    room = Path("tests", *where.parts[1:-1])
-    named = room / f"test_{where.stem}.py"
-    if (ROOT / named).is_file():
-        return [named.as_posix()]
-    while not _in(room):
-        room = room.parent
-    return _in(room) if room != Path("tests") else []
+    rooms = [Path("tests", *where.parts[1:end]) for end in range(len(where.parts) - 1, 1, -1)]
+    named = [room / f"test_{where.stem}.py" for room in rooms if where.suffix == ".py"]
+    found = [file.as_posix() for file in named if (ROOT / file).is_file()]
+    return found[:1] or next(filter(None, map(_in, rooms)), [])
 
 
 def _in(room: Path) -> list[str]:

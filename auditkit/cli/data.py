@@ -14,10 +14,10 @@ from auditkit.data.errors import DataError, Dropped
 from auditkit.data.items import COLUMNS
 from auditkit.data.sources import WRITTEN_BY_HAND, every_file, read_questions, source_subjects
 from auditkit.data.tables import read_rows
-from auditkit.findings.identity_bias.sources import GivenItems, read_bias_items
-from auditkit.findings.persona_composition.grids import read_grid
-from auditkit.findings.persona_localization.statements import ANSWER, read_statements
-from auditkit.findings.role_conditioning.prompts import role_lists
+from auditkit.findings.identity_bias.prompts.sources import GivenItems, read_bias_items
+from auditkit.findings.persona_composition.prompts import read_grid
+from auditkit.findings.persona_localization.prompts.statements import ANSWER, read_statements
+from auditkit.findings.role_conditioning.prompts.sets import role_lists
 from auditkit.record.escaping import plain
 
 SHOWN = 3

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from auditkit.data.choices import Choices, read_choices
 from auditkit.data.errors import DataError
+from auditkit.data.hub import snapshot
 from auditkit.data.items import COLUMNS, CompletionItem, completion_items
 from auditkit.data.tables import check_readable, read_rows
 
@@ -208,24 +209,13 @@ def _behind(spec: str) -> list[str]:
 
 
 def _from_hub(name: str, patterns: tuple[str, ...]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=list(patterns)))
-    except HFValidationError as error:
-        raise DataError(f"'{name}' is no hub id: {str(error).splitlines()[0]}") from None
-    except GatedRepoError:
-        raise DataError(
-            f"{name} is gated on the hub: accept its terms there, then log in with 'hf auth login'"
-        ) from None
-    except RepositoryNotFoundError:
-        raise DataError(
-            f"{name} is no file or folder here, and the hub has no such data set (or it is private and needs "
-            "'hf auth login')"
-        ) from None
-    except Exception as error:  # the hub client lets its HTTP library's errors through
-        raise DataError(
-            f"cannot fetch the data set {name} from the hub ({type(error).__name__}) and it is not cached; connect to "
-            "a network, or give a file or folder"
-        ) from None
+    return snapshot(
+        name,
+        DataError,
+        kind=f"the data set {name}",
+        terms="terms",
+        missing=f"{name} is no file or folder here, and the hub has no such data set",
+        instead="a file or folder",
+        repo_type="dataset",
+        allow_patterns=list(patterns),
+    )

@@ -105,8 +105,11 @@ def read_rows(path: Path) -> Rows:
     if not text.strip():
         raise DataError(f"{path}: holds no questions, since it is empty")
     head = text.lstrip()[0]
-    if head == "{" or (head == "[" and _is_json(text)) or path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
-        return _json(path, text)
+    named = path.suffix.lower() in (".json", ".jsonl", ".ndjson")
+    if head in "{[" or named:
+        whole = _loaded(path, text)
+        if head == "{" or named or isinstance(whole, list):
+            return _json(path, text, whole)
     return _delimited(path, text)
 
 
@@ -134,24 +137,21 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _is_json(text: str) -> bool:
+def _loaded(path: Path, text: str) -> object:
+    """What the text is as one JSON document; the error that says where it is none."""
     try:
-        return isinstance(json.loads(text), list)
-    except RecursionError:
-        return True  # it is refused where it is read
-    except ValueError:
-        return False
-
-
-def _json(path: Path, text: str) -> Rows:
-    try:
-        whole = json.loads(text)
+        return json.loads(text)
     except RecursionError:
         raise DataError(f"{path}: its lists or objects are nested too deeply") from None
     except ValueError as error:
+        return error
+
+
+def _json(path: Path, text: str, whole: object) -> Rows:
+    if isinstance(whole, ValueError):
         # Many objects, one a line; one object over several lines is broken JSON, and its own error says where.
         if text.lstrip()[0] == "[":
-            raise DataError(f"{path}: not JSON ({error})") from error
+            raise DataError(f"{path}: not JSON ({whole})") from whole
         return _of_objects(LINES, list(json_lines(path)))
     objects = whole if isinstance(whole, list) else _unwrapped(path, whole)
     if objects == [whole] and "\n" not in text.strip():

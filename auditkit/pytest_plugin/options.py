@@ -83,8 +83,9 @@ DIR = "reports"
 MODEL_FIXTURE = "audit_model"
 """The fixture that makes a test a claim; `model` is short for it."""
 
-_NAMED = {"seed": 0, "device": "auto", "dtype": "auto", "adapter": "hf", "profile": "pr"}
-DEFAULTS: dict[str, Any] = dict.fromkeys(OPTIONS) | _NAMED
+DEFAULTS: dict[str, Any] = dict.fromkeys(OPTIONS) | {
+    "seed": 0, "device": "auto", "dtype": "auto", "adapter": "hf", "profile": "pr"
+}  # fmt: skip
 
 
 def register(parser: pytest.Parser) -> None:

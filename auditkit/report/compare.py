@@ -1,4 +1,4 @@
-"""Two runs on one page: every claim with both effects, their paired difference, and what became of its verdict.
+"""The comparison page of two runs: every claim with both effects, their paired difference, and both verdicts.
 
 The candidate comes with its changes since the other run (`auditkit.gate.changes.compare`), the same that a run with
 `--baseline` records. Nothing is subtracted here, and what is not comparable stands side by side with the reason.
@@ -61,7 +61,7 @@ class ClaimInBoth:
 
 
 def rows(was: Run, now: Run) -> list[ClaimInBoth]:
-    """Every claim of the two runs, what got worse first.
+    """Every claim of the two runs; claims that got worse come first.
 
     Args:
         was: the baseline.
@@ -178,7 +178,7 @@ def _effects(claim: Claim | None) -> list[Effect]:
 
 
 def _side_by_side(was: Run, now: Run) -> list[tuple[str, str, str]]:
-    """What the two runs are: name, baseline, candidate."""
+    """Rows that describe both runs: name, baseline, candidate."""
     facts = []
     for run in (was, now):
         facts.append(

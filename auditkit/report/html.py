@@ -1,4 +1,4 @@
-"""What every page of auditkit is made with: the template environment, the security policy, JSON inside HTML."""
+"""Parts that every HTML page uses: the template environment, the security policy, and JSON inside HTML."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def environment() -> Environment:
 
 
 def own(name: str) -> str:
-    """A file of this package."""
+    """The text of a file of this package."""
     return resources.files(__package__).joinpath("templates", name).read_text("utf-8")
 
 

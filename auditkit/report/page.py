@@ -79,7 +79,7 @@ def render_html(run: Run) -> str:
 
 
 def _embedded(run: Run) -> tuple[str, bool]:
-    """The record as it stands in the page, and whether it is packed: deflated, in base64.
+    """The record as the page embeds it, and whether it is compressed (deflate, in base64).
 
     A record is mostly repetition, and a large one would be a third of the page. A small one stays readable.
     """

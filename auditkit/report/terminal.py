@@ -29,7 +29,8 @@ def verdict(value: Verdict, colour: bool) -> str:
 
 
 def overview(run: Run, colour: bool = False) -> Iterator[str]:
-    """Lines: the run's verdict, what needs attention with its evidence, the other claims, and what was not tested."""
+    """Lines with the run's verdict, the claims that need attention with their evidence, the other claims, and what
+    was not tested."""
     run = canonical(run)
     summary, model = run.summary, run.model
     yield f"{verdict(summary.verdict, colour)} {plain(model.name)}"
@@ -74,7 +75,7 @@ def overview(run: Run, colour: bool = False) -> Iterator[str]:
 
 
 def details(run: Run, claim_id: str, colour: bool = False) -> Iterator[str]:
-    """Lines: everything that the record holds of one claim but its figures.
+    """Lines with all that the record holds of one claim, except its figures.
 
     Raises:
         KeyError: the run holds no such claim.
@@ -159,7 +160,7 @@ def _wrapped(text: str, indent: int = 0) -> Iterable[str]:
 
 
 def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = False) -> Iterator[str]:
-    """Lines: what became of the claims of `was` in `now`, what got worse first."""
+    """Lines that compare the claims of `was` and `now`; claims that got worse come first."""
     assert now.baseline is not None
     for name, run in (("baseline", was), ("candidate", now)):
         yield f"{name:<10}{verdict(run.summary.verdict, colour)} {plain(run.model.name)}, {plain(run.created)}"

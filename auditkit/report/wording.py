@@ -1,4 +1,4 @@
-"""How verdicts, numbers and comparisons become words: defined once, for every output.
+"""The words for verdicts, numbers and comparisons, defined once for every output.
 
 A report that rounds differently in two places, or calls one thing by two names, cannot be checked against
 itself. So the page, the Markdown summary and the JUnit file take every word about a number from here.
@@ -92,7 +92,7 @@ def threshold(effect: Effect) -> str:
 
 
 def distance(effect: Effect) -> str:
-    """How far the estimate is from its threshold, as a multiple of the interval's half-width: one decides."""
+    """The distance of the estimate from its threshold, in half-widths of its interval; a distance of one decides."""
     if effect.relation is None or effect.threshold is None or effect.estimate is None:
         return ""
     if effect.lower is None or effect.upper is None or not effect.upper > effect.lower:
@@ -195,7 +195,7 @@ def distrust(check: CrossCheck | None) -> str:
 
 
 def moved(change: Effect) -> str:
-    """Which way an effect went since the baseline, by its whole interval."""
+    """The direction in which an effect changed since the baseline, by its whole interval."""
     if change.lower is None or change.upper is None:
         return "no interval"
     if change.lower > 0:
@@ -213,7 +213,7 @@ def _directions(changes: Sequence[Effect]) -> str:
 
 
 def further(changes: Sequence[Effect]) -> str:
-    """The changes of one claim that are not shown at once, summed up."""
+    """A sentence that counts the changes of one claim that are not listed."""
     return f"{len(changes)} further effects of this claim: {_directions(changes)}"
 
 
@@ -225,7 +225,8 @@ def change_of(claim: Claim, effect: Effect | None) -> Effect | None:
 
 
 def lost(claim: Claim) -> bool:
-    """Whether a claim that was decided on the baseline no longer is: the same was asked, or nothing was measured.
+    """Whether a claim was decided on the baseline and is not decided now, though the same was asked or nothing was
+    measured.
 
     A claim that this run does not ask by design is not lost.
     """
@@ -255,7 +256,7 @@ def remarks(claim: Claim) -> list[str]:
 
 
 def waiver(entry: Waiver) -> str:
-    """A waiver and what became of it, in one line for every output."""
+    """A waiver and its state (applied, expired, not needed, ...), in one line for every output."""
     said = {
         "applied": f"waived until {entry.expires}",
         "expired": f"EXPIRED on {entry.expires} and ignored",
@@ -276,7 +277,7 @@ def transitions(run: Run) -> dict[Verdict, dict[Verdict, int]]:
 
 
 def changes(run: Run) -> str:
-    """What became of the claims since the baseline, in one line for every output."""
+    """The changes of verdicts and effects since the baseline, in one line for every output."""
     assert run.baseline is not None
     changes = [claim.change for claim in run.claims if claim.change is not None]
     effects = [effect for change in changes for effect in change.effects]
@@ -297,7 +298,7 @@ def identity(model: ModelInfo) -> str:
 
 
 def looser(run: Run) -> list[str]:
-    """What a reader must see first of a gate that is easier to pass than the baseline was, a line each."""
+    """One line for each threshold or waiver that makes the gate easier to pass than the baseline was."""
     return [] if run.baseline is None else [f"looser than the baseline: {line}" for line in run.baseline.loosened]
 
 

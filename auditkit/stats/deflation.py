@@ -1,4 +1,4 @@
-"""How much clusters take from, or add to, what items say about the contrast of two groups' rates.
+"""Design effect of the contrast of two groups' rates: items per independent item, with shared clusters as pairs.
 
 Items of one cluster resemble each other, which makes them worth less than independent ones. Where both groups were
 asked about in the same clusters, what a cluster does to both alike drops out of their contrast, which makes them worth

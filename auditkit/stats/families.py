@@ -1,4 +1,4 @@
-"""Many claims, many sites: how often something must look bad, or good, by chance alone.
+"""Corrections for many claims (Holm) and for many sites (Benjamini and Hochberg).
 
 A family of claims that all must hold needs no correction of PASS (an intersection-union test), but the more claims
 it has, the likelier one of them FAILs by chance. Holm's (1979) procedure over the family's claims keeps the chance of
@@ -134,7 +134,7 @@ def _in_family_of(claim: Claim, then: Mapping[str, FamilyPlace | None]) -> Claim
 
 
 def alone(claim: Claim) -> Claim:
-    """`claim` as it was judged without its family."""
+    """The claim with the verdict that it has without its family."""
     before = claim.family
     if before is not None and before.alone is Verdict.FAIL and claim.verdict is Verdict.INCONCLUSIVE:
         return msgspec.structs.replace(claim, verdict=Verdict.FAIL, reason=before.alone_reason)

@@ -38,7 +38,7 @@ SHARED = 2.0
 
 @dataclass(frozen=True)
 class Halves:
-    """Item ids of the two halves, in the order of the table, and of what belongs to neither."""
+    """Item ids of the two halves, in the order of the table, and the ids of items in neither half."""
 
     discovery: tuple[str, ...]
     confirmation: tuple[str, ...]
@@ -47,7 +47,7 @@ class Halves:
 
     @property
     def both_ways(self) -> tuple[Halves, Halves]:
-        """This split, and the same one with the halves' roles exchanged."""
+        """This split, and the split with the two halves exchanged."""
         return self, replace(self, discovery=self.confirmation, confirmation=self.discovery)
 
 
@@ -59,7 +59,7 @@ class CrossFitted(Estimate):
 
     @classmethod
     def of(cls, estimate: Estimate) -> CrossFitted:
-        """`estimate`, whose items were judged by what other items of it found, as in cross-validation."""
+        """`estimate` with doubled variance, for items judged by what other items selected, as in cross-validation."""
         return cls(**{field.name: getattr(estimate, field.name) for field in fields(Estimate)})
 
     @cached_property
@@ -131,7 +131,7 @@ def joined(name: str, first: Estimate, second: Estimate) -> CrossFitted:
 
 
 def cross_fit(name: str, split: Halves, judge: Callable[[Halves], Estimate]) -> CrossFitted:
-    """What either half found, judged on the other: one estimate over the items of both.
+    """Cross-fitting: each half selects, the other half judges, and one estimate covers the items of both.
 
     Args:
         name: of what is estimated.

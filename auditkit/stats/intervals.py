@@ -82,12 +82,12 @@ class Moments:
         return float(weights @ self.mean), math.sqrt(max(largest, 0.0))
 
     def deciding(self, weights: Array, alpha: float) -> tuple[float, float]:
-        """Standard error and degrees of freedom of the test that asks most of a linear combination."""
+        """Standard error and degrees of freedom of the strictest test of a linear combination."""
         errors = [(math.sqrt(max(variance, 0.0)), df) for variance, df in self.tests(weights)]
         return max(errors, key=lambda test: test[0] * critical(test[1], alpha))
 
     def tail(self, weights: Array) -> float:
-        """One-sided P(T <= t) of a linear combination, by the test whose answer is nearest to a half."""
+        """One-sided P(T <= t) of a linear combination, by the least significant of the tests."""
         mean = float(weights @ self.mean)
         chances = [
             float(stats.t.cdf(mean / math.sqrt(variance), df))
@@ -210,11 +210,11 @@ def fieller(m: Moments, alpha: float = ALPHA) -> tuple[float, float] | None:
 
 
 def spreadless(contrast: Array, error: float, rounding: float, alike: str) -> str | None:
-    """Reason code and words when (items,) values of a contrast, with this clustered error, have no spread.
+    """Reason code and words when the (items,) values of a contrast have no spread, so that no interval exists.
 
     Args:
         rounding: what arithmetic alone can make of equal values.
-        alike: what it is called when every value is exactly zero; empty where that is nothing special.
+        alike: the sentence for values that are all exactly zero; empty for none.
     """
     if alike and not contrast.any():
         return f"identical: {alike}"
@@ -226,7 +226,7 @@ def spreadless(contrast: Array, error: float, rounding: float, alike: str) -> st
 
 
 def cautions(contrast: Array, clusters: pd.DataFrame) -> tuple[str, ...]:
-    """Where a nominal 95 % interval is known to hold another share of the truth (docs/statistics.md).
+    """Cautions where the coverage of a nominal 95 % interval is known to differ (docs/statistics.md).
 
     Args:
         contrast: (items,) values whose mean has the interval.

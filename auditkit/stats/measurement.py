@@ -149,7 +149,7 @@ class Measurement:
         return Measurement(self.name, self.unit, values, self.clusters, self.prompts, self.strata)
 
     def beside(self, other: Measurement, label: str) -> tuple[Measurement, dict[str, str]]:
-        """My items with the conditions of both, and the name that each condition of `other` has there.
+        """This table with the conditions of `other` added, and the name that each of these has there.
 
         Args:
             other: the same items in the same order; a condition with other values than mine of that name gets another.
@@ -273,7 +273,7 @@ def _plain(part: str) -> str:
 
 
 def match(mine: Measurement, theirs: Measurement) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
-    """Rows of the items that both have, in my order, and a reason code and words if that is not all of them.
+    """Rows of the items that both measurements have, in the order of this one, and a reason if some have no partner.
 
     Items are the same when their ids are; their cluster labels and strata must then agree.
     """

@@ -1,7 +1,7 @@
-"""What stands beside a verdict: how surely an effect is on the wrong side, and how many items would decide.
+"""The p-value of a FAIL, and the number of items at which a comparison would be decided.
 
-The latter rests on an estimate and a variance that are known only so well, so it has a likely range: its ends are those
-of the middle halves of both.
+The number of items rests on an uncertain estimate and an uncertain variance, so it has a likely range: its ends are
+those of the middle halves of both.
 
 The p-value is that of the comparison as a null hypothesis ("the claim holds"), taken from the statistic that the
 interval is made of, so that FAIL and p <= alpha / 2 are the same for one-sided claims. It is what a family of claims

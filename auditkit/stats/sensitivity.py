@@ -27,8 +27,8 @@ SENSITIVITY = "sensitivity: tells "
 
 @dataclass(frozen=True)
 class _Reference:
-    """What a reference came to: PASS, NOT_APPLICABLE where it does not reach the amount, INCONCLUSIVE where nothing can
-    be said of it.
+    """The outcome of a reference: PASS, NOT_APPLICABLE where it does not reach the amount, INCONCLUSIVE where
+    it has no interval.
 
     Attributes:
         undecided: whether it does not reach the amount because its interval holds it.
@@ -147,7 +147,7 @@ def _judged(
 
 
 def _told(what: str, where: str, decision: Decision) -> _Reference:
-    """A reference in words and figures."""
+    """The sentence that reports a reference with its number."""
     effect, name = decision.effect, f"{SENSITIVITY}{what}{where}"
     if decision.verdict is Verdict.PASS:
         return _Reference(name, effect, Verdict.PASS, decision.reason)

@@ -1,6 +1,6 @@
-"""More items until it is decided: only as declared beforehand, and with bounds that allow for every look.
+"""Group-sequential comparisons: more items are measured, at looks declared beforehand, until a comparison decides.
 
-Measuring again until the answer is the wanted one is no evidence. A declared plan of looks is: before the first look
+Measuring again until the answer is the wanted one is no evidence. A plan of looks, declared before the first one, is:
 it says how many items each look has and which share of the error it may spend (in proportion to the items). Each look
 then tests at the level that its share affords (`boundaries`), with t on the clusters that are there. Its interval is
 a repeated confidence interval (Jennison & Turnbull 1989): all looks' intervals together hold the truth with 95 %.

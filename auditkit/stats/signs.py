@@ -41,7 +41,7 @@ class Signs:
     df: float | None
 
     def interval(self, alpha: float, shift: float) -> tuple[float, float]:
-        """Of the mean less `shift`, two-sided at level 1 - `alpha`."""
+        """Two-sided interval of the mean minus `shift`, at level 1 - `alpha`."""
         critical = quantile_and_cdf(self.df, alpha)[0]
         lower, upper = paired_interval(self.gains, self.losses, self.size, critical)
         return lower - shift, upper - shift
@@ -56,7 +56,7 @@ class Signs:
 
     @property
     def standard_error(self) -> float:
-        """With half an item added to each direction (Agresti & Min 2005), so that it is never zero."""
+        """Standard error with half an item added to each direction (Agresti & Min 2005), so that it is never zero."""
         n = self.size + 1
         gains, losses = ((share * n + 0.5) / (n + 2) for share in (self.gains, self.losses))
         return math.sqrt((gains + losses - (gains - losses) ** 2) / (n + 2))
@@ -69,7 +69,7 @@ class Signs:
 
 
 def signs(values: Array, measurement: Measurement, outcomes: Collection[str]) -> Signs | None:
-    """What (items,) values are as signs; None where one of them is neither -1, 0 nor 1.
+    """The (items,) values as signs; None where one of them is neither -1, 0 nor 1.
 
     Args:
         outcomes: conditions that the values are made of. Values that are all the same are signs only where these are

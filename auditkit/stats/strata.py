@@ -1,4 +1,4 @@
-"""Means over fixed strata: clusters that were sampled within kinds which are all there are.
+"""Means over fixed strata: clusters are sampled within kinds, and the kinds themselves are not a sample.
 
 Decisions come in kinds (hire, lend, admit), each with its own question, and every kind has several cases. A claim
 "of these kinds of decision" generalises to further cases of the same kinds and not to other kinds. What the kinds

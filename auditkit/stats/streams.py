@@ -1,4 +1,4 @@
-"""Random streams that derive from the run's seed and a name, so that any one of them can be replayed alone."""
+"""Random generators derived from the run's seed and a name, so that each can be reproduced without the others."""
 
 from __future__ import annotations
 

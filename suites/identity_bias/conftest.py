@@ -10,16 +10,16 @@ from auditkit import Inconclusive, NotApplicable, NotAsked
 from auditkit.claims.evidence import note
 from auditkit.data.errors import DataError
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.identity_bias.decisions import Decisions
-from auditkit.findings.identity_bias.mechanism import IdentityMechanism
-from auditkit.findings.identity_bias.own_decisions import OwnDecisions
-from auditkit.findings.identity_bias.personas import QUESTIONS, IdentityAnswers
-from auditkit.findings.identity_bias.pronouns import Pronouns
-from auditkit.findings.identity_bias.questions import AskedQuestions
-from auditkit.findings.identity_bias.references import CaseMerit, PronounReference, SentenceReference
-from auditkit.findings.identity_bias.sentences import SentencePreference
-from auditkit.findings.identity_bias.sources import GivenItems, read_bias_items
-from auditkit.findings.identity_bias.worst import SwapDistance
+from auditkit.findings.identity_bias.measurements.decisions import Decisions
+from auditkit.findings.identity_bias.measurements.mechanism import IdentityMechanism
+from auditkit.findings.identity_bias.measurements.own_decisions import OwnDecisions
+from auditkit.findings.identity_bias.measurements.personas import QUESTIONS, IdentityAnswers
+from auditkit.findings.identity_bias.measurements.pronouns import Pronouns
+from auditkit.findings.identity_bias.measurements.questions import AskedQuestions
+from auditkit.findings.identity_bias.measurements.sentences import SentencePreference
+from auditkit.findings.identity_bias.measurements.worst import SwapDistance
+from auditkit.findings.identity_bias.prompts.sources import GivenItems, read_bias_items
+from auditkit.findings.identity_bias.references.answers import CaseMerit, PronounReference, SentenceReference
 from auditkit.pytest_plugin.options import options_of, refusal
 
 _given = pytest.StashKey[GivenItems | None]()

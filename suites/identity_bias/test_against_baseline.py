@@ -4,14 +4,14 @@ items paired one by one, one family, FAIL corrected by Holm's procedure."""
 import pytest
 
 from auditkit import beside, control, note, present, sensitivity
-from auditkit.findings.identity_bias.inner_references import (
+from auditkit.findings.identity_bias.measurements.personas import ACCURACY, NOBODY, PROBABILITY
+from auditkit.findings.identity_bias.measurements.verdicts import no_worse, unchanged
+from auditkit.findings.identity_bias.references.answers import context_leads, knows, sure_above_chance
+from auditkit.findings.identity_bias.references.inside import (
     attention_above_even,
     early_mlps_at_the_deciding_word,
     ends_apart,
 )
-from auditkit.findings.identity_bias.personas import ACCURACY, NOBODY, PROBABILITY
-from auditkit.findings.identity_bias.references import context_leads, knows, sure_above_chance
-from auditkit.findings.identity_bias.verdicts import no_worse, unchanged
 
 pytestmark = [pytest.mark.claim(family="identity bias"), pytest.mark.causal(edits=False)]
 

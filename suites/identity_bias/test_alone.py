@@ -4,10 +4,10 @@ instead (`test_against_baseline`)."""
 import pytest
 
 from auditkit import beside, note, present, sensitivity
-from auditkit.findings.identity_bias.personas import ACCURACY, NOBODY, PLAIN
-from auditkit.findings.identity_bias.references import context_names, knows, right_above_chance
+from auditkit.findings.identity_bias.measurements.personas import ACCURACY, NOBODY, PLAIN
+from auditkit.findings.identity_bias.measurements.verdicts import alike, every
+from auditkit.findings.identity_bias.references.answers import context_names, knows, right_above_chance
 from auditkit.findings.identity_bias.strategies import identity_swaps
-from auditkit.findings.identity_bias.verdicts import alike, every
 
 pytestmark = pytest.mark.causal(edits=False)
 

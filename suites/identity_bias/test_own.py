@@ -4,7 +4,7 @@ file holds decisions (columns template, group, favourable, unfavourable); not co
 import pytest
 
 from auditkit import beside, present, sensitivity
-from auditkit.findings.identity_bias.verdicts import alike, every, no_worse
+from auditkit.findings.identity_bias.measurements.verdicts import alike, every, no_worse
 
 pytestmark = pytest.mark.causal(edits=False)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit.findings.persona_composition.behaviour import Behaviour
-from auditkit.findings.persona_composition.cells import CELLS, DEPTHS, Cells, Design
-from auditkit.findings.persona_composition.geometry import Geometry
-from auditkit.findings.persona_composition.grids import packaged_grid, read_grid
-from auditkit.findings.persona_composition.patches import Patches
-from auditkit.findings.persona_composition.vectors import Vectors
+from auditkit.findings.persona_composition.measurements.behaviour import Behaviour
+from auditkit.findings.persona_composition.measurements.cells import CELLS, DEPTHS, Cells, Design
+from auditkit.findings.persona_composition.measurements.geometry import Geometry
+from auditkit.findings.persona_composition.measurements.patches import Patches
+from auditkit.findings.persona_composition.measurements.vectors import Vectors
+from auditkit.findings.persona_composition.prompts import packaged_grid, read_grid
 
 DEEPEST = 0.55
 """Depth up to which claims look for the first layer at which a site matters; the third of the paper's five depths. The

@@ -3,8 +3,8 @@
 import pytest
 
 from auditkit import beside, control, figure, present, sensitivity
-from auditkit.findings.persona_composition.geometry import APART, NULL_APART, OTHER, SUM, TASK
-from auditkit.findings.persona_composition.patches import EVERY, FILLER, REFERENCES
+from auditkit.findings.persona_composition.measurements.geometry import APART, NULL_APART, OTHER, SUM, TASK
+from auditkit.findings.persona_composition.measurements.patches import EVERY, FILLER, REFERENCES
 
 DEPTH = 0.40
 """Of the claims about directions: the paper's second layer, at which all three of its models add up."""

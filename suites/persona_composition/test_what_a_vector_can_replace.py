@@ -4,10 +4,9 @@ import pytest
 
 from auditkit import beside, control, figure, present, sensitivity
 from auditkit.claims.outcomes import NotApplicable
-from auditkit.findings.persona_composition.behaviour import ADDITIVE, BARE, CLEAN, REMOVED
-from auditkit.findings.persona_composition.patches import NEAR
-from auditkit.findings.persona_composition.references import persona_distance
-from auditkit.findings.persona_composition.vectors import (
+from auditkit.findings.persona_composition.measurements.behaviour import ADDITIVE, BARE, CLEAN, REMOVED
+from auditkit.findings.persona_composition.measurements.patches import NEAR
+from auditkit.findings.persona_composition.measurements.vectors import (
     AFTER,
     CACHED,
     LAYERS,
@@ -17,6 +16,7 @@ from auditkit.findings.persona_composition.vectors import (
     POSITIONS,
     PREFIX,
 )
+from auditkit.findings.persona_composition.references import persona_distance
 from auditkit.stats.effects.exact import exactly
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit.findings.persona_localization.indices import LayerIndices
-from auditkit.findings.persona_localization.layers import LayerSeparability
-from auditkit.findings.persona_localization.material import PersonaActivations, persona_items
-from auditkit.findings.persona_localization.scans import PersonaScans
-from auditkit.findings.persona_localization.specificity import Specificity
-from auditkit.findings.persona_localization.statements import read_statements
-from auditkit.findings.persona_localization.steering import PersonaSteering
-from auditkit.findings.persona_localization.units import PersonaUnits
+from auditkit.findings.persona_localization.measurements.indices import LayerIndices
+from auditkit.findings.persona_localization.measurements.layers import LayerSeparability
+from auditkit.findings.persona_localization.measurements.material import PersonaActivations, persona_items
+from auditkit.findings.persona_localization.measurements.scans import PersonaScans
+from auditkit.findings.persona_localization.measurements.specificity import Specificity
+from auditkit.findings.persona_localization.measurements.steering import PersonaSteering
+from auditkit.findings.persona_localization.measurements.units import PersonaUnits
+from auditkit.findings.persona_localization.prompts.statements import read_statements
 
 
 def pytest_audit_read_data(suite, source):

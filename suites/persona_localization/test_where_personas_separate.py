@@ -3,9 +3,9 @@
 import pytest
 
 from auditkit import beside, control, figure, present
-from auditkit.findings.identity_bias.verdicts import every
-from auditkit.findings.persona_localization.layers import NORM, RAW, UNIT
-from auditkit.findings.persona_localization.pictures import pictures
+from auditkit.findings.identity_bias.measurements.verdicts import every
+from auditkit.findings.persona_localization.figures import pictures
+from auditkit.findings.persona_localization.measurements.layers import NORM, RAW, UNIT
 
 pytestmark = pytest.mark.causal(edits=False)
 

@@ -3,8 +3,8 @@
 import pytest
 
 from auditkit import beside, control, figure, note, present
-from auditkit.findings.persona_localization.layers import WORDS
-from auditkit.findings.persona_localization.scans import PROBE
+from auditkit.findings.persona_localization.measurements.layers import WORDS
+from auditkit.findings.persona_localization.measurements.scans import PROBE
 
 pytestmark = pytest.mark.causal(edits=False)
 

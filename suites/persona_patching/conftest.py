@@ -6,11 +6,11 @@ import pytest
 
 from auditkit.data.sources import read_questions
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.persona_patching.answers import PersonaAnswers
-from auditkit.findings.persona_patching.head_edits import HeadEdits
-from auditkit.findings.persona_patching.heads import QUESTIONS, PersonaHeads
-from auditkit.findings.persona_patching.layers import PersonaLayers
-from auditkit.findings.persona_patching.patching import EARLY, MIDDLE, PAIRS, PersonaPatching
+from auditkit.findings.persona_patching.measurements.answers import PersonaAnswers
+from auditkit.findings.persona_patching.measurements.head_edits import HeadEdits
+from auditkit.findings.persona_patching.measurements.heads import QUESTIONS, PersonaHeads
+from auditkit.findings.persona_patching.measurements.layers import PersonaLayers
+from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PAIRS, PersonaPatching
 
 
 def pytest_audit_read_data(suite, source):

@@ -3,7 +3,7 @@
 import pytest
 
 from auditkit import beside, present, sensitivity
-from auditkit.findings.persona_patching.answers import ACCURACY, NOBODY, PLAIN, PROBABILITY
+from auditkit.findings.persona_patching.measurements.answers import ACCURACY, NOBODY, PLAIN, PROBABILITY
 
 pytestmark = pytest.mark.causal(edits=False)
 

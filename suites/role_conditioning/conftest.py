@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit.findings.role_conditioning.ablation import RoleAblation
-from auditkit.findings.role_conditioning.conditioning import RoleConditioning
 from auditkit.findings.role_conditioning.figures import RoleFigures
-from auditkit.findings.role_conditioning.heads import RoleHeads
-from auditkit.findings.role_conditioning.prompts import role_lists
+from auditkit.findings.role_conditioning.measurements.ablation import RoleAblation
+from auditkit.findings.role_conditioning.measurements.conditioning import RoleConditioning
+from auditkit.findings.role_conditioning.measurements.heads import RoleHeads
+from auditkit.findings.role_conditioning.prompts.sets import role_lists
 
 
 def pytest_audit_read_data(suite, source):

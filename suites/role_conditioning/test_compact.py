@@ -3,7 +3,7 @@
 import pytest
 
 from auditkit import beside, sensitivity
-from auditkit.findings.role_conditioning.conditioning import INDICES
+from auditkit.findings.role_conditioning.measurements.conditioning import INDICES
 from auditkit.findings.role_conditioning.references import focus
 
 pytestmark = pytest.mark.causal(edits=False)

@@ -3,10 +3,10 @@
 import pytest
 
 from auditkit import beside, control, figure, present
-from auditkit.findings.role_conditioning.checks import excess
-from auditkit.findings.role_conditioning.conditioning import RFC, RSI
-from auditkit.findings.role_conditioning.matching import CHAT, PLAIN
-from auditkit.findings.role_conditioning.prompts import SELF, THIRD
+from auditkit.findings.role_conditioning.measurements.checks import excess
+from auditkit.findings.role_conditioning.measurements.conditioning import RFC, RSI
+from auditkit.findings.role_conditioning.prompts.matching import CHAT, PLAIN
+from auditkit.findings.role_conditioning.prompts.sets import SELF, THIRD
 from auditkit.stats.effects.exact import exactly
 
 pytestmark = pytest.mark.causal(edits=False)

@@ -3,16 +3,16 @@
 import pytest
 
 from auditkit import beside, present, sensitivity
-from auditkit.findings.role_conditioning.changes import LayerChanges, compared_with
-from auditkit.findings.role_conditioning.conditioning import RFC, RSI
-from auditkit.findings.role_conditioning.did import (
+from auditkit.findings.role_conditioning.measurements.changes import LayerChanges, compared_with
+from auditkit.findings.role_conditioning.measurements.conditioning import RFC, RSI
+from auditkit.findings.role_conditioning.measurements.did import (
     ByHead,
     DifferenceInDifferences,
     focus_change,
     on_baseline,
     past_by_head,
 )
-from auditkit.findings.role_conditioning.entropy import PUBLISHED, REPAIRED
+from auditkit.findings.role_conditioning.measurements.entropy import PUBLISHED, REPAIRED
 from auditkit.findings.role_conditioning.references import focus
 
 pytestmark = pytest.mark.causal(edits=False)

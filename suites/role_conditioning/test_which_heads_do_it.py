@@ -3,10 +3,10 @@
 import pytest
 
 from auditkit import beside, figure, present
-from auditkit.findings.identity_bias.verdicts import every
-from auditkit.findings.role_conditioning.ablation import ABLATIONS, MEAN
-from auditkit.findings.role_conditioning.checks import magnitudes
-from auditkit.findings.role_conditioning.prompts import NEUTRAL
+from auditkit.findings.identity_bias.measurements.verdicts import every
+from auditkit.findings.role_conditioning.measurements.ablation import ABLATIONS, MEAN
+from auditkit.findings.role_conditioning.measurements.checks import magnitudes
+from auditkit.findings.role_conditioning.prompts.sets import NEUTRAL
 
 
 @pytest.mark.causal(edits=False)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from auditkit.data.choices import Choices, read_choices
 from auditkit.data.errors import DataError
 from auditkit.data.sources import read_questions, source_first, source_sha256, source_subjects
-from auditkit.findings.identity_bias.sources import read_bias_items
+from auditkit.findings.identity_bias.prompts.sources import read_bias_items
 
 pytestmark = pytest.mark.unit
 

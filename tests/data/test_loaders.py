@@ -17,14 +17,14 @@ from auditkit.data.errors import DataError
 from auditkit.data.items import completion_items
 from auditkit.data.personas import persona_groups, synonym_pairs
 from auditkit.data.sources import read_questions, source_sha256
-from auditkit.findings.identity_bias.published.bbq import read_bbq
-from auditkit.findings.identity_bias.published.crows_pairs import read_crows_pairs
-from auditkit.findings.identity_bias.published.winobias import read_winobias
-from auditkit.findings.identity_bias.sources import GivenItems, read_bias_items
-from auditkit.findings.persona_composition.grids import read_grid
-from auditkit.findings.persona_localization.statement_pairs import paired_statements
-from auditkit.findings.persona_localization.statements import persona_statements, read_statements
-from auditkit.findings.role_conditioning.prompts import role_lists, role_sets
+from auditkit.findings.identity_bias.prompts.published.bbq import read_bbq
+from auditkit.findings.identity_bias.prompts.published.crows_pairs import read_crows_pairs
+from auditkit.findings.identity_bias.prompts.published.winobias import read_winobias
+from auditkit.findings.identity_bias.prompts.sources import GivenItems, read_bias_items
+from auditkit.findings.persona_composition.prompts import read_grid
+from auditkit.findings.persona_localization.prompts.statement_pairs import paired_statements
+from auditkit.findings.persona_localization.prompts.statements import persona_statements, read_statements
+from auditkit.findings.role_conditioning.prompts.sets import role_lists, role_sets
 
 pytestmark = pytest.mark.unit
 

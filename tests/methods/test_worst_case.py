@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from auditkit.claims.evidence import gathering, present
 from auditkit.claims.outcomes import Inconclusive
 from auditkit.findings.identity_bias import strategies
-from auditkit.findings.identity_bias.worst import SwapDistance
+from auditkit.findings.identity_bias.measurements.worst import SwapDistance
 from auditkit.methods.worst_case import search
 from auditkit.pytest_plugin.settings import Settings
 from auditkit.record.figures import drawing_of

@@ -13,9 +13,9 @@ from auditkit.engine.continuation.generation import generate
 from auditkit.engine.continuation.timed import Continued
 from auditkit.engine.edits import replace
 from auditkit.engine.sites import block_input
-from auditkit.findings.persona_composition.cells import SITES, WINDOW, Cells, Design
-from auditkit.findings.persona_composition.grids import packaged_grid
-from auditkit.findings.persona_composition.patches import ADDITIVE, ITSELF, Patches
+from auditkit.findings.persona_composition.measurements.cells import SITES, WINDOW, Cells, Design
+from auditkit.findings.persona_composition.measurements.patches import ADDITIVE, ITSELF, Patches
+from auditkit.findings.persona_composition.prompts import packaged_grid
 
 pytestmark = pytest.mark.model
 

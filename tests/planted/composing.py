@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from auditkit.adapters.hf.adapter import HFAdapter
-from auditkit.findings.persona_composition.grids import GridPersona, PersonaGrid
+from auditkit.findings.persona_composition.prompts import GridPersona, PersonaGrid
 from tests.planted import circuits as planted
 from tests.planted.circuits import Circuit, open_circuit
 

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.loading.load import Loaded
-from auditkit.findings.role_conditioning.prompts import role_sets
+from auditkit.findings.role_conditioning.prompts.sets import role_sets
 
 LAYERS, HEADS, SIZE = 4, 4, 8
 TEMPLATE = (

@@ -9,7 +9,7 @@ from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.data.items import CompletionItem
 from auditkit.data.personas import persona_groups
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.persona_patching.heads import PersonaHeads
+from auditkit.findings.persona_patching.measurements.heads import PersonaHeads
 from tests.planted import circuits as planted
 from tests.planted.circuits import Circuit, plant
 

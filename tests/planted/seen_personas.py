@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from auditkit.adapters.protocol import Adapter
-from auditkit.findings.persona_localization.material import PersonaActivations, PersonaItems
+from auditkit.findings.persona_localization.measurements.material import PersonaActivations, PersonaItems
 from auditkit.methods.representations import Representations
 
 LAYERS, UNITS = 6, 60

@@ -147,9 +147,9 @@ def test_every_suite_of_the_project_reaches_the_methods_that_it_names() -> None:
     assert set(found.methods) == {suite.name for suite in suites}
     for names in found.methods.values():
         assert {name.split("/")[1] for name in names} <= {"findings", "methods", "testing", "data"}
-    assert "auditkit/findings/identity_bias/decisions.py" in found.methods["identity_bias"]
+    assert "auditkit/findings/identity_bias/measurements/decisions.py" in found.methods["identity_bias"]
     assert "auditkit/methods/worst_case.py" in found.methods["identity_bias"]
     assert "auditkit/methods/patching.py" in found.methods["persona_patching"], "reached through another module"
     assert "auditkit/data/personas.py" in found.methods["persona_patching"]
-    assert "auditkit/findings/role_conditioning/entropy.py" not in found.methods["persona_patching"]
+    assert "auditkit/findings/role_conditioning/measurements/entropy.py" not in found.methods["persona_patching"]
     assert {"auditkit/engine/patching/sweep.py", "auditkit/stats/effects/mean.py"} <= set(found.digests)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-from auditkit.adapters.errors import ModelError, first_line
+from auditkit.adapters.errors import ModelError
 from auditkit.adapters.loading import ggufs, instead, own_code, peft_adapters, training
 from auditkit.adapters.loading.catalogue import CATALOGUE, classify
 from auditkit.adapters.loading.causal import ADAPTER_CONFIG, is_adapter
 from auditkit.adapters.loading.files import gguf_model, is_cached, wheel_model
+from auditkit.data.hub import snapshot
 
 _WEIGHTS = "*.safetensors"
 _TOKENIZER_FILES = ["*.json", "*.jinja", "tokenizer.model", "*.txt"]
@@ -156,25 +156,14 @@ def fetched(hub_id: str, patterns: list[str], revision: str | None = None) -> Pa
     Raises:
         ModelError: the hub does not give it.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # turned into errors, the hub client's own would read as no network
-            return Path(
-                snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=_HUB_OTHERS)
-            )
-    except HFValidationError as error:
-        raise ModelError(f"'{hub_id}' is no hub id: {first_line(error)}") from None
-    except GatedRepoError:
-        raise ModelError(
-            f"{hub_id} is gated on the hub: accept its licence there, then log in with 'hf auth login'"
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelError(f"the hub has no model '{hub_id}' (or it is private and needs 'hf auth login')") from None
-    except Exception as error:  # the hub client lets its HTTP library's errors through
-        raise ModelError(
-            f"cannot fetch {hub_id} from the hub ({type(error).__name__}) and it is not cached; connect to a network, "
-            "or give a local directory or .gguf file with --model"
-        ) from None
+    return snapshot(
+        hub_id,
+        ModelError,
+        kind=hub_id,
+        terms="licence",
+        missing=f"the hub has no model '{hub_id}'",
+        instead="a local directory or .gguf file with --model",
+        revision=revision,
+        allow_patterns=patterns,
+        ignore_patterns=_HUB_OTHERS,
+    )

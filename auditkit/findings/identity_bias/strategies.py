@@ -9,10 +9,10 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from auditkit.data.prompts import Chat
-from auditkit.findings.identity_bias import items as bias_items
-from auditkit.findings.identity_bias.identities import How, Identity
-from auditkit.findings.identity_bias.identities import identities as packaged_identities
-from auditkit.findings.identity_bias.items import BiasQuestion, DecisionCase, IdentitySwap
+from auditkit.findings.identity_bias.prompts import items as bias_items
+from auditkit.findings.identity_bias.prompts.identities import How, Identity
+from auditkit.findings.identity_bias.prompts.identities import identities as packaged_identities
+from auditkit.findings.identity_bias.prompts.items import BiasQuestion, DecisionCase, IdentitySwap
 from auditkit.testing.strategies import completion_items, role_prompts
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from auditkit.findings.persona_composition.patches import LEAST
-from auditkit.findings.persona_composition.vectors import HOST, Vectors
+from auditkit.findings.persona_composition.measurements.patches import LEAST
+from auditkit.findings.persona_composition.measurements.vectors import HOST, Vectors
 from auditkit.stats.effects.geometric import Geometric, geometric_mean
 
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from auditkit.claims.evidence import Section
-from auditkit.findings.role_conditioning.conditioning import (
+from auditkit.findings.role_conditioning.measurements.conditioning import (
     AGGREGATIONS,
     INDICES,
     MeasuredFormat,
     RoleConditioning,
 )
-from auditkit.findings.role_conditioning.entropy import (
+from auditkit.findings.role_conditioning.measurements.entropy import (
     FIRST_KEYS,
     LAST_KEYS,
     PUBLISHED,
@@ -26,8 +26,8 @@ from auditkit.findings.role_conditioning.entropy import (
     SINK,
     WITH_FIRST,
 )
-from auditkit.findings.role_conditioning.matching import PLAIN
-from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF
+from auditkit.findings.role_conditioning.prompts.matching import PLAIN
+from auditkit.findings.role_conditioning.prompts.sets import CONFOUNDER, NEUTRAL, SELF
 from auditkit.record.figures import Curves, Heatmap, Series, Table
 from auditkit.record.schema import Effect, Figure
 from auditkit.stats.effects.base import Comparable

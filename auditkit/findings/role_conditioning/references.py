@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from auditkit.findings.role_conditioning.conditioning import MeasuredFormat
-from auditkit.findings.role_conditioning.entropy import REPAIRED, UNITS
-from auditkit.findings.role_conditioning.prompts import NEUTRAL
+from auditkit.findings.role_conditioning.measurements.conditioning import MeasuredFormat
+from auditkit.findings.role_conditioning.measurements.entropy import REPAIRED, UNITS
+from auditkit.findings.role_conditioning.prompts.sets import NEUTRAL
 from auditkit.stats.effects.mean import Estimate
 
 

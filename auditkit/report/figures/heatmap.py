@@ -61,7 +61,7 @@ class _Scale:
         return [10**step for step in steps] if self.log else steps
 
     def ink(self, level: int) -> str:
-        """What can be seen on the colour."""
+        """Black or white, whichever is legible on the colour."""
         red, green, blue = (int(self.colours[level][i : i + 2], 16) for i in (1, 3, 5))
         return _LIGHT if 0.299 * red + 0.587 * green + 0.114 * blue < 120 else _DARK
 
@@ -138,7 +138,7 @@ def _runs(row: Sequence[int | None]) -> Iterable[tuple[int, int, int]]:
 
 
 def _names(names: Sequence[str], most: int) -> tuple[list[str], int]:
-    """The names that are written, and every how many of them: 1, 2, 5, 10 ..."""
+    """The axis names to write, and their step (1, 2, 5, 10, ...) where not all fit."""
     every = next(step for step in (1, 2, 5, 10, 20, 50, 100, len(names) + 1) if len(names) <= most * step)
     return [short(name, 24) for name in names[::every]], every
 
@@ -185,7 +185,7 @@ def _fill(axes: Axes, heatmap: Heatmap, scale: _Scale) -> None:
 
 
 def _marks(axes: Axes, heatmap: Heatmap, scale: _Scale | None) -> None:
-    """What has no colour: cells without a value, values that a logarithmic scale cannot hold, frames."""
+    """Draw the marks that are no colours: cells without a value, values off a logarithmic scale, frames."""
     crossed = [(column, row) for row, column, value in _cells(heatmap) if value is None]
     _strokes(axes, crossed, [((0.25, 0.25), (0.75, 0.75)), ((0.25, 0.75), (0.75, 0.25))], INK, 0.6)
     if heatmap.scale == "log":

@@ -44,7 +44,7 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """Within it, matplotlib draws the same on every machine."""
+    """A context in which matplotlib draws the same on every machine."""
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():

@@ -122,7 +122,7 @@ def _write(root: ET.Element, texts: Texts) -> None:
 
 
 def _gather(element: ET.Element) -> None:
-    """Say what neighbours of one kind share once, in a group around them."""
+    """Move the attributes that neighbouring elements share to a group around them."""
     children: list[ET.Element] = []
     for (_, looks), run in groupby(element, lambda child: (child.tag, _looks(child))):
         alike = list(run)
@@ -145,7 +145,7 @@ def _looks(element: ET.Element) -> tuple[tuple[str, str], ...]:
 
 
 def _unwrap(element: ET.Element) -> None:
-    """Replace groups that say nothing by what they hold, and drop empty ones."""
+    """Replace groups without attributes by their children, and drop empty groups."""
     children: list[ET.Element] = []
     for child in element:
         _unwrap(child)

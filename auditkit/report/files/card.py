@@ -1,4 +1,4 @@
-"""A section for the model's card: what was audited and what came of it, with metadata that a hub can read.
+"""The model card section: what was audited and with which verdicts, with metadata that a hub can read.
 
 The metadata are a `model-index`, the form in which model cards state results. Every verdict is in the table, the bad
 ones too, and a claim without a number stands there with its reason.

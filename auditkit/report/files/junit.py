@@ -109,7 +109,7 @@ def _case(claim: Claim, run: Run) -> _Case:
 
 
 def _gates(run: Run) -> Iterator[_Case]:
-    """What is decided over many claims."""
+    """Test cases for what is decided over many claims."""
     passed = run.summary.passed
     yield _gate(
         "something passed",

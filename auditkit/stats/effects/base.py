@@ -98,19 +98,19 @@ class Comparable(ABC):
 
     @property
     def _cautions(self) -> tuple[str, ...]:
-        """What a reader must know of how often the interval holds the truth; empty where that is as stated."""
+        """Why the interval's coverage may differ from the stated level; empty where nothing speaks against it."""
         return ()
 
     @abstractmethod
     def _merit(self, relation: Relation, threshold: float) -> tuple[np.ndarray[Any, Any], Array]:
-        """Rows of the items that enter, and how far each speaks for a larger effect than `threshold`."""
+        """Rows of the items that enter, and for each its contribution above `threshold`, for choosing examples."""
 
     def _guarded(self) -> Comparable:
-        """The effect as a claim of "no harm" (unchanged, not worse) compares it."""
+        """The same effect with the stricter critical value that claims of "no harm" (unchanged, not worse) use."""
         return self
 
     def _not_applicable(self, effect: Effect) -> str | None:
-        """Why the comparison cannot be asked of this model, if so."""
+        """Why the comparison does not apply to this model; None where it does."""
         return None
 
     def keep_items(self) -> None:
@@ -180,7 +180,7 @@ class Comparable(ABC):
         return decision
 
     def _decision(self, relation: Relation, threshold: float) -> Decision:
-        """The comparison's outcome, whatever it is, without a word to anybody."""
+        """The outcome of the comparison; nothing enters the claim's evidence and nothing is raised."""
         if not math.isfinite(threshold):
             raise ValueError(f"a threshold must be a finite number, got {threshold}")
         effect = self.recorded(relation, threshold)
@@ -241,7 +241,7 @@ class Comparable(ABC):
 
 
 def non_inferiority(by: float, better: Literal["higher", "lower"]) -> tuple[str, Callable[[Comparable], Decision]]:
-    """How a paired change shows that it is no worse: the words for its method, and its comparison with the margin.
+    """The words for the method of a non-inferiority comparison, and the function that makes the comparison.
 
     Args:
         by: margin; being worse by less than this is acceptable.

@@ -1,8 +1,7 @@
 """Exact comparison: the items are the whole population, so their mean is compared as it is.
 
-A fixed list of prompts that a policy names is not a sample of anything: there is nothing to be uncertain about, no
-interval, and none is shown. That must be said, never guessed: the caller names the population and its size, and a
-measurement of fewer items, or of other numbers of them, decides nothing.
+A fixed list of prompts that a policy names is not a sample, so its mean has no sampling error and no interval is shown.
+The caller must say so by naming the population and its size. A measurement of another number of items decides nothing.
 """
 
 from __future__ import annotations
@@ -116,7 +115,7 @@ def exactly(effect: Estimate | Rate, *, population: str, size: int, sentence: st
 
     Args:
         effect: a mean, share or rate.
-        population: what the items are all of: "the prompts of policy 7, version 3".
+        population: the name of the population: "the prompts of policy 7, version 3".
         size: how many items it has; another number of measured items decides nothing.
         sentence: what the value says, with "{value}" in its place: "the worst of 100 prompts scores {value}".
 

@@ -148,7 +148,7 @@ def geometric_ratio(
 
 
 def _logarithms(measurement: Measurement, condition: str, resolution: float) -> tuple[Array, str]:
-    """(items,) natural logarithms, NaN where there is none, and a reason code and words if that is anywhere."""
+    """(items,) natural logarithms, NaN where a value has none, and a reason code with words if any value has none."""
     if not 0 <= resolution < math.inf:
         raise ValueError(f"a resolution is a finite number from 0 on, got {resolution}")
     values = measurement.condition(condition)

@@ -52,11 +52,11 @@ class Estimate(Comparable):
         denominator: (items,) or None for a plain mean.
         shown_conditions: conditions whose values explain an item to a reader.
         alpha: 1 - the level of the interval.
-        framing: what kind of comparison this was made for, as the method says it.
+        framing: words that the method adds for a special comparison, such as non-inferiority.
         refused: reason code and words when the estimate must decide nothing, whatever its values.
         is_change: whether this is a difference from a baseline; such a one is not compared with a baseline again.
-        alike: what to say when a paired difference from this estimate is zero on every item.
-        blocks: whether the items are a jackknife's blocks, of which more are no more data.
+        alike: the sentence for a paired difference from this estimate that is zero on every item.
+        blocks: whether the items are blocks of a jackknife; more blocks are not more data.
         shift: number that was subtracted from every item.
     """
 
@@ -233,7 +233,7 @@ class Estimate(Comparable):
 
     @cached_property
     def _signs(self) -> Signs | None:
-        """The items as -1, 0 and 1, where they are nothing else; a Wald interval of such is too narrow."""
+        """The items as signs where each is -1, 0 or 1, as a Wald interval of such values is too narrow; else None."""
         shown = () if self.is_change else self.shown_conditions
         return signs(self.numerator + self.shift, self.measurement, shown) if self.denominator is None else None
 
@@ -304,7 +304,7 @@ class Estimate(Comparable):
         return contrast
 
     def _reference(self, relation: Relation | None, threshold: float | None) -> float:
-        """What the contrast is taken against: the nearer margin for an equivalence, else the threshold, else zero."""
+        """The tested value of the contrast: the nearer margin of an equivalence, else the threshold, else 0."""
         if threshold is None or self._centred is None:
             return 0.0
         if relation == "within":
@@ -345,7 +345,7 @@ class Estimate(Comparable):
     # -- pairing -----------------------------------------------------------------------------------------------
 
     def _minus(self, other: Estimate, numerator: Array) -> Estimate:
-        """`numerator` over my items, with the conditions of both beside it."""
+        """A paired difference: `numerator` over the items of this estimate, with the conditions of both shown."""
         both, names = self.measurement.beside(other.measurement, other.name)
         theirs = (names[condition] for condition in other.shown_conditions)
         shown = tuple(dict.fromkeys((*self.shown_conditions, *theirs)))

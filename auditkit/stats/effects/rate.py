@@ -113,7 +113,7 @@ class Rate(Score):
 
     @cached_property
     def _size(self) -> float:
-        """Independent items that are as informative."""
+        """Effective sample size: the number of independent items that are as informative."""
         items, mean = len(self._rows), self._estimate or 0.0
         if self._independent:
             return float(items)

@@ -1,4 +1,4 @@
-"""Effects computed again from the rows of items.parquet that a run kept of them, by the recipe in the record."""
+"""Computes a recorded effect again from its rows in items.parquet, by the recipe in the record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from auditkit.stats.measurement import Measurement, read_clusters
 
 
 class ClaimItems:
-    """The items of one claim, by what they are part of.
+    """The items of one claim, grouped by the effect and the part of it (numerator, denominator) that they belong to.
 
     Args:
         items: columns of `ItemRow`.
@@ -48,7 +48,7 @@ class ClaimItems:
 
 
 def recomputed(effect: Effect, items: ClaimItems, *, beside: bool) -> Comparable | None:
-    """The estimate that a recorded effect was, from the items of its claim.
+    """The recorded effect as an estimate again, from the items of its claim.
 
     None where the record has no recipe for it, or its rows stand for two effects of one name.
 

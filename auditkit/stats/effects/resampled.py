@@ -1,4 +1,4 @@
-"""Statistics that are no mean of items: a median over layers, a correlation, a mean of ratios.
+"""Effects that are not a mean over items (a median over layers, a correlation), with a cluster bootstrap interval.
 
 Whole clusters are drawn with replacement and the statistic is computed again for each draw (cluster bootstrap: Field &
 Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x). With few clusters plain percentiles are too narrow, so the draws give

@@ -30,7 +30,8 @@ DESIGNS: dict[str, tuple[int, int, int]] = {
 
 
 def mask(first: int, second: int, met: int) -> Array:
-    """(first, second) 1 where a cell is measured: every row has `met` columns in a ring, each row begins further on."""
+    """(first, second) 1 where a cell is measured: each row has `met` columns, shifted along from row to row (cyclic
+    design)."""
     cells = np.zeros((first, second))
     for row in range(first):
         start = row * second // first

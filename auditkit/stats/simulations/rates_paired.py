@@ -93,7 +93,7 @@ def signs_statistic(counts: Array, theta: float) -> tuple[Array, int]:
 
 
 def pairing(rounds: int = 2000) -> list[list[str]]:
-    """Two groups asked about the same cases: errors and width, beside intervals that take no notice of the pairing."""
+    """Two groups asked about the same cases: error rates and widths, beside intervals that ignore the pairing."""
     rows = []
     for cases in (12, 25, 40):
         for rates in ((0.5, 0.6), (0.16, 0.2), (0.8, 0.9)):
@@ -123,7 +123,7 @@ def contrast_statistics(
     one: Array, other: Array, compare: Compare, truth: float
 ) -> tuple[Array, Array, Array, Array]:
     """Of (rounds, cases) hits of two groups among ITEMS: the score statistic at the truth and its critical value, the
-    statistic that takes no notice of the pairing, and how wide the first interval is beside the second."""
+    statistic that ignores the pairing, and how wide the first interval is beside the second."""
     times, before, df = deflations(one, other, compare)
     cases = one.shape[1]
     n = cases * ITEMS
@@ -161,7 +161,7 @@ def deflations(one: Array, other: Array, compare: Compare) -> tuple[Array, Array
 
 
 def _asked(rng: np.random.Generator, rates: tuple[float, float], icc: float, size: tuple[int, int]) -> list[Array]:
-    """Hits of two groups among ITEMS per case; a case is as hard for the one as for the other."""
+    """Favourable answers of two groups among ITEMS per case; a case is equally hard for both groups."""
     hard, spread = rng.random(size), (1 - icc) / icc
     chances = [stats.beta.ppf(hard, p * spread, (1 - p) * spread) for p in rates]
     return [rng.binomial(ITEMS, chance).astype(float) for chance in chances]

@@ -1,4 +1,4 @@
-"""What choosing does to error rates: the best of several candidates, cross-fitted halves, cross-validated probes.
+"""How selection changes error rates: the best of several candidates, cross-fitted halves, cross-validated probes.
 
 Every experiment has one item in each cluster, so that an interval is a t interval over items; what is simulated is only
 how the items that choose and those that judge depend on each other.
@@ -132,7 +132,7 @@ SHAPES: Mapping[str, tuple[Callable[[Points], Array], int, int, float, float]] =
 
 
 def cross_fitted() -> str:
-    """How often the interval misses what was found, in three ways, and how wide it is."""
+    """How often the interval of a cross-fitted effect misses the truth, for three ways to select, and its width."""
     rows = []
     for name, (find, items, k, correlation, effect) in SHAPES.items():
         rng = _rng("cross", items, k, correlation, effect)

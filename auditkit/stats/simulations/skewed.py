@@ -1,4 +1,5 @@
-"""Shapes that suites really produce: skewed positives, strata, words that are used twice, and cautions for them."""
+"""Coverage for data as suites produce it: skewed positive values, strata, words in two pairs, and the cautions for
+them."""
 
 from __future__ import annotations
 

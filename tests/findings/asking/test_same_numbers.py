@@ -14,7 +14,7 @@ from auditkit.adapters.protocol import Support
 from auditkit.engine.patching.restarted import ends, restarted
 from auditkit.engine.sites import embeddings, head, mlp
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.persona_patching.patching import EARLY, MIDDLE, PersonaPatching
+from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PersonaPatching
 from auditkit.methods.patching import Held
 from auditkit.stats.effects.mean import Estimate
 from tests.planted.circuits import Circuit, items, open_circuit

@@ -11,12 +11,12 @@ import pytest
 
 from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
-from auditkit.findings.identity_bias.decisions import DecisionAnswers, Decisions
-from auditkit.findings.identity_bias.groups import NOT_AN_AUDIT, impact_table, undecided
-from auditkit.findings.identity_bias.identities import Identity, identities
-from auditkit.findings.identity_bias.items import DecisionCase
-from auditkit.findings.identity_bias.items import decisions as packaged
-from auditkit.findings.identity_bias.verdicts import alike, every, no_worse
+from auditkit.findings.identity_bias.measurements.decisions import DecisionAnswers, Decisions
+from auditkit.findings.identity_bias.measurements.groups import NOT_AN_AUDIT, impact_table, undecided
+from auditkit.findings.identity_bias.measurements.verdicts import alike, every, no_worse
+from auditkit.findings.identity_bias.prompts.identities import Identity, identities
+from auditkit.findings.identity_bias.prompts.items import DecisionCase
+from auditkit.findings.identity_bias.prompts.items import decisions as packaged
 from auditkit.record.figures import drawing_of
 from auditkit.record.schema import Verdict
 from auditkit.stats.measurement import Measurement

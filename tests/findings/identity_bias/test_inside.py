@@ -12,12 +12,12 @@ from sklearn.metrics import silhouette_samples
 from auditkit.claims.outcomes import Inconclusive
 from auditkit.engine.attention import probabilities
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.identity_bias import mechanism as bias_mechanism
-from auditkit.findings.identity_bias.decisions import Decisions
-from auditkit.findings.identity_bias.identities import Identity
-from auditkit.findings.identity_bias.items import DecisionCase
-from auditkit.findings.identity_bias.mechanism import IdentityMechanism
-from auditkit.findings.identity_bias.personas import ACCURACY, NOBODY, IdentityAnswers
+from auditkit.findings.identity_bias.measurements import mechanism as bias_mechanism
+from auditkit.findings.identity_bias.measurements.decisions import Decisions
+from auditkit.findings.identity_bias.measurements.mechanism import IdentityMechanism
+from auditkit.findings.identity_bias.measurements.personas import ACCURACY, NOBODY, IdentityAnswers
+from auditkit.findings.identity_bias.prompts.identities import Identity
+from auditkit.findings.identity_bias.prompts.items import DecisionCase
 from auditkit.record.figures import drawing_of
 from tests.planted.circuits import items
 

@@ -10,10 +10,10 @@ import pytest
 import auditkit
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.data.errors import DataError
-from auditkit.findings.identity_bias.own import filled, own_decisions, read_own_decisions
-from auditkit.findings.identity_bias.own_decisions import OwnDecisions
-from auditkit.findings.identity_bias.sources import read_bias_items
-from auditkit.findings.identity_bias.verdicts import alike
+from auditkit.findings.identity_bias.measurements.own_decisions import OwnDecisions
+from auditkit.findings.identity_bias.measurements.verdicts import alike
+from auditkit.findings.identity_bias.prompts.own import filled, own_decisions, read_own_decisions
+from auditkit.findings.identity_bias.prompts.sources import read_bias_items
 from auditkit.record.store import read_run
 from tests.planted.telling import Teller
 

@@ -9,11 +9,11 @@ import pytest
 
 from auditkit.claims.outcomes import Inconclusive
 from auditkit.data.errors import Dropped
-from auditkit.findings.identity_bias import items as bias_items
-from auditkit.findings.identity_bias.items import Items
-from auditkit.findings.identity_bias.pronouns import Pronouns
-from auditkit.findings.identity_bias.questions import AskedQuestions
-from auditkit.findings.identity_bias.sentences import SentencePreference
+from auditkit.findings.identity_bias.measurements.pronouns import Pronouns
+from auditkit.findings.identity_bias.measurements.questions import AskedQuestions
+from auditkit.findings.identity_bias.measurements.sentences import SentencePreference
+from auditkit.findings.identity_bias.prompts import items as bias_items
+from auditkit.findings.identity_bias.prompts.items import Items
 from auditkit.record.figures import drawing_of
 from tests.planted.telling import Teller
 

@@ -10,22 +10,18 @@ import pytest
 
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.identity_bias import inner_references as bias_inner_references
-from auditkit.findings.identity_bias import items as bias_items
-from auditkit.findings.identity_bias.decisions import Decisions
-from auditkit.findings.identity_bias.identities import Identity
-from auditkit.findings.identity_bias.inner_references import (
-    attention_above_even,
-    early_mlps_at_the_deciding_word,
-    ends_apart,
-)
-from auditkit.findings.identity_bias.items import DecisionCase, Items
-from auditkit.findings.identity_bias.mechanism import IdentityMechanism
-from auditkit.findings.identity_bias.personas import IdentityAnswers
-from auditkit.findings.identity_bias.pronouns import Pronouns
-from auditkit.findings.identity_bias.questions import AskedQuestions
-from auditkit.findings.identity_bias.reference_cases import Merit, gendered_pronouns, merits
-from auditkit.findings.identity_bias.references import (
+from auditkit.findings.identity_bias.measurements.decisions import Decisions
+from auditkit.findings.identity_bias.measurements.mechanism import IdentityMechanism
+from auditkit.findings.identity_bias.measurements.personas import IdentityAnswers
+from auditkit.findings.identity_bias.measurements.pronouns import Pronouns
+from auditkit.findings.identity_bias.measurements.questions import AskedQuestions
+from auditkit.findings.identity_bias.measurements.sentences import SentencePreference
+from auditkit.findings.identity_bias.prompts import items as bias_items
+from auditkit.findings.identity_bias.prompts.identities import Identity
+from auditkit.findings.identity_bias.prompts.items import DecisionCase, Items
+from auditkit.findings.identity_bias.prompts.reference_cases import Merit, gendered_pronouns, merits
+from auditkit.findings.identity_bias.references import inside as bias_inner_references
+from auditkit.findings.identity_bias.references.answers import (
     CaseMerit,
     PronounReference,
     SentenceReference,
@@ -35,7 +31,11 @@ from auditkit.findings.identity_bias.references import (
     right_above_chance,
     sure_above_chance,
 )
-from auditkit.findings.identity_bias.sentences import SentencePreference
+from auditkit.findings.identity_bias.references.inside import (
+    attention_above_even,
+    early_mlps_at_the_deciding_word,
+    ends_apart,
+)
 from tests.planted.circuits import items
 from tests.planted.telling import Teller
 

@@ -9,10 +9,10 @@ import pytest
 
 from auditkit.data.errors import DataError
 from auditkit.data.sources import every_file, source_sha256
-from auditkit.findings.identity_bias.published.bbq import read_bbq
-from auditkit.findings.identity_bias.published.crows_pairs import read_crows_pairs
-from auditkit.findings.identity_bias.published.winobias import read_winobias
-from auditkit.findings.identity_bias.sources import read_bias_items
+from auditkit.findings.identity_bias.prompts.published.bbq import read_bbq
+from auditkit.findings.identity_bias.prompts.published.crows_pairs import read_crows_pairs
+from auditkit.findings.identity_bias.prompts.published.winobias import read_winobias
+from auditkit.findings.identity_bias.prompts.sources import read_bias_items
 
 pytestmark = pytest.mark.unit
 

@@ -8,7 +8,7 @@ import pytest
 
 from auditkit.claims.evidence import Decision, gathering
 from auditkit.claims.outcomes import Inconclusive
-from auditkit.findings.identity_bias.verdicts import alike, every, no_worse, unchanged
+from auditkit.findings.identity_bias.measurements.verdicts import alike, every, no_worse, unchanged
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
 

@@ -18,13 +18,27 @@ from auditkit.engine.continuation.generation import generate
 from auditkit.engine.continuation.timed import Continued
 from auditkit.engine.edits import replace
 from auditkit.engine.sites import block_input
-from auditkit.findings.persona_composition import geometry as geometry_module
-from auditkit.findings.persona_composition.behaviour import ADDITIVE as ADDED
-from auditkit.findings.persona_composition.behaviour import BARE, CLEAN, REMOVED, Behaviour
-from auditkit.findings.persona_composition.cells import SITES, WINDOW, Cells, Design
-from auditkit.findings.persona_composition.geometry import APART, INDEPENDENT, OTHER, SUM, Geometry, cosine
-from auditkit.findings.persona_composition.patches import ADDITIVE, EVERY, FILLER, ITSELF, REFERENCES, Patches
-from auditkit.findings.persona_composition.vectors import (
+from auditkit.findings.persona_composition.measurements import geometry as geometry_module
+from auditkit.findings.persona_composition.measurements.behaviour import ADDITIVE as ADDED
+from auditkit.findings.persona_composition.measurements.behaviour import BARE, CLEAN, REMOVED, Behaviour
+from auditkit.findings.persona_composition.measurements.cells import SITES, WINDOW, Cells, Design
+from auditkit.findings.persona_composition.measurements.geometry import (
+    APART,
+    INDEPENDENT,
+    OTHER,
+    SUM,
+    Geometry,
+    cosine,
+)
+from auditkit.findings.persona_composition.measurements.patches import (
+    ADDITIVE,
+    EVERY,
+    FILLER,
+    ITSELF,
+    REFERENCES,
+    Patches,
+)
+from auditkit.findings.persona_composition.measurements.vectors import (
     AFTER,
     CACHED,
     HOST,
@@ -293,7 +307,7 @@ def test_few_cells_generate_nothing(additive: HFAdapter) -> None:
 
 
 def test_where_no_site_matters_nothing_is_concluded(patches: Patches, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("auditkit.findings.persona_composition.patches.MATTERS", 1e6)
+    monkeypatch.setattr("auditkit.findings.persona_composition.measurements.patches.MATTERS", 1e6)
     with pytest.raises(NotApplicable, match="no site matters"):
         patches.sites_that_matter(SITES[1:])
 

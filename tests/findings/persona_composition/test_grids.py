@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from auditkit.data.errors import DataError
 from auditkit.data.sources import source_sha256
-from auditkit.findings.persona_composition.grids import asked, packaged_grid, read_grid, shows
+from auditkit.findings.persona_composition.prompts import asked, packaged_grid, read_grid, shows
 
 pytestmark = pytest.mark.unit
 

@@ -14,10 +14,11 @@ from sklearn.metrics import calinski_harabasz_score
 from auditkit.claims.evidence import figure, gathering, note, present
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.data.errors import DataError
-from auditkit.findings.identity_bias.verdicts import every
-from auditkit.findings.persona_localization.blocks import BLOCKS, in_blocks
-from auditkit.findings.persona_localization.indices import NAMES, LayerIndices
-from auditkit.findings.persona_localization.layers import (
+from auditkit.findings.identity_bias.measurements.verdicts import every
+from auditkit.findings.persona_localization.figures import DRAWN, PCA, TSNE, embedded, pictures
+from auditkit.findings.persona_localization.measurements.blocks import BLOCKS, in_blocks
+from auditkit.findings.persona_localization.measurements.indices import NAMES, LayerIndices
+from auditkit.findings.persona_localization.measurements.layers import (
     NORM,
     RAW,
     UNIT,
@@ -26,11 +27,14 @@ from auditkit.findings.persona_localization.layers import (
     over_dealings,
     p_value,
 )
-from auditkit.findings.persona_localization.material import PERSONAS, PersonaActivations, persona_items
-from auditkit.findings.persona_localization.pictures import DRAWN, PCA, TSNE, embedded, pictures
-from auditkit.findings.persona_localization.scans import PROBE, VARIANTS, PersonaScans, persona_scan
-from auditkit.findings.persona_localization.specificity import Specificity
-from auditkit.findings.persona_localization.units import PersonaUnits
+from auditkit.findings.persona_localization.measurements.material import (
+    PERSONAS,
+    PersonaActivations,
+    persona_items,
+)
+from auditkit.findings.persona_localization.measurements.scans import PROBE, VARIANTS, PersonaScans, persona_scan
+from auditkit.findings.persona_localization.measurements.specificity import Specificity
+from auditkit.findings.persona_localization.measurements.units import PersonaUnits
 from auditkit.methods.separation.indices import principal_points
 from auditkit.methods.separation.permutation import Significance
 from auditkit.stats.halves import halves

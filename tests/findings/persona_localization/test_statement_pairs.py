@@ -12,8 +12,8 @@ import pytest
 
 import auditkit
 from auditkit.data.errors import DataError
-from auditkit.findings.persona_localization.statement_pairs import packaged_statements, paired_statements
-from auditkit.findings.persona_localization.statements import Statement
+from auditkit.findings.persona_localization.prompts.statement_pairs import packaged_statements, paired_statements
+from auditkit.findings.persona_localization.prompts.statements import Statement
 from auditkit.methods.separation.auc import auc
 from auditkit.methods.separation.probes import cross_validated, grouped_folds
 from auditkit.methods.separation.text_baselines import bag_of_words, similar_statements

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from auditkit.data.errors import DataError
-from auditkit.findings.persona_localization.statements import hub_statements, persona_statements, read_statements
+from auditkit.findings.persona_localization.prompts.statements import (
+    hub_statements,
+    persona_statements,
+    read_statements,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -154,7 +158,7 @@ def test_reading_files_needs_no_hub(tmp_path: Path) -> None:
     path = written(tmp_path, line(), NO)
     code = (
         "import sys; from pathlib import Path; "
-        "from auditkit.findings.persona_localization.statements import persona_statements; "
+        "from auditkit.findings.persona_localization.prompts.statements import persona_statements; "
         f"persona_statements(Path({str(path)!r})); print('huggingface_hub' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -12,9 +12,9 @@ from auditkit.adapters import open_model
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.claims.evidence import figure, gathering
 from auditkit.claims.outcomes import NotApplicable
-from auditkit.findings.persona_localization import steering as localization_steering
-from auditkit.findings.persona_localization.material import PersonaActivations, persona_items
-from auditkit.findings.persona_localization.steering import STRENGTH, PersonaSteering
+from auditkit.findings.persona_localization.measurements import steering as localization_steering
+from auditkit.findings.persona_localization.measurements.material import PersonaActivations, persona_items
+from auditkit.findings.persona_localization.measurements.steering import STRENGTH, PersonaSteering
 
 pytestmark = pytest.mark.unit
 

@@ -21,7 +21,13 @@ from auditkit.data.errors import Dropped
 from auditkit.data.items import completion_items
 from auditkit.data.personas import Persona, PersonaPair, persona_groups, synonym_pairs, without_reuse
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.persona_patching.answers import ACCURACY, NOBODY, PLAIN, PROBABILITY, PersonaAnswers
+from auditkit.findings.persona_patching.measurements.answers import (
+    ACCURACY,
+    NOBODY,
+    PLAIN,
+    PROBABILITY,
+    PersonaAnswers,
+)
 from auditkit.record.figures import Dots, Table, drawing_of
 
 pytestmark = pytest.mark.unit

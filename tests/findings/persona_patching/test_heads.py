@@ -18,8 +18,8 @@ from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.sites import mlp
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.persona_patching.head_edits import ABLATIONS, SAMPLED, SCREENED, HeadEdits
-from auditkit.findings.persona_patching.heads import PersonaHeads
+from auditkit.findings.persona_patching.measurements.head_edits import ABLATIONS, SAMPLED, SCREENED, HeadEdits
+from auditkit.findings.persona_patching.measurements.heads import PersonaHeads
 from auditkit.findings.persona_patching.prompts import VALENCE, crossed
 from auditkit.methods.attention import COUNTS, NO_SINK, RAW, WEIGHTED
 from auditkit.methods.head_search import LEAST, Searched, dz, search

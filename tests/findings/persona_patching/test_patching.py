@@ -12,8 +12,8 @@ from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.sites import attention, embeddings, head, mlp
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.persona_patching.layers import PersonaLayers
-from auditkit.findings.persona_patching.patching import EARLY, MIDDLE, PersonaPatching
+from auditkit.findings.persona_patching.measurements.layers import PersonaLayers
+from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PersonaPatching
 from auditkit.methods.patching import CORRUPT, Held
 from tests.planted.circuits import Circuit, items, open_circuit
 

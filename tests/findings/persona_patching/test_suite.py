@@ -17,11 +17,11 @@ from auditkit.claims.evidence import Evidence, gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.sites import embeddings, mlp
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.persona_patching.answers import PersonaAnswers
-from auditkit.findings.persona_patching.head_edits import HeadEdits
-from auditkit.findings.persona_patching.heads import PersonaHeads
-from auditkit.findings.persona_patching.layers import PersonaLayers
-from auditkit.findings.persona_patching.patching import EARLY, MIDDLE, PersonaPatching
+from auditkit.findings.persona_patching.measurements.answers import PersonaAnswers
+from auditkit.findings.persona_patching.measurements.head_edits import HeadEdits
+from auditkit.findings.persona_patching.measurements.heads import PersonaHeads
+from auditkit.findings.persona_patching.measurements.layers import PersonaLayers
+from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PersonaPatching
 from auditkit.methods.patching import CLEAN, CORRUPT, FromDonor, Held, RandomBands
 from tests.planted.circuits import Circuit, items, open_circuit
 from tests.planted.seeing import SEEING, set_heads

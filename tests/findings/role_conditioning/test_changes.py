@@ -17,10 +17,10 @@ import auditkit
 from auditkit.adapters.loading import load as loading
 from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
-from auditkit.findings.role_conditioning import models as role_models
-from auditkit.findings.role_conditioning.changes import LayerChanges, compared_with
-from auditkit.findings.role_conditioning.conditioning import RFC, RoleConditioning
-from auditkit.findings.role_conditioning.did import (
+from auditkit.findings.role_conditioning.measurements import models as role_models
+from auditkit.findings.role_conditioning.measurements.changes import LayerChanges, compared_with
+from auditkit.findings.role_conditioning.measurements.conditioning import RFC, RoleConditioning
+from auditkit.findings.role_conditioning.measurements.did import (
     BY_HEAD,
     ByHead,
     DifferenceInDifferences,
@@ -30,7 +30,7 @@ from auditkit.findings.role_conditioning.did import (
     past_by_head,
     recorded,
 )
-from auditkit.findings.role_conditioning.models import (
+from auditkit.findings.role_conditioning.measurements.models import (
     Profile,
     block_p,
     compare,

@@ -15,8 +15,9 @@ from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Component, Support
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.attention import entropy
-from auditkit.findings.role_conditioning.checks import excess, magnitudes
-from auditkit.findings.role_conditioning.conditioning import (
+from auditkit.findings.role_conditioning.figures import RoleFigures
+from auditkit.findings.role_conditioning.measurements.checks import excess, magnitudes
+from auditkit.findings.role_conditioning.measurements.conditioning import (
     AGGREGATIONS,
     INDICES,
     PER_HEAD,
@@ -27,7 +28,7 @@ from auditkit.findings.role_conditioning.conditioning import (
     spread,
     two_halves,
 )
-from auditkit.findings.role_conditioning.entropy import (
+from auditkit.findings.role_conditioning.measurements.entropy import (
     FIRST_KEYS,
     MAGNITUDE,
     MEASURES,
@@ -37,9 +38,8 @@ from auditkit.findings.role_conditioning.entropy import (
     repaired_entropies,
     uniform_pattern,
 )
-from auditkit.findings.role_conditioning.figures import RoleFigures
-from auditkit.findings.role_conditioning.matching import CHAT, enough, matched, matched_by_length, plain
-from auditkit.findings.role_conditioning.prompts import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
+from auditkit.findings.role_conditioning.prompts.matching import CHAT, enough, matched, matched_by_length, plain
+from auditkit.findings.role_conditioning.prompts.sets import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
 from auditkit.findings.role_conditioning.references import focus
 from auditkit.record.figures import Curves, Heatmap, drawing_of
 from auditkit.stats.effects.exact import exactly
@@ -350,7 +350,7 @@ def test_the_docs_list_figures_that_are_drawn() -> None:
     """Nine plots and two comparisons, each with figures whose titles are in the code."""
     root = Path(auditkit.__file__).parents[1]
     folder = root / "auditkit" / "findings" / "role_conditioning"
-    code = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
+    code = "".join(path.read_text() for path in sorted(folder.rglob("*.py")))
     code = code.replace("{name}", "RFC").replace("{self.name}", "RFC").replace('"', "'")
     lines = (root / "docs" / "findings" / "role_conditioning.md").read_text().splitlines()
     rows = [line.split("|")[1:3] for line in lines if re.match(r"\| (\d|base against)", line)]

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from auditkit.engine.attention import entropy, probabilities
 from auditkit.engine.batching import TOKEN_BUDGET
-from auditkit.findings.role_conditioning import entropy as role_entropy
-from auditkit.findings.role_conditioning.entropy import (
+from auditkit.findings.role_conditioning.measurements import entropy as role_entropy
+from auditkit.findings.role_conditioning.measurements.entropy import (
     FIRST_KEYS,
     LAST_KEYS,
     MAGNITUDE,
@@ -33,7 +33,7 @@ from auditkit.findings.role_conditioning.entropy import (
     repaired_entropies,
     uniform_pattern,
 )
-from auditkit.findings.role_conditioning.matching import plain
+from auditkit.findings.role_conditioning.prompts.matching import plain
 from tests.planted.roles import HEADS, open_random
 
 pytestmark = pytest.mark.unit

@@ -12,8 +12,8 @@ from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.claims.evidence import figure, gathering, present
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.patching.plain import patch
-from auditkit.findings.role_conditioning import ablation as role_ablation
-from auditkit.findings.role_conditioning.ablation import (
+from auditkit.findings.role_conditioning.measurements import ablation as role_ablation
+from auditkit.findings.role_conditioning.measurements.ablation import (
     ABLATIONS,
     EVEN,
     HALF,
@@ -23,11 +23,11 @@ from auditkit.findings.role_conditioning.ablation import (
     RoleAblation,
     graded,
 )
-from auditkit.findings.role_conditioning.conditioning import RoleConditioning
-from auditkit.findings.role_conditioning.entropy import MEASURES, REPAIRED
-from auditkit.findings.role_conditioning.heads import RoleHeads
-from auditkit.findings.role_conditioning.matching import plain
-from auditkit.findings.role_conditioning.prompts import NEUTRAL, SELF
+from auditkit.findings.role_conditioning.measurements.conditioning import RoleConditioning
+from auditkit.findings.role_conditioning.measurements.entropy import MEASURES, REPAIRED
+from auditkit.findings.role_conditioning.measurements.heads import RoleHeads
+from auditkit.findings.role_conditioning.prompts.matching import plain
+from auditkit.findings.role_conditioning.prompts.sets import NEUTRAL, SELF
 from auditkit.methods.patching import difference
 from auditkit.record.figures import drawing_of
 from tests.planted.roles import HEADS, SIZE, open_random

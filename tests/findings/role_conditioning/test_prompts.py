@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from auditkit.data.errors import DataError
-from auditkit.findings.role_conditioning.prompts import CATEGORIES, role_lists, role_sets
+from auditkit.findings.role_conditioning.prompts.sets import CATEGORIES, role_lists, role_sets
 
 pytestmark = pytest.mark.unit
 

@@ -6,19 +6,15 @@ log odds = logit(" Yes") - logit(" No") after "Answer:"
 from __future__ import annotations
 
 from functools import cached_property
-from importlib.resources import files
+
+from auditkit.findings.politeness.prompts import ANSWERS, OPENINGS, START, chat, requests
 
 from auditkit.adapters.protocol import Adapter
 from auditkit.claims.outcomes import Unsupported
-from auditkit.data.files import toml_of
 from auditkit.data.items import single_token
-from auditkit.data.prompts import Chat
 from auditkit.engine.pairs import answer_logits
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
-
-START, ANSWERS = "Answer:", (" Yes", " No")
-OPENINGS = {"polite": "Would you please", "plain": "Will you", "rude": "Go and"}
 
 
 class Politeness:
@@ -33,8 +29,7 @@ class Politeness:
 
     def __init__(self, model: Adapter, *, n_items: int | None = None) -> None:
         self.model = model
-        topics = toml_of(files(__package__).joinpath("data", "requests.toml"))
-        self.requests = [(topic, text) for topic, texts in topics.items() for text in texts][:n_items]
+        self.requests = requests()[:n_items]
         ids = [single_token(model.chat.encode, START, answer) for answer in ANSWERS]
         if words := [one for one in ids if isinstance(one, str)]:
             raise Unsupported(words[0])
@@ -51,10 +46,7 @@ class Politeness:
             for topic, text in self.requests
             for manner in OPENINGS
         ]
-        prompts = [
-            self.model.chat(Chat(user=f"{OPENINGS[row['condition']]} {row['item']}?", assistant=START))
-            for row in rows
-        ]
+        prompts = [self.model.chat(chat(row["item"], row["condition"])) for row in rows]
         logits = answer_logits(self.model, prompts, [self._answer] * len(rows))
         odds = (logits[:, 0] - logits[:, 1]).tolist()
         values = [{**row, "value": value} for row, value in zip(rows, odds, strict=True)]

@@ -1,0 +1,204 @@
+"""Where persona and task point, and what of that the shared baseline makes by itself.
+
+dX and dY have h_BB in common, with its sign turned. So they resemble each other, and their sum resembles dXY, also
+where nothing adds up: for four independent states of equal variance
+
+    cos(dX, dY) = 1/2      cos(dXY, dX + dY) = 1/sqrt(3) = 0.577      |interaction| / |dXY| = sqrt(2)
+
+The yardstick is not 0 but these numbers, or better what the same states give when personas are exchanged: another
+persona's dX has the same baseline in it and says nothing about this one. With different baselines for dX and dY nothing
+is shared, and the cosine of independent directions is 0.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auditkit.claims.evidence import Section
+from auditkit.findings.persona_composition.measurements.cells import FACTORS, SITES, Cells
+from auditkit.methods.separation.permutation import Significance
+from auditkit.record.figures import Curves, Dots, Series, Table
+from auditkit.stats.effects.mean import Estimate, mean_difference
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.streams import stream
+
+Array = NDArray[np.float64]
+
+SUM, TASK, APART, INDEPENDENT = "sum", "task alone", "persona and task", "independent baselines"
+OTHER = {"persona": "sum with another persona", "task": "sum with another task"}
+NULL_SUM, NULL_APART, NULL_RATIO = 1 / 3**0.5, 0.5, 2**0.5
+"""What four independent states of equal variance give."""
+SHUFFLES = 1000
+
+
+def cosine(one: Array, other: Array) -> Array:
+    """Along the last axis; 0 where a vector has no length."""
+    lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+    products = (one * other).sum(-1)
+    return np.asarray(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0))
+
+
+class Geometry:
+    """Angles between the differences of states, at every site and measured layer.
+
+    Args:
+        cells: whose states.
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells, self.seed = cells, cells.seed
+
+    # -- claims ------------------------------------------------------------------------------------------------
+
+    def compare(self, site: str, depth: float, what: str, against: str) -> Estimate:
+        """Mean difference of two cosines, cell by cell; see the module's constants for what there is."""
+        measured = self.measurement(site, depth)
+        return mean_difference(measured, what, against, name=f"{site}: {what} against {against}")
+
+    def level(self, site: str, depth: float, what: str) -> Estimate:
+        """Mean of one of the cosines."""
+        measured = self.measurement(site, depth)
+        return Estimate(f"{site}: {what}", "cosine", measured, measured.condition(what), shown_conditions=(what,))
+
+    def shuffled(self, site: str, depth: float, factor: str) -> Significance:
+        """The mean cosine of dXY and dX + dY among its values with the names of personas (or tasks) exchanged.
+
+        A name goes with all its cells, as often as it was drawn: whole clusters are exchanged.
+        """
+        values = self._sums[factor][:, :, SITES.index(site), self._at(depth)]
+        own = self._own[factor]
+        rows, size = np.arange(len(own)), values.shape[1]
+        draw = stream(self.seed, "shuffled names", factor, site)
+        null = [values[rows, draw.permutation(size)[own]].mean() for _ in range(SHUFFLES)]
+        return Significance(float(values[rows, own].mean()), np.array(null))
+
+    def measurement(self, site: str, depth: float) -> Measurement:
+        """Cosines of every cell at a site and layer."""
+        index = (slice(None), SITES.index(site), self._at(depth))
+        columns = {name: values[index] for name, values in self.columns.items()}
+        table, cells = self.cells.table, self.cells
+        prompts = {item: {SUM: prompt.text} for item, prompt in zip(table.index, cells.prompts, strict=True)}
+        where = f"geometry at {site}, layer {cells.layers[self._at(depth)]}"
+        return Measurement(where, "cosine", pd.DataFrame(columns, index=table.index), table, prompts)
+
+    # -- measuring ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def columns(self) -> dict[str, Array]:
+        """Name -> (cell, site, layer) cosine."""
+        to_x, to_y, to_xy = self._x, self._y, self._xy
+        made = {SUM: cosine(to_xy, to_x + to_y), TASK: cosine(to_xy, to_y), APART: cosine(to_x, to_y)}
+        for factor, values in self._sums.items():
+            own = self._own[factor]
+            others = (values.sum(1) - values[np.arange(len(own)), own]) / (values.shape[1] - 1)
+            made[OTHER[factor]] = others
+        return made | {INDEPENDENT: cosine(*self._independent)}
+
+    @cached_property
+    def ratio(self) -> Array:
+        """(cell, site, layer) length of the interaction as a multiple of that of dXY."""
+        lengths = np.linalg.norm(self._xy, axis=-1)
+        rest = np.linalg.norm(self._xy - self._x - self._y, axis=-1)
+        return np.asarray(np.divide(rest, lengths, out=np.full_like(rest, np.nan), where=lengths > 0))
+
+    @cached_property
+    def _x(self) -> Array:
+        return _array(self.cells.xb) - _array(self.cells.bb)
+
+    @cached_property
+    def _y(self) -> Array:
+        return _array(self.cells.by) - _array(self.cells.bb)
+
+    @cached_property
+    def _xy(self) -> Array:
+        return _array(self.cells.xy) - _array(self.cells.bb)
+
+    @cached_property
+    def _own(self) -> dict[str, NDArray[np.intp]]:
+        """Factor -> (cell,) which of the names below is its own."""
+        return {factor: pd.factorize(self.cells.table[factor])[0] for factor in FACTORS}
+
+    @cached_property
+    def _sums(self) -> dict[str, Array]:
+        """Factor -> (cell, name, site, layer) cosine of dXY with the sum in which every persona (or task) stands."""
+        cells, grid = self.cells, self.cells.design.grid
+        base = _array(cells.bb)
+        people = {cell.persona.name: cell.persona.text for cell in cells.cells}
+        personas = [people[name] for name in cells.table["persona"].unique()]
+        tasks = [grid.tasks[name] for name in cells.table["task"].unique()]
+        exchanged = {
+            "persona": [_array(cells.of(text, grid.baseline_task)) - base + self._y for text in personas],
+            "task": [self._x + _array(cells.of(grid.baseline, text)) - base for text in tasks],
+        }
+        return {f: np.stack([cosine(self._xy, s) for s in sums], 1) for f, sums in exchanged.items()}
+
+    @cached_property
+    def _independent(self) -> tuple[Array, Array]:
+        """dX and dY without a baseline in common: of other personas, and of two tasks."""
+        cells, grid = self.cells, self.cells.design.grid
+        one, other = grid.baselines[0], grid.baselines[1 % len(grid.baselines)]
+        to_x = _array(cells.xb) - _array(cells.of(one, grid.baseline_task))
+        return to_x, _array(cells.of(other, None)) - _array(cells.of(other, grid.other_task))
+
+    def _at(self, depth: float) -> int:
+        return self.cells.layers.index(self.cells.layer(depth))
+
+    # -- figures -----------------------------------------------------------------------------------------------
+
+    def at(self, depth: float) -> Section:
+        """Geometry against its null: by site at one layer, by layer at p_last, and as numbers with shuffled names."""
+        names = (SUM, *OTHER.values(), TASK, APART, INDEPENDENT)
+        by_site = Dots.of(
+            "cosine",
+            f"At layer {self.cells.layer(depth)}. Sum: dXY with dX + dY. With another persona or task: the cosine with "
+            "a sum of names that are not the cell's; the shared baseline alone would give "
+            f"{NULL_SUM:.3f} (dashed) for independent states. Persona and task: dX with dY, {NULL_APART:g} for "
+            "independent states. Independent baselines: dX with dY that share none, 0 for independent states.",
+            {site: {name: self.level(site, depth, name).describe() for name in names} for site in SITES},
+            reference=NULL_SUM,
+        )
+        by_layer = Curves(
+            "layer",
+            "cosine at p_last",
+            "The sum of persona and task with the cell's own difference, and the same with another persona or task. "
+            f"The dashed line, {NULL_SUM:.3f}, is what a shared baseline makes of independent states.",
+            [self._series(name) for name in (SUM, *OTHER.values(), APART)],
+            reference=NULL_SUM,
+        )
+        drawn = (
+            by_site.titled("Directions of persona and task"),
+            by_layer.titled("Directions of persona and task by layer"),
+            self._table(depth).titled("Directions against exchanged names"),
+        )
+        return Section(self.cells.notes(), drawn)
+
+    def _series(self, name: str) -> Series:
+        depths = [layer / self.cells.adapter.layers for layer in self.cells.layers]
+        effects = [self.level("p_last", depth, name).describe() for depth in depths]
+        return Series.through(name, self.cells.layers, effects)
+
+    def _table(self, depth: float) -> Table:
+        rows: list[list[str | float | None]] = []
+        for site in SITES:
+            shuffled = [self.shuffled(site, depth, factor) for factor in FACTORS]
+            ratio = float(np.median(self.ratio[:, SITES.index(site), self._at(depth)]))
+            numbers = [n for one in shuffled for n in (float(one.null.mean()), one.p)]
+            rows.append([site, shuffled[0].score, *numbers, ratio])
+        return Table(
+            f"Mean cosine of dXY and dX + dY at layer {self.cells.layer(depth)}, its mean with the names of "
+            f"personas or "
+            f"of tasks exchanged {SHUFFLES} times, and the share of those that reach it. Interaction: median "
+            f"norm of the interaction term, as a multiple of that of dXY ({NULL_RATIO:.3f} for independent states).",
+            ["site", "own", "personas exchanged", "p", "tasks exchanged", "p ", "interaction"],
+            rows,
+        )
+
+
+def _array(states: Tensor) -> Array:
+    values: Array = states.double().numpy()
+    return values

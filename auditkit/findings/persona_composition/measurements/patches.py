@@ -1,0 +1,355 @@
+"""What the additive prediction does in place of the state: its KL divergence against that of trivial patches.
+
+A small divergence alone says nothing. At a site that does not matter everything is harmless, and in early layers states
+hardly differ. So the same site gets other states too:
+
+    additive               h_XB + h_BY - h_BB
+    BB, BY, XB             the states of the other three cells
+    another persona        additive, with the dX of a persona that is not the cell's
+    another task           additive, with the dY of another task
+    random                 h_XY and a random vector as long as the interaction
+    itself                 h_XY, which must change nothing
+
+What the sum is worth is how many times more a reference costs, in the geometric mean over cells. Where BB in the place
+of XY costs less than 0.05 nats, the site does not matter yet and nothing is concluded. Claims are about the first
+measured layer, up to depth 0.55, at which a site matters for sure: chosen by BB alone, whatever the additive prediction
+does there.
+
+KL is that of the clean run from the patched one, in nats, over the full vocabulary, summed over a window of ten tokens
+of XY's own greedy answer, which both runs are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from auditkit.claims.evidence import Section, note
+from auditkit.claims.outcomes import Inconclusive, NotApplicable
+from auditkit.engine.continuation.divergence import Divergence
+from auditkit.engine.continuation.prefix_cached import Edits, late_divergence
+from auditkit.engine.edits import replace
+from auditkit.engine.sites import block_input
+from auditkit.findings.persona_composition.measurements.cells import SITES, WINDOW, Cells
+from auditkit.record.figures import Curves, Dots, Figure, Heatmap, Series, Table
+from auditkit.stats.effects.exact import Exact, exactly
+from auditkit.stats.effects.geometric import Geometric, geometric_mean, geometric_ratio
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.effects.rate import Rate, rate
+from auditkit.stats.intervals import MIN_CLUSTERS
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.streams import stream
+
+Array = NDArray[np.float64]
+
+ADDITIVE, ITSELF = "additive", "itself"
+REFERENCES = ("BB", "BY", "XB", "another persona", "another task", "random")
+FILLER = "filler of equal length"
+EVERY = "other baselines, geometric mean"
+UNIT = "nats"
+NEAR = 0.10
+"""Nats over the window below which the paper calls a patched run near-clean."""
+MATTERS = 0.05
+"""Nats over the window that BB in the place of XY must cost, or the site does not matter."""
+LEAST = 1e-9
+"""Nats within which a divergence is rounding; it counts as this where logarithms are taken."""
+SAME = 1e-4
+"""Nats over the window that h_XY in its own place may cost in float32."""
+
+
+class Patches:
+    """Divergences of patched runs, at every site and measured layer.
+
+    Args:
+        cells: whose states are given.
+        deepest: up to which depth claims look for a layer.
+    """
+
+    def __init__(self, cells: Cells, *, deepest: float) -> None:
+        self.cells, self.seed, self.deepest = cells, cells.seed, deepest
+        self.layers = cells.layers
+        self._measured: dict[str, dict[tuple[int, str], Divergence]] = {}
+
+    # -- claims ------------------------------------------------------------------------------------------------
+
+    def sites_that_matter(self, sites: Sequence[str]) -> dict[str, int]:
+        """Site -> first layer up to the deepest at which BB in the place of XY costs 0.05 nats or more for sure, in the
+        geometric mean over cells.
+
+        The sites that never do are named in a note. Where there are too few clusters for an interval, the geometric
+        mean decides, since nothing else is decided then.
+
+        Raises:
+            NotApplicable: there is no such site.
+        """
+        last = self.cells.layer(self.deepest)
+        early = [layer for layer in self.layers if layer <= last]
+        found: dict[str, int] = {}
+        for site in sites:
+            for layer in early:
+                effect = self.typical(site, layer, "BB").describe()
+                least = effect.lower if effect.lower is not None else effect.estimate
+                if least is not None and least >= MATTERS:
+                    found[site] = layer
+                    break
+        without = (
+            f"BB in the place of XY costs {MATTERS:g} nats over {WINDOW} tokens for sure at no layer up to {last}, in "
+            "the geometric mean over cells"
+        )
+        if not found:
+            raise NotApplicable(
+                f"no site matters: {without}, at {', '.join(sites)}, so nothing small there says anything"
+            )
+        note("layers: " + ", ".join(f"{layer} at {site}" for site, layer in found.items()))
+        if missing := [site for site in sites if site not in found]:
+            note(f"left out: {', '.join(missing)}; {without}")
+        return found
+
+    def typical(self, site: str, layer: int, what: str = ADDITIVE) -> Geometric:
+        """Geometric mean of the divergence, in nats.
+
+        The paper's medians are of values that differ by powers of ten between cells; of those this is the middle, with
+        an interval that also few clusters can have.
+        """
+        name = f"{site}, layer {layer}: {what}"
+        return geometric_mean(self.measurement(site, layer), what, name=name, resolution=LEAST)
+
+    def typical_with(self, site: str, layer: int, baseline: str) -> Geometric:
+        """The same for the additive prediction with another baseline: FILLER, or EVERY for the mean over the others."""
+        name = f"{site}, layer {layer}: {baseline}"
+        return geometric_mean(self.other_baselines(site, layer), baseline, name=name, resolution=LEAST)
+
+    def near(self, site: str, layer: int) -> Rate:
+        """Share of the cells whose divergence is at most 0.10 nats."""
+        measured = self.measurement(site, layer)
+        close = {"near": (measured.condition(ADDITIVE) <= NEAR).astype(float)}
+        name = f"{site}, layer {layer}: cells within {NEAR:g} nats"
+        return rate(measured.with_conditions(close), "near", name=name)
+
+    def costlier(self, site: str, layer: int, reference: str) -> Geometric:
+        """How many times more a reference patch costs than the additive prediction: geometric mean over cells.
+
+        A ratio of means would be that of the few cells in which the reference costs most, and often has no interval.
+        """
+        measured = self.measurement(site, layer)
+        name = f"{site}, layer {layer}: {reference} against {ADDITIVE}"
+        return geometric_ratio(measured, reference, ADDITIVE, name=name, resolution=LEAST)
+
+    def level(self, site: str, what: str, layer: int) -> Estimate:
+        """Mean divergence."""
+        measured = self.measurement(site, layer)
+        name = f"{site}, layer {layer}: {what}"
+        return Estimate(name, UNIT, measured, measured.condition(what), shown_conditions=(what,))
+
+    def rises(self, site: str = "p_last", what: str = ADDITIVE) -> Estimate:
+        """Mean over cells of the rank correlation of layer and divergence (Spearman): 1 rises at every step.
+
+        Raises:
+            Inconclusive: fewer than five layers, or a cell whose divergence is the same at all of them.
+        """
+        if len(self.layers) < MIN_CLUSTERS:
+            raise Inconclusive(
+                f"too_few_layers: {len(self.layers)} of them, {MIN_CLUSTERS} are needed for a rank order"
+            )
+        levels = np.column_stack([self.totals(site, layer, what) for layer in self.layers])
+        if (np.ptp(levels, axis=1) == 0).any():
+            raise Inconclusive(f"constant: at {site} the divergence of {what} is the same in all layers")
+        ranks = np.array([spearmanr(self.layers, row).statistic for row in levels])
+        measured = self._measurement(f"{what} by layer at {site}", "rank correlation", {what: ranks})
+        return Estimate(f"{site}: {what} rises with the layer", "rank correlation", measured, ranks, None, (what,))
+
+    def plumbing(self) -> Exact:
+        """Share of the cells for which h_XY in its own place changes nothing at any site and layer."""
+        every = [self.totals(site, layer, ITSELF) for site in SITES for layer in self.layers]
+        worst = np.max(every, axis=0)
+        # In shorter number types batches alone move logits; by f, a divergence by at most f squared / 2 per token.
+        allowed = max(SAME, WINDOW * self.cells.adapter.info.parity_max_abs**2 / 2)
+        measured = self._measurement(
+            "h_XY in its own place", "1", {"largest": worst, "nothing changes": (worst <= allowed).astype(float)}
+        )
+        note(
+            f"largest divergence of a state in its own place: {worst.max():.2g} nats over {WINDOW} tokens, allowed are "
+            f"{allowed:.2g}"
+        )
+        whole = Estimate(
+            "cells without a change", "1", measured, measured.condition("nothing changes"), None, ("largest",)
+        )
+        return exactly(whole, population="cells at all sites and layers", size=len(self.cells.cells))
+
+    # -- measuring ---------------------------------------------------------------------------------------------
+
+    def measurement(self, site: str, layer: int) -> Measurement:
+        """Divergence of every cell under every patch at a site and layer."""
+        columns = {name: self.totals(site, layer, name) for at, name in self._at(site) if at == layer}
+        return self._measurement(f"patches at {site}, layer {layer}", UNIT, columns)
+
+    def other_baselines(self, site: str, layer: int) -> Measurement:
+        """Divergence of every cell under the additive prediction of every other baseline."""
+        key = f"{site} {layer}"
+        if key not in self._measured:
+            edits = {name: self._edits(states, site, layer) for name, states in self._arms.items()}
+            measured = late_divergence(self.cells.tails(site), edits, f"other baselines, {site}")
+            self._measured[key] = {(layer, name): found for name, found in measured.items()}
+        columns = {name: found.totals.double().numpy() for (_, name), found in self._measured[key].items()}
+        others = [np.log(np.maximum(values, LEAST)) for name, values in columns.items() if name != FILLER]
+        columns |= {EVERY: np.exp(np.mean(others, axis=0))}
+        return self._measurement(f"other baselines at {site}, layer {layer}", UNIT, columns)
+
+    def totals(self, site: str, layer: int, what: str) -> Array:
+        """(cell,) divergence over the window."""
+        return np.asarray(self._at(site)[layer, what].totals.double().numpy())
+
+    def agreement(self, site: str, layer: int, what: str) -> float:
+        """Share of tokens at which the patched run's likeliest token is the clean one's."""
+        return float(torch.cat(self._at(site)[layer, what].agrees).double().mean())
+
+    def _measurement(self, name: str, unit: str, columns: Mapping[str, Array]) -> Measurement:
+        table = self.cells.table
+        texts = zip(table.index, self.cells.prompts, strict=True)
+        prompts = {item: {ADDITIVE: prompt.text} for item, prompt in texts}
+        return Measurement(name, unit, pd.DataFrame(dict(columns), index=table.index), table, prompts)
+
+    def _at(self, site: str) -> dict[tuple[int, str], Divergence]:
+        """All patches at a site and every layer, run once."""
+        if site not in self._measured:
+            where = {f"{name}, layer {n}": (n, name) for n in self.layers for name in self._donors}
+            edits = {key: self._edits(self._donors[name], site, layer) for key, (layer, name) in where.items()}
+            measured = late_divergence(self.cells.tails(site), edits, f"patching {site}")
+            self._measured[site] = {where[key]: found for key, found in measured.items()}
+        return self._measured[site]
+
+    def _edits(self, states: Tensor, site: str, layer: int) -> Edits:
+        donors = states[:, SITES.index(site), self.layers.index(layer)]
+        return [[replace(block_input.layer(layer)[0], state)] for state in donors]
+
+    @cached_property
+    def _donors(self) -> dict[str, Tensor]:
+        """Name -> (cell, site, layer, width) what stands in the place of h_XY."""
+        cells, grid = self.cells, self.cells.design.grid
+        xy, xb, by, bb = cells.xy, cells.xb, cells.by, cells.bb
+        people = {cell.persona.name: cell.persona.text for cell in cells.cells}
+        tasks = {cell.task: grid.tasks[cell.task] for cell in cells.cells}
+        drawn = [self._another("persona", cell.id, cell.persona.name, people) for cell in cells.cells]
+        drawn_tasks = [self._another("task", cell.id, cell.task, tasks) for cell in cells.cells]
+        other_xb = cells.states([cells.design.prompt(text, grid.baseline_task) for text in drawn])
+        other_by = cells.states([cells.design.prompt(grid.baseline, text) for text in drawn_tasks])
+        interaction = xy - (xb + by - bb)
+        noise = torch.from_numpy(stream(self.seed, "random vectors").normal(size=tuple(xy.shape))).float()
+        noise *= interaction.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+        made = {ADDITIVE: xb + by - bb, ITSELF: xy, "BB": bb, "BY": by, "XB": xb}
+        made |= {"another persona": other_xb + by - bb, "another task": xb + other_by - bb, "random": xy + noise}
+        return made
+
+    @cached_property
+    def _arms(self) -> dict[str, Tensor]:
+        """The additive prediction with other personas as the baseline, and with a filler as long as the persona."""
+        cells, grid = self.cells, self.cells.design.grid
+        made = {
+            text: cells.xb + cells.of(text, None) - cells.of(text, grid.baseline_task) for text in grid.baselines
+        }
+        fillers = [cells.design.fillers[cell.persona.name] for cell in cells.cells]
+        tasks = [grid.tasks[cell.task] for cell in cells.cells]
+        to_y, to_b = (
+            cells.states([cells.design.prompt(*texts) for texts in zip(fillers, some, strict=True)])
+            for some in (tasks, [grid.baseline_task] * len(tasks))
+        )
+        return made | {FILLER: cells.xb + to_y - to_b}
+
+    def _another(self, kind: str, cell: str, own: str, texts: Mapping[str, str]) -> str:
+        others = [text for name, text in texts.items() if name != own]
+        return others[int(stream(self.seed, f"another {kind}", cell).integers(len(others)))]
+
+    # -- figures -----------------------------------------------------------------------------------------------
+
+    def notes(self) -> tuple[str, ...]:
+        """Which cells, layers and sites were measured."""
+        return self.cells.notes()
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Divergence of the additive prediction by layer and site, and where it is near-clean."""
+        grid = [[self.totals(site, layer, ADDITIVE) for layer in self.layers] for site in SITES]
+        medians = [[float(np.median(one)) for one in row] for row in grid]
+        near = [(i, j) for i, row in enumerate(medians) for j, value in enumerate(row) if value <= NEAR]
+        drawn = Heatmap(
+            "layer",
+            "site",
+            "median KL (nats)",
+            f"Each cell: median over {len(self.cells.cells)} cells of the KL divergence from the clean run, summed "
+            f"over {WINDOW} tokens, when the additive prediction is patched in. Framed: at most {NEAR:g}. It is small "
+            "also where the site does not matter: see the reference patches.",
+            list(map(str, self.layers)),
+            list(SITES),
+            medians,
+            outlined=near,
+            scale="log",
+        )
+        return (drawn.titled("Divergence of the additive prediction"),)
+
+    def references(self, layers: Mapping[str, int]) -> tuple[Figure, ...]:
+        """Every patch by layer, on a log scale, and the numbers at the claim's layer, for each site."""
+        return *map(self._curves, layers), self._numbers(layers)
+
+    def _curves(self, site: str) -> Figure:
+        return Curves(
+            "layer",
+            "mean KL (nats)",
+            f"Divergence over {WINDOW} tokens with each patch at {site}. The dashed line is {NEAR:g}, what the paper "
+            f"calls near-clean; BB below {MATTERS:g} means that the site does not matter there.",
+            [self._series(site, name) for name in (ADDITIVE, *REFERENCES)],
+            reference=NEAR,
+            log=True,
+        ).titled(f"Patches at {site}")
+
+    def _numbers(self, layers: Mapping[str, int]) -> Figure:
+        rows: list[list[str | float | None]] = []
+        for site, layer in layers.items():
+            for what in (ADDITIVE, *REFERENCES, ITSELF):
+                totals = self.totals(site, layer, what)
+                low, middle, high = np.quantile(totals, (0.25, 0.5, 0.75))
+                numbers = [float(n) for n in (middle, low, high, totals.max(), totals.mean() / WINDOW)]
+                rows.append([f"{site}, layer {layer}: {what}", *numbers, self.agreement(site, layer, what)])
+        return Table(
+            f"KL in nats over {WINDOW} tokens; per token, the mean; same token: share of tokens at which the likeliest "
+            "one stays.",
+            ["patch", "median", "lower quartile", "upper quartile", "largest", "per token", "same token"],
+            rows,
+        ).titled("Patches in numbers")
+
+    def baselines(self, layers: Mapping[str, int]) -> Section:
+        """The additive prediction with other personas as the baseline."""
+        groups = {}
+        for site, layer in layers.items():
+            others = self.other_baselines(site, layer)
+            estimates = {"the grid's baseline": self.level(site, ADDITIVE, layer)}
+            for name in self._arms:
+                estimates[name] = Estimate(name, UNIT, others, others.condition(name))
+            groups[f"{site}, layer {layer}"] = {name: one.describe() for name, one in estimates.items()}
+        drawn = Dots.of(
+            "mean KL (nats)",
+            f"Divergence over {WINDOW} tokens of the additive prediction, with another neutral persona, or with a "
+            "filler of the persona's own length, as the baseline.",
+            groups,
+            reference=NEAR,
+        ).titled("Other baselines")
+        lengths = [
+            len(
+                self.cells.design.prompt(self.cells.design.fillers[c.persona.name], self.cells.design.text(c.task))
+            )
+            - len(prompt)
+            for c, prompt in zip(self.cells.cells, self.cells.prompts, strict=True)
+        ]
+        equal = sum(not n for n in lengths)
+        said = f"the filler has exactly the persona's length in {equal} of {len(lengths)} cells"
+        return Section((said,), (drawn,))
+
+    def _series(self, site: str, what: str) -> Series:
+        return Series.through(
+            what, self.layers, [self.level(site, what, layer).describe() for layer in self.layers]
+        )

@@ -1,0 +1,1 @@
+"""What is measured of statements in activations, one question per module."""
