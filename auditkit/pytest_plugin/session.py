@@ -186,11 +186,15 @@ class Audit:
         ended = self._ended_on_purpose(session, exitstatus)
         stopped = exitstatus > 1 and not ended
         self._interrupted = exitstatus == pytest.ExitCode.INTERRUPTED and not ended
-        with finishing():
-            self.written = [
-                run.write(self._cross_check(run, stopped), self.workers, self.threads, ended, stopped)
-                for run in self.runs.values()
-            ]
+        try:
+            with finishing():
+                self.written = [
+                    run.write(self._cross_check(run, stopped), self.workers, self.threads, ended, stopped)
+                    for run in self.runs.values()
+                ]
+        except OSError as error:  # a full disk: the journal has what was measured
+            reason = f"cannot write the record to {self.options.reports}: {error.strerror or error}"
+            pytest.exit(plain(f"{reason}; make room, and go on with --resume"), returncode=EXIT_INTEGRITY)
         if self.written and not any(run.cut_off for run in self.written):
             finish(self.options.reports)
         by_chance = {

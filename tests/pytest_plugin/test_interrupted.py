@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
@@ -98,6 +99,24 @@ def test_a_signal_while_the_record_is_written_lets_it_be_written_whole(
     assert called(audits).ret == 0
     assert audits.folder != recorded
     assert is_written(audits.folder)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
+    audits: Any, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "write_folder", full)
+        result = called(audits)
+    assert result.ret == 11
+    said = "cannot write the record to reports: No space left on device; make room, and go on with --resume"
+    (line,) = [line for line in (*result.outlines, *result.errlines) if "No space" in line]
+    assert said in line
+    assert audits.folder == recorded
+    assert called(audits, "--resume").ret == 0
+    assert audits.folder != recorded
 
 
 @pytest.mark.parametrize(
