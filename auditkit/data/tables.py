@@ -207,7 +207,7 @@ def _columns(path: Path, format: str) -> Rows:
     except DataError:
         raise
     except (OSError, ValueError) as error:  # pyarrow's own errors are among these
-        raise DataError(f"{path}: no {format} file ({str(error).splitlines()[0][:120]})") from error
+        raise DataError(f"{path}: no {format} file ({' '.join(str(error).split())})") from error
     return _of_table(format, table)
 
 
