@@ -208,8 +208,7 @@ def _columns(path: Path, format: str) -> Rows:
     except DataError:
         raise
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{path}: no {format} file ({reason})") from error
+        raise DataError(f"{path}: no {format} file ({' '.join(str(error).split())})") from error
 
 
 def _of_table(format: str, table: Any) -> Rows:

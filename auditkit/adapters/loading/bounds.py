@@ -60,7 +60,7 @@ try:
     tokenizer = Tokenizer.from_file(sys.argv[1])
     tokenizer.encode("Hello, world! It is 12:30, and 7 herons fly.\\n\\tÄé 漢字 🙂 aaaaaaaaaaaaaaaaaaaaaaaa!")
 except BaseException as error:
-    print(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    print(f"{type(error).__name__}: {str(error)[:4000]}")
 """
 
 

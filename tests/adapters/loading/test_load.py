@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from auditkit.adapters import open_model
 from auditkit.adapters.errors import IntegrityError, ModelError, first_line
-from auditkit.adapters.loading import devices, locating
+from auditkit.adapters.loading import bounds, devices, locating
 from auditkit.adapters.loading import load as loading
 from auditkit.adapters.loading.catalogue import CATALOGUE, DEFAULT_MODEL, classify
 
@@ -287,3 +287,16 @@ def test_a_changed_copy_of_a_converted_model_has_a_digest_of_its_own(tiny_llama:
     shutil.copytree(tiny_llama, copy)
     (copy / "auditkit-origin.json").write_text('{"sha256": "%s", "source": "package x"}' % ("0" * 64))
     assert loading.load(str(copy)).weights_sha256 == loading.load(str(tiny_llama)).weights_sha256
+
+
+def test_what_a_tokenizer_says_is_not_cut_in_a_word(tmp_path: Path) -> None:
+    model = {"type": "BPE", "vocab": {"a": 0}, "merges": []}
+    for words in ("some words " * 20, "some words " * 400):
+        file = {"model": model, "padding": {"strategy": words}}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+        with pytest.raises(ModelError) as refused:
+            bounds.require_tokenizer(tmp_path, "the model")
+        said = str(refused.value)
+        assert said.startswith("cannot load the model: tokenizer.json cannot be read (Exception: unknown variant")
+        whole = said.rstrip(")").split("at line ")[0].endswith("expected `BatchLongest` or `Fixed` ")
+        assert whole or (len(words) > 1000 and said.endswith((" words ...)", " some ...)"))), said

@@ -1,4 +1,4 @@
-"""The plugin beside plugins that report tests in their own way; those that are installed are tried, all at once."""
+"""The plugin beside plugins that report, choose or order tests in their own way; those that are installed, at once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ PLUGINS = {
     "allure_pytest": ("--alluredir=allure",),
     "pytest_html": ("--html=page.html", "--self-contained-html"),
     "pytest_cov": ("--cov=suite", "--cov-report=xml:coverage.xml"),
+    "pytest_split": ("--splits=1", "--group=1"),
+    "pytest_randomly": ("--randomly-seed=1",),
 }
 
 
@@ -34,5 +36,7 @@ def test_reports_of_other_plugins_are_written_and_change_nothing(audits: Any) ->
         "allure_pytest": lambda: len(list((audits.path / "allure").glob("*-result.json"))) == 3,
         "pytest_html": lambda: "test_once" in (audits.path / "page.html").read_text(),
         "pytest_cov": lambda: "test_finding.py" in (audits.path / "coverage.xml").read_text(),
+        "pytest_split": lambda: "[pytest-split] Running group 1/1" in result.stdout.str(),
+        "pytest_randomly": lambda: "Using --randomly-seed=1" in result.stdout.str(),
     }
     assert [name for name in installed if not written[name]()] == []
