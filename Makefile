@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test check lint slow bench conformance layouts simulate examples validate-gate lock canary clean
+.PHONY: help setup audit test check lint slow bench conformance layouts simulate examples validate-gate lock canary licenses sbom clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z-]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -86,6 +86,25 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml requirements/torch-needs.in --up
   --python-version 3.11 --generate-hashes --override requirements/overrides.txt -c constraints.txt \
   --custom-compile-command "make lock"
 
+# What a release carries and what its packages are licensed under, by two tools in an environment of their own.
+TOOLS := .venv-tools
+RELEASE_TOOLS := cyclonedx-bom==7.5.0 pip-licenses==5.5.5
+LOCKED = torch $$(sed -n 's/^\([a-z0-9][a-z0-9._-]*\)==.*/\1/p' $(LOCK) | sort -u)
+
+$(TOOLS)/.ready: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(INSTALL) $(RELEASE_TOOLS)
+	@touch $@
+
+licenses: $(READY) $(TOOLS)/.ready ## write docs/licenses.md: the licence of every package of the lock
+	@{ echo "# Licences"; echo; echo "Of torch and of every package in \`requirements/lock.txt\`, as each states it (\`make licenses\`)."; echo; \
+	   $(TOOLS)/bin/pip-licenses --python $(BIN)/python --from=mixed --format=markdown --with-urls --with-system --packages $(LOCKED) \
+	   | sed 's/  */ /g; s/---*/--/g'; } > docs/licenses.md
+
+sbom: $(READY) $(TOOLS)/.ready ## write dist/sbom.cdx.json: every installed package, in CycloneDX
+	mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file dist/sbom.cdx.json
+
 # Another environment with the newest release of everything that pyproject.toml allows, torch included.
 CANARY := .venv-canary
 canary:               ## test the adapters against the newest releases and say what changed since the lock
@@ -95,4 +114,4 @@ canary:               ## test the adapters against the newest releases and say w
 	$(CANARY)/bin/python tools/canary.py $(LOCK) $(ARGS)
 
 clean:                ## remove the environment and caches of tools
-	rm -rf $(VENV) $(CANARY) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(CANARY) $(TOOLS) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -70,9 +71,8 @@ def machine(*packages: str) -> str:
 
 def report(name: str, title: str, text: str, packages: Sequence[str], write: bool) -> None:
     """Print a result and where it was measured; with `write`, store both in benchmarks/results/NAME.md."""
-    footer = (
-        f"Measured on {machine(*packages)}, with `{' '.join(['python', f'benchmarks/{name}.py', *sys.argv[1:]])}`."
-    )
+    command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
+    footer = f"Measured on {machine(*packages)}, with `{command}`."
     print(f"{text}\n\n{footer}")
     if write:
         target = ROOT / "benchmarks" / "results" / f"{name}.md"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import runpy
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -25,31 +29,40 @@ pytestmark = pytest.mark.unit
 ROOT = Path(auditkit.__file__).parents[1]
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / script), *arguments], capture_output=True, text=True, cwd=ROOT
-    )
+Run = Callable[..., str]
 
 
-def test_subset_scan_finds_the_planted_units_and_their_overlap() -> None:
-    done = run("subset_scan.py")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("massive units [199]; left out") == 2
-    assert done.stdout.count("p = 0.005") == 2
-    assert "the claim does not survive rotation, so it is about these units" in done.stdout
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A script and its arguments -> what it prints; run as `python SCRIPT ARGUMENTS` does, but in this process."""
+
+    def call(script: str, *arguments: str) -> str:
+        path = str(ROOT / "examples" / script)
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "argv", [path, *arguments])
+            runpy.run_path(path, run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
 
 
-def test_subset_scan_takes_files(tmp_path: Path) -> None:
+def test_subset_scan_finds_the_planted_units_and_their_overlap(run: Run) -> None:
+    said = run("subset_scan.py")
+    assert said.count("massive units [199]; left out") == 2
+    assert said.count("p = 0.005") == 2
+    assert "the claim does not survive rotation, so it is about these units" in said
+
+
+def test_subset_scan_takes_files(run: Run, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("one.npz", "two.npz"):
         positive = np.arange(120) % 2 == 0
         texts = [f"{'yes' if flag else 'no'} {rng.integers(10**9)} words" for flag in positive]
         values = rng.normal(size=(120, 30)) + 2 * positive[:, None] * (np.arange(30) < 6)
         np.savez(tmp_path / name, activations=values, positive=positive, texts=np.array(texts))
-    done = run("subset_scan.py", str(tmp_path / "one.npz"), str(tmp_path / "two.npz"))
-    assert done.returncode == 0, done.stderr
-    assert "massive units none" in done.stdout
-    assert run("subset_scan.py", "one.npz").stderr.strip() == "give two .npz files, or none"
+    assert "massive units none" in run("subset_scan.py", str(tmp_path / "one.npz"), str(tmp_path / "two.npz"))
+    with pytest.raises(SystemExit, match=r"give two \.npz files, or none"):
+        run("subset_scan.py", "one.npz")
 
 
 class FakeTrainer:
@@ -79,7 +92,7 @@ def callback(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_callback_logs_a_checkpoint(
     callback: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = FakeTrainer(tmp_path, callback.RoleCallback(items=20))
+    trainer = FakeTrainer(tmp_path, callback.RoleCallback(items=8))
     trainer.save(open_random(), 15)
     (logged,) = trainer.state.log_history
     points = [name for name in logged if name != "step" and not name.endswith((".lower", ".upper"))]
@@ -112,7 +125,7 @@ def test_training_goes_on_where_a_checkpoint_cannot_be_measured(
 
 
 def test_random_model_has_the_layout_and_size_asked_for_and_answers_its_own_questions(
-    tiny_llama: Path, tmp_path: Path
+    run: Run, tiny_llama: Path, tmp_path: Path
 ) -> None:
     sizes = [
         "--width",
@@ -129,7 +142,7 @@ def test_random_model_has_the_layout_and_size_asked_for_and_answers_its_own_ques
         "10",
     ]
     folder, items = tmp_path / "random", tmp_path / "items.csv"
-    done = run(
+    run(
         "random_model.py",
         str(folder),
         "--tokenizer",
@@ -140,7 +153,6 @@ def test_random_model_has_the_layout_and_size_asked_for_and_answers_its_own_ques
         "--count",
         "1",
     )
-    assert done.returncode == 0, done.stderr
     adapter = auditkit.open_model(str(folder), dtype="bfloat16")
     assert (adapter.layers, adapter.heads, adapter.groups, adapter.width) == (3, 4, 2, 32)
     assert adapter.module.config.model_type == "qwen2"
@@ -193,5 +205,12 @@ def test_the_gate_measures_its_base_once_for_each_question(tmp_path: Path) -> No
     assert len({base_of(run[-1]) for run in (quick, full, other)}) == 3
     assert gate(ITEMS="12") == quick[1:], "measured once"
     assert gate() == full[1:]
+    record = sha256(b"").hexdigest()
+    assert base_of(full[1]).endswith(f"/latest#{record}"), "pinned by the digest of what was measured"
+    shutil.rmtree(tmp_path / "reports" / "pinned")
+    assert gate(BASE_SHA256="ab" * 32)[0] == full[1].replace(record, "ab" * 32), (
+        "the digest that was given goes first"
+    )
+    assert gate() == full, "measured again where nobody knows the digest"
     (base / "model.safetensors").write_bytes(b"other weights")
     assert len(gate()) == 2, "the folder holds another model by now"

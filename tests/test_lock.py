@@ -79,3 +79,18 @@ def test_a_version_beside_the_lock_is_named(canary: ModuleType, tmp_path: Path) 
     assert canary.locked(lock) == {"pytest": {"1.0"}, "numpy": {"1.0"}, "no-such-one": {"2"}}
     named = [line.split(":")[0] for line in canary.version_changes(canary.locked(lock))]
     assert named == ["numpy", "pytest"]
+
+
+def test_every_locked_package_has_a_licence(canary: ModuleType) -> None:
+    """What other systems need alone (Windows, macOS) is not installed here, and so has no line."""
+    text = (ROOT / "docs" / "licenses.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
+    licences = {canonicalize_name(name): licence for name, _, licence, *_ in rows[1:]}
+    assert not [name for name, licence in licences.items() if licence in ("", "UNKNOWN")]
+    lock = (ROOT / "requirements" / "lock.txt").read_text()
+    conditional = {canonicalize_name(name) for name in re.findall(r"^([a-z0-9._-]+)==[^;\n]*;", lock, flags=re.M)}
+    assert {"torch", *canary.locked(ROOT / "requirements" / "lock.txt")} - conditional <= set(licences)

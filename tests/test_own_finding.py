@@ -20,18 +20,18 @@ ROOT = Path(auditkit.__file__).parents[1]
 OWN = ROOT / "examples" / "own_finding"
 
 
-@pytest.fixture
-def laid_over(tmp_path: Path) -> Path:
-    """The package with the finding in it, in a folder of its own."""
-    shutil.copytree(ROOT / "auditkit", tmp_path / "auditkit", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(OWN, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *arguments]
+@pytest.fixture(scope="module")
+def laid_over(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> tuple[Path, str]:
+    """The package with the finding in it, and what a process said that ran the finding's tests and suite there."""
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copytree(ROOT / "auditkit", folder / "auditkit")  # with its compiled modules
+    shutil.copytree(OWN, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    asked = ("tests/findings/politeness", "suites/politeness", "--model", str(tiny_llama))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *asked]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 10, done.stdout + done.stderr
+    return folder, done.stdout
 
 
 def test_it_has_the_rooms_of_a_finding_and_replaces_nothing() -> None:
@@ -45,17 +45,13 @@ def test_it_has_the_rooms_of_a_finding_and_replaces_nothing() -> None:
     assert all(str(path).startswith(tuple(f"{room}/politeness" for room in rooms)) for path in files)
 
 
-def test_its_own_tests_pass(laid_over: Path) -> None:
-    done = run(laid_over, "tests/findings/politeness")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+def test_its_own_tests_pass(laid_over: tuple[Path, str]) -> None:
+    assert "3 passed" in laid_over[1]
 
 
-def test_its_suite_makes_a_record_that_names_its_claim_and_its_data(laid_over: Path, tiny_llama: Path) -> None:
+def test_its_suite_makes_a_record_that_names_its_claim_and_its_data(laid_over: tuple[Path, str]) -> None:
     """The tiny model has no single token for the answers, which is a result."""
-    done = run(laid_over, "suites/politeness", "--model", str(tiny_llama))
-    assert done.returncode == 10, done.stdout + done.stderr
-    record = read_run(laid_over / "reports" / "latest")
+    record = read_run(laid_over[0] / "reports" / "latest")
     (claim,) = record.claims
     assert claim.id == "politeness/politeness_raises_the_odds_of_help"
     assert claim.statement.startswith("A polite request has log odds of help")

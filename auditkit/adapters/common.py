@@ -237,4 +237,5 @@ class ModuleAdapter:
             text_of=loaded.text_of,
             context=self.context,
             fine_tune=loaded.fine_tune,
+            identity=dict(loaded.identity),
         )

@@ -1,9 +1,10 @@
 """Chat templates are programs of strangers: they run in a process of their own, with bounds.
 
-Jinja's sandbox refuses attributes and calls that reach for Python, and bounds neither time nor memory: `{{ 'a' * 10**9
-}}` takes gigabytes and two nested loops never end. So one child process renders all templates of this process. It may
-have `MEMORY` bytes beyond its start, a template has `SECONDS` for one chat and writes at most `LONGEST` characters. A
-template that takes more is refused from then on without running again, and its process is replaced.
+Jinja's sandbox refuses attributes and calls that reach for Python, and bounds neither time nor memory: `{{'a' *
+10**9}}` takes gigabytes and two nested loops never end. So one child process renders all templates of this process.
+It may have `MEMORY` bytes beyond its start; a template has `SECONDS` for one chat and `TOGETHER` for all, and writes
+at most `LONGEST` characters. A template that takes more is refused from then on without running again, and a process
+that is not done is replaced.
 
 The child renders by the same function of transformers that a tokenizer calls, with the tokenizer's own special tokens.
 """
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 SECONDS = 4
 """For one chat. A template takes milliseconds; a machine under load takes many times as long."""
+
+USUAL = 0.1
+"""Seconds of processor time that any chat may take."""
+
+TOGETHER = 4
+"""Seconds of processor time that all chats of a template may take beyond the usual."""
 
 MEMORY = 256 * 1024**2
 """Bytes beyond what the renderer has at its start, which are about 60 MB resident."""
@@ -87,6 +94,8 @@ class _Renderer:
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._refused: dict[str, str] = {}
         """Template, as a digest -> why it is not rendered again."""
+        self._spent: dict[str, float] = {}
+        """Template, as a digest -> seconds of processor time that its chats took beyond the usual."""
         atexit.register(self.close)
 
     def render(
@@ -97,18 +106,20 @@ class _Renderer:
         with self._lock:
             if name in self._refused:
                 raise TemplateFailure(self._refused[name])
+            request = {"template": template, "turns": turns, "opened": opened, "variables": dict(variables)}
             try:
-                said = self._asked(
-                    {"template": template, "turns": turns, "opened": opened, "variables": dict(variables)}
-                )
+                said = self._asked(request)
             except TemplateFailure as error:
                 self._refused[name] = str(error)
                 raise
+            spent = self._spent[name] = self._spent.get(name, 0.0) + max(0.0, float(said["cpu"]) - USUAL)
+            if spent > TOGETHER:
+                self._refused[name] = f"TimeoutError: its chats took more than {TOGETHER} s"
             if "text" in said:
                 return said["text"]
             why = f"{said['error']}: {said['message']}"
             if said["error"] in ("MemoryError", "OverflowError", "RecursionError"):
-                self._refused[name] = why
+                self._refused.setdefault(name, why)
             raise TemplateFailure(why)
 
     def _asked(self, request: Mapping[str, Any]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The process that renders chat templates: `auditkit.adapters.sandbox` starts it, by its path and without the package.
 
-It reads one JSON object a line (template, turns, opened, variables) and writes one (text, or error and message). Its
-memory is limited before the first template, and an alarm ends it where a template does not.
+It reads one JSON object a line (template, turns, opened, variables) and writes one (text, or error and message; and the
+processor time that it took). Its memory is limited before the first template, and an alarm ends it where a template
+does not.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 
@@ -60,7 +62,9 @@ def serve(more: int, seconds: int, longest: int) -> None:
     for line in sys.stdin:
         if hasattr(signal, "alarm"):
             signal.alarm(seconds)
+        began = time.process_time()
         said = answer(json.loads(line), longest)
+        said["cpu"] = f"{time.process_time() - began:.3f}"
         if hasattr(signal, "alarm"):
             signal.alarm(0)
         print(json.dumps(said), file=answers, flush=True)

@@ -65,6 +65,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     from auditkit.claims.verdicts import exit_code
     from auditkit.gate.merge import merge
     from auditkit.gate.verified import verified_recorded
+    from auditkit.record.manifest import record_digest
     from auditkit.record.store import RecordError, new_run_folder, require_writable
     from auditkit.report import write_folder
     from auditkit.report.terminal import overview
@@ -88,4 +89,5 @@ def _merge(arguments: argparse.Namespace) -> int:
     if remark:
         say_plainly(remark)
     say_plainly(f"page: {folder / 'audit.html'}")
+    say_plainly(f"record: SHA-256 {record_digest(folder)}")
     return exit_code(run.summary, run.profile)

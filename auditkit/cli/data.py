@@ -6,14 +6,18 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from auditkit.cli.shared import refused, say
 from auditkit.data.choices import Choices
 from auditkit.data.errors import DataError, Dropped
 from auditkit.data.items import COLUMNS
-from auditkit.data.sources import every_file, read_questions, source_subjects
+from auditkit.data.sources import WRITTEN_BY_HAND, every_file, read_questions, source_subjects
 from auditkit.data.tables import read_rows
 from auditkit.findings.identity_bias.prompts.sources import GivenItems, read_bias_items
+from auditkit.findings.persona_composition.prompts import read_grid
+from auditkit.findings.persona_localization.prompts.statements import ANSWER, read_statements
+from auditkit.findings.role_conditioning.prompts.sets import role_lists
 from auditkit.record.escaping import plain
 
 SHOWN = 3
@@ -69,7 +73,11 @@ def parts_of(source: str) -> tuple[list[Part], list[str]]:
     Raises:
         DataError: it cannot be found or read, or holds nothing usable.
     """
+    if Path(source.partition("#")[0]).suffix.lower() in WRITTEN_BY_HAND:
+        return [_grid(source, "TOML")], []
     files = every_file(source)
+    if (one := _of_one_suite(source, files[0])) is not None:
+        return [one], []
     if (
         len(files) == 1
         and _is_table(files[0].suffix)
@@ -85,6 +93,35 @@ def parts_of(source: str) -> tuple[list[Part], list[str]]:
             return [_choices(chosen, sorted({read_rows(path).format for path in files}))], []
     given = read_bias_items(source)
     return list(_bias(given)), [f"{one.item_id}: {one.reason}" for one in given.unused]
+
+
+def _of_one_suite(source: str, first: Path) -> Part | None:
+    """What a source holds that one suite alone asks for, told by the fields of its first file; None for all others."""
+    if not _is_table(first.suffix):
+        return None
+    table = read_rows(first)
+    names = set(table.names)
+    if {"statement", ANSWER} <= names:
+        read = read_statements(source)
+        kept = [one for persona in read.values() for one in persona.kept]
+        dropped = [one for persona in read.values() for one in persona.dropped]
+        texts = [f"{one.persona}: {one.text} ({'yes' if one.positive else 'no'})" for one in kept[:SHOWN]]
+        more = f"for --data persona_localization=; personas: {', '.join(read)}"
+        return _part("persona statements", (table.format,), len(kept), dropped, texts, more)
+    if {"category", "prompt"} <= names:
+        lists = role_lists(source)
+        texts = [f"{category}: {prompts[0]}" for category, prompts in lists.items()][:SHOWN]
+        counts = ", ".join(f"{len(prompts)} {category}" for category, prompts in lists.items())
+        more = f"for --data role_conditioning=; {counts}"
+        return _part("prompts by role", (table.format,), sum(map(len, lists.values())), (), texts, more)
+    return _grid(source, table.format) if {"short_personas", "long_personas"} & names else None
+
+
+def _grid(source: str, format: str) -> Part:
+    grid = read_grid(source)
+    texts = [f"{persona.name}: {persona.text}" for persona in grid.personas[:SHOWN]]
+    more = f"for --data persona_composition=; {len(grid.personas)} personas, {len(grid.tasks)} tasks"
+    return _part("a grid of personas and tasks", (format,), len(grid.personas) * len(grid.tasks), (), texts, more)
 
 
 def _is_table(suffix: str) -> bool:

@@ -91,6 +91,7 @@ def _decided(runs: list[Path], args: list[str], code: int) -> int:
     """The gate's exit code: that of the record that this command has left, or of what ended without one."""
     from auditkit.claims.verdicts import exit_code
     from auditkit.gate.verified import require_verified
+    from auditkit.record.manifest import record_digest
     from auditkit.record.store import RecordError
 
     if code in (2, 3) or code > 128:
@@ -115,7 +116,7 @@ def _decided(runs: list[Path], args: list[str], code: int) -> int:
         return refused(
             f"the gate has not passed: the audit ended with 0, and its record in {folder} says {said}", said
         )
-    print(f"gate: {run.summary.verdict} ({folder})")
+    print(f"gate: {run.summary.verdict} ({folder}, record SHA-256 {record_digest(folder)})")
     return min((said, code), key=_rank)
 
 

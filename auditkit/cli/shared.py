@@ -9,7 +9,7 @@ from pathlib import Path
 
 USAGE_ERROR = 4
 INTEGRITY = 11
-RUN = "run folder, its audit.json, or the name of a baseline"
+RUN = "run folder, its audit.json, or the name of a baseline; #SHA256 behind it: of this record and no other"
 
 
 def with_reports(command: argparse.ArgumentParser) -> None:
@@ -25,12 +25,14 @@ def folder_of(text: str, reports: Path) -> Path:
     Raises:
         RecordError: there is none.
     """
-    from auditkit.record.baseline import find_baseline
+    from auditkit.record.baseline import find_baseline, split_pin
     from auditkit.record.store import AUDIT_JSON, RecordError
 
-    path = Path(text)
+    name, pin = split_pin(text)
+    path = Path(name)
     folder = path.parent if path.name == AUDIT_JSON else path
-    named = find_baseline(text, reports) if path.name == text and path.name != AUDIT_JSON else None
+    a_word = path.name == name and path.name != AUDIT_JSON
+    named = find_baseline(text, reports) if a_word or pin is not None else None
     if named is None and (folder / AUDIT_JSON).exists():
         named = folder.resolve()
     if named is None:
@@ -81,6 +83,6 @@ def refused(message: str, code: int = USAGE_ERROR) -> int:
 
 def unusable(error: Exception) -> int:
     """Say why a record cannot be used; the exit code is 11 where it was read and does not hold, and else 4."""
-    from auditkit.gate.verified import NotVerified
+    from auditkit.record.store import NotVerified
 
     return refused(str(error), INTEGRITY if isinstance(error, NotVerified) else USAGE_ERROR)

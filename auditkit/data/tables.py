@@ -24,7 +24,18 @@ PARQUET, ARROW, JSON, LINES, TEXT = "Parquet", "Arrow", "JSON", "JSON lines", "t
 DELIMITERS = {",": "CSV", "\t": "TSV", ";": "CSV with semicolons", "|": "CSV with bars"}
 NAMES = frozenset(
     (
-        *("question", "question_stem", "stem", "query", "problem", "choices", "options", "answer", "answerkey"),
+        *(
+            "question",
+            "question_stem",
+            "stem",
+            "query",
+            "problem",
+            "prompt",
+            "choices",
+            "options",
+            "answer",
+            "answerkey",
+        ),
         *("answer_key", "answer_idx", "answer_index", "cop", "correct", "correct_answer", "correct_option"),
         *("right_answer", "gold", "target", "label", "subject", "category", "tokens", "coreference_clusters"),
         *("context", "question_polarity", "context_condition", "answer_info", "ans0", "ans1", "ans2"),
@@ -193,14 +204,16 @@ def _columns(path: Path, format: str) -> Rows:
                 stream = path.read_bytes()[:6] != b"ARROW1"
                 table = (pyarrow.ipc.open_stream if stream else pyarrow.ipc.open_file)(source).read_all()
                 return _of_table(format, table)
+        return _of_table(format, table)
     except DataError:
         raise
-    except (OSError, ValueError) as error:  # pyarrow's own errors are among these
-        raise DataError(f"{path}: no {format} file ({str(error).splitlines()[0][:120]})") from error
-    return _of_table(format, table)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{path}: no {format} file ({reason})") from error
 
 
 def _of_table(format: str, table: Any) -> Rows:
+    table.validate(full=True)  # a file may name places outside its own buffers, which to_pylist would read
     rows = table.to_pylist()
     for column, names in _classes(table.schema).items():
         for row in rows:

@@ -29,6 +29,7 @@ from scipy import optimize, stats
 from auditkit.gate.changes import NO_BASELINE
 from auditkit.record.baseline import BASELINE_LABEL, Recorded, read_recorded
 from auditkit.record.escaping import CONTROLS, DIRECTIONS, plain
+from auditkit.record.identity import compared_in_words, differences_of, is_known, model_digest
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.stats.effects.base import NOT_WORSE
 from auditkit.stats.effects.kept import Kept, read_effects
@@ -100,9 +101,10 @@ def propose_from_two(folder: Path, other: Path) -> tuple[Proposal, ...]:
         ValueError: runs of two models, or of one seed, whose items are the same.
     """
     one, two = (read_recorded(path, path.name) for path in (folder, other))
-    if one.run.model.weights_sha256 != two.run.model.weights_sha256:
+    models = one.run.model, two.run.model
+    if differences_of(*models) or not is_known(*models):
         raise ValueError(
-            f"{folder} and {other} measured models with other weights; margins are calibrated on two runs of one model"
+            f"margins are calibrated on two runs of one model; of {folder} and {other}, {compared_in_words(*models)}"
         )
     seeds = [recorded.run.plan.settings.get("seed") for recorded in (one, two)]
     if seeds[0] == seeds[1]:
@@ -147,6 +149,7 @@ def render_thresholds(run: Run, name: str, proposals: tuple[Proposal, ...], tabl
         "run": name,
         "model": run.model.name,
         "weights_sha256": run.model.weights_sha256,
+        "identity_sha256": model_digest(run.model),
         "plan_sha256": run.plan_sha256,
         "measured": run.created,
         "auditkit": run.tool.version,

@@ -21,6 +21,7 @@ from auditkit.claims.outcomes import NotApplicable, NotAsked
 from auditkit.gate.lost import is_lost, loosened, lost_claims
 from auditkit.record.baseline import BASELINE_LABEL, Recorded
 from auditkit.record.differences import differences, not_comparable
+from auditkit.record.identity import compared_in_words, differences_of, is_known
 from auditkit.record.schema import (
     Baseline,
     Change,
@@ -116,11 +117,12 @@ class Past:
     @property
     def _alike(self) -> str:
         """What it can mean that no item differs: whether the models do."""
-        here, there = self.model.weights_sha256[:12], self.recorded.run.model.weights_sha256[:12]
-        if here == there:
-            models = f"and the same weights (SHA-256 {here}): the model was compared with itself"
+        there, here = self.recorded.run.model, self.model
+        if differences_of(there, here):
+            models = f"though {compared_in_words(there, here)}: did the change take effect?"
         else:
-            models = f"though the weights differ (SHA-256 {here} and {there}): did the change take effect?"
+            itself = ": the model was compared with itself" if is_known(there, here) else ""
+            models = f"and {compared_in_words(there, here)}{itself}"
         return f"candidate and baseline have the same value on every item, {models}"
 
     @cached_property

@@ -18,13 +18,15 @@ from auditkit.gate.lost import is_lost
 from auditkit.gate.waivers import settled, waived
 from auditkit.record.baseline import Recorded
 from auditkit.record.differences import differences
+from auditkit.record.identity import differing_parts, is_known
 from auditkit.record.plan import OTHER_SHARDS
 from auditkit.record.schema import Claim, Cost, CrossCheck, Environment, ItemRow, ModelInfo, Run, Struct, Waiver
 from auditkit.record.store import RecordError, item_rows
 from auditkit.stats.families import alone, holm
 
-_OWN_TO_A_MACHINE = {"spec", "source", "device", "parity_max_abs", "cpu", "threads", "workers"}
-"""Fields in which two machines may differ while measuring the same: where the weights lie, and what they ran on."""
+_OWN_TO_A_MACHINE = {"spec", "source", "device", "parity_max_abs", "cpu", "threads", "workers", "identity"}
+"""Fields in which two machines may differ while measuring the same: where the weights lie, and what they ran on. The
+identity is compared by its parts."""
 
 _NOTHING = Cost(seconds=0.0, token_layers=0, share_of_minimum=None)
 
@@ -103,6 +105,9 @@ def _require_same(first: _Shard, other: _Shard) -> None:
     if not said and was.plan_sha256 != now.plan_sha256:
         said.append("another plan")
     said += [f"another model: {line}" for line in _differing(was.model, now.model)]
+    said += [f"another model: {part}" for part in differing_parts(was.model.identity, now.model.identity)]
+    if not is_known(was.model, now.model):
+        said.append("whether both measured one model is not known, since a record does not hold its config")
     devices = [run.model.device.partition(":")[0] for run in (was, now)]
     said += [f"another device: {devices[0]} there, {devices[1]} here"] if devices[0] != devices[1] else []
     said += [f"another environment: {line}" for line in _differing(was.environment, now.environment)]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from auditkit.gate.verify import Verified, verify
+from auditkit.gate.verify import Verified, verify, verify_claim
 from auditkit.record.baseline import Recorded, read_recorded
+from auditkit.record.journal import ANEW
 from auditkit.record.manifest import manifest_problems
+from auditkit.record.resume import Interrupted
 from auditkit.record.schema import Run
-from auditkit.record.store import RecordError, read_items, read_run
-
-
-class NotVerified(RecordError):
-    """A record that was read and does not hold."""
+from auditkit.record.store import JOURNAL, NotVerified, item_table, read_items, read_run
 
 
 def verified_folder(folder: Path) -> tuple[Run, Verified, list[str]]:
@@ -48,6 +46,21 @@ def verified_recorded(folder: Path, name: str) -> Recorded:
     recorded = read_recorded(folder, name)
     _refuse(folder, [*manifest_problems(folder), *verify(recorded.run, recorded.items).problems])
     return recorded
+
+
+def require_decided(earlier: Interrupted, *, paired: bool) -> None:
+    """Decide the claims of an interrupted run again from their values and thresholds, before they are taken over.
+
+    Args:
+        paired: the run has a baseline.
+
+    Raises:
+        NotVerified: naming the first thing that does not follow.
+    """
+    for entry in earlier.entries:
+        problems = verify_claim(entry.claim, item_table(entry.items), paired=paired).problems
+        if problems:
+            raise NotVerified(f"{earlier.folder / JOURNAL} does not hold: {problems[0]}; {ANEW}")
 
 
 def _refuse(folder: Path, problems: Sequence[str]) -> None:

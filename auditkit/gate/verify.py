@@ -59,19 +59,31 @@ def verify(run: Run, items: pd.DataFrame) -> Verified:
     """
     rows, empty = dict(tuple(items.groupby("claim", sort=False))), items.iloc[:0]
     problems = list(_whole(run, set(map(str, rows))))
-    computed, missing = 0, []
+    computed, missing = 0, list[tuple[str, str]]()
     for claim in run.claims:
-        found: list[str] = []
-        own = rows.get(claim.id, empty)
-        kept = ClaimItems(own)
-        again = {id(effect): _again(effect, kept, beside, found) for effect, beside in _effects(claim)}
-        computed += sum(one.computed for one in again.values())
-        missing += [(claim.id, effect.name) for effect, _ in _effects(claim) if not again[id(effect)].computed]
-        found += _claim_problems(claim, again)
-        found += _left_over(claim, own, paired=run.baseline is not None)
-        problems += [f"{claim.id}: {problem}" for problem in found]
+        found = verify_claim(claim, rows.get(claim.id, empty), paired=run.baseline is not None)
+        problems += found.problems
+        computed += found.effects
+        missing += found.not_computed
     problems += [*_family_problems(run), *_summary_problems(run)]
     return Verified(tuple(problems), computed, tuple(missing))
+
+
+def verify_claim(claim: Claim, items: pd.DataFrame, *, paired: bool) -> Verified:
+    """Derive one claim again from its items.
+
+    Args:
+        items: the claim's rows, columns of `ItemRow`.
+        paired: the run has a baseline.
+    """
+    found: list[str] = []
+    kept = ClaimItems(items)
+    again = {id(effect): _again(effect, kept, beside, found) for effect, beside in _effects(claim)}
+    missing = [(claim.id, effect.name) for effect, _ in _effects(claim) if not again[id(effect)].computed]
+    found += _claim_problems(claim, again)
+    found += _left_over(claim, items, paired=paired)
+    problems = tuple(f"{claim.id}: {problem}" for problem in found)
+    return Verified(problems, len(again) - len(missing), tuple(missing))
 
 
 # -- the whole -----------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.errors import ModelError
-from auditkit.adapters.loading.files import cache_root
+from auditkit.adapters.loading.digests import cache_root
 from auditkit.adapters.protocol import Adapter, Place, Shape, Touch
 from auditkit.claims.evidence import note
 from auditkit.data.prompts import Chat
@@ -35,11 +35,12 @@ from auditkit.engine.batching import in_batches
 from auditkit.engine.forward import words
 from auditkit.engine.guards import costing
 from auditkit.engine.sites import Site
+from auditkit.record.identity import model_digest
 from auditkit.record.store import atomic_write
 
 Role = Literal["system", "user"]
 Array = NDArray[np.float32]
-FORMAT = 1
+FORMAT = 2
 """Of the cached files; another number where the same request would give other values."""
 
 
@@ -166,7 +167,7 @@ def _run(adapter: Adapter, places: Sequence[Place], order: Sequence[tuple[tuple[
 def _digest(adapter: Adapter, places: Sequence[Place], order: Sequence[tuple[tuple[int, ...], int]]) -> str:
     info = adapter.info
     versions = [metadata.version(package) for package in ("torch", "transformers")]
-    model = [info.weights_sha256, info.dtype, info.device, info.adapter]
+    model = [model_digest(info), info.device]
     what = [FORMAT, versions, model, [[str(component), layer] for component, layer in places], order]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 

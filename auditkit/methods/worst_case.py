@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import pandas as pd
 
-from auditkit.adapters.loading.files import cache_root
+from auditkit.adapters.loading.digests import cache_root
 from auditkit.claims.outcomes import Inconclusive
 from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.exact import Exact, exactly

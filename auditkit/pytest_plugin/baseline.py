@@ -22,7 +22,7 @@ from auditkit.adapters.loading.catalogue import classify
 from auditkit.claims.verdicts import EXIT_INTEGRITY
 from auditkit.gate.verified import verified_recorded
 from auditkit.pytest_plugin.options import refusal
-from auditkit.record.baseline import Recorded, find_baseline, read_names, read_recorded
+from auditkit.record.baseline import Recorded, find_baseline, read_names, read_recorded, split_pin
 from auditkit.record.escaping import plain
 from auditkit.record.store import AUDIT_JSON, RecordError, require_writable
 
@@ -72,7 +72,8 @@ def recorded_baseline(text: str, reports: Path) -> Recorded | None:
     try:
         folder = find_baseline(text, reports)
         if folder is not None:
-            return verified_recorded(folder, text if Path(text).parent == Path() else folder.name)
+            name, _ = split_pin(text)
+            return verified_recorded(folder, name if Path(name).parent == Path() else folder.name)
     except RecordError as error:
         _refuse(str(error))
     try:

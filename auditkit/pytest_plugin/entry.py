@@ -36,8 +36,27 @@ if TYPE_CHECKING:
 
 _UNNAMED = "claims run in several processes only for a model that is named: add --model SPEC, or leave out -n"
 
+
+class SuiteHooks:
+    """Hooks of a suite's conftest beside pytest's own."""
+
+    def pytest_audit_read_data(self, suite: str, source: str) -> None:
+        """Read a source of `--data SUITE=SOURCE`, so that it is refused before a model is opened.
+
+        Args:
+            suite: the suite that the user named; every other suite returns at once.
+
+        Raises:
+            DataError: the suite cannot read it, in one line.
+        """
+
+
 _audit_key: pytest.StashKey[Audit] = pytest.StashKey()
 _measuring_key: pytest.StashKey[Measuring] = pytest.StashKey()
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(SuiteHooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,6 +19,7 @@ from auditkit.pytest_plugin.claims import claim_id
 from auditkit.pytest_plugin.options import RunOptions, refusal
 from auditkit.record.baseline import Recorded, measured_before, read_recorded
 from auditkit.record.escaping import line
+from auditkit.record.identity import compared_in_words, differences_of, is_known
 from auditkit.record.naming import told_apart
 from auditkit.record.schema import Claim, ItemRow, ModelInfo, Plan, Run
 from auditkit.report import wording
@@ -143,9 +144,11 @@ def write_gate(reporter: pytest.TerminalReporter, run: Run, every: bool) -> None
             reporter.write_line(line(f"  {looser}"), yellow=True, bold=True)
         for difference in run.baseline.plan_differences:
             reporter.write_line(line(f"  the plan differs: {difference}"), yellow=True)
-        if run.baseline.model.weights_sha256 == run.model.weights_sha256:
-            same = f"  the same weights (SHA-256 {run.model.weights_sha256[:12]})"
-            reporter.write_line(line(f"{same}: this run compares a model with itself"), yellow=True, bold=True)
+        if not differences_of(run.baseline.model, run.model):
+            known = is_known(run.baseline.model, run.model)
+            itself = "this run compares a model with itself" if known else "the baseline may be the model itself"
+            same = compared_in_words(run.baseline.model, run.model)
+            reporter.write_line(line(f"  {same}: {itself}"), yellow=True, bold=True)
     for waiver in run.waivers:
         if waiver.state == "applied" and not every:
             continue

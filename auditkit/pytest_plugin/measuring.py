@@ -40,6 +40,7 @@ from auditkit.pytest_plugin.options import RunOptions, options_of
 from auditkit.pytest_plugin.outcomes import set_outcome
 from auditkit.pytest_plugin.settings import Settings, rerun_options
 from auditkit.record.canonical import canonical
+from auditkit.record.identity import model_digest
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Cost, ModelInfo, Plan, Verdict
 
@@ -62,6 +63,7 @@ class Opened:
         chat = self.adapter.chat
         info: ModelInfo = msgspec.structs.replace(
             self.adapter.info,
+            identity=self.adapter.info.identity or dict(self.loaded.identity),
             rendered_sha256=rendered_sha256(chat),
             rendered_prompt=rendered_prompt(chat),
             template_arguments={name: json.dumps(value) for name, value in getattr(chat, "arguments", {}).items()},
@@ -134,7 +136,7 @@ class Measuring:
     Args:
         items: the claims to run, resumed ones included (they run, but come to nothing of their own).
         resumed: node ids of those that an earlier process has measured.
-        digests: model spec -> SHA-256 of the weights that the run is about.
+        digests: model spec -> SHA-256 of the identity of the model that the run is about.
         plans: model spec -> what the run asks of the model.
         opened: models that are open already; others are opened when the first claim asks, and closed after the last.
     """
@@ -178,8 +180,10 @@ class Measuring:
             return
         began = time.perf_counter()
         opened = open_model(self.options, spec, self._gate.names(spec)[0], self._thresholds)
-        if opened.adapter.info.weights_sha256 != self._digests[spec]:
-            raise IntegrityError(f"the weights of {spec} have changed since the run began")
+        if model_digest(opened.info) != self._digests[spec]:
+            raise IntegrityError(
+                f"the model {spec} has changed since the run began: its weights, config, tokenizer or template"
+            )
         self._opened[spec] = opened
         if self._current is not None:  # opening is no cost of the claim that happens to be first
             self._current.token_layers = opened.adapter.meter.token_layers

@@ -371,8 +371,8 @@ def _read_template_arguments(texts: Sequence[str]) -> dict[str, Any]:
     return read_arguments(texts)
 
 
-def check_data(options: RunOptions, claims: Sequence[pytest.Item]) -> None:
-    """Refuse data that no collected suite could use, or that cannot be found.
+def check_data(config: pytest.Config, options: RunOptions, claims: Sequence[pytest.Item]) -> None:
+    """Refuse data that no collected suite could use, that cannot be found, or that its suite cannot read.
 
     Raises:
         pytest.UsageError: in one line.
@@ -387,6 +387,7 @@ def check_data(options: RunOptions, claims: Sequence[pytest.Item]) -> None:
         try:
             source_sha256(source)
             check_source(source)
+            config.hook.pytest_audit_read_data(suite=suite, source=source)
         except DataError as error:
             raise refusal(f"--data {suite}: {error}") from None
 

@@ -16,6 +16,7 @@ import pytest
 
 from auditkit.claims.verdicts import exit_code, summarize
 from auditkit.gate.thresholds import Thresholds
+from auditkit.gate.verified import require_decided
 from auditkit.pytest_plugin.claims import claim_id, plan_of, planned
 from auditkit.pytest_plugin.conditions import made_with, measured_before
 from auditkit.pytest_plugin.gate import Gate
@@ -23,8 +24,10 @@ from auditkit.pytest_plugin.options import options_of
 from auditkit.pytest_plugin.seen import Seen
 from auditkit.pytest_plugin.selection import DESELECTED, not_selected
 from auditkit.pytest_plugin.settings import header_settings, rerun_options
-from auditkit.record.differences import model_digest, plan_digest
+from auditkit.record.differences import plan_digest
+from auditkit.record.identity import model_digest, parts_of
 from auditkit.record.journal import Entry, Header, Journal
+from auditkit.record.manifest import record_digest
 from auditkit.record.plan import OTHER_SHARDS, completed
 from auditkit.record.resume import Interrupted, find_interrupted
 from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested
@@ -87,9 +90,14 @@ class PlannedRun:
 
         Raises:
             RecordError: there is none, it is another run, or it has nothing left to measure.
+            NotVerified: its journal was changed, or says what does not follow from its values.
         """
         folder = self.options.resume
-        return None if folder is None else self.same(folder, self.header)
+        if folder is None:
+            return None
+        earlier = self.same(folder, self.header)
+        require_decided(earlier, paired=self.options.baseline is not None)
+        return earlier
 
     def same(self, folder: str, header: Header) -> Interrupted:
         """The interrupted run of a folder, once it is sure that this run continues it.
@@ -124,6 +132,8 @@ class WrittenRun:
     """What the user should know about how it was written, if anything."""
     cut_off: bool = False
     """It was interrupted before its last claim: its folder is one to be continued."""
+    record_sha256: str = ""
+    """Digest of its audit.json."""
 
 
 class OpenRun:
@@ -141,7 +151,9 @@ class OpenRun:
         self.model = known.info
         self.gate = gate
         self.untested = [*planned.untested, *known.refused]
-        self.header = msgspec.structs.replace(planned.header, model_sha256=model_digest(known.info))
+        self.header = msgspec.structs.replace(
+            planned.header, model_sha256=model_digest(known.info), model=parts_of(known.info)
+        )
         if earlier is not None:
             earlier.require_same(self.header)
         self.folder = earlier.folder if earlier else new_run_folder(planned.options.reports, known.info.name)
@@ -151,7 +163,9 @@ class OpenRun:
         self._entries: dict[str, Entry] = {}
         self._lost: dict[str, str] = {}
         if earlier is not None:  # read again: until the lock was ours, another process may have gone on
-            earlier = planned.same(str(self.folder), self.header)
+            before, earlier = earlier, planned.same(str(self.folder), self.header)
+            if earlier.entries != before.entries:
+                require_decided(earlier, paired=planned.options.baseline is not None)
             self.header = earlier.header
             self._entries = {entry.claim.id: entry for entry in earlier.entries}
             finished = {claim_id(item): item.nodeid for item in planned.items}
@@ -231,4 +245,4 @@ class OpenRun:
             cut_off = stopped and not {claim.id for claim in plan.claims} <= {*self._entries}
             record, remark = write_folder(self.folder, record, rows, cut_off=cut_off)
         code = exit_code(record.summary, options.profile)
-        return WrittenRun(plan.spec, record, self.folder, code, remark, cut_off)
+        return WrittenRun(plan.spec, record, self.folder, code, remark, cut_off, record_digest(self.folder))

@@ -30,9 +30,10 @@ from auditkit.pytest_plugin.seen import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.begun import begin, finish
 from auditkit.record.escaping import plain
+from auditkit.record.identity import model_digest
 from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
-from auditkit.record.store import RecordError, require_writable
+from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
 
 _WORST_FIRST = (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE, 0)
@@ -62,7 +63,7 @@ class Audit:
         self.config = config
         self.options = options_of(config)
         self.items = [item for item in items if item not in others]
-        check_data(self.options, [*items, *deselected])
+        check_data(config, self.options, [*items, *deselected])
         self.thresholds = thresholds_of(self.options, [*items, *deselected])
         self.gate = Gate(self.options, [*items, *deselected])
         self.planned: dict[str, PlannedRun] = {}
@@ -127,7 +128,7 @@ class Audit:
                     terminal.say(self.config, f"resuming {before.folder}: {line}")
             for line in remarks(self.config, self.items):
                 terminal.say(self.config, line)
-        except IntegrityError as error:
+        except (IntegrityError, NotVerified) as error:
             pytest.exit(plain(str(error)), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
             raise refusal(error) from None
@@ -153,8 +154,8 @@ class Audit:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Model spec -> SHA-256 of the weights that its run is about."""
-        return {spec: run.model.weights_sha256 for spec, run in self.runs.items()}
+        """Model spec -> SHA-256 of the identity of the model that its run is about."""
+        return {spec: model_digest(run.model) for spec, run in self.runs.items()}
 
     @property
     def resumed(self) -> dict[str, Claim]:

@@ -71,7 +71,7 @@ def correct(config: pytest.Config, by_chance: Collection[str]) -> None:
 
 
 def summarize(reporter: pytest.TerminalReporter, run: WrittenRun) -> None:
-    """The claims that need a human, the number of the others, the run's verdict, and the path of the report.
+    """The claims that need a human, the number of the others, the run's verdict, its report and its record's digest.
 
     With `-v` every claim is shown with its evidence.
     """
@@ -94,6 +94,7 @@ def summarize(reporter: pytest.TerminalReporter, run: WrittenRun) -> None:
     if run.remark:
         write_line(reporter, run.remark, yellow=True)
     write_line(reporter, f"report: {folder / 'audit.html'}")
+    write_line(reporter, f"record: SHA-256 {run.record_sha256}")
 
 
 def needs_a_human(claim: Claim, profile: str) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from auditkit.record.manifest import record_digest
 from auditkit.record.schema import Run, Struct
 from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, RecordError, atomic_write, read_items, read_run
 
@@ -27,6 +28,7 @@ NAMES = "baselines.json"
 BASELINE_LABEL = "the baseline"
 """The other run in the name of a difference: "recovery minus the baseline"."""
 
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 
@@ -53,12 +55,50 @@ def find_baseline(text: str, reports: Path) -> Path | None:
     """The folder of the recorded run that `text` names; None where it can only be a model.
 
     A folder or an audit.json goes before a model, and so does a name. A word that is both a name and the folder of a
-    run is refused.
+    run is refused. Behind `#`, each may carry the SHA-256 that its record must have.
 
     Raises:
         RecordError: a run folder that is not there or unfinished, a damaged file of names, a named run that is
-            gone or has changed, or a name that is also a folder.
+            gone or has changed, a name that is also a folder, or a record that has another digest.
     """
+    text, pin = split_pin(text)
+    folder = _find(text, reports)
+    if pin is not None:
+        _require_digest(folder, text, pin)
+    return folder
+
+
+def split_pin(text: str) -> tuple[str, str | None]:
+    """How a recorded run is named, and the SHA-256 behind `#` that its record must have; None where there is no `#`."""
+    name, hash_sign, pin = text.rpartition("#")
+    if not (hash_sign and name) or Path(text).exists():
+        return text, None
+    return name, pin
+
+
+def _require_digest(folder: Path | None, text: str, pin: str) -> None:
+    """Refuse a record that has another digest than the one that was given with its name.
+
+    Raises:
+        RecordError: no recorded run, no SHA-256, or another one.
+    """
+    if not _SHA256.fullmatch(pin):
+        raise RecordError(
+            f"{text}#{pin}: behind # stands the SHA-256 of a recorded run, 64 hexadecimal digits (auditkit verify RUN "
+            "prints it)"
+        )
+    if folder is None:
+        raise RecordError(f"no baseline {text}: only a recorded run has a SHA-256 behind #")
+    digest = record_digest(folder)
+    if digest != pin.lower():
+        raise RecordError(
+            f"{folder / AUDIT_JSON} is not the record that was asked for (SHA-256 {digest[:12]}, asked for "
+            f"{pin[:12]}); somebody has changed or replaced it, or the digest is of another run"
+        )
+
+
+def _find(text: str, reports: Path) -> Path | None:
+    """The folder of the recorded run that `text` names, without its digest; None where it can only be a model."""
     path = Path(text)
     names = read_names(reports) if _NAME.fullmatch(text) else {}
     if text in names:
@@ -122,15 +162,23 @@ def read_names(reports: Path) -> dict[str, Named]:
     """Name -> recorded run; empty where nothing was named.
 
     Raises:
-        RecordError: the file cannot be read.
+        RecordError: the file cannot be read, or an entry is no run folder beside it.
     """
     file = reports / NAMES
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Named])
+        names = msgspec.json.decode(file.read_bytes(), type=dict[str, Named])
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"cannot read {file}: {error}") from None
+    for name, entry in names.items():
+        inside = Path(entry.run).name == entry.run and entry.run not in ("", "..")
+        if not inside or (reports / entry.run).resolve().parent != reports.resolve():
+            raise RecordError(
+                f"{file}: '{name}' names {entry.run}, which is no run folder in {reports}; take the entry out, and "
+                f"name the run again with auditkit baseline set {name} RUN"
+            )
+    return names
 
 
 def set_name(reports: Path, name: str, folder: Path) -> Recorded:

@@ -37,11 +37,6 @@ def plan_digest(plan: Plan) -> str:
     return hashlib.sha256(msgspec.json.encode(plan, order="sorted")).hexdigest()
 
 
-def model_digest(model: ModelInfo) -> str:
-    """SHA-256 of what a model is: its weights, and the code of its own that runs them, where it brings any."""
-    return _digest(f"{model.weights_sha256} {model.code_sha256}") if model.code_sha256 else model.weights_sha256
-
-
 def claim_digest(path: Path, qualified: str, statement: str, shared: str) -> str:
     """SHA-256 of what makes one claim what it is.
 

@@ -1,12 +1,15 @@
 """The journal: one JSON line per finished claim, so that a killed run loses at most the claim under way.
 
-The first line describes the run, each further line holds a claim with its items. Lines are flushed to disk as
-they are written. A last line cut short by a kill is dropped on reading; a broken line before it is not, since
-then the file was damaged by something else.
+The first line describes the run, each further line holds a claim with its items and ends with a SHA-256 over the line
+before and itself. Lines are flushed to disk as they are written. A last line cut short by a kill is dropped on reading;
+a line that is broken, or is not the one that was written behind the line before, makes the whole file unusable. The
+chain shows an edit that did not make the digests anew; what the numbers come to is decided again when claims are taken
+over (`auditkit.gate.verified.require_decided`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +18,9 @@ import msgspec
 
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import SCHEMA_VERSION, Claim, ItemRow, Struct
-from auditkit.record.store import RecordError
+from auditkit.record.store import NotVerified, RecordError
+
+ANEW = "leave out --resume to start anew"
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -25,11 +30,17 @@ class Entry(Struct, frozen=True, kw_only=True):
     items: tuple[ItemRow, ...]
 
 
+class _Line(Entry, frozen=True, kw_only=True):
+    sha256: str
+    """Of the line before and this one, without this field."""
+
+
 class Header(Struct, frozen=True, kw_only=True):
     """What must agree before a journal's claims may be taken over by another run."""
 
     plan_sha256: str
     model_sha256: str
+    """Of the whole identity of the model (`auditkit.record.identity.model_digest`)."""
     seed: int
     created: str
     command: tuple[str, ...] = ()
@@ -38,6 +49,8 @@ class Header(Struct, frozen=True, kw_only=True):
     """Option -> value, so that a refusal can say which one differs; `plan_sha256` only says that one does."""
     versions: dict[str, str] = msgspec.field(default_factory=dict)
     """Package -> version, for the same purpose."""
+    model: dict[str, str] = msgspec.field(default_factory=dict)
+    """The parts of that identity, for the same purpose."""
     schema_version: int = SCHEMA_VERSION
 
 
@@ -68,13 +81,15 @@ class Journal:
             raise RecordError(
                 f"{path.parent} is being measured by another process; wait for it, or end it"
             ) from None
-        whole = path.read_bytes().rfind(b"\n") + 1
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
         os.truncate(path, whole)
+        self._last = content[:whole].rstrip(b"\n").rpartition(b"\n")[2]
         if not whole:
             self._append(msgspec.json.encode(canonical(header)))
 
     def append(self, entry: Entry) -> None:
-        self._append(msgspec.json.encode(canonical(entry)))
+        self._append(chained(self._last, msgspec.json.encode(canonical(entry))))
 
     def close(self) -> None:
         self._stream.close()
@@ -83,6 +98,13 @@ class Journal:
         self._stream.write(line + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
+        self._last = line
+
+
+def chained(before: bytes, entry: bytes) -> bytes:
+    """The line of an entry behind the line `before`: the entry's object with the digest as its last field."""
+    digest = hashlib.sha256(before + b"\n" + entry).hexdigest()
+    return entry[:-1] + _tail(digest)
 
 
 def has_header(path: Path) -> bool:
@@ -98,7 +120,8 @@ def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
     """Header and entries of a journal.
 
     Raises:
-        RecordError: not there, no header, of another schema version, or a broken line that is not the last.
+        RecordError: not there, no header, or of another schema version.
+        NotVerified: a line that is broken or was changed, other than a last one cut short, or a claim with two entries.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -112,13 +135,26 @@ def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
         if version != SCHEMA_VERSION:
             raise RecordError(
                 f"{path} was written by another version of auditkit (record schema {version or 'unnamed'}, this one "
-                f"reads {SCHEMA_VERSION}); continue it with that version, or leave out --resume to start anew"
+                f"reads {SCHEMA_VERSION}); continue it with that version, or {ANEW}"
             )
         header = msgspec.json.decode(lines[0], type=Header)
-        entries = tuple(msgspec.json.decode(line, type=Entry) for line in lines[1:])
+        read = [msgspec.json.decode(line, type=_Line) for line in lines[1:]]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{path} is damaged before its last line: {error}") from None
+        raise NotVerified(f"{path} is damaged before its last line: {error}; {ANEW}") from None
+    for number, (before, line, entry) in enumerate(zip(lines, lines[1:], read, strict=False), start=2):
+        if line != chained(before, line.removesuffix(_tail(entry.sha256)) + b"}"):
+            raise NotVerified(f"line {number} of {path} is not the one that the run wrote there; {ANEW}")
+    entries = tuple(Entry(claim=line.claim, items=line.items) for line in read)
+    ids = [entry.claim.id for entry in entries]
+    twice = next((name for name in ids if ids.count(name) > 1), None)
+    if twice is not None:
+        raise NotVerified(f"{path} holds two entries of {twice}; {ANEW}")
     return header, entries
+
+
+def _tail(digest: str) -> bytes:
+    """How the line of an entry ends."""
+    return b',"sha256":' + msgspec.json.encode(digest) + b"}"
 
 
 def _lock(stream: BinaryIO) -> None:

@@ -1,8 +1,8 @@
 """Continuing an interrupted run: which folder, and whether its claims may be taken over.
 
 A run that was killed leaves its journal and no finished record. Its finished claims stand for the present run only
-if that run would have asked exactly the same of exactly the same weights, so everything that says so is compared
-before anything is written; where it differs, the folder is left as it was.
+if that run would have asked exactly the same of exactly the same model, so everything that says so is compared before
+anything is written; where it differs, the folder is left as it was.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditkit.record.journal import Entry, Header, has_header, read_journal
+from auditkit.record.identity import differing_parts
+from auditkit.record.journal import ANEW, Entry, Header, has_header, read_journal
 from auditkit.record.store import JOURNAL, RecordError, is_written
-
-_ANEW = "leave out --resume to start anew"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Interrupted:
             RecordError: it is written, and every planned claim is in the journal.
         """
         if is_written(self.folder) and planned <= {entry.claim.id for entry in self.entries}:
-            raise RecordError(f"nothing to resume: {self.folder} is finished; {_ANEW}")
+            raise RecordError(f"nothing to resume: {self.folder} is finished; {ANEW}")
 
     def require_same(self, present: Header) -> None:
         """Refuse to continue what is not the same run; an empty `model_sha256` is not compared (not opened yet).
@@ -59,12 +58,16 @@ class Interrupted:
                 f"(plan_sha256 was {was.plan_sha256[:12]}, is {now.plan_sha256[:12]})"
             )
         if now.model_sha256 and was.model_sha256 != now.model_sha256:
-            said.append(
-                f"the model's weights differ (SHA-256 was {was.model_sha256[:12]}, is {now.model_sha256[:12]}, with "
-                "the model's own code where it brings any)"
-            )
+            said.append(_other_model(was, now))
         if said:
-            raise RecordError(f"cannot resume {self.folder}: {'; '.join(said)}; {_ANEW}")
+            raise RecordError(f"cannot resume {self.folder}: {'; '.join(said)}; {ANEW}")
+
+
+def _other_model(was: Header, now: Header) -> str:
+    digests = f"identity was {was.model_sha256[:12]}, is {now.model_sha256[:12]}"
+    if not was.model:
+        return f"whether the model is the same is not known, since the journal does not hold its parts ({digests})"
+    return f"the model differs in: {'; '.join(differing_parts(was.model, now.model))} ({digests})"
 
 
 def find_interrupted(reports: Path, folder: str) -> Interrupted:

@@ -298,6 +298,9 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Of the checkpoint's own code that ran; empty where none did."""
     text_of: str = ""
     """Class of a checkpoint that takes images or sound too, of which the text model was measured; empty for others."""
+    identity: dict[str, str] = msgspec.field(default_factory=dict)
+    """What decides the model's numbers besides the digests above: part and field, as "config/rms_norm_eps" -> its value
+    as JSON, or a SHA-256 of a long one (see `auditkit.record.identity`). Empty: an earlier version made the record."""
 
 
 class Summary(Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from auditkit.record.schema import SCHEMA_VERSION, ItemRow, Run
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 AUDIT_JSON = "audit.json"
 ITEMS_PARQUET = "items.parquet"
@@ -32,6 +33,10 @@ _WRITING = ".writing"
 
 class RecordError(Exception):
     """A run folder that cannot be written or read; the message is one line that says what to do."""
+
+
+class NotVerified(RecordError):
+    """A record or journal that was read and does not hold."""
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -159,17 +164,23 @@ def read_items(path: Path | str) -> pd.DataFrame:
     """The items of a run, one row per claim, measurement, condition and item (columns of `ItemRow`).
 
     Raises:
-        RecordError: absent or damaged.
+        RecordError: absent, damaged, or with other columns than a run writes.
     """
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     path = Path(path)
     file = path / ITEMS_PARQUET if path.is_dir() else path
     try:
-        return pd.read_parquet(file)
-    except (OSError, pa.ArrowException) as error:
-        raise RecordError(f"cannot read the items in {file}: {error}") from None
+        if not pq.read_schema(file).equals(_item_schema()):
+            raise RecordError(f"cannot read the items in {file}: the columns are not those that a run writes")
+        items = pd.read_parquet(file)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RecordError(f"cannot read the items in {file}: {' '.join(str(error).split())}") from None
+    if items.drop(columns="value").isna().to_numpy().any():
+        raise RecordError(f"cannot read the items in {file}: a row has no name where a run writes one")
+    return items
 
 
 def item_rows(items: pd.DataFrame) -> list[ItemRow]:
@@ -178,17 +189,32 @@ def item_rows(items: pd.DataFrame) -> list[ItemRow]:
     return msgspec.convert(values.to_dict("records"), list[ItemRow])
 
 
+def item_table(rows: Iterable[ItemRow]) -> pd.DataFrame:
+    """Rows as `read_items` gives them back."""
+    import pandas as pd
+
+    return pd.DataFrame(msgspec.to_builtins(list(rows)), columns=list(ItemRow.__struct_fields__)).astype(
+        {"value": float}
+    )
+
+
 class _Versioned(msgspec.Struct):
     schema_version: int
+
+
+def _item_schema() -> pa.Schema:
+    """The columns of items.parquet: text, and one number that may be missing."""
+    import pyarrow as pa
+
+    columns = dict.fromkeys(ItemRow.__struct_fields__, pa.string()) | {"value": pa.float64()}
+    return pa.schema(list(columns.items()))
 
 
 def _parquet(items: Iterable[ItemRow]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, pa.DataType] = {field: pa.string() for field in ItemRow.__struct_fields__}
-    columns["value"] = pa.float64()
-    rows, schema = msgspec.to_builtins(list(items)), pa.schema(list(columns.items()))
+    rows, schema = msgspec.to_builtins(list(items)), _item_schema()
     try:
         table = pa.Table.from_pylist(rows, schema=schema)
     except UnicodeEncodeError:

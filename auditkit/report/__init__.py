@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from auditkit.record.manifest import write_manifest
+from auditkit.record.manifest import record_digest, write_manifest
 from auditkit.record.schema import ItemRow, Run
 from auditkit.record.store import RecordError, atomic_write, point_latest, write_run, writing
 from auditkit.report.files.card import render_card
@@ -38,12 +38,15 @@ JUNIT_XML = "junit.xml"
 
 
 def write_outputs(folder: Path, run: Run) -> Path:
-    """Write every output of `run` into `folder`, each file at once, and their manifest; return the page's path."""
-    page = folder / AUDIT_HTML
-    atomic_write(folder / JUNIT_XML, render_junit(run))
+    """Write every output of `run` into `folder`, each file at once, and their manifest; return the page's path.
+
+    The record must be there: the files that travel alone name its digest.
+    """
+    page, digest = folder / AUDIT_HTML, record_digest(folder)
+    atomic_write(folder / JUNIT_XML, render_junit(run, digest))
     for name, text in {
         SUMMARY_MD: render_markdown(run),
-        "comment.md": render_comment(run),
+        "comment.md": render_comment(run, digest),
         "model-card.md": render_card(run),
         "claims.csv": render_csv(run),
         AUDIT_HTML: render_html(run),

@@ -188,7 +188,8 @@ def _side_by_side(was: Run, now: Run) -> list[tuple[str, str, str]]:
                 "profile": run.profile,
                 "seed": str(run.seed),
                 "plan SHA-256": run.plan_sha256,
-                **_texts("model", run.model),
+                "model identity SHA-256": wording.identity(run.model) or wording.MISSING,
+                **_texts("model", run.model, ("identity",)),
                 **_texts("auditkit", run.tool),
                 "python": run.environment.python,
                 "cpu": run.environment.cpu,
@@ -198,8 +199,8 @@ def _side_by_side(was: Run, now: Run) -> list[tuple[str, str, str]]:
     return [(name, facts[0][name], facts[1][name]) for name in facts[0]]
 
 
-def _texts(prefix: str, record: Struct) -> dict[str, str]:
-    values = msgspec.structs.asdict(record)
+def _texts(prefix: str, record: Struct, without: tuple[str, ...] = ()) -> dict[str, str]:
+    values = {name: value for name, value in msgspec.structs.asdict(record).items() if name not in without}
     return {
         f"{prefix} {name.replace('_', ' ')}": wording.number(value)
         if isinstance(value, float) and math.isfinite(value)

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
+from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
 from auditkit.report import wording
 from auditkit.report.figures import drawing as figures
@@ -45,6 +46,8 @@ def environment() -> Environment:
         "items_text": wording.items_needed,
         "cross_check": wording.cross_check,
         "changes": wording.changes,
+        "identity": wording.identity,
+        "parts": parts_of,
         "moved": wording.moved,
         "further": wording.further,
         "looser": wording.looser,

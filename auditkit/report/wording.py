@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 
 from auditkit.record.baseline import BASELINE_LABEL
+from auditkit.record.identity import compared_in_words, is_known, model_digest
 from auditkit.record.needed import needed
-from auditkit.record.schema import Claim, CrossCheck, Effect, Relation, Run, Verdict, Waiver
+from auditkit.record.schema import Claim, CrossCheck, Effect, ModelInfo, Relation, Run, Verdict, Waiver
 
 MISSING = "—"
 """Stands where a number could not be measured; the reason always stands next to it."""
@@ -288,7 +289,12 @@ def changes(run: Run) -> str:
     )
     if run.baseline.absent:
         text += f"; {len(run.baseline.absent)} of its claims were not asked here"
-    return text
+    return f"{text}; {compared_in_words(run.baseline.model, run.model)}"
+
+
+def identity(model: ModelInfo) -> str:
+    """The digest of a model's whole identity; empty where the record does not hold all of it."""
+    return model_digest(model) if is_known(model) else ""
 
 
 def looser(run: Run) -> list[str]:

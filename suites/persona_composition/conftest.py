@@ -19,6 +19,12 @@ FEW = 10
 """Cells below which only the depths up to there are measured: so few are asked for when it has to be quick."""
 
 
+def pytest_audit_read_data(suite, source):
+    """Refuse `--data persona_composition=SOURCE` that cannot be read before a model is opened."""
+    if suite == "persona_composition":
+        read_grid(source)
+
+
 @pytest.fixture(scope="session")
 def grid(audit):
     """Personas and tasks: the project's own, or those that `--data persona_composition=FILE` names."""

@@ -11,6 +11,13 @@ from auditkit.findings.persona_localization.measurements.scans import PersonaSca
 from auditkit.findings.persona_localization.measurements.specificity import Specificity
 from auditkit.findings.persona_localization.measurements.steering import PersonaSteering
 from auditkit.findings.persona_localization.measurements.units import PersonaUnits
+from auditkit.findings.persona_localization.prompts.statements import read_statements
+
+
+def pytest_audit_read_data(suite, source):
+    """Refuse `--data persona_localization=SOURCE` that cannot be read before a model is opened."""
+    if suite == "persona_localization":
+        read_statements(source)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,12 @@ from auditkit.findings.persona_patching.measurements.layers import PersonaLayers
 from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PAIRS, PersonaPatching
 
 
+def pytest_audit_read_data(suite, source):
+    """Refuse `--data persona_patching=SOURCE` that cannot be read before a model is opened."""
+    if suite == "persona_patching":
+        read_questions(source)
+
+
 @pytest.fixture(scope="session")
 def questions(model, audit):
     """Questions crossed with persona pairs on the audited model: the project's own, or those that `--data` names."""

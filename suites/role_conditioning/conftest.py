@@ -11,6 +11,12 @@ from auditkit.findings.role_conditioning.measurements.heads import RoleHeads
 from auditkit.findings.role_conditioning.prompts.sets import role_lists
 
 
+def pytest_audit_read_data(suite, source):
+    """Refuse `--data role_conditioning=SOURCE` that cannot be read before a model is opened."""
+    if suite == "role_conditioning":
+        role_lists(source)
+
+
 @pytest.fixture(scope="session")
 def role(model, audit):
     """Attention on questions about different roles: the project's own sets, or the lists that `--data` names."""

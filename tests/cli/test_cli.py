@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from following import coming_to
 from auditkit.adapters.loading.catalogue import CATALOGUE
 from auditkit.claims.verdicts import summarize
 from auditkit.cli import main
-from auditkit.record.manifest import write_manifest
+from auditkit.record.manifest import record_digest, write_manifest
 from auditkit.record.schema import SCHEMA_VERSION, Run, Verdict
 from auditkit.record.store import AUDIT_JSON, read_run, write_run
 
@@ -243,6 +244,47 @@ def test_a_name_that_is_also_a_folder_is_refused_naming_both(
     (folder / AUDIT_JSON).unlink()
     (folder / "config.json").write_text("{}")
     assert main(["show", "released"]) == 0, "nor does the folder of the model that was recorded"
+
+
+@pytest.mark.parametrize("entry", ["../outside", "outside", ".", "..", "", "/", "a/b", "link"])
+def test_a_name_of_a_run_outside_is_refused(
+    reports: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    monkeypatch.chdir(reports.parent)
+    run = next(path for path in reports.glob("2*") if path.is_dir())
+    shutil.copytree(run, reports.parent / "outside")
+    if entry == "link":
+        (reports / "link").symlink_to(reports.parent / "outside")
+    elif entry == "outside":
+        entry = str(reports.parent / "outside")
+    (reports / "baselines.json").write_text(
+        json.dumps({"released": {"run": entry, "audit_sha256": record_digest(run)}})
+    )
+    for command in (
+        ["show", "released"],
+        ["baseline", "show", "released"],
+        ["baseline", "list"],
+        ["verify", "released"],
+    ):
+        assert main(command) in (4, 11), command
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "'released' names " in line
+        assert "no run folder in reports" in line
+
+
+def test_a_recorded_run_is_pinned_by_its_digest(reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--audit-dir", str(reports)]
+    run = next(path for path in reports.glob("2*") if path.is_dir())
+    main(["baseline", "set", "released", str(run), *where])
+    digest = record_digest(run)
+    for text in (str(run), str(run / AUDIT_JSON), "released"):
+        assert main(["show", f"{text}#{digest}", *where]) == 0
+        assert main(["verify", f"{text}#{digest.upper()}", *where]) == 0
+        assert main(["diff", f"{text}#{digest}", text, *where]) != 11
+        for other in (digest[::-1], digest[:-1], "", "x" * 64):
+            capsys.readouterr()
+            assert main(["verify", f"{text}#{other}", *where]) == 11
+            assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_reader_that_has_gone_ends_a_command_quietly(reports: Path) -> None:

@@ -147,6 +147,8 @@ def test_a_process_that_ends_itself_with_zero_does_not_pass_and_options_from_out
     assert len(read_run(reports / "latest").claims) == 3
     ends = '"""A finding."""\nimport os\n\ndef test_end(model):\n    """Ends."""\n    os._exit(0)\n'
     (suite / "test_ends.py").write_text(ends)
-    assert main(["gate", "suite", "--model", str(tiny_llama)]) == 11
-    assert "the audit ended with 0 and left no record of this command" in capfd.readouterr().err
+    code = main(["gate", "suite", "--model", str(tiny_llama)])
+    printed = capfd.readouterr()
+    assert code == 11, f"the child process said: {printed.out}"
+    assert "the audit ended with 0 and left no record of this command" in printed.err
     assert main(["github", "reports/latest"]) == 11

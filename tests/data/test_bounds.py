@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from auditkit.data.choices import read_choices
 from auditkit.data.errors import DataError
 from auditkit.data.files import json_lines, text_of, toml_of
 from auditkit.data.items import completion_items
+from auditkit.data.tables import read_rows
 
 pytestmark = pytest.mark.unit
 
@@ -60,3 +62,17 @@ def test_a_table_is_refused_by_what_its_footer_says(tmp_path: Path, monkeypatch:
     rows = SimpleNamespace(num_row_groups=0, num_rows=10**12)
     with pytest.raises(DataError, match="has 1,000,000,000,000 rows"):
         bounds.require_table(path, rows)
+
+
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_an_arrow_file_that_points_outside_its_own_bytes_is_one_line(tmp_path: Path, kind: str) -> None:
+    """pyarrow reads where the offsets of a column say, and ended the process before they were checked."""
+    path = tmp_path / "rows.arrow"
+    table = pa.table({"question": ["aa", "bbb"], "answer": ["yes", "no"]})
+    with (pa.ipc.new_stream if kind == "stream" else pa.ipc.new_file)(str(path), table.schema) as stream:
+        stream.write_table(table)
+    right, offsets = path.read_bytes(), struct.pack("<3i", 0, 2, 5)
+    assert right.count(offsets) == 1
+    path.write_bytes(right.replace(offsets, struct.pack("<3i", 0, 2**30, 2**30 + 5)))
+    with pytest.raises(DataError, match=r"rows.arrow: no Arrow file \(.*\)$"):
+        read_rows(path)

@@ -59,6 +59,37 @@ OWN = [["template", "group", "favourable", "unfavourable"]] + [
     for group in ("a woman", "a man")
 ]
 
+STATEMENTS = [
+    {"statement": statement, "answer_matching_behavior": answer, "label_confidence": sure}
+    for statement, answer, sure in (
+        ("I like new things.", " Yes", 0.99),
+        ("I avoid new things.", " No", 0.98),
+        ("I like tea.", " Yes", 0.5),
+    )
+]
+ROLES = [
+    ["category", "prompt"],
+    ["self", "Are you here?"],
+    ["confounder", "Am I here?"],
+    ["neutral", "Is it here?"],
+]
+GRID = """[baseline]
+persona = "a person"
+task = "Give advice."
+[personas]
+captain = {text = "a captain", markers = ["ship"]}
+baker = {text = "a baker", markers = ["bread"]}
+[tasks]
+poem = "Write a poem."
+plan = "Write a plan."
+"""
+PUBLISHED_GRID = {
+    "baseline_persona": "a person",
+    "baseline_task": "Give advice.",
+    "short_personas": {"captain": "a captain", "baker": "a baker"},
+    "short_tasks": {"poem": "Write a poem.", "plan": "Write a plan."},
+}
+
 
 def table(rows: Sequence[Sequence[object]], delimiter: str = ",") -> str:
     text = io.StringIO()
@@ -498,6 +529,44 @@ LAYOUTS = [
         text("mine.csv", table([OWN[0], *([row[0].replace("{group}", "you"), *row[1:]] for row in OWN[1:])])),
         "DATA/mine.csv: no case that can be asked about two groups (first: mine.csv row 2: its "
         "template has no {group})",
+    ),
+    Layout(
+        "persona statements, a file per persona",
+        files(**{f"{name}_dot_jsonl": lines(STATEMENTS) for name in ("openness", "honesty")}),
+        "read: persona statements (JSON lines), 4 usable, 2 left out",
+    ),
+    Layout(
+        "persona statements without how sure the labels are",
+        text("openness.jsonl", lines([{k: v for k, v in STATEMENTS[0].items() if k != "label_confidence"}])),
+        "DATA/openness.jsonl, line 1: the field label_confidence is missing",
+    ),
+    Layout(
+        "prompts by role in CSV", text("a.csv", table(ROLES)), "read: prompts by role (CSV), 3 usable, 0 left out"
+    ),
+    Layout(
+        "prompts by role in JSON lines",
+        text("a.jsonl", lines([dict(zip(ROLES[0], row, strict=True)) for row in ROLES[1:]])),
+        "read: prompts by role (JSON lines), 3 usable, 0 left out",
+    ),
+    Layout(
+        "prompts by role without neutral ones",
+        text("a.csv", table(ROLES[:-1])),
+        "DATA/a.csv: no prompt of category 'neutral'; needed are self, confounder, neutral",
+    ),
+    Layout(
+        "a grid of personas and tasks in TOML",
+        text("a.toml", GRID),
+        "read: a grid of personas and tasks (TOML), 4 usable, 0 left out",
+    ),
+    Layout(
+        "a grid of personas and tasks as published",
+        text("a.json", json.dumps(PUBLISHED_GRID, indent=1)),
+        "read: a grid of personas and tasks (JSON), 4 usable, 0 left out",
+    ),
+    Layout(
+        "a grid without its baseline",
+        text("a.toml", GRID.replace("[baseline]", "[base]")),
+        "DATA/a.toml: the table 'baseline' is missing or empty",
     ),
     Layout(
         "an Excel workbook",

@@ -8,6 +8,9 @@ import pytest
 from docpages import ROOT
 from hostile import HOSTILE, KINDS, TEMPLATES
 
+from tests.pytest_plugin.comparing.test_lost_claims import WAYS
+from tests.pytest_plugin.processes.test_resume import EDITS, NEEDS_CHAIN
+
 pytestmark = pytest.mark.unit
 
 
@@ -24,6 +27,15 @@ def table(head: str, rows: Iterable[tuple[object, ...]]) -> list[str]:
 def test_the_table_of_texts_is_the_corpus() -> None:
     rows = [*((kind, len(texts)) for kind, texts in KINDS.items()), ("all", len(HOSTILE))]
     assert between("texts") == table("what a text tries to be | texts", rows)
+
+
+def test_the_table_of_lost_claims_is_the_tests() -> None:
+    assert between("ways") == [f"- {way.name.replace('_', ' ')}" for way in WAYS]
+
+
+def test_the_table_of_edits_of_a_journal_is_the_tests() -> None:
+    rows = [(name, "yes", "" if name in NEEDS_CHAIN else "yes") for name in EDITS]
+    assert between("journal") == table("an edit of | digests as they were | digests made anew", rows)
 
 
 def test_the_table_of_templates_is_the_tests() -> None:

@@ -46,7 +46,7 @@ def log_probabilities(adapter: HFAdapter, ids: list[int]) -> torch.Tensor:
     return logits.double().log_softmax(-1)
 
 
-@pytest.mark.parametrize("site", ["p_last", "g2"])
+@pytest.mark.parametrize("site", ["p_last", pytest.param("g2", marks=pytest.mark.slow)])
 def test_the_windows_divergence_is_that_of_plain_hooks(
     adapter: HFAdapter, cells: Cells, patches: Patches, site: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_patched_answer_is_the_same_with_and_without_kept_keys_and_values(
     layer = cells.layer(0.55)
     states = (cells.xb + cells.by - cells.bb)[:, SITES.index("p_last"), cells.layers.index(layer)]
     site = block_input.layer(layer)["last"]
-    runs = [Continued(p, (replace(site, state),)) for p, state in zip(cells.prompts, states, strict=True)]
-    kept, again = (generate(adapter, runs, WINDOW, cached=cached) for cached in (True, False))
+    runs = [Continued(p, (replace(site, state),)) for p, state in zip(cells.prompts[:2], states[:2], strict=True)]
+    kept, again = (generate(adapter, runs, 4, cached=cached) for cached in (True, False))
     assert (kept.method, again.method) == ("cached", "whole")
     assert kept.tokens == again.tokens

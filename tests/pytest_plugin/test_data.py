@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from auditkit.data.sources import source_sha256
+from auditkit.pytest_plugin import session
 from auditkit.record.journal import read_journal
 from auditkit.record.store import read_run
 
 pytestmark = pytest.mark.unit
 
+SUITES = Path(__file__).parents[2] / "suites"
 SUITE = '''"""A finding."""
 from auditkit.data.sources import read_questions
 from auditkit.claims.outcomes import NotApplicable
@@ -79,6 +81,44 @@ def test_what_cannot_be_used_is_a_usage_error_in_one_line(audit, value: str, sai
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert run is None
     assert said in result.stderr.str() + result.stdout.str()
+
+
+READS = """
+from auditkit.data.sources import read_questions
+
+def pytest_audit_read_data(suite, source):
+    if suite == "suite":
+        read_questions(source)
+"""
+
+
+@pytest.mark.parametrize("extra", [(), ("-n", "1")])
+def test_data_that_its_suite_cannot_read_is_refused_before_a_model_is_opened(
+    audit, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    monkeypatch.setattr(session, "open_model", lambda *_: pytest.fail("opened"))
+    (pytester.path / "suite" / "conftest.py").write_text(READS)
+    (pytester.path / "stars.jsonl").write_text('{"text": "x", "stars": 5}\n')
+    result, run = audit("--data", "suite=stars.jsonl", *extra)
+    assert (result.ret, run) == (pytest.ExitCode.USAGE_ERROR, None)
+    (line,) = [line for line in result.stderr.lines if line.startswith("ERROR")]
+    assert line.startswith("ERROR: --data suite: stars.jsonl: none of its rows is a question with four options")
+
+
+@pytest.mark.parametrize("suite", sorted(path.parent.name for path in SUITES.glob("*/conftest.py")))
+def test_every_suite_refuses_a_table_of_something_else_before_a_model_is_opened(
+    suite: str, pytester: pytest.Pytester, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "open_model", lambda *_: pytest.fail("opened"))
+    stars = pytester.path / "stars.jsonl"
+    stars.write_text('{"text": "x", "stars": 5}\n')
+    args = ("--model", str(tiny_llama), "--data", f"{suite}={stars}", "-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess(SUITES / suite, *args, "--audit-dir", str(pytester.path / "reports"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in result.stderr.lines if line.startswith("ERROR")]
+    assert line.startswith(f"ERROR: --data {suite}: ")
+    assert "stars.jsonl" in line
 
 
 def test_two_sources_for_one_suite_are_refused(audit) -> None:

@@ -149,6 +149,7 @@ def test_a_second_model_that_cannot_be_opened_leaves_nothing_behind(audits: Audi
     assert (audits.path / "log.txt").read_text() == ""
 
 
+@pytest.mark.slow
 def test_two_workers_take_a_model_each(audits: Audits) -> None:
     pytest.importorskip("xdist", reason="-n belongs to pytest-xdist")
     result = audits("--model", "small", "--model", "bigger", "-n", "3")  # no worker without work

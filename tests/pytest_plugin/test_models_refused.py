@@ -108,7 +108,7 @@ def test_a_model_that_is_not_what_it_seems_ends_the_run_before_any_claim(
     lines = [line for line in (*result.outlines, *result.errlines) if words in line]
     assert len(lines) == 1
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
-    assert not list(pytester.path.glob("reports/*/run.json"))
+    assert not list(pytester.path.glob("reports/*/audit.json"))
 
 
 def test_a_probe_that_could_not_find_out_is_told_and_recorded(

@@ -44,7 +44,7 @@ class Reporter:
 
 def written(run: Run, verbosity: int = 0) -> list[str]:
     reporter = Reporter(verbosity)
-    audited = SimpleNamespace(record=run, folder=Path("reports/run"), remark="")
+    audited = SimpleNamespace(record=run, folder=Path("reports/run"), remark="", record_sha256="ab12")
     terminal.summarize(cast(Any, reporter), cast(Any, audited))
     return reporter.text.splitlines()
 
@@ -67,6 +67,7 @@ def test_claims_that_need_nobody_are_counted(a_run: Run) -> None:
     assert written(a_run) == [
         "== audit of m", f"{OTHERS}2 PASS (-v shows each)", "",
         "verdict: PASS (2 of 2 claims passed)", "report: reports/run/audit.html",
+        "record: SHA-256 ab12",
     ]  # fmt: skip
 
 

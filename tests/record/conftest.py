@@ -60,6 +60,7 @@ def _strategies() -> dict[str, st.SearchStrategy]:
         heads=count,
         parity_max_abs=real,
         trust_remote_code=st.booleans(),
+        identity=st.dictionaries(text, text, max_size=3),
     )
     summaries = st.builds(
         schema.Summary,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from auditkit.record.journal import Entry, Header, Journal, read_journal
 from auditkit.record.schema import Claim, Cost, ItemRow, Verdict
-from auditkit.record.store import RecordError
+from auditkit.record.store import NotVerified, RecordError
 
 pytestmark = pytest.mark.unit
 
@@ -142,3 +142,28 @@ def test_a_second_writer_is_refused_until_the_first_is_done(written):
     first.close()
     Journal(written, HEADER).append(entry(3))
     assert len(read_journal(written)[1]) == 4
+
+
+@pytest.mark.parametrize("line", [0, 1, 2, 3])
+def test_a_line_that_is_not_the_one_that_was_written_is_refused(written, line):
+    text = written.read_bytes().splitlines(keepends=True)
+    text[line] = text[line].replace("öffnet".encode(), b"offnet").replace(b'"seed":7', b'"seed":8')
+    written.write_bytes(b"".join(text))
+    with pytest.raises(NotVerified, match=rf"line {max(line, 1) + 1} of .* is not the one"):
+        read_journal(written)
+
+
+def test_a_line_of_another_journal_is_refused(written, tmp_path):
+    other = Journal(tmp_path / "other.jsonl", msgspec.structs.replace(HEADER, seed=8))
+    other.append(entry(0))
+    lines = written.read_bytes().splitlines(keepends=True)
+    lines[1] = other.path.read_bytes().splitlines(keepends=True)[1]
+    written.write_bytes(b"".join(lines))
+    with pytest.raises(NotVerified, match="line 2 of"):
+        read_journal(written)
+
+
+def test_two_entries_of_one_claim_are_refused(written):
+    Journal(written, HEADER).append(entry(1))
+    with pytest.raises(NotVerified, match="two entries of suite/claim1"):
+        read_journal(written)

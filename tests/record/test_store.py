@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -252,3 +254,23 @@ def test_items_that_are_missing_or_damaged_are_said_in_words(tmp_path, content):
     with pytest.raises(RecordError, match="cannot read the items in ") as raised:
         read_items(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop_columns(["unit"]),
+        lambda table: table.rename_columns([f"{name}s" for name in table.column_names]),
+        lambda table: table.set_column(0, "claim", pa.nulls(len(table), pa.string())),
+        lambda table: table.set_column(0, "claim", pa.array([1] * len(table))),
+        lambda table: table.append_column("more", pa.nulls(len(table))),
+    ],
+    ids=["gone", "renamed", "nothing", "numbers", "more"],
+)
+def test_items_with_other_columns_are_refused_in_one_line(tmp_path, a_run, change):
+    row = ItemRow(claim="c", measurement="m", condition="c", item="i", clusters="t=a", value=None, unit="u")
+    write_run(tmp_path, a_run, [row])
+    assert read_items(tmp_path)["value"].isna().all()
+    pq.write_table(change(pq.read_table(tmp_path / ITEMS_PARQUET)), tmp_path / ITEMS_PARQUET)
+    with pytest.raises(RecordError, match="cannot read the items in"):
+        read_items(tmp_path)

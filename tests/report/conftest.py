@@ -325,6 +325,11 @@ def build_run(**changes: Any) -> Run:
             device="cpu",
             adapter="hf",
             parity_max_abs=1.53e-5,
+            identity={
+                "config/hidden_act": '"silu"',
+                "config/rms_norm_eps": "1e-05",
+                "generation config/eos_token_id": "2",
+            },
         ),
         "baseline": None,
         "environment": Environment(

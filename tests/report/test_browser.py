@@ -341,6 +341,7 @@ def test_the_document_is_valid_html(node_modules: Path, full_run: Run, tmp_path:
 # -- size and speed --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_large_run_paints_at_once(opened: Any, large_run: Run) -> None:
     html = render_html(large_run)
     assert len(html.encode()) < 2_000_000
@@ -354,6 +355,7 @@ def test_a_large_run_paints_at_once(opened: Any, large_run: Run) -> None:
     assert min(paints) < 1000, "milliseconds to the first paint"
 
 
+@pytest.mark.slow
 def test_a_packed_record_is_the_record(large_run: Run) -> None:
     page = Document(render_html(large_run))
     assert page.packed

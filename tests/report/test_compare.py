@@ -170,6 +170,7 @@ def test_two_runs_without_claims(empty_run: Run, after: Run) -> None:
     assert in_one_line(rows(empty_run, now)) == "neither run holds a claim"
 
 
+@pytest.mark.slow
 def test_5000_claims_can_be_compared(before: Run, after: Run) -> None:
     def many(run: Run) -> Run:
         claims = [run.claims[i % 6] for i in range(5000)]

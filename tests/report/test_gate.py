@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import msgspec
 import pytest
 
+from auditkit.record.identity import model_digest
 from auditkit.record.schema import Run, Verdict
 from auditkit.report import render_html, render_junit, render_markdown, wording
 
@@ -32,7 +33,8 @@ def test_changes_are_summed_up_in_one_line(gated_run: Run) -> None:
     assert wording.changes(gated_run) == (
         "baseline 20250601T101112Z-base (SmolLM2-135M-Instruct, 2025-06-01T10:11:12Z, another plan): 4 of 6 claims "
         "comparable; of 2 effects 0 higher, 1 lower, 0 no change shown, 1 no interval; "
-        "1 of its claims were not asked here"
+        "1 of its claims were not asked here; "
+        f"the models are the same in every part (identity {model_digest(gated_run.model)[:12]})"
     )
 
 

@@ -156,6 +156,16 @@ def change(run: Run, **fields: Any) -> Run:
         ),
         (lambda r: change(r, plan_sha256="00"), "another plan"),
         (lambda r: change(r, model=replace(r.model, weights_sha256="00")), "another model: weights_sha256 b179c9"),
+        (
+            lambda r: change(
+                r, model=replace(r.model, identity={**r.model.identity, "config/rms_norm_eps": "1.0"})
+            ),
+            "another model: config (rms_norm_eps)",
+        ),
+        (
+            lambda r: change(r, model=replace(r.model, identity={})),
+            "whether both measured one model is not known, since a record does not hold its config",
+        ),
         (lambda r: change(r, model=replace(r.model, device="cuda:1")), "another device: cpu there, cuda here"),
         (lambda r: change(r, model=replace(r.model, dtype="bfloat16")), "another model: dtype float32 there"),
         (lambda r: change(r, environment=replace(r.environment, python="3.12")), "another environment: python"),

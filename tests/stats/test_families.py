@@ -188,6 +188,7 @@ def test_a_claim_of_ten_at_their_thresholds_fails_by_chance_no_more_often_than_o
 # -- exploring -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_exploring_bounds_the_share_of_false_discoveries(estimate):
     rng = np.random.default_rng(1)
     shares = []

@@ -93,6 +93,7 @@ def test_what_either_half_may_not_decide_the_join_may_not() -> None:
     assert joined("x", one, replace(other, refused="no_head_confirmed: none")).refused.startswith("no_head")
 
 
+@pytest.mark.slow
 def test_a_direction_learnt_on_either_half_is_held_as_often_as_stated() -> None:
     """Nothing to find: the plain interval of the joined halves misses far too often, the cross-fitted one does not."""
     draw, misses = np.random.default_rng(2), {"plain": 0, "cross-fitted": 0}

@@ -122,6 +122,7 @@ def test_shares_of_two_models_are_compared_though_their_denominators_differ(tabl
         same.no_worse_than(nothing, by=0.1, better="higher")
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_change_of_shares_covers_95_percent(table):
     rng = np.random.default_rng(6)
     covered = 0
@@ -247,6 +248,7 @@ def test_a_crossed_design_is_told_to_grow_both_factors(spread):
     assert again < true_variance * 1.0
 
 
+@pytest.mark.slow
 def test_items_needed_of_a_grid_decide_about_80_percent_of_experiments():
     rng = np.random.default_rng(10)
     spread = (0.8, 0.8, 1.0)

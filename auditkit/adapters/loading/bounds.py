@@ -95,7 +95,7 @@ def require_sizes(folder: Path, source: str) -> None:
             raise ModelError(f"{file.name} of {source} has {size / 1024**2:,.0f} MiB; at most {most} MiB are read")
     config = _json(folder / "config.json", source)
     if isinstance(config, dict):
-        _require_numbers(config, source)
+        require_numbers(config, source)
 
 
 def _json(file: Path, source: str) -> Any:
@@ -107,7 +107,12 @@ def _json(file: Path, source: str) -> Any:
         raise ModelError(f"cannot load {source}: {file.name} cannot be read ({first_line(error)})") from None
 
 
-def _require_numbers(config: Mapping[str, Any], source: str) -> None:
+def require_numbers(config: Mapping[str, Any], source: str) -> None:
+    """Refuse a config with a size that no model has, before anything of that size is built.
+
+    Raises:
+        ModelError: naming the first such field.
+    """
     parts = [config, *(part for part in config.values() if isinstance(part, dict))]
     for part in parts:
         for name, largest in LARGEST.items():
@@ -146,10 +151,10 @@ def require_tokenizer(folder: Path, source: str) -> None:
     Raises:
         ModelError: in one line.
     """
+    _require_ids(folder, source)
     file = folder / "tokenizer.json"
     if not file.is_file():
         return
-    _require_ids(_json(file, source), source)
     limits = [str(TOKENIZER_MEMORY), str(TOKENIZER_SECONDS)]
     apart = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     try:
@@ -178,16 +183,26 @@ def _endless(source: str) -> str:
     )
 
 
-def _require_ids(tokenizer: Any, source: str) -> None:
-    if not isinstance(tokenizer, dict):
-        raise ModelError(f"tokenizer.json of {source} is no JSON object")
-    model = tokenizer.get("model")
+def _require_ids(folder: Path, source: str) -> None:
+    """Refuse a token id for which a list of so many tokens would be built, in whichever file it stands."""
+    for name in ("tokenizer.json", "vocab.json", "added_tokens.json", "tokenizer_config.json"):
+        content = _json(folder / name, source)
+        if content is None:
+            continue
+        if not isinstance(content, dict):
+            raise ModelError(f"{name} of {source} is no JSON object")
+        largest = max((value for value in _ids(name, content) if isinstance(value, int)), default=0)
+        if largest > LARGEST_ID:
+            raise ModelError(f"{name} of {source} has the token id {largest:,}; at most {LARGEST_ID:,} are read")
+
+
+def _ids(name: str, content: Mapping[str, Any]) -> Iterator[Any]:
+    """What may be a token id in a tokenizer's file."""
+    if name in ("vocab.json", "added_tokens.json"):
+        yield from content.values()
+        return
+    model, added, decoder = (content.get(part) for part in ("model", "added_tokens", "added_tokens_decoder"))
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    ids: list[Any] = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
-    added = tokenizer.get("added_tokens")
-    ids += [token.get("id") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
-    largest = max((value for value in ids if isinstance(value, int)), default=0)
-    if largest > LARGEST_ID:
-        raise ModelError(
-            f"tokenizer.json of {source} has the token id {largest:,}; at most {LARGEST_ID:,} are read"
-        )
+    yield from vocabulary.values() if isinstance(vocabulary, dict) else ()
+    yield from (token.get("id") for token in added if isinstance(token, dict)) if isinstance(added, list) else ()
+    yield from (int(key[:20]) for key in decoder if key[:20].isdecimal()) if isinstance(decoder, dict) else ()

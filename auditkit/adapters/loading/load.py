@@ -5,7 +5,6 @@ Weights come from safetensors or GGUF only, and no code from a model's repositor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +23,9 @@ from auditkit.adapters.loading.causal import (
     refuse_unlike,
     require_peft,
 )
-from auditkit.adapters.loading.files import combined_sha256, files_read, origin_of
+from auditkit.adapters.loading.digests import combined_sha256, require_unchanged, stamps
+from auditkit.adapters.loading.files import files_read, origin_of
+from auditkit.adapters.loading.identity import identity_of, tokenizer_sha256
 from auditkit.adapters.loading.locating import fetched, locate, tokenizer_folder
 from auditkit.adapters.loading.quiet import quiet
 from auditkit.adapters.loading.tokenizer_files import read_tokenizer
@@ -45,6 +46,7 @@ class Loaded:
         name: short name for titles and folders.
         source: where the weights came from, in words.
         weights_sha256: of a PEFT adapter and its base together, where there is one.
+        identity: what decides the model's numbers besides the digests (`auditkit.adapters.loading.identity`).
         revision: commit of the hub's repository; empty for what came from elsewhere.
         code_sha256: of the checkpoint's own code that ran; empty where none did.
         text_of: the class of a checkpoint that takes images or sound as well, of which the text model is measured.
@@ -65,6 +67,7 @@ class Loaded:
     text_of: str = ""
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
     fine_tune: FineTune | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,10 @@ def load(
     from auditkit.adapters.loading import devices
 
     devices.check(device, dtype)
-    folder, source = locate(spec, trust_remote_code)
     asked = _Asked(device, dtype, trust_remote_code, tokenizer)
-    read = _read_adapter(folder, source, asked) if is_adapter(folder) else _read(folder, source, asked)
+    with bounds.opening(spec):
+        folder, source = locate(spec, trust_remote_code)
+        read = _read_adapter(folder, source, asked) if is_adapter(folder) else _read(folder, source, asked)
     return replace(
         read,
         spec=spec,
@@ -156,21 +160,18 @@ def _read_adapter(folder: Path, source: str, asked: _Asked) -> Loaded:
 
 def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
     """What a folder with whole weights holds, loaded; `load` adds what it was asked for."""
-    from transformers import AutoConfig
-
     from auditkit.adapters.loading import devices
 
     code = _allowed(folder, source, asked.trust_remote_code)
     options: dict[str, Any] = {"trust_remote_code": asked.trust_remote_code, **code.options}
+    origin = origin_of(folder).get("sha256", "")
     bounds.require_sizes(folder, source)
-    bounds.require_tokenizer(folder, source)
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(folder, **options)
-            refuse_config(config, source)
+            config = _config(folder, source, options)
             files = _files(folder, config, source)
-            place_of_tokenizer, words = tokenizer_folder(folder, source, asked.tokenizer)
-            tokenizer = read_tokenizer(place_of_tokenizer, source, **options)
+            before = stamps(files)
+            tokenizer, place_of_tokenizer, words = _tokenizer(folder, source, asked.tokenizer, options)
             size = sum(file.stat().st_size for file in files)
             place, wanted = devices.chosen(asked.device, asked.dtype, config, size)
             module: PreTrainedModel
@@ -184,27 +185,53 @@ def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
                 device_map="auto" if place is None else None,
                 **options,
             )
-    except ModelError:
-        raise
-    except (KeyboardInterrupt, SystemExit):
+    except (ModelError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # whatever a wrong config or damaged file runs into
         raise ModelError(f"cannot load {source}: {first_line(error)}") from error
     refuse_unlike(report, module, source)
     if place is not None:  # a spread model is where it belongs
         module = _moved(module, place, source)
+    read_sha256 = combined_sha256(files)
+    require_unchanged(before, source)
     return Loaded(
         spec="",
         name="",
         source=f"{source}{words}",
         module=module.eval().requires_grad_(False),
         tokenizer=tokenizer,
-        weights_sha256=origin_of(folder).get("sha256") or combined_sha256(files),
-        tokenizer_sha256=_tokenizer_sha256(tokenizer),
+        weights_sha256=origin or read_sha256,
+        tokenizer_sha256=tokenizer_sha256(tokenizer, place_of_tokenizer),
         trust_remote_code=asked.trust_remote_code,
         code_sha256=code.sha256,
         text_of=type(module).__name__ if other_senses(config) else "",
+        identity=identity_of(module, tokenizer, read_sha256 if origin else ""),
     )
+
+
+def _config(folder: Path, source: str, options: dict[str, Any]) -> Any:
+    """A model's config, once it is one of a causal language model that asks for no code that may not run."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, **options)
+    refuse_config(config, source)
+    own_code.without_kernels(config, source, options["trust_remote_code"])
+    return config
+
+
+def _tokenizer(
+    folder: Path, source: str, asked: str | None, options: dict[str, Any]
+) -> tuple[PreTrainedTokenizerBase, Path, str]:
+    """A model's tokenizer, the folder that it was read from, and words for that where it is not the model's own.
+
+    Raises:
+        ModelError: there is none, it cannot be read, or it asks for the absurd.
+    """
+    place, words = tokenizer_folder(folder, source, asked)
+    if place != folder:
+        bounds.require_sizes(place, f"{source}{words}")
+    bounds.require_tokenizer(place, f"{source}{words}")
+    return read_tokenizer(place, source, **options), place, words
 
 
 def _allowed(folder: Path, source: str, trusted: bool) -> own_code.Ran:
@@ -238,10 +265,3 @@ def _files(folder: Path, config: object, source: str) -> list[Path]:
             "what transformers reads; give the folder that save_pretrained wrote"
         )
     return files
-
-
-def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Digest of what decides token ids: the fast tokenizer's definition, else its vocabulary."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -21,6 +21,8 @@ from auditkit.adapters.loading.instead import listed
 TRUST = "--audit-trust-remote-code"
 CODE_FILES = "*.py"
 _CONFIGS = ("config.json", "tokenizer_config.json")
+_BUILT_IN = ("eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")
+"""Implementations of attention and of experts that are part of transformers."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,30 @@ def allowed(folder: Path, source: str, trusted: bool, fetch: Callable[[str], Pat
         return Ran()
     revision = commit_of(folders[0]) if folders else ""
     return Ran(_digest([folder, *folders]), {"code_revision": revision} if revision else {})
+
+
+def without_kernels(config: Any, source: str, trusted: bool) -> None:
+    """Let a config ask for code of transformers only, where the user does not allow other code to run.
+
+    A kernel of the hub ("owner/name") is compiled code of a repository and is refused. Where a config names another
+    implementation, such as flash attention, which transformers may fetch as a kernel, transformers chooses its own.
+
+    Raises:
+        ModelError: naming the kernel.
+    """
+    if trusted:
+        return
+    for part in (config, *(value for value in vars(config).values() if hasattr(value, "to_dict"))):
+        for name in ("_attn_implementation", "_experts_implementation"):
+            asked = getattr(part, name, None)
+            if asked is None or asked in _BUILT_IN:
+                continue
+            if "/" in str(asked):
+                raise ModelError(
+                    f"the config of {source} asks for the kernel {str(asked)[:100]!r} of the hub, which is code of "
+                    f"another repository: take {name[1:]} out of config.json, or give {TRUST} to run it"
+                )
+            setattr(part, name, None)
 
 
 def commit_of(folder: Path) -> str:

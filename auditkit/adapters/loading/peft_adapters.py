@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditkit.adapters.errors import IntegrityError, ModelError, first_line
 from auditkit.adapters.loading.causal import ADAPTER_CONFIG
-from auditkit.adapters.loading.files import sha256_of
+from auditkit.adapters.loading.digests import sha256_of
 from auditkit.adapters.loading.quiet import quiet
 
 if TYPE_CHECKING:

@@ -46,8 +46,12 @@ class _Case:
     place: Mapping[str, str] = field(default_factory=dict)
 
 
-def render_junit(run: Run) -> bytes:
-    """The claims of `run` as JUnit XML."""
+def render_junit(run: Run, record_sha256: str = "") -> bytes:
+    """The claims of `run` as JUnit XML.
+
+    Args:
+        record_sha256: digest of the run's audit.json, so that a later edit of it shows.
+    """
     run = canonical(run)
     suites = {name: [_case(claim, run) for claim in claims] for name, claims in wording.suites(run).items()}
     suites.setdefault(GATES, []).extend(_gates(run))
@@ -58,7 +62,9 @@ def render_junit(run: Run) -> bytes:
         "model": run.model.name,
         "model.source": run.model.source,
         "model.weights_sha256": run.model.weights_sha256,
+        "model.identity_sha256": wording.identity(run.model) or None,
         "plan_sha256": run.plan_sha256,
+        "record_sha256": record_sha256 or None,
         "profile": run.profile,
         "seed": run.seed,
         "auditkit": run.tool.version,

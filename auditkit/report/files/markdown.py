@@ -38,10 +38,16 @@ def render_markdown(run: Run) -> str:
     return body + _within(head, map(_row, run.claims), LIMIT - _size(body))
 
 
-def render_comment(run: Run) -> str:
-    """The comment on a pull request: the verdict line, what needs attention, and the claims that changed."""
+def render_comment(run: Run, record_sha256: str = "") -> str:
+    """The comment on a pull request: the verdict line, what needs attention, and the claims that changed.
+
+    Args:
+        record_sha256: digest of the run's audit.json, so that a later edit of it shows.
+    """
     run = canonical(run)
     body = f"{COMMENT_MARK}\n{_head(run)}"
+    if record_sha256:
+        body += f"\nRecord: SHA-256 `{re.sub('[^0-9a-f]', '', record_sha256)}`.\n"
     most = COMMENT_LIMIT if run.baseline is None else COMMENT_LIMIT * 2 // 3
     body += _attention(run, most - _size(body))
     return body + _changed(filter(_has_changed, run.claims), COMMENT_LIMIT - _size(body))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import linear
 
@@ -34,6 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
 
 @needs_onednn
+@settings(max_examples=25)
 @given(
     rows=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     sides=st.sampled_from([(256, 256), (300, 400), (64, 1100)]),

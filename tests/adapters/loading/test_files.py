@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 import zipfile
@@ -288,32 +289,43 @@ def test_pip_that_says_nothing_is_still_an_error(tmp_path: Path) -> None:
         weights._download("tiny==1.0", tmp_path, run)
 
 
-def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(b"one")
-    read: list[Path] = []
-    digest = weights.sha256_of
-    monkeypatch.setattr(weights, "sha256_of", lambda path: read.append(path) or digest(path))
-    first = weights.combined_sha256([path])
-    assert first == weights.combined_sha256([path]) == hashlib.sha256(b"one").hexdigest()
-    assert len(read) == 1
-    path.write_bytes(b"two")
-    os.utime(path, ns=(0, 1))
-    assert weights.combined_sha256([path]) == hashlib.sha256(b"two").hexdigest()
-    assert len(read) == 2
-    for memo in (weights.cache_root() / "digests").iterdir():
-        memo.write_text("half a dig")
-    assert weights.combined_sha256([path]) == hashlib.sha256(b"two").hexdigest()
+def zero(file: Path) -> None:
+    """Overwrite the last bytes of a file with zeros; its size and its times stay as they were."""
+    status = file.stat()
+    with file.open("r+b") as stream:
+        stream.seek(-64, os.SEEK_END)
+        stream.write(bytes(64))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_the_digest_of_several_files_depends_on_names_and_not_on_order(tmp_path: Path) -> None:
-    one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
-    one.write_bytes(b"one")
-    two.write_bytes(b"two")
-    assert weights.combined_sha256([one, two]) == weights.combined_sha256([two, one])
-    before = weights.combined_sha256([one, two])
-    one.rename(tmp_path / "3.safetensors")
-    assert weights.combined_sha256([tmp_path / "3.safetensors", two]) != before
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"])
+def test_a_converted_model_that_has_changed_in_the_cache_is_refused(tiny_gguf: Path, name: str) -> None:
+    folder = weights.gguf_model(tiny_gguf)
+    zero(folder / name)
+    for spec in (tiny_gguf, folder):  # by its source, and by its folder
+        with pytest.raises(IntegrityError, match=rf"has changed: {name} in .* is not the file that was written"):
+            open_model(str(spec), device="cpu")
+
+
+def test_a_file_that_was_put_into_a_converted_model_is_refused(tiny_gguf: Path) -> None:
+    folder = weights.gguf_model(tiny_gguf)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    assert (weights.gguf_model(tiny_gguf) / "generation_config.json").exists(), "converted anew"
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"model\.safetensors\.index\.json in .* was added") as error:
+        weights.gguf_model(tiny_gguf)
+    one_line(error)
+
+
+def test_what_was_converted_without_digests_is_converted_anew(tiny_gguf: Path) -> None:
+    folder = weights.gguf_model(tiny_gguf)
+    origin = json.loads((folder / weights.ORIGIN).read_text())
+    zero(folder / "model.safetensors")
+    (folder / weights.ORIGIN).write_text(json.dumps({key: origin[key] for key in ("sha256", "source")}))
+    assert weights.origin_of(folder) == {}
+    assert weights.gguf_model(tiny_gguf) == folder
+    assert weights.sha256_of(folder / "model.safetensors") == origin["files"]["model.safetensors"]
+    assert weights.origin_of(folder)["sha256"] == origin["sha256"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "no json", '"text"'])

@@ -81,6 +81,8 @@ def test_without_a_difference_the_groups_are_alike_and_the_reference_is_not() ->
     *_, answers, validity = found.notes()
     assert "'grant' or 'deny' (favourable first)" in answers
     assert "the user's own" in validity
+    (law,) = [text for text in found.by("group").notes() if "Local Law 144" in text]
+    assert "developer" not in law, "the cases are the user's"
     assert next(figure.title for figure in found.by("group").figures()) == "Groups by group"
 
 

@@ -13,7 +13,7 @@ from auditkit.record.store import read_run
 
 pytestmark = pytest.mark.model  # no weights, but audits in processes of their own
 
-SUITE = ("suites/identity_bias", "--items", "10", "--model")
+SUITE = ("suites/identity_bias", "--items", "6", "--model")
 
 
 @pytest.fixture(scope="module")
@@ -79,22 +79,17 @@ def test_with_a_baseline_the_change_is_judged_and_only_that(candidate: Run) -> N
     assert paired.effect.lower is not None
 
 
-def test_with_a_baseline_and_few_items_no_claim_about_the_model_by_itself_blocks(
-    tiny_llama: Path, retrained: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_with_a_baseline_and_few_items_no_claim_about_the_model_by_itself_blocks(released, candidate: Run) -> None:
     """Six questions have three templates of a condition, too few for the values beside two of these claims."""
-    reports = tmp_path_factory.mktemp("few")
-    few = ("suites/identity_bias/test_alone.py", "-k", "questions", "--items", "6", "--model")
-    before = read_run(audit(reports, *few, str(tiny_llama)))
-    undecided = [claim for claim in before.claims if claim.reason.startswith("too_few_clusters: 3 templates")]
+    before, _ = released
+    alone = [claim for claim in before.claims if "/test_alone.py:" in claim.location]
+    undecided = [claim for claim in alone if claim.reason.startswith("too_few_clusters: 3 templates")]
     assert {claim.id.split("/", 1)[1] for claim in undecided} == {
         "ambiguous_questions_are_not_answered_by_stereotype",
         "disambiguated_questions_are_not_answered_by_stereotype",
     }
-    baseline = (reports / "latest").resolve()
-    now = read_run(audit(tmp_path_factory.mktemp("few"), *few, str(retrained), "--baseline", str(baseline)))
-    assert {claim.verdict for claim in now.claims} == {Verdict.NOT_APPLICABLE}
-    claims = {claim.id: claim for claim in now.claims}
+    claims = {claim.id: claim for claim in candidate.claims}
     for claim in undecided:
+        assert claims[claim.id].verdict is Verdict.NOT_APPLICABLE
         assert "with a baseline the change is judged" in claims[claim.id].reason
         assert any("too_few_clusters: 3 templates" in text for text in claims[claim.id].notes)

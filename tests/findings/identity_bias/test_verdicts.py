@@ -50,6 +50,7 @@ def sayings(truth: np.ndarray, rounds: int) -> dict[str, list[str]]:
     return said
 
 
+@pytest.mark.slow
 def test_thirteen_effects_at_their_margins_fail_no_more_often_than_one_would() -> None:
     rounds = 15
     said = sayings(np.full(MANY, MARGIN), rounds)
@@ -58,6 +59,7 @@ def test_thirteen_effects_at_their_margins_fail_no_more_often_than_one_would() -
         assert "holm" in outcomes, f"{name}: without the correction one in four would"
 
 
+@pytest.mark.slow
 def test_one_effect_beyond_the_margin_fails_the_claim_among_twelve_true_ones() -> None:
     truth = np.zeros(MANY)
     truth[4] = 3 * MARGIN

@@ -202,6 +202,7 @@ def simulated(seed: int, heads: int = 20, planted: float = 0.0, everywhere: bool
     return search("noise", estimates, lambda head: [Estimate("held out", "logit", other, held[head[1]])])
 
 
+@pytest.mark.slow
 def test_on_noise_no_head_is_confirmed_in_at_least_95_of_100_seeds() -> None:
     searches = [simulated(seed) for seed in range(100)]
     assert sum(bool(searched.confirmed) for searched in searches) <= 5
@@ -223,6 +224,7 @@ def test_a_found_head_is_confirmed_at_the_level_of_every_other_decision() -> Non
         assert searched.confirmed == confirmed
 
 
+@pytest.mark.slow
 def test_the_mean_of_found_heads_is_not_too_large_and_that_of_confirmed_ones_is() -> None:
     """Small effects in every head: those that the second half confirms came out large there."""
     truth, found, confirmed = 0.8, [], []
@@ -237,6 +239,7 @@ def test_the_mean_of_found_heads_is_not_too_large_and_that_of_confirmed_ones_is(
     assert abs(np.mean(found) - truth) < np.mean(confirmed) - truth
 
 
+@pytest.mark.slow
 def test_on_noise_few_heads_are_found() -> None:
     searches = [simulated(seed) for seed in range(100)]
     assert sum(bool(searched.found) for searched in searches) <= 15, "the first half alone holds its rate, roughly"

@@ -300,6 +300,7 @@ def test_models_that_agree_by_depth_are_found_across_depths() -> None:
     assert block_p(one, other) < 0.05
 
 
+@pytest.mark.slow
 def test_smooth_profiles_that_have_nothing_to_do_with_each_other_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(role_models, "PERMUTATIONS", 200)
     hits = 0

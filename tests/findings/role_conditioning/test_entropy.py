@@ -170,6 +170,7 @@ class Alive(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_prompts() -> None:
     """Four times as many prompts, the same tensors alive at once; all in one batch would hold four times as many."""
     adapter, most = open_random(layers=2), []

@@ -15,6 +15,8 @@ from following import write_again
 from scipy import stats
 
 from auditkit.record.baseline import set_name
+from auditkit.record.identity import model_digest
+from auditkit.record.manifest import record_digest
 from auditkit.record.schema import Cost, Verdict
 from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, read_items, read_run
 
@@ -93,7 +95,8 @@ def test_a_claim_is_decided_by_the_paired_difference(
 def test_the_same_model_again_is_undecided_and_said_to_be_the_same(audits: Any, recorded: Path) -> None:
     result = audits("--baseline", str(recorded), "--profile", "release")
     assert result.ret == 10
-    digest = audits.run.model.weights_sha256[:12]
+    digest = model_digest(audits.run.model)[:12]
+    same = f"the models are the same in every part (identity {digest})"
     for name in ("once", "share", "kept"):
         change = audits.claim(name).change
         assert change.comparable
@@ -101,15 +104,24 @@ def test_the_same_model_again_is_undecided_and_said_to_be_the_same(audits: Any, 
         assert "identical: candidate and baseline have the same value on every item" in change.reason
     kept = audits.claim("kept")
     assert (kept.verdict, kept.effect.n, kept.effect.clusters) == (Verdict.INCONCLUSIVE, 60, 12)
-    assert f"and the same weights (SHA-256 {digest}): the model was compared with itself" in kept.reason
-    result.stdout.fnmatch_lines([f"*the same weights (SHA-256 {digest}): this run compares a model with itself"])
-    # Other weights that come to the same values are another matter, and said to be.
+    assert f"and {same}: the model was compared with itself" in kept.reason
+    result.stdout.fnmatch_lines([f"*{same}: this run compares a model with itself"])
+
+
+def test_another_model_that_comes_to_the_same_values_is_said_to_be_another(audits: Any, recorded: Path) -> None:
     document = json.loads((recorded / AUDIT_JSON).read_text())
     document["model"]["weights_sha256"] = "0" * 64
+    document["model"]["identity"]["config/rms_norm_eps"] = "1"
     write_again(recorded, document)
     result = audits("--baseline", str(recorded), "-k", "kept")
-    reason = audits.claim("kept").reason
-    assert f"though the weights differ (SHA-256 {digest} and 000000000000): did the change take effect?" in reason
+    said = "though the models differ in: weights; config (rms_norm_eps): did the change take effect?"
+    assert said in audits.claim("kept").reason
+    result.stdout.no_fnmatch_line("*compares a model with itself*")
+    document["model"]["weights_sha256"], document["model"]["identity"] = audits.run.model.weights_sha256, {}
+    write_again(recorded, document)  # as an earlier version wrote it
+    result = audits("--baseline", str(recorded), "-k", "kept")
+    assert "whether the configs are is not known" in audits.claim("kept").reason
+    result.stdout.fnmatch_lines(["*whether the configs are is not known*: the baseline may be the model itself"])
     result.stdout.no_fnmatch_line("*compares a model with itself*")
 
 
@@ -295,6 +307,13 @@ def test_a_damaged_baseline_ends_the_run_with_11_before_anything_is_measured(
         ("reports/20200101T000000Z-gone", 11, "*no baseline reports/20200101T000000Z-gone: there is no such run*"),
         ("releesed", 4, "ERROR: --baseline: no recorded run, and unknown model 'releesed'*"),
         ("suite", 11, "*no baseline in suite: the folder holds no audit.json*"),
+        (
+            f"reports/latest#{'ab' * 32}",
+            11,
+            "*is not the record that was asked for (*, asked for abababababab)*",
+        ),
+        ("reports/latest#abab", 11, "*behind # stands the SHA-256 of a recorded run, 64 hexadecimal digits*"),
+        (f"smollm2-135m#{'ab' * 32}", 11, "*no baseline smollm2-135m: only a recorded run has a SHA-256*"),
     ],
 )
 def test_a_baseline_that_is_not_there_is_one_line(
@@ -314,6 +333,16 @@ def test_a_named_run_that_changed_is_refused(audits: Any, recorded: Path) -> Non
     result = audits("--baseline", "released")
     assert result.ret == 11
     result.stdout.fnmatch_lines(["*baseline 'released': *audit.json has changed since it was named*"])
+
+
+def test_a_baseline_is_pinned_by_the_digest_of_its_record(audits: Any, recorded: Path) -> None:
+    """By its folder, and by its name; the report names it without the digest."""
+    set_name(audits.path / "reports", "released", recorded)
+    digest = record_digest(recorded)
+    for text, name in ((str(recorded), recorded.name), ("released", "released")):
+        audits("--baseline", f"{text}#{digest}", "-k", "once")
+        assert audits.run.baseline.name == name
+        assert audits.run.baseline.audit_sha256 == digest
 
 
 # -- a model as the baseline -----------------------------------------------------------------------------------
@@ -366,6 +395,7 @@ def test_a_baseline_model_that_cannot_be_measured_ends_with_11(audits: Any) -> N
     assert audits.folders() == set()
 
 
+@pytest.mark.slow
 def test_several_models_are_each_compared_serially_and_by_workers(audits: Any, recorded: Path) -> None:
     """Two candidates against one recorded run, with a waiver: in one process, and with a worker for each."""
     near, far = audits.copy("near"), audits.copy("far")

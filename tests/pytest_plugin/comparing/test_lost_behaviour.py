@@ -178,6 +178,7 @@ def test_two_recorded_runs_say_the_same_as_a_gate(
     assert "→ ✗ FAIL            suite/shown" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_workers_and_a_continued_run_say_the_same(audits: Any, base: Path) -> None:
     audits.plant(shift=-0.1, gone="behaviour")
     assert audits("--baseline", str(base), "-n", "2").ret == 1
@@ -191,6 +192,7 @@ def test_workers_and_a_continued_run_say_the_same(audits: Any, base: Path) -> No
     ]
 
 
+@pytest.mark.slow
 def test_a_baseline_that_is_measured_first_counts_like_a_recorded_one(audits: Any, base: Path) -> None:
     candidate = audits.copy("candidate")
     audits.plant(shift=-0.1, candidate={"gone": "behaviour"})

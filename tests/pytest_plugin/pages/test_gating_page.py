@@ -22,6 +22,7 @@ def blocks(kind: str) -> list[str]:
     return re.findall(rf"^```{kind}[a-z ]*\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_does_what_it_says(audits: Any, monkeypatch, capsys) -> None:
     monkeypatch.chdir(audits.path)
     for name in ("released", "candidate", "second"):

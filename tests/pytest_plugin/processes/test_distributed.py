@@ -141,6 +141,7 @@ def test_two_workers_come_to_the_record_of_one_process(audit, pytester: pytest.P
     assert "Worker processes" in (latest / "audit.html").read_text()
 
 
+@pytest.mark.slow
 def test_claims_whose_workers_die_are_errors_and_the_others_are_measured(audit, pytester: pytest.Pytester) -> None:
     """One worker leaves without a word and another is killed, each while it measures."""
     for how in ("exit", "kill"):

@@ -7,6 +7,7 @@ import io
 import re
 import time
 import xml.etree.ElementTree as ET
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from auditkit.claims.verdicts import exit_code, summarize
 from auditkit.record.canonical import canonical
 from auditkit.record.escaping import plain, printed
 from auditkit.record.schema import Claim, CrossCheck, FamilyPlace, Run, Untested, Verdict, Waiver
+from auditkit.record.store import write_run
 from auditkit.report import (
     render_annotations,
     render_card,
@@ -382,9 +384,17 @@ def test_every_output_is_written_and_the_same_again(sample_run: Run, tmp_path: P
     written = []
     for name in ("once", "again"):
         (tmp_path / name).mkdir()
+        write_run(tmp_path / name, sample_run, [])
         assert write_outputs(tmp_path / name, sample_run) == tmp_path / name / "audit.html"
         written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert written[0] == written[1]
     assert set(written[0]) == {
-        "audit.html", "claims.csv", "comment.md", "junit.xml", "manifest.json", "model-card.md", "summary.md",
+        "audit.html", "audit.json", "claims.csv", "comment.md", "items.parquet", "junit.xml", "manifest.json",
+        "model-card.md", "summary.md",
     }  # fmt: skip
+    digest = sha256(written[0]["audit.json"]).hexdigest()
+    assert f"Record: SHA-256 `{digest}`." in written[0]["comment.md"].decode()
+    properties = ET.fromstring(written[0]["junit.xml"]).findall(
+        "testsuite/properties/property[@name='record_sha256']"
+    )
+    assert {one.get("value") for one in properties} == {digest}

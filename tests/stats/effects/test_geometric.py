@@ -132,6 +132,7 @@ def test_few_and_skewed_clusters_are_said_of_the_logarithms(table):
     assert said(np.exp(drawn(0, 40, 1.0))) == ["skewed clusters"]
 
 
+@pytest.mark.slow
 def test_on_log_normal_values_the_geometric_mean_errs_as_often_as_stated_and_the_mean_does_not(table):
     def misses(make) -> float:
         wrong = 0

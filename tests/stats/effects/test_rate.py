@@ -416,6 +416,7 @@ def test_no_pairing_is_believed_of_groups_that_hardly_differ_or_never_vary():
     assert deflation((values, labels), (values, apart), 1.0)[1] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compare", ["difference", "ratio"])
 def test_the_contrast_of_paired_groups_covers_as_it_says(compare):
     held = []

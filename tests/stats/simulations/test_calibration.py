@@ -61,6 +61,7 @@ def test_one_factor_interval_covers_95_percent(count, correlation):
     assert np.mean(centre < -half) <= 0.035
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [(1.0, 0.0), (1.0, 1.0), (0.3, 1.0)])
 @pytest.mark.parametrize("shape", [(8, 16), (17, 16)])
 def test_crossed_interval_covers_at_least_93_percent(shape, spread):
@@ -89,6 +90,7 @@ def test_recovery_over_crossed_factors_covers_at_least_93_percent():
     assert failed <= 0.04
 
 
+@pytest.mark.slow
 def test_a_claim_exactly_at_its_threshold_is_rarely_decided():
     rng = np.random.default_rng(9)
     labels = np.repeat(np.arange(8), 4)

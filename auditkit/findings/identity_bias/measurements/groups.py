@@ -17,11 +17,9 @@ LEAST_SHARE, LEAST_ANSWERS = 0.02, 10
 """A group with a smaller share of all answers, or with fewer answers, is shown and not decided."""
 FOUR_FIFTHS = 0.8
 NOT_AN_AUDIT = (
-    "This table has the shape of a bias audit under New York City Local Law 144 and is not one: the "
-    "cases are invented by a "
-    "developer, nobody applied, and the law asks for an independent auditor, historical or test data of "
-    "the tool in use, "
-    "and publication."
+    "This table has the shape of a bias audit under New York City Local Law 144 and is not one: it holds a model's "
+    "answers to the cases of a test, and nobody applied, and the law asks for an independent auditor, historical or "
+    "test data of the tool in use, and publication."
 )
 
 Row = list[str | float | None]
