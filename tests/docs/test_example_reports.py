@@ -1,0 +1,64 @@
+"""Committed example reports make the statements that the suites make."""
+
+from __future__ import annotations
+
+import ast
+import csv
+from pathlib import Path
+
+import pytest
+from docpages import ROOT
+
+pytestmark = pytest.mark.unit
+
+REPORTS = {path.parent.name: path for path in sorted((ROOT / "reports" / "examples").glob("*/claims.csv"))}
+STALE = dict.fromkeys(REPORTS, "written before the statements were reworded; `make examples` writes it again")
+"""Report -> why its statements are older than the suites'. A report that was made again leaves this table."""
+
+
+def stated() -> dict[str, str]:
+    """Claim without its parameters -> its statement."""
+    return {
+        f"{path.parent.name}/{node.name.removeprefix('test_')}": " ".join((ast.get_docstring(node) or "").split())
+        for path in (ROOT / "suites").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def other_statements(table: Path) -> list[str]:
+    """Claims of a report that no suite makes in these words."""
+    said = stated()
+    with table.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows
+    return [row["id"] for row in rows if not same(row, said.get(row["id"].partition("[")[0]))]
+
+
+def same(row: dict[str, str], statement: str | None) -> bool:
+    """Whether the row has the statement; a claim of several names its parameter behind it."""
+    _, bracket, parameters = row["id"].partition("[")
+    return statement is not None and row["statement"].lstrip("'") in (
+        statement,
+        f"{statement} {bracket}{parameters}",
+    )
+
+
+def test_there_are_reports() -> None:
+    assert {"audit", "comparison", "role-conditioning"} == set(REPORTS)
+    assert STALE.keys() <= REPORTS.keys()
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_report_makes_the_statements_of_the_suites(report: str, request: pytest.FixtureRequest) -> None:
+    if report in STALE:
+        request.applymarker(pytest.mark.xfail(reason=STALE[report], strict=True))
+    assert other_statements(REPORTS[report]) == []
+
+
+def test_a_row_is_compared_with_the_statement_of_its_claim() -> None:
+    claim, statement = next(iter(stated().items()))
+    assert same({"id": claim, "statement": statement}, statement)
+    assert same({"id": f"{claim}[a]", "statement": f"{statement} [a]"}, statement)
+    assert not same({"id": claim, "statement": f"{statement} Or not."}, statement)
+    assert not same({"id": claim, "statement": statement}, None)
