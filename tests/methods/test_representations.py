@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -111,6 +113,16 @@ def test_a_second_request_runs_nothing(model, cache: Path) -> None:
     representations(model, STATEMENTS[:2], residual.layer(3))
     representations(model, STATEMENTS, residual.layer(3), role="user")
     assert len(list(cache.iterdir())) == 4
+
+
+def test_equal_weights_under_another_config_are_another_model(model, tiny_llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    other = open_model(str(folder))
+    assert other.info.weights_sha256 == model.info.weights_sha256
+    first = representations(model, STATEMENTS, residual.layer(3))
+    assert not np.allclose(representations(other, STATEMENTS, residual.layer(3)).values, first.values)
 
 
 def test_a_damaged_file_is_made_again(model, cache: Path) -> None:

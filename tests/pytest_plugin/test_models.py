@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auditkit.record.schema import Run
+from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_run
 
 pytestmark = pytest.mark.unit
@@ -158,3 +158,33 @@ def test_two_workers_take_a_model_each(audits: Audits) -> None:
     assert [len(audits.run(model)[0].claims) for model in ("small", "bigger")] == [3, 3]
     assert [str(audits.run(model)[0].summary.verdict) for model in ("small", "bigger")] == ["FAIL", "PASS"]
     assert audits.run("small")[0].environment.workers == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "was", "now"),
+    [
+        ("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 0.1'),
+        ("chat_template.jinja", "<|assistant|>", "<|end|>"),
+    ],
+)
+def test_a_model_that_changes_before_its_claims_run_is_an_error(
+    audits: Audits, file: str, was: str, now: str
+) -> None:
+    """Models are opened one after the other; what the plan was made for must be what is measured."""
+    changed = audits.path / "bigger" / file
+    assert was in changed.read_text()
+    (audits.path / "suite" / "conftest.py").write_text(
+        "from pathlib import Path\n"
+        "import pytest\n"
+        '@pytest.fixture(scope="session", autouse=True)\n'
+        "def swap(model):\n"
+        f"    file = Path({str(changed)!r})\n"
+        f"    file.write_text(file.read_text().replace({was!r}, {now!r}))\n"
+    )
+    assert audits("--model", "small", "--model", "bigger").ret == 1, (
+        "the first model fails, and its code goes first"
+    )
+    assert audits.run("bigger")[0].summary.verdict is Verdict.ERROR
+    said = "the model bigger has changed since the run began: its weights, config, tokenizer or template"
+    assert all(said in claim.reason for claim in audits.run("bigger")[0].claims)
+    assert all(said not in claim.reason for claim in audits.run("small")[0].claims)

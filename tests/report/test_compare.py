@@ -10,7 +10,9 @@ import msgspec
 import pytest
 from hostile import HOSTILE
 
+from auditkit.record.identity import model_digest
 from auditkit.record.schema import Change, Claim, CrossCheck, Run, Verdict
+from auditkit.report import render_html
 from auditkit.report.compare import ClaimInBoth, comparison_code, in_one_line, render_comparison, rows
 from auditkit.report.terminal import comparison
 
@@ -102,6 +104,24 @@ def after(gated_run: Run) -> Run:
     moved = replace(first.change.effects[0], name=f"{first.effect.name} minus the baseline")
     claim = replace(first, change=replace(first.change, effects=(moved,)))
     return replace(gated_run, claims=(claim, *gated_run.claims[1:]))
+
+
+def test_the_page_names_the_parts_in_which_the_models_differ(before: Run, after: Run) -> None:
+    identity = {**before.model.identity, "config/rms_norm_eps": "1.0"}
+    then = replace(before, model=replace(before.model, identity=identity))
+    now = replace(after, baseline=replace(after.baseline, model=then.model))
+    text = " ".join(Elements(render_comparison(then, now)).text.split())
+    assert "the models differ in: weights; config (rms_norm_eps)" in text
+    for model in (then.model, now.model):
+        assert model_digest(model) in text
+    assert "the models differ in: weights; config (rms_norm_eps)" in " ".join(
+        comparison(then, now, rows(then, now))
+    )
+    page = "".join(Elements(render_html(now)).text.split())
+    assert "config/rms_norm_eps1e-05" in page
+    assert "config/rms_norm_eps1.0" in page
+    old = replace(now, model=replace(now.model, identity={}))
+    assert "not known: the record holds no config" in " ".join(Elements(render_html(old)).text.split())
 
 
 def test_the_page_shows_both_effects_their_difference_and_why_not(before: Run, after: Run) -> None:
