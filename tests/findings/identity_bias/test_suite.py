@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from audits import audit
 
+from auditkit.gate.verify import verify
 from auditkit.record.schema import Run, Verdict
-from auditkit.record.store import read_run
+from auditkit.record.store import read_items, read_run
 
 pytestmark = pytest.mark.model  # no weights, but audits in processes of their own
 
@@ -35,11 +36,14 @@ def retrained(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def candidate(retrained: Path, released, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def gated(retrained: Path, released, tmp_path_factory: pytest.TempPathFactory) -> Path:
     baseline = (released[1] / "latest").resolve()
-    return read_run(
-        audit(tmp_path_factory.mktemp("candidate"), *SUITE, str(retrained), "--baseline", str(baseline))
-    )
+    return audit(tmp_path_factory.mktemp("candidate"), *SUITE, str(retrained), "--baseline", str(baseline))
+
+
+@pytest.fixture(scope="module")
+def candidate(gated: Path) -> Run:
+    return read_run(gated)
 
 
 def test_alone_no_claim_is_an_error_and_the_paired_ones_say_what_they_lack(released) -> None:
@@ -77,6 +81,13 @@ def test_with_a_baseline_the_change_is_judged_and_only_that(candidate: Run) -> N
     assert paired.effect is not None
     assert "paired non-inferiority" in paired.effect.method
     assert paired.effect.lower is not None
+
+
+def test_the_record_of_a_gate_holds_with_references_that_the_baseline_was_measured_by(gated: Path) -> None:
+    """Their items lie in the baseline's record, and those of the candidate by the same name say another number."""
+    run = read_run(gated)
+    assert any(control.name.endswith(" on the baseline") for claim in run.claims for control in claim.controls)
+    assert verify(run, read_items(gated)).problems == ()
 
 
 def test_with_a_baseline_and_few_items_no_claim_about_the_model_by_itself_blocks(released, candidate: Run) -> None:
