@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,12 +301,15 @@ def test_an_adapter_beside_a_gguf_file_is_not_seen(
 
     leave_adapter(tmp_path / "ggufs")
     gguf = tmp_path / "ggufs" / "tiny.gguf"
-    gguf.write_bytes(b"GGUF")
+    name, value = b"general.architecture", b"llama"
+    header = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)  # version, tensors, keys
+    header += struct.pack("<Q", len(name)) + name + struct.pack("<IQ", 8, len(value)) + value  # 8: a string
+    gguf.write_bytes(header)
     seen: list[list[str]] = []
 
     def reading(folder: str, **_: object) -> None:
         seen.append(sorted(path.name for path in Path(folder).iterdir()))
-        assert (Path(folder) / "tiny.gguf").read_bytes() == b"GGUF"
+        assert (Path(folder) / "tiny.gguf").read_bytes() == header
         raise ValueError("far enough")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", reading)
