@@ -78,11 +78,7 @@ def verify_claim(claim: Claim, items: pd.DataFrame, *, paired: bool) -> Verified
     """
     found: list[str] = []
     kept = ClaimItems(items)
-    theirs = {id(one.effect) for one in claim.controls if one.name.startswith(SENSITIVITY) and _past(one.name)}
-    again = {
-        id(effect): _Again(False, decided(effect)) if id(effect) in theirs else _again(effect, kept, beside, found)
-        for effect, beside in _effects(claim)
-    }
+    again = {id(effect): _again(effect, kept, beside, found) for effect, beside in _effects(claim)}
     missing = [(claim.id, effect.name) for effect, _ in _effects(claim) if not again[id(effect)].computed]
     found += _claim_problems(claim, again)
     found += _left_over(claim, items, paired=paired)
@@ -131,11 +127,6 @@ def _left_over(claim: Claim, items: pd.DataFrame, *, paired: bool) -> Iterator[s
 
 
 # -- effects -------------------------------------------------------------------------------------------------------
-
-
-def _past(name: str) -> bool:
-    """Whether a sensitivity reference was measured on the baseline, whose record has its items."""
-    return name.endswith(" on the baseline")
 
 
 def _effects(claim: Claim) -> Iterator[tuple[Effect, bool]]:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+import msgspec
+
 from auditkit.claims.evidence import Decision, Evidence, current
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.record.schema import Control, Effect, Verdict
@@ -138,6 +140,8 @@ def _judged(
         except NotApplicable:  # the run has none; what was measured is recorded, so that it can be one
             continue
         there = _told(what, " on the baseline", then._decision(">=", by))
+        # by a recipe it would be computed from this run's items, and its own lie in the baseline's record
+        there = replace(there, effect=msgspec.structs.replace(there.effect, recipe=None))
         here = judged.pop()
         if there.verdict is Verdict.PASS and here.undecided:
             reason = f"{here.reason}; the baseline does, so whether the candidate has lost it is undecided"
