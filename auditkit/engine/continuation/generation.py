@@ -31,6 +31,7 @@ from auditkit.adapters.chat import Prompt, require_room
 from auditkit.adapters.protocol import Adapter, Capability, Component, Continuable, Memory, Support
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
+from auditkit.engine.continuation.shared_prefix import run_heads
 from auditkit.engine.continuation.timed import (
     GUARDED_ROWS,
     RUNS,
@@ -197,10 +198,9 @@ class _Work:
         """Logits (row, vocabulary) after the prompts; what several of them begin with, unedited, is run once."""
         rest = max(len(run.prompt) - run.untouched for run in settled)
         heads = [run.prompt.ids[:-rest] for run in settled]
-        order = {head: k for k, head in enumerate(dict.fromkeys(heads))}
-        if () in order or len(order) == len(heads):
+        if () in heads or len(set(heads)) == len(heads):
             return self._extend(None, [run.whole(()) for run in settled])
-        _, memory = self._extend(None, [Edited(Prompt("", head)) for head in order])
+        order, memory = run_heads(cast(Continuable, self.adapter), heads)
         return self._extend(memory.rows([order[head] for head in heads]), [run.last(rest) for run in settled])
 
     def _extend(self, past: Memory | None, some: Sequence[Edited]) -> tuple[Tensor, Memory]:

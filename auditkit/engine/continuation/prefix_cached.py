@@ -41,6 +41,7 @@ from auditkit.adapters.protocol import (
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.divergence import LOGIT_BUDGET, Divergence, compare
+from auditkit.engine.continuation.shared_prefix import Ids, run_heads
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Continued, Forced, forced, window_lengths
 from auditkit.engine.edits import Edit, Edited, replace, spots
 from auditkit.engine.forward import Donated, Interventions, reached
@@ -101,7 +102,7 @@ class Tails:
         self._heads = [prompt.ids[:cut] if able else () for prompt, cut in zip(prompts, cuts, strict=True)]
         whole = [(*p.ids, *c[:-1]) for p, c in zip(prompts, self.continuations, strict=True)]
         self._rests = [ids[len(head) :] for ids, head in zip(whole, self._heads, strict=True)]
-        self._run_heads: tuple[tuple[tuple[int, ...], ...], Memory] | None = None
+        self._run_heads: tuple[dict[Ids, int], Memory] | None = None
         self._kept: tuple[tuple[int, ...], Memory] | None = None
         self._bases: dict[tuple[int, ...], _Base] = {}
         self._starts: set[int] = set()
@@ -302,15 +303,13 @@ class Tails:
     def _memory(self, rows: list[int]) -> Memory:
         """Of the heads of these rows; each different one is run once, and kept until others are asked for."""
         heads = [self._heads[row] for row in rows]
-        order = {head: i for i, head in enumerate(sorted(set(heads)))}
-        if self._run_heads is None or self._run_heads[0] != tuple(order):
+        if self._run_heads is None or self._run_heads[0].keys() != set(heads):
             self._kept = None
-            with costing(self.adapter, sum(map(len, order))):
-                batch = self.adapter.batch([Prompt("", head) for head in order])
-                self._run_heads = tuple(order), cast(Continuable, self.adapter).extend(None, batch)[1]
+            self._run_heads = run_heads(cast(Continuable, self.adapter), sorted(set(heads)))
+        order, memory = self._run_heads
         key = tuple(order[head] for head in heads)
         if self._kept is None or self._kept[0] != key:
-            self._kept = key, self._run_heads[1].rows(key)
+            self._kept = key, memory.rows(key)
         return self._kept[1]
 
 

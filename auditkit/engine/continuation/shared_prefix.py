@@ -8,16 +8,16 @@ are run: the same numbers up to rounding.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Capability, Continuable
+from auditkit.adapters.protocol import Adapter, Capability, Continuable, Memory
 from auditkit.engine.batching import TOKEN_BUDGET, batches, in_batches
-from auditkit.engine.guards import GuardTripped
+from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.progress import progress
 
 Ids = tuple[int, ...]
@@ -26,6 +26,13 @@ KEPT_TOKENS = 4096
 """Tokens whose keys and values are held at once: 190 MB on a model of 30 layers and 192 dimensions of keys."""
 WINDOW = 256
 """Rows of logits over the vocabulary made at once."""
+
+
+def run_heads(adapter: Continuable, heads: Iterable[Ids]) -> tuple[dict[Ids, int], Memory]:
+    """Run each different head once: the row of each in their memory, and that memory."""
+    order = {head: row for row, head in enumerate(dict.fromkeys(heads))}
+    with costing(adapter, sum(map(len, order))):
+        return order, adapter.extend(None, adapter.batch([Prompt("", head) for head in order]))[1]
 
 
 def shared_head(prompts: Sequence[Ids]) -> int:
@@ -127,7 +134,7 @@ def _go_on(
     take_logits: Callable[[int, Tensor], None],
 ) -> None:
     """Rows that begin with one of these heads: the heads once, then tails of one length together."""
-    _, memory = adapter.extend(None, adapter.batch([Prompt("", head) for head in heads]))
+    order, memory = run_heads(adapter, heads)
     by_length: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for k, own in enumerate(uses):
         for i in own:
@@ -139,6 +146,6 @@ def _go_on(
         for start in range(0, len(same), step):
             part = same[start : start + step]
             batch = adapter.batch([Prompt("", rows[i][1]) for _, i in part])
-            logits, _ = adapter.extend(memory.rows([k for k, _ in part]), batch, None, most)
+            logits, _ = adapter.extend(memory.rows([order[heads[k]] for k, _ in part]), batch, None, most)
             for row, (_, i) in enumerate(part):
                 take_logits(i, logits[row, most - windows[i] :])
