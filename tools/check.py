@@ -50,18 +50,8 @@ def main(*arguments: str) -> int:
     files = changed(arguments[0] if arguments else None)
     tests = sorted({test for path in files for test in tests_of(path)})
     print(f"{len(files)} changed files, tests of {', '.join(tests) or 'no room'} (and the house rules)")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "unit and not slow",
-        "-n",
-        "auto",
-        "--maxprocesses",
-        "4",
-    ]
+    workers = ("-n", "auto", "--maxprocesses", "4")
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "unit and not slow", *workers]
     return subprocess.run([*command, "tests/test_layers.py", *tests], cwd=ROOT).returncode
 
 

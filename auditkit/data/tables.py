@@ -24,18 +24,8 @@ PARQUET, ARROW, JSON, LINES, TEXT = "Parquet", "Arrow", "JSON", "JSON lines", "t
 DELIMITERS = {",": "CSV", "\t": "TSV", ";": "CSV with semicolons", "|": "CSV with bars"}
 NAMES = frozenset(
     (
-        *(
-            "question",
-            "question_stem",
-            "stem",
-            "query",
-            "problem",
-            "prompt",
-            "choices",
-            "options",
-            "answer",
-            "answerkey",
-        ),
+        *("question", "question_stem", "stem", "query", "problem", "prompt"),
+        *("choices", "options", "answer", "answerkey"),
         *("answer_key", "answer_idx", "answer_index", "cop", "correct", "correct_answer", "correct_option"),
         *("right_answer", "gold", "target", "label", "subject", "category", "tokens", "coreference_clusters"),
         *("context", "question_polarity", "context_condition", "answer_info", "ans0", "ans1", "ans2"),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,16 @@ def refuses(read: Callable[[], object], *errors: type[Exception]) -> None:
     assert len(said) < 5000
 
 
+@contextmanager
+def restored(file: Path) -> Iterator[bytes]:
+    """The content of a file that other tests read too; it is written back afterwards."""
+    kept = file.read_bytes()
+    try:
+        yield kept
+    finally:
+        file.write_bytes(kept)
+
+
 # -- records ---------------------------------------------------------------------------------------------------
 
 
@@ -156,29 +168,22 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path
 @broken
 @given(data=st.data())
 def test_a_record(recorded: Path, data: st.DataObject) -> None:
-    kept = (recorded / AUDIT_JSON).read_bytes()
-    try:
+    with restored(recorded / AUDIT_JSON) as kept:
         (recorded / AUDIT_JSON).write_bytes(data.draw(either(kept)))
         refuses(lambda: verified_folder(recorded), RecordError)
-    finally:
-        (recorded / AUDIT_JSON).write_bytes(kept)
 
 
 @broken
 @given(data=st.data())
 def test_items(recorded: Path, data: st.DataObject) -> None:
-    kept = (recorded / ITEMS_PARQUET).read_bytes()
-    try:
+    with restored(recorded / ITEMS_PARQUET) as kept:
         (recorded / ITEMS_PARQUET).write_bytes(data.draw(broken_bytes(kept)))
         refuses(lambda: verified_folder(recorded), RecordError)
-    finally:
-        (recorded / ITEMS_PARQUET).write_bytes(kept)
 
 
 @broken
 @given(data=st.data())
 def test_items_of_other_columns_and_types(recorded: Path, data: st.DataObject) -> None:
-    kept = (recorded / ITEMS_PARQUET).read_bytes()
     table = pq.read_table(recorded / ITEMS_PARQUET)
     name = data.draw(st.sampled_from(table.column_names))
     change = data.draw(st.sampled_from(["drop", "null", "number", "bytes", "list", "rename"]))
@@ -195,22 +200,17 @@ def test_items_of_other_columns_and_types(recorded: Path, data: st.DataObject) -
         table = table.rename_columns([f"{one}s" if one == name else one for one in table.column_names])
     else:
         table = table.set_column(at, name, columns[change])
-    try:
+    with restored(recorded / ITEMS_PARQUET):
         pq.write_table(table, recorded / ITEMS_PARQUET)
         refuses(lambda: verified_folder(recorded), RecordError)
-    finally:
-        (recorded / ITEMS_PARQUET).write_bytes(kept)
 
 
 @broken
 @given(data=st.data())
 def test_a_manifest(recorded: Path, data: st.DataObject) -> None:
-    kept = (recorded / MANIFEST).read_bytes()
-    try:
+    with restored(recorded / MANIFEST) as kept:
         (recorded / MANIFEST).write_bytes(data.draw(either(kept)))
         refuses(lambda: manifest_problems(recorded), RecordError)
-    finally:
-        (recorded / MANIFEST).write_bytes(kept)
 
 
 @broken
@@ -326,7 +326,7 @@ def test_tables(tmp_path: Path, data: st.DataObject) -> None:
             with pa.ipc.new_stream(str(path), table.schema) as stream:
                 stream.write_table(table)
         path.write_bytes(data.draw(broken_bytes(path.read_bytes())))
-        refuses(lambda path=path: read_questions(str(path)), DataError)  # type: ignore[misc]
+        refuses(partial(read_questions, str(path)), DataError)
 
 
 PERSONAS = (OWN / "personas.toml").read_bytes()
