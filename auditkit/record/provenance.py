@@ -98,6 +98,8 @@ class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The items are a jackknife's blocks."""
     cross_fitted: bool = False
     """Items were judged by what other items found, so the variance is doubled."""
+    undivided: bool = False
+    """The effect is no share: a denominator among these rows belongs to a share of the same name."""
     size: int = 0
     """Items of the population of an exact value."""
     refused: str = ""

@@ -140,11 +140,15 @@ class Comparable(ABC):
             return
         part_of = BESIDE if beside or evidence.in_control else ""
         columns = {f"{part_of}{part}": values for part, values in self._averaged().items()}
+        known = {(key[2], key[3]): key for key in evidence.items if key[0] == self.name and key[2] in columns}
+        twice = {condition for condition, _ in known}
         for row in self.measurement.effect_rows(self.name, columns, self.unit):
+            other = known.pop((row.condition, row.item), None)
+            told = row.condition not in twice or (other is not None and evidence.items[other].value == row.value)
             key = (self.name, row.measurement, row.condition, row.item)
-            if evidence.items.get(key, row).value != row.value:  # two effects of one name: neither can be told
-                row = msgspec.structs.replace(row, value=None)
-            evidence.items[key] = row
+            evidence.items[key] = row if told else msgspec.structs.replace(row, value=None)
+        for key in known.values():  # items that only the other of two effects of one name has: neither can be told
+            evidence.items[key] = msgspec.structs.replace(evidence.items[key], value=None)
 
     def _averaged(self) -> Mapping[str, Array]:
         """Part -> (items,) values that the effect is computed from: "numerator" and, for a share, "denominator"; empty

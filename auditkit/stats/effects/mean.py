@@ -197,7 +197,10 @@ class Estimate(Comparable):
     @property
     def _recipe(self) -> Recipe:
         made = Recipe(kind="change" if self.is_change else "mean", rows=self.name, shown=self.shown_conditions)
-        return structs.replace(made, shift=self.shift, blocks=self.blocks, refused=self._unusable)
+        undivided = self.denominator is None
+        return structs.replace(
+            made, shift=self.shift, blocks=self.blocks, refused=self._unusable, undivided=undivided
+        )
 
     # -- computing ---------------------------------------------------------------------------------------------
 

@@ -89,6 +89,7 @@ def _parts(recipe: Recipe, items: ClaimItems, beside: str) -> dict[str, dict[str
         "rates": ("rate", "against"),
         "exact": ("exact numerator", "exact denominator"),
     }[recipe.kind]
+    wanted = wanted[:1] if recipe.undivided else wanted
     found = {name: items.parts.get((recipe.rows, f"{beside}{name}"), {}) for name in wanted}
     needed = wanted if recipe.kind in ("rates", "exact") else wanted[:1]
     if missing := [name for name in needed if not found[name]]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from auditkit.cli import main
+from auditkit.record.baseline import read_names
 from auditkit.record.schema import Verdict
 
 pytestmark = pytest.mark.unit
@@ -36,6 +37,8 @@ def test_every_command_of_the_page_does_what_it_says(audits: Any, monkeypatch, c
     audits.plant(shift=0.0, candidate={"shift": -0.4}, second={"shift": -0.1})
     codes, baselines = [], []
     for line in "".join(blocks("console")).splitlines():
+        for name in read_names(audits.path / "reports").values():
+            line = line.replace("20250711T000000Z-released#$DIGEST", f"{name.run}#{name.audit_sha256}")
         program, *args = shlex.split(line)
         if program == "auditkit":
             assert main(args) == 0, line
@@ -44,12 +47,13 @@ def test_every_command_of_the_page_does_what_it_says(audits: Any, monkeypatch, c
         codes.append(result.ret)
         baselines.append(audits.run.baseline and (audits.run.baseline.name, audits.run.baseline.plan_differences))
         last = audits.run
-    # Recorded, recorded with thresholds, on other items for the margins, gated against the record, two at once, against
-    # the model, with a waiver.
-    assert codes == [0, 0, 0, 1, 1, 1, 1]
+    # Recorded, recorded with thresholds, on other items for the margins, gated against the record, against its digest,
+    # two at once, against the model, with a waiver.
+    assert codes == [0, 0, 0, 1, 1, 1, 1, 1]
     recorded, measured = ("released", ()), ("./released", ())
     (name, (differs,)) = baselines.pop(2)
     assert (name, "seed" in differs) == ("released", True)
+    assert baselines.pop(3) == (read_names(audits.path / "reports")["released"].run, ())
     assert baselines == [None, None, recorded, recorded, measured, recorded]
     assert (audits.path / "margins.toml").exists()
     claims = {claim.id.split("/")[1]: claim for claim in last.claims}

@@ -13,6 +13,7 @@ included, and what is informative is the layer from which on MLPs no longer act 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -123,7 +124,7 @@ class PersonaLayers:
     def agreement(self, group: str, layer: int = 0) -> Estimate:
         """The share of an MLP's effect that is made at the word, for "nonsense words" or "synonyms"."""
         (one,) = self._agreements(self.meaningless[group], [layer])
-        return one
+        return replace(one, name=f"{one.name}, {group}")
 
     def _agreements(self, sweep: LayerSweep, layers: Sequence[int]) -> list[Estimate]:
         return [sweep.agreement(mlp.layer(layer)["identity"], mlp.layer(layer)) for layer in layers]
