@@ -33,8 +33,7 @@ from auditkit.record.identity import compared_in_words, differences_of, is_known
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.stats.effects.base import NOT_WORSE
 from auditkit.stats.effects.kept import Kept, read_effects
-from auditkit.stats.intervals import ALPHA
-from auditkit.stats.proportions import quantile_and_cdf
+from auditkit.stats.intervals import ALPHA, critical
 
 RULE = (
     "so far outside the 95 % interval that all comparisons with this number pass again with 97.5 % on other items, "
@@ -202,12 +201,7 @@ def reach(now: float | None, later: float | None, critical: float, spread: float
 
 def _critical(effect: Effect) -> float:
     """Standard errors that the interval of the effect reaches."""
-    return _quantile(effect.df, effect.alpha or ALPHA)
-
-
-@cache
-def _quantile(df: float | None, alpha: float) -> float:
-    return quantile_and_cdf(df, alpha)[0]
+    return critical(effect.df, effect.alpha or ALPHA)
 
 
 def _paired(effect: Effect) -> bool:
@@ -252,8 +246,8 @@ def _ends(effect: Effect, error: float) -> tuple[float, float]:
     assert effect.estimate is not None
     assert effect.lower is not None
     assert effect.upper is not None
-    critical = _critical(effect)
-    times = reach(effect.df, effect.df, critical, math.sqrt(2), error) / critical
+    half = _critical(effect)
+    times = reach(effect.df, effect.df, half, math.sqrt(2), error) / half
     low = effect.estimate - times * (effect.estimate - effect.lower)
     return low, effect.estimate + times * (effect.upper - effect.estimate)
 
@@ -294,9 +288,9 @@ def _margin(claim: Claim, effects: Sequence[Effect], here: Past, there: Past) ->
         errors = [(e.estimate - e.lower) / _critical(e) for e in (one, other)]  # type: ignore[operator]  # checked above
         known = math.hypot(*errors)
         df = _welch(errors, [one.df, other.df])
-        critical = _quantile(None if one.df is None else max(one.df - 1, 1), ALPHA)
+        half = critical(None if one.df is None else max(one.df - 1, 1))
         distance = abs(one.estimate - other.estimate)
-        values.append(max(reach(df, one.df, critical, 1.0, error) * known, distance + critical * known))
+        values.append(max(reach(df, one.df, half, 1.0, error) * known, distance + half * known))
         said.append(f"{name}: {one.estimate:.3g} and {other.estimate:.3g} {one.unit} on other items")
     value = _rounded(max(values), up=True)
     problem = _impossible(value, effects)

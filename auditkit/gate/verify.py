@@ -57,6 +57,7 @@ def verify(run: Run, items: pd.DataFrame) -> Verified:
     Args:
         items: columns of `ItemRow`.
     """
+    items = items.astype(object)  # every text is looked up many times, which is slow in Arrow's memory
     rows, empty = dict(tuple(items.groupby("claim", sort=False))), items.iloc[:0]
     problems = list(_whole(run, set(map(str, rows))))
     computed, missing = 0, list[tuple[str, str]]()
@@ -81,7 +82,7 @@ def verify_claim(claim: Claim, items: pd.DataFrame, *, paired: bool) -> Verified
     again = {id(effect): _again(effect, kept, beside, found) for effect, beside in _effects(claim)}
     missing = [(claim.id, effect.name) for effect, _ in _effects(claim) if not again[id(effect)].computed]
     found += _claim_problems(claim, again)
-    found += _left_over(claim, items, paired=paired)
+    found += _left_over(claim, kept, paired=paired)
     problems = tuple(f"{claim.id}: {problem}" for problem in found)
     return Verified(problems, len(again) - len(missing), tuple(missing))
 
@@ -110,18 +111,16 @@ def _whole(run: Run, measured: set[str]) -> Iterator[str]:
         yield f"{name}: the items hold values of a claim that is not in the record"
 
 
-def _left_over(claim: Claim, items: pd.DataFrame, *, paired: bool) -> Iterator[str]:
+def _left_over(claim: Claim, items: ClaimItems, *, paired: bool) -> Iterator[str]:
     """Effects that the items hold values of and the record does not: a comparison or control that was taken out.
 
     Args:
         paired: the run has a baseline; then claims keep values that they compare with it and show as changes.
     """
     known = {(effect.recipe.rows, beside) for effect, beside in _effects(claim) if effect.recipe is not None}
-    rows = items[items["effect"] != ""]
-    beside = rows["condition"].str.startswith(BESIDE)
-    kept = {(str(name), True) for name in rows.loc[beside, "effect"].unique()}
-    if not paired and claim.ended in ("", "undecided", "failed assertion"):
-        kept |= {(str(name), False) for name in rows.loc[~beside, "effect"].unique()}
+    kept = {(name, part.startswith(BESIDE)) for name, part in items.parts}
+    if paired or claim.ended not in ("", "undecided", "failed assertion"):
+        kept = {(name, beside) for name, beside in kept if beside}
     for name, _ in sorted(kept - known):
         yield f"the items hold values of '{name}', which the record does not name"
 

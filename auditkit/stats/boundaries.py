@@ -16,9 +16,11 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize
+from scipy.special import ndtr
 
 from auditkit.stats.intervals import Array
+from auditkit.stats.quantiles import chance_below, quantile
 
 _POINTS = 301
 _LOWEST = -9.0
@@ -43,22 +45,22 @@ def one_sided_levels(fractions: tuple[float, ...], ratios: tuple[float, ...], al
         due = max(alpha * fraction - spent, 0.0)
         if density is None:
             level = due
-            critical = float(stats.norm.isf(level)) if level > 0 else -_LOWEST
+            critical = -quantile(level, None) if level > 0 else -_LOWEST
             grid = np.linspace(_LOWEST, min(critical, -_LOWEST), _POINTS)
-            density = stats.norm.pdf(grid)
+            density = np.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)
         else:
             r = math.sqrt(min(ratios[look - 1], _MOST_ALIKE))
             step = math.sqrt(1 - r * r)
             weighted = density * _weights(grid)
 
             def crossing(c: float, w: Array = weighted, z: Array = grid, r: float = r, s: float = step) -> float:
-                return float(w @ stats.norm.sf((c - r * z) / s))
+                return float(w @ ndtr((r * z - c) / s))
 
             if due <= 0 or crossing(-_LOWEST) >= due:
                 critical = -_LOWEST
             else:
                 critical = float(optimize.brentq(lambda c, d=due, f=crossing: f(c) - d, -3.0, -_LOWEST, xtol=1e-7))
-            level = float(stats.norm.sf(critical)) if due > 0 else 0.0
+            level = chance_below(-critical, None) if due > 0 else 0.0
             new = np.linspace(_LOWEST, critical, _POINTS)
             density = np.exp(-(((new[:, None] - r * grid[None, :]) / step) ** 2) / 2) @ weighted
             density = density / (step * math.sqrt(2 * math.pi))

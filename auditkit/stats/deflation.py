@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from auditkit.stats.intervals import MIN_CLUSTERS, Array, pooled
+from auditkit.stats.intervals import MIN_CLUSTERS, Array, fewest_clusters, pooled
 
 Group = tuple[Array, pd.DataFrame]
 """(items,) values of 0 and 1, and their (items, factors) cluster labels."""
@@ -46,7 +46,7 @@ def deflation(one: Group, other: Group, weight: float) -> tuple[float, int | Non
 
 def _both_outcomes(group: Group) -> bool:
     values, labels = group
-    return all(int(labels[values == v].nunique().min()) >= MIN_CLUSTERS for v in (0.0, 1.0))
+    return all(fewest_clusters(labels[values == v]) >= MIN_CLUSTERS for v in (0.0, 1.0))
 
 
 def _unlike(one: Group, other: Group, weight: float) -> int:

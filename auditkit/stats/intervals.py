@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+
+from auditkit.stats.quantiles import chance_below, quantile
 
 ALPHA = 0.05
 POWER = 0.80
@@ -90,9 +91,7 @@ class Moments:
         """One-sided P(T <= t) of a linear combination, by the least significant of the tests."""
         mean = float(weights @ self.mean)
         chances = [
-            float(stats.t.cdf(mean / math.sqrt(variance), df))
-            for variance, df in self.tests(weights)
-            if variance > 0
+            chance_below(mean / math.sqrt(variance), df) for variance, df in self.tests(weights) if variance > 0
         ]
         return min(chances, key=lambda chance: abs(chance - 0.5))
 
@@ -145,6 +144,11 @@ def _moments(columns: Array, factors: list[NDArray[np.intp]]) -> Moments:
         return Moments(mean, (_unknown(columns),) * 3, counts)
     cells = pd.factorize(factors[0] * counts[1] + factors[1])[0]
     return Moments(mean, tuple(_sandwich(columns - mean, codes) for codes in (*factors, cells)), counts)
+
+
+def fewest_clusters(clusters: pd.DataFrame) -> int:
+    """Clusters of the factor that has the fewest; 0 without items."""
+    return min(len(pd.factorize(clusters[name])[1]) for name in clusters.columns)
 
 
 def cluster_means(values: Array, clusters: pd.DataFrame) -> Array:
@@ -253,11 +257,13 @@ def cautions(contrast: Array, clusters: pd.DataFrame) -> tuple[str, ...]:
                 "How often it errs)"
             )
     if counts[str(largest)] >= ENOUGH_CLUSTERS:
+        from scipy.stats import skew  # here, since importing it takes most of a second
+
         means = cluster_means(contrast, clusters[[largest]])
         if skewed_clusters(means[None, :])[0]:
             found.append(
                 f"skewed clusters: the means of the {len(means)} clusters of {largest} have a skewness of "
-                f"{float(stats.skew(means)):.1f}, more than chance makes of symmetric ones, so on the side of the long "
+                f"{float(skew(means)):.1f}, more than chance makes of symmetric ones, so on the side of the long "
                 "tail the 95 % interval misses the truth more often than 2.5 % of the time (docs/statistics.md, How "
                 "often it errs)"
             )
@@ -269,14 +275,16 @@ def skewed_clusters(means: Array) -> NDArray[np.bool_]:
 
     D'Agostino's test (1970) at 5 %, on each side; it needs eight clusters.
     """
+    from scipy.stats import skewtest
+
     with np.errstate(invalid="ignore", divide="ignore"):
-        skewed: NDArray[np.bool_] = np.asarray(stats.skewtest(means, axis=1).pvalue) < SKEWED_LEVEL
+        skewed: NDArray[np.bool_] = np.asarray(skewtest(means, axis=1).pvalue) < SKEWED_LEVEL
     return skewed
 
 
-def critical(df: float, alpha: float = ALPHA) -> float:
-    """Two-sided critical value of t."""
-    return float(stats.t.ppf(1 - alpha / 2, df))
+def critical(df: float | None, alpha: float = ALPHA) -> float:
+    """Two-sided critical value of t, or of the normal distribution where `df` is None."""
+    return quantile(1 - alpha / 2, df)
 
 
 def guarded(df: float, alpha: float = ALPHA) -> float:
@@ -284,12 +292,12 @@ def guarded(df: float, alpha: float = ALPHA) -> float:
 
     For claims whose PASS says "no harm": skewed clusters make it err by up to 5.3 % instead of 2.5 % otherwise.
     """
-    return 2 * float(stats.t.sf(critical(df - 1, alpha), df)) if df > 1 else alpha
+    return 2 * chance_below(-critical(df - 1, alpha), df) if df > 1 else alpha
 
 
-def detectable(standard_error: float, df: float, alpha: float = ALPHA) -> float:
+def detectable(standard_error: float, df: float | None, alpha: float = ALPHA) -> float:
     """Distance from the threshold that is decided with 80 % power: (t_{1-α/2} + t_{0.8}) standard errors."""
-    return (critical(df, alpha) + float(stats.t.ppf(POWER, df))) * standard_error
+    return (critical(df, alpha) + quantile(POWER, df)) * standard_error
 
 
 def finite(value: float | None) -> float | None:

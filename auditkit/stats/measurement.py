@@ -240,7 +240,7 @@ def written_labels(labels: Mapping[object, object]) -> str:
 
 def read_clusters(texts: pd.Series) -> tuple[pd.DataFrame, pd.Series | None]:
     """(item x factor) cluster labels, and (items,) strata where there are some, from (items,) texts of `labels`."""
-    frame = pd.DataFrame([read_labels(text) for text in texts], index=texts.index)
+    frame = pd.DataFrame([read_labels(text) for text in texts], index=texts.index, dtype=object)
     strata = [name for name in frame.columns if name.startswith(_STRATUM)]
     if not strata:
         return frame, None

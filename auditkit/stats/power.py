@@ -15,11 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy import stats
+from scipy.special import gammaincinv
 
 from auditkit.record.needed import BOTH
 from auditkit.record.schema import Relation
-from auditkit.stats.intervals import POWER, Array, detectable, one_way_parts
+from auditkit.stats.intervals import Array, detectable, one_way_parts
+from auditkit.stats.quantiles import quantile
 
 LARGE = 10**6
 """Items beyond which nobody measures."""
@@ -102,13 +103,10 @@ def needed(
     """
     if not (math.isfinite(distance) and 0 < standard_error < math.inf):
         return Needed()
-    if df is None:
-        normal = stats.norm
-        ask, half = float(normal.isf(alpha / 2) + normal.ppf(POWER)), float(normal.ppf(0.75))
-        tight = loose = 1.0
-    else:
-        ask, half = detectable(1.0, df, alpha), float(stats.t.ppf(0.75, df))
-        tight, loose = (df / float(stats.chi2.ppf(q, df)) for q in (0.75, 0.25))
+    ask, half = detectable(1.0, df, alpha), quantile(0.75, df)
+    tight = loose = 1.0
+    if df is not None:  # what the true variance is times the measured one, by chi-square
+        tight, loose = (df / float(2 * gammaincinv(df / 2, q)) for q in (0.75, 0.25))
     away = abs(distance) / standard_error
 
     def items(apart: float, variance: float) -> float:

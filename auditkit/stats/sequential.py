@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from scipy import stats
 
 from auditkit.claims.evidence import Decision, note
 from auditkit.record.needed import needed
@@ -26,6 +25,7 @@ from auditkit.stats.effects.base import Comparable
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array
 from auditkit.stats.measurement import Measurement, MeasurementError
+from auditkit.stats.quantiles import chance_below, quantile
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _cautious(level: float, df: int) -> float:
 
     Early looks have few clusters and small levels, where the tail of t is too light for skewed clusters.
     """
-    return float(stats.t.sf(stats.t.isf(level, df / 2), df))
+    return chance_below(quantile(level, df / 2), df)
 
 
 def _require_grown(before: Estimate, after: Estimate) -> None:

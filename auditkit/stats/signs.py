@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array
+from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, critical
 from auditkit.stats.measurement import Measurement
-from auditkit.stats.proportions import paired_interval, paired_statistic, quantile_and_cdf
+from auditkit.stats.proportions import paired_interval, paired_statistic
+from auditkit.stats.quantiles import chance_below
 from auditkit.stats.strata import moments
 
 METHOD = "mean of -1, 0 and 1, Tango's paired score interval"
@@ -42,8 +43,7 @@ class Signs:
 
     def interval(self, alpha: float, shift: float) -> tuple[float, float]:
         """Two-sided interval of the mean minus `shift`, at level 1 - `alpha`."""
-        critical = quantile_and_cdf(self.df, alpha)[0]
-        lower, upper = paired_interval(self.gains, self.losses, self.size, critical)
+        lower, upper = paired_interval(self.gains, self.losses, self.size, critical(self.df, alpha))
         return lower - shift, upper - shift
 
     def tail(self, theta: float) -> float:
@@ -52,7 +52,7 @@ class Signs:
             distance = self.gains - self.losses - theta
             return 0.5 if distance == 0 else float(distance > 0)
         statistic = paired_statistic(self.gains, self.losses, self.size, theta)
-        return float(quantile_and_cdf(self.df, 0.05)[1].cdf(statistic))
+        return chance_below(statistic, self.df)
 
     @property
     def standard_error(self) -> float:

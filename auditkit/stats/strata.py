@@ -29,6 +29,7 @@ MIN_PER_STRATUM = 3
 class _Within(NamedTuple):
     """Clusters of the factor that lies within strata."""
 
+    factor: str
     codes: NDArray[np.intp]
     """(items,) cluster."""
     stratum: NDArray[np.intp]
@@ -37,20 +38,12 @@ class _Within(NamedTuple):
 
 def nested(clusters: pd.DataFrame, strata: pd.Series) -> list[str]:
     """The cluster factors of which every cluster lies within one stratum."""
-    kinds = pd.factorize(strata)[0]
-    return [
-        str(name)
-        for name in clusters.columns
-        if (pd.Series(kinds).groupby(pd.factorize(clusters[name])[0]).nunique() <= 1).all()
-    ]
+    return [within.factor for within in _nested(clusters, strata)]
 
 
 def usable(clusters: pd.DataFrame, strata: pd.Series | None) -> bool:
     """Whether there are two strata or more, and each has enough clusters for a variance of its own."""
-    if strata is None or not len(strata):
-        return False
-    counts = np.bincount(_within(clusters, strata).stratum)
-    return len(counts) > 1 and int(counts.min()) >= MIN_PER_STRATUM
+    return _within(clusters, strata) is not None
 
 
 def described(clusters: pd.DataFrame, strata: pd.Series | None) -> str:
@@ -69,14 +62,14 @@ def moments(columns: Array, clusters: pd.DataFrame, strata: pd.Series | None = N
         clusters: (items, factors) labels, one or two factors.
         strata: (items,) label of the stratum, or None.
     """
-    if strata is None or not usable(clusters, strata):
+    within = _within(clusters, strata)
+    if within is None:
         return intervals.moments(columns, clusters)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows comes out as not finite
-        found = intervals.moments(without_strata(columns, clusters, strata), clusters)
-        df = _degrees_of_freedom(columns[:, 0], clusters, strata)
-    within = nested(clusters, strata)[0]
+        found = intervals.moments(_around(columns, within, clusters.shape[1]), clusters)
+        df = _degrees_of_freedom(columns[:, 0], within, clusters.shape[1])
     dfs = zip(map(str, clusters.columns), found.own, strict=True)
-    return replace(found, dfs=tuple(float(df) if name == within else own for name, own in dfs))
+    return replace(found, dfs=tuple(float(df) if name == within.factor else own for name, own in dfs))
 
 
 def cautions(contrast: Array, clusters: pd.DataFrame, strata: pd.Series | None = None) -> tuple[str, ...]:
@@ -92,12 +85,14 @@ def without_strata(columns: Array, clusters: pd.DataFrame, strata: pd.Series | N
     variance by the other factor is raised by that factor squared (1.2 for five strata of five), on the safe side.
     Without usable strata the values come back as they are.
     """
-    if strata is None or not usable(clusters, strata):
-        return columns
     within = _within(clusters, strata)
+    return columns if within is None else _around(columns, within, clusters.shape[1])
+
+
+def _around(columns: Array, within: _Within, factors: int) -> Array:
     kinds = within.stratum[within.codes]
     items = np.ones(len(kinds))
-    if clusters.shape[1] == 1:  # a mean of clusters gives each the same weight, and items a share of it
+    if factors == 1:  # a mean of clusters gives each the same weight, and items a share of it
         items = 1.0 / np.bincount(within.codes)[within.codes]
     values = columns.reshape(len(columns), -1)
     sums = np.zeros((int(kinds.max()) + 1, values.shape[1]))
@@ -110,11 +105,10 @@ def without_strata(columns: Array, clusters: pd.DataFrame, strata: pd.Series | N
     return found.reshape(columns.shape)
 
 
-def _degrees_of_freedom(values: Array, clusters: pd.DataFrame, strata: pd.Series) -> int:
+def _degrees_of_freedom(values: Array, within: _Within, factors: int) -> int:
     """Satterthwaite's for the mean of (items,) values, rounded down."""
-    within = _within(clusters, strata)
     sums: Array = np.bincount(within.codes, weights=values).astype(np.float64)
-    if clusters.shape[1] == 1:
+    if factors == 1:
         sums = sums / np.bincount(within.codes)
     each = np.bincount(within.stratum)
     centred = sums - (np.bincount(within.stratum, weights=sums) / each)[within.stratum]
@@ -127,8 +121,22 @@ def _degrees_of_freedom(values: Array, clusters: pd.DataFrame, strata: pd.Series
     return min(most, int(parts.sum() ** 2 / (parts**2 / (each - 1)).sum() + 1e-9))
 
 
-def _within(clusters: pd.DataFrame, strata: pd.Series) -> _Within:
-    codes = pd.factorize(clusters[nested(clusters, strata)[0]])[0]
-    stratum = np.empty(int(codes.max()) + 1, dtype=np.intp)
-    stratum[codes] = pd.factorize(strata)[0]
-    return _Within(codes, stratum)
+def _within(clusters: pd.DataFrame, strata: pd.Series | None) -> _Within | None:
+    """The first factor that lies within strata; None unless there are two strata or more with enough clusters each."""
+    if strata is None or not len(strata):
+        return None
+    within = _nested(clusters, strata)[0]
+    counts = np.bincount(within.stratum)
+    return within if len(counts) > 1 and int(counts.min()) >= MIN_PER_STRATUM else None
+
+
+def _nested(clusters: pd.DataFrame, strata: pd.Series) -> list[_Within]:
+    kinds = pd.factorize(strata)[0]
+    found = []
+    for name in clusters.columns:
+        codes = pd.factorize(clusters[name])[0]
+        stratum = np.empty(int(codes.max()) + 1, dtype=np.intp)
+        stratum[codes] = kinds
+        if (stratum[codes] == kinds).all():  # no cluster has items of another stratum
+            found.append(_Within(str(name), codes, stratum))
+    return found

@@ -25,7 +25,7 @@ from auditkit.record.schema import Recipe, Relation
 from auditkit.stats.deflation import deflation
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.score import Rows, Score
-from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, pooled
+from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, fewest_clusters, pooled
 from auditkit.stats.measurement import Measurement, MeasurementError
 from auditkit.stats.proportions import (
     Compare,
@@ -101,7 +101,7 @@ class Rate(Score):
 
     @cached_property
     def _fewest(self) -> int:  # type: ignore[override]  # computed once
-        return int(self._labels.nunique().min()) if len(self._rows) else 0
+        return fewest_clusters(self._labels)
 
     @cached_property
     def _independent(self) -> bool:
@@ -125,7 +125,7 @@ class Rate(Score):
     def _lopsided(self) -> bool:
         """Whether one of the two outcomes occurs in too few clusters for their variance to be known."""
         values = self.values[self._rows]
-        return any(int(self._labels[values == v].nunique().min()) < MIN_CLUSTERS for v in (0.0, 1.0))
+        return any(fewest_clusters(self._labels[values == v]) < MIN_CLUSTERS for v in (0.0, 1.0))
 
     @property
     def _standard_error(self) -> float:  # type: ignore[override]  # computed once
@@ -222,7 +222,7 @@ class RateContrast(Score):
     @cached_property
     def _independent(self) -> bool:
         labels = self.measurement.clusters.iloc[self._rows]
-        return self._factors == 1 and int(labels.nunique().min()) == len(self._rows)
+        return self._factors == 1 and fewest_clusters(labels) == len(self._rows)
 
     @cached_property
     def _df(self) -> int | None:  # type: ignore[override]  # computed once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,14 @@ from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement, read_clusters
 
 
+class Design(NamedTuple):
+    """Items, the clusters that they lie in, by factor, and their strata where there are some."""
+
+    items: pd.Index
+    clusters: pd.DataFrame
+    strata: pd.Series | None
+
+
 class ClaimItems:
     """The items of one claim, grouped by the effect and the part of it (numerator, denominator) that they belong to.
 
@@ -31,6 +40,8 @@ class ClaimItems:
         """(effect, part) -> item -> value and cluster labels, in the order in which they were kept."""
         self.conditions: dict[tuple[str, str], dict[str, float]] = {}
         """(measurement, condition) -> item -> value."""
+        self.designs: dict[tuple[tuple[str, ...], tuple[str, ...]], Design] = {}
+        """Items and the text of their labels -> their design, read once for the many effects that have the same."""
         self.measurement: dict[str, str] = {}
         """Effect -> the measurement that it is computed from."""
         self.units: dict[str, str] = {}
@@ -45,6 +56,14 @@ class ClaimItems:
             else:
                 self.conditions.setdefault((measurement, condition), {})[item] = number
                 self.units[measurement] = unit
+
+    def design(self, part: Mapping[str, tuple[float, str]]) -> Design:
+        """The design of the items of one part of an effect."""
+        key = tuple(part), tuple(labels for _, labels in part.values())
+        if key not in self.designs:
+            index = pd.Index(key[0], dtype=object)
+            self.designs[key] = Design(index, *read_clusters(pd.Series(key[1], index, dtype=object)))
+        return self.designs[key]
 
 
 def recomputed(effect: Effect, items: ClaimItems, *, beside: bool) -> Comparable | None:
@@ -62,7 +81,7 @@ def recomputed(effect: Effect, items: ClaimItems, *, beside: bool) -> Comparable
     if recipe is None:
         return None
     parts = _parts(recipe, items, BESIDE if beside else "")
-    index = pd.Index(list(next(iter(parts.values()))))
+    index, clusters, strata = items.design(next(iter(parts.values())))
     columns = {name: _column({item: row[0] for item, row in part.items()}, index) for name, part in parts.items()}
     if (
         not recipe.refused
@@ -70,8 +89,6 @@ def recomputed(effect: Effect, items: ClaimItems, *, beside: bool) -> Comparable
         and any(np.isnan(column).any() for column in columns.values())
     ):
         return None  # two effects of one name whose values differ: the rows can tell neither
-    labels = [row[1] for row in next(iter(parts.values())).values()]
-    clusters, strata = read_clusters(pd.Series(labels, index))
     name = items.measurement[recipe.rows]
     found = {shown: items.conditions[name, shown] for shown in recipe.shown if (name, shown) in items.conditions}
     values = pd.DataFrame({shown: _column(kept, index) for shown, kept in found.items()}, index)

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from auditkit.record.schema import Effect, Relation
 from auditkit.stats.effects.base import Comparable
 from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, critical, detectable
 from auditkit.stats.measurement import Measurement, MeasurementError
 from auditkit.stats.power import p_fail
+from auditkit.stats.quantiles import chance_below
 from auditkit.stats.streams import stream
 
 DRAWS = 2000
@@ -99,7 +99,7 @@ class Resampled(Comparable):
         """One-sided p-value of a statistic at most this large at `threshold`."""
         if self._degenerate or self._error == 0:
             return None
-        return float(stats.t.cdf((self.estimate - threshold) / self._error, self._df))
+        return chance_below((self.estimate - threshold) / self._error, self._df)
 
     @property
     def _degenerate(self) -> str | None:

@@ -12,9 +12,9 @@ from auditkit.claims.outcomes import sides
 from auditkit.record.needed import BOTH
 from auditkit.record.schema import Effect, Relation
 from auditkit.stats.effects.base import Comparable
-from auditkit.stats.intervals import ALPHA, POWER
+from auditkit.stats.intervals import ALPHA, critical, detectable
 from auditkit.stats.power import Needed, needed, p_fail
-from auditkit.stats.proportions import quantile_and_cdf
+from auditkit.stats.quantiles import chance_below
 
 Rows = np.ndarray[Any, np.dtype[np.intp]]
 
@@ -42,14 +42,14 @@ class Score(Comparable):
     def _interval(self) -> tuple[float, float] | None:
         if self._degenerate:
             return None
-        lower, upper = self._bounds(quantile_and_cdf(self._df, ALPHA)[0])
+        lower, upper = self._bounds(critical(self._df))
         return lower - self.shift, upper - self.shift
 
     def tail(self, threshold: float) -> float | None:
         """One-sided p-value P(T <= t) of the score statistic at `threshold`; None where there is no interval."""
         if self._interval is None:
             return None
-        return float(quantile_and_cdf(self._df, ALPHA)[1].cdf(self._statistic(threshold + self.shift)))
+        return chance_below(self._statistic(threshold + self.shift), self._df)
 
     def describe(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
         interval, estimate = self._interval, self._estimate
@@ -58,9 +58,8 @@ class Score(Comparable):
         mde = wrong = None
         more = Needed()
         if interval and estimate is not None:
-            critical, distribution = quantile_and_cdf(self._df, ALPHA)
-            detectable = (critical + float(distribution.ppf(POWER))) * self._standard_error
-            mde = detectable if detectable > 0 else None
+            smallest = detectable(self._standard_error, self._df)
+            mde = smallest if smallest > 0 else None
             if relation and threshold is not None:
                 wrong = p_fail(relation, threshold, self.tail)
                 margin = math.copysign(threshold, estimate) if relation == "within" else threshold

@@ -12,8 +12,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.stats.intervals import ALPHA, Array
-from auditkit.stats.proportions import quantile_and_cdf, score_statistic
+from auditkit.stats.intervals import Array, critical
+from auditkit.stats.proportions import score_statistic
 from auditkit.stats.streams import stream
 
 Bools = NDArray[np.bool_]
@@ -54,11 +54,11 @@ def _reaches(one: Array, other: Array, cases: int) -> Bools:
 def _passes(cases: int) -> Bools:
     """Whether the interval of the ratio of so many (first axis) to so many (second) favourable answers of as many
     cases is at or above the line; a ratio to none does not exist."""
-    critical, found = quantile_and_cdf(cases - 1, ALPHA)[0], np.zeros((cases + 1, cases + 1), dtype=bool)
+    bound, found = critical(cases - 1), np.zeros((cases + 1, cases + 1), dtype=bool)
     for one in range(cases + 1):
         for other in range(1, cases + 1):
             statistic = score_statistic(one / cases, cases, other / cases, cases, LINE, "ratio")
-            found[one, other] = statistic >= critical
+            found[one, other] = statistic >= bound
     return found
 
 

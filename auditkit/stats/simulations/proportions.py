@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array
-from auditkit.stats.proportions import Compare, quantile_and_cdf, score_statistic
+from auditkit.stats.intervals import MIN_CLUSTERS, Array, critical
+from auditkit.stats.proportions import Compare, score_statistic
 from auditkit.stats.simulations.shared import CLUSTERS, CORRELATIONS, ITEMS, ROUNDS, markdown, percent, seeded
 
 
@@ -25,7 +25,7 @@ def rates(rounds: int) -> list[list[str]]:
                 hits = _beta_binomial(rng, p, icc, (rounds, clusters))
                 size, df = effective(hits, ITEMS), clusters - 1
             rate = hits.sum(axis=1) / (50.0 if clusters == 0 else clusters * ITEMS)
-            bound = quantile_and_cdf(df, ALPHA)[0]
+            bound = critical(df)
             cells.append(percent(np.mean(np.abs(rate - p) <= bound * np.sqrt(p * (1 - p) / size))))
         label = "50 independent items" if clusters == 0 else f"{clusters} clusters of {ITEMS}"
         rows.append([label, f"{icc:g}", *cells])

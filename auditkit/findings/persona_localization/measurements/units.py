@@ -243,13 +243,13 @@ class PersonaUnits:
         what = "scans without a common statement" if disjoint else "scans of random halves"
         index = pd.Index([items.persona for items in self.activations.personas])
         table = pd.DataFrame({"Jaccard": found[:, 0], "by chance": found[:, 1]}, index=index)
-        unit = "times chance" if ratio else "1"
-        measured = Measurement(f"stability, {what}", unit, table, pd.DataFrame({"persona": index}, index=index))
-        chance = measured.condition("by chance") if ratio else None
+        measured = Measurement(f"stability, {what}", "1", table, pd.DataFrame({"persona": index}, index=index))
+        name, unit, chance = f"Jaccard index of {what}", "1", None
+        if ratio:
+            name, unit, chance = f"{name} over that by chance", "times chance", measured.condition("by chance")
         return Estimate(
-            f"Jaccard index of {what}", unit, measured, measured.condition("Jaccard"), chance,
-            shown_conditions=tuple(map(str, table)),
-        )  # fmt: skip
+            name, unit, measured, measured.condition("Jaccard"), chance, shown_conditions=tuple(map(str, table))
+        )
 
     def _by_name(self) -> Mapping[str, NDArray[np.intp]]:
         return {items.persona: self.units(items) for items in self.activations.personas}

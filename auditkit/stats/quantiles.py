@@ -1,0 +1,19 @@
+"""Quantiles and chances of the normal distribution and of Student's t.
+
+They are taken from scipy.special, from which scipy.stats takes them too: importing scipy.stats takes most of a second,
+for which every command and every session of pytest would wait.
+"""
+
+from __future__ import annotations
+
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
+
+
+def quantile(chance: float, df: float | None) -> float:
+    """The value below which t with `df` degrees of freedom falls with this chance; `df` None: the normal one."""
+    return float(ndtri(chance) if df is None else stdtrit(df, chance))
+
+
+def chance_below(value: float, df: float | None) -> float:
+    """P(T <= value) for t with `df` degrees of freedom; `df` None: the normal distribution."""
+    return float(ndtr(value) if df is None else stdtr(df, value))

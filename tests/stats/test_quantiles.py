@@ -1,0 +1,35 @@
+"""Quantiles and chances are those of scipy.stats, to the last digit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from auditkit.stats.quantiles import chance_below, quantile
+
+pytestmark = pytest.mark.unit
+
+DEGREES = st.none() | st.floats(0.5, 1e6)
+
+
+@given(st.floats(1e-12, 1 - 1e-12), DEGREES)
+def test_quantiles_are_those_of_scipy_stats(chance: float, df: float | None) -> None:
+    distribution = stats.norm() if df is None else stats.t(df)
+    assert quantile(chance, df) == float(distribution.ppf(chance))
+
+
+@given(st.floats(-50, 50), DEGREES)
+def test_chances_are_those_of_scipy_stats(value: float, df: float | None) -> None:
+    distribution = stats.norm() if df is None else stats.t(df)
+    assert chance_below(value, df) == float(distribution.cdf(value))
+
+
+def test_a_comparison_is_made_without_importing_scipy_stats() -> None:
+    """It takes most of a second, for which every command would wait."""
+    code = "import sys, auditkit.gate.verified; sys.exit('scipy.stats' in sys.modules or 'statsmodels' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
