@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from audits import ROOT
 from audits import audit as audited
+from recorded import said
 
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.protocol import Capability
-from auditkit.record.schema import Claim, Verdict
+from auditkit.record.schema import Verdict
 from auditkit.record.store import read_items, read_run
 
 pytestmark = pytest.mark.slow
@@ -46,19 +47,7 @@ def test_every_claim_says_the_same_whichever_claims_ran_before(audit: Path, tmp_
     """In the reverse order, what two claims share is measured for the other one of them first."""
     backwards = {claim.id: claim for claim in read_run(audited(tmp_path, *SHORT, "-p", "reverse_order")).claims}
     for claim in read_run(audit).claims:
-        assert _said(backwards[claim.id]) == _said(claim), claim.id
-
-
-def _said(claim: Claim) -> dict[str, object]:
-    """What a reader sees of a claim, in no order."""
-    return {
-        "verdict": claim.verdict,
-        "effects": (claim.effect, claim.also),
-        "beside": {control.name: control for control in claim.controls},
-        "notes": set(claim.notes),
-        "figures": {(figure.title, str(figure.data)) for figure in claim.figures},
-        "grids": {grid.name: grid for grid in claim.grids},
-    }
+        assert said(backwards[claim.id]) == said(claim), claim.id
 
 
 def test_every_claim_is_measured_with_an_interval_or_says_why_not(audit: Path) -> None:

@@ -125,7 +125,7 @@ def merge(module: PreTrainedModel, folder: Path, config: dict[str, Any], source:
         raise ModelError(f"{WEIGHTS} of {source} is damaged: {first_line(error)}; fetch it again") from None
     _fit_embeddings(module, shapes, source)
     _untie(module, shapes)
-    with torch.random.fork_rng(devices=[]):  # peft fills an adapter at random before it reads the weights
+    with torch.random.fork_rng(devices=[]):  # peft fills some kinds of adapter at random before it reads them
         return _merged(module, folder, config, shapes, source)
 
 
@@ -169,10 +169,13 @@ def _merged(
     from peft import PeftModelForCausalLM
 
     asked = _asked(folder, config, shapes, source)
+    empty = (
+        getattr(asked, "init_lora_weights", None) is True
+    )  # else what it begins with may be computed from the base
     try:
         with quiet():
-            wrapped = PeftModelForCausalLM(module, asked)
-            report = wrapped.load_adapter(str(folder), "default")
+            wrapped = PeftModelForCausalLM(module, asked, low_cpu_mem_usage=empty)
+            report = wrapped.load_adapter(str(folder), "default", low_cpu_mem_usage=empty)
     except Exception as error:  # shapes of another base, modules that it does not have
         raise ModelError(
             f"the adapter of {source} does not fit its base {config.get('base_model_name_or_path')!s}: "

@@ -197,17 +197,14 @@ class Estimate(Comparable):
     @property
     def _recipe(self) -> Recipe:
         made = Recipe(kind="change" if self.is_change else "mean", rows=self.name, shown=self.shown_conditions)
-        undivided = self.denominator is None
-        return structs.replace(
-            made, shift=self.shift, blocks=self.blocks, refused=self._unusable, undivided=undivided
-        )
+        made = structs.replace(made, shift=self.shift, blocks=self.blocks, refused=self._unusable)
+        return structs.replace(made, undivided=self.denominator is None)
 
     # -- computing ---------------------------------------------------------------------------------------------
 
     @cached_property
     def _finite(self) -> pd.Series:
-        columns = self._columns
-        return pd.Series(np.isfinite(columns).all(axis=1), index=self.measurement.values.index)
+        return pd.Series(np.isfinite(self._columns).all(axis=1), index=self.measurement.values.index)
 
     @cached_property
     def _columns(self) -> Array:

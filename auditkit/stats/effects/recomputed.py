@@ -20,7 +20,7 @@ from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement, read_clusters
 
 
-class Design(NamedTuple):
+class ItemDesign(NamedTuple):
     """Items, the clusters that they lie in, by factor, and their strata where there are some."""
 
     items: pd.Index
@@ -40,7 +40,7 @@ class ClaimItems:
         """(effect, part) -> item -> value and cluster labels, in the order in which they were kept."""
         self.conditions: dict[tuple[str, str], dict[str, float]] = {}
         """(measurement, condition) -> item -> value."""
-        self.designs: dict[tuple[tuple[str, ...], tuple[str, ...]], Design] = {}
+        self.designs: dict[tuple[tuple[str, ...], tuple[str, ...]], ItemDesign] = {}
         """Items and the text of their labels -> their design, read once for the many effects that have the same."""
         self.measurement: dict[str, str] = {}
         """Effect -> the measurement that it is computed from."""
@@ -57,12 +57,12 @@ class ClaimItems:
                 self.conditions.setdefault((measurement, condition), {})[item] = number
                 self.units[measurement] = unit
 
-    def design(self, part: Mapping[str, tuple[float, str]]) -> Design:
+    def design(self, part: Mapping[str, tuple[float, str]]) -> ItemDesign:
         """The design of the items of one part of an effect."""
         key = tuple(part), tuple(labels for _, labels in part.values())
         if key not in self.designs:
             index = pd.Index(key[0], dtype=object)
-            self.designs[key] = Design(index, *read_clusters(pd.Series(key[1], index, dtype=object)))
+            self.designs[key] = ItemDesign(index, *read_clusters(pd.Series(key[1], index, dtype=object)))
         return self.designs[key]
 
 
