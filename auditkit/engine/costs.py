@@ -134,8 +134,8 @@ These numbers are computed, not measured, with the formulas of `auditkit.engine.
 the counts of real runs on a small model. `python -m auditkit.engine.costs` writes this page.
 
 A persona pair here has {LENGTH} tokens, and its two prompts differ from token {FIRST} on. Except for "one run per
-site", the table has the least token-layers (one token through one block) that an exact method needs. The wavefront sweep stays
-within 1.05 of them, but a head sweep adds one run per pair and head. A token-layer costs 2 FLOP for each weight of a
+site", the table has the least token-layers (one token through one block) that an exact method needs. The wavefront sweep
+stays within 1.05 of them, but a head sweep adds one run per pair and head. A token-layer costs 2 FLOP for each weight of a
 block and 4 for each query, key and head dimension. Seconds assume {RATE / 1e12:.0f} TFLOP/s per GPU in bfloat16
 ({RATE / 989e12:.0%} of an H100's peak). Eight GPUs hold eight copies of the model, which share
 the pairs or the sites of one pair.
@@ -154,7 +154,7 @@ of {ROW_BUDGET} tokens:
 The weights take most of the memory. The 7B model fits on one GPU of 24 GB. The 70B model in bfloat16 needs two GPUs of
 80 GB. Eight such GPUs hold four copies, so the last column doubles for that model. Under a `device_map` that spreads
 one copy over all eight, the blocks run one after another and the column for one GPU applies. A head sweep over all
-heads also stores the residual stream after every block for each head: the number of heads times half of "streams" above.
+heads also stores the residual stream after every block for each head: heads times half of "streams" above.
 """
 
 
