@@ -137,8 +137,8 @@ A persona pair here has {LENGTH} tokens, and its two prompts differ from token {
 site", the table has the least token-layers (one token through one block) that an exact method needs. The wavefront
 sweep stays within 1.05 of them, but a head sweep adds one run per pair and head. A token-layer costs 2 FLOP for each
 weight of a block and 4 for each query, key and head dimension. Seconds assume {RATE / 1e12:.0f} TFLOP/s per GPU in
-bfloat16 ({RATE / 989e12:.0%} of an H100's peak). Eight GPUs hold eight copies of the model, which share the pairs or the
-sites of one pair.
+bfloat16 ({RATE / 989e12:.0%} of an H100's peak). Eight GPUs hold eight copies of the model, which share the pairs or
+the sites of one pair.
 
 | model | work | token-layers | TFLOP | seconds, one GPU | seconds, eight |
 |---|---|---|---|---|---|
