@@ -130,30 +130,31 @@ def page() -> str:
     names = " | ".join(memory(SIZES[0], LENGTH, 2))
     return f"""# What larger models need
 
-Arithmetic, not measurement: the formulas of `auditkit.engine.costs`, which tests hold to the counts of real runs on a
-small model. This page is written by `python -m auditkit.engine.costs`.
+These numbers are computed, not measured, with the formulas of `auditkit.engine.costs`; tests compare the formulas with
+the counts of real runs on a small model. `python -m auditkit.engine.costs` writes this page.
 
-A persona pair here has {LENGTH} tokens and differs from token {FIRST} on. Token-layers (one token through one block)
-are the least that an exact method needs; the wavefront stays within 1.05 of it, but for the head sweep, which adds one
-run per pair and head. A token-layer costs 2 FLOP for each weight of a block and 4 for each query, key and head
-dimension. Seconds assume {RATE / 1e12:.0f} TFLOP/s per GPU in bfloat16 ({RATE / 989e12:.0%} of an H100's peak). Eight
-GPUs hold eight copies that share the pairs out, or the sites of one pair.
+A persona pair here has {LENGTH} tokens, and its two prompts differ from token {FIRST} on. Except for "one run per
+site", the table has the least token-layers (one token through one block) that an exact method needs. The wavefront
+sweep stays within 1.05 of them, but a head sweep adds one run per pair and head. A token-layer costs 2 FLOP for each
+weight of a block and 4 for each query, key and head dimension. Seconds assume {RATE / 1e12:.0f} TFLOP/s per GPU in
+bfloat16 ({RATE / 989e12:.0%} of an H100's peak). Eight GPUs hold eight copies of the model, which share the pairs or
+the sites of one pair.
 
 | model | work | token-layers | TFLOP | seconds, one GPU | seconds, eight |
 |---|---|---|---|---|---|
 {chr(10).join(lines)}
 
-Memory in GB (bfloat16; float32 takes twice as much), for one batch of {TOKEN_BUDGET // LENGTH} pairs and walks
+Memory in GB (bfloat16; float32 takes twice as much), for one batch of {TOKEN_BUDGET // LENGTH} pairs and sweep passes
 of {ROW_BUDGET} tokens:
 
 | model | {names} |
 |---|---|---|---|---|
 {chr(10).join(parts)}
 
-The weights decide. The 7B model fits on one GPU of 24 GB. The 70B model in bfloat16 needs two GPUs of 80 GB: eight such
-GPUs hold four copies, so the last column doubles there; under a `device_map` that spreads one copy over all eight, the
-blocks take turns and the column for one GPU applies. A head sweep over all heads keeps the stream after every block for
-each head as well: heads times half of the streams above.
+The weights take most of the memory. The 7B model fits on one GPU of 24 GB. The 70B model in bfloat16 needs two GPUs of
+80 GB. Eight such GPUs hold four copies, so the last column doubles for that model. Under a `device_map` that spreads
+one copy over all eight, the blocks run one after another and the column for one GPU applies. A head sweep over all
+heads also stores the residual stream after every block for each head: heads times half of "streams" above.
 """
 
 
