@@ -3,7 +3,7 @@
 A probe is fitted on some statements and scores others, so that what it learnt by heart does not count. Statements that
 belong together (duplicates, paraphrases, a statement and its negation) are in one fold. Whatever the AUC is, it has to
 be held against three things: what the same probe gives for labels dealt at random, for the norms alone, and for the
-words of the statements without any model (`statement_texts.bag_of_words`).
+words of the statements without any model (`text_baselines.bag_of_words`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def grouped_folds(
 
     Args:
         positive: (rows,) flags.
-        groups: (rows,) item ids, or what must not be torn apart (`statement_texts.similar_statements`).
+        groups: (rows,) item ids, or what must not be torn apart (`text_baselines.similar_statements`).
         texts: statements, to make sure that none is in two folds.
 
     Raises:

@@ -73,7 +73,7 @@ def no_text_in_two_groups(texts: Sequence[str], groups: NDArray[np.str_]) -> Non
         if groups[before] != groups[row]:
             raise ValueError(
                 f"rows {before} and {row} are the same statement in two groups, so it could be learnt in one fold and "
-                "asked in another; group them (statement_texts.similar_statements) or drop one"
+                "asked in another; group them (text_baselines.similar_statements) or drop one"
             )
 
 
