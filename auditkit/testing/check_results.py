@@ -15,7 +15,7 @@ from auditkit.engine.crosscheck import allowed_difference
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What a check came to.
 
     Attributes:
@@ -31,7 +31,7 @@ class Finding:
     reason: str
 
 
-Check = Callable[[Adapter, Sequence[Prompt]], Finding]
+Check = Callable[[Adapter, Sequence[Prompt]], CheckResult]
 
 CHECKS: dict[str, Check] = {}
 """Name -> check, in the order of the table in docs/conformance.md."""
@@ -53,17 +53,17 @@ def named(name: str) -> Callable[[Inner], Check]:
 
     def make(inner: Inner) -> Check:
         @wraps(inner)
-        def check(adapter: Adapter, prompts: Sequence[Prompt]) -> Finding:
+        def check(adapter: Adapter, prompts: Sequence[Prompt]) -> CheckResult:
             try:
                 found = inner(adapter, prompts)
             except Refused as refused:
-                return Finding(name, "refused", None, str(refused))
+                return CheckResult(name, "refused", None, str(refused))
             except Exception as error:  # an adapter may raise anything
                 said = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
-                return Finding(name, "failed", None, said)
+                return CheckResult(name, "failed", None, said)
             if found.excess is not None:
-                return Finding(name, "failed", found.difference, found.excess)
-            return Finding(name, "green", found.difference, "")
+                return CheckResult(name, "failed", found.difference, found.excess)
+            return CheckResult(name, "green", found.difference, "")
 
         CHECKS[name] = check
         return check

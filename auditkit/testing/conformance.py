@@ -1,8 +1,8 @@
 """What every adapter must hold, as checks that anybody can run on any model.
 
 A check compares an adapter with itself (batched and alone, padded and not, edited with its own values) or with plain
-hooks on its module, and comes to a `Finding`: green, refused where the model lacks what is asked (with the reason that
-the adapter gives), or failed. Each takes an adapter and a few prompts of unequal length.
+hooks on its module, and comes to a `CheckResult`: green, refused where the model lacks what is asked (with the reason
+that the adapter gives), or failed. Each takes an adapter and a few prompts of unequal length.
 
 An adapter of another package is tested by a subclass:
 
@@ -35,9 +35,9 @@ from auditkit.engine.pairs import PatchPair
 from auditkit.engine.patching.plain import patch
 from auditkit.engine.patching.sweep import grid, restartable, sweep
 from auditkit.engine.sites import residual
-from auditkit.testing.check_results import CHECKS, Check, Failed, Finding, Largest, Refused, named
+from auditkit.testing.check_results import CHECKS, Check, CheckResult, Failed, Largest, Refused, named
 
-__all__ = ["CHECKS", "Check", "Conformance", "Finding", "example_pairs", "example_prompts"]
+__all__ = ["CHECKS", "Check", "CheckResult", "Conformance", "example_pairs", "example_prompts"]
 
 
 @named("batched = single")

@@ -17,13 +17,13 @@ from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.nnterp import NnterpAdapter
 from auditkit.adapters.protocol import Component, Support
-from auditkit.testing.conformance import CHECKS, Conformance, Finding, example_pairs, example_prompts
+from auditkit.testing.conformance import CHECKS, CheckResult, Conformance, example_pairs, example_prompts
 
 pytestmark = pytest.mark.unit
 
 ADAPTERS = ("hf", "nnterp")
 
-Report = tuple[list[Finding], dict[str, Support]] | str
+Report = tuple[list[CheckResult], dict[str, Support]] | str
 """Findings and support of an adapter on a family, or why it does not open."""
 
 
@@ -174,7 +174,7 @@ class Tampered:
         return self._faults.get(name, getattr(self._adapter, name))
 
 
-def found(adapter: Any, name: str) -> Finding:
+def found(adapter: Any, name: str) -> CheckResult:
     return CHECKS[name](adapter, example_prompts(adapter))
 
 
