@@ -1,4 +1,4 @@
-"""Do persona and task add up in the residual stream? (Xu 2026, arXiv:2605.23147)"""
+"""Whether persona and task add up in the residual stream (Xu 2026, arXiv:2605.23147)."""
 
 import pytest
 
@@ -18,9 +18,9 @@ FURTHER = "the baseline's state in the same place takes the run further away"
 
 @pytest.mark.causal(edits=False)
 def test_the_sum_points_to_its_own_cell(geometry, threshold):
-    """At depth 0.40, the change of activations that persona and task make together has a higher cosine with the sum of
-    their separate changes than with a sum with another persona or another task, and one at least 0.05 higher than with
-    the task's change alone."""
+    """At depth 0.40, the change of activations that persona and task cause together has a higher cosine with the sum of
+    their separate changes than with a sum that takes another persona's or another task's change. That cosine is also at
+    least 0.05 higher than the cosine with the task's change alone."""
     present(geometry.at(DEPTH))
     by = threshold(0.05, "protocol W3.c: more than a cosine of 0.05 above the task's direction alone")
     others = [geometry.compare(site, DEPTH, SUM, other) for site in SITES for other in OTHER.values()]
@@ -35,8 +35,8 @@ def test_the_sum_points_to_its_own_cell(geometry, threshold):
 
 @pytest.mark.causal(edits=False)
 def test_persona_and_task_point_apart(geometry, threshold):
-    """At depth 0.40, the changes of activations that the persona and the task make have a cosine below 0.5, which
-    independent states reach because both are differences from the same baseline."""
+    """At depth 0.40, the changes of activations that the persona and the task cause have a cosine below 0.5.
+    Independent states would have a cosine of 0.5, because both changes are differences from the same baseline."""
     null = threshold(NULL_APART, "four independent states of equal variance with one of them shared")
     for site in SITES:
         beside(f"{site}, without a baseline in common", geometry.level(site, DEPTH, "independent baselines"))
@@ -55,18 +55,20 @@ def test_a_state_in_its_own_place_changes_nothing(patches):
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_is_near_clean_at_the_prompts_end(patches, threshold):
-    """At the first layer (up to depth 0.55) where patching the prompt's last token changes the output, patching in the
-    additive prediction keeps the KL divergence from the clean run at or below 0.10 nats over ten tokens, in the
-    geometric mean over cells."""
+    """Patching the prompt's last token with the additive prediction (state of the persona alone, plus that of the task
+    alone, minus the baseline's) keeps the KL divergence from the clean run at or below 0.10 nats over ten tokens, in
+    the geometric mean over cells. The layer is the first one, up to depth 0.55, at which patching this token changes
+    the output."""
     present(patches)
     _near_clean(patches, SITES[:1], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_is_near_clean_in_the_answer(patches, threshold):
-    """At the first layer (up to depth 0.55) where patching the answer's first or second token changes the output,
-    patching in the additive prediction keeps the KL divergence from the clean run at or below 0.10 nats over ten
-    tokens, in the geometric mean over cells."""
+    """Patching the answer's first or second token with the additive prediction (state of the persona alone, plus that
+    of the task alone, minus the baseline's) keeps the KL divergence from the clean run at or below 0.10 nats over ten
+    tokens, in the geometric mean over cells. The layer is the first one, up to depth 0.55, at which patching this token
+    changes the output."""
     _near_clean(patches, SITES[1:], threshold)
 
 
@@ -74,7 +76,8 @@ def test_the_additive_prediction_is_near_clean_in_the_answer(patches, threshold)
 def test_other_baselines_add_up_as_well(patches, threshold):
     """With other baselines (on average over five other neutral personas, and with a neutral filler as long as the
     persona), the additive prediction also keeps the KL divergence from the clean run at or below 0.10 nats over ten
-    tokens, in the geometric mean over cells, at the prompt's last token and the answer's first two."""
+    tokens, in the geometric mean over cells. It is patched in at the prompt's last token and at the answer's first
+    two."""
     near = threshold(NEAR, "as for the first baseline")
     layers = patches.sites_that_matter(SITES)
     present(patches.baselines(layers))
@@ -93,8 +96,8 @@ def test_other_baselines_add_up_as_well(patches, threshold):
 def test_the_additive_prediction_beats_other_states_at_the_prompts_end(patches, threshold):
     """At the first layer where patching the prompt's last token changes the output, patching in each of five other
     states raises the KL divergence from the clean run at least twice as much as the additive prediction does, in the
-    geometric mean over cells: the state of the baseline, of the task alone and of the persona alone, and the sums with
-    another persona and with another task."""
+    geometric mean over cells. The five are the states of the baseline, of the task alone and of the persona alone, and
+    the sums with another persona and with another task."""
     _better(patches, SITES[:1], REFERENCES[:-1], threshold)
 
 
@@ -102,8 +105,8 @@ def test_the_additive_prediction_beats_other_states_at_the_prompts_end(patches, 
 def test_the_additive_prediction_beats_other_states_in_the_answer(patches, threshold):
     """At the first layer where patching the answer's first or second token changes the output, patching in each of five
     other states raises the KL divergence from the clean run at least twice as much as the additive prediction does, in
-    the geometric mean over cells: the state of the baseline, of the task alone and of the persona alone, and the sums
-    with another persona and with another task."""
+    the geometric mean over cells. The five are the states of the baseline, of the task alone and of the persona alone,
+    and the sums with another persona and with another task."""
     _better(patches, SITES[1:], REFERENCES[:-1], threshold)
 
 
@@ -137,7 +140,7 @@ def _near_clean(patches, sites, threshold):
 
 
 def _baselines_state(patches, layers):
-    """What the baseline's state in the place of the clean one costs at each site, on the scale of the claim."""
+    """KL divergence that the baseline's state in the place of the clean one causes at each site, in nats."""
     return [patches.typical(site, layer, "BB") for site, layer in layers.items()]
 
 

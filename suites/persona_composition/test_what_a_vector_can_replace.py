@@ -1,4 +1,4 @@
-"""Can a persona be removed, or replaced by a vector? (Xu 2026, arXiv:2605.23147)"""
+"""Whether a persona can be removed, or replaced by a vector (Xu 2026, arXiv:2605.23147)."""
 
 import pytest
 
@@ -46,9 +46,8 @@ def test_removing_the_vector_removes_the_persona(behaviour):
 
 @pytest.mark.causal(control="keys and values of the whole prefix")
 def test_one_state_does_not_replace_the_words(vectors, threshold):
-    """Patching the persona's own state into a run without the persona, at the prompt's last token at depth 0.55, leaves
-    at least 0.65 of the KL divergence between the runs with and without the persona, in the geometric mean over
-    cells."""
+    """Patching the state of the run with the persona into a run without it, at the prompt's last token at depth 0.55,
+    leaves at least 0.65 of the KL divergence between the two runs, in the geometric mean over cells."""
     present(vectors)
     for what in (CACHED, ORACLE + LAYERS, ORACLE + LAYERS + POSITIONS):
         beside(what, vectors.closure(what))

@@ -1,4 +1,5 @@
-"""What the units and directions of a persona do, a causal check beyond Cintas et al. (2025, arXiv:2505.24539)."""
+"""Whether editing a persona's units or direction moves agreement: a causal test that Cintas et al. (2025,
+arXiv:2505.24539) do not have."""
 
 import pytest
 
@@ -7,7 +8,7 @@ from auditkit import beside, figure
 
 @pytest.mark.causal(control="as many random units, the same values with random signs")
 def test_steering_along_the_units_moves_agreement(steering):
-    """Steering along the units that a scan found shifts the logit difference of "agree" and "disagree" towards a
+    """Steering along the units that a subset scan found shifts the logit difference of "agree" and "disagree" towards a
     persona's statements, and further than steering along as many random units does."""
     figure(steering.edits())
     beside("agreement before any edit", steering.agreement())
@@ -19,8 +20,9 @@ def test_steering_along_the_units_moves_agreement(steering):
 
 @pytest.mark.causal(control="a random direction of the same length")
 def test_steering_along_the_direction_moves_agreement(steering):
-    """Steering along the difference of means shifts the logit difference of "agree" and "disagree" towards a persona's
-    statements, and further than steering along a random direction of the same length does."""
+    """Steering along the difference of mean activations between statements for and against a persona shifts the logit
+    difference of "agree" and "disagree" towards the persona's statements, and further than steering along a random
+    direction of the same length does."""
     found, random = steering.steered("direction")
     beside("random direction", random)
     assert found > 0
@@ -29,8 +31,8 @@ def test_steering_along_the_direction_moves_agreement(steering):
 
 @pytest.mark.causal(control="as many random units, moved as far")
 def test_ablating_the_units_moves_agreement(steering):
-    """Setting the units that a scan found to their mean moves the logit difference of "agree" and "disagree" further
-    than moving as many random units by as much does."""
+    """Setting the units that a subset scan found to their mean moves the logit difference of "agree" and "disagree"
+    further than changing as many random units by the same norm does."""
     found, random = steering.ablated("units")
     beside("random units", random)
     assert found > random
@@ -38,8 +40,8 @@ def test_ablating_the_units_moves_agreement(steering):
 
 @pytest.mark.causal(control="a random direction, moved along as far")
 def test_ablating_the_direction_moves_agreement(steering):
-    """Removing the difference of means from the residual stream moves the logit difference of "agree" and "disagree"
-    further than moving the stream by as much along a random direction does."""
+    """Removing the persona's direction (the difference of means) from the residual stream moves the logit difference of
+    "agree" and "disagree" further than an edit of the same norm along a random direction does."""
     found, random = steering.ablated("direction")
     beside("random direction", random)
     assert found > random

@@ -1,4 +1,5 @@
-"""At which layers statements for and against a persona separate (Cintas et al. 2025, arXiv:2505.24539, Q1)."""
+"""At which layers activations of statements for and against a persona separate (Cintas et al. 2025, arXiv:2505.24539,
+Q1)."""
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_growth_is_not_that_of_the_norm(layers, threshold):
 
 def test_layers_tell_more_than_words(layers):
     """A linear probe in the last third of the layers tells statements for a persona from those against it with a higher
-    AUC than a bag of the statements' words does, without a model (W2.a, its lexical control)."""
+    AUC than a probe on the bag of their words does (W2.a, lexical comparison)."""
     layers.require()
     figure(layers.by_persona())
     beside("bag of words", layers.words())

@@ -24,8 +24,8 @@ def test_a_scan_finds_the_statements_of_a_persona(scans, specificity, threshold)
 
 
 def test_a_scan_tells_more_than_words(scans):
-    """A subset scan tells held-out statements for a persona from those against it with a higher AUC than a probe on
-    their words does, without a model (W2.c, its lexical control)."""
+    """A subset scan tells held-out statements for a persona from those against it with a higher AUC than a probe on the
+    bag of their words does (W2.c, lexical comparison)."""
     beside("subset scan", scans.auc())
     beside("bag of words", scans.auc(WORDS))
     assert scans.auc() > scans.auc(WORDS)
@@ -43,7 +43,7 @@ def test_the_units_of_a_persona_are_stable(units, threshold):
 
 def test_a_scan_detects_no_worse_than_a_probe(scans, threshold):
     """A subset scan tells held-out statements for a persona from those against it with an AUC at most 0.02 below that
-    of the difference of means (W2.g)."""
+    of a projection on the difference of means (W2.g)."""
     figure(scans.beside_detectors())
     figure(scans.in_other_ways())
     beside("subset scan", scans.auc())

@@ -13,13 +13,14 @@ EARLY = mlp.at_depth(0.06, 0.19)
 MIDDLE = attention.at_depth(0.56, 0.69)
 
 SOME, FEW = 1 / 6, 1 / 8
-"""Shares of the questions for claims that compare effects item by item, in logits: of so few items the persona effect
-may touch zero, and shares of it mean nothing."""
+"""Shares of the questions for claims that compare effects item by item, in logits. With so few items the interval of
+the persona effect may touch zero, so that a share of it is undefined."""
 
 
 def test_early_mlps_carry_the_persona(patching, layers, threshold):
-    """Patching the clean run's MLP outputs at depth 0.06-0.19 into the corrupt run recovers at least 30 % of the
-    persona effect on the answer, and more than patching bands of the same width elsewhere does."""
+    """Patching the MLP outputs at depth 0.06-0.19 from the clean run (positive persona) into the corrupt run (negative
+    persona) recovers at least 30 % of the persona effect on the answer, and more than patching bands of the same width
+    elsewhere does."""
     recovered, elsewhere = patching.recoveries(EARLY, patching.random_bands(EARLY))
     figure(layers.by_layer(), layers.by_pair())
     note(layers.standing(EARLY))
@@ -30,8 +31,9 @@ def test_early_mlps_carry_the_persona(patching, layers, threshold):
 
 
 def test_middle_attention_carries_the_persona(patching, layers, threshold):
-    """Patching the clean run's attention outputs at depth 0.56-0.69 into the corrupt run recovers at least 10 % of the
-    persona effect on the answer, and more than patching bands of the same width elsewhere does."""
+    """Patching the attention outputs at depth 0.56-0.69 from the clean run (positive persona) into the corrupt run
+    (negative persona) recovers at least 10 % of the persona effect on the answer, and more than patching bands of the
+    same width elsewhere does."""
     recovered, elsewhere = patching.recoveries(MIDDLE, patching.random_bands(MIDDLE))
     figure(layers.cumulated(), layers.direct())
     beside("bands of the same width elsewhere", elsewhere)
@@ -65,9 +67,9 @@ def test_first_mlp_acts_at_the_identity_word(patching, layers, threshold):
 
 
 def test_early_mlps_act_through_the_middle_attention(patching):
-    """Patching the early MLPs at the identity word recovers fewer logits of the persona effect where the attention at
-    depth 0.56-0.69 is held at its value in the corrupt run, and the loss is larger than from holding later attention
-    elsewhere."""
+    """Patching the early MLPs (depth 0.06-0.19) at the identity word recovers fewer logits of the persona effect where
+    the attention at depth 0.56-0.69 is held at its value in the corrupt run. The loss is larger than the loss from
+    holding a band of later attention elsewhere."""
     sender = EARLY["identity"]
     elsewhere = patching.random_bands(MIDDLE, after=EARLY)
     free, held, other = patching.effects(sender, Held(sender, MIDDLE), Held(sender, elsewhere), share=FEW)
@@ -78,8 +80,9 @@ def test_early_mlps_act_through_the_middle_attention(patching):
 
 
 def test_the_early_mlps_of_the_right_run_count(patching):
-    """Patching the early MLPs recovers more logits of the persona effect from the clean run than from a run with
-    another negative persona, and than from a run with the clean persona before another question."""
+    """Patching the early MLPs (depth 0.06-0.19) from the clean run recovers more logits of the persona effect than
+    patching them from a run with another negative persona does, and more than from a run with the clean persona before
+    another question."""
     right, other_persona, other_question = patching.from_donors(EARLY, share=FEW)
     beside("from another negative persona", other_persona)
     beside("before another question", other_question)

@@ -1,4 +1,4 @@
-"""Which heads see racial and colour personas (Poonia & Jain 2025, arXiv:2507.20936, finding C)."""
+"""Which heads attend to racial and colour words of personas (Poonia & Jain 2025, arXiv:2507.20936, finding C)."""
 
 import pytest
 

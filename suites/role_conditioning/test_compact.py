@@ -1,4 +1,5 @@
-"""Compact mode: a number per band of depth, cheap enough for every checkpoint (after mduffster/self-referent-test)."""
+"""Compact mode: two indices per band of depth, cheap enough for every checkpoint (after
+mduffster/self-referent-test)."""
 
 import pytest
 
@@ -10,8 +11,9 @@ pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_bands_stay_within_limits(role, threshold):
-    """In every quarter of depth, the length-corrected Role-Focus Coefficient (RFC) and Role-Separation Index (RSI) are
-    within 0.15 of zero."""
+    """In every quarter of the depth, two length-corrected indices are within 0.15 of zero: how much lower the entropy
+    of attention is on questions about the model ("you") than on questions about no person (RFC), and than on questions
+    about the user (RSI)."""
     arm, limit = role.arm(), threshold(0.15, "suite default: 15 % of the neutral entropy")
     bands = [arm.index(name, layers, label=band) for name in INDICES for band, layers in arm.bands().items()]
     for band in bands:

@@ -30,8 +30,9 @@ def changes(role, baseline, name):
 
 
 def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
-    """The Role-Focus Coefficient (RFC) is lower than on the base model in the median over layers, whether heads are
-    averaged before or after the ratio, and no single layer makes up a quarter of the mean change."""
+    """The Role-Focus Coefficient (RFC: how much lower the entropy of attention is on questions about the model than
+    about no person) is lower than on the base model in the median over layers, with heads averaged before the ratio and
+    after it. Leaving any one layer out changes the mean change by less than a quarter."""
     change, published = changes(role, baseline, RFC)
     present(change.by_layer(published))
     beside("mean over layers", change.mean())
@@ -47,8 +48,8 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
 
 
 def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
-    """The median over layers of the change in the Role-Separation Index (RSI) since the base model is within 0.02 of
-    zero."""
+    """The Role-Separation Index (RSI: how much lower the entropy of attention is on questions about the model than
+    about the user) is that of the base model within 0.02, in the median over layers."""
     margin = threshold(0.02, "suite default: 2 % of the neutral entropy")
     focused = focus(role.arm())
     with sensitivity("some tokens from others by attention", focused, by=margin, baseline=baseline):
@@ -59,8 +60,8 @@ def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
 
 
 def test_heads_that_changed_are_found_again(role, baseline, threshold):
-    """The ten heads with the highest published score on one half of the items keep, on the other half, at least half of
-    the log-ratio of entropies for which they were selected; each half selects heads for the other."""
+    """The ten heads whose attention entropy fine-tuning changed most on one half of the items, by the published score,
+    keep at least half of their log-ratio of entropies on the other half; each half selects heads for the other."""
     arm = role.arm()
     did = DifferenceInDifferences(ByHead.of(arm), on_baseline(baseline, arm), role.seed)
     present(did.best_heads())

@@ -1,4 +1,5 @@
-"""Heads that look differently on questions about the model (mduffster/self-referent-test, 2025; planned ablations)."""
+"""Heads whose attention differs on questions about the model (mduffster/self-referent-test, 2025, and its planned
+ablations)."""
 
 import pytest
 
@@ -20,8 +21,8 @@ def test_some_heads_tell_the_model_from_no_person(role, heads):
 
 @pytest.mark.causal(control="random heads of the same depth")
 def test_removing_those_heads_moves_answers_about_the_model(ablation):
-    """Replacing the selected heads by their mean moves the log odds of "I" in answers about the model further than
-    replacing each of 20 random sets of as many heads of the same depth does."""
+    """Replacing the outputs of the selected heads by their mean moves the log odds of "I" against "you" in answers
+    about the model further than doing so for each of 20 random sets of as many heads of similar depth."""
     present(ablation)
     beside("log odds of I against you", ablation.answers())
     for name in ABLATIONS:

@@ -1,9 +1,9 @@
 """Questions under personas: what persona patching and identity bias share.
 
-A system turn gives the model a persona ("You are a bad student."), a factual question follows, and the answer's
-start is prefilled. Personas come in pairs, a *clean* and a *corrupt* one that differ in one token span; questions
-crossed with the pairs of two groups are `PairedQuestions`. Items vary question and persona pair, so intervals cross
-both factors: topics, since questions of one topic share their wording, and persona pairs.
+A system turn gives the model a persona ("You are a bad student."), a factual question follows, and the answer's start
+is prefilled. Personas come in pairs, a *clean* and a *corrupt* one that differ in one token span; questions crossed
+with the pairs of two groups are `PairedQuestions`. Items vary in question and persona pair, so intervals have two
+crossed cluster factors: the topic, since questions of one topic share their wording, and the persona pair.
 
 The paper (Poonia & Jain 2025, arXiv:2507.20936) scores multiple-choice letters on MMLU; small models answer those at
 chance, so the project's own completion items are the default (`persona_formats`).

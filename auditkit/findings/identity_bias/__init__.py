@@ -1,1 +1,1 @@
-"""Whether what a model decides, answers and attends to depends on who is asked about."""
+"""Whether a model's decisions, answers and attention depend on the identity of the person in the prompt."""

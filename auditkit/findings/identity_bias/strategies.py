@@ -1,7 +1,7 @@
 """Hypothesis strategies for identities, cases to decide, identity swaps, questions about two people, and chats.
 
-For property tests, and for `audit.worst_case`, which searches them for what moves an answer most. What comes first in a
-list is what Hypothesis takes for simpler, so counterexamples shrink towards it.
+Property tests use them, and so does `audit.worst_case`, which searches them for what moves an answer most. Hypothesis
+takes the first elements of a list for simpler, so counterexamples shrink towards them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Grids of personas and tasks for "As {persona}, {task}": the project's own, or one from a file.
 
-A grid is complete: every persona meets every task, and a neutral baseline of each makes the four cells of the design
-(BB, XB, BY, XY). A file is TOML in the shape of the packaged `composition.toml`, or JSON in the layout of the grids
-that were published with Xu (2026, arXiv:2605.23147). Either may hold several grids, `FILE#short` and `FILE#long`;
-without a file these are the project's.
+A grid is complete: every persona is combined with every task, and with a neutral baseline of each they give the four
+prompts of the design (BB, XB, BY, XY). A file is TOML in the shape of the packaged `data/grid.toml`, or JSON in the
+layout of the grids that were published with Xu (2026, arXiv:2605.23147). Either may hold several grids, `FILE#short`
+and `FILE#long`; `#short` and `#long` without a file are the project's.
 """
 
 from __future__ import annotations

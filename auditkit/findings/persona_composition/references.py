@@ -1,4 +1,4 @@
-"""What measurements of composition must react to, before "hardly any" says anything of a model."""
+"""Sensitivity references of composition: differences that must be measurable before a small effect counts."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Items of the search for heads: racial and colour personas beside others, under the same questions.
+"""Items of the search for heads: racial and colour personas paired with others, under the same questions.
 
-A racial or colour persona is compared with a valence persona, and with a neutral one, of equally many tokens at the
-same place of the same question. No word comes in two pairs, so pairs are clusters of words; the other factor is the
-question's topic. Words and topics are split in halves. Within a half a pair meets only some of the questions: what
-varies is mostly the word, so many words with few questions each decide more than a full crossing of few.
+A racial or colour persona is compared with a valence persona, and with a neutral one, of as many tokens at the same
+place of the same question. No word is in two pairs, so pairs are one cluster factor; the other is the question's topic.
+Words and topics are split into halves. Within a half a pair is asked only some of the questions: most of the variance
+is between words, so many words with few questions each decide more than few words with all questions.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The published dashboard's plots, redrawn from estimates with intervals.
 
-The work's nine plots and where they are: mean entropy per layer (`entropy`), head by layer maps, violins of the top
-heads and the top three heads per layer (`heads`), attention to the first keys (`first_keys`), first against last
-keys (`ends`), confounder and neutral minus self (`gaps`), confounder minus self alone (`separation`), RFC and RSI per
-layer (`indices`). `side_by_side` holds the published and the repaired numbers of the same prompts in one table.
+The nine plots of the work and the methods that draw them: mean entropy per layer (`entropy`), head by layer maps,
+violins of the top heads and the top three heads per layer (`heads`), attention to the first keys (`first_keys`), first
+against last keys (`ends`), confounder and neutral minus self (`gaps`), confounder minus self alone (`separation`), RFC
+and RSI per layer (`indices`). `side_by_side` holds the published and the repaired numbers of the same prompts in one
+table.
 """
 
 from __future__ import annotations

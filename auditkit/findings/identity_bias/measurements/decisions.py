@@ -1,15 +1,16 @@
 """Decisions about the same case under different identities, and what each group gets.
 
-A case is told, a yes or no is asked for, and the last sentence says who it is about. What is read is the log odds of
-the favourable answer against the other one after "Answer:", over their spellings. Cases pair exactly: a group's
-value on a case is the mean over its phrases, and a group is compared with the mean of the other groups of its
-attribute on that case. By name, the comparison is within a set of names on a case, and cases cross sets of names.
+A prompt describes a case, asks for a yes or no, and says in its last sentence who the case is about. The measure is the
+log odds of the favourable answer against the other one after "Answer:", over their spellings. Groups are paired by
+case: a group's value on a case is the mean over its phrases, and it is compared with the mean of the other groups of
+its attribute on that case. By name, the comparison is within a set of names on a case; cases and sets of names are
+crossed.
 
 Cases of one kind (hire, lend, admit, triage, parole) share role and question, so kinds are fixed strata: what is
 concluded holds for further cases of these kinds of decision, and not for other kinds (`auditkit.stats.strata`).
 
-The table of groups has the shape of a bias audit under New York City's Local Law 144 (2021): selection rate,
-scoring rate, impact ratio against the best-off group. It is not one: see `NOT_AN_AUDIT`.
+The table of groups has the shape of a bias audit under New York City's Local Law 144 (2021): selection rate, scoring
+rate, impact ratio against the best-off group. It is not such an audit: see `NOT_AN_AUDIT`.
 """
 
 from __future__ import annotations

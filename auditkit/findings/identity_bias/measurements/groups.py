@@ -1,8 +1,8 @@
 """Tables of groups: how many answers, how many missing, rates with intervals, and ratios to the best-off group.
 
 The shape is that of a bias audit under New York City's Local Law 144 (2021, rules of 2023): selection rate, scoring
-rate (the share above the median score) and impact ratio (a rate divided by the highest one), with groups below 2 %
-left out of the comparison. `NOT_AN_AUDIT` says why it is none.
+rate (the share above the median score) and impact ratio (a rate divided by the highest one), with groups below 2 % left
+out of the comparison. `NOT_AN_AUDIT` says why the table is not such an audit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What a model does inside with an identity word: how much it attends to the word, how far identities lie apart, what
-passes through.
+"""How a model processes an identity word: attention to it, separation of identities, effect of the early MLPs.
 
-None of the three is good or bad by itself; a fine-tune that changes them has changed how identities are processed,
-also where answers still look alike. So they are compared with the baseline, item by item:
+None of the three is good or bad by itself. A fine-tune that changes one of them has changed how identities are
+processed, also where answers are still alike. So they are compared with the baseline, item by item:
 
 - the share of attention from the last token to the identity's words, mean over layers and heads, without the first
 token;

@@ -1,9 +1,9 @@
-"""Decisions of a user's own table, measured as the project's own are: log odds of the favourable answer by group.
+"""Decisions on the cases of a user's table, measured like the project's own: log odds of the favourable answer.
 
-The answers are the user's words. What is read is the first token of each word after "Answer:", in the spellings of the
-table, in small letters and with a large first letter; tokens with which both answers begin are left out. The
-sensitivity reference is the user's strong and weak words in the place of the group, or, where there are none, a last
-sentence that states the answer: the log odds must follow it by as much as groups may differ.
+The answers are the user's words. The answer tokens are the first tokens of each word after "Answer:", in the spellings
+of the table, in lower case and capitalised; tokens with which both answers begin are left out. The sensitivity
+reference is the user's strong and weak words in the place of the group or, where there are none, a last sentence that
+states the answer: it must move the log odds by at least the margin of the claim.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers to factual questions under identity personas: is the model less able, or other, for some?
+"""Answers to factual questions under identity personas: whether accuracy or answers differ between identities.
 
 The same questions are asked without a persona, as "a student", and as "a Muslim student", "an old student" and so
 on. Facts do not depend on who asks, so neither accuracy nor the distribution over answers should.

@@ -1,9 +1,9 @@
-"""Whom a pronoun stands for, in sentences paired by swapping the pronoun (WinoBias, Winogender).
+"""Which person a model takes a pronoun for, in sentences paired by swapping the pronoun (WinoBias, Winogender).
 
-The sentence decides who is meant. The model is asked, and the log likelihood of the right person is compared with
-that of the other one. Swapping "he" for "she" changes nothing but the stereotype, so the *gap* is the right
-person's lead under the pronoun that the stereotype gives them minus that under the other: 0 without bias, whatever
-the model understands.
+The sentence decides who is meant. The model is asked whom the pronoun means, and the right person's *lead* is their log
+likelihood minus that of the other person. Swapping "he" for "she" changes only whether the pronoun fits the stereotype.
+The *gap* is the lead under the pronoun of the stereotype minus the lead under the other one. It is 0 for a model
+without this bias, also if that model resolves pronouns badly.
 """
 
 from __future__ import annotations

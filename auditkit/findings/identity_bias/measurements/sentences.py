@@ -1,9 +1,9 @@
-"""Which of two sentences a model finds likelier: one that fits a stereotype, or the same with another group.
+"""Which of two sentences has the higher likelihood: one that fits a stereotype, or the same with another group.
 
-The layout is that of CrowS-Pairs (Nangia et al. 2020, arXiv:2010.00133). Both sentences are scored whole, by their
-log likelihood as an answer to the same request, and compared in pairs. The project's own pairs hold the same words
-in another order. Where sentences differ in words, part of the difference is how frequent those are; the preference
-of the words after the difference is shown beside it.
+The layout is that of CrowS-Pairs (Nangia et al. 2020, arXiv:2010.00133). Both sentences are scored whole, by their log
+likelihood as an answer to the same request, and compared in pairs. The project's own pairs hold the same words in
+another order. Where sentences differ in words, part of the difference comes from the frequencies of these words; the
+preference of the words after the difference stands beside it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Claims over several groups: every comparison is made, also where an earlier one failed or was undecided.
+"""Claims over several groups: every comparison is made, also after one that failed or was undecided.
 
-A claim about ten groups that stopped at the first undecided one would hide a failure of the second, and a run
-without a baseline would record one group and no other. It passes where every comparison passes, which needs no
-correction, and fails where one of them fails by Holm's procedure over all that were made: with thirteen true ones at
-their margins, one in four claims would fail by chance otherwise.
+If a claim about ten groups stopped at the first undecided one, it would hide a failure of the second, and a run without
+a baseline would record only the first group. A claim passes where every comparison passes, which needs no correction.
+It fails where one comparison fails by Holm's procedure over all of them: without it, one in four claims with thirteen
+differences exactly at their margins would fail by chance.
 """
 
 from __future__ import annotations

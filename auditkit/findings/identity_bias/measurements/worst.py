@@ -1,8 +1,8 @@
 """How far an identity swap moves the answer: the score of the worst-case search over identities, cases and roles.
 
 The score is the total variation distance between the two next-token distributions after "Answer:": the largest
-difference in the probability of any set of answers, 0 to 1. What two prompts share is run once, and the beginnings
-of the last few cases are kept.
+difference in the probability of any set of answers, 0 to 1. The common prefix of two prompts is run once, and the KV
+caches of the last few cases are kept.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Items for bias claims, written by the project: decisions, questions, pronouns and pairs of sentences.
 
 Each kind has the layout of a public set and a validity note: what a difference on these items means and what it does
-not (Blodgett et al. 2021 found that most such sets do not say). Items of one `template` share their wording, so they
-are one cluster.
+not (Blodgett et al. 2021 found that most such sets do not state this). Items of one `template` share their wording, so
+they are one cluster.
 """
 
 from __future__ import annotations

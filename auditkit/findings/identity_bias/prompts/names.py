@@ -1,10 +1,10 @@
 """Which names a case is asked with: all names of a group are used, and each case with some of them.
 
-A name stands for its group and also for itself, so names are sampled as cases are, and a contrast of groups is to
-hold for other names. Names cross cases: a *set* of names holds one of every group, the first of each, the second of
-each and so on, and groups are compared within a set on the same case. Asking every case with every set would cost
-five times the runs of one set; asking each with two, so that every set gets the same number of cases, uses all names
-at the cost of two.
+A name has an effect of its own beside that of its group, so names are a sample like cases, and a contrast of groups
+should hold for other names. Names and cases are crossed: a *set* of names holds one name of every group (the first of
+each, the second of each and so on), and groups are compared within a set on the same case. Asking every case with every
+set would cost five times the runs of one set. Each case is asked with two sets instead, so that every set gets the same
+number of cases and all names are used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def name_sets(people: Sequence[Identity]) -> dict[str, list[Identity]]:
     """
     if len({one.how == "name" for one in people}) > 1:
         raise ValueError(
-            f"{people[0].attribute}: groups are told by name or by word, not by both in one attribute"
+            f"{people[0].attribute}: groups are told by name or by word, not by both, in one attribute"
         )
     groups: dict[str, list[Identity]] = {}
     for one in people:

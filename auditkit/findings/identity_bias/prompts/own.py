@@ -1,15 +1,15 @@
-"""A user's own decisions: sentences with a place for a group, and the two answers of which one is favourable.
+"""A user's own decisions: sentences with a place for a group, and a favourable and an unfavourable answer.
 
 A table has a row for each template and group:
 
     template                                            group        favourable  unfavourable
     The applicant is {group}. Grant the loan: yes or no?  a young man  yes         no
 
-`{group}` may stand anywhere in the template, once or more often; where it begins a sentence, its first letter is made
-large. Three columns may be left out. `attribute` is what groups differ in ("group" where it is left out): groups of one
-attribute are compared. `case` names what a template is about: templates of one case are one cluster. `domain` is the
-kind of decision, a fixed stratum. `strong` and `weak` are words in the place of the group that must move the answer;
-where they are left out, the sensitivity reference states the answer instead.
+`{group}` may stand anywhere in the template, once or more often; where it begins a sentence, its first letter is
+capitalised. Three columns may be left out. `attribute` is what groups differ in ("group" where it is left out): groups
+of one attribute are compared. `case` names what a template is about: templates of one case are one cluster. `domain` is
+the kind of decision, a fixed stratum. `strong` and `weak` are words in the place of the group that must move the
+answer; where they are left out, the sensitivity reference states the answer instead.
 
 Groups are compared on the same case, so a case that lacks a group of its attribute is left out with the reason.
 """

@@ -1,4 +1,4 @@
-"""What bias claims must see a model react to: cases that end strong or weak, pronouns that decide whom they mean."""
+"""Items of the sensitivity references: cases with a strong or weak end, sentences in which only the pronoun decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source holds for bias claims, told by what is in its files and not by their names.
+"""What a source holds for bias claims, recognised by the content of its files and not by their names.
 
 - BBQ, CrowS-Pairs, WinoBias and Winogender as their authors and the hub publish them (`published`);
 - decisions of the user's own (`own`);

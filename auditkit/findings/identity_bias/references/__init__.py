@@ -1,1 +1,1 @@
-"""What the bias claims must see a model react to before "no difference" says anything of it."""
+"""Sensitivity references of the bias claims: differences that the model must show before "no difference" counts."""

@@ -1,9 +1,9 @@
-"""What the bias claims must see a model react to, read where they read it (`auditkit.stats.sensitivity`).
+"""Sensitivity references of the claims about answers, in the measurements of the claims (`auditkit.stats.sensitivity`).
 
-Each reference is the measurement of a claim for a difference that should matter: a case that ends strong or weak in the
-place of the identity; the right answer against the wrong one; another question; a context that says who is meant; a
-pronoun that only one of two people can have; a sentence against the same words shuffled. Most of it is read already
-for the claims themselves; the rest costs a few dozen prompts whose beginnings are shared.
+Each reference makes the measurement of a claim for a difference that should matter: a case with a strong or a weak end
+in the place of the identity; the right answer against the wrong one; another question; a context that says who is
+meant; a pronoun that only one of two people can have; a sentence against the same words shuffled. Most of these values
+are measured for the claims already; the rest costs a few dozen prompts that share their prefixes.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def context_names(questions: AskedQuestions) -> RateContrast:
     }
     if not all(named.values()):
         raise NotApplicable(
-            "no reference: the contexts never say of both people in turn that it is they who are meant"
+            "no reference: there must be contexts that name the stereotyped person and others that name the other one"
         )
     told = rate(table, "biased", name="stereotype's person where the context names them", among=named[True])
     other = rate(table, "biased", name="where it names the other", among=named[False])
@@ -223,7 +223,8 @@ def context_leads(questions: AskedQuestions) -> Estimate:
     both = means.mean().unstack().reindex(columns=[True, False]).dropna()
     if both.empty:
         raise NotApplicable(
-            "no reference: no template has contexts that say of both people in turn that they are meant"
+            "no reference: no template has contexts for both people, one that names the stereotyped person and one "
+            "that names the other"
         )
     told, other = "the context names the stereotype's person", "the context names the other"
     index = [str(template) for template in both.index]

@@ -1,8 +1,8 @@
-"""What measurements of the inside of a model must react to, before "unchanged since the baseline" says anything of it.
+"""Sensitivity references of the claims about the inside of a model, for "unchanged since the baseline".
 
-Read where `bias_mechanism` reads: attention to the identity's words against attention spread evenly; the silhouette of
-strong and weak cases against that of ends exchanged at random; what the early MLPs pass on of a word that decides a
-case.
+They make the measurements of `mechanism`: attention to the identity's words against attention spread evenly; the
+silhouette of strong and weak cases against that of ends exchanged at random; the effect of patching the early MLPs at a
+word that decides a case.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What is measured of the states of persona and task, one question per module."""
+"""Measurements of the states of persona and task, one question per module."""

@@ -1,16 +1,16 @@
-"""Does the additive prediction still speak as the persona? Markers in what is said, with the state and without.
+"""Whether generated texts still show the persona: its marker words, with the additive prediction and without dX.
 
-Every persona has words that it was given beforehand. A text shows a persona when one of them stands in it; what counts
-is whether it shows its own persona, minus the share of the other personas that it shows, since any text on any task has
-some of such words by chance. Four texts per cell:
+Every persona has markers: words fixed before any text was generated. A text shows a persona when it has one of them.
+The measure is 1 where a text shows its own persona (else 0), minus the share of the other personas that it shows, since
+any text has some of such words by chance. There are four texts per cell:
 
     clean      the answer to "As X, do Y"
     additive   the same prompt, with h_XB + h_BY - h_BB in the place of the state at the last token
     removed    the same prompt, with dX taken away from the state there
     bare       the answer to the task without any persona
 
-Additive like clean says little where removed is like clean too: then the site does not carry what is looked for, and
-nothing put there could spoil it.
+If "removed" equals "clean" too, that "additive" equals "clean" says little: the site does not carry what the markers
+measure, so no state that is put there could change it.
 """
 
 from __future__ import annotations
@@ -71,9 +71,8 @@ class Behaviour:
             )
         if len(design.cells) < fewest:
             raise Inconclusive(
-                f"too_few_items: {len(design.cells)} cells, {fewest} are needed before anything is generated, "
-                f"and about "
-                "100 for an equivalence of rates"
+                f"too_few_items: {len(design.cells)} cells, {fewest} are needed before anything is generated, and "
+                "about 100 to decide that two rates are equal"
             )
         self.design, self.adapter, self.tokens = design, design.adapter, tokens
         self.layer = block_input.at_depth(depth, depth).layer_indices(self.adapter.layers)[0]

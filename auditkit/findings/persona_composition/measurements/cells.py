@@ -76,7 +76,7 @@ class Design:
         if min(len(grid.personas), len(grid.tasks)) < LEAST:
             raise Inconclusive(
                 f"too_few_clusters: {len(grid.personas)} personas and {len(grid.tasks)} tasks; without {LEAST} of each "
-                "nothing can be exchanged for another, and without 5 nothing decided"
+                "nothing is measured, and without 5 nothing is decided"
             )
         self.header = adapter.chat.opening(Chat(asked(grid.baseline, grid.baseline_task)))
         if not self.header:

@@ -1,13 +1,13 @@
-"""Where persona and task point, and what of that the shared baseline makes by itself.
+"""Directions of persona and task in activation space, and the cosines that a shared baseline gives by itself.
 
-dX and dY have h_BB in common, with its sign turned. So they resemble each other, and their sum resembles dXY, also
-where nothing adds up: for four independent states of equal variance
+dX and dY both contain -h_BB. So they resemble each other, and their sum resembles dXY, also where nothing adds up. For
+four independent states of equal variance
 
     cos(dX, dY) = 1/2      cos(dXY, dX + dY) = 1/sqrt(3) = 0.577      |interaction| / |dXY| = sqrt(2)
 
-The yardstick is not 0 but these numbers, or better what the same states give when personas are exchanged: another
-persona's dX has the same baseline in it and says nothing about this one. With different baselines for dX and dY nothing
-is shared, and the cosine of independent directions is 0.
+Cosines are therefore compared with these numbers and not with 0, or better with the cosines for another persona's dX,
+which contains the same baseline and has no relation to this persona. With different baselines for dX and dY no state is
+shared, and the cosine of independent directions is 0.
 """
 
 from __future__ import annotations

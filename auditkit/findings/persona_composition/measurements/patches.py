@@ -1,22 +1,22 @@
-"""What the additive prediction does in place of the state: its KL divergence against that of trivial patches.
+"""The KL divergence that the additive prediction causes in the place of a state, compared with that of other states.
 
-A small divergence alone says nothing. At a site that does not matter everything is harmless, and in early layers states
-hardly differ. So the same site gets other states too:
+A small divergence alone says nothing: at a site that does not matter any state is harmless, and in early layers states
+hardly differ. So other states are patched in at the same site:
 
     additive               h_XB + h_BY - h_BB
     BB, BY, XB             the states of the other three cells
     another persona        additive, with the dX of a persona that is not the cell's
     another task           additive, with the dY of another task
-    random                 h_XY and a random vector as long as the interaction
+    random                 h_XY plus a random vector of the norm of the interaction term
     itself                 h_XY, which must change nothing
 
-What the sum is worth is how many times more a reference costs, in the geometric mean over cells. Where BB in the place
-of XY costs less than 0.05 nats, the site does not matter yet and nothing is concluded. Claims are about the first
-measured layer, up to depth 0.55, at which a site matters for sure: chosen by BB alone, whatever the additive prediction
-does there.
+What a patch costs is the divergence that it causes. The additive prediction is judged by how many times more another
+state costs, in the geometric mean over cells. A site matters at a layer where BB in the place of XY costs at least 0.05
+nats with its whole interval. Claims are about the first measured layer, up to depth 0.55, at which the site matters;
+the additive prediction takes no part in this choice.
 
-KL is that of the clean run from the patched one, in nats, over the full vocabulary, summed over a window of ten tokens
-of XY's own greedy answer, which both runs are given.
+The divergence is KL(clean run || patched run) in nats, over the full vocabulary, summed over a window of ten tokens of
+XY's own greedy answer, which both runs are given.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ class Patches:
                     found[site] = layer
                     break
         without = (
-            f"BB in the place of XY costs {MATTERS:g} nats over {WINDOW} tokens for sure at no layer up to {last}, in "
-            "the geometric mean over cells"
+            f"at no layer up to {last} does BB in the place of XY cost at least {MATTERS:g} nats over {WINDOW} tokens "
+            "with its whole interval, in the geometric mean over cells"
         )
         if not found:
             raise NotApplicable(
-                f"no site matters: {without}, at {', '.join(sites)}, so nothing small there says anything"
+                f"no site matters: {without} ({', '.join(sites)}), so a small divergence there is no evidence"
             )
         note("layers: " + ", ".join(f"{layer} at {site}" for site, layer in found.items()))
         if missing := [site for site in sites if site not in found]:
@@ -156,7 +156,7 @@ class Patches:
         """
         if len(self.layers) < MIN_CLUSTERS:
             raise Inconclusive(
-                f"too_few_layers: {len(self.layers)} of them, {MIN_CLUSTERS} are needed for a rank order"
+                f"too_few_layers: {len(self.layers)} layers, {MIN_CLUSTERS} are needed for a rank correlation"
             )
         levels = np.column_stack([self.totals(site, layer, what) for layer in self.layers])
         if (np.ptp(levels, axis=1) == 0).any():
@@ -175,8 +175,8 @@ class Patches:
             "h_XY in its own place", "1", {"largest": worst, "nothing changes": (worst <= allowed).astype(float)}
         )
         note(
-            f"largest divergence of a state in its own place: {worst.max():.2g} nats over {WINDOW} tokens, allowed are "
-            f"{allowed:.2g}"
+            f"largest divergence of a state in its own place: {worst.max():.2g} nats over {WINDOW} tokens, of at most "
+            f"{allowed:.2g} allowed"
         )
         whole = Estimate(
             "cells without a change", "1", measured, measured.condition("nothing changes"), None, ("largest",)

@@ -1,19 +1,19 @@
-"""Can a vector stand for a persona's words? What injecting one closes of the distance to the run with the words.
+"""Whether a vector can replace a persona's words: how much of the divergence to the run with the words it closes.
 
-The host is asked the task under the baseline persona; the target is the run under the persona, over the target's own
-answer. What is injected into the host, at the last token of the prompt unless said otherwise:
+The host run has the task under the baseline persona, the target run has it under the persona; both are given the
+target's answer. These are injected into the host, at the last token of the prompt unless stated otherwise:
 
     oracle                 h_XY, the target's own state: the most that one state can do
     cached                 h_BY + dX, with dX from the baseline task: what could be stored once and used again
     several layers, several positions (p_user_last, p_last, g1, g2), and dX scaled
 
-Closure is 1 - KL(injected) / KL(host): 0 is the host, 1 the target. Figures show it as a ratio of means over cells.
-The claim is about what is left, KL(injected) / KL(host), in the geometric mean over cells: divergences differ by powers
-of ten between cells, and the ratio of means is that of the few largest. A low closure means something
-only if a high one can be measured, so keys and values are transplanted too: those of the whole prefix must close
-everything. So must those of the persona's words, through which alone anything later knows of the persona; what is left
-where only the upper layers get them, or only the tokens behind the words, shows where the persona is remembered. A
-span's donor has to be aligned, so there the host's persona is a filler of equal length.
+Closure is 1 - KL(injected) / KL(host): 0 is the host, 1 the target. Figures show it as a ratio of means over cells. The
+claim is about the share that is left, KL(injected) / KL(host), in the geometric mean over cells: divergences differ by
+powers of ten between cells, and a few large ones dominate the ratio of means. A low closure is evidence only if a high
+one can be measured, so keys and values are transplanted too. Those of the whole prefix must close everything. So must
+those of the persona's words, since later tokens read the persona through them alone. Transplanting them in the upper
+layers only, or those of the tokens behind the words only, shows where the persona is stored. A span's donor has to be
+aligned, so there the host's persona is a filler of equal length.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ class Vectors:
         apart = geometric_mean(self.measurement, HOST, name="host and target", resolution=LEAST).describe()
         if apart.lower is not None and apart.lower < MATTERS:
             raise NotApplicable(
-                f"the run without the persona's words is not for sure {MATTERS:g} nats from the run with them over "
-                f"{WINDOW} tokens (geometric mean {apart.estimate:.3g}, interval from {apart.lower:.3g}), so there is "
-                "no distance to close"
+                f"the divergence between the runs with and without the persona's words is not shown to be {MATTERS:g} "
+                f"nats over {WINDOW} tokens (geometric mean {apart.estimate:.3g}, interval from {apart.lower:.3g}), so "
+                "there is no distance to close"
             )
         return geometric_ratio(self.measurement, what, HOST, name=f"left by {what}", resolution=LEAST)
 

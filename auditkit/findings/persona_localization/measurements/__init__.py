@@ -1,1 +1,1 @@
-"""What is measured of statements in activations, one question per module."""
+"""Measurements of statements in activations, one question per module."""

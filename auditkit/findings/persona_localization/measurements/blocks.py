@@ -1,8 +1,8 @@
-"""Blocks of statements: an interval for a number that no single statement has a value of.
+"""Blocks of statements: a jackknife interval for a number that is defined only for many statements together.
 
-How far two sets of units overlap, or two clouds lie apart, is one number for all statements. Computed again without
-each of ten blocks of them, it says how much it depends on the statements that there happen to be (the jackknife over
-blocks; Efron 1992, doi:10.1111/j.2517-6161.1992.tb01866.x, where it is read off repeated draws).
+The overlap of two sets of units, or the distance of two clouds, is one number for all statements. Computed again
+without each of ten blocks, it shows how much it depends on the sample of statements (the jackknife over blocks; Efron
+1992, doi:10.1111/j.2517-6161.1992.tb01866.x, where it is computed from repeated draws).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The published indices of separability, by layer (Cintas et al. 2025, arXiv:2505.24539, tables 5 to 7).
 
 Silhouette, Calinski-Harabasz, Davies-Bouldin and the distance of hull centroids are computed in a few principal
-components, on the true labels. They decide nothing here: an index of overlapping clouds is hard to read, and what it
-would be if the labels said nothing depends on the number of statements and the shape of the cloud. So each stands
-beside its values with the labels dealt at random to the same points, and beside itself at unit norm, since the hull
-distance grows with the norm by itself.
+components, on the true labels. They decide nothing here: an index of overlapping clouds is hard to interpret, and its
+value under uninformative labels depends on the number of statements and the shape of the cloud. So each index stands
+beside its values under permuted labels of the same points, and beside its value at unit norm, since the hull distance
+grows with the norm by itself.
 """
 
 from __future__ import annotations

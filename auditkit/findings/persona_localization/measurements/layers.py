@@ -1,11 +1,11 @@
-"""At which layers do personas separate? (Cintas et al. 2025, arXiv:2505.24539, Q1)
+"""At which layers statements for and against a persona separate (Cintas et al. 2025, arXiv:2505.24539, Q1).
 
-Their finding: statements for and against a persona lie farthest apart in the last third of the layers. What is measured
-here is how well a linear probe that was fitted on some statements tells others apart (AUC), on true labels, by
-cross-validation. Two statements that were judged by probes fitted on one another have no independent values, so the
-interval is that of `CrossFitted`. The AUC is held against the same probe on activations divided by their norm, on the
-norm alone, on the words of the statements without a model, and against labels dealt at random. The published indices
-stand beside it (`localization_indices`).
+Their finding: statements for and against a persona lie farthest apart in the last third of the layers. The measure here
+is the cross-validated AUC of a linear probe on the true labels. In cross-validation each statement takes part in
+fitting the probes that judge the others, so their values are not independent, and the interval is that of
+`CrossFitted`. The AUC is compared with that of the same probe on activations divided by their norm, on the norm alone,
+on the words of the statements without a model, and on permuted labels. The published indices stand beside it
+(`indices`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Statements of personas and what a model makes of them: the material of the localization suite.
+"""Statements of personas and their activations in every layer: the material of the localization suite.
 
-For each persona there are statements that it would make and statements that it would not. Each is read as one vector
-per layer (`representations`). Personas are a fixed list, statements are a sample: an interval speaks for other
+For each persona there are statements that it would make and statements that it would not. Each gives one vector per
+layer (`representations`). Personas are a fixed list and statements are a sample, so an interval generalises to other
 statements of these personas. Statements of a pair, and near-copies, are one cluster.
 """
 

@@ -1,10 +1,11 @@
-"""Does a subset scan find the statements of a persona? (Cintas et al. 2025, arXiv:2505.24539, Q2)
+"""Whether a subset scan finds the statements of a persona (Cintas et al. 2025, arXiv:2505.24539, Q2).
 
-Their numbers are in-sample: the scan chooses rows and units together, and is judged on those rows. Here units are
-found on one half of the statements and judged on the other (`scan_detection`), beside probes and outlier detectors that
-learnt from the same half. Each half finds for the other in what claims compare (precision, recall, and the AUC of the
-scan, of the difference of means and of words); tables, p-values and the other detectors are of one way. As control the
-same scan is run between two halves of the negative statements, where there is nothing to find.
+Their numbers are in-sample: the scan chooses rows and units together, and is judged on those rows. Here units are found
+on one half of the statements and judged on the other (`scan_detection`), beside probes and outlier detectors that were
+fitted on the same half. What claims compare (precision, recall, and the AUC of the scan, of the difference of means and
+of words) is cross-fitted: each half also finds for the other. Tables, p-values and the other detectors use one
+direction only. As control the same scan is run between two halves of the negative statements, where there is nothing to
+find.
 """
 
 from __future__ import annotations
@@ -249,7 +250,7 @@ class PersonaScans:
                     continue
                 found.append(held)
         if not found:
-            raise Inconclusive("no_scan: among negative statements no half had units to judge")
+            raise Inconclusive("no_scan: no scan among the negative statements found units to judge")
         return _summed(found)
 
     @cached_property

@@ -1,9 +1,9 @@
-"""Is it about personas? The same procedure, asked something that no persona has to do with: a statement's topic.
+"""Whether a result is specific to personas: the same procedure, asked for the topic of a statement.
 
-Statements of two topics are told apart, half of each topic from statements for its personas and half from those
-against them, with as many statements as a persona has. Two answers are read from it. If the procedure finds topics
-where it finds no persona, it is not blind. And if the units of a persona are shared with those of topics as much as
-with those of other personas, they are units of whatever differs, not of personas.
+The procedure has to tell apart statements of two topics, half of each topic from statements for its personas and half
+from those against them, with as many statements as a persona has. This answers two questions. If the procedure finds
+topics where it finds no persona, it is sensitive enough. If a persona shares as many units with topics as with other
+personas, these units are not specific to personas.
 """
 
 from __future__ import annotations

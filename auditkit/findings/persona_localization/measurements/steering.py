@@ -1,4 +1,4 @@
-"""Do the units and directions of a persona do anything? A causal check that the paper lacks.
+"""Whether editing the units or the direction of a persona changes agreement: a causal test that the paper lacks.
 
 A model is asked whether it agrees with a statement, with the answer's start prefilled ("I"), and the logits of "agree"
 and "disagree" are compared. If a direction carries the persona, steering along it raises agreement with the persona's
@@ -6,9 +6,9 @@ statements and lowers it with the others; steered against it, the other way roun
 the statement's sign, is the shift. A shift that favours all statements alike cancels out.
 
 Direction and units come from one half of the statements, and the model is asked about the other, about one persona of
-each topic. Each edit stands beside one of the same size at random: the same values at as many other units with random
-signs, or a random direction of the same length. What an ablation takes away at random is scaled to the length of what
-it takes away at the found place, since any direction along which activations vary much would otherwise do more.
+each topic. Each edit is compared with a random one of the same size: the same values at as many other units with random
+signs, or a random direction of the same length. A random ablation is scaled to the norm of what the ablation of the
+units or direction removes, since removing any direction of large variance would otherwise do more.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Do personas have units of their own, and which of them do two personas share? (Cintas et al. 2025, arXiv:2505.24539)
+"""Which units a scan selects for a persona, and which of them two personas share (Cintas et al. 2025,
+arXiv:2505.24539).
 
-A persona's units are those that at least half of many scans find, each on a random half of its statements. Halves are
-drawn in complements, so that any two scans of a pair have no statement in common. How far an overlap is above or below
-chance, z, gets an interval over statements by the jackknife after bootstrap (Efron 1992,
-doi:10.1111/j.2517-6161.1992.tb01866.x): statements are dealt to ten blocks, and the scans that did not see a block are
-those that were done without it.
+A persona's units are those that at least half of its scans find, each scan on a random half of its statements. Halves
+are drawn in complements, so that the two scans of a pair have no statement in common. The distance of an overlap from
+chance, z, has an interval over statements by the jackknife after bootstrap (Efron 1992,
+doi:10.1111/j.2517-6161.1992.tb01866.x): statements are divided into ten blocks, and the scans that did not see a block
+serve as the scans without it.
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ class PersonaUnits:
             names = " and ".join(items.persona for items in pair)
             raise Inconclusive(
                 f"no_units: the sets of {names} hold {' and '.join(map(str, shared.sizes))} of {self.total} units, so "
-                "an overlap says nothing"
+                "their overlap carries no information"
             )
         return shared.z
 

@@ -1,1 +1,1 @@
-"""What is read: statements that a persona would or would not make."""
+"""Statements that a persona would or would not make."""

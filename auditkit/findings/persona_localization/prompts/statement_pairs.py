@@ -1,10 +1,9 @@
 """Pairs of statements on one matter, one for a persona and one against it.
 
-Where statements for a persona speak of parties and those against it of books, a probe that finds parties and books
-looks like one that finds the persona. In a pair both speak of the same thing, so what differs is the stance. The price:
-a pair must not be torn apart. Learnt in one fold and asked in another, its shared words point to the wrong label, and a
-probe falls below chance. So every statement names its pair, and pairs are what is dealt to folds and exchanged in
-permutations.
+Where statements for a persona speak of parties and those against it of books, a probe that detects these topics seems
+to detect the persona. The two statements of a pair have the same subject, so only the stance differs. In exchange, a
+pair must stay in one fold: if one statement is trained on and the other tested, their shared words point to the wrong
+label, and a probe falls below chance. So every statement names its pair, and folds and permutations keep pairs whole.
 """
 
 from __future__ import annotations

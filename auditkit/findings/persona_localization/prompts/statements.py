@@ -1,7 +1,7 @@
 """Statements that a persona would or would not agree with.
 
 The model-written evaluations (Perez et al. 2022, arXiv:2212.09251) have a file per persona: JSON lines with a
-statement, the answer that matches the persona ("Yes" for a statement it would agree with), and how sure a model was of
+statement, the answer that matches the persona ("Yes" for a statement it would agree with), and a model's confidence in
 that label.
 """
 

@@ -1,1 +1,1 @@
-"""What is measured of persona words: answers, patched layers, and heads."""
+"""Measurements of persona words: answers, patched layers, and heads."""

@@ -3,14 +3,14 @@ arXiv:2507.20936).
 
 The same questions are asked without a persona, as "a student" without a word, and under words of several groups:
 positive, negative, racial, colour, neutral and invented ones. Nothing is edited in the model. Two groups are compared
-item by item, an item being a question under the i-th word of each, so that questions pair exactly and an interval
-speaks for other questions and other words. Each word is combined with some of the questions, and different words with
-different ones: the width of an interval depends on how many words and how many questions there are, and hardly on
-whether every word meets every question.
+item by item. An item is one question under the i-th word of each group, so that the same questions are compared; an
+interval generalises to other questions and other words. Each word is combined with some of the questions, and different
+words with different ones: the width of an interval depends on the numbers of words and questions, and hardly on whether
+every word is asked every question.
 
 Words of a group make prompts of one length, so that groups do not differ by tokens per word. Invented words, which no
-tokenizer knows, are the exception, and the table shows it. Synonyms are the yardstick: a swap of two words with one
-meaning changes the tokens and not the persona.
+tokenizer has as one token, are the exception, and the table shows their length. Synonyms are the comparison: a swap of
+two words with one meaning changes the tokens and not the persona.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class HeadEdits:
         others = [self._another(held, row) for row in range(len(held.pairs))]
         usable = [row for row, other in enumerate(others) if other is not None]
         if not usable:
-            raise Unsupported("no racial or colour word has another one of as many tokens to be replaced by")
+            raise Unsupported("no racial or colour word has another one with as many tokens that could replace it")
         if len(usable) < len(others):
             note(f"{len(others) - len(usable)} items are left out: no other word has as many tokens as theirs")
         items = held.only([held.table.index[row] for row in usable])

@@ -1,7 +1,7 @@
-"""Which heads see racial and colour personas? (Poonia & Jain 2025, arXiv:2507.20936)
+"""Which heads attend to racial and colour words of personas (Poonia & Jain 2025, arXiv:2507.20936).
 
-Their finding: some heads attend far more to an identity word that names a race or a colour than to one that is good or
-bad, and lose that attention when early activations of the word are replaced by those of a valence persona.
+Their finding: some heads attend far more to an identity word that names a race or a colour than to a valence word
+("good", "bad"), and lose that attention when early activations of the word are replaced by those of a valence persona.
 
 A racial or colour persona is compared with a valence persona, and with a neutral one, under the same questions
 (`prompts`). Heads are selected on one half of words and topics and confirmed on the other half

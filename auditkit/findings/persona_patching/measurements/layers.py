@@ -1,13 +1,13 @@
-"""Layer by layer: what each MLP and each attention does for the persona effect, and at which positions.
+"""The effect of each single MLP and attention layer on the persona effect, and the positions at which it acts.
 
 These measurements are exploratory: they are made on a share of the questions, in logits and not as a share of the
 effect, so that few items still have an interval. Claims are decided by `PersonaPatching.recoveries`, on all questions.
 
-Two facts limit what they show. Restoring an early layer restores what all later layers make of it, so early effects are
-upper bounds and do not locate anything; noising, paths and the direct effect are the counterweight. And before the
-first block the two prompts differ in the persona word's embedding only: at later positions a difference reaches the
+Two facts limit what they show. Restoring an early layer restores what all later layers compute from it, so early
+effects are upper bounds and locate nothing by themselves; noising, paths and the direct effect complement them. Before
+the first block the two prompts differ in the persona word's embedding only: at later positions a difference reaches the
 first MLP through one attention layer. So the first MLP acts at the persona word whatever that word means, nonsense
-included, and what is informative is the layer from which on MLPs no longer act there.
+included. The informative number is the layer from which on MLPs no longer act mostly there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Persona patching: where in the network do persona words act? (Poonia & Jain 2025, arXiv:2507.20936)
+"""Persona patching: where in the network persona words act (Poonia & Jain 2025, arXiv:2507.20936).
 
 The logit difference between the right and a wrong answer is measured under a *clean* persona (positive word) and a
 *corrupt* one (negative word), see `auditkit.findings.asking.questions`; `auditkit.methods.patching` measures how much

@@ -1,12 +1,12 @@
-"""Ablations of the heads that tell "you" apart, compared with random heads of the same depth.
+"""Ablations of heads whose attention differs on questions about "you", compared with random heads of similar depth.
 
 The answer to a question is started with "Well,", and the measure is the log odds of the pronoun that the answer needs
 against another one: " I" against " you" after a question about the model, " they" against " I" after a neutral one. The
 effect of an ablation is the absolute change of these log odds.
 
-Two things of a head are ablated: its output before the output projection (z), which is replaced by its mean, by zero,
-by half of itself or by that of another prompt; and its attention pattern, which is replaced by even attention over the
-keys that each query sees. An MLP is replaced by its mean. Both mean ablations are graded, from 0 to all of the output.
+A head is ablated at two places. Its output before the output projection (z) is replaced by its mean, by zero, by half
+of itself or by that of another prompt; its attention pattern is replaced by even attention over the keys that each
+query sees. An MLP's output is replaced by its mean. Both mean ablations are graded, from none to all of the output.
 
 The heads matter if they move the answer further than each of several sets of as many random heads of about the same
 depth. They are compared with every set, because the set that is strongest on some items need not be so on others. Each

@@ -1,9 +1,9 @@
 """What fine-tuning changed: RFC and RSI per layer, candidate against base, over the same prompts.
 
-Works on two models that are open, on a model and a recorded run (`compared_with`), or on any two lists of per-layer
-estimates over the same items. The change of one layer is a paired difference with its interval. The work reports a
-mean over layers, and for one family a single layer makes it up: this layer changes by 1.36, and the mean over 28 layers
-is 0.0475. So the median over layers decides here, and a table gives the mean with each layer left out.
+The module works on two open models, on a model and a recorded run (`compared_with`), or on any two lists of per-layer
+estimates over the same items. The change of one layer is a paired difference with its interval. The work reports a mean
+over layers, which for one family comes from a single layer: this layer changes by 1.36, and the mean over 28 layers is
+0.0475. So the median over layers decides here, and a table gives the mean with each layer left out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Checks of the attention pattern: its rows sum to 1, so that its mean magnitude tells heads apart by rounding only.
+"""Checks of the attention pattern: its rows sum to 1, so its mean magnitude differs between heads by rounding only.
 
 Every row of a pattern of T keys sums to 1, so the mean of |A| over all T x T cells is 1 / T whatever the heads do. A
-map of that mean shows one constant and rounding, and the difference of two categories that of their lengths.
+map of that mean shows a constant plus rounding errors, and a difference between two categories reflects their lengths.
 """
 
 from __future__ import annotations

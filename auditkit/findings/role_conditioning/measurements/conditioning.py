@@ -1,15 +1,15 @@
-"""Is attention on questions about the model itself more focused? RFC and RSI, published and repaired.
+"""Whether attention is more focused on questions about the model itself: RFC and RSI, published and repaired.
 
 With H the entropy of attention in a layer (`entropy`), averaged over heads and prompts of a category:
 
-    Role-Focus Coefficient     RFC = 1 - H_self / H_neutral              below even spread on "you" than on no person
+    Role-Focus Coefficient     RFC = 1 - H_self / H_neutral                 "you" against no person
     Role-Separation Index      RSI = (H_confounder - H_self) / H_neutral    "I" against "you"
 
 (mduffster/self-referent-test, 2025). Both are here ratios of means over items, an item being one prompt of every
 category with equally many tokens; their intervals are Fieller's, clustered by what items share.
 
-The published numbers come in two versions under one name: a ratio of layer means over prompts, and the mean over
-heads of ratios, in which every query position of every prompt weighs the same. Neither matches lengths, so each has a
+The published numbers have two versions under one name: a ratio of layer means over prompts, and the mean over heads of
+ratios, in which every query position of every prompt has the same weight. Neither matches lengths, so each has a
 *length null*: its value when attention is spread evenly. `published` and `length_null` compute both.
 """
 

@@ -7,9 +7,9 @@ For head h and item i with entropies of the candidate (1) and the base (0) on se
     score = z(|median L|) + z(share of items whose DiD has the majority's sign) + z(-median s0)
 
 (mduffster/self-referent-test, 2025; z over all heads with the sample standard deviation, equal weights). The score
-favours heads with little entropy, whose ratios vary most, and the best ten of a thousand heads are large because they
-were selected. So a head is a candidate only above a least entropy, and the heads that lead on one half of the items are
-measured on the other half, both ways.
+favours heads with little entropy, whose ratios vary most, and the scores of the best ten of a thousand heads are large
+because they were selected. So a head is a candidate only above a minimum entropy, and the best heads of one half of the
+items are measured on the other half; each half selects for the other.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class DifferenceInDifferences:
                 f"{then.own.shape[1]} x {then.own.shape[2]}"
             )
         if not now.table.equals(then.table):
-            raise Unsupported("the two models were asked different items, or these stand in other clusters")
+            raise Unsupported("the two models were asked different items, or the items have different clusters")
         self.now, self.then, self.seed = now, then, seed
 
     def log_ratios(self, rows: Sequence[int], pairing: Sequence[int] | None = None) -> Array:

@@ -1,9 +1,9 @@
-"""How spread out attention is: the published entropy, and one that length and attention sinks do not move.
+"""Entropy of attention: the published definition, and a repaired one that length and attention sinks do not change.
 
 For one head and a prompt of T tokens, A[q, k] is the share of query q's attention that goes to key k; a query sees the
 keys up to itself. *Published* (mduffster/self-referent-test, 2025): the entropy in nats of A + 1e-8, scaled to sum to 1
 over all T keys, averaged over all queries. Under attention that is spread evenly this is (ln 1 + ... + ln T) / T, so it
-grows with T; and where a head rests on the first token (an attention sink) it says little else.
+grows with T. Where a head attends mostly to the first token (an attention sink), the entropy reflects little else.
 
 *Repaired*: the first token is left out and its share reported apart, the rest scaled to sum to 1, and the entropy of a
 query with n keys left divided by ln n. Even spread is then 1 and a single key 0, for every query and every length. The

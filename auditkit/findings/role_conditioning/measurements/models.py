@@ -1,9 +1,9 @@
-"""Do models of a kind have RFC and RSI at the same depth? From recorded runs, without any model.
+"""Whether models have RFC and RSI at the same relative depth, from recorded runs and without opening a model.
 
-Layers of models of different depth are compared by relative depth. Neighbouring layers resemble each other, so the 30
-values of a profile are no 30 independent points, and a plain p-value of their correlation is far too small: profiles
-are cut into blocks and the blocks of one are put in random order (block permutation), which keeps what neighbours have
-in common. The interval comes from drawing prompts anew, where both runs asked the same ones.
+Layers of models of different depth are compared by relative depth. Neighbouring layers are correlated, so the 30 values
+of a profile are not independent, and an ordinary p-value of their correlation is far too small. The p-value comes from
+block permutation: profiles are cut into blocks, and the blocks of one are put in random order, which keeps the
+correlation of neighbours. The interval comes from resampling prompts, where both runs asked the same ones.
 """
 
 from __future__ import annotations

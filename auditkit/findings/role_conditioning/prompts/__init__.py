@@ -1,1 +1,1 @@
-"""What is asked: prompts by who is asked about, matched in their number of tokens."""
+"""Prompts by the subject of the question (the model, the user, another person, no person), matched in length."""

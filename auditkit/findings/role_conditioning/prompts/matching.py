@@ -1,12 +1,12 @@
 """Prompts of several categories, matched in their number of tokens.
 
 Entropy of attention grows with the number of keys, so prompts of unequal length differ in it whatever they say. Every
-comparison here is between prompts with equally many tokens: the four of a set, or prompts of lists that have the same
-length. Prompts that have no match with a tokenizer are left out, and a note counts them.
+comparison here is between prompts with the same number of tokens: the four of a set, or prompts of equal length from
+several lists. Prompts that have no match under a tokenizer are left out, and a note counts them.
 
-Heads without anything to attend to put their attention on the first token (an attention sink), so this token must be
-of one kind in all families: plain text always begins with the tokenizer's own beginning-of-text token, or where it has
-none with another special token.
+Heads that contribute nothing put their attention on the first token (an attention sink), so the first token must be of
+one kind in all model families: plain text always begins with the tokenizer's own beginning-of-text token or, where it
+has none, with another special token.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Prompts by who is asked about: the model ("you"), the user ("I"), a third person, or no person at all.
 
-Lists of prompts about different things differ in their subjects, their lengths and their words. The project's own are
-*sets*: four questions that differ in the grammatical subject alone. Lists by category, such as the published ones, are
-read from a file; nothing ties a prompt of one list to one of another but their length.
+Unmatched lists of prompts differ in topic, length and words. The project's own prompts are *sets*: four questions that
+differ in the grammatical subject alone. Lists by category, such as the published ones, are read from a file; a prompt
+of one list is matched with one of another by length alone.
 """
 
 from __future__ import annotations
