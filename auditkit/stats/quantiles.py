@@ -6,12 +6,23 @@ for which every command and every session of pytest would wait.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 
 def quantile(chance: float, df: float | None) -> float:
     """The value below which t with `df` degrees of freedom falls with this chance; `df` None: the normal one."""
-    return float(ndtri(chance) if df is None else stdtrit(df, chance))
+    return float(quantiles(chance, df))
+
+
+def quantiles(chances: Any, df: float | None) -> Any:
+    """`quantile` of an array of chances.
+
+    SciPy's t is +inf at 0 and at chances so small that it cannot find their quantile (1e-300); the sign is mended here.
+    """
+    return np.copysign(ndtri(chances) if df is None else stdtrit(df, chances), np.asarray(chances) - 0.5)
 
 
 def chance_below(value: float, df: float | None) -> float:
