@@ -14,7 +14,7 @@ import pytest
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.protocol import Support
 from auditkit.adapters.registry import adapter_factory
-from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
+from auditkit.claims.verdicts import EXIT_INTEGRITY, WORST_FIRST
 from auditkit.engine.sampling import Sample
 from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
@@ -35,8 +35,6 @@ from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
-
-_WORST_FIRST = (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE, 0)
 
 
 class Audit:
@@ -205,7 +203,7 @@ class Audit:
         )
         codes = [run.exit_code for run in self.written]
         if codes and (exitstatus <= 1 or ended):
-            session.exitstatus = 1 if self._foreign_failure else min(codes, key=_WORST_FIRST.index)
+            session.exitstatus = 1 if self._foreign_failure else min(codes, key=WORST_FIRST.index)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
