@@ -15,6 +15,8 @@ from auditkit.record.schema import Claim, Control, Effect, Summary, Verdict
 
 EXIT_INCONCLUSIVE = 10
 EXIT_INTEGRITY = 11
+WORST_FIRST = (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE, 0)
+"""Exit codes of runs, the worst first: a claim that failed is shown evidence, also beside one that cannot be read."""
 
 
 @contextmanager

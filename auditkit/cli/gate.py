@@ -20,7 +20,6 @@ from auditkit.cli.shared import INTEGRITY, refused, with_reports
 _PASSED_ON = ("baseline", "thresholds", "waivers", "seed", "items", "device", "dtype", "adapter", "cross-check")
 _NOT_TAKEN = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 _PROFILE = "release"
-_WORST_FIRST = (1, INTEGRITY, 10, 0)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -95,7 +94,7 @@ def _decided(runs: list[Path], args: list[str], code: int) -> int:
     from auditkit.record.store import RecordError
 
     if code in (2, 3) or code > 128:
-        return code
+        return refused(f"the gate has not passed: the audit {_ended(code)}", code)
     try:
         records = [(folder, require_verified(folder)) for folder in runs]
     except RecordError as error:
@@ -120,5 +119,16 @@ def _decided(runs: list[Path], args: list[str], code: int) -> int:
     return min((said, code), key=_rank)
 
 
+def _ended(code: int) -> str:
+    """How an audit ended that came to no verdict, in words."""
+    if code > 128:
+        return f"was ended by signal {code - 128}"
+    if code == 2:
+        return "was interrupted, or a file of the suites could not be collected (exit code 2)"
+    return "broke down (exit code 3)"
+
+
 def _rank(code: int) -> int:
-    return _WORST_FIRST.index(code) if code in _WORST_FIRST else -1
+    from auditkit.claims.verdicts import WORST_FIRST
+
+    return WORST_FIRST.index(code) if code in WORST_FIRST else -1

@@ -7,7 +7,7 @@
     expires = 2026-12-31
 
 A waiver changes what a verdict does, never the verdict: a waived FAIL is still shown as a FAIL, by name. It ends by
-itself, and it cannot cover an ERROR, which says that nothing is known.
+itself, within a year, and it cannot cover an ERROR, which says that nothing is known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Collection, Iterable
-from datetime import date, datetime
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,9 @@ import msgspec
 from auditkit.record.schema import Claim, Verdict, Waiver
 
 WAIVABLE = (Verdict.FAIL, Verdict.INCONCLUSIVE)
+LONGEST = timedelta(days=365)
+"""How far from today a waiver may expire: who signs for a failure looks at it again once a year. A recorded run keeps
+the waivers that it had, whatever their day."""
 _FILLERS = "\u115f\u1160\u3164\uffa0"
 """Letters by their category that show nothing."""
 _FIELDS = ("claim", "owner", "reason", "expires")
@@ -36,8 +40,8 @@ def read_waivers(path: Path, claims: Collection[str], today: date) -> dict[str, 
     """Claim -> waiver, each with the state "applied" or "expired" until `settled` says more.
 
     Raises:
-        WaiversError: unreadable, not TOML, a field that is missing, empty or unknown, a claim that was not collected
-            or has two waivers.
+        WaiversError: unreadable, not TOML, a field that is missing, empty or unknown, a day of expiry that is too far
+            away, a claim that was not collected or has two waivers.
     """
     try:
         document = tomllib.loads(path.read_bytes().decode())
@@ -96,7 +100,7 @@ def _waiver(where: str, entry: object, claims: Collection[str], today: date) -> 
         near = difflib.get_close_matches(claim, claims, n=1, cutoff=0.0)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise WaiversError(f"{where}: no claim {_line(claim)!r} was collected{hint}")
-    expires = _day(where, entry.get("expires"))
+    expires = _day(where, entry.get("expires"), today)
     return Waiver(
         claim=claim,
         owner=owner,
@@ -111,15 +115,20 @@ def _shows(text: str) -> bool:
     return any(sign.isalnum() and sign not in _FILLERS for sign in text)
 
 
-def _day(where: str, value: object) -> date:
+def _day(where: str, value: object, today: date) -> date:
+    """The day of expiry, which may have passed."""
+    last = today + LONGEST
     if isinstance(value, str):
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            pass
-    elif isinstance(value, date) and not isinstance(value, datetime):
-        return value
-    raise WaiversError(f"{where}: no day of expiry; write expires = 2026-12-31")
+        with suppress(ValueError):
+            value = date.fromisoformat(value)
+    if not isinstance(value, date) or isinstance(value, datetime):
+        raise WaiversError(f"{where}: no day of expiry; write expires = {last}, or a day before")
+    if value > last:
+        raise WaiversError(
+            f"{where}: expires {value} is more than {LONGEST.days} days from today; write a day until {last}, and sign "
+            "again when it has passed"
+        )
+    return value
 
 
 def _line(text: str) -> str:

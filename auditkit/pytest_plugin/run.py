@@ -31,7 +31,7 @@ from auditkit.record.manifest import record_digest
 from auditkit.record.plan import OTHER_SHARDS, completed
 from auditkit.record.resume import Interrupted, find_interrupted
 from auditkit.record.schema import SCHEMA_VERSION, Claim, CrossCheck, ModelInfo, Run, Untested
-from auditkit.record.store import JOURNAL, new_run_folder
+from auditkit.record.store import JOURNAL, RecordError, new_run_folder
 from auditkit.record.surroundings import environment, tool
 from auditkit.report import write_folder
 from auditkit.stats.families import holm
@@ -156,8 +156,14 @@ class OpenRun:
         )
         if earlier is not None:
             earlier.require_same(self.header)
-        self.folder = earlier.folder if earlier else new_run_folder(planned.options.reports, known.info.name)
-        self.journal = Journal(self.folder / JOURNAL, self.header)
+        try:
+            self.folder = earlier.folder if earlier else new_run_folder(planned.options.reports, known.info.name)
+            self.journal = Journal(self.folder / JOURNAL, self.header)
+        except OSError as error:
+            raise RecordError(
+                f"cannot begin a journal in {planned.options.reports}: {error.strerror or error}; nothing was "
+                "measured, so make room, and run the same command again"
+            ) from None
         self.resumed: dict[str, Claim] = {}
         """Node id -> claim that an earlier process measured."""
         self._entries: dict[str, Entry] = {}
@@ -174,10 +180,14 @@ class OpenRun:
             }
 
     def receive(self, entry: Entry) -> None:
-        """Keep a finished claim. The first verdict of a claim stands, whoever measures it again."""
+        """Keep a finished claim. The first verdict of a claim stands, whoever measures it again.
+
+        Raises:
+            OSError: the journal cannot be written; the claim then counts as not measured.
+        """
         if entry.claim.id not in {*self._entries, *self._lost}:
-            self._entries[entry.claim.id] = entry
             self.journal.append(entry)
+            self._entries[entry.claim.id] = entry
 
     def lose(self, claim: str, reason: str) -> None:
         """A claim will not come; it is not written to the journal, so a continued run measures it."""

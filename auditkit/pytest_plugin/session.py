@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.protocol import Support
 from auditkit.adapters.registry import adapter_factory
-from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
+from auditkit.claims.verdicts import EXIT_INTEGRITY, WORST_FIRST
 from auditkit.engine.sampling import Sample
 from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
@@ -35,8 +36,6 @@ from auditkit.record.journal import Entry
 from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
-
-_WORST_FIRST = (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE, 0)
 
 
 class Audit:
@@ -87,6 +86,8 @@ class Audit:
         self._opened: dict[str, Opened] = {}
         self._foreign_failure = False
         self._interrupted = False
+        self._full = False
+        """The disk did not take a claim or a record."""
         begin(self.options.reports)
         stop_at_sigterm(config)
 
@@ -167,7 +168,11 @@ class Audit:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         encoded = getattr(report, "auditkit_entry", None)
         if encoded is not None:
-            self.runs[self._spec_of[report.nodeid]].receive(msgspec.json.decode(encoded, type=Entry))
+            run = self.runs[self._spec_of[report.nodeid]]
+            try:
+                run.receive(msgspec.json.decode(encoded, type=Entry))
+            except OSError as error:
+                self._no_room(error, f"the journal in {run.folder}")
         elif report.failed and getattr(report, "auditkit_verdict", None) is None:
             self._foreign_failure |= not (is_crash(report) and report.nodeid in self._spec_of)
 
@@ -183,6 +188,8 @@ class Audit:
         A session that pytest itself ended badly (interrupt, internal error) keeps its own code, and so does one
         in which a test that is no claim failed. One that was ended on purpose has the code of what it measured.
         """
+        if self._full:  # a record would not fit either, and the journals have what was measured
+            return
         ended = self._ended_on_purpose(session, exitstatus)
         stopped = exitstatus > 1 and not ended
         self._interrupted = exitstatus == pytest.ExitCode.INTERRUPTED and not ended
@@ -192,9 +199,8 @@ class Audit:
                     run.write(self._cross_check(run, stopped), self.workers, self.threads, ended, stopped)
                     for run in self.runs.values()
                 ]
-        except OSError as error:  # a full disk: the journal has what was measured
-            reason = f"cannot write the record to {self.options.reports}: {error.strerror or error}"
-            pytest.exit(plain(f"{reason}; make room, and go on with --resume"), returncode=EXIT_INTEGRITY)
+        except OSError as error:  # the journal has what was measured
+            self._no_room(error, f"the record to {self.options.reports}")
         if self.written and not any(run.cut_off for run in self.written):
             finish(self.options.reports)
         by_chance = {
@@ -205,7 +211,7 @@ class Audit:
         )
         codes = [run.exit_code for run in self.written]
         if codes and (exitstatus <= 1 or ended):
-            session.exitstatus = 1 if self._foreign_failure else min(codes, key=_WORST_FIRST.index)
+            session.exitstatus = 1 if self._foreign_failure else min(codes, key=WORST_FIRST.index)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -217,6 +223,15 @@ class Audit:
             args = list(map(str, self.config.invocation_params.args))
             for line in go_on(args, self.options, self.written, bool(self.runs)):
                 terminalreporter.write_line(plain(line))
+
+    def _no_room(self, error: OSError, what: str) -> NoReturn:
+        """End the session where the disk is full or the like; the journals stay as they are, to be continued."""
+        self._full = True
+        for run in self.runs.values():
+            run.journal.close()
+        on = "each model alone and --resume FOLDER" if len(self.runs) > 1 else "--resume"
+        reason = f"cannot write {what}: {error.strerror or error}; make room, and go on with {on}"
+        pytest.exit(plain(reason), returncode=EXIT_INTEGRITY)
 
     def _ended_on_purpose(self, session: pytest.Session, exitstatus: int) -> str:
         """What pytest said when `-x`, `--maxfail` or `--stepwise` ended the session; empty where nothing did.

@@ -1,16 +1,17 @@
 """The journal: one JSON line per finished claim, so that a killed run loses at most the claim under way.
 
 The first line describes the run, each further line holds a claim with its items and ends with a SHA-256 over the line
-before and itself. Lines are flushed to disk as they are written. A last line cut short by a kill is dropped on reading;
-a line that is broken, or is not the one that was written behind the line before, makes the whole file unusable. The
-chain shows an edit that did not make the digests anew; what the numbers come to is decided again when claims are taken
-over (`auditkit.gate.verified.require_decided`).
+before and itself. Lines are flushed to disk as they are written; one that does not fit on a full disk is taken back. A
+last line cut short by a kill is dropped on reading; a line that is broken, or is not the one that was written behind
+the line before, makes the whole file unusable. The chain shows an edit that did not make the digests anew; what the
+numbers come to is decided again when claims are taken over (`auditkit.gate.verified.require_decided`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,11 +70,12 @@ class Journal:
 
     Raises:
         RecordError: another process writes it.
+        OSError: the header cannot be written.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
-        self._stream = path.open("ab")
+        self._stream = path.open("ab", buffering=0)  # a buffer would keep what a full disk did not take
         try:
             _lock(self._stream)
         except BlockingIOError:
@@ -89,15 +91,27 @@ class Journal:
             self._append(msgspec.json.encode(canonical(header)))
 
     def append(self, entry: Entry) -> None:
+        """Write an entry whole, or leave the file as it was.
+
+        Raises:
+            OSError: it cannot be written; entries may be appended again once there is room.
+        """
         self._append(chained(self._last, msgspec.json.encode(canonical(entry))))
 
     def close(self) -> None:
         self._stream.close()
 
     def _append(self, line: bytes) -> None:
-        self._stream.write(line + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        descriptor, rest = self._stream.fileno(), memoryview(line + b"\n")
+        whole = os.fstat(descriptor).st_size
+        try:
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+            os.fsync(descriptor)
+        except BaseException:  # a full disk, or Ctrl-C between two parts
+            with suppress(OSError):
+                os.truncate(descriptor, whole)
+            raise
         self._last = line
 
 

@@ -73,9 +73,10 @@ def child(reports: Path, a_run: Run, monkeypatch: pytest.MonkeyPatch) -> Child:
         (0, None, 11, "the audit ended with 0 and left no record of this command"),
         (5, None, 11, "the audit ended with 5 and left no record"),
         (4, None, 4, ""),
-        (2, None, 2, ""),
-        (137, None, 137, ""),
-        (137, Verdict.PASS, 137, ""),
+        (2, None, 2, "the gate has not passed: the audit was interrupted, or a file of the suites"),
+        (3, None, 3, "the gate has not passed: the audit broke down"),
+        (137, None, 137, "the gate has not passed: the audit was ended by signal 9"),
+        (137, Verdict.PASS, 137, "ended by signal 9"),
     ],
 )
 def test_the_gate_ends_with_the_worse_of_the_record_and_the_process(

@@ -11,6 +11,7 @@ import msgspec
 import pandas as pd
 import pytest
 from audits import ROOT
+from days import in_days
 
 from auditkit.gate.verify import verify
 from auditkit.record.schema import Run
@@ -115,7 +116,7 @@ def test_broken(estimate):
     """Breaks."""
     1 / 0
 '''
-WAIVERS = '[[waiver]]\nclaim = "suite/waived"\nowner = "Ada"\nreason = "known"\nexpires = 2999-01-01\n'
+WAIVERS = f'[[waiver]]\nclaim = "suite/waived"\nowner = "Ada"\nreason = "known"\nexpires = {in_days(30)}\n'
 
 
 @pytest.fixture(scope="module")

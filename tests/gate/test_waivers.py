@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,14 @@ def test_a_waiver_holds_until_the_end_of_its_last_day(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("today", [TODAY, date(2027, 3, 1), date(2028, 2, 29)])
+def test_a_waiver_may_end_365_days_from_today_and_no_later(tmp_path: Path, today: date) -> None:
+    last = today + timedelta(days=365)
+    assert read_waivers(written(tmp_path, expires=str(last)), CLAIMS, today)["suite/one"].state == "applied"
+    with pytest.raises(WaiversError, match="more than 365 days"):
+        read_waivers(written(tmp_path, expires=str(last)), CLAIMS, today - timedelta(days=1))
+
+
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
@@ -53,9 +61,14 @@ def test_a_waiver_holds_until_the_end_of_its_last_day(tmp_path: Path) -> None:
         ({"owner": "7"}, "waiver 1: no owner; "),
         ({"reason": None}, "waiver 1: no reason; "),
         ({"reason": '""'}, "waiver 1: no reason; "),
-        ({"expires": None}, "waiver 1: no day of expiry; write expires = 2026-12-31"),
+        ({"expires": None}, "waiver 1: no day of expiry; write expires = 2027-11-21, or a day before"),
         ({"expires": '"soon"'}, "no day of expiry"),
         ({"expires": "2026-12-31T10:00:00Z"}, "no day of expiry"),
+        (
+            {"expires": "2027-11-22"},
+            "waiver 1: expires 2027-11-22 is more than 365 days from today; write a day until 2027-11-21",
+        ),
+        ({"expires": '"9999-12-31"'}, "waiver 1: expires 9999-12-31 is more than 365 days from today"),
         ({"verdict": '"PASS"'}, "waiver 1: 'verdict' is unknown; use claim, owner, reason, expires"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from auditkit.claims.verdicts import exit_code
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_run
 
@@ -188,3 +189,37 @@ def test_a_model_that_changes_before_its_claims_run_is_an_error(
     said = "the model bigger has changed since the run began: its weights, config, tokenizer or template"
     assert all(said in claim.reason for claim in audits.run("bigger")[0].claims)
     assert all(said not in claim.reason for claim in audits.run("small")[0].claims)
+
+
+@pytest.mark.parametrize(
+    ("limits", "breaks", "args", "codes", "code"),
+    [
+        ({"small": 2.0}, "bigger", (), {"small": 1, "bigger": 11}, 1),
+        ({"bigger": 4.0}, "small", (), {"small": 11, "bigger": 1}, 1),
+        ({"small": 1.0}, "bigger", ("--profile", "release"), {"small": 10, "bigger": 11}, 11),
+        ({"small": 2.0, "bigger": 3.0}, "", ("--profile", "release"), {"small": 1, "bigger": 10}, 1),
+        ({}, "bigger", (), {"small": 0, "bigger": 11}, 11),
+    ],
+)
+def test_the_worst_of_the_runs_is_the_code_of_the_session(
+    audits: Audits,
+    limits: dict[str, float],
+    breaks: str,
+    args: tuple[str, ...],
+    codes: dict[str, int],
+    code: int,
+) -> None:
+    """In the order of docs/contracts.md: 1, then 11, then 10, then 0, whichever model comes first."""
+    file = audits.path / "suite" / "test_finding.py"
+    body = f"    1 / 0 if model.info.name == {breaks!r} else None\n    assert estimate > threshold(0.5)\n"
+    file.write_text(
+        SUITE.partition("def test_above")[0]
+        + f'def test_above(estimate, threshold, model):\n    """Is above a limit."""\n{body}'
+    )
+    (audits.path / "limits.toml").write_text(
+        "".join(f'[model.{name}]\n"suite/above" = {{ threshold = {limit} }}\n' for name, limit in limits.items())
+    )
+    result = audits("--model", "small", "--model", "bigger", "--thresholds", "limits.toml", *args)
+    runs = {model: audits.run(model)[0] for model in codes}
+    assert {model: exit_code(run.summary, run.profile) for model, run in runs.items()} == codes
+    assert result.ret == code

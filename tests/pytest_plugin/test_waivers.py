@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from days import in_days
 
+from auditkit.cli import main
+from auditkit.gate import waivers
 from auditkit.record.schema import Verdict
 
 pytestmark = pytest.mark.unit
@@ -18,9 +22,10 @@ owner = "Jane Doe"
 reason = "ticket 12"
 expires = {expires}
 """
+DAY = str(in_days(30))
 
 
-def waive(audits: Any, claim: str = "once", expires: str = "2999-12-31") -> list[str]:
+def waive(audits: Any, claim: str = "once", expires: str = DAY) -> list[str]:
     (audits.path / "waivers.toml").write_text(WAIVER.format(claim=claim, expires=expires))
     return ["--waivers", "waivers.toml"]
 
@@ -30,7 +35,7 @@ def test_a_waived_claim_does_not_block_and_is_seen_everywhere(audits: Any) -> No
     assert audits("-k", "once").ret == 1
     result = audits(*waive(audits), "--profile", "release", "-x", "-v", "--junitxml", "pytest.xml")
     assert result.ret == 0
-    said = "waiver of suite/once by Jane Doe: waived until 2999-12-31; ticket 12"
+    said = f"waiver of suite/once by Jane Doe: waived until {DAY}; ticket 12"
     result.stdout.fnmatch_lines(
         [
             "FAIL * suite/once",
@@ -68,6 +73,23 @@ def test_an_expired_waiver_is_ignored_loudly(audits: Any) -> None:
     assert audits.claim("once").waiver is None
 
 
+def test_a_recorded_run_keeps_a_waiver_of_a_day_that_is_refused_now(
+    audits: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audits.plant(shift=-0.6)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(waivers, "LONGEST", timedelta(days=10**6))
+        assert audits(*waive(audits, expires="2999-12-31"), "--profile", "release").ret == 0
+    assert audits(*waive(audits, expires="2999-12-31")).ret == 4
+    monkeypatch.chdir(audits.path)
+    run = str(audits.folder)
+    assert audits.claim("once").waiver.expires == "2999-12-31"
+    for command in (["show", run], ["verify", run], ["report", run], ["baseline", "set", "old", run]):
+        assert main(command) == 0, command
+    assert "waived until 2999-12-31" in capsys.readouterr().out
+    assert audits("--baseline", "old", *waive(audits)).ret == 0
+
+
 def test_a_claim_taken_over_from_a_cut_off_run_can_be_waived(audits: Any) -> None:
     audits.plant(shift=-0.9)
     audits("-k", "once")
@@ -84,9 +106,10 @@ def test_a_claim_taken_over_from_a_cut_off_run_can_be_waived(audits: Any) -> Non
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (WAIVER.format(claim="onec", expires="2999-12-31"), "*no claim 'suite/onec' *did you mean 'suite/once'?"),
-        (WAIVER.replace("owner", "# owner").format(claim="once", expires="2999-12-31"), "*no owner; a waiver needs *"),
-        (WAIVER.replace("reason", "# reason").format(claim="once", expires="2999-12-31"), "*no reason; *"),
+        (WAIVER.format(claim="once", expires="2999-12-31"), "*expires 2999-12-31 is more than 365 days *"),
+        (WAIVER.format(claim="onec", expires=DAY), "*no claim 'suite/onec' *did you mean 'suite/once'?"),
+        (WAIVER.replace("owner", "# owner").format(claim="once", expires=DAY), "*no owner; a waiver needs *"),
+        (WAIVER.replace("reason", "# reason").format(claim="once", expires=DAY), "*no reason; *"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_4(audits: Any, text: str, line: str) -> None:

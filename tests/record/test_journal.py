@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import msgspec
@@ -43,6 +44,42 @@ def written(tmp_path):
 
 def test_entries_come_back_in_order_after_the_header(written):
     assert read_journal(written) == (HEADER, (entry(0), entry(1), entry(2)))
+
+
+class Filling:
+    """A file that takes so many bytes more, a few at a time, and then fails as a full disk does."""
+
+    def __init__(self, stream, room):
+        self.stream, self.room = stream, room
+
+    def write(self, data):
+        if self.room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = min(self.room, 40, len(data))
+        self.room -= taken
+        return self.stream.write(bytes(data[:taken]))
+
+    def fileno(self):
+        return self.stream.fileno()
+
+    def close(self):
+        self.stream.close()
+
+
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_a_line_that_does_not_fit_is_taken_back_and_may_be_written_later(written, room):
+    before = written.read_bytes()
+    journal = Journal(written, HEADER)
+    stream = journal._stream
+    journal._stream = Filling(stream, room)
+    with pytest.raises(OSError, match="No space left"):
+        journal.append(entry(3))
+    assert written.read_bytes() == before
+    assert read_journal(written)[1] == (entry(0), entry(1), entry(2))
+    journal._stream = Filling(stream, 10**6)
+    journal.append(entry(3))
+    journal.close()
+    assert read_journal(written)[1] == (entry(0), entry(1), entry(2), entry(3))
 
 
 def test_a_journal_of_a_run_that_finished_no_claim_has_no_entries(tmp_path):

@@ -1,14 +1,16 @@
 """Models that bring their own code: which files it is, at which commit, and its digest.
 
 The code runs only where `--audit-trust-remote-code` is given, from the commit that was fetched; the digest is of what
-ran. A checkpoint may take its code from another repository (`auto_map` of the form "owner/name--module.Class"), which
-is fetched first, and its commit is passed on.
+could run: every Python file of the folder, in sub-folders too, since `auto_map` may name a module there. A checkpoint
+may take its code from another repository (`auto_map` of the form "owner/name--module.Class"), which is fetched first,
+and its commit is passed on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +22,11 @@ from auditkit.adapters.loading.instead import listed
 
 TRUST = "--audit-trust-remote-code"
 CODE_FILES = "*.py"
+MOST_FILES = 1_000
+"""Python files of a model's folder. The largest published checkpoints bring a few dozen; a folder with more holds a
+project or an environment as well."""
+LARGEST_CODE = 16
+"""Most MiB of these files together."""
 _CONFIGS = ("config.json", "tokenizer_config.json")
 _BUILT_IN = ("eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")
 """Implementations of attention and of experts that are part of transformers."""
@@ -74,8 +81,8 @@ def allowed(folder: Path, source: str, trusted: bool, fetch: Callable[[str], Pat
         fetch: hub id -> folder of that repository's code, at one commit.
 
     Raises:
-        ModelError: the model cannot run without code that is not allowed, that is not there, or that lies in several
-            repositories.
+        ModelError: the model cannot run without code that is not allowed, that is not there, that lies in several
+            repositories, or that is more than is read.
     """
     code = named_by(folder)
     if not trusted:
@@ -100,7 +107,7 @@ def allowed(folder: Path, source: str, trusted: bool, fetch: Callable[[str], Pat
     if not folders and not code.files:
         return Ran()
     revision = commit_of(folders[0]) if folders else ""
-    return Ran(_digest([folder, *folders]), {"code_revision": revision} if revision else {})
+    return Ran(_digest([folder, *folders], source), {"code_revision": revision} if revision else {})
 
 
 def without_kernels(config: Any, source: str, trusted: bool) -> None:
@@ -148,13 +155,47 @@ def _references(auto_map: Any) -> list[str]:
     return [each for pair in pairs for each in pair if isinstance(each, str)]
 
 
-def _digest(folders: list[Path]) -> str:
-    """SHA-256 over the names and contents of all Python files, in the folders' order."""
+def _digest(folders: list[Path], source: str) -> str:
+    """SHA-256 over the paths and contents of all Python files, in the folders' order.
+
+    Raises:
+        ModelError: they are too many or too large.
+    """
     digest = hashlib.sha256()
     for folder in folders:
-        for file in sorted(folder.glob(CODE_FILES)):
-            digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        for name, file in sorted(_python_files(folder, source).items()):
+            digest.update(
+                f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode(errors="surrogateescape")
+            )
     return digest.hexdigest()
+
+
+def _python_files(folder: Path, source: str) -> dict[str, Path]:
+    """Path inside the folder -> file, for all Python files; linked folders are followed, each once.
+
+    Raises:
+        ModelError: they are too many or too large.
+    """
+    found: dict[str, Path] = {}
+    seen: set[str] = set()
+    size = 0
+    for place, inside, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            inside.clear()
+            continue
+        seen.add(real)
+        inside.sort()
+        for file in (Path(place, name) for name in names if name.endswith(".py")):
+            if file.is_file():  # no pipe, and no link to nowhere
+                found[file.relative_to(folder).as_posix()] = file
+                size += file.stat().st_size
+        if len(found) > MOST_FILES or size > LARGEST_CODE * 1024**2:
+            raise ModelError(
+                f"the folder of {source} holds more than {MOST_FILES:,} Python files or {LARGEST_CODE} MiB of them, "
+                f"and each can run with {TRUST}: keep only the model's own code there"
+            )
+    return found
 
 
 def _json(file: Path) -> dict[str, Any]:

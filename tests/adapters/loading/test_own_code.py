@@ -47,6 +47,7 @@ import json, sys, torch
 torch.set_num_threads(1)
 from auditkit.adapters import open_model
 from auditkit.adapters.errors import ModelError
+from auditkit.record.identity import model_digest
 for spec in sys.argv[1:]:
     trusted = spec.startswith("+")
     try:
@@ -54,7 +55,7 @@ for spec in sys.argv[1:]:
         info = adapter.info
         print(json.dumps({
             "class": type(adapter.module).__name__, "revision": info.revision, "code": info.code_sha256,
-            "trusted": info.trust_remote_code,
+            "trusted": info.trust_remote_code, "identity": model_digest(info),
         }))
     except ModelError as error:
         print(json.dumps({"error": str(error)}))
@@ -153,7 +154,8 @@ def test_code_runs_only_where_the_user_trusts_it_and_is_not_fetched_before(story
 
 
 def test_trusted_code_is_fetched_pinned_and_digested(story: Story) -> None:
-    assert story.opened["+owner/own"] == {
+    opened = {name: value for name, value in story.opened["+owner/own"].items() if name != "identity"}
+    assert opened == {
         "class": "Tiny",
         "revision": COMMIT,
         "code": digest(("modeling_tiny.py", CODE), ("numbers_of_tiny.py", NUMBERS)),
@@ -222,6 +224,79 @@ def test_the_digest_changes_with_any_file_of_the_code(tmp_path: Path) -> None:
         digests.append(own_code.allowed(tmp_path, "it", True, lambda name: tmp_path).sha256)
     assert len(set(digests)) == 2
     assert own_code.allowed(tmp_path, "it", False, lambda name: tmp_path).sha256 == ""
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Path:
+    """A folder whose code lies in sub-folders, linked ones and hidden ones too."""
+    folder = tmp_path / "model"
+    texts = {"a.py": "import b", "code/deep/c.py": "C = 1", ".hidden/d.py": "D = 1", "notes.txt": "no code"}
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "config.json").write_text('{"model_type": "llama", "auto_map": {"AutoModelForCausalLM": "a.A"}}')
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "e.py").write_text("E = 1")
+    (folder / "linked").symlink_to(tmp_path / "outside", target_is_directory=True)
+    (folder / "code" / "round").symlink_to(folder, target_is_directory=True)
+    (folder / "nowhere.py").symlink_to(folder / "absent.py")
+    os.mkfifo(folder / "pipe.py")
+    return folder
+
+
+def digest_of(folder: Path) -> str:
+    return own_code.allowed(folder, "it", True, lambda name: folder).sha256
+
+
+def test_the_digest_covers_the_files_of_sub_folders(nested: Path) -> None:
+    was = digest_of(nested)
+    assert was == digest(
+        (".hidden/d.py", "D = 1"), ("a.py", "import b"), ("code/deep/c.py", "C = 1"), ("linked/e.py", "E = 1")
+    )
+    (nested / "notes.txt").write_text("other notes")
+    assert digest_of(nested) == was
+    for name in ("code/deep/c.py", ".hidden/d.py", "linked/e.py"):
+        before = digest_of(nested)
+        (nested / name).write_text("CHANGED = 1")
+        assert digest_of(nested) != before, name
+    before = digest_of(nested)
+    (nested / "code" / "deep" / "c.py").rename(nested / "code" / "c.py")
+    assert digest_of(nested) != before
+
+
+@pytest.mark.parametrize("limit", [{"MOST_FILES": 3}, {"LARGEST_CODE": 20 / 1024**2}])
+def test_more_code_than_a_model_brings_is_refused_before_it_is_read(
+    nested: Path, monkeypatch: pytest.MonkeyPatch, limit: dict[str, float]
+) -> None:
+    for name, value in limit.items():
+        monkeypatch.setattr(own_code, name, value)
+    with pytest.raises(ModelError) as refused:
+        digest_of(nested)
+    assert "the folder of it holds more than" in str(refused.value)
+    assert "keep only the model's own code there" in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_changed_file_of_a_sub_folder_is_another_model(
+    save_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto_map` may name a module of a sub-folder, and transformers then imports it."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    folder = with_auto_map(save_checkpoint(), {name: f"code/{each}" for name, each in AUTO.items()})
+    (folder / "code").mkdir()
+    (folder / "code" / "modeling_tiny.py").write_text(CODE)
+    opened = []
+    for text in (NUMBERS, NUMBERS + "# more\n"):
+        (folder / "code" / "numbers_of_tiny.py").write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-c", OPEN, f"+{folder}"], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        opened.append(json.loads(done.stdout))
+    assert [each["class"] for each in opened] == ["Tiny", "Tiny"]
+    assert opened[0]["code"] == digest(("code/modeling_tiny.py", CODE), ("code/numbers_of_tiny.py", NUMBERS))
+    assert opened[0]["code"] != opened[1]["code"]
+    assert opened[0]["identity"] != opened[1]["identity"]
 
 
 @pytest.mark.parametrize(

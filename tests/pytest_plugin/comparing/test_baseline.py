@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from days import in_days
 from following import write_again
 from scipy import stats
 
@@ -401,7 +402,7 @@ def test_several_models_are_each_compared_serially_and_by_workers(audits: Any, r
     near, far = audits.copy("near"), audits.copy("far")
     audits.plant(shift=0.0, near={"shift": -0.2}, far={"shift": -0.5})
     (audits.path / "waivers.toml").write_text(
-        '[[waiver]]\nclaim = "suite/kept"\nowner = "Jane"\nreason = "known"\nexpires = 2999-12-31\n'
+        f'[[waiver]]\nclaim = "suite/kept"\nowner = "Jane"\nreason = "known"\nexpires = {in_days(30)}\n'
     )
     args = ("--model", str(far), "--baseline", str(recorded), "--waivers", "waivers.toml", "-k", "kept or share")
     before, found = audits.folders(), []
