@@ -202,6 +202,12 @@ def test_findings_have_one_set_of_inner_names(finding: str) -> None:
     assert NEEDED <= inner <= INNER.keys(), f"{finding}: allowed are {', '.join(INNER)}; found {sorted(inner)}"
 
 
+def test_what_a_finding_measures_once_it_shares() -> None:
+    """A `cached_property` made of a shared measurement would swallow its notes under every claim but the first."""
+    files = (ROOT / "findings").glob("*/measurements/*.py")
+    assert not [str(file) for file in files if "cached_property" in file.read_text()]
+
+
 def test_every_package_of_findings_has_a_suite() -> None:
     folders = {path.parent.name for path in (ROOT / "findings").glob("*/__init__.py")}
     assert folders - {"asking"} == set(FINDINGS)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from auditkit.record.escaping import plain
 from auditkit.record.manifest import record_digest
 from auditkit.record.schema import Run, Struct
 from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, RecordError, atomic_write, read_items, read_run
@@ -170,7 +171,7 @@ def read_names(reports: Path) -> dict[str, Named]:
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"cannot read {file}: {error}") from None
+        raise RecordError(f"cannot read {file}: {plain(str(error))}") from None
     for name, entry in names.items():
         inside = Path(entry.run).name == entry.run and entry.run not in ("", "..")
         if not inside or (reports / entry.run).resolve().parent != reports.resolve():

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import msgspec
 
 from auditkit.record.canonical import canonical
+from auditkit.record.escaping import plain
 from auditkit.record.schema import SCHEMA_VERSION, Claim, ItemRow, Struct
 from auditkit.record.store import NotVerified, RecordError
 
@@ -154,7 +155,7 @@ def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
         header = msgspec.json.decode(lines[0], type=Header)
         read = [msgspec.json.decode(line, type=_Line) for line in lines[1:]]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NotVerified(f"{path} is damaged before its last line: {error}; {ANEW}") from None
+        raise NotVerified(f"{path} is damaged before its last line: {plain(str(error))}; {ANEW}") from None
     for number, (before, line, entry) in enumerate(zip(lines, lines[1:], read, strict=False), start=2):
         if line != chained(before, line.removesuffix(_tail(entry.sha256)) + b"}"):
             raise NotVerified(f"line {number} of {path} is not the one that the run wrote there; {ANEW}")

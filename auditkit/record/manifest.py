@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from auditkit.record.escaping import plain
 from auditkit.record.store import AUDIT_JSON, RecordError, atomic_write
 
 MANIFEST = "manifest.json"
@@ -45,7 +46,7 @@ def manifest_problems(folder: Path) -> list[str]:
     try:
         listed = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=dict[str, str])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"cannot read {folder / MANIFEST}: {error}") from None
+        raise RecordError(f"cannot read {folder / MANIFEST}: {plain(str(error))}") from None
     found = {path.name: path for path in _files(folder)}
     problems = [f"{name} is in the manifest and not in the folder" for name in listed if name not in found]
     return problems + [

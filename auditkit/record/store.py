@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from auditkit.record.canonical import canonical, without_surrogates
-from auditkit.record.escaping import path_part
+from auditkit.record.escaping import path_part, plain
 from auditkit.record.schema import SCHEMA_VERSION, ItemRow, Run
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def read_run(path: Path | str) -> Run:
             )
         return msgspec.json.decode(raw, type=Run)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{file} is not a whole audit record: {error}") from None
+        raise RecordError(f"{file} is not a whole audit record: {plain(str(error))}") from None
 
 
 def read_items(path: Path | str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -107,11 +108,11 @@ def broken_document(draw: st.DrawFn, right: Any) -> Any:
         if kind == "take out":
             del holder[key]
         elif isinstance(holder, list) and kind == "double":
-            holder.append(value)
+            holder.append(deepcopy(value))
         elif isinstance(holder, dict) and kind == "add":
-            holder[draw(st.text(max_size=5))] = draw(junk)
+            holder[draw(st.text(max_size=5))] = deepcopy(draw(junk))
         else:
-            holder[key] = draw(junk)
+            holder[key] = deepcopy(draw(junk))
     return document
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -27,6 +26,7 @@ from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.protocol import Adapter
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, Unsupported
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.items import select, single_token
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import after
@@ -230,7 +230,7 @@ class Decisions:
 
     # -- asking ------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @shared_measurement
     def asked(self) -> DecisionAnswers:
         """Every case under every identity by word, and with its share of the names, asked once."""
         pairs = [(case, one) for case in self.cases for one in self.people if self._is_asked(case, one)]
@@ -278,7 +278,7 @@ class Decisions:
             clusters["names"] = [names for _, names in labels]
         return clusters, self.kinds([case for case, _ in labels], index)
 
-    @cached_property
+    @shared_measurement
     def _people(self) -> dict[str, Identity]:
         return {one.id: one for one in self.people}
 

@@ -14,7 +14,6 @@ token;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, Unsupported
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.personas import differing_span
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edited
@@ -150,7 +150,7 @@ class IdentityMechanism:
 
     # -- prompts -----------------------------------------------------------------------------------------------
 
-    @cached_property
+    @shared_measurement
     def _located(self) -> list[tuple[Prompt, Span]]:
         """Prompts case by case, each with the span of its identity."""
         return [self._locate(case, one) for case in self.cases for one in self.people]
@@ -165,7 +165,7 @@ class IdentityMechanism:
         ids = self.adapter.chat.encode(text)
         return next((i for i, (a, b) in enumerate(zip(ids, prompt.ids, strict=False)) if a != b), len(ids))
 
-    @cached_property
+    @shared_measurement
     def _pairs(self) -> tuple[list[PatchPair], list[str]]:
         """In every case, one pair of each attribute: its first neighbours whose prompts have one length."""
         yes, no = answer_tokens(self.adapter.chat)

@@ -9,7 +9,6 @@ states the answer: it must move the log odds by at least the margin of the claim
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ import pandas as pd
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.protocol import Adapter
 from auditkit.claims.outcomes import Unsupported
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.prompts import Chat
 from auditkit.findings.identity_bias.measurements.decisions import START, Decisions, log_odds
 from auditkit.findings.identity_bias.prompts.items import DecisionCase
@@ -83,7 +83,7 @@ class OwnDecisions(Decisions):
         )
         yield "validity: the cases are the user's own; what a difference on them stands for is for their author to say"
 
-    @cached_property
+    @shared_measurement
     def _asked_where_called_for(self) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Texts, log odds and answers of each case where its favourable answer is called for and where it is not."""
         cases = [self._own[case.id] for case in self.cases]

@@ -7,12 +7,12 @@ on. Facts do not depend on who asks, so neither accuracy nor the distribution ov
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
 
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.personas import Persona
 from auditkit.engine.continuation.shared_prefix import after
 from auditkit.findings.asking.questions import PersonaQuestions
@@ -160,7 +160,7 @@ class IdentityAnswers:
             q.id: {name: f"[{system}] {q.user} {q.start}" for name, system in systems.items()} for q in self.asked
         }
 
-    @cached_property
+    @shared_measurement
     def _read(self) -> dict[str, pd.DataFrame]:
         """Outcomes, and the distances from the mean distribution over identities and over questions, each (question x
         persona)."""

@@ -9,12 +9,12 @@ without this bias, also if that model resolves pronouns badly.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from auditkit.adapters.protocol import Adapter
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.order import shuffle_key
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
@@ -94,7 +94,7 @@ class Pronouns:
         )
         return (by_pronoun.titled("Whom the pronoun stands for"),)
 
-    @cached_property
+    @shared_measurement
     def leads(self) -> Measurement:
         """(sentence x pronoun) log likelihood of the right person minus that of the other, in nats."""
         prompts, names = [], []

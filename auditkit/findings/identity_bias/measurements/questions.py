@@ -14,7 +14,6 @@ answers holds little information, so the difference of log likelihoods between t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ import pandas as pd
 from auditkit.adapters.protocol import Adapter
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.items import select
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
@@ -222,7 +222,7 @@ class AskedQuestions:
         }
         return Measurement(f"{condition} questions", "1", values, clusters, prompts)
 
-    @cached_property
+    @shared_measurement
     def _scores(self) -> dict[str, list[tuple[float, float]]]:
         """Question -> for each answer its log likelihood per token and in all."""
         asked: Sequence[BiasQuestion] = [q for part in self.questions.values() for q in part]

@@ -9,12 +9,12 @@ preference of the words after the difference stands beside it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from auditkit.adapters.protocol import Adapter
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.items import select
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
@@ -98,7 +98,7 @@ class SentencePreference:
         )
         return (by_group.titled("Which sentence is likelier, by group"),)
 
-    @cached_property
+    @shared_measurement
     def scores(self) -> Measurement:
         """(pair x sentence) log likelihoods, in nats; wordings and pairs of groups are crossed where they are."""
         ids = [pair.id for pair in self.pairs]
@@ -112,7 +112,7 @@ class SentencePreference:
         prompts = {p.id: {MORE: p.more, LESS: p.less} for p in self.pairs}
         return Measurement("sentences", "nat", values, clusters, prompts)
 
-    @cached_property
+    @shared_measurement
     def _after(self) -> pd.Series:
         """(pair,) mean log likelihood per token behind the first difference, with the stereotype minus the other."""
         found = []
@@ -123,7 +123,7 @@ class SentencePreference:
             found.append(float(rest[0] - rest[1]))
         return pd.Series(found, [pair.id for pair in self.pairs])
 
-    @cached_property
+    @shared_measurement
     def _tokens(self) -> dict[str, tuple[np.ndarray, tuple[int, ...]]]:
         """Sentence -> log likelihood of each token, and the tokens."""
         chat = self.adapter.chat

@@ -15,8 +15,6 @@ measure, so no state that is put there could change it.
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import pandas as pd
 from torch import Tensor
@@ -24,6 +22,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component
 from auditkit.claims.outcomes import Inconclusive, Unsupported
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.prompts import Chat
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.continuation.generation import generate
@@ -101,7 +100,7 @@ class Behaviour:
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
-    @cached_property
+    @shared_measurement
     def texts(self) -> dict[str, tuple[str, ...]]:
         """Condition -> one text per cell."""
         design = self.design
@@ -127,7 +126,7 @@ class Behaviour:
         texts = {name: said[k : len(every) : len(order)] for k, name in enumerate(order)}
         return texts | {BARE: tuple(said[len(every) + tasks.index(cell.task)] for cell in design.cells)}
 
-    @cached_property
+    @shared_measurement
     def measurement(self) -> Measurement:
         """Own minus other personas, by cell and condition."""
         cells = self.design.cells
@@ -172,7 +171,7 @@ class Behaviour:
         text = self.design.text(task)
         return self.adapter.chat(Chat(text[0].upper() + text[1:]))
 
-    @cached_property
+    @shared_measurement
     def _bb(self) -> Tensor:
         return self._of(self.design.grid.baseline, self.design.grid.baseline_task)
 
@@ -180,7 +179,7 @@ class Behaviour:
         """(width,) the state at the last token."""
         return self._states[persona, task]
 
-    @cached_property
+    @shared_measurement
     def _states(self) -> dict[tuple[str, str], Tensor]:
         design, grid = self.design, self.design.grid
         wanted = {(cell.persona.text, grid.baseline_task) for cell in design.cells}

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import pandas as pd
 import torch
@@ -30,6 +29,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component
 from auditkit.claims.outcomes import Inconclusive, Unsupported
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.generation import generate
 from auditkit.engine.continuation.prefix_cached import Tails
@@ -107,7 +107,7 @@ class Design:
         some = [" ".join(words[:n]).rstrip(",") for n in range(2, len(words) + 1)]
         return min(some, key=lambda text: (abs(len(self.prompt(text, task)) - wanted), len(text)))
 
-    @cached_property
+    @shared_measurement
     def fillers(self) -> Mapping[str, str]:
         """Persona -> filler of its length."""
         return {persona.name: self.filler(persona.text) for persona in {c.persona: None for c in self.cells}}

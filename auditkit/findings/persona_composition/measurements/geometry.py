@@ -12,14 +12,13 @@ shared, and the cosine of independent directions is 0.
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
 from auditkit.claims.evidence import Section
+from auditkit.claims.shared import shared_measurement
 from auditkit.findings.persona_composition.measurements.cells import FACTORS, SITES, Cells
 from auditkit.methods.separation.permutation import Significance
 from auditkit.record.figures import Curves, Dots, Series, Table
@@ -88,7 +87,7 @@ class Geometry:
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
-    @cached_property
+    @shared_measurement
     def columns(self) -> dict[str, Array]:
         """Name -> (cell, site, layer) cosine."""
         to_x, to_y, to_xy = self._x, self._y, self._xy
@@ -99,31 +98,31 @@ class Geometry:
             made[OTHER[factor]] = others
         return made | {INDEPENDENT: cosine(*self._independent)}
 
-    @cached_property
+    @shared_measurement
     def ratio(self) -> Array:
         """(cell, site, layer) length of the interaction as a multiple of that of dXY."""
         lengths = np.linalg.norm(self._xy, axis=-1)
         rest = np.linalg.norm(self._xy - self._x - self._y, axis=-1)
         return np.asarray(np.divide(rest, lengths, out=np.full_like(rest, np.nan), where=lengths > 0))
 
-    @cached_property
+    @shared_measurement
     def _x(self) -> Array:
         return _array(self.cells.xb) - _array(self.cells.bb)
 
-    @cached_property
+    @shared_measurement
     def _y(self) -> Array:
         return _array(self.cells.by) - _array(self.cells.bb)
 
-    @cached_property
+    @shared_measurement
     def _xy(self) -> Array:
         return _array(self.cells.xy) - _array(self.cells.bb)
 
-    @cached_property
+    @shared_measurement
     def _own(self) -> dict[str, NDArray[np.intp]]:
         """Factor -> (cell,) which of the names below is its own."""
         return {factor: pd.factorize(self.cells.table[factor])[0] for factor in FACTORS}
 
-    @cached_property
+    @shared_measurement
     def _sums(self) -> dict[str, Array]:
         """Factor -> (cell, name, site, layer) cosine of dXY with the sum in which every persona (or task) stands."""
         cells, grid = self.cells, self.cells.design.grid
@@ -137,7 +136,7 @@ class Geometry:
         }
         return {f: np.stack([cosine(self._xy, s) for s in sums], 1) for f, sums in exchanged.items()}
 
-    @cached_property
+    @shared_measurement
     def _independent(self) -> tuple[Array, Array]:
         """dX and dY without a baseline in common: of other personas, and of two tasks."""
         cells, grid = self.cells, self.cells.design.grid

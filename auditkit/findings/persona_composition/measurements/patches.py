@@ -22,7 +22,6 @@ XY's own greedy answer, which both runs are given.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,7 @@ from torch import Tensor
 
 from auditkit.claims.evidence import Section, note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
+from auditkit.claims.shared import shared_measurement
 from auditkit.engine.continuation.divergence import Divergence
 from auditkit.engine.continuation.prefix_cached import Edits, late_divergence
 from auditkit.engine.edits import replace
@@ -229,7 +229,7 @@ class Patches:
         donors = states[:, SITES.index(site), self.layers.index(layer)]
         return [[replace(block_input.layer(layer)[0], state)] for state in donors]
 
-    @cached_property
+    @shared_measurement
     def _donors(self) -> dict[str, Tensor]:
         """Name -> (cell, site, layer, width) what stands in the place of h_XY."""
         cells, grid = self.cells, self.cells.design.grid
@@ -247,7 +247,7 @@ class Patches:
         made |= {"another persona": other_xb + by - bb, "another task": xb + other_by - bb, "random": xy + noise}
         return made
 
-    @cached_property
+    @shared_measurement
     def _arms(self) -> dict[str, Tensor]:
         """The additive prediction with other personas as the baseline, and with a filler as long as the persona."""
         cells, grid = self.cells, self.cells.design.grid

@@ -19,7 +19,6 @@ aligned, so there the host's persona is a filler of equal length.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -99,7 +98,7 @@ class Vectors:
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
-    @cached_property
+    @shared_measurement
     def measurement(self) -> Measurement:
         """Divergence of every cell's target from the host with each injection, and from the whole prefix's
         transplant."""

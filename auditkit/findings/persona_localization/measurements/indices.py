@@ -10,11 +10,11 @@ grows with the norm by itself.
 from __future__ import annotations
 
 from dataclasses import astuple
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auditkit.claims.shared import SharedMeasurements, shared_measurement
 from auditkit.findings.persona_localization.measurements.blocks import BLOCKS, in_blocks, over_blocks
 from auditkit.findings.persona_localization.measurements.material import (
     Array,
@@ -47,7 +47,7 @@ class LayerIndices:
 
     def __init__(self, activations: PersonaActivations, *, dealings: int = DEALINGS) -> None:
         self.activations, self.seed, self.dealings = activations, activations.seed, dealings
-        self._known: dict[tuple[Scale, int], Array] = {}
+        self._known = SharedMeasurements()
 
     def notes(self) -> tuple[str, ...]:
         """At how many layers each index lies outside what dealt labels give."""
@@ -148,17 +148,19 @@ class LayerIndices:
         except ValueError:
             return np.full((len(labels), len(NAMES)), np.nan)
 
-    @cached_property
+    @shared_measurement
     def _blocks(self) -> int:
         """Blocks that are left out in turn; none where there are too few statements."""
         return BLOCKS if min(one.fewest_groups() for one in self.activations.personas) >= 2 * BLOCKS else 0
 
     def _means(self, scale: Scale, layer: int) -> Array:
         """(1 + dealings + blocks, 4) means over personas."""
-        if (scale, layer) not in self._known:
+
+        def measure() -> Array:
             every = [self._labelled(items, layer, scale, self.dealings) for items in self.activations.personas]
-            self._known[scale, layer] = np.mean(every, axis=0)
-        return self._known[scale, layer]
+            return np.asarray(np.mean(every, axis=0))
+
+        return self._known.get((scale, layer), measure)
 
     def _effect(self, scale: Scale, layer: int, place: int) -> Effect:
         values = self._means(scale, layer)[:, place]

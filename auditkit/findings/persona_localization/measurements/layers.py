@@ -11,7 +11,6 @@ on the words of the statements without a model, and on permuted labels. The publ
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
-from auditkit.claims.shared import SharedMeasurements
+from auditkit.claims.shared import SharedMeasurements, shared_measurement
 from auditkit.findings.persona_localization.measurements.material import (
     Array,
     PersonaActivations,
@@ -192,7 +191,7 @@ class LayerSeparability:
         means = looked_at.values.mean()
         return max(layers, key=lambda layer: float(means[str(layer)]))
 
-    @cached_property
+    @shared_measurement
     def _folds(self) -> list[NDArray[np.intp]]:
         self.activations.enough(FOLDS, f"cross-validation in {FOLDS} folds")
         try:
@@ -240,11 +239,11 @@ class LayerSeparability:
         null = np.mean([one.null for one in found], axis=0)
         return Significance(float(np.mean([one.score for one in found])), null)
 
-    @cached_property
+    @shared_measurement
     def _null(self) -> Significance:
         return self._dealt(self.activations.published_layer, self.permutations)
 
-    @cached_property
+    @shared_measurement
     def _chance(self) -> Array:
         """(dealings, layers) AUC with labels dealt at random."""
         return np.column_stack(

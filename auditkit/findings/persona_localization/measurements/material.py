@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -242,7 +241,7 @@ class PersonaActivations:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    @cached_property
+    @shared_measurement
     def _rows(self) -> dict[str, slice]:
         ends = np.cumsum([len(one.ids) for one in self.personas]).tolist()
         return {one.persona: slice(end - len(one.ids), end) for one, end in zip(self.personas, ends, strict=True)}

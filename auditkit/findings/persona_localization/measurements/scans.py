@@ -11,7 +11,6 @@ find.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,7 +228,7 @@ class PersonaScans:
                     raise Inconclusive(f"no_scan: {items.persona}: {error}") from error
         return found
 
-    @cached_property
+    @shared_measurement
     def _nothing(self) -> Significance:
         """Scans between halves of the negative statements, summed over personas."""
         found = []
@@ -253,7 +252,7 @@ class PersonaScans:
             raise Inconclusive("no_scan: no scan among the negative statements found units to judge")
         return _summed(found)
 
-    @cached_property
+    @shared_measurement
     def _detectors(self) -> dict[str, tuple[Detector, ...]]:
         with one_thread():
             return {
@@ -313,7 +312,7 @@ class PersonaScans:
         """Of each persona, its scan on the first half judged on the second, and the other way round."""
         return list(self.held.values()), list(self._exchanged.values())
 
-    @cached_property
+    @shared_measurement
     def _exchanged(self) -> dict[str, HeldOut]:
         with gathering():
             return self._scanned(exchanged=True)

@@ -8,13 +8,13 @@ personas, these units are not specific to personas.
 
 from __future__ import annotations
 
-from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
 from auditkit.claims.evidence import Section, gathering
 from auditkit.claims.outcomes import Inconclusive
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.order import shuffle_key
 from auditkit.findings.persona_localization.measurements.blocks import BLOCKS
 from auditkit.findings.persona_localization.measurements.layers import LayerSeparability
@@ -81,7 +81,7 @@ class Specificity:
             )
         return self.topics
 
-    @cached_property
+    @shared_measurement
     def topics(self) -> PersonaActivations | None:
         """Statements of each two neighbouring topics, the first counting as positive; None where there is one topic."""
         by_topic: dict[str, list[PersonaItems]] = {}

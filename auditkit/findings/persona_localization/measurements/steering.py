@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -224,7 +223,7 @@ class PersonaSteering:
             edits[f"without {name}"] = add(there, -removed[name].float())
         return edits
 
-    @cached_property
+    @shared_measurement
     def _asked(self) -> tuple[SteeredStatement, ...]:
         self.activations.enough(2 * HALF, "finding units on one half and asking about the other")
         with gathering():  # one note of the claim speaks of the halves of all personas

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from auditkit.claims.evidence import Section
 from auditkit.claims.outcomes import Inconclusive, Unsupported
+from auditkit.claims.shared import SharedMeasurements
 from auditkit.findings.persona_localization.measurements.blocks import BLOCKS, in_blocks, over_blocks
 from auditkit.findings.persona_localization.measurements.material import (
     Array,
@@ -63,7 +64,7 @@ class PersonaUnits:
         self.activations, self.seed = activations, activations.seed
         self.layer = activations.published_layer if layer is None else layer
         self.runs = runs
-        self._found: dict[str, tuple[list[NDArray[np.intp]], NDArray[np.bool_]]] = {}
+        self._found = SharedMeasurements()
 
     # -- claims ------------------------------------------------------------------------------------------------
 
@@ -204,23 +205,24 @@ class PersonaUnits:
 
     def _runs(self, items: PersonaItems) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
         """Units that each scan found, and (runs, blocks) which statements it saw."""
-        if items.persona not in self._found:
-            self.activations.enough(2 * BLOCKS, f"scans of half of {BLOCKS} blocks")
-            blocks = in_blocks(items, self.seed)
-            columns = both_directions(self._at(items))
-            scanner = Scanner("right", scan_background=True)
-            seen = np.zeros((self.runs, BLOCKS), dtype=bool)
-            runs = []
-            with one_thread():
-                for run in range(self.runs):
-                    rng = stream(self.seed, "halves of blocks", items.persona, str(run // 2))
-                    half = np.isin(np.arange(BLOCKS), rng.permutation(BLOCKS)[: BLOCKS // 2])
-                    seen[run] = half if run % 2 == 0 else ~half
-                    rows = np.flatnonzero(seen[run][blocks])
-                    found = scanner.detect(columns[rows], ~items.positive[rows])
-                    runs.append(units_of(found.units, self.total))
-            self._found[items.persona] = runs, seen
-        return self._found[items.persona]
+        return self._found.get(items.persona, lambda: self._scanned(items))
+
+    def _scanned(self, items: PersonaItems) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
+        self.activations.enough(2 * BLOCKS, f"scans of half of {BLOCKS} blocks")
+        blocks = in_blocks(items, self.seed)
+        columns = both_directions(self._at(items))
+        scanner = Scanner("right", scan_background=True)
+        seen = np.zeros((self.runs, BLOCKS), dtype=bool)
+        runs = []
+        with one_thread():
+            for run in range(self.runs):
+                rng = stream(self.seed, "halves of blocks", items.persona, str(run // 2))
+                half = np.isin(np.arange(BLOCKS), rng.permutation(BLOCKS)[: BLOCKS // 2])
+                seen[run] = half if run % 2 == 0 else ~half
+                rows = np.flatnonzero(seen[run][blocks])
+                found = scanner.detect(columns[rows], ~items.positive[rows])
+                runs.append(units_of(found.units, self.total))
+        return runs, seen
 
     def _z(self, pair: Sequence[PersonaItems], without: int | None = None) -> float:
         shared = overlap([self.units(items, without) for items in pair], self.total)

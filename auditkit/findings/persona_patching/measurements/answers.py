@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Unsupported
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.order import shuffle_key
 from auditkit.data.personas import Persona, PersonaPair, synonym_pairs, without_reuse
 from auditkit.engine.pairs import right_and_wrong
@@ -223,7 +223,7 @@ class PersonaAnswers:
             )
         return left
 
-    @cached_property
+    @shared_measurement
     def _groups(self) -> dict[str, PersonaGroup]:
         plain = Persona("", PLAIN)
         arms = (
@@ -233,7 +233,7 @@ class PersonaAnswers:
         grouped = (self._group(name, words) for name, words in self.questions.groups.items())
         return {group.name: group for group in (*arms, *grouped)}
 
-    @cached_property
+    @shared_measurement
     def _common(self) -> int:
         """Tokens of most words' prompts."""
         lengths = (self._length(word) for words in self.questions.groups.values() for word in words)
@@ -256,7 +256,7 @@ class PersonaAnswers:
         words = tuple(fitting[: self.n_words])
         return PersonaGroup(name, words, tuple(range(len(words))), common - self._length(Persona("", PLAIN)), left)
 
-    @cached_property
+    @shared_measurement
     def _synonym_sides(self) -> tuple[PersonaGroup, PersonaGroup]:
         """First and second words of the synonyms whose prompts have one length."""
         pairs = [pair for pair in self._synonyms if self._length(pair.clean) == self._length(pair.corrupt)]

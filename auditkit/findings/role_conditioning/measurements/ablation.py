@@ -16,7 +16,6 @@ half of the frames is measured under ablation of the heads that the other half f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ import torch
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Answers
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Unsupported
-from auditkit.claims.shared import SharedMeasurements
+from auditkit.claims.shared import SharedMeasurements, shared_measurement
 from auditkit.data.items import single_token
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.edits import Edit, mean, replace, resample, scale, zero
@@ -191,14 +190,14 @@ class RoleAblation:
         table = Measurement(whole.name, whole.unit, whole.values[conditions], whole.clusters, whole.prompts)
         return mean_difference(table, *conditions[1:], name=f"moved by the heads minus {name}")
 
-    @cached_property
+    @shared_measurement
     def _other_way(self) -> RoleAblation:
         """Ablation of the heads that the other half found, as far as the comparison with random sets needs it."""
         other = RoleAblation(self.heads.other_way, n_items=self.n_items, brief=True)
         vars(other)["_items"], vars(other)["_average"] = self._items, self._average
         return other
 
-    @cached_property
+    @shared_measurement
     def _items(self) -> list[RoleSet]:
         """Sets whose answers are single tokens, spread over the frames of both halves."""
         known = set(self.heads.arm.matched.table.index)
@@ -336,21 +335,21 @@ class RoleAblation:
             drawn.append(free[int(draw.integers(len(free)))])
         return tuple(drawn)
 
-    @cached_property
+    @shared_measurement
     def _questions(self) -> list[Prompt]:
         """All questions, each with the beginning of its answer."""
         texts = [each.prompts[category] for each in self.role.sets for category in ANSWERS]
         return [plain(self.adapter.chat, _written(text)) for text in texts]
 
-    @cached_property
+    @shared_measurement
     def _pool(self) -> list[Prompt]:
         return [self._pair(category, each).base for category in ANSWERS for each in self._items]
 
-    @cached_property
+    @shared_measurement
     def _average(self) -> Mapping[int, torch.Tensor]:
         return means(self.adapter, self._pool, z.everywhere(), TOKEN_BUDGET)
 
-    @cached_property
+    @shared_measurement
     def _average_mlp(self) -> Mapping[int, torch.Tensor]:
         return means(self.adapter, self._pool, mlp.everywhere(), TOKEN_BUDGET)
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from auditkit.claims.evidence import Section
 from auditkit.claims.outcomes import Inconclusive, Unsupported
+from auditkit.claims.shared import shared_measurement
 from auditkit.findings.role_conditioning.figures import curve
 from auditkit.findings.role_conditioning.measurements.entropy import Array
 from auditkit.gate.changes import Counterpart
@@ -187,7 +187,7 @@ class LayerChanges:
             ],
         ).titled("Leave one layer out")
 
-    @cached_property
+    @shared_measurement
     def _columns(self) -> tuple[Measurement, Array, Array]:
         """Items that both have, and (layer, item) numerators and denominators of now and then, stacked in axis 0."""
         mine, theirs, problem = match(self.now[0].measurement, self.then[0].measurement)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -70,7 +69,7 @@ class RoleHeads:
     def __init__(self, role: RoleConditioning, *, exchanged: bool = False) -> None:
         self.role, self.exchanged = role, exchanged
 
-    @cached_property
+    @shared_measurement
     def other_way(self) -> RoleHeads:
         """The same search with the roles of the halves exchanged."""
         return RoleHeads(self.role, exchanged=not self.exchanged)
@@ -126,7 +125,7 @@ class RoleHeads:
         values = np.mean([signs[h] * self._differences[rows][:, h[0], h[1]] for h in heads], axis=0)
         return self._estimate("self against neutral, as found", values, rows)
 
-    @cached_property
+    @shared_measurement
     def _differences(self) -> Array:
         """(item, layer, head) repaired entropy, self minus neutral."""
         return self._gap(SELF, NEUTRAL)
