@@ -63,6 +63,7 @@ IMPORTS_MORE = {
     "auditkit.findings.identity_bias.measurements.mechanism": "attention, swaps, probes, patching",
     "auditkit.findings.identity_bias.references.answers": "one reference for every kind of bias claim",
     "auditkit.findings.persona_composition.measurements.behaviour": "generates with edits and counts what is said",
+    "auditkit.findings.persona_composition.measurements.patches": "patches every cell, in shares, ranks and divergences",
     "auditkit.findings.persona_composition.measurements.vectors": "injects vectors and compares divergences",
     "auditkit.findings.persona_localization.measurements.scans": "joins scans, probes, text baselines and detectors",
     "auditkit.findings.persona_localization.measurements.steering": "turns the units of a scan into edits of a run",
