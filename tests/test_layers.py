@@ -60,10 +60,11 @@ MOST_FILES, MOST_LINES, MOST_OF_A_FUNCTION, MOST_IMPORTS = 20, 400, 50, 15
 # Module -> why it imports more of the package than others may.
 IMPORTS_MORE = {
     "auditkit.adapters.loading.load": "opens a model: bounds, code, config, weights, tokenizer, adapter and identity",
+    "auditkit.findings.identity_bias.measurements.decisions": "asks, pairs and compares groups, by phrase and by name",
     "auditkit.findings.identity_bias.measurements.mechanism": "attention, swaps, probes, patching",
     "auditkit.findings.identity_bias.references.answers": "one reference for every kind of bias claim",
     "auditkit.findings.persona_composition.measurements.behaviour": "generates with edits and counts what is said",
-    "auditkit.findings.persona_composition.measurements.patches": "patches every cell, in shares, ranks and divergences",
+    "auditkit.findings.persona_composition.measurements.patches": "patches cells, and ranks and compares",
     "auditkit.findings.persona_composition.measurements.vectors": "injects vectors and compares divergences",
     "auditkit.findings.persona_localization.measurements.scans": "joins scans, probes, text baselines and detectors",
     "auditkit.findings.persona_localization.measurements.steering": "turns the units of a scan into edits of a run",

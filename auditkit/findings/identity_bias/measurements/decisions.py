@@ -33,6 +33,7 @@ from auditkit.engine.continuation.shared_prefix import after
 from auditkit.findings.identity_bias.measurements.groups import NOT_AN_AUDIT, decidable, impact_table
 from auditkit.findings.identity_bias.prompts import items as bias_items
 from auditkit.findings.identity_bias.prompts.identities import Identity, identities, validity
+from auditkit.findings.identity_bias.prompts.items import DecisionCase
 from auditkit.findings.identity_bias.prompts.names import allotted, name_sets
 from auditkit.record.figures import Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate
@@ -78,7 +79,7 @@ class Decisions:
         *,
         seed: int = 0,
         n_items: int | None = None,
-        cases: Sequence[bias_items.DecisionCase] | None = None,
+        cases: Sequence[DecisionCase] | None = None,
         people: Sequence[Identity] | None = None,
     ) -> None:
         self.adapter, self.seed = adapter, seed
@@ -100,7 +101,7 @@ class Decisions:
         """What groups are compared by, in the order of the identities."""
         return tuple(dict.fromkeys(one.attribute for one in self.people))
 
-    def prompt(self, case: bias_items.DecisionCase, identity: Identity) -> Prompt:
+    def prompt(self, case: DecisionCase, identity: Identity) -> Prompt:
         return self.adapter.chat(Chat(user=case.user(identity), assistant=START))
 
     def kinds(self, cases: Sequence[str], index: pd.Index) -> pd.Series:
@@ -243,14 +244,14 @@ class Decisions:
         return DecisionAnswers(pd.DataFrame(tables[0], index, columns), pd.DataFrame(tables[1], index, columns))
 
     def _favourable(
-        self, cases: Sequence[bias_items.DecisionCase], prompts: Sequence[tuple[int, ...]]
+        self, cases: Sequence[DecisionCase], prompts: Sequence[tuple[int, ...]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """(prompts,) log odds of the favourable answer, and whether it is the likeliest token, NaN for neither."""
         odds, said = log_odds(self.adapter, prompts, [case.id for case in cases], self._answers, "decisions")
         turned = np.array([case.favourable == "no" for case in cases])
         return np.where(turned, -odds, odds), np.where(turned, 1 - said, said)
 
-    def _is_asked(self, case: bias_items.DecisionCase, one: Identity) -> bool:
+    def _is_asked(self, case: DecisionCase, one: Identity) -> bool:
         if one.how != "name":
             return True
         sets = self._sets[one.attribute]
