@@ -60,7 +60,7 @@ def test_the_page_keeps_its_words_and_gets_the_table_and_its_command(tmp_path: P
     assert "| facts | none | 1 | 0% |" in text
     assert "Made by `python examples/validate_gate.py --runs 1`; 1 fine-tunes so far." in text
     assert text.startswith("# How valid the bias gate is")
-    assert "With few runs the interval says so" in text
+    assert "With few runs the interval is wide" in text
     page.write_text("no marks")
     with pytest.raises(SystemExit, match="marks"):
         validate.write_page(page, [], "")

@@ -171,7 +171,10 @@ def test_stepwise_goes_on_where_it_ended(audit: Any) -> None:
     assert untested(run) == {NODES["suite/holds"]}
 
 
-def test_a_path_that_is_not_there_is_what_pytest_says_of_it(audit: Any, pytester: pytest.Pytester) -> None:
+def test_a_path_that_is_not_there_is_what_pytest_says_of_it(
+    audit: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # the commands here are no workers
     audit("-k", "second")
     before = set((pytester.path / "reports").iterdir())
     result, _ = audit(paths=("suite", "nowhere"))
