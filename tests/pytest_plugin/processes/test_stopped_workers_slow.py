@@ -91,6 +91,11 @@ def left_of(session: int) -> list[str]:
     return left
 
 
+def interruptible() -> None:
+    """A shell's background jobs ignore Ctrl-C, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stopped(path: Path, command: list[str], how: str) -> tuple[int, str]:
     """A run that gets a signal while both workers measure: its exit code and output. No process may outlive it."""
     (path / "wait").touch()
@@ -100,6 +105,7 @@ def stopped(path: Path, command: list[str], how: str) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=interruptible,
         start_new_session=True,  # as a terminal has it: a key press goes to all of the session's processes
     )
     try:
