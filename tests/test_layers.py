@@ -206,7 +206,7 @@ def test_findings_have_one_set_of_inner_names(finding: str) -> None:
 
 def test_what_a_finding_measures_once_it_shares() -> None:
     """A `cached_property` made of a shared measurement would swallow its notes under every claim but the first."""
-    files = (ROOT / "findings").glob("*/measurements/*.py")
+    files = (ROOT / "findings").rglob("*.py")
     assert not [str(file) for file in files if "cached_property" in file.read_text()]
 
 

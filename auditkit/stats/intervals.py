@@ -147,7 +147,7 @@ def _moments(columns: Array, factors: list[NDArray[np.intp]]) -> Moments:
 
 
 def fewest_clusters(clusters: pd.DataFrame) -> int:
-    """Clusters of the factor that has the fewest; 0 without items."""
+    """How many clusters the factor with the fewest clusters has; 0 without items."""
     return min(len(pd.factorize(clusters[name])[1]) for name in clusters.columns)
 
 

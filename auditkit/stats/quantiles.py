@@ -13,7 +13,10 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 
 def quantile(chance: float, df: float | None) -> float:
-    """The value below which t with `df` degrees of freedom falls with this chance; `df` None: the normal one."""
+    """The value below which t with `df` degrees of freedom falls with this chance.
+
+    Where `df` is None, the normal distribution takes the place of t.
+    """
     return float(quantiles(chance, df))
 
 
@@ -26,5 +29,5 @@ def quantiles(chances: Any, df: float | None) -> Any:
 
 
 def chance_below(value: float, df: float | None) -> float:
-    """P(T <= value) for t with `df` degrees of freedom; `df` None: the normal distribution."""
+    """P(T <= value) for t with `df` degrees of freedom, or for the normal distribution where `df` is None."""
     return float(ndtr(value) if df is None else stdtr(df, value))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded import content
 
 from auditkit.cli import main
 from auditkit.pytest_plugin import run as runs
 from auditkit.record.journal import read_journal
-from auditkit.record.store import is_written, read_items
+from auditkit.record.store import is_written
 
 pytestmark = pytest.mark.unit
 resource = pytest.importorskip("resource", reason="the size of a file is limited by the system")
@@ -59,19 +59,6 @@ def with_room(path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
-def content(folder: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The record without times, costs and the call, and its items."""
-    record = json.loads((folder / "audit.json").read_text())
-    for name in ("created", "command"):
-        record.pop(name)
-    for claim in record["claims"]:
-        claim.pop("cost")
-        claim["made_with"].pop("threads")
-    for name in ("threads", "workers"):
-        record["environment"].pop(name)
-    return record, read_items(folder).to_dict("records")
-
-
 def only_line(result: pytest.RunResult, start: str) -> str:
     """The line that says why; nothing else may say it, and no traceback stands beside it."""
     lines = [*result.outlines, *result.errlines]
@@ -107,7 +94,7 @@ def test_a_claim_that_does_not_fit_ends_the_run_and_the_others_stay(
     assert result.ret == 0
     result.stdout.fnmatch_lines([f"resuming *{name}: 1 of 3 claims are taken over"])
     assert filling.folder == folder
-    assert content(folder) == content(whole)
+    assert content(folder, processes=False) == content(whole, processes=False)
 
 
 @pytest.mark.parametrize("file", ["items.parquet", "audit.json", "audit.html"])
@@ -130,7 +117,7 @@ def test_a_record_that_does_not_fit_is_written_when_there_is_room(filling: Any, 
     assert result.ret == 0
     result.stdout.fnmatch_lines([f"resuming *{name}: 3 of 3 claims are taken over"])
     assert filling.folder == folder
-    assert content(folder) == content(whole)
+    assert content(folder, processes=False) == content(whole, processes=False)
 
 
 def test_the_last_claim_that_does_not_fit_makes_no_whole_record(filling: Any) -> None:

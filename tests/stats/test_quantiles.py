@@ -43,7 +43,7 @@ def test_chances_are_those_of_scipy_stats(value: float, df: float | None) -> Non
     assert chance_below(value, df) == float(distribution.cdf(value))
 
 
-def test_a_comparison_is_made_without_importing_scipy_stats() -> None:
+def test_the_modules_of_verify_do_not_import_scipy_stats() -> None:
     """It takes most of a second, for which every command would wait."""
     code = "import sys, auditkit.gate.verified; sys.exit('scipy.stats' in sys.modules or 'statsmodels' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

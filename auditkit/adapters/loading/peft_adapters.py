@@ -169,9 +169,8 @@ def _merged(
     from peft import PeftModelForCausalLM
 
     asked = _asked(folder, config, shapes, source)
-    empty = (
-        getattr(asked, "init_lora_weights", None) is True
-    )  # else what it begins with may be computed from the base
+    # Other ways of beginning (PiSSA, LoftQ) compute the first weights from those of the base.
+    empty = getattr(asked, "init_lora_weights", None) is True
     try:
         with quiet():
             wrapped = PeftModelForCausalLM(module, asked, low_cpu_mem_usage=empty)

@@ -196,9 +196,9 @@ class Estimate(Comparable):
 
     @property
     def _recipe(self) -> Recipe:
-        made = Recipe(kind="change" if self.is_change else "mean", rows=self.name, shown=self.shown_conditions)
-        made = structs.replace(made, shift=self.shift, blocks=self.blocks, refused=self._unusable)
-        return structs.replace(made, undivided=self.denominator is None)
+        kind: Literal["change", "mean"] = "change" if self.is_change else "mean"
+        made = Recipe(kind=kind, rows=self.name, shown=self.shown_conditions, undivided=self.denominator is None)
+        return structs.replace(made, shift=self.shift, blocks=self.blocks, refused=self._unusable)
 
     # -- computing ---------------------------------------------------------------------------------------------
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from recorded import content
 
 from auditkit.record.journal import read_journal
 from auditkit.record.schema import Run, Verdict
-from auditkit.record.store import read_items, read_run
+from auditkit.record.store import read_run
 
 pytestmark = pytest.mark.unit
 pytest.importorskip("xdist", reason="-n belongs to pytest-xdist")
@@ -108,19 +107,6 @@ def audit(pytester: pytest.Pytester, tiny_llama: Path):
     return run
 
 
-def content(folder: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The record without times, costs and what it says of the processes, and its items."""
-    record = json.loads((folder / "audit.json").read_text())
-    record.pop("created")
-    record.pop("command")
-    record["environment"].pop("threads")
-    record["environment"].pop("workers")
-    for claim in record["claims"]:
-        claim.pop("cost")
-        claim["made_with"].pop("threads")
-    return record, read_items(folder).to_dict("records")
-
-
 def test_two_workers_come_to_the_record_of_one_process(audit, pytester: pytest.Pytester) -> None:
     latest = pytester.path / "reports" / "latest"
     serial, run = audit()
@@ -129,7 +115,7 @@ def test_two_workers_come_to_the_record_of_one_process(audit, pytester: pytest.P
     result, run = audit("-n", "2")
     assert result.ret == serial.ret == 1
     assert latest.resolve() != alone
-    assert content(latest) == content(alone)
+    assert content(latest, processes=False) == content(alone, processes=False)
     log = [line.split() for line in (pytester.path / "log.txt").read_text().splitlines()]
     assert sorted(suite for _, suite in log) == ["first", "other"], "what claims share is measured once per suite"
     assert len({process for process, _ in log}) == 2

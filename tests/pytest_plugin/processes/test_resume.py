@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 from journals import edited
+from recorded import content
 
 from auditkit.record.journal import Journal, has_header, read_journal
-from auditkit.record.store import is_written, read_items
+from auditkit.record.store import is_written
 
 CONFTEST = '''
 import os, signal
@@ -169,16 +170,6 @@ class Audits:
 @pytest.fixture
 def audits(pytester: pytest.Pytester, tiny_llama: Path, shelf: Any) -> Audits:
     return Audits(pytester, tiny_llama, shelf)
-
-
-def content(folder: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The record without times and costs, and its items."""
-    record = json.loads((folder / "audit.json").read_text())
-    record.pop("created")
-    record.pop("command")  # pytester adds an option to a run in a process of its own
-    for claim in record["claims"]:
-        claim.pop("cost")
-    return record, read_items(folder).to_dict("records")
 
 
 def assert_same(folder: Path, whole: Path) -> None:

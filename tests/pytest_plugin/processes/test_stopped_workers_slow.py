@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded import content
 
 from auditkit.record.journal import read_journal
 from auditkit.record.store import is_written
-from tests.pytest_plugin.processes.test_distributed import content
 
 pytestmark = [
     pytest.mark.slow,
@@ -146,4 +146,4 @@ def test_a_run_by_workers_that_is_stopped_is_continued_to_the_same_record(
     result.stdout.fnmatch_lines([f"resuming *{cut.name}: 2 of 6 claims are taken over"])
     assert result.ret == 1
     assert (reports / "latest").resolve() == cut
-    assert content(cut) == content(whole)
+    assert content(cut, processes=False) == content(whole, processes=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.claims.outcomes import NotApplicable
+from auditkit.claims.shared import shared_measurement
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import after, log_likelihoods
 from auditkit.findings.identity_bias.measurements.decisions import Decisions
@@ -126,7 +126,7 @@ class CaseMerit:
         values = pd.DataFrame({"favourable": self._read[1].reshape(-1)}, index)
         return Measurement("decisions by merit, answers", "1", values, clusters, prompts)
 
-    @cached_property
+    @shared_measurement
     def _read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(case, end) log odds of the favourable answer and whether it is given (NaN: neither); (case,) distances."""
         if not self.cases:
@@ -270,7 +270,7 @@ class SentenceReference:
             raise NotApplicable("no reference: no sentence has three words to shuffle")
         return mean_difference(self._scores, "sentence", "shuffled", name="sentence minus its words shuffled")
 
-    @cached_property
+    @shared_measurement
     def _scores(self) -> Measurement:
         adapter = self.sentences.adapter
         before = adapter.chat(Chat(user=REQUEST)).ids
