@@ -10,7 +10,7 @@ from auditkit.findings.persona_patching.measurements.answers import PersonaAnswe
 from auditkit.findings.persona_patching.measurements.head_edits import HeadEdits
 from auditkit.findings.persona_patching.measurements.heads import QUESTIONS, PersonaHeads
 from auditkit.findings.persona_patching.measurements.layers import PersonaLayers
-from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PAIRS, PersonaPatching
+from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PersonaPatching
 
 
 def pytest_audit_read_data(suite, source):
@@ -28,14 +28,13 @@ def questions(model, audit):
 
 
 @pytest.fixture(scope="session")
-def patching(questions, audit):
+def patching(questions):
     """Where the personas of these questions act; measured once, used by every claim.
 
-    With more questions come more pairs of personas, one for four questions, until every word that aligns is in a pair:
-    a word is in one pair only, since pairs are what intervals take as independent.
+    Each question is asked under six pairs of personas, and different questions under different ones. A word is in one
+    pair only, since pairs are what intervals take as independent.
     """
-    n_pairs = max(PAIRS, (audit.items or 0) // 4)
-    return PersonaPatching(questions, n_pairs=n_pairs, bands=(EARLY, MIDDLE))
+    return PersonaPatching(questions, bands=(EARLY, MIDDLE))
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ from auditkit.data.personas import (
 )
 from auditkit.engine.pairs import Answered, PatchPair, answered
 from auditkit.findings.asking.formats import Format, Question, completions, letters
+from auditkit.stats.design import incomplete_crossing
 from auditkit.stats.intervals import MIN_CLUSTERS
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
@@ -46,12 +47,15 @@ ITEMS, PAIRS = 24, 12
 ACCURACY_ITEMS = 60
 """Questions asked without a persona to see whether the model knows any answer; more where more are measured."""
 
+_Key = tuple[str, str, int, int, int | None]
+"""Two groups, numbers of questions and of pairs, and how many pairs a question is asked under (None: all)."""
+
 
 @dataclass(frozen=True)
 class PairedQuestions:
     """Questions crossed with persona pairs, ready to run; `table` has columns item, topic, pair."""
 
-    key: tuple[str, str, int, int]
+    key: _Key
     pairs: tuple[PatchPair, ...]
     table: pd.DataFrame
     note: str
@@ -107,7 +111,7 @@ class PersonaQuestions:
         self.items = self._select(n_items)
         if len(self.items) < n_items:
             self._notes.append(f"{n_items} items were asked for; all {len(self.items)} usable ones are measured")
-        self._arms: dict[tuple[str, str, int, int, bool], PairedQuestions] = {}
+        self._arms: dict[tuple[str, str, int, int, int | None, bool], PairedQuestions] = {}
         self._prompts: dict[tuple[Persona | None, Question], Prompt] = {}
         self._asked: dict[Prompt, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._require_accuracy()
@@ -119,21 +123,24 @@ class PersonaQuestions:
         n_items: int | None = None,
         n_pairs: int | None = None,
         *,
+        each: int | None = None,
         reuse: bool = False,
     ) -> PairedQuestions:
         """Questions x persona pairs of two groups; the first `n_items` and `n_pairs` where fewer are asked for.
 
         Args:
+            each: pairs that a question is asked under, as `stats.design.incomplete_crossing` deals them; all where
+                None.
             reuse: a word may be in several pairs. The caller then chooses pairs without a common word, also across
                 arms, since intervals take pairs as independent.
         """
-        key = (corrupt, clean, n_items or len(self.items), n_pairs or self.n_pairs)
+        key = (corrupt, clean, n_items or len(self.items), n_pairs or self.n_pairs, each)
         if (*key, reuse) not in self._arms:
             self._arms[*key, reuse] = self._build_arm(key, reuse)
         return self._arms[*key, reuse]
 
-    def _build_arm(self, key: tuple[str, str, int, int], reuse: bool) -> PairedQuestions:
-        corrupt, clean, _, n_pairs = key
+    def _build_arm(self, key: _Key, reuse: bool) -> PairedQuestions:
+        corrupt, clean, _, n_pairs, _ = key
         probe = self.items[0]
         built = build_pairs(
             self.groups[clean],
@@ -160,13 +167,18 @@ class PersonaQuestions:
         text = f"{corrupt} against {clean} personas: {len(built.pairs)} pairs, {'; '.join(left_out)}"
         return self._crossed(key, built.pairs, text if left_out else "")
 
-    def synonyms(self, n_items: int | None = None, n_pairs: int | None = None) -> PairedQuestions:
+    def synonyms(
+        self, n_items: int | None = None, n_pairs: int | None = None, *, each: int | None = None
+    ) -> PairedQuestions:
         """Questions x pairs of words with nearly the same meaning: another token, the same persona.
+
+        Args:
+            each: as for `arm`.
 
         Raises:
             NotApplicable: too few pairs whose prompts have equal length.
         """
-        key = ("a word", "its synonym", n_items or len(self.items), n_pairs or self.n_pairs)
+        key = ("a word", "its synonym", n_items or len(self.items), n_pairs or self.n_pairs, each)
         if (*key, False) not in self._arms:
             aligned = []
             for pair in sorted(synonym_pairs(), key=lambda pair: shuffle_key(self.seed, pair.id)):
@@ -181,16 +193,19 @@ class PersonaQuestions:
             self._arms[*key, False] = self._crossed(key, aligned[: key[3]], "")
         return self._arms[*key, False]
 
-    def _crossed(
-        self, key: tuple[str, str, int, int], aligned_pairs: Sequence[AlignedPair], left_out: str
-    ) -> PairedQuestions:
-        n_items = key[2]
+    def _crossed(self, key: _Key, aligned_pairs: Sequence[AlignedPair], left_out: str) -> PairedQuestions:
+        corrupt, clean, n_items, _, each = key
+        cells = [(question, aligned) for aligned in aligned_pairs for question in self.items[:n_items]]
+        if each is not None:
+            by_name = {(question.id, aligned.pair.id): (question, aligned) for question, aligned in cells}
+            questions, words = (list(dict.fromkeys(names)) for names in zip(*by_name, strict=True))
+            dealt = incomplete_crossing(questions, words, each, seed=self.seed, name=f"{corrupt} against {clean}")
+            cells = [by_name[cell] for cell in dealt]
         rows, pairs = [], []
-        for aligned in aligned_pairs:
-            for question in self.items[:n_items]:
-                item = f"{question.id}|{aligned.pair.id}"
-                rows.append({"item": item, "topic": question.topic, "pair": aligned.pair.id})
-                pairs.append(self._patch_pair(aligned, question, item))
+        for question, aligned in cells:
+            item = f"{question.id}|{aligned.pair.id}"
+            rows.append({"item": item, "topic": question.topic, "pair": aligned.pair.id})
+            pairs.append(self._patch_pair(aligned, question, item))
         return PairedQuestions(key, tuple(pairs), pd.DataFrame(rows), left_out)
 
     def _patch_pair(self, aligned: AlignedPair, question: Question, item: str) -> PatchPair:

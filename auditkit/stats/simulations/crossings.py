@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
+from auditkit.stats.design import incomplete_crossing
 from auditkit.stats.intervals import ALPHA, Array
 from auditkit.stats.simulations.shared import ROUNDS, batches, draw, markdown, percent, positive, seeded
 
@@ -18,24 +19,26 @@ SHARES: dict[str, tuple[float, float]] = {
     "second": (0.05, 0.45),
 }
 """Who carries the variance between clusters: share of the first factor, share of the second."""
-DESIGNS: dict[str, tuple[int, int, int]] = {
-    "6 x 24": (6, 24, 24),
-    "24 pairs x 6 of 24 questions": (24, 24, 6),
-    "24 x 6": (24, 6, 6),
-    "12 x 12": (12, 12, 12),
-    "8 pairs x 5 of 17 questions": (8, 17, 5),
-    "5 x 20": (5, 20, 20),
+DESIGNS: dict[str, tuple[int, int, int, int]] = {
+    "6 x 24": (6, 24, 24, 6),
+    "24 questions x 6 of 24 pairs": (24, 24, 6, 24),
+    "24 questions of 17 topics x 6 of 28 pairs": (17, 28, 6, 24),
+    "24 questions of 17 topics x 4 of 16 words": (17, 16, 4, 24),
+    "24 x 6": (24, 6, 6, 24),
+    "12 x 12": (12, 12, 12, 12),
+    "17 questions x 3 of 8 pairs": (17, 8, 3, 17),
+    "5 x 20": (5, 20, 20, 5),
 }
-"""Name -> clusters of the first factor, of the second, and with how many of the second each of the first meets."""
+"""Name -> clusters of the first factor, of the second, how many of the second an item of the first meets, and how many
+items of the first there are: topics have one question or two, which meet others of the second."""
 
 
-def mask(first: int, second: int, met: int) -> Array:
-    """(first, second) 1 where a cell is measured: each row has `met` columns, shifted along from row to row (cyclic
-    design)."""
+def mask(first: int, second: int, met: int, items: int) -> Array:
+    """(first, second) 1 where a cell is measured, as `incomplete_crossing` deals them."""
+    names = [str(item) for item in range(items)], [str(column) for column in range(second)]
     cells = np.zeros((first, second))
-    for row in range(first):
-        start = row * second // first
-        cells[row, [(start + k) % second for k in range(met)]] = 1.0
+    for item, column in incomplete_crossing(*names, met, seed=0, name="simulation"):
+        cells[int(item) % first, int(column)] = 1.0
     return cells
 
 
@@ -75,8 +78,9 @@ def guarded_half_widths(found: Array, df: Array) -> Array:
 def crossings(rounds: int) -> list[list[str]]:
     """Coverage by the smaller factor's degrees of freedom and by each test's own, and how wide the latter is."""
     rows = []
-    for name, (one, two, met) in DESIGNS.items():
-        cells = mask(one, two, met)
+    for name, design in DESIGNS.items():
+        cells = mask(*design)
+        one, two = cells.shape
         for who, shares in SHARES.items():
             mean, found = _experiments(("normal", name, who), draw_normal, cells, shares, rounds)
             plain = half_widths(found, np.full_like(found, min(one, two) - 1))

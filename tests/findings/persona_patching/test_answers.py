@@ -159,11 +159,11 @@ def test_planted_differences_of_groups_are_measured_in_both_formats(which: str, 
 
 def test_an_item_is_a_question_under_a_word_of_each_group(answers: PersonaAnswers) -> None:
     measured = answers.compare("negative", against="positive").measurement
-    assert measured.clusters.nunique().to_dict() == {"topic": 17, "words": 10}, "24 questions have 17 topics"
-    assert set(measured.clusters["words"].value_counts()) == {8}, "a word is asked one question in three,"
+    assert measured.clusters.nunique().to_dict() == {"topic": 17, "words": 16}, "24 questions have 17 topics"
+    assert set(measured.clusters["words"].value_counts()) == {6}, "a word is asked six questions,"
     asked = pd.Series(item.split("|")[0] for item in measured.values.index).value_counts()
     assert len(asked) == 24
-    assert set(asked) == {3, 4}, "and a question under one word in three"
+    assert set(asked) == {4}, "and a question under four words"
     first, item = measured.prompts[measured.values.index[0]], measured.values.index[0]
     one, other = item.split("|")[1].split("/")
     assert f"{one} student" in first["negative"]
@@ -191,11 +191,13 @@ def test_words_at_one_place_of_two_groups_and_a_word_alone_are_asked_the_same(an
     np.testing.assert_array_equal(alone.iloc[:, 0], together.values.loc[of_it.to_numpy(), "negative"])
 
 
-def test_whoever_says_how_many_questions_has_all_of_them_asked_under_every_word() -> None:
-    answers = answers_of(Oracle(VALENCE), n_items=6)
-    measured = answers.compare("negative", against="positive").measurement
-    assert len(measured.values) == 6 * 10
-    assert measured.clusters.nunique().to_dict() == {"topic": 6, "words": 10}
+def test_fewer_questions_ask_a_part_of_what_more_questions_ask() -> None:
+    few, more = (
+        answers_of(Oracle(VALENCE), n_items=n).compare("negative", against="positive").measurement for n in (6, 12)
+    )
+    assert len(few.values) == 6 * 4
+    assert few.clusters.nunique().to_dict() == {"topic": 6, "words": 16}
+    assert set(few.values.index) < set(more.values.index)
 
 
 def test_accuracy_is_paired_and_a_note_counts_the_items_that_differ() -> None:
@@ -204,7 +206,7 @@ def test_accuracy_is_paired_and_a_note_counts_the_items_that_differ() -> None:
         lost = answers.compare("negative", against="positive", outcome=ACCURACY)
     np.testing.assert_array_equal(lost.numerator, -1.0)
     assert any(
-        "right under positive alone in 80 of 80 items, under negative alone in 0" in n for n in evidence.notes
+        "right under positive alone in 96 of 96 items, under negative alone in 0" in n for n in evidence.notes
     )
     wavering = answers_of(Oracle({"negative": -3.0}, noise=0.5)).compare(
         "negative", against="positive", outcome=ACCURACY
@@ -235,21 +237,21 @@ def test_the_table_and_the_plot_hold_every_group_and_word(answers: PersonaAnswer
     assert isinstance(dots, Dots)
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert [name for name in rows if not name.startswith("·")] == [NOBODY, PLAIN, *persona_groups()]
-    assert len(rows) == 2 + 6 * 11
+    assert len(rows) == 2 + 6 * 17
     assert rows[NOBODY]["minus none"] is None
-    assert rows["negative"]["answers"] == 80
+    assert rows["negative"]["answers"] == 96
     assert rows["negative"]["minus none from"] < -0.9 < rows["negative"]["minus none to"]
     assert rows["negative"]["right"] == 1.0
     assert rows["negative"]["right from"] < 1.0, "an accuracy of 1 has an interval too"
     word = next(
         name for name in rows if name.startswith("·") and answers.questions.adapter.group[name[2:]] == "racial"
     )
-    assert rows[word]["answers"] == 8
+    assert rows[word]["answers"] == 6
     drawn = {group.name: group for group in dots.groups}
     assert list(drawn) == [PLAIN, *persona_groups()]
     assert drawn["negative"].dots[0].estimate == rows["negative"]["minus none"]
     assert drawn["negative"].dots[0].name == "all"
-    assert len(drawn["negative"].dots) == 11
+    assert len(drawn["negative"].dots) == 17
     assert dots.reference == 0.0
 
 
@@ -266,7 +268,7 @@ def test_words_of_another_length_are_left_out_and_counted() -> None:
     answers = answers_of(Oracle(extra=extra("racial", 6)))
     with gathering() as evidence:
         effect = answers.compare("racial", against="neutral").describe()
-    assert (effect.n, effect.clusters) == (8 * 6, 6)
+    assert (effect.n, effect.clusters) == (36, 6)
     assert any(note.startswith("racial: 10 of 16 words not used") for note in evidence.notes)
 
 
@@ -276,13 +278,13 @@ def test_a_group_with_too_few_words_of_one_length_is_refused_and_others_are_not(
         NotApplicable, match=r"only 3 racial words make prompts of one length, 5 are needed \(racial: 13"
     ):
         answers.compare("racial", against="neutral")
-    assert answers.compare("negative", against="positive").describe().n == 80
+    assert answers.compare("negative", against="positive").describe().n == 96
     assert "racial" not in {row[0] for row in drawing_of(answers.figures()[0]).rows}
 
 
 def test_words_that_are_longer_throughout_are_compared_and_their_tokens_shown() -> None:
     answers = answers_of(Oracle(extra={p.word: 2 for p in persona_groups()["nonsense"]}))
-    assert answers.compare("nonsense", against="positive").describe().n == 80
+    assert answers.compare("nonsense", against="positive").describe().n == 96
     tokens = {row[0]: row[1] for row in drawing_of(answers.figures()[0]).rows}
     assert (tokens["nonsense"], tokens["positive"], tokens[PLAIN]) == (3, 1, 0)
 
@@ -307,7 +309,7 @@ def test_synonyms_of_unequal_length_are_not_swapped() -> None:
     own = [PersonaPair(Persona(f"a{k}", "x"), Persona(f"b{k}", "x")) for k in range(5)]
     oracle = Oracle()
     oracle.group |= {word.word: "x" for pair in own for word in (pair.clean, pair.corrupt)}
-    assert answers_of(oracle, synonyms=own).swaps("negative", against="positive")[0].describe().n == 40
+    assert answers_of(oracle, synonyms=own).swaps("negative", against="positive")[0].describe().n == 30
 
 
 def test_an_unknown_group_is_named(answers: PersonaAnswers) -> None:

@@ -254,15 +254,27 @@ def test_a_model_at_chance_is_not_applicable() -> None:
 # -- items -----------------------------------------------------------------------------------------------------
 
 
-def test_a_share_of_the_questions_meets_every_pair_and_many_questions(patching: PersonaPatching) -> None:
+def test_a_share_of_the_items_meets_every_pair_and_many_questions(patching: PersonaPatching) -> None:
     some = patching.items(0.25)
     clusters = some.measurement.clusters
     assert len(some.pairs) == 12
-    assert clusters["pair"].value_counts().tolist() == [2] * 6
+    assert clusters["pair"].nunique() == 6
     assert clusters["topic"].nunique() == 8
     for pair, item in zip(some.pairs, some.measurement.values.index, strict=True):
         assert pair == patching.arm.pairs[list(patching.arm.table["item"]).index(item)]
-    assert len(patching.items(1e-9).pairs) == 6
+    least = patching.items(1e-9).measurement.clusters
+    assert least.nunique().tolist() == [6, 6]
+
+
+def test_a_question_is_asked_under_some_of_the_pairs(circuit: HFAdapter) -> None:
+    patching = _patching(circuit, n_pairs=12)
+    table = patching.arm.table
+    assert len(table) == 8 * 6
+    assert table["pair"].nunique() == 12
+    assert set(table.groupby(table["item"].str.split("|").str[0])["pair"].nunique()) == {6}
+    more = _patching(circuit, n_items=16, n_pairs=12).arm.table
+    assert set(table["item"]) <= set(more["item"])
+    assert PersonaPatching(patching.questions, n_pairs=12, each=2).items().pairs == patching.items().pairs[:16]
 
 
 def test_the_same_seed_gives_the_same_numbers(circuit: HFAdapter) -> None:
@@ -282,7 +294,7 @@ def test_notes_say_how_prompts_were_made_and_what_the_model_knows(patching: Pers
 
 def test_more_items_than_there_are_measures_all_and_says_so(circuit: HFAdapter) -> None:
     patching = _patching(circuit, n_items=10_000, n_pairs=8)
-    assert len(patching.arm.pairs) == 64 * 8
+    assert len(patching.arm.pairs) == 64 * 6
     assert any(note.startswith("10000 items were asked for; all") for note in patching.questions.notes())
 
 

@@ -32,6 +32,7 @@ from auditkit.findings.asking.formats import Question
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.methods.patching import difference
 from auditkit.record.figures import Dot, DotGroup, Dots, Figure, Table
+from auditkit.stats.design import incomplete_crossing
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import rate
 from auditkit.stats.intervals import MIN_CLUSTERS, Array
@@ -40,8 +41,8 @@ from auditkit.stats.measurement import Measurement
 NOBODY, PLAIN = "no persona", "no attribute"
 """Names of the two arms without a word: no system turn, and "You are a student."."""
 
-QUESTIONS, WORDS, STEP = 24, 10, 3
-"""Defaults: questions, words of a group, and that a word is combined with one in so many questions."""
+QUESTIONS, WORDS, EACH = 24, 16, 4
+"""Defaults: questions, words of a group at most, and under how many of them a question is asked."""
 
 LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "log probability"
 _UNITS = {LOGIT: "logit", ACCURACY: "1", PROBABILITY: "nat"}
@@ -82,9 +83,8 @@ class PersonaAnswers:
 
     Args:
         questions: the model and what it is asked.
-        n_items: questions, all of them asked under every persona; where None there are `QUESTIONS`, and a word is
-            combined with one in `STEP` of them.
-        n_words: words of each group at most.
+        n_items: questions; `QUESTIONS` where None.
+        n_words: words of each group at most. A question is asked under `EACH` of them.
         synonyms: pairs of words with one meaning, to use instead of the project's own.
     """
 
@@ -98,7 +98,9 @@ class PersonaAnswers:
     ) -> None:
         self.questions, self.n_words = questions, n_words
         self.asked = questions.items[: n_items or QUESTIONS]
-        self._step = 1 if n_items else STEP
+        slots = [str(slot) for slot in range(min(n_words, max(map(len, questions.groups.values()))))]
+        names = [question.id for question in self.asked]
+        self._dealt = incomplete_crossing(names, slots, EACH, seed=questions.seed, name="answers")
         self._synonyms = synonym_pairs() if synonyms is None else tuple(synonyms)
 
     # -- claims ------------------------------------------------------------------------------------------------
@@ -298,7 +300,10 @@ class PersonaAnswers:
 
     def _asked_in(self, slot: int | None) -> Sequence[Question]:
         """Questions that the words of a slot are combined with; all of them for None."""
-        return self.asked if slot is None else [q for n, q in enumerate(self.asked, slot) if n % self._step == 0]
+        if slot is None:
+            return self.asked
+        dealt = {question for question, word in self._dealt if word == str(slot)}
+        return [question for question in self.asked if question.id in dealt]
 
     def _values(self, cells: Sequence[tuple[Persona | None, Question]], outcome: str) -> Array:
         """(cells,) of one outcome."""

@@ -29,8 +29,8 @@ from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.families import explore
 
 SHARE = 1 / 24
-"""Share of the questions that each pair of personas is swept with; noising, other groups and cumulative bands take
-half of it; at least one for each pair."""
+"""Share of the items that is swept; noising, other groups and cumulative bands take half of it, or as many as the
+smallest measurement has."""
 
 COMPONENTS = (Component.MLP, Component.ATTENTION)
 POSITIONS = {"all": "", "identity": " at the word"}
@@ -70,10 +70,10 @@ class PersonaLayers:
     @shared_measurement
     def meaningless(self) -> Mapping[str, LayerSweep]:
         """Sweeps of some MLPs with words that mean nothing, and with words that mean the same."""
-        questions, n_pairs = self.patching.questions, self.patching.n_pairs
+        questions, n_pairs, each = self.patching.questions, self.patching.n_pairs, self.patching.each
         arms = {
-            "nonsense words": questions.arm("nonsense", "positive", None, n_pairs),
-            "synonyms": questions.synonyms(None, n_pairs),
+            "nonsense words": questions.arm("nonsense", "positive", None, n_pairs, each=each),
+            "synonyms": questions.synonyms(None, n_pairs, each=each),
         }
         sites = grid([Component.MLP], self.probed, POSITIONS)
         return {

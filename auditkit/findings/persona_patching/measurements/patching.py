@@ -25,6 +25,7 @@ from auditkit.engine.sites import Site, attention, mlp
 from auditkit.findings.asking.questions import PairedQuestions, PersonaQuestions
 from auditkit.methods.patching import FromDonor, PairedItems, RandomBands, Restoration, Restored
 from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.intervals import MIN_CLUSTERS
 from auditkit.stats.streams import stream
 
 CORRUPT, CLEAN = "negative", "positive"
@@ -33,8 +34,11 @@ CORRUPT, CLEAN = "negative", "positive"
 EARLY, MIDDLE = mlp.at_depth(0.06, 0.19), attention.at_depth(0.56, 0.69)
 """The paper's bands as fractions of the depth; of 16 layers they are 1 to 3 and 9 to 11, its numbers counted from 0."""
 
-PAIRS = 6
-"""Pairs of personas by default."""
+PAIRS, EACH = 32, 6
+"""Pairs of personas at most, and under how many of them a question is asked."""
+
+LEAST = MIN_CLUSTERS + 1
+"""Items of the smallest measurement: one more than the clusters that an interval needs."""
 
 PAPER_LAYERS = 16
 _COUNTED_FROM_ONE = {EARLY: mlp.layers(0, 2), MIDDLE: attention.layers(8, 10)}
@@ -45,14 +49,18 @@ class PersonaPatching:
 
     Args:
         questions: the model and what it is asked.
-        n_pairs: pairs of personas; as many as can be made where there are fewer.
+        n_pairs: pairs of personas at most; as many as can be made where there are fewer.
+        each: pairs that a question is asked under. Most of the variance lies between pairs, so many pairs with few
+            questions each make shorter intervals than few pairs with all questions, in as many runs.
         bands: sites that run in one batch with their random bands, as soon as one of them is used: what they have in
             common then runs once.
     """
 
-    def __init__(self, questions: PersonaQuestions, *, n_pairs: int = PAIRS, bands: Sequence[Site] = ()) -> None:
+    def __init__(
+        self, questions: PersonaQuestions, *, n_pairs: int = PAIRS, each: int = EACH, bands: Sequence[Site] = ()
+    ) -> None:
         self.questions, self.adapter, self.seed = questions, questions.adapter, questions.seed
-        self.n_pairs = n_pairs
+        self.n_pairs, self.each = n_pairs, each
         self._bands = tuple(bands)
         self._restorations: dict[float, Restoration] = {}
 
@@ -64,7 +72,7 @@ class PersonaPatching:
         """Recoveries over the same items.
 
         Args:
-            share: of the questions that each pair of personas is run with.
+            share: of the items, see `items`.
 
         Raises:
             NotApplicable: the model shows no persona effect, or see `Restoration.recoveries`.
@@ -92,7 +100,7 @@ class PersonaPatching:
         return replace(effect, name=f"change of an answer by {site}", numerator=np.abs(effect.numerator))
 
     def on(self, share: float = 1.0) -> Restoration:
-        """Restorations on some of the questions for each pair of personas."""
+        """Restorations on a share of the items."""
         if share not in self._restorations:
             items = self.items(share)
             self._restorations[share] = Restoration(
@@ -101,22 +109,15 @@ class PersonaPatching:
         return self._restorations[share]
 
     def items(self, share: float = 1.0, arm: PairedQuestions | None = None) -> PairedItems:
-        """A share of the questions for each pair of personas, at least one.
-
-        Different pairs get different questions as far as there are enough, so few runs still meet many questions.
-        """
+        """The first items of the design, `LEAST` at least: few items still meet many questions and pairs."""
         arm = self.arm if arm is None else arm
-        rows: list[int] = []
-        for number, (_, of_pair) in enumerate(arm.table.groupby("pair", sort=False)):
-            mine = [int(row) for row in of_pair.index]
-            count = max(1, round(share * len(mine)))
-            rows += sorted(mine[(number * count + i) % len(mine)] for i in range(count))
-        return PairedItems(arm.pairs, arm.measurement).take(rows)
+        count = min(len(arm.pairs), max(LEAST, round(share * len(arm.pairs))))
+        return PairedItems(arm.pairs, arm.measurement).take(range(count))
 
     @property
     def arm(self) -> PairedQuestions:
-        """All items: questions under the pairs of corrupt and clean personas."""
-        return self.questions.arm(CORRUPT, CLEAN, None, self.n_pairs)
+        """All items: each question under some of the pairs of corrupt and clean personas."""
+        return self.questions.arm(CORRUPT, CLEAN, None, self.n_pairs, each=self.each)
 
     def require_effect(self) -> Estimate:
         """The persona effect, clean minus corrupt in logits; without one there is nothing to locate.
