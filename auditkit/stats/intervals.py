@@ -129,7 +129,7 @@ def moments(columns: Array, clusters: pd.DataFrame) -> Moments:
         clusters: (items, factors) labels, one or two factors.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows comes out as not finite
-        return _moments(columns, [pd.factorize(clusters[name])[0] for name in clusters.columns])
+        return _moments(columns, cluster_codes(clusters))
 
 
 def _moments(columns: Array, factors: list[NDArray[np.intp]]) -> Moments:
@@ -146,21 +146,27 @@ def _moments(columns: Array, factors: list[NDArray[np.intp]]) -> Moments:
     return Moments(mean, tuple(_sandwich(columns - mean, codes) for codes in (*factors, cells)), counts)
 
 
+def cluster_codes(clusters: pd.DataFrame) -> list[NDArray[np.intp]]:
+    """Per factor (items,) numbers of the clusters, from 0 in the order in which their labels occur."""
+    # Not column by column: looking up a column by its name takes pandas longer than numbering a few hundred labels.
+    return [pd.factorize(labels)[0] for labels in clusters.to_numpy(dtype=object).T]
+
+
 def fewest_clusters(clusters: pd.DataFrame) -> int:
     """How many clusters the factor with the fewest clusters has; 0 without items."""
-    return min(len(pd.factorize(clusters[name])[1]) for name in clusters.columns)
+    return min(int(codes.max(initial=-1)) + 1 for codes in cluster_codes(clusters))
 
 
 def cluster_means(values: Array, clusters: pd.DataFrame) -> Array:
     """(clusters,) mean per cluster, of the factor with fewer clusters where two are crossed."""
-    factors = [pd.factorize(clusters[name])[0] for name in clusters.columns]
+    factors = cluster_codes(clusters)
     codes = min(factors, key=lambda candidate: int(candidate.max()))
     return (_cluster_sums(values[:, None], codes) / np.bincount(codes)[:, None])[:, 0]
 
 
 def one_way_parts(values: Array, clusters: pd.DataFrame) -> tuple[float, float, float, tuple[int, int]]:
     """Variances of the mean of (items,) values by either of two factors and by their cells, and the counts."""
-    codes = [pd.factorize(clusters[name])[0] for name in clusters.columns]
+    codes = cluster_codes(clusters)
     counts = (int(codes[0].max()) + 1, int(codes[1].max()) + 1)
     cells = pd.factorize(codes[0] * counts[1] + codes[1])[0]
     residuals = (values - values.mean())[:, None]
@@ -173,7 +179,7 @@ def pooled(residuals: Array, clusters: pd.DataFrame) -> tuple[float, int]:
 
     Every item has the same weight, as in a rate; `moments` gives every cluster the same weight.
     """
-    codes = [pd.factorize(clusters[name])[0] for name in clusters.columns]
+    codes = cluster_codes(clusters)
     fewest = min(int(c.max()) + 1 for c in codes)
     if fewest < 2:
         return math.nan, fewest

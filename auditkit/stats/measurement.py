@@ -240,7 +240,13 @@ def written_labels(labels: Mapping[object, object]) -> str:
 
 def read_clusters(texts: pd.Series) -> tuple[pd.DataFrame, pd.Series | None]:
     """(item x factor) cluster labels, and (items,) strata where there are some, from (items,) texts of `labels`."""
-    frame = pd.DataFrame([read_labels(text) for text in texts], index=texts.index, dtype=object)
+    rows = [read_labels(text) for text in texts]
+    factors = list(dict.fromkeys(factor for row in rows for factor in row))
+    # Plain objects, also as names of columns: hundreds of effects are read, and pandas looks up its own text type slowly.
+    names = pd.Index(factors, dtype=object)
+    frame = pd.DataFrame(
+        [[row.get(factor) for factor in factors] for row in rows], texts.index, names, dtype=object
+    )
     strata = [name for name in frame.columns if name.startswith(_STRATUM)]
     if not strata:
         return frame, None

@@ -133,8 +133,7 @@ def _within(clusters: pd.DataFrame, strata: pd.Series | None) -> _Within | None:
 def _nested(clusters: pd.DataFrame, strata: pd.Series) -> list[_Within]:
     kinds = pd.factorize(strata)[0]
     found = []
-    for name in clusters.columns:
-        codes = pd.factorize(clusters[name])[0]
+    for name, codes in zip(clusters.columns, intervals.cluster_codes(clusters), strict=True):
         stratum = np.empty(int(codes.max()) + 1, dtype=np.intp)
         stratum[codes] = kinds
         if (stratum[codes] == kinds).all():  # no cluster has items of another stratum

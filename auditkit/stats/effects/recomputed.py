@@ -91,7 +91,9 @@ def recomputed(effect: Effect, items: ClaimItems, *, beside: bool) -> Comparable
         return None  # two effects of one name whose values differ: the rows can tell neither
     name = items.measurement[recipe.rows]
     found = {shown: items.conditions[name, shown] for shown in recipe.shown if (name, shown) in items.conditions}
-    values = pd.DataFrame({shown: _column(kept, index) for shown, kept in found.items()}, index)
+    names = pd.Index(list(found), dtype=object)  # see `read_clusters`
+    table = [_column(kept, index) for kept in found.values()]
+    values = pd.DataFrame(np.array(table).reshape(len(found), len(index)).T, index, names)
     unit = items.units.get(name, "") if found else effect.unit
     measurement = Measurement(effect.name, unit, values, clusters, strata=strata)
     return _rebuilt(effect, recipe, measurement, columns)
