@@ -242,7 +242,7 @@ def read_clusters(texts: pd.Series) -> tuple[pd.DataFrame, pd.Series | None]:
     """(item x factor) cluster labels, and (items,) strata where there are some, from (items,) texts of `labels`."""
     rows = [read_labels(text) for text in texts]
     factors = list(dict.fromkeys(factor for row in rows for factor in row))
-    # Plain objects, also as names of columns: hundreds of effects are read, and pandas looks up its own text type slowly.
+    # Plain objects, also as names of columns: hundreds of effects are read, and its own text type slows pandas down.
     names = pd.Index(factors, dtype=object)
     frame = pd.DataFrame(
         [[row.get(factor) for factor in factors] for row in rows], texts.index, names, dtype=object
