@@ -85,7 +85,8 @@ class Audit:
         self._sample = Sample(self.options.cross_check or 0, self.options.seed)
         self._opened: dict[str, Opened] = {}
         self._foreign_failure = False
-        self._interrupted = False
+        self._interrupted = self._pressed = self._finished = False
+        """By Ctrl-C or SIGTERM; whether the session was stopped by them; whether pytest has finished it."""
         self._full = False
         """The disk did not take a claim or a record."""
         begin(self.options.reports)
@@ -188,19 +189,12 @@ class Audit:
         A session that pytest itself ended badly (interrupt, internal error) keeps its own code, and so does one
         in which a test that is no claim failed. One that was ended on purpose has the code of what it measured.
         """
+        self._finished = True
         if self._full:  # a record would not fit either, and the journals have what was measured
             return
         ended = self._ended_on_purpose(session, exitstatus)
-        stopped = exitstatus > 1 and not ended
         self._interrupted = exitstatus == pytest.ExitCode.INTERRUPTED and not ended
-        try:
-            with finishing():
-                self.written = [
-                    run.write(self._cross_check(run, stopped), self.workers, self.threads, ended, stopped)
-                    for run in self.runs.values()
-                ]
-        except OSError as error:  # the journal has what was measured
-            self._no_room(error, f"the record to {self.options.reports}")
+        self._write(ended, stopped=exitstatus > 1 and not ended)
         if self.written and not any(run.cut_off for run in self.written):
             finish(self.options.reports)
         by_chance = {
@@ -213,6 +207,17 @@ class Audit:
         if codes and (exitstatus <= 1 or ended):
             session.exitstatus = 1 if self._foreign_failure else min(codes, key=WORST_FIRST.index)
 
+    def _write(self, ended: str = "", *, stopped: bool) -> None:
+        """Write every run; see `OpenRun.write`."""
+        try:
+            with finishing():
+                self.written = [
+                    run.write(self._cross_check(run, stopped), self.workers, self.threads, ended, stopped)
+                    for run in self.runs.values()
+                ]
+        except OSError as error:  # the journal has what was measured
+            self._no_room(error, f"the record to {self.options.reports}")
+
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for run in self.written:
@@ -220,9 +225,26 @@ class Audit:
         if len(self.written) > 1:
             terminal.compare(terminalreporter, [run.record for run in self.written])
         if self._interrupted:
-            args = list(map(str, self.config.invocation_params.args))
-            for line in go_on(args, self.options, self.written, bool(self.runs)):
-                terminalreporter.write_line(plain(line))
+            self._say_how_to_go_on()
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self._pressed = excinfo.errisinstance(KeyboardInterrupt)  # not where pytest.exit was called
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        """Close a session that was stopped while workers were started: pytest neither finishes nor sums it up."""
+        if self._pressed and not self._finished:
+            try:
+                self._write(stopped=True)
+            except pytest.exit.Exception as full:  # the disk; the line says how to go on, too
+                terminal.say(self.config, str(full))
+            else:
+                self._say_how_to_go_on()
+
+    def _say_how_to_go_on(self) -> None:
+        args = list(map(str, self.config.invocation_params.args))
+        for line in go_on(args, self.options, self.written, bool(self.runs)):
+            terminal.say(self.config, line)
 
     def _no_room(self, error: OSError, what: str) -> NoReturn:
         """End the session where the disk is full or the like; the journals stay as they are, to be continued."""

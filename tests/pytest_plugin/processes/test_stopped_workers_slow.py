@@ -96,8 +96,11 @@ def interruptible() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def stopped(path: Path, command: list[str], how: str) -> tuple[int, str]:
-    """A run that gets a signal while both workers measure: its exit code and output. No process may outlive it."""
+def stopped(path: Path, command: list[str], how: str, under_way: int) -> tuple[int, str]:
+    """A run that gets a signal when so many have said that they wait: its exit code and output.
+
+    No process may outlive it.
+    """
     (path / "wait").touch()
     child = subprocess.Popen(
         [sys.executable, "-m", "pytest", *command],
@@ -110,9 +113,9 @@ def stopped(path: Path, command: list[str], how: str) -> tuple[int, str]:
     )
     try:
         limit = time.monotonic() + 240
-        while len(list(path.glob("waiting-*"))) < len(SUITES):
+        while len(list(path.glob("waiting-*"))) < under_way:
             assert child.poll() is None, child.communicate()[0]
-            assert time.monotonic() < limit, "the workers did not begin"
+            assert time.monotonic() < limit, "nobody waits for the signal"
             time.sleep(0.05)
         if how == "ctrl-c":
             os.killpg(child.pid, signal.SIGINT)
@@ -132,7 +135,7 @@ def test_a_run_by_workers_that_is_stopped_is_continued_to_the_same_record(
     pytester: pytest.Pytester, tiny_llama: Path, reports: Path, how: str
 ) -> None:
     whole = (reports / "latest").resolve()
-    code, said = stopped(pytester.path, [*SUITES, "--model", str(tiny_llama), "-n", "2"], how)
+    code, said = stopped(pytester.path, [*SUITES, "--model", str(tiny_llama), "-n", "2"], how, len(SUITES))
     assert code == 2, said
     assert (reports / "latest").resolve() == whole
     (cut,) = [folder for folder in reports.glob("2*") if folder != whole]
@@ -147,3 +150,45 @@ def test_a_run_by_workers_that_is_stopped_is_continued_to_the_same_record(
     assert result.ret == 1
     assert (reports / "latest").resolve() == cut
     assert content(cut, processes=False) == content(whole, processes=False)
+
+
+STARTING = """
+import time
+from pathlib import Path
+from auditkit.pytest_plugin import session
+
+real = session.open_model
+
+def wait():
+    if Path("wait").exists():
+        Path("waiting-controller").touch()
+        time.sleep(120)
+
+"""
+OPENING = STARTING + "session.open_model = lambda *how: wait() or real(*how)\n"
+WORKERS = STARTING + "def pytest_xdist_newgateway(gateway):\n    wait()\n"
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
+@pytest.mark.parametrize("conftest", [OPENING, WORKERS], ids=["the model opens", "workers start"])
+def test_a_run_that_is_stopped_before_its_workers_begin_says_how_to_go_on(
+    pytester: pytest.Pytester, tiny_llama: Path, reports: Path, how: str, conftest: str
+) -> None:
+    whole = (reports / "latest").resolve()
+    (pytester.path / "conftest.py").write_text(conftest)
+    code, said = stopped(pytester.path, [*SUITES, "--model", str(tiny_llama), "-n", "2"], how, 1)
+    assert code == 2, said
+    assert "Traceback" not in said
+    assert (reports / "latest").resolve() == whole
+    cut = [folder for folder in reports.glob("2*") if folder != whole]
+    if conftest is OPENING:
+        assert cut == []
+        assert "nothing was measured, so there is nothing to resume: run the same command again" in said
+        return
+    assert not is_written(cut[0])
+    (line,) = [line for line in said.splitlines() if line.startswith("to go on: ")]
+    args = shlex.split(line.removeprefix("to go on: ").partition(" (--resume alone")[0])[1:]
+    result = pytester.runpytest_inprocess(*args)
+    result.stdout.fnmatch_lines([f"resuming *{cut[0].name}: 0 of 6 claims are taken over"])
+    assert result.ret == 1
+    assert (reports / "latest").resolve() == cut[0]
