@@ -31,7 +31,7 @@ def questions(model, audit):
 def patching(questions):
     """Where the personas of these questions act; measured once, used by every claim.
 
-    Each question is asked under six pairs of personas, and different questions under different ones. A word is in one
+    Each question is asked under three pairs of personas, and different questions under different ones. A word is in one
     pair only, since pairs are what intervals take as independent.
     """
     return PersonaPatching(questions, bands=(EARLY, MIDDLE))

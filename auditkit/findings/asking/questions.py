@@ -42,7 +42,7 @@ from auditkit.stats.streams import stream
 
 SYSTEM = "You are {persona}."
 FACTORS = ("topic", "pair")
-ITEMS, PAIRS = 24, 12
+ITEMS, PAIRS = 48, 12
 """Questions, and persona pairs of two groups, by default."""
 ACCURACY_ITEMS = 60
 """Questions asked without a persona to see whether the model knows any answer; more where more are measured."""

@@ -22,15 +22,15 @@ SHARES: dict[str, tuple[float, float]] = {
 DESIGNS: dict[str, tuple[int, int, int, int]] = {
     "6 x 24": (6, 24, 24, 6),
     "24 questions x 6 of 24 pairs": (24, 24, 6, 24),
-    "24 questions of 17 topics x 6 of 28 pairs": (17, 28, 6, 24),
-    "24 questions of 17 topics x 4 of 16 words": (17, 16, 4, 24),
+    "48 questions of 17 topics x 3 of 28 pairs": (17, 28, 3, 48),
+    "48 questions of 17 topics x 2 of 16 words": (17, 16, 2, 48),
     "24 x 6": (24, 6, 6, 24),
     "12 x 12": (12, 12, 12, 12),
     "17 questions x 3 of 8 pairs": (17, 8, 3, 17),
     "5 x 20": (5, 20, 20, 5),
 }
 """Name -> clusters of the first factor, of the second, how many of the second an item of the first meets, and how many
-items of the first there are: topics have one question or two, which meet others of the second."""
+items of the first there are: topics have two or three questions, which meet others of the second."""
 
 
 def mask(first: int, second: int, met: int, items: int) -> Array:

@@ -159,11 +159,11 @@ def test_planted_differences_of_groups_are_measured_in_both_formats(which: str, 
 
 def test_an_item_is_a_question_under_a_word_of_each_group(answers: PersonaAnswers) -> None:
     measured = answers.compare("negative", against="positive").measurement
-    assert measured.clusters.nunique().to_dict() == {"topic": 17, "words": 16}, "24 questions have 17 topics"
+    assert measured.clusters.nunique().to_dict() == {"topic": 17, "words": 16}, "48 questions have 17 topics"
     assert set(measured.clusters["words"].value_counts()) == {6}, "a word is asked six questions,"
     asked = pd.Series(item.split("|")[0] for item in measured.values.index).value_counts()
-    assert len(asked) == 24
-    assert set(asked) == {4}, "and a question under four words"
+    assert len(asked) == 48
+    assert set(asked) == {2}, "and a question under two words"
     first, item = measured.prompts[measured.values.index[0]], measured.values.index[0]
     one, other = item.split("|")[1].split("/")
     assert f"{one} student" in first["negative"]
@@ -195,8 +195,8 @@ def test_fewer_questions_ask_a_part_of_what_more_questions_ask() -> None:
     few, more = (
         answers_of(Oracle(VALENCE), n_items=n).compare("negative", against="positive").measurement for n in (6, 12)
     )
-    assert len(few.values) == 6 * 4
-    assert few.clusters.nunique().to_dict() == {"topic": 6, "words": 16}
+    assert len(few.values) == 6 * 2
+    assert few.clusters.nunique().to_dict() == {"topic": 6, "words": 12}
     assert set(few.values.index) < set(more.values.index)
 
 
@@ -372,7 +372,7 @@ def test_with_few_subjects_every_question_is_a_cluster_and_a_note_says_so() -> N
     one = Choices(tuple(replace(item, topic="birds") for item in CHOICES), ())
     answers = answers_of(Oracle(VALENCE), one)
     measured = answers.compare("negative", against="positive").measurement
-    assert measured.clusters["topic"].nunique() == 24
+    assert measured.clusters["topic"].nunique() == 48
     assert any("they speak of birds only" in note for note in answers.notes())
 
 

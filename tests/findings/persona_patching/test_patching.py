@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 
 def _patching(adapter: HFAdapter, *, n_items: int = 8, n_pairs: int = 6, **settings: Any) -> PersonaPatching:
     questions = PersonaQuestions(adapter, items=items(), n_items=n_items, **settings)
-    return PersonaPatching(questions, n_pairs=n_pairs, bands=(EARLY, MIDDLE))
+    return PersonaPatching(questions, n_pairs=n_pairs, each=6, bands=(EARLY, MIDDLE))
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ from auditkit.stats.measurement import Measurement
 NOBODY, PLAIN = "no persona", "no attribute"
 """Names of the two arms without a word: no system turn, and "You are a student."."""
 
-QUESTIONS, WORDS, EACH = 24, 16, 4
+QUESTIONS, WORDS, EACH = 48, 16, 2
 """Defaults: questions, words of a group at most, and under how many of them a question is asked."""
 
 LOGIT, ACCURACY, PROBABILITY = "logit difference", "accuracy", "log probability"

@@ -34,7 +34,7 @@ CORRUPT, CLEAN = "negative", "positive"
 EARLY, MIDDLE = mlp.at_depth(0.06, 0.19), attention.at_depth(0.56, 0.69)
 """The paper's bands as fractions of the depth; of 16 layers they are 1 to 3 and 9 to 11, its numbers counted from 0."""
 
-PAIRS, EACH = 32, 6
+PAIRS, EACH = 32, 3
 """Pairs of personas at most, and under how many of them a question is asked."""
 
 LEAST = MIN_CLUSTERS + 1
