@@ -17,7 +17,18 @@ from pathlib import Path
 
 from auditkit.cli.shared import INTEGRITY, refused, with_reports
 
-_PASSED_ON = ("baseline", "thresholds", "waivers", "seed", "items", "device", "dtype", "adapter", "cross-check")
+_PASSED_ON = (
+    "baseline",
+    "thresholds",
+    "waivers",
+    "seed",
+    "items",
+    "effort",
+    "device",
+    "dtype",
+    "adapter",
+    "cross-check",
+)
 _NOT_TAKEN = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 _PROFILE = "release"
 

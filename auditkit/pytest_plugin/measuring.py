@@ -155,7 +155,7 @@ class Measuring:
     ) -> None:
         self.config = config
         self.options = options_of(config)
-        self.settings = Settings(seed=self.options.seed, items=self.options.items, data=self.options.data)
+        self.settings = Settings(self.options.seed, self.options.items, self.options.data, self.options.effort)
         self.sample = sample
         self._claims = {item.nodeid for item in items}
         self._resumed = resumed

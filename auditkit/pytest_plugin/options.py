@@ -25,6 +25,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "seed": {"type": int, "metavar": "N", "help": "seed that every random stream derives from (default 0)"},
     "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
+    "effort": {
+        "choices": ["quick", "standard", "thorough"],
+        "help": "items per measurement as a share of each suite's own: a quarter, all (default), or twice as many",
+    },
     "data": {
         "action": "append",
         "metavar": "SUITE=SOURCE",
@@ -84,7 +88,7 @@ MODEL_FIXTURE = "audit_model"
 """The fixture that makes a test a claim; `model` is short for it."""
 
 DEFAULTS: dict[str, Any] = dict.fromkeys(OPTIONS) | {
-    "seed": 0, "device": "auto", "dtype": "auto", "adapter": "hf", "profile": "pr"
+    "seed": 0, "effort": "standard", "device": "auto", "dtype": "auto", "adapter": "hf", "profile": "pr"
 }  # fmt: skip
 
 
@@ -132,6 +136,7 @@ class RunOptions:
     models: tuple[str, ...]
     seed: int
     items: int | None
+    effort: Literal["quick", "standard", "thorough"]
     data: Mapping[str, str]
     data_texts: tuple[str, ...]
     template_arguments: Mapping[str, Any]
@@ -166,6 +171,7 @@ class RunOptions:
         from auditkit.record.differences import TEMPLATE_ARGUMENT
 
         named = {"seed": self.seed, "items": self.items, "dtype": self.dtype, "adapter": self.adapter}
+        named |= {} if self.effort == DEFAULTS["effort"] else {"effort": self.effort}
         given = {
             f"{TEMPLATE_ARGUMENT}{name}": json.dumps(value) for name, value in self.template_arguments.items()
         }
@@ -199,6 +205,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         shard=None if option.audit_shard is None else _read_shard(option.audit_shard),
         shard_text=option.audit_shard,
         items=_at_least_one(option.audit_items, "--items", "item is needed to measure anything"),
+        effort=option.audit_effort,
         data=_read_data(option.audit_data or ()),
         data_texts=tuple(option.audit_data or ()),
         template_arguments=_read_template_arguments(option.audit_template_arg or ()),
@@ -254,14 +261,6 @@ def asks_for_reruns(config: pytest.Config) -> bool:
     return bool(vars(config.option).get("reruns"))
 
 
-def known_paths(parser: pytest.Parser, args: Sequence[str]) -> tuple[list[str], str | None, Any, str | None]:
-    """What pytest knows of a command line before options of plugins are known: test paths as it takes them, the ini
-    file, the ini values and the rootdir that were given."""
-    found = parser.parse_known_args(list(args))
-    inifile = getattr(found, "inifilename", None)
-    return list(found.file_or_dir), inifile, getattr(found, "override_ini", None), found.rootdir
-
-
 def announced(args: Sequence[str], own_model: bool) -> Path | None:
     """The folder for run folders, where a command line names a model; nothing else of it need be right.
 
@@ -285,6 +284,8 @@ def check_options(options: RunOptions, processes: object, dist: str) -> None:
         ValueError: in one line.
     """
     specs, sites = options.models, options.cross_check
+    if options.items is not None and options.effort != DEFAULTS["effort"]:
+        raise ValueError("--items and --effort both say how many items are measured; leave one of them out")
     if len(specs) > 1:
         if len(set(specs)) < len(specs):
             raise ValueError(f"--model {next(s for s in specs if specs.count(s) > 1)} is given twice")

@@ -8,13 +8,12 @@ the commit of the project is no longer found.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.config.findpaths import determine_setup  # there is no public name
-
-from auditkit.pytest_plugin.options import known_paths
 
 
 def keep_rootdir(config: pytest.Config, parser: pytest.Parser, args: list[str], values: Collection[str]) -> None:
@@ -23,7 +22,7 @@ def keep_rootdir(config: pytest.Config, parser: pytest.Parser, args: list[str], 
     Raises:
         pytest.UsageError: another ini file was read because of them, which cannot be taken back.
     """
-    paths, inifile, override, rootdir = known_paths(parser, args)
+    paths, inifile, override, rootdir = _known_paths(parser, args)
     if rootdir or inifile or not any(Path(config.invocation_params.dir, value).exists() for value in values):
         return
     known = {
@@ -46,3 +45,11 @@ def keep_rootdir(config: pytest.Config, parser: pytest.Parser, args: list[str], 
         if namespace.confcutdir == str(config.rootpath):
             namespace.confcutdir = str(root)
         config._rootpath = root
+
+
+def _known_paths(parser: pytest.Parser, args: Sequence[str]) -> tuple[list[str], str | None, Any, str | None]:
+    """What pytest knows of a command line before options of plugins are known: test paths as it takes them, the ini
+    file, the ini values and the rootdir that were given."""
+    found = parser.parse_known_args(list(args))
+    inifile = getattr(found, "inifilename", None)
+    return list(found.file_or_dir), inifile, getattr(found, "override_ini", None), found.rootdir

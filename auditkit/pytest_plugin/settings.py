@@ -12,8 +12,9 @@ import pytest
 from auditkit.adapters.registry import DEFAULT_ADAPTER
 from auditkit.gate.thresholds import Thresholds, ThresholdsError, read_thresholds
 from auditkit.pytest_plugin.claims import claim_id
-from auditkit.pytest_plugin.options import RunOptions, refusal
+from auditkit.pytest_plugin.options import DEFAULTS, RunOptions, refusal
 from auditkit.record.escaping import shell
+from auditkit.stats.intervals import MIN_CLUSTERS
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from auditkit.methods.worst_case import WorstCase
 
 T = TypeVar("T")
+
+SHARES = {"quick": 0.25, "standard": 1.0, "thorough": 2.0}
+"""Effort -> items as a share of a measurement's own number."""
+LEAST = MIN_CLUSTERS + 1
+"""Items below which no effort goes: one more than the clusters that an interval needs."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,11 @@ class Settings:
     items: int | None
     data: Mapping[str, str]
     """Suite -> where its questions come from, where not the suite's own: see `auditkit.data.sources`."""
+    effort: str = "standard"
+
+    def sized(self, own: int) -> int:
+        """How many items a measurement has that has `own` by default: what `--items` or `--effort` makes of it."""
+        return self.items if self.items is not None else max(min(own, LEAST), round(own * SHARES[self.effort]))
 
     def worst_case(
         self,
@@ -53,6 +64,7 @@ def header_settings(options: RunOptions, spec: str, thresholds: Thresholds | Non
     settings = {
         "model": spec,
         "items": options.items,
+        "effort": None if options.effort == DEFAULTS["effort"] else options.effort,
         "tokenizer": options.tokenizer,
         "dtype": options.dtype,
         "device": options.device,
@@ -71,8 +83,8 @@ def rerun_options(options: RunOptions, spec: str) -> str:
     parts = [f"--model {shell(spec)}", f"--seed {options.seed}"]
     parts += [
         f"--{name} {shell(str(getattr(options, name)))}"
-        for name in ("items", "device", "dtype", "adapter")
-        if getattr(options, name) not in (None, "auto", DEFAULT_ADAPTER)
+        for name in ("items", "effort", "device", "dtype", "adapter")
+        if getattr(options, name) not in (None, DEFAULTS["effort"], "auto", DEFAULT_ADAPTER)
     ]
     parts += [f"--tokenizer {shell(options.tokenizer)}"] if options.tokenizer else []
     parts += [f"--data {shell(text)}" for text in options.data_texts]

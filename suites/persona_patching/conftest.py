@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditkit.data.sources import read_questions
-from auditkit.findings.asking.questions import PersonaQuestions
+from auditkit.findings.asking.questions import ITEMS, PersonaQuestions
 from auditkit.findings.persona_patching.measurements.answers import PersonaAnswers
 from auditkit.findings.persona_patching.measurements.head_edits import HeadEdits
 from auditkit.findings.persona_patching.measurements.heads import QUESTIONS, PersonaHeads
@@ -24,7 +24,7 @@ def questions(model, audit):
     """Questions crossed with persona pairs on the audited model: the project's own, or those that `--data` names."""
     source = audit.data.get("persona_patching")
     items = None if source is None else read_questions(source)
-    return PersonaQuestions(model, seed=audit.seed, n_items=audit.items, items=items)
+    return PersonaQuestions(model, seed=audit.seed, n_items=audit.sized(ITEMS), items=items)
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +46,13 @@ def layers(patching):
 @pytest.fixture(scope="session")
 def answers(questions, audit):
     """How these questions are answered under each persona; asked once, used by every claim."""
-    return PersonaAnswers(questions, n_items=audit.items)
+    return PersonaAnswers(questions, n_items=audit.sized(ITEMS))
 
 
 @pytest.fixture(scope="session")
 def heads(questions, audit):
     """Which heads of these questions' model see racial and colour personas."""
-    return PersonaHeads(questions, n_questions=max(QUESTIONS, audit.items or 0))
+    return PersonaHeads(questions, n_questions=max(QUESTIONS, audit.sized(QUESTIONS)))
 
 
 @pytest.fixture(scope="session")
