@@ -76,8 +76,8 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     method: str
     """Estimator and interval in words, for the report's methods section."""
     items_assume: str = ""
-    """The cluster factors that must grow with the items for `items_needed` to hold: "topic", "topic and pair" where they
-    stay crossed, "topic, with as many of pair" where every item is a cluster of its own by both."""
+    """The cluster factors that must grow with the items for `items_needed` to hold: "topic"; "topic and pair", which
+    stay crossed; "topic, with as many of pair" where every item is a cluster of its own by both."""
     exact: bool = False
     """The items are the whole population: the estimate is compared as it is, and there is no interval."""
     threshold_call: int | None = None

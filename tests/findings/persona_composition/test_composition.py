@@ -176,9 +176,7 @@ def test_where_each_persona_stands_in_one_cell_intervals_are_those_of_independen
 
 
 @pytest.mark.parametrize("count", [6, 18, 36])
-def test_another_persona_is_never_the_cells_own_and_all_are_taken_equally_often(
-    bent: Cells, count: int
-) -> None:
+def test_another_persona_is_never_the_cells_own_and_all_are_taken_equally_often(bent: Cells, count: int) -> None:
     few = Cells(Design(bent.adapter, bent.design.grid, n_cells=count))
     patches, whole = Patches(few, deepest=0.55), bent.design.grid
     people = {persona.name: persona.text for persona in whole.personas}

@@ -156,7 +156,8 @@ class Geometry:
             values[rows, own] = home
             where = {name: (group, place) for group in groups for place, name in enumerate(group.tolist())}
             for step in range(1, max(map(len, groups))):
-                names = [int(group[(place + step) % len(group)]) for group, place in map(where.get, own.tolist())]
+                places = [where[name] for name in own.tolist()]
+                names = [int(group[(place + step) % len(group)]) for group, place in places]
                 values[rows, names] = cosine(self._xy, self._sum(factor, [texts[factor][name] for name in names]))
             found[factor] = values
         return found
