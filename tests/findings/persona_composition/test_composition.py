@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from types import NoneType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -300,11 +300,10 @@ def test_independent_states_give_the_stated_null(most: int, monkeypatch: pytest.
     names = [(f"p{i}", f"t{j}") for i in range(6) for j in range(6)]
     texts = grid()
 
-    def of(persona: Any, task: Any) -> torch.Tensor:
+    def of(persona: str | None, task: str | None) -> torch.Tensor:
         rows = []
-        for k, own in enumerate(names):
-            given = (text if isinstance(text, (str, NoneType)) else text[k] for text in (persona, task))
-            key = tuple(one or other for one, other in zip(given, own, strict=True))
+        for own_persona, own_task in names:
+            key = persona or own_persona, task or own_task
             if key not in known:
                 known[key] = torch.from_numpy(rng.normal(size=(4, 1, 4000))).float()
             rows.append(known[key])
@@ -314,6 +313,7 @@ def test_independent_states_give_the_stated_null(most: int, monkeypatch: pytest.
     people = {persona.name: persona for persona in texts.personas}
     fake: Any = SimpleNamespace(
         seed=0, layers=(1,), layer=lambda depth: 1, of=of, table=table, design=SimpleNamespace(grid=texts),
+        some=lambda rows, *texts: of(*texts)[rows],
         cells=[SimpleNamespace(persona=people[p], task=t) for p, t in names], prompts=[],
         xy=of(None, None), xb=of(None, texts.baseline_task), by=of(texts.baseline, None),
         bb=of(texts.baseline, texts.baseline_task),

@@ -195,20 +195,28 @@ class Cells:
         """
         key = tuple(prompts)
         if key not in self._states:
-            header = self.design.header
-            # The third token is predicted and not read.
-            tails = Tails(
-                self.adapter, key, [answer[:3] for answer in self.answers], [len(p) - header - 1 for p in key]
-            )
-            read = tails.read([(Component.BLOCK_INPUT, layer) for layer in self.layers])
-            at = [self.offset(site) for site in SITES]
-            self._states[key] = torch.stack(
-                [
-                    torch.stack([row[Component.BLOCK_INPUT, layer][at].float().cpu() for layer in self.layers], 1)
-                    for row in read
-                ]
-            )
+            self._states[key] = self._read(key, self.answers)
         return self._states[key]
+
+    def some(self, rows: Sequence[int], persona: str, task: str) -> Tensor:
+        """(row, site, layer, width) the same for some of the cells, under one persona and task by text: one prompt,
+        which is run once, with the answers of these cells behind it."""
+        return self._read([self.design.prompt(persona, task)] * len(rows), [self.answers[row] for row in rows])
+
+    def _read(self, prompts: Sequence[Prompt], answers: Sequence[tuple[int, ...]]) -> Tensor:
+        header = self.design.header
+        # The third token is predicted and not read.
+        tails = Tails(
+            self.adapter, prompts, [answer[:3] for answer in answers], [len(p) - header - 1 for p in prompts]
+        )
+        read = tails.read([(Component.BLOCK_INPUT, layer) for layer in self.layers])
+        at = [self.offset(site) for site in SITES]
+        return torch.stack(
+            [
+                torch.stack([row[Component.BLOCK_INPUT, layer][at].float().cpu() for layer in self.layers], 1)
+                for row in read
+            ]
+        )
 
     def offset(self, site: str) -> int:
         """Tokens from p_user_last to a site."""

@@ -12,8 +12,6 @@ shared, and the cosine of independent directions is 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -148,26 +146,26 @@ class Geometry:
             "persona": [people[name] for name in self.cells.table["persona"].unique()],
             "task": [self.cells.design.grid.tasks[name] for name in self.cells.table["task"].unique()],
         }
-        home = cosine(self._xy, self._x + self._y)
-        found = {}
+        home, found = cosine(self._xy, self._x + self._y), {}
         for factor, groups in self._groups.items():
-            own, rows = self._own[factor], np.arange(len(home))
-            values = np.full((len(home), len(texts[factor]), *home.shape[1:]), np.nan)
-            values[rows, own] = home
-            where = {name: (group, place) for group in groups for place, name in enumerate(group.tolist())}
-            for step in range(1, max(map(len, groups))):
-                places = [where[name] for name in own.tolist()]
-                names = [int(group[(place + step) % len(group)]) for group, place in places]
-                values[rows, names] = cosine(self._xy, self._sum(factor, [texts[factor][name] for name in names]))
+            own, values = self._own[factor], np.full((len(home), len(texts[factor]), *home.shape[1:]), np.nan)
+            values[np.arange(len(home)), own] = home
+            for group in groups:
+                for name in group:
+                    rows = np.flatnonzero(np.isin(own, group) & (own != name))
+                    sums = self._sum(factor, texts[factor][name], rows)
+                    values[rows, name] = cosine(self._xy[rows], sums)
             found[factor] = values
         return found
 
-    def _sum(self, factor: str, texts: Sequence[str]) -> Array:
-        """(cell, site, layer, width) dX + dY with another persona (or task) in each cell."""
+    def _sum(self, factor: str, text: str, rows: NDArray[np.intp]) -> Array:
+        """(row, site, layer, width) dX + dY of some cells, with another persona (or task)."""
         cells, grid = self.cells, self.cells.design.grid
         if factor == "persona":
-            return _array(cells.of(texts, grid.baseline_task)) - _array(cells.bb) + self._y
-        return self._x + _array(cells.of(grid.baseline, texts)) - _array(cells.bb)
+            other, kept = cells.some(rows.tolist(), text, grid.baseline_task), self._y
+        else:
+            other, kept = cells.some(rows.tolist(), grid.baseline, text), self._x
+        return _array(other) - _array(cells.bb)[rows] + kept[rows]
 
     @shared_measurement
     def _independent(self) -> tuple[Array, Array]:
