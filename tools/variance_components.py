@@ -3,7 +3,8 @@
 For every comparison of a recorded run that is a mean or a ratio of means over two crossed factors: how the variance of
 one item is shared by the clusters of either factor and by what is left, the half-width of the interval, and what it
 would be with as many items on twice the clusters of either factor. Components are by the method of moments around the
-mean, and a negative one is taken as zero; a few clusters know their variance badly. Prints Markdown.
+mean, and a negative one is taken as zero; a few clusters know their variance badly. Where
+every cluster has one item, nothing can be told apart and all is "what is left". Prints Markdown.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     method: str
     """Estimator and interval in words, for the report's methods section."""
     items_assume: str = ""
-    """The cluster factors that must grow with the items for `items_needed` to hold: "topic", "topic and pair"."""
+    """The cluster factors that must grow with the items for `items_needed` to hold: "topic"; "topic and pair", which
+    stay crossed; "topic, with as many of pair" where at most half of the combinations are measured."""
     exact: bool = False
     """The items are the whole population: the estimate is compared as it is, and there is no interval."""
     threshold_call: int | None = None

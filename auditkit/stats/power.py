@@ -67,7 +67,9 @@ def items_needed(
 
     With one factor the variance falls as one over the number of clusters, so clusters must grow with the items.
     With two crossed factors it is a / C1 + b / C2 + e / (C1 C2): when both grow by f, items grow by f squared and
-    the variance falls by something between f and f squared, depending on the parts.
+    the variance falls by something between f and f squared, depending on the parts. Where at most half of their
+    combinations are measured, each cluster keeps its number of items when both grow by f: items grow by f, and the
+    variance falls by f.
 
     Args:
         contrast: (items,) values whose mean is tested against zero.
@@ -80,6 +82,9 @@ def items_needed(
         return needed(len(contrast), distance, standard_error, df, alpha, names, lambda shrink: shrink)
     # In standard errors, since squares of very large values are none.
     first, second, both, counts = one_way_parts(contrast / standard_error, clusters)
+    if 2 * len(contrast) <= counts[0] * counts[1]:
+        names = f"{clusters.columns[0]}, with as many of {clusters.columns[1]}"
+        return needed(len(contrast), distance, standard_error, df, alpha, names, lambda shrink: shrink)
     between = max(first - both, 0.0) / (1 - 1 / counts[1]) + max(second - both, 0.0) / (1 - 1 / counts[0])
     between = min(1.0, between)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit.findings.persona_composition.measurements.behaviour import Behaviour
+from auditkit.findings.persona_composition.measurements.behaviour import TEXT_CELLS, Behaviour
 from auditkit.findings.persona_composition.measurements.cells import CELLS, DEPTHS, Cells, Design
 from auditkit.findings.persona_composition.measurements.geometry import Geometry
 from auditkit.findings.persona_composition.measurements.patches import Patches
@@ -34,10 +34,9 @@ def grid(audit):
 
 @pytest.fixture(scope="session")
 def cells(model, grid, audit):
-    """Answers and states: 20 cells of the project's own grid, all of a file's, or as many as `--items` says."""
-    own = "persona_composition" not in audit.data
-    design = Design(model, grid, seed=audit.seed, n_cells=audit.items or (CELLS if own else None))
-    quick = audit.items is not None and audit.items < FEW
+    """Answers and states: 24 cells of the project's own grid, all of a file's, or as many as `--items` says."""
+    design = Design(model, grid, seed=audit.seed, n_cells=_asked_for(audit, CELLS))
+    quick = audit.sized(CELLS) < FEW
     return Cells(design, depths=[depth for depth in DEPTHS if depth <= DEEPEST] if quick else DEPTHS)
 
 
@@ -61,5 +60,10 @@ def vectors(cells):
 
 @pytest.fixture(scope="session")
 def behaviour(model, grid, audit):
-    """What is said, in all cells of the grid."""
-    return Behaviour(Design(model, grid, seed=audit.seed, n_cells=audit.items), depth=DEEPEST)
+    """What is said: in 96 cells of the project's own grid, in all of a file's, or in as many as `--items` says."""
+    return Behaviour(Design(model, grid, seed=audit.seed, n_cells=_asked_for(audit, TEXT_CELLS)), depth=DEEPEST)
+
+
+def _asked_for(audit, own):
+    """How many cells: all of a file's (None) where `--items` says nothing, else `own` of the project's, as sized."""
+    return None if "persona_composition" in audit.data and audit.items is None else audit.sized(own)

@@ -248,6 +248,33 @@ def test_a_crossed_design_is_told_to_grow_both_factors(spread):
     assert again < true_variance * 1.0
 
 
+def once(rng, clusters: int, spread, centre: float) -> Estimate:
+    """Every cluster of either factor in one item."""
+    values = centre + sum(part * rng.normal(size=clusters) for part in spread)
+    names = pd.DataFrame({"a": np.arange(clusters), "b": rng.permutation(clusters)})
+    table = Measurement("m", "logit", pd.DataFrame({"x": values}), names)
+    return Estimate("effect", "logit", table, values)
+
+
+def test_a_design_that_meets_every_cluster_once_needs_as_many_times_the_clusters_as_runs():
+    """Its items are independent, so the number is that of a design with one factor."""
+    rng = np.random.default_rng(9)
+    for _ in range(20):
+        estimate = once(rng, 24, (1.0, 0.5, 0.2), 0.35)
+        measured = estimate.measurement
+        one = Estimate(
+            "effect", "logit", Measurement("m", "logit", measured.values, measured.clusters[["a"]]),
+            estimate.numerator,
+        )  # fmt: skip
+        both, single = estimate.describe(">=", 0.0), one.describe(">=", 0.0)
+        assert (both.lower, both.upper) == pytest.approx((single.lower, single.upper))
+        assert both.df == single.df == 23
+        assert both.items_needed == single.items_needed
+        assert both.items_range == single.items_range
+        if both.items_needed:
+            assert both.items_assume == "a, with as many of b"
+
+
 @pytest.mark.slow
 def test_items_needed_of_a_grid_decide_about_80_percent_of_experiments():
     rng = np.random.default_rng(10)

@@ -65,8 +65,8 @@ def asked(persona: str, task: str) -> str:
 
 
 def packaged_grid(which: str = "") -> PersonaGrid:
-    """Ten personas with markers and ten tasks, written for this project; "short" are four personas of a word or two
-    and three tasks, "long" eight personas of 20 to 30 words and six tasks.
+    """24 personas with markers and 24 tasks, written for this project; "short" are four personas of a word or two and
+    three tasks, "long" eight personas of 20 to 30 words and six tasks.
 
     Raises:
         DataError: another name.

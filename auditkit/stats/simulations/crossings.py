@@ -21,6 +21,7 @@ SHARES: dict[str, tuple[float, float]] = {
 """Who carries the variance between clusters: share of the first factor, share of the second."""
 DESIGNS: dict[str, tuple[int, int, int, int]] = {
     "6 x 24": (6, 24, 24, 6),
+    "24 personas x 24 tasks, each once": (24, 24, 1, 24),
     "24 questions x 6 of 24 pairs": (24, 24, 6, 24),
     "48 questions of 17 topics x 3 of 28 pairs": (17, 28, 3, 48),
     "48 questions of 17 topics x 2 of 16 words": (17, 16, 2, 48),

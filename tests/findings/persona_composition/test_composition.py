@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
@@ -20,13 +22,21 @@ from auditkit.engine.edits import replace
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.measurements import geometry as geometry_module
 from auditkit.findings.persona_composition.measurements.behaviour import ADDITIVE as ADDED
-from auditkit.findings.persona_composition.measurements.behaviour import BARE, CLEAN, REMOVED, Behaviour
-from auditkit.findings.persona_composition.measurements.cells import SITES, WINDOW, Cells, Design
+from auditkit.findings.persona_composition.measurements.behaviour import (
+    BARE,
+    CLEAN,
+    FEWEST,
+    REMOVED,
+    TEXT_CELLS,
+    Behaviour,
+)
+from auditkit.findings.persona_composition.measurements.cells import CELLS, SITES, WINDOW, Cells, Design
 from auditkit.findings.persona_composition.measurements.geometry import (
     APART,
     INDEPENDENT,
     OTHER,
     SUM,
+    TASK,
     Geometry,
     cosine,
 )
@@ -49,6 +59,7 @@ from auditkit.findings.persona_composition.measurements.vectors import (
     PREFIX,
     Vectors,
 )
+from auditkit.findings.persona_composition.prompts import packaged_grid
 from auditkit.record.figures import drawing_of
 from auditkit.report.figures.drawing import render_svg
 from tests.planted.composing import grid, open_additive, unmarked
@@ -76,12 +87,24 @@ def bent() -> Cells:
     return Cells(Design(open_additive(bent_from=2), grid(), n_cells=18))
 
 
-def test_few_cells_meet_every_persona_and_task(additive: HFAdapter) -> None:
-    for count in (6, 12, 36):
-        cells = Design(additive, grid(), n_cells=count).cells
-        assert len({cell.id for cell in cells}) == count
-        assert len({cell.persona.name for cell in cells}) == len({cell.task for cell in cells}) == 6
-    assert len(Design(additive, grid()).cells) == 36
+@pytest.mark.parametrize("seed", [0, 3])
+def test_cells_meet_new_personas_and_tasks_as_long_as_there_are_some(additive: HFAdapter, seed: int) -> None:
+    for which, sizes in ((grid(), (6, 12, 36)), (packaged_grid(), (CELLS, TEXT_CELLS))):
+        cells = Design(additive, which, seed=seed).cells
+        assert len({cell.id for cell in cells}) == len(cells) == len(which.personas) * len(which.tasks)
+        for count in sizes:
+            few = Design(additive, which, seed=seed, n_cells=count).cells
+            assert few == cells[:count], "more cells contain the fewer"
+            each = count // len(which.personas)
+            assert set(Counter(cell.persona.name for cell in few).values()) == {each}
+            assert set(Counter(cell.task for cell in few).values()) == {each}
+
+
+def test_the_suite_spends_every_cell_on_another_persona_and_task(additive: HFAdapter) -> None:
+    assert len(packaged_grid().personas) == len(packaged_grid().tasks) == CELLS
+    assert TEXT_CELLS >= FEWEST
+    drawn = {tuple(cell.id for cell in Design(additive, packaged_grid(), seed=n, n_cells=6).cells) for n in (0, 1)}
+    assert len(drawn) == 2, "another seed, other cells"
 
 
 def test_states_are_those_of_the_whole_prompt_at_the_sites(cells: Cells) -> None:
@@ -127,6 +150,42 @@ def test_where_all_adds_up_the_prediction_is_the_state_and_beats_all_others(patc
         for name in (*patches.cells.design.grid.baselines, FILLER):
             assert float(others.condition(name).max()) < 1e-6
         assert float(patches.typical_with(site, layer, EVERY).logs.numerator.max()) < math.log(1e-6)
+
+
+def test_where_each_persona_stands_in_one_cell_intervals_are_those_of_independent_cells(bent: Cells) -> None:
+    """Clusters of both factors coincide with the cells, so the interval is the t interval of a mean of six."""
+    few = Cells(Design(bent.adapter, bent.design.grid, n_cells=6))
+    patches, geometry, vectors = Patches(few, deepest=0.85), Geometry(few), Vectors(few, depth=0.55)
+    layer = few.layers[-1]
+    estimates = [geometry.compare("p_last", 0.85, SUM, other) for other in (*OTHER.values(), TASK)]
+    estimates += [patches.costlier("p_last", layer, reference) for reference in REFERENCES]
+    estimates += [patches.typical("p_last", layer), patches.typical_with("p_last", layer, EVERY)]
+    for estimate in (*estimates, vectors.left(ORACLE), patches.rises()):
+        effect = estimate.describe()
+        assert None not in (effect.lower, effect.upper), effect.name
+        assert (effect.n, effect.clusters, effect.df) == (6, 6, 5.0)
+        assert not any("wide interval" in caution for caution in estimate._cautions)
+    values = geometry.compare("p_last", 0.85, SUM, OTHER["persona"]).numerator
+    known = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    apart = estimates[0].describe()
+    assert (apart.lower, apart.upper) == pytest.approx(tuple(known))
+    logs = patches.typical("p_last", layer).logs.numerator
+    known = stats.ttest_1samp(logs, 0.0).confidence_interval(0.95)
+    typical = patches.typical("p_last", layer).describe()
+    assert (typical.lower, typical.upper) == pytest.approx(tuple(np.exp(known)))
+
+
+@pytest.mark.parametrize("count", [6, 18, 36])
+def test_another_persona_is_never_the_cells_own_and_all_are_taken_equally_often(bent: Cells, count: int) -> None:
+    few = Cells(Design(bent.adapter, bent.design.grid, n_cells=count))
+    patches, whole = Patches(few, deepest=0.55), bent.design.grid
+    people = {persona.name: persona.text for persona in whole.personas}
+    for factor, texts in (("persona", people), ("task", dict(whole.tasks))):
+        taken = patches._others(factor, texts)
+        own = [texts[name] for name in few.table[factor]]
+        assert not [one for one, other in zip(own, taken, strict=True) if one == other]
+        assert set(Counter(taken).values()) == {count // 6}
+        assert len(set(zip(own, taken, strict=True))) == min(count, 30), "six names, of which five are others"
 
 
 def test_behind_a_bend_it_no_longer_adds_up(bent: Cells) -> None:
@@ -213,7 +272,7 @@ def test_where_host_and_target_hardly_differ_there_is_no_distance_to_close(
 
 def test_texts_are_scored_by_own_minus_other_personas_and_edits_do_what_they_say(additive: HFAdapter) -> None:
     behaviour = Behaviour(Design(additive, grid(), n_cells=6), depth=0.55, tokens=8, fewest=6)
-    cell = behaviour.design.cells[0]
+    cell = next(cell for cell in behaviour.design.cells if cell.persona.name == "p0")
     assert behaviour.score(cell, "so word0 it is") == 1.0
     assert behaviour.score(cell, "Word1 and word2") == pytest.approx(1 - 1 / 5)
     assert behaviour.score(cell, "word10 word100") == pytest.approx(-1 / 5)
@@ -234,7 +293,9 @@ def test_generation_with_kept_keys_and_values_is_generation_without(bent: Cells)
 # -- the null --------------------------------------------------------------------------------------------------
 
 
-def test_independent_states_give_the_stated_null(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [10, 3])
+def test_independent_states_give_the_stated_null(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geometry_module, "EXCHANGED", most)
     rng, known = np.random.default_rng(0), dict[Any, torch.Tensor]()
     names = [(f"p{i}", f"t{j}") for i in range(6) for j in range(6)]
     texts = grid()
@@ -252,6 +313,7 @@ def test_independent_states_give_the_stated_null(monkeypatch: pytest.MonkeyPatch
     people = {persona.name: persona for persona in texts.personas}
     fake: Any = SimpleNamespace(
         seed=0, layers=(1,), layer=lambda depth: 1, of=of, table=table, design=SimpleNamespace(grid=texts),
+        some=lambda rows, *texts: of(*texts)[rows],
         cells=[SimpleNamespace(persona=people[p], task=t) for p, t in names], prompts=[],
         xy=of(None, None), xb=of(None, texts.baseline_task), by=of(texts.baseline, None),
         bb=of(texts.baseline, texts.baseline_task),
@@ -264,6 +326,27 @@ def test_independent_states_give_the_stated_null(monkeypatch: pytest.MonkeyPatch
     assert means[INDEPENDENT] == pytest.approx(0.0, abs=0.02)
     assert means[OTHER["persona"]] == pytest.approx(means[SUM], abs=0.02)
     assert geometry.shuffled("p_last", 0.4, "persona").p > 0.01
+
+
+def test_names_are_exchanged_within_groups_of_nearly_equal_size(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Geometry(cells)._sums
+    monkeypatch.setattr(geometry_module, "EXCHANGED", 4)
+    geometry = Geometry(cells)
+    rows = np.arange(len(cells.cells))
+    for factor, values in geometry._sums.items():
+        groups, own = geometry._groups[factor], geometry._own[factor]
+        assert sorted(map(len, groups)) == [3, 3]
+        assert sorted(np.concatenate(groups).tolist()) == list(range(6))
+        for row in rows:
+            (group,) = (group for group in groups if own[row] in group)
+            np.testing.assert_allclose(values[row, group], whole[factor][row, group], atol=1e-6)
+            assert np.isnan(np.delete(values[row], group, axis=0)).all()
+            others = [name for name in group if name != own[row]]
+            mean = values[row, others].mean(axis=0)
+            np.testing.assert_allclose(geometry.columns[OTHER[factor]][row], mean)
+        assert geometry.shuffled("p_last", 0.4, factor).p <= 0.05
 
 
 def test_a_vector_without_length_has_no_direction() -> None:
@@ -290,7 +373,7 @@ def test_fewer_than_three_personas_or_tasks_decide_nothing(additive: HFAdapter, 
 
 
 def test_empty_answers_decide_nothing_and_say_so() -> None:
-    with pytest.raises(Inconclusive, match=r"0 cells of 0 personas .* left out: p0\+t0: the answer is empty"):
+    with pytest.raises(Inconclusive, match=r"0 cells of 0 personas .* left out: p\d\+t\d: the answer is empty"):
         Cells(Design(open_additive(silent=True), grid(), n_cells=6))
 
 

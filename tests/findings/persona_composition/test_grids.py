@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,12 +18,17 @@ from auditkit.findings.persona_composition.prompts import asked, packaged_grid, 
 
 pytestmark = pytest.mark.unit
 
+WAYS = (
+    "explain how to", "explain what makes", "explain why", "explain when", "describe what to do", "describe a good",
+    "give a beginner advice on", "suggest a", "say what", "tell a short story about",
+)  # fmt: skip
+"""How the first ten tasks ask, and so all others."""
 PUBLISHED = Path(__file__).parents[4] / "shared" / "data" / "composition_grids.json"
 
 
 def test_the_projects_grid_is_large_enough_for_intervals_and_says_who_is_meant() -> None:
     grid = packaged_grid()
-    assert len(grid.personas) == len(grid.tasks) == 10
+    assert len(grid.personas) == len(grid.tasks) == 24
     assert len(grid.baselines) >= 5
     assert grid.marked
     texts = [p.text for p in grid.personas] + [*grid.tasks.values(), *grid.baselines]
@@ -45,13 +52,38 @@ def test_the_projects_short_and_long_grids_are_of_the_papers_shapes() -> None:
 
 @pytest.mark.parametrize("which", ["", "short", "long"])
 def test_markers_belong_to_one_persona_and_stand_in_no_prompt(which: str) -> None:
+    """All markers, also those of personas that a named grid leaves out, against all texts of the grid."""
     grid = packaged_grid(which)
-    everyone = [marker for persona in grid.personas for marker in persona.markers]
-    assert len(set(everyone)) == len(everyone)
-    prompts = [asked(p.text, task) for p in grid.personas for task in grid.tasks.values()]
-    prompts += [asked(persona, grid.baseline_task) for persona in (grid.baseline, *grid.baselines, grid.filler)]
-    for marker in everyone:
-        assert not [prompt for prompt in prompts if shows(marker, prompt)], marker
+    everyone = [(persona.name, marker) for persona in packaged_grid().personas for marker in persona.markers]
+    assert len({marker for _, marker in everyone}) == len(everyone)
+    tasks = [*grid.tasks.values(), grid.baseline_task, grid.other_task]
+    people = [*(persona.text for persona in grid.personas), grid.baseline, *grid.baselines, grid.filler]
+    prompts = " ".join([asked(persona, grid.baseline_task) for persona in people] + tasks)
+    for name, marker in everyone:
+        assert not shows(marker, prompts), marker
+        assert not [other for of, other in everyone if of != name and shows(marker, other)], marker
+
+
+def test_personas_are_alike_in_length_and_in_how_many_markers_they_have() -> None:
+    personas = packaged_grid().personas
+    for persona in personas:
+        assert 7 <= len(persona.text.split()) <= 13, persona.name
+        assert 15 <= len(persona.markers) <= 20, persona.name
+        assert all(marker == marker.lower() == marker.strip() for marker in persona.markers)
+        assert persona.text.startswith(("a ", "an "))
+        assert not persona.text.endswith(".")
+    first, others = ([len(p.text.split()) for p in some] for some in (personas[:10], personas[10:]))
+    assert np.mean(others) == pytest.approx(np.mean(first), abs=1)
+
+
+def test_tasks_are_alike_in_length_and_ask_in_one_of_few_ways() -> None:
+    """No way of asking makes up more than a third of the tasks, and none belongs to one task alone."""
+    tasks = list(packaged_grid().tasks.values())
+    assert all(4 <= len(task.split()) <= 9 and task.endswith(".") for task in tasks)
+    ways = [next((way for way in WAYS if task.startswith(f"{way} ")), "") for task in tasks]
+    counts = Counter(ways)
+    assert set(counts) == set(WAYS)
+    assert 2 <= min(counts.values()) <= max(counts.values()) <= 8
 
 
 @given(st.sampled_from(["sea", "deck"]), st.sampled_from(["", " ", ", ", "-", "s"]), st.booleans())

@@ -51,6 +51,11 @@ def test_an_exact_value_says_so_and_shows_no_interval(sample_run: Run) -> None:
             "needs 2 to 3 times the clusters of topic and pair, crossed as they are (17 now of the fewer), and 4 to 9 "
             "times the runs",
         ),
+        (
+            (160, 360),
+            "topic, with as many of pair",
+            "needs 4 to 9 times the clusters of topic, with as many of pair (17 now), and as many times the runs",
+        ),
     ],
 )
 def test_what_would_decide_is_a_range_against_what_there_is(

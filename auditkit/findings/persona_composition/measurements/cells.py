@@ -15,6 +15,9 @@ from the end:
 
 At g1 and g2 the tokens of XY's own greedy answer stand behind all four prompts, so that the token at a site is the
 same. A state is the input of a block (`block_input`), 0-based.
+
+By default every persona and every task of the project's own grid stands in one cell. Cells of one persona or one task
+resemble each other, so a cell of a new persona and a new task says most.
 """
 
 from __future__ import annotations
@@ -35,14 +38,16 @@ from auditkit.engine.continuation.generation import generate
 from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.prompts import LEAST, GridPersona, PersonaGrid, asked
+from auditkit.stats.design import incomplete_crossing
+from auditkit.stats.streams import stream
 
 SITES = ("p_user_last", "p_last", "g1", "g2")
 DEPTHS = (0.25, 0.40, 0.55, 0.70, 0.85)
 """The paper's layers as fractions of the depth."""
 WINDOW = 10
 """Tokens over which predictions are compared."""
-CELLS = 20
-"""Cells of the project's own grid, where nobody says how many."""
+CELLS = 24
+"""Cells of the project's own grid, where nobody says how many: 24 personas and 24 tasks, each once."""
 FACTORS = ("persona", "task")
 
 
@@ -63,8 +68,9 @@ class Design:
     """Which cells are measured, and their prompts.
 
     Args:
-        n_cells: so many of the grid's, in an order that meets every persona and every task as early as can be; all of
-            them where None.
+        seed: of the draw, by which each persona meets a task first, then another, and so on.
+        n_cells: so many of the grid's, which meet every persona and every task as early as can be; all of them where
+            None. More cells contain the fewer.
 
     Raises:
         NotApplicable: a template that has no generation prompt, so that nothing stands between turn and answer.
@@ -84,12 +90,10 @@ class Design:
                 "the chat template adds no generation prompt, so there is no place between the user's turn and the "
                 "answer; give a model whose template does"
             )
-        tasks = list(grid.tasks)
-        wide, high = len(tasks), len(grid.personas)
-        every = [
-            PersonaTask(grid.personas[i], tasks[(i + step) % wide]) for step in range(wide) for i in range(high)
-        ]
-        self.cells = tuple(every[: n_cells or None])
+        people = {persona.name: persona for persona in grid.personas}
+        order = sorted(people, key=lambda name: stream(seed, "order of the personas", name).random())
+        dealt = incomplete_crossing(order, list(grid.tasks), len(grid.tasks), seed=seed, name="composition")
+        self.cells = tuple(PersonaTask(people[name], task) for name, task in dealt[: n_cells or None])
 
     def prompt(self, persona: str, task: str) -> Prompt:
         """The prompt of two texts."""
@@ -191,20 +195,28 @@ class Cells:
         """
         key = tuple(prompts)
         if key not in self._states:
-            header = self.design.header
-            # The third token is predicted and not read.
-            tails = Tails(
-                self.adapter, key, [answer[:3] for answer in self.answers], [len(p) - header - 1 for p in key]
-            )
-            read = tails.read([(Component.BLOCK_INPUT, layer) for layer in self.layers])
-            at = [self.offset(site) for site in SITES]
-            self._states[key] = torch.stack(
-                [
-                    torch.stack([row[Component.BLOCK_INPUT, layer][at].float().cpu() for layer in self.layers], 1)
-                    for row in read
-                ]
-            )
+            self._states[key] = self._read(key, self.answers)
         return self._states[key]
+
+    def some(self, rows: Sequence[int], persona: str, task: str) -> Tensor:
+        """(row, site, layer, width) the same for some of the cells, under one persona and task by text: one prompt,
+        which is run once, with the answers of these cells behind it."""
+        return self._read([self.design.prompt(persona, task)] * len(rows), [self.answers[row] for row in rows])
+
+    def _read(self, prompts: Sequence[Prompt], answers: Sequence[tuple[int, ...]]) -> Tensor:
+        header = self.design.header
+        # The third token is predicted and not read.
+        tails = Tails(
+            self.adapter, prompts, [answer[:3] for answer in answers], [len(p) - header - 1 for p in prompts]
+        )
+        read = tails.read([(Component.BLOCK_INPUT, layer) for layer in self.layers])
+        at = [self.offset(site) for site in SITES]
+        return torch.stack(
+            [
+                torch.stack([row[Component.BLOCK_INPUT, layer][at].float().cpu() for layer in self.layers], 1)
+                for row in read
+            ]
+        )
 
     def offset(self, site: str) -> int:
         """Tokens from p_user_last to a site."""
@@ -212,14 +224,13 @@ class Cells:
             site, self.design.header + int(site[-1] == "2") + 1
         )
 
-    def of(self, persona: str | None, task: str | None) -> Tensor:
-        """States under one persona and one task by text in every cell; None is the cell's own."""
-        return self.states(
-            [
-                self.design.prompt(persona or cell.persona.text, task or self.design.text(cell.task))
-                for cell in self.cells
-            ]
-        )
+    def of(self, persona: str | Sequence[str] | None, task: str | Sequence[str] | None) -> Tensor:
+        """States under personas and tasks by text: one for all cells, or one for each; None is the cell's own."""
+        personas = [cell.persona.text for cell in self.cells] if persona is None else persona
+        tasks = [self.design.text(cell.task) for cell in self.cells] if task is None else task
+        count = len(self.cells)
+        texts = zip(_for_each(personas, count), _for_each(tasks, count), strict=True)
+        return self.states([self.design.prompt(*pair) for pair in texts])
 
     @property
     def xy(self) -> Tensor:
@@ -260,3 +271,7 @@ class Cells:
             [answer[given : given + WINDOW] for answer in self.answers],
             [len(prompt) - 1 - back for prompt in longer],
         )
+
+
+def _for_each(texts: str | Sequence[str], count: int) -> Sequence[str]:
+    return [texts] * count if isinstance(texts, str) else texts

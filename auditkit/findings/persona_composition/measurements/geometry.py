@@ -33,6 +33,9 @@ OTHER = {"persona": "sum with another persona", "task": "sum with another task"}
 NULL_SUM, NULL_APART, NULL_RATIO = 1 / 3**0.5, 0.5, 2**0.5
 """What four independent states of equal variance give."""
 SHUFFLES = 1000
+EXCHANGED = 10
+"""Names among which a cell's own is exchanged, at most. A run is needed for every cell and name, so exchanging all
+names of a grid of 24 would cost three times as much."""
 
 
 def cosine(one: Array, other: Array) -> Array:
@@ -67,13 +70,16 @@ class Geometry:
     def shuffled(self, site: str, depth: float, factor: str) -> Significance:
         """The mean cosine of dXY and dX + dY among its values with the names of personas (or tasks) exchanged.
 
-        A name goes with all its cells, as often as it was drawn: whole clusters are exchanged.
+        A name goes with all its cells, as often as it was drawn: whole clusters are exchanged, within their group.
         """
         values = self._sums[factor][:, :, SITES.index(site), self._at(depth)]
-        own = self._own[factor]
-        rows, size = np.arange(len(own)), values.shape[1]
-        draw = stream(self.seed, "shuffled names", factor, site)
-        null = [values[rows, draw.permutation(size)[own]].mean() for _ in range(SHUFFLES)]
+        own, groups = self._own[factor], self._groups[factor]
+        rows, names = np.arange(len(own)), np.concatenate(groups)
+        draw, instead = stream(self.seed, "shuffled names", factor, site), np.empty_like(names)
+        null = []
+        for _ in range(SHUFFLES):
+            instead[names] = np.concatenate([draw.permutation(group) for group in groups])
+            null.append(values[rows, instead[own]].mean())
         return Significance(float(values[rows, own].mean()), np.array(null))
 
     def measurement(self, site: str, depth: float) -> Measurement:
@@ -93,9 +99,9 @@ class Geometry:
         to_x, to_y, to_xy = self._x, self._y, self._xy
         made = {SUM: cosine(to_xy, to_x + to_y), TASK: cosine(to_xy, to_y), APART: cosine(to_x, to_y)}
         for factor, values in self._sums.items():
-            own = self._own[factor]
-            others = (values.sum(1) - values[np.arange(len(own)), own]) / (values.shape[1] - 1)
-            made[OTHER[factor]] = others
+            others = values.copy()
+            others[np.arange(len(values)), self._own[factor]] = np.nan
+            made[OTHER[factor]] = np.nanmean(others, axis=1)
         return made | {INDEPENDENT: cosine(*self._independent)}
 
     @shared_measurement
@@ -123,18 +129,43 @@ class Geometry:
         return {factor: pd.factorize(self.cells.table[factor])[0] for factor in FACTORS}
 
     @shared_measurement
+    def _groups(self) -> dict[str, list[NDArray[np.intp]]]:
+        """Factor -> groups of the names that are exchanged for each other, drawn by the seed, of nearly equal size."""
+        found = {}
+        for factor, own in self._own.items():
+            order = stream(self.seed, "groups of names", factor).permutation(int(own.max()) + 1)
+            found[factor] = np.array_split(order, -(-len(order) // EXCHANGED))
+        return found
+
+    @shared_measurement
     def _sums(self) -> dict[str, Array]:
-        """Factor -> (cell, name, site, layer) cosine of dXY with the sum in which every persona (or task) stands."""
-        cells, grid = self.cells, self.cells.design.grid
-        base = _array(cells.bb)
-        people = {cell.persona.name: cell.persona.text for cell in cells.cells}
-        personas = [people[name] for name in cells.table["persona"].unique()]
-        tasks = [grid.tasks[name] for name in cells.table["task"].unique()]
-        exchanged = {
-            "persona": [_array(cells.of(text, grid.baseline_task)) - base + self._y for text in personas],
-            "task": [self._x + _array(cells.of(grid.baseline, text)) - base for text in tasks],
+        """Factor -> (cell, name, site, layer) cosine of dXY with the sum in which a persona (or task) of the own one's
+        group stands; NaN for those of other groups."""
+        people = {cell.persona.name: cell.persona.text for cell in self.cells.cells}
+        texts = {
+            "persona": [people[name] for name in self.cells.table["persona"].unique()],
+            "task": [self.cells.design.grid.tasks[name] for name in self.cells.table["task"].unique()],
         }
-        return {f: np.stack([cosine(self._xy, s) for s in sums], 1) for f, sums in exchanged.items()}
+        home, found = cosine(self._xy, self._x + self._y), {}
+        for factor, groups in self._groups.items():
+            own, values = self._own[factor], np.full((len(home), len(texts[factor]), *home.shape[1:]), np.nan)
+            values[np.arange(len(home)), own] = home
+            for group in groups:
+                for name in group:
+                    rows = np.flatnonzero(np.isin(own, group) & (own != name))
+                    sums = self._sum(factor, texts[factor][name], rows)
+                    values[rows, name] = cosine(self._xy[rows], sums)
+            found[factor] = values
+        return found
+
+    def _sum(self, factor: str, text: str, rows: NDArray[np.intp]) -> Array:
+        """(row, site, layer, width) dX + dY of some cells, with another persona (or task)."""
+        cells, grid = self.cells, self.cells.design.grid
+        if factor == "persona":
+            other, kept = cells.some(rows.tolist(), text, grid.baseline_task), self._y
+        else:
+            other, kept = cells.some(rows.tolist(), grid.baseline, text), self._x
+        return _array(other) - _array(cells.bb)[rows] + kept[rows]
 
     @shared_measurement
     def _independent(self) -> tuple[Array, Array]:
@@ -190,9 +221,9 @@ class Geometry:
             rows.append([site, shuffled[0].score, *numbers, ratio])
         return Table(
             f"Mean cosine of dXY and dX + dY at layer {self.cells.layer(depth)}, its mean with the names of "
-            f"personas or "
-            f"of tasks exchanged {SHUFFLES} times, and the share of those that reach it. Interaction: median "
-            f"norm of the interaction term, as a multiple of that of dXY ({NULL_RATIO:.3f} for independent states).",
+            f"personas or of tasks exchanged {SHUFFLES} times (in groups of at most {EXCHANGED} names), and the share "
+            "of those that reach it. Interaction: median norm of the interaction term, as a multiple of that of dXY "
+            f"({NULL_RATIO:.3f} for independent states).",
             ["site", "own", "personas exchanged", "p", "tasks exchanged", "p ", "interaction"],
             rows,
         )

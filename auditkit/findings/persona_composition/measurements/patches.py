@@ -234,12 +234,9 @@ class Patches:
         """Name -> (cell, site, layer, width) what stands in the place of h_XY."""
         cells, grid = self.cells, self.cells.design.grid
         xy, xb, by, bb = cells.xy, cells.xb, cells.by, cells.bb
-        people = {cell.persona.name: cell.persona.text for cell in cells.cells}
-        tasks = {cell.task: grid.tasks[cell.task] for cell in cells.cells}
-        drawn = [self._another("persona", cell.id, cell.persona.name, people) for cell in cells.cells]
-        drawn_tasks = [self._another("task", cell.id, cell.task, tasks) for cell in cells.cells]
-        other_xb = cells.states([cells.design.prompt(text, grid.baseline_task) for text in drawn])
-        other_by = cells.states([cells.design.prompt(grid.baseline, text) for text in drawn_tasks])
+        people = {persona.name: persona.text for persona in grid.personas}
+        other_xb = cells.of(self._others("persona", people), grid.baseline_task)
+        other_by = cells.of(grid.baseline, self._others("task", grid.tasks))
         interaction = xy - (xb + by - bb)
         noise = torch.from_numpy(stream(self.seed, "random vectors").normal(size=tuple(xy.shape))).float()
         noise *= interaction.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
@@ -262,9 +259,20 @@ class Patches:
         )
         return made | {FILLER: cells.xb + to_y - to_b}
 
-    def _another(self, kind: str, cell: str, own: str, texts: Mapping[str, str]) -> str:
-        others = [text for name, text in texts.items() if name != own]
-        return others[int(stream(self.seed, f"another {kind}", cell).integers(len(others)))]
+    def _others(self, factor: str, texts: Mapping[str, str]) -> list[str]:
+        """By cell: the text of a persona (or task) of the grid that is not the cell's.
+
+        In an order drawn by the seed, a name's first cell takes the next name, its second the one after that. So all
+        are taken equally often where all names have equally many cells; where one were taken by many cells, what is
+        particular to it would count as many times in a mean, and the interval would not know.
+        """
+        order = sorted(texts, key=lambda name: stream(self.seed, f"another {factor}", name).random())
+        places, steps, found = {name: k for k, name in enumerate(order)}, dict.fromkeys(order, 0), []
+        for own in self.cells.table[factor]:
+            step = 1 + steps[own] % (len(order) - 1)
+            found.append(texts[order[(places[own] + step) % len(order)]])
+            steps[own] += 1
+        return found
 
     # -- figures -----------------------------------------------------------------------------------------------
 
