@@ -193,8 +193,7 @@ class RoleConditioning:
         seed: of everything drawn.
         sets: prompts that belong together, the project's own where None.
         lists: prompts by category in place of sets; they are matched by their length.
-        n_items: how many matching sets to use, spread over frames; where None, `DEFAULT_SETS` of the project's own, or
-            all of `sets`. Lists are used whole.
+        n_items: matching sets to use; where None, `DEFAULT_SETS` of the project's own, or all of `sets`.
     """
 
     def __init__(
@@ -207,9 +206,8 @@ class RoleConditioning:
         n_items: int | None = None,
     ) -> None:
         self.adapter, self.seed, self.lists = cast(Attending, adapter), seed, lists
-        if sets is None:
-            sets, n_items = role_sets(), DEFAULT_SETS if n_items is None else n_items
-        self.sets = enough(adapter.chat, spread(sets, seed), n_items)
+        n_items = DEFAULT_SETS if sets is None and n_items is None else n_items
+        self.sets = enough(adapter.chat, spread(role_sets() if sets is None else sets, seed), n_items)
         self._known: dict[Prompt, Array] = {}
         self._arms: dict[str, MeasuredFormat] = {}
 
@@ -259,10 +257,9 @@ class RoleConditioning:
     def published(
         self, name: str, aggregation: str, layers: Sequence[int] | None = None, format: str = PLAIN
     ) -> Resampled:
-        """RFC or RSI as published, over all prompts, matched or not; several layers are averaged.
+        """RFC or RSI as published, over all prompts, matched or not; layers are averaged, and frames weigh the same.
 
         The interval differs from the published one: prompts are resampled, since heads are no independent sample.
-        Frames weigh the same, whatever their numbers of prompts; prompts of lists do.
         """
         arm = self.arm(format)
         chosen = list(range(arm.layers) if layers is None else layers)
@@ -282,13 +279,12 @@ class RoleConditioning:
         arm = self.arm(format)
         means: dict[str, float] = {}
         for category, prompts in arm.matched.every.items():
-            lengths = np.array([len(prompt) for prompt, _ in prompts], dtype=float)
-            even = np.array([even_spread(int(length)) for length in lengths])
+            lengths = np.array([len(prompt) for prompt, _ in prompts])
+            even = np.array([even_spread(length) for length in lengths.tolist()])
             codes = pd.factorize(np.array([cluster for _, cluster in prompts]))[0]
-            weights = 1 / np.bincount(codes)[codes]  # frames weigh the same, as in `published`
-            means[category] = float(
-                np.average(even, weights=weights * lengths if aggregation == PER_HEAD else weights)
-            )
+            each = 1 / np.bincount(codes)[codes]  # frames weigh the same, as in `published`
+            weights = each * lengths if aggregation == PER_HEAD else each
+            means[category] = float(np.average(even, weights=weights))
         high, low = TOPS[name]
         return (means[high] - means[low]) / means[NEUTRAL]
 
