@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heapreplace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -217,8 +218,10 @@ def build_pairs(
 
 
 def _even_order(usable: Iterable[AlignedPair], n: int) -> tuple[AlignedPair, ...]:
-    """Up to n pairs, the next always the one whose words have been used least."""
-    waiting = list(usable)
+    """Up to n pairs, the next always the one whose words have been used least; the first of them where there are more.
+
+    Counts of uses only grow, so a pair whose count is still what it was when it was put on the heap is the next one.
+    """
     clean_uses: Counter[Persona] = Counter()
     corrupt_uses: Counter[Persona] = Counter()
 
@@ -226,10 +229,16 @@ def _even_order(usable: Iterable[AlignedPair], n: int) -> tuple[AlignedPair, ...
         of_clean, of_corrupt = clean_uses[aligned.pair.clean], corrupt_uses[aligned.pair.corrupt]
         return max(of_clean, of_corrupt), of_clean + of_corrupt
 
+    pairs = list(usable)
+    waiting = [((0, 0), place) for place in range(len(pairs))]  # a heap, since it is sorted
     chosen: list[AlignedPair] = []
     while waiting and len(chosen) < n:
-        following = min(waiting, key=uses)
-        waiting.remove(following)
+        before, place = waiting[0]
+        following = pairs[place]
+        if (now := uses(following)) != before:
+            heapreplace(waiting, (now, place))
+            continue
+        heappop(waiting)
         clean_uses[following.pair.clean] += 1
         corrupt_uses[following.pair.corrupt] += 1
         chosen.append(following)

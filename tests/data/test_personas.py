@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditkit.data.order import shuffle_key
 from auditkit.data.personas import (
     DataError,
     Persona,
@@ -43,7 +44,7 @@ def named(*words: str, group: str = "positive") -> list[Persona]:
 
 def test_packaged_groups_are_large_enough() -> None:
     groups = persona_groups()
-    smallest = {"positive": 14, "negative": 14, "racial": 8, "colour": 8, "nonsense": 10, "neutral": 8}
+    smallest = {"positive": 48, "negative": 48, "racial": 60, "colour": 40, "nonsense": 16, "neutral": 60}
     assert set(groups) == set(smallest)
     assert all(len(groups[name]) >= size for name, size in smallest.items())
     assert all(persona.group == name for name, group in groups.items() for persona in group)
@@ -74,6 +75,9 @@ def test_packaged_synonyms_share_group_and_article() -> None:
         ("unskilled", "an"),
         ("honest", "an"),
         ("uninterested", "an"),
+        ("Ukrainian", "a"),
+        ("Ethiopian", "an"),
+        ("unmarried", "an"),
         ("unique", "a"),
         ("urban", "an"),
         ("one", "a"),
@@ -244,6 +248,26 @@ def test_a_word_is_reused_only_when_no_less_used_pair_is_left(
         uses["clean", words[0]] += 1
         uses["corrupt", words[1]] += 1
     assert not usable
+
+
+@given(clean=some_personas, corrupt=some_personas, n=st.integers(0, 60), seed=seeds)
+def test_the_next_pair_is_the_first_of_those_whose_words_are_used_least(
+    clean: list[Persona], corrupt: list[Persona], n: int, seed: int
+) -> None:
+    """As by looking at all pairs again for each that is taken."""
+    waiting = list(build_pairs(clean, corrupt, encode_prompt, n=999, seed=seed, reuse=True).pairs)
+    waiting.sort(
+        key=lambda one: shuffle_key(seed, f"{one.pair.id} {one.pair.clean.group}>{one.pair.corrupt.group}")
+    )
+    uses: Counter[tuple[str, Persona]] = Counter()
+    taken = []
+    while waiting and len(taken) < n:
+        counts = [(uses["clean", one.pair.clean], uses["corrupt", one.pair.corrupt]) for one in waiting]
+        place = min(range(len(waiting)), key=lambda k: (max(counts[k]), sum(counts[k])))
+        taken.append(waiting.pop(place))
+        uses["clean", taken[-1].pair.clean] += 1
+        uses["corrupt", taken[-1].pair.corrupt] += 1
+    assert build_pairs(clean, corrupt, encode_prompt, n=n, seed=seed, reuse=True).pairs == tuple(taken)
 
 
 def test_every_word_is_used_once_where_there_are_as_many_on_both_sides() -> None:

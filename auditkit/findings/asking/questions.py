@@ -27,6 +27,7 @@ from auditkit.data.order import shuffle_key
 from auditkit.data.personas import (
     AlignedPair,
     Persona,
+    PersonaPair,
     build_pairs,
     differing_span,
     persona_groups,
@@ -205,15 +206,24 @@ class PersonaQuestions:
         for question, aligned in cells:
             item = f"{question.id}|{aligned.pair.id}"
             rows.append({"item": item, "topic": question.topic, "pair": aligned.pair.id})
-            pairs.append(self._patch_pair(aligned, question, item))
+            pairs.append(self.patch_pair(aligned.pair, question, item))
         return PairedQuestions(key, tuple(pairs), pd.DataFrame(rows), left_out)
 
-    def _patch_pair(self, aligned: AlignedPair, question: Question, item: str) -> PatchPair:
-        base = self.prompt(aligned.pair.corrupt, question)
-        source = self.prompt(aligned.pair.clean, question)
+    def patch_pair(self, pair: PersonaPair, question: Question, item: str) -> PatchPair:
+        """A question under both personas of a pair, with the spans "identity" and "elsewhere" of as many tokens.
+
+        Args:
+            item: name of the item, by which the place elsewhere is drawn.
+
+        Raises:
+            NotApplicable: the prompts have unequal lengths or the same tokens.
+        """
+        base, source = self.prompt(pair.corrupt, question), self.prompt(pair.clean, question)
         span = differing_span(base.ids, source.ids)
         if span is None:
-            raise Unsupported(f"the personas of {aligned.pair.id} render to the same tokens on this model")
+            raise Unsupported(
+                f"the personas of {pair.id} do not render to as many, different tokens on this model"
+            )
         start, stop = span
         # Another place of the same width: after the word, since no earlier token can depend on it, and before the last
         # token, where every path ends.

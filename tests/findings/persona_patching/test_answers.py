@@ -116,6 +116,7 @@ class Oracle:
         return self.noise * sum(drawn) / len(drawn)
 
 
+RACIAL = len(persona_groups()["racial"])
 VALENCE = {"positive": 0.3, "negative": -0.7, NOBODY: 0.2, "racial": -0.02}
 
 
@@ -269,13 +270,14 @@ def test_words_of_another_length_are_left_out_and_counted() -> None:
     with gathering() as evidence:
         effect = answers.compare("racial", against="neutral").describe()
     assert (effect.n, effect.clusters) == (36, 6)
-    assert any(note.startswith("racial: 10 of 16 words not used") for note in evidence.notes)
+    assert any(note.startswith(f"racial: {RACIAL - 6} of {RACIAL} words not used") for note in evidence.notes)
 
 
 def test_a_group_with_too_few_words_of_one_length_is_refused_and_others_are_not() -> None:
     answers = answers_of(Oracle(extra=extra("racial", 3)))
     with pytest.raises(
-        NotApplicable, match=r"only 3 racial words make prompts of one length, 5 are needed \(racial: 13"
+        NotApplicable,
+        match=rf"only 3 racial words make prompts of one length, 5 are needed \(racial: {RACIAL - 3}",
     ):
         answers.compare("racial", against="neutral")
     assert answers.compare("negative", against="positive").describe().n == 96
@@ -292,7 +294,9 @@ def test_words_that_are_longer_throughout_are_compared_and_their_tokens_shown() 
 def test_pairs_that_cannot_be_length_matched_are_dropped_with_a_count_and_too_few_are_refused() -> None:
     questions = PersonaQuestions(Oracle(extra=extra("racial", 6)))
     arm = questions.arm("racial", "neutral", 6, 16)
-    assert {"racial against neutral personas: 6 pairs, 10 words not used"} == {arm.note.split(" (first")[0]}
+    assert {f"racial against neutral personas: 6 pairs, {RACIAL - 6} words not used"} == {
+        arm.note.split(" (first")[0]
+    }
     assert "; 16 were asked for, and no more can be made without using a word twice" in arm.note
     few = PersonaQuestions(
         Oracle(extra=extra("racial", 0)),

@@ -20,11 +20,11 @@ from auditkit.engine.sites import mlp
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.persona_patching.measurements.head_edits import ABLATIONS, SAMPLED, SCREENED, HeadEdits
 from auditkit.findings.persona_patching.measurements.heads import PersonaHeads
-from auditkit.findings.persona_patching.prompts import VALENCE, crossed
+from auditkit.findings.persona_patching.prompts import CONFIRMATION, DISCOVERY
 from auditkit.methods.attention import COUNTS, NO_SINK, RAW, WEIGHTED
 from auditkit.methods.head_search import LEAST, Searched, dz, search
+from auditkit.stats.design import incomplete_crossing
 from auditkit.stats.effects.mean import Estimate
-from auditkit.stats.halves import halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 from tests.planted.circuits import open_circuit
@@ -105,23 +105,50 @@ def test_a_head_that_looks_away_fails_instead_of_being_undecided(heads: PersonaH
 
 
 def test_halves_share_neither_words_nor_topics(heads: PersonaHeads) -> None:
-    everything, _ = crossed(heads.questions, VALENCE, heads.n_questions, heads.n_pairs)
-    words = [word for pair in everything.table["pair"].unique() for word in pair.split(">")]
-    assert len(words) == len(set(words)), "no word comes in two pairs"
-    discovery, held = heads.items["discovery"], heads.items["valence"]
-    split = halves(everything.table, heads.seed, "heads")
+    discovery, held, neutral = (heads.items[name] for name in ("discovery", "valence", "neutral"))
     assert not set(discovery.table["topic"]) & set(held.table["topic"])
-    assert not discovery.words() & held.words()
-    neutral = heads.items["neutral"]
+    sides = [
+        {word for pair in items.table["pair"].unique() for word in pair.split(">")} for items in (discovery, held)
+    ]
+    assert not sides[0] & sides[1]
     assert neutral.words() <= held.words()
     assert set(neutral.table["topic"]) <= set(held.table["topic"])
-    # Thinned, but no pair and no topic of the half is lost.
-    assert set(held.table["pair"]) == set(everything.only(split.confirmation).table["pair"])
-    assert set(held.table["topic"]) == set(everything.only(split.confirmation).table["topic"])
-    assert set(discovery.table["pair"]) == set(everything.only(split.discovery).table["pair"])
-    for item in (held, neutral):
+    for item in (discovery, held, neutral):
+        words = [word for pair in item.table["pair"].unique() for word in pair.split(">")]
+        assert len(words) == len(set(words)), "no word comes in two pairs"
         for pair in item.pairs:
             assert len(pair.base) == len(pair.source)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_items_are_as_many_as_stated_and_meet_many_pairs_evenly(blind: HFAdapter, seed: int) -> None:
+    items = set_heads(blind, BLIND, seed).items  # of 16 questions
+    counts = {"discovery": round(16 * DISCOVERY), "valence": round(16 * CONFIRMATION)}
+    for name, count in counts.items():
+        topics, pairs = (items[name].table[factor].value_counts() for factor in ("topic", "pair"))
+        assert len(items[name].pairs) == count
+        assert len(topics) == 8
+        assert topics.max() - topics.min() <= 1
+        assert len(pairs) >= 0.8 * min(count, 32)
+        assert pairs.max() <= 3
+    half = items["valence"].first(1 / 2)
+    assert len(half.pairs) == len(half.table["pair"].unique()) == 14, "few items: every one under another pair"
+    assert len(half.table["topic"].unique()) == 8
+
+
+def test_valence_and_neutral_words_are_compared_with_the_same_prompts(heads: PersonaHeads) -> None:
+    """So that these are run once: the racial or colour word meets the same questions."""
+    one, other = ({pair.base for pair in heads.items[name].pairs} for name in ("valence", "neutral"))
+    assert len(one) == len(heads.items["valence"].pairs)
+    assert len(one & other) == len(other) >= 0.95 * len(one)
+
+
+@pytest.mark.parametrize("words", [24, 60])
+def test_fewer_words_give_fewer_pairs_and_as_many_items(blind: HFAdapter, words: int) -> None:
+    set_heads(blind, BLIND)
+    heads = PersonaHeads(PersonaQuestions(blind, items=items()), n_pairs=words)
+    assert len(heads.items["discovery"].pairs) == 48
+    assert heads.items["discovery"].table["pair"].nunique() == words // 2
 
 
 def test_every_claim_has_the_notes_and_grids_of_the_search(heads: PersonaHeads) -> None:
@@ -186,9 +213,11 @@ def simulated(seed: int, heads: int = 20, planted: float = 0.0, everywhere: bool
     draw = np.random.default_rng(seed)
     sides = []
     for _ in range(2):
-        topics, words = 8, 16
-        rows = [(t, w) for w in range(words) for t in range(topics) if (t + w) % 3 == 0]
-        index = [f"{t}|{w}" for t, w in rows]
+        topics, words = 8, 32
+        asked = [f"{n % topics}-{n}" for n in range(12)]
+        cells = incomplete_crossing(asked, list(map(str, range(words))), 4, seed=seed, name="noise")[:43]
+        rows = [(int(question.split("-")[0]), int(word)) for question, word in cells]
+        index = [f"{question}|{word}" for question, word in cells]
         table = pd.DataFrame(rows, columns=["topic", "pair"], index=index)
         values = (
             draw.normal(size=(heads, 1, words))[:, 0, [w for _, w in rows]]
@@ -311,7 +340,7 @@ def test_lost_attention_is_that_of_plain_hooks_and_eager_attention(heads: Person
     valence, _, _ = edits.lost(mlp.layers(0, 1))
     twin = copy.deepcopy(heads.adapter.module)
     twin.set_attn_implementation("eager")
-    held = heads.items["valence"].thinned(2)
+    held = heads.items["valence"].first(1 / 2)
     pair = held.pairs[0]
     assert valence.measurement.values.index[0] == held.table.index[0]
     start, stop = pair.spans["identity"]
@@ -350,7 +379,7 @@ def test_removing_the_planted_head_moves_the_answer_and_random_heads_do_not(edit
 @torch.no_grad()
 def test_zero_ablation_is_that_of_a_plain_hook(heads: PersonaHeads, edits: HeadEdits) -> None:
     those, _ = edits.moved("zero")
-    pair, module = heads.items["valence"].thinned(2).pairs[3], heads.adapter.module
+    pair, module = heads.items["valence"].first(1 / 2).pairs[3], heads.adapter.module
 
     def answer() -> float:
         logits = module(torch.tensor([pair.base.ids])).logits[0, -1, list(pair.answers)]

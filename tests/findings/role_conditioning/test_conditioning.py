@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from auditkit.findings.role_conditioning.measurements.conditioning import (
     PER_PROMPT,
     RFC,
     RSI,
+    MeasuredFormat,
     RoleConditioning,
-    spread,
     two_halves,
 )
 from auditkit.findings.role_conditioning.measurements.entropy import (
@@ -39,7 +40,15 @@ from auditkit.findings.role_conditioning.measurements.entropy import (
     uniform_pattern,
 )
 from auditkit.findings.role_conditioning.prompts.matching import CHAT, enough, matched, matched_by_length, plain
-from auditkit.findings.role_conditioning.prompts.sets import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
+from auditkit.findings.role_conditioning.prompts.sets import (
+    CONFOUNDER,
+    DEFAULT_SETS,
+    NEUTRAL,
+    SELF,
+    RoleSet,
+    role_sets,
+    spread,
+)
 from auditkit.findings.role_conditioning.references import focus
 from auditkit.record.figures import Curves, Heatmap, drawing_of
 from auditkit.stats.effects.exact import exactly
@@ -146,15 +155,19 @@ def test_length_null_by_hand() -> None:
 # -- numbers -------------------------------------------------------------------------------------------------------
 
 
+def by_frame(arm: MeasuredFormat) -> np.ndarray:
+    """(item,) weights that sum to 1, the same for every frame."""
+    frames = arm.matched.table["frame"]
+    counts = frames.value_counts()
+    return np.array([1 / counts[frame] for frame in frames]) / len(counts)
+
+
 def test_indices_are_ratios_of_means_over_items(role: RoleConditioning) -> None:
     arm = role.arm()
-    mean = {c: v[:, MEASURES.index(REPAIRED)].mean((2,)) for c, v in arm.values.items()}  # (item, layer)
-    frames = arm.matched.table["frame"]
-    assert set(frames.value_counts()) == {3}  # so that items and clusters weigh the same
+    weights = by_frame(arm)
+    mean = {c: weights @ v[:, MEASURES.index(REPAIRED)].mean((2,)) for c, v in arm.values.items()}  # (layer,)
     for layer, estimate in enumerate(role.per_layer(RFC)):
-        assert estimate.describe().estimate == pytest.approx(
-            1 - mean[SELF][:, layer].mean() / mean[NEUTRAL][:, layer].mean()
-        )
+        assert estimate.describe().estimate == pytest.approx(1 - mean[SELF][layer] / mean[NEUTRAL][layer])
         assert f"layer {layer} of {arm.layers}" in estimate.name
     rsi = (mean[CONFOUNDER].mean() - mean[SELF].mean()) / mean[NEUTRAL].mean()
     assert arm.index(RSI).describe().estimate == pytest.approx(rsi)
@@ -163,8 +176,11 @@ def test_indices_are_ratios_of_means_over_items(role: RoleConditioning) -> None:
 def test_published_numbers_by_loops(role: RoleConditioning) -> None:
     arm = role.arm()
     h = {c: v[:, MEASURES.index(PUBLISHED)] for c, v in arm.values.items()}  # (item, layer, head)
-    tokens = np.array(arm.matched.lengths, dtype=float)
-    per_prompt = [1 - h[SELF][:, n].mean() / h[NEUTRAL][:, n].mean() for n in range(arm.layers)]
+    weights = by_frame(arm)
+    tokens = weights * np.array(arm.matched.lengths)
+    per_prompt = [
+        1 - weights @ h[SELF][:, n].mean(1) / (weights @ h[NEUTRAL][:, n].mean(1)) for n in range(arm.layers)
+    ]
     per_head = [
         np.mean([
             1 - (tokens @ h[SELF][:, n, k]) / (tokens @ h[NEUTRAL][:, n, k]) for k in range(arm.heads)
@@ -263,6 +279,18 @@ def test_plain_text_begins_with_one_special_token_in_every_family(adapter: HFAda
         tokenizer.bos_token = kept
 
 
+def test_by_default_every_frame_is_asked_and_more_items_repeat_the_fewer(adapter: HFAdapter) -> None:
+    few, default, more = (RoleConditioning(adapter, seed=3, n_items=n).sets for n in (20, None, 80))
+    assert len(default) == DEFAULT_SETS
+    assert {each.frame for each in default} == {each.frame for each in role_sets()}
+    assert max(Counter(each.frame for each in default).values()) == 2
+    assert len(few) == len({each.frame for each in few}) == 20
+    assert default == more[:DEFAULT_SETS]
+    assert few == default[:20]
+    assert len(RoleConditioning(adapter, seed=3, sets=role_sets()).sets) == len(role_sets())
+    assert len(RoleConditioning(adapter, seed=3, n_items=999).sets) == len(role_sets())
+
+
 def test_some_sets_are_spread_over_frames_and_nested() -> None:
     dealt = spread(role_sets(), seed=1)
     assert sorted(each.id for each in dealt) == sorted(each.id for each in role_sets())
@@ -332,7 +360,9 @@ def test_figures_fit_their_kinds_and_hold_every_layer(role: RoleConditioning) ->
     drawings = [drawing_of(figure) for figure in figures]
     assert len(drawings) == 10
     by_head = next(drawing for drawing in drawings if isinstance(drawing, Heatmap))
-    first = role.arm().values[SELF][:, MEASURES.index(FIRST_KEYS)].mean(0)  # (layer, head)
+    first = np.tensordot(
+        by_frame(role.arm()), role.arm().values[SELF][:, MEASURES.index(FIRST_KEYS)], 1
+    )  # (layer, head)
     assert np.array(by_head.values) == pytest.approx(first.T)
     assert all(drawing.caption for drawing in drawings)
     table = drawings[0]

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.unit
 
 def test_there_are_enough_sets_and_frames() -> None:
     sets = role_sets()
-    assert len(sets) >= 40
-    assert len({each.frame for each in sets}) >= 15
+    assert len(sets) >= 60
+    assert len({each.frame for each in sets}) >= 30
     assert len({each.id for each in sets}) == len(sets)
 
 

@@ -22,23 +22,21 @@ from auditkit.adapters.chat import Prompt
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Unsupported
 from auditkit.claims.shared import SharedMeasurements, shared_measurement
+from auditkit.data.personas import without_reuse
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.edits import Edit, Edited, layers_of, replace, zero
 from auditkit.engine.forward import donate, means
 from auditkit.engine.guards import within_noise
-from auditkit.engine.pairs import PatchPair
 from auditkit.engine.patching.plain import GUARDED_PAIRS, patch
 from auditkit.engine.patching.screening import Screening, screen
 from auditkit.engine.sites import Site, head, z
-from auditkit.findings.asking.questions import FACTORS
 from auditkit.findings.persona_patching.measurements.heads import QUERIES, UNIT, PersonaHeads, mean_over
-from auditkit.findings.persona_patching.prompts import HeadItems
+from auditkit.findings.persona_patching.prompts import Cell, HeadItems, asked_under, chosen, dealt, split
 from auditkit.methods.attention import COUNTS, RAW, answer_side, shares
 from auditkit.methods.head_search import Head, label
 from auditkit.methods.patching import difference, note_guards
 from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference, recovery
-from auditkit.stats.halves import halves
 from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
@@ -47,7 +45,9 @@ ABLATIONS = ("zero", "mean", "resample")
 SCREENED, SAMPLED, CHOSEN = 6, 8, 4
 """Heads that the screen chooses to measure, others that are measured to see what it misses, and how many of the chosen
 ones are patched on the other half of the items."""
-SCREENING_ITEMS, RESTORED_PAIRS = 6, 16
+SCREENING_ITEMS, RESTORED, RESTORED_PAIRS = 6, 7 / 8, 32
+"""Items of the screen; items on which the chosen heads are patched, for every question of both halves; and pairs of
+personas at most, both halves together."""
 AVERAGED = 8
 """Prompts with neutral personas whose mean stands in for what a head attends to."""
 
@@ -94,7 +94,7 @@ class HeadEdits:
 
     def _swap(self, site: Site) -> tuple[HeadItems, list[Tensor]]:
         """Items, and shares (item, count, layer, head) without a replacement and after each of the three."""
-        held = self.heads.items["valence"].thinned(2)
+        held = self.heads.items["valence"].first(1 / 2)
         others = [self._another(held, row) for row in range(len(held.pairs))]
         usable = [row for row, other in enumerate(others) if other is not None]
         if not usable:
@@ -189,7 +189,7 @@ class HeadEdits:
     def _ablated(self) -> tuple[HeadItems, dict[str, Array]]:
         """Items, and by condition the absolute change (item,) of the answer difference in logits."""
         heads = self.heads.qualified()
-        items = self.heads.items["valence"].thinned(2)
+        items = self.heads.items["valence"].first(1 / 2)
         neutral = [pair.source for pair in self.heads.items["neutral"].pairs[:AVERAGED]]
         average = means(self.adapter, neutral, z.everywhere(), TOKEN_BUDGET)
         pool = list(dict.fromkeys(pair.base for pair in self.heads.items["valence"].pairs))
@@ -235,16 +235,17 @@ class HeadEdits:
     @shared_measurement
     def _screened(self) -> tuple[Screening, Measurement]:
         """The screen on one half of the items, and answers with the chosen heads restored on the other."""
-        arm = self.questions.arm("negative", "positive", self.heads.n_questions, RESTORED_PAIRS)
-        items = HeadItems(arm.pairs, arm.table.set_index("item")[list(FACTORS)])
-        items.require_halves()
-        split = halves(items.table, self.seed, "heads that restore")
-        discovery, held = items.only(split.discovery), items.only(split.confirmation).thinned(3)
+        asked = self.questions.items[: self.heads.n_questions]
+        pairs, notes = chosen(self.questions, [("negative", "positive")], RESTORED_PAIRS)
+        discovering, confirming = split(self.questions, asked, pairs, "heads that restore")
+        few = _apart(dealt(discovering, self.seed, len(discovering.questions), "screened"))
+        cells = dealt(confirming, self.seed, round(RESTORED * len(asked)), "restored")
+        discovery, held = (asked_under(self.questions, part) for part in (few, cells))
         every = self.heads.every()
         draw = stream(self.seed, "screened heads")
         screened = screen(
             self.adapter,
-            _apart(discovery),
+            discovery.pairs,
             [head(*each) for each in every],
             top=SCREENED,
             sample=SAMPLED,
@@ -269,7 +270,7 @@ class HeadEdits:
         }
         measured = patch(self.adapter, held.pairs, conditions, "restoring heads")
         note_guards("restoring heads", measured)
-        for text in self.questions.notes(arm):
+        for text in (*self.questions.notes(), *notes):
             note(text)
         columns = {"corrupt": measured.base, "clean": measured.source, **measured.conditions}
         table = held.measurement(
@@ -342,12 +343,7 @@ def _sites(heads: Sequence[Head]) -> list[Site]:
     return [z.layer(layer).head(*numbers) for layer, numbers in sorted(layers.items())]
 
 
-def _apart(items: HeadItems) -> list[PatchPair]:
-    """A few items of different topics and different pairs."""
-    topics, pairs = (list(dict.fromkeys(items.table[factor])) for factor in FACTORS)
-    wanted = set(list(zip(topics, pairs, strict=False))[:SCREENING_ITEMS])
-    return [
-        pair
-        for pair, row in zip(items.pairs, items.table.itertuples(index=False), strict=True)
-        if tuple(row) in wanted
-    ]
+def _apart(cells: Sequence[Cell]) -> list[Cell]:
+    """The first few of different topics and different pairs."""
+    apart = without_reuse(cells, lambda cell: (f"topic {cell[0].topic}", f"pair {cell[1].id}"))
+    return list(apart[:SCREENING_ITEMS])

@@ -38,8 +38,8 @@ AGAINST = ("valence", "neutral")
 """What racial and colour words are compared with."""
 QUERIES = ("last", "answer")
 UNIT = "of attention"
-QUESTIONS, PAIRS = 17, 32
-"""Questions and persona pairs of the search, both halves together."""
+QUESTIONS, PAIRS = 24, 64
+"""Questions and persona pairs of the search at most, both halves together; a question is asked under some pairs."""
 
 
 class PersonaHeads:

@@ -26,7 +26,6 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Attending, Component
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, Unsupported
-from auditkit.data.order import shuffle_key
 from auditkit.engine.sites import pattern
 from auditkit.findings.role_conditioning.measurements.entropy import (
     MEASURES,
@@ -47,7 +46,15 @@ from auditkit.findings.role_conditioning.prompts.matching import (
     matched,
     matched_by_length,
 )
-from auditkit.findings.role_conditioning.prompts.sets import CONFOUNDER, NEUTRAL, SELF, RoleSet, role_sets
+from auditkit.findings.role_conditioning.prompts.sets import (
+    CONFOUNDER,
+    DEFAULT_SETS,
+    NEUTRAL,
+    SELF,
+    RoleSet,
+    role_sets,
+    spread,
+)
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import Rate, rate
 from auditkit.stats.effects.resampled import Resampled
@@ -186,7 +193,7 @@ class RoleConditioning:
         seed: of everything drawn.
         sets: prompts that belong together, the project's own where None.
         lists: prompts by category in place of sets; they are matched by their length.
-        n_items: how many matching sets to use, spread over frames; all where None. Lists are used whole.
+        n_items: matching sets to use; where None, `DEFAULT_SETS` of the project's own, or all of `sets`.
     """
 
     def __init__(
@@ -199,6 +206,7 @@ class RoleConditioning:
         n_items: int | None = None,
     ) -> None:
         self.adapter, self.seed, self.lists = cast(Attending, adapter), seed, lists
+        n_items = DEFAULT_SETS if sets is None and n_items is None else n_items
         self.sets = enough(adapter.chat, spread(role_sets() if sets is None else sets, seed), n_items)
         self._known: dict[Prompt, Array] = {}
         self._arms: dict[str, MeasuredFormat] = {}
@@ -249,7 +257,7 @@ class RoleConditioning:
     def published(
         self, name: str, aggregation: str, layers: Sequence[int] | None = None, format: str = PLAIN
     ) -> Resampled:
-        """RFC or RSI as published, over all prompts, matched or not; several layers are averaged.
+        """RFC or RSI as published, over all prompts, matched or not; layers are averaged, and frames weigh the same.
 
         The interval differs from the published one: prompts are resampled, since heads are no independent sample.
         """
@@ -271,9 +279,11 @@ class RoleConditioning:
         arm = self.arm(format)
         means: dict[str, float] = {}
         for category, prompts in arm.matched.every.items():
-            lengths = np.array([len(prompt) for prompt, _ in prompts], dtype=float)
-            even = np.array([even_spread(int(length)) for length in lengths])
-            weights = lengths if aggregation == PER_HEAD else np.ones_like(lengths)
+            lengths = np.array([len(prompt) for prompt, _ in prompts])
+            even = np.array([even_spread(length) for length in lengths.tolist()])
+            codes = pd.factorize(np.array([cluster for _, cluster in prompts]))[0]
+            each = 1 / np.bincount(codes)[codes]  # frames weigh the same, as in `published`
+            weights = each * lengths if aggregation == PER_HEAD else each
             means[category] = float(np.average(even, weights=weights))
         high, low = TOPS[name]
         return (means[high] - means[low]) / means[NEUTRAL]
@@ -354,16 +364,6 @@ class RoleConditioning:
             index=index,
         )
         return table, np.array([len(prompt) for prompt in prompts], dtype=float), values
-
-
-def spread(sets: Sequence[RoleSet], seed: int) -> tuple[RoleSet, ...]:
-    """Sets in an order fixed by the seed, of which any first few are spread evenly over their frames."""
-    by_frame: dict[str, list[RoleSet]] = {}
-    for each in sorted(sets, key=lambda each: shuffle_key(seed, each.id)):
-        by_frame.setdefault(each.frame, []).append(each)
-    frames = sorted(by_frame, key=lambda frame: shuffle_key(seed, frame))
-    most = max(map(len, by_frame.values()), default=0)
-    return tuple(by_frame[frame][i] for i in range(most) for frame in frames if i < len(by_frame[frame]))
 
 
 def two_halves(table: pd.DataFrame, seed: int, name: str) -> Halves:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +18,15 @@ from typing import Any
 
 from auditkit.data.errors import DataError
 from auditkit.data.files import json_lines, text_of, toml_of
+from auditkit.data.order import shuffle_key
 from auditkit.data.sources import source_files
 
 SELF, CONFOUNDER, THIRD, NEUTRAL = CATEGORIES = ("self", "confounder", "third", "neutral")
 """About the one who is asked, the one who asks (first person), a third person, and no person."""
+
+DEFAULT_SETS = 54
+"""How many of the project's own sets are used by default: one of each frame, then a second one of half of the frames.
+Much of the variance lies between frames, so a set of another frame says more than another set of the same one."""
 
 NEEDED = (SELF, CONFOUNDER, NEUTRAL)
 """Categories that a file of lists must have; without THIRD what is asked of third persons is not measured."""
@@ -90,6 +95,16 @@ def role_lists(source: str) -> Mapping[str, tuple[str, ...]]:
         if category not in found:
             raise DataError(f"{source}: no prompt of category {category!r}; needed are {', '.join(NEEDED)}")
     return MappingProxyType({category: tuple(found[category]) for category in CATEGORIES if category in found})
+
+
+def spread(sets: Sequence[RoleSet], seed: int) -> tuple[RoleSet, ...]:
+    """Sets in an order fixed by the seed, of which any first few are spread evenly over their frames."""
+    by_frame: dict[str, list[RoleSet]] = {}
+    for each in sorted(sets, key=lambda each: shuffle_key(seed, each.id)):
+        by_frame.setdefault(each.frame, []).append(each)
+    frames = sorted(by_frame, key=lambda frame: shuffle_key(seed, frame))
+    most = max(map(len, by_frame.values()), default=0)
+    return tuple(by_frame[frame][i] for i in range(most) for frame in frames if i < len(by_frame[frame]))
 
 
 def _sets(source: str, frames: Mapping[str, Any], seen: set[str]) -> Iterator[RoleSet]:
