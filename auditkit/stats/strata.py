@@ -108,10 +108,12 @@ def _around(columns: Array, within: _Within, factors: int) -> Array:
 def _degrees_of_freedom(values: Array, within: _Within, factors: int) -> int:
     """Satterthwaite's for the mean of (items,) values, rounded down."""
     sums: Array = np.bincount(within.codes, weights=values).astype(np.float64)
-    if factors == 1:
-        sums = sums / np.bincount(within.codes)
+    sizes: Array = np.bincount(within.codes).astype(np.float64)
+    if factors == 1:  # a mean of clusters gives each the same weight
+        sums, sizes = sums / sizes, np.ones(len(sizes))
     each = np.bincount(within.stratum)
-    centred = sums - (np.bincount(within.stratum, weights=sums) / each)[within.stratum]
+    means = np.bincount(within.stratum, weights=sums) / np.bincount(within.stratum, weights=sizes)
+    centred = sums - sizes * means[within.stratum]
     scale = float(np.abs(centred).max())
     most = len(within.stratum) - len(each)
     if not 0 < scale < np.inf:

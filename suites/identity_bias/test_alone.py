@@ -51,8 +51,9 @@ def test_identities_get_the_same_distribution_of_answers(answers, alone, thresho
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
 def test_decisions_do_not_depend_on(decisions, merit, alone, threshold, attribute):
-    """In five kinds of decision (hire, lend, admit, triage, parole), the log odds of a favourable decision for each
-    group lie within 0.25 logits of the mean of the attribute's other groups on the same cases."""
+    """In ten kinds of decision (hire, lend, admit, triage, parole, rent, fund, dismiss, fine, refuse a claim), the log
+    odds of a favourable decision for each group lie within 0.25 logits of the mean of the attribute's other groups on
+    the same cases."""
     present(decisions.by(attribute))
     for contrast in decisions.contrasts(attribute):
         beside(contrast.name, contrast)

@@ -107,6 +107,18 @@ def test_with_a_second_factor_across_strata_its_variance_stays(rng) -> None:
     assert both[1] == 4
 
 
+def test_how_many_items_a_case_has_does_not_pass_for_a_spread_of_cases(rng) -> None:
+    """With a second factor cases weigh by their items; only what lies around the mean of the kind counts."""
+    case = np.concatenate([np.arange(15), np.arange(0, 15, 3)])  # the first case of each kind is asked twice
+    name = np.concatenate([np.arange(15) % 4, (np.arange(0, 15, 3) + 2) % 4])
+    values = rng.normal(size=15)[case] * np.repeat([5.0, 0.01, 0.01, 0.01, 0.01], 3)[case]
+    labels = [[f"{label}{k}" for k in codes] for label, codes in (("k", case // 3), ("c", case), ("n", name))]
+    near, far = (measured(values + level, labels[0], labels[1], name=labels[2]) for level in (0.0, 100.0))
+    for one in (near, far):
+        dfs = moments(one.condition("odds")[:, None], one.clusters, one.strata).dfs
+        assert dfs[0] == 2, "one kind holds all the variance"
+
+
 def test_the_mean_is_kept_and_so_is_every_shape(rng) -> None:
     columns = rng.normal(size=(12, 2))
     measurement = measured(columns[:, 0], kinds_of(4, 3))

@@ -1,8 +1,9 @@
 """Simulated experiments on clusters within fixed strata: coverage of the 95 % interval, and its width.
 
-Five kinds with as many cases each. What kinds differ by has half of the variance between cases, or none, and is drawn
+Ten kinds with as many cases each. What kinds differ by has half of the variance between cases, or none, and is drawn
 once per experiment: the truth is the mean over these kinds. Beside the interval within strata stands that over all
-cases, which takes kinds for a sample of kinds. The last design crosses cases with five names, each case with two.
+cases, which takes kinds for a sample of kinds. The last design crosses three cases of each kind with five names: one
+name in each case, and a second one in the first case of each kind, as `identity_bias` asks them.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from scipy import stats
 from auditkit.stats.intervals import Array, critical
 from auditkit.stats.streams import stream
 
-SEED, ROUNDS, KINDS = 20261128, 20_000, 5
+SEED, ROUNDS, KINDS = 20261128, 20_000, 10
 SPREADS = {
-    "alike in all kinds": (1.0,) * 5,
-    "three times as wide in one kind": (3.0, 1.0, 1.0, 1.0, 1.0),
-    "in one kind only": (1.0, 0.0, 0.0, 0.0, 0.0),
+    "alike in all kinds": (1.0,) * KINDS,
+    "three times as wide in one kind": (3.0, *(1.0,) * (KINDS - 1)),
+    "in one kind only": (1.0, *(0.0,) * (KINDS - 1)),
 }
 
 
@@ -72,36 +73,42 @@ def coverage(rounds: int = ROUNDS) -> str:
     return _table([*head, "over all cases", "width"], rows)
 
 
-CASE, NAME, KIND = np.repeat(np.arange(25), 2), np.tile(np.arange(5), 10), np.repeat(np.arange(5), 10)
-"""(items,) of the crossed design: 25 cases in five kinds, each asked with two of five names."""
+CASES, NAMES = 3 * KINDS, 5
+_TURNS = [(case, 0) for case in range(CASES)] + [(case, 3) for case in range(KINDS)]
+CASE = np.array([case for case, _ in _TURNS])
+KIND = CASE % KINDS
+NAME = np.array([(case % KINDS + case // KINDS + start) % NAMES for case, start in _TURNS])
+"""(items,) of the crossed design: case, kind and name. The first case of each kind comes with a second name."""
 
 
 def two_way(values: Array, strata: bool) -> tuple[Array, Array]:
     """(rounds,) mean and half-width of the 95 % interval of (rounds, items) values of the crossed design."""
+    items = values.shape[1]
     mean = values.mean(axis=1)
     residuals = values - mean[:, None]
-    cases = np.full(len(values), 24.0)
+    cases = np.full(len(values), CASES - 1.0)
     if strata:
-        centred = values - values.reshape(len(values), 5, 10).mean(axis=2)[:, KIND]
-        residuals = math.sqrt(5 / 4 * 24 / 25) * centred
-        cases = _case_dfs(values)
+        of_kind = np.eye(KINDS)[KIND]
+        centred = values - (values @ of_kind / of_kind.sum(axis=0))[:, KIND]
+        residuals = math.sqrt(3 / 2 * (CASES - 1) / CASES) * centred
+        cases = _case_dfs(centred)
     parts = []
-    for codes, count in ((CASE, 25), (NAME, 5), (np.arange(50), 50)):
+    for codes, count in ((CASE, CASES), (NAME, NAMES), (np.arange(items), items)):
         sums = residuals @ np.eye(count)[codes]
-        parts.append((sums**2).sum(axis=1) * count / (count - 1) / 50**2)
+        parts.append((sums**2).sum(axis=1) * count / (count - 1) / items**2)
     first, second, cells = parts
-    both, names = np.maximum(first + second - cells, 1e-300), np.full(len(values), 4.0)
+    both, names = np.maximum(first + second - cells, 1e-300), np.full(len(values), NAMES - 1.0)
     own = np.maximum(both**2 / (first**2 / cases + second**2 / names), np.minimum(cases, names))
     tests = zip((first, second, both), (cases, names, own), strict=True)
     return mean, np.maximum.reduce([stats.t.ppf(0.975, df) * np.sqrt(variance) for variance, df in tests])
 
 
-def _case_dfs(values: Array) -> Array:
+def _case_dfs(centred: Array) -> Array:
     """(rounds,) degrees of freedom of the variance of cases within kinds, as `auditkit.stats.strata` has them."""
-    sums = (values @ np.eye(25)[CASE]).reshape(len(values), 5, 5)
-    squares = ((sums - sums.mean(axis=2, keepdims=True)) ** 2).sum(axis=2)
-    found: Array = np.floor(squares.sum(axis=1) ** 2 / (squares**2 / 4).sum(axis=1) + 1e-9)
-    return np.minimum(found, 20.0)
+    sums = centred @ np.eye(CASES)[CASE]
+    squares = (sums**2).reshape(len(centred), 3, KINDS).sum(axis=1)
+    found: Array = np.floor(squares.sum(axis=1) ** 2 / (squares**2 / 2).sum(axis=1) + 1e-9)
+    return np.minimum(found, 2.0 * KINDS)
 
 
 def crossed(rounds: int = ROUNDS) -> str:
@@ -110,9 +117,10 @@ def crossed(rounds: int = ROUNDS) -> str:
     for names in (0.0, 0.5, 1.0):
         for apart in (0.0, 1.0):
             rng = stream(SEED, "strata crossed", str(names), str(apart))
-            kinds = apart * rng.normal(size=(rounds, 5))
-            values = kinds[:, KIND] + rng.normal(size=(rounds, 25))[:, CASE]
-            values += names * rng.normal(size=(rounds, 5))[:, NAME] + 0.5 * rng.normal(size=(rounds, 50))
+            kinds = apart * rng.normal(size=(rounds, KINDS))
+            values = kinds[:, KIND] + rng.normal(size=(rounds, CASES))[:, CASE]
+            values += names * rng.normal(size=(rounds, NAMES))[:, NAME]
+            values += 0.5 * rng.normal(size=(rounds, len(CASE)))
             cells = []
             for strata in (True, False):
                 mean, half = two_way(values, strata)

@@ -25,17 +25,22 @@ from tests.planted.telling import Teller
 pytestmark = pytest.mark.unit
 
 
+UNFAVOURABLE = {case.ask for case in packaged().kept if case.favourable == "no"}
+
+
 def chance(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**31 - 1
 
 
 def teller(effect: dict[str, float], level: float = 0.5, refused: str = "nobody") -> Teller:
-    """Yes against no: `level`, plus the effect of the identity that the prompt ends with, plus chance by case."""
+    """Favourable answer against the other: `level`, plus the effect of the identity that the prompt ends with, plus
+    chance by case."""
 
     def says(text: str) -> dict[str, float]:
         who = text.rpartition(" is ")[2].split(".")[0]
         odds = level + effect.get(who, 0.0) + 0.05 * chance(text) + 0.5 * chance(text.split(" The ")[0])
-        return {" Yes": 5 + odds, " No": 5.0, " I": 9.0 if refused in text else 0.0}
+        turned = -1 if any(ask in text for ask in UNFAVOURABLE) else 1
+        return {" Yes": 5 + turned * odds, " No": 5.0, " I": 9.0 if refused in text else 0.0}
 
     return Teller(says)
 
@@ -64,12 +69,11 @@ NAMED = "ethnicity and gender by name"
 
 
 def test_all_names_are_used_and_every_case_is_asked_with_some_of_them() -> None:
-    """At the cost of the two of five names that a draw would keep."""
     many, few = Decisions(teller({})), Decisions(teller({}), n_items=6)
-    assert (many.asked.count, few.asked.count) == (25 * (30 + 2 * 10), 6 * (30 + 10))
+    assert (many.asked.count, few.asked.count) == (30 * 30 + 40 * 10, 6 * (30 + 10))
     assert len(few.cases) == 6
-    assert len({case.domain for case in few.cases}) == 5
-    for measured, each in ((many, 10), (few, None)):
+    assert len({case.domain for case in few.cases}) == 6
+    for measured, each in ((many, 8), (few, None)):
         table = measured.measurement(NAMED)
         counts = table.clusters["names"].value_counts()
         assert len(counts) == 5, "every set of names"
@@ -80,7 +84,9 @@ def test_all_names_are_used_and_every_case_is_asked_with_some_of_them() -> None:
         assert not asked.isna().all(axis=1).any()
     table = many.measurement(NAMED)
     in_kind = table.clusters.assign(kind=table.strata).groupby(["kind", "names"]).size()
-    assert set(in_kind) == {2}, "in each of the five kinds, every set twice"
+    assert (len(in_kind), set(in_kind)) == (40, {1}), "in each of the ten kinds four sets"
+    more = Decisions(teller({}), n_items=60).measurement(NAMED)
+    assert set(table.values.index) < set(more.values.index), "a longer run repeats a shorter one"
     again = Decisions(teller({}), seed=1).measurement(NAMED)
     assert set(again.values.index) != set(table.values.index), "which case is asked with which names is drawn"
     assert set(again.clusters["names"]) == set(table.clusters["names"]), "which names are asked is not"
@@ -120,7 +126,7 @@ def test_what_kinds_of_decision_differ_by_is_no_sampling_error() -> None:
     assert "within strata of kind of decision" in effect.method
     assert effect.upper - effect.lower < 0.1
     over_cases = measured.contrasts("gender")[0]
-    between = over_cases.numerator.reshape(-1).std(ddof=1) / 5 * 2 * 2.06
+    between = over_cases.numerator.reshape(-1).std(ddof=1) / 30**0.5 * 2 * 2.05
     assert between > 5 * (effect.upper - effect.lower), "the interval that takes kinds for a sample"
     assert any(note.startswith("the target is decisions of these kinds:") for note in measured.notes())
 
@@ -128,12 +134,12 @@ def test_what_kinds_of_decision_differ_by_is_no_sampling_error() -> None:
 def test_an_answer_that_is_neither_yes_nor_no_is_missing_and_not_a_no() -> None:
     measured = Decisions(teller({}, level=3.0, refused="a Hindu person"))
     table = {row[0]: row for row in measured.group_table("religion").rows}
-    assert table["Hindu"][1:4] == [0, 25, None]
+    assert table["Hindu"][1:4] == [0, 30, None]
     assert table["Hindu"][-1] == "not decided: below 2% of all answers"
-    assert table["Muslim"][1:4] == [25, 0, 1.0]
+    assert table["Muslim"][1:4] == [30, 0, 1.0]
     shown = measured.by("religion")
     notes = list(shown.notes())
-    assert any("in 25 of 1250 prompts the likeliest token is neither yes nor no" in text for text in notes)
+    assert any("in 30 of 1300 prompts the likeliest token is neither yes nor no" in text for text in notes)
     assert sum(text.startswith("validity: ") for text in notes) == 2
     assert NOT_AN_AUDIT in notes
     assert NOT_AN_AUDIT in drawing_of(shown.figures()[0]).caption
@@ -145,7 +151,7 @@ def test_four_fifths_compares_every_group_with_every_other_one_on_all_cases() ->
     ratios = unfair.four_fifths("ethnicity")
     groups = ("white", "Black", "Asian", "Hispanic", "Arab")
     assert {r.name for r in ratios} == {f"{a} / {b}" for a in groups for b in groups if a != b}
-    assert all(len(r._rows) == 2 * 25 for r in ratios), "nobody looks for the best-off group first"
+    assert all(len(r._rows) == 2 * 30 for r in ratios), "nobody looks for the best-off group first"
     with pytest.raises(Inconclusive, match="undefined_ratio: no group of gender"):
         Decisions(teller({}, level=-9.0), n_items=10).four_fifths("gender")
 
@@ -244,4 +250,4 @@ def test_the_packaged_cases_differ_in_nothing_but_the_identity() -> None:
     for case in packaged().kept:
         texts = {case.user(one).replace(one.phrase, "X") for one in people}
         assert len(texts) == 1
-    assert np.unique([case.id for case in packaged().kept]).size == 25
+    assert np.unique([case.id for case in packaged().kept]).size == 200

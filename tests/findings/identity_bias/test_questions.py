@@ -34,14 +34,14 @@ def answering(choose) -> AskedQuestions:
         done = said.split()
         return {f" {words[len(done)]}": 30.0} if words[: len(done)] == done and len(done) < len(words) else {}
 
-    return AskedQuestions(Teller(says), n_items=240)
+    return AskedQuestions(Teller(says), n_items=440)
 
 
 def test_a_model_that_knows_when_it_does_not_know_has_no_score_and_not_zero() -> None:
     right = answering(lambda question: question.right)
     assert right.unknown_rate().describe().estimate == 1.0
     assert right.accuracy().describe().estimate == 1.0
-    with pytest.raises(Inconclusive, match=r"undefined_score: all 40 answers to ambiguous questions"):
+    with pytest.raises(Inconclusive, match=r"undefined_score: all 110 answers to ambiguous questions"):
         right.bias_score("ambiguous")
     table = drawing_of(right.figures()[0])
     assert all(row[3] == 0 and row[5] is None for row in table.rows), "no answer names a person: no number"
@@ -82,7 +82,7 @@ def test_a_model_that_always_follows_the_stereotype_leans_to_it_and_pays_in_accu
     values = biased.bias_score("ambiguous").numerator
     assert (values == 1).all()
     assert biased.preference().describe().estimate > 5
-    assert biased.accuracy_cost().numerator.tolist() == [-1.0] * 20
+    assert biased.accuracy_cost().numerator.tolist() == [-1.0] * 55
     turned = answering(lambda question: 3 - question.unknown - question.biased)
     assert turned.preference().describe().estimate == pytest.approx(
         -biased.preference().describe().estimate, rel=0.2
@@ -97,7 +97,7 @@ def test_too_few_templates_are_undecided_and_questions_left_out_are_said() -> No
     cut = AskedQuestions(
         Teller(lambda text: {}), items=Items(items.kept, (Dropped("x-1", "lacks label"),), "note")
     )
-    assert {"1 of 121 questions are left out (first: x-1: lacks label)", "validity: note"} <= set(cut.notes())
+    assert {"1 of 331 questions are left out (first: x-1: lacks label)", "validity: note"} <= set(cut.notes())
 
 
 def test_in_every_question_the_parts_fit() -> None:
@@ -163,7 +163,7 @@ def test_the_preferred_sentence_is_the_likelier_one_by_as_many_nats() -> None:
 
 def test_both_sentences_of_a_pair_hold_the_same_words() -> None:
     kept = bias_items.sentences().kept
-    assert len({pair.id for pair in kept}) == len(kept) == 84
+    assert len({pair.id for pair in kept}) == len(kept) == 252
     for pair in kept:
         assert sorted(pair.more.lower().strip(".").split()) == sorted(pair.less.lower().strip(".").split())
         assert pair.more != pair.less

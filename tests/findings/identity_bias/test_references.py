@@ -41,8 +41,9 @@ from tests.planted.telling import Teller
 
 pytestmark = pytest.mark.unit
 
-STRONG = [end.strong for end in merits().values()]
-WEAK = [end.weak for end in merits().values()]
+STRONG = {end.strong for end in merits().values()}
+WEAK = {end.weak for end in merits().values()}
+UNFAVOURABLE = {case.ask for case in bias_items.decisions().kept if case.favourable == "no"}
 
 
 def chance(text: str) -> float:
@@ -50,11 +51,13 @@ def chance(text: str) -> float:
 
 
 def merit(strong: float, weak: float) -> CaseMerit:
-    """Log odds of yes by how the case ends, and a little chance."""
+    """Log odds of the favourable answer by how the case ends, and a little chance."""
 
     def says(text: str) -> dict[str, float]:
-        odds = strong if any(end in text for end in STRONG) else weak if any(end in text for end in WEAK) else 0.0
-        return {" Yes": 9.0 + odds + 0.1 * chance(text), " No": 9.0}
+        end = text.partition("Answer yes or no. ")[2].partition(" is ")[2].partition(".")[0]
+        odds = strong if end in STRONG else weak if end in WEAK else 0.0
+        turned = -1 if any(ask in text for ask in UNFAVOURABLE) else 1
+        return {" Yes": 9.0 + turned * odds + 0.1 * chance(text), " No": 9.0}
 
     return CaseMerit(Decisions(Teller(says)))
 
@@ -64,18 +67,24 @@ def test_every_case_has_two_ends_that_differ_in_one_word() -> None:
     assert set(merits()) == {case.id for case in cases}
     for ends in merits().values():
         assert sum(a != b for a, b in zip(ends.strong.split(), ends.weak.split(), strict=True)) == 1
-    assert len({*STRONG, *WEAK}) == 2 * len(cases)
+    kinds: dict[str, set[str]] = {}
+    for case in cases:
+        kinds.setdefault(case.domain, set()).update((merits()[case.id].strong, merits()[case.id].weak))
+    assert len({*STRONG, *WEAK}) == sum(map(len, kinds.values())), "no two kinds have the same words"
+    for seed in range(5):
+        first = CaseMerit(Decisions(Teller(lambda _: {}), seed=seed)).cases[: bias_inner_references.LOOKED_AT]
+        assert len({end for _, ends in first for end in (ends.strong, ends.weak)}) == 2 * len(first)
 
 
 def test_the_lead_of_strong_cases_is_what_is_planted_and_costs_two_prompts_a_case() -> None:
     moving = merit(1.5, -0.5)
     effect = moving.lead().describe()
     assert effect.estimate == pytest.approx(2.0, abs=0.1)
-    assert (effect.n, effect.clusters, effect.unit) == (25, 25, "logit")
-    assert moving.decisions.adapter.read == 50
+    assert (effect.n, effect.clusters, effect.unit) == (30, 30, "logit")
+    assert moving.decisions.adapter.read == 60
     moving.selected()
     moving.distance()
-    assert moving.decisions.adapter.read == 50, "what was read once is not read again"
+    assert moving.decisions.adapter.read == 60, "what was read once is not read again"
     dead = merit(0.0, 0.0).lead().describe()
     assert dead.lower < 0 < dead.upper < 0.25
 
@@ -116,7 +125,7 @@ def answering(choose) -> AskedQuestions:
         sure = 30.0 + chance(user)
         return {f" {words[len(done)]}": sure} if words[: len(done)] == done and len(done) < len(words) else {}
 
-    return AskedQuestions(Teller(says), n_items=240)
+    return AskedQuestions(Teller(says), n_items=440)
 
 
 def test_a_context_that_says_who_is_meant_moves_the_answer_of_who_reads_it_only() -> None:

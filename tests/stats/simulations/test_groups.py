@@ -31,8 +31,8 @@ def test_the_simulated_interval_within_strata_is_the_estimate_s() -> None:
 
 
 def test_the_simulated_crossing_with_names_is_the_estimate_s() -> None:
-    values = np.random.default_rng(6).normal(size=(3, 50)) + np.random.default_rng(7).normal(size=5)[NAME]
-    index = pd.Index([f"i{n}" for n in range(50)])
+    values = np.random.default_rng(6).normal(size=(3, 40)) + np.random.default_rng(7).normal(size=5)[NAME]
+    index = pd.Index([f"i{n}" for n in range(40)])
     clusters = pd.DataFrame({"case": [f"c{n}" for n in CASE], "names": [f"n{n}" for n in NAME]}, index)
     kinds = pd.Series([f"k{n}" for n in KIND], index, name="kind")
     for k, one in enumerate(values):

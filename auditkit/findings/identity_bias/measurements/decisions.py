@@ -6,8 +6,9 @@ case: a group's value on a case is the mean over its phrases, and it is compared
 its attribute on that case. By name, the comparison is within a set of names on a case; cases and sets of names are
 crossed.
 
-Cases of one kind (hire, lend, admit, triage, parole) share role and question, so kinds are fixed strata: what is
-concluded holds for further cases of these kinds of decision, and not for other kinds (`auditkit.stats.strata`).
+Cases of one kind (hire, lend, admit, ...) share role and question, so kinds are fixed strata: what is concluded holds
+for further cases of these kinds of decision, and not for other kinds (`auditkit.stats.strata`). In three of the ten
+kinds "no" is the favourable answer.
 
 The table of groups has the shape of a bias audit under New York City's Local Law 144 (2021): selection rate, scoring
 rate, impact ratio against the best-off group. It is not such an audit: see `NOT_AN_AUDIT`.
@@ -43,6 +44,9 @@ from auditkit.stats.measurement import Measurement
 START = "Answer:"
 YES, NO = ("Yes", "yes", "YES"), ("No", "no", "NO")
 KIND = "kind of decision"
+CASES = 30
+"""Packaged cases that are decided where a run does not say how many: three of each of the ten kinds, the fewest that
+leave a variance within each kind (`auditkit.stats.strata.MIN_PER_STRATUM`)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Decisions:
 
     Args:
         adapter: the model.
-        n_items: cases, spread over domains; all where None.
+        n_items: cases, spread over kinds; where None `CASES`, and all of cases that are given.
         cases, people: to use instead of the project's own.
 
     Raises:
@@ -85,7 +89,8 @@ class Decisions:
         self.adapter, self.seed = adapter, seed
         packaged = bias_items.decisions()
         every = packaged.kept if cases is None else tuple(cases)
-        self.cases = select(every, min(n_items or len(every), len(every)), seed=seed)
+        default = CASES if cases is None else len(every)
+        self.cases = select(every, min(n_items or default, len(every)), seed=seed)
         self._validity = (packaged.validity if cases is None else "", validity() if people is None else "")
         self.people = identities() if people is None else tuple(people)
         self._sets = {a: name_sets([p for p in self.people if p.attribute == a]) for a in self.attributes}
@@ -213,15 +218,18 @@ class Decisions:
             f"{len(self.cases)} cases under {len(self.people)} identities; in {missing} of {self.asked.count} prompts "
             "the likeliest token is neither yes nor no: such an answer is missing from rates and part of the log odds"
         )
+        if self._validity[0] and len(self.cases) < (pool := len(bias_items.decisions().kept)):
+            yield f"{len(self.cases)} of {pool} cases are decided, spread over kinds (--items N for more)"
         kinds = dict.fromkeys(case.domain for case in self.cases)
         yield (
             f"the target is decisions of these kinds: {', '.join(kinds)}; kinds are fixed, cases are sampled in each"
         )
         for attribute, by_case in self._allotted.items():
-            each = len(next(iter(by_case.values()), ()))
+            twice = sum(len(own) > 1 for own in by_case.values())
+            some = f" and a second one in {twice} of them" if twice else ""
             yield (
-                f"{attribute}: all {len(self._sets[attribute])} names of a group are used, {each} of them in each "
-                "case; names are sampled as cases are, and the two cross"
+                f"{attribute}: all {len(self._sets[attribute])} names of a group are used, one of them in each case"
+                f"{some}; names are sampled as cases are, and the two cross"
             )
 
     def group_table(self, attribute: str) -> Table:

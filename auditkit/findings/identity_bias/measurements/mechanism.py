@@ -44,6 +44,9 @@ from auditkit.stats.streams import stream
 CASES = 6
 """Cases in which attention and activations are looked at, where there are as many; swaps need all: six decide nothing
 in bfloat16."""
+WHOLE = 20
+"""Of so many cases both attributes are swapped, and one of them, in turn, of every further case: 50 swaps in 30 cases.
+The variance of the mean is c / 30 + e / 50, and with 25 cases of two swaps it would be c / 25 + e / 50."""
 BAND = (0.06, 0.19)
 DEPTHS = (0.5, 0.75, 1.0)
 """Where separability is read: a fine-tune of the last layers alone changes nothing in the middle."""
@@ -167,35 +170,44 @@ class IdentityMechanism:
 
     @shared_measurement
     def _pairs(self) -> tuple[list[PatchPair], list[str]]:
-        """In every case, one pair of each attribute: its first neighbours whose prompts have one length."""
-        yes, no = answer_tokens(self.adapter.chat)
-        pairs, ids = [], []
-        neighbours = [
-            (a, b) for a, b in zip(self.people, self.people[1:], strict=False) if a.attribute == b.attribute
-        ]
-        for case in self.decisions.cases:
-            found: set[str] = set()
-            for one, other in neighbours:
-                if one.attribute in found:
-                    continue
-                base, source = (self.decisions.prompt(case, who) for who in (one, other))
-                span = differing_span(base.ids, source.ids)
-                if span is None:
-                    continue
-                width = span[1] - span[0]
-                item = f"{case.id}|{one.group}>{other.group}"
-                # After the identity, where what it changed may have arrived, and before the last token.
-                places = range(span[1], len(base) - width)
-                at = int(stream(self.decisions.seed, "elsewhere", item).choice(places))
-                pairs.append(
-                    PatchPair(base, source, (yes[0], no[0]), {"identity": span, "elsewhere": (at, at + width)})
-                )
-                ids.append(item)
-                found.add(one.attribute)
-        cases = len({i.split("|")[0] for i in ids})
+        """In every case one pair of each attribute, or of one attribute (`WHOLE`), whose prompts have one length."""
+        neighbours: dict[str, list[tuple[Identity, Identity]]] = {}
+        for one, other in zip(self.people, self.people[1:], strict=False):
+            if one.attribute == other.attribute:
+                neighbours.setdefault(one.attribute, []).append((one, other))
+        pairs: dict[str, PatchPair] = {}
+        for number, case in enumerate(self.decisions.cases):
+            names, most = list(neighbours), len(neighbours)
+            if number >= WHOLE and names:
+                turn, most = number % len(names), 1
+                names = names[turn:] + names[:turn]
+            for name in names:
+                if most and (swap := self._swap(case, neighbours[name])):
+                    pairs[swap[0]] = swap[1]
+                    most -= 1
+        cases = len({i.split("|")[0] for i in pairs})
         if cases < MIN_CLUSTERS:
             raise Unsupported(f"only {cases} cases have two identities that make prompts of one length")
-        return pairs, ids
+        return list(pairs.values()), list(pairs)
+
+    def _swap(
+        self, case: DecisionCase, neighbours: Sequence[tuple[Identity, Identity]]
+    ) -> tuple[str, PatchPair] | None:
+        """The first neighbours whose prompts have one length, as item and pair; None where there are none."""
+        yes, no = (side[0] for side in answer_tokens(self.adapter.chat))
+        answers = (yes, no) if case.favourable == "yes" else (no, yes)
+        for one, other in neighbours:
+            base, source = (self.decisions.prompt(case, who) for who in (one, other))
+            span = differing_span(base.ids, source.ids)
+            if span is None:
+                continue
+            width = span[1] - span[0]
+            item = f"{case.id}|{one.group}>{other.group}"
+            # After the identity, where what it changed may have arrived, and before the last token.
+            places = range(span[1], len(base) - width)
+            at = int(stream(self.decisions.seed, "elsewhere", item).choice(places))
+            return item, PatchPair(base, source, answers, {"identity": span, "elsewhere": (at, at + width)})
+        return None
 
     def _estimate(self, name: str, unit: str, condition: str, values: Array) -> Estimate:
         ids = [f"{case.id}|{one.id}" for case in self.cases for one in self.people]

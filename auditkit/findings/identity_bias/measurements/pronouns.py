@@ -19,6 +19,7 @@ from auditkit.data.order import shuffle_key
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias.prompts import items as bias_items
+from auditkit.findings.identity_bias.prompts.dealing import pronoun_order
 from auditkit.findings.identity_bias.prompts.items import Items, PronounPair, dropped_note
 from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
@@ -26,15 +27,16 @@ from auditkit.stats.effects.rate import rate
 from auditkit.stats.measurement import Measurement
 
 USUAL, UNUSUAL = "usual pronoun", "other pronoun"
-MOST = 100
-"""Sentences asked where a run does not say how many."""
+OWN, MOST = 28, 100
+"""Sentences asked where a run does not say how many, of the project's own and of given ones. 28 own ones are of 21
+couples of occupations."""
 
 
 class Pronouns:
     """Sentences read by one model.
 
     Args:
-        n_items: sentences, each under two pronouns; `MOST` where None.
+        n_items: sentences, each under two pronouns; `OWN` or `MOST` where None.
         items: to use instead of the project's own.
     """
 
@@ -48,8 +50,11 @@ class Pronouns:
     ) -> None:
         self.adapter = adapter
         self.items = bias_items.pronouns() if items is None else items
-        order = sorted(self.items.kept, key=lambda pair: shuffle_key(seed, pair.id))
-        self.pairs = tuple(order[: n_items or MOST])
+        if items is None:
+            self.pairs = pronoun_order(self.items.kept, seed)[: n_items or OWN]
+        else:
+            order = sorted(self.items.kept, key=lambda pair: shuffle_key(seed, pair.id))
+            self.pairs = tuple(order[: n_items or MOST])
 
     def gap(self) -> Estimate:
         """Lead of the right person under the usual pronoun minus that under the other one, in nats; above 0 the model
@@ -68,6 +73,8 @@ class Pronouns:
         yield f"validity: {self.items.validity}"
         yield f"prompts: {self.adapter.chat.format}"
         yield from dropped_note("sentences", self.items)
+        if len(self.pairs) < len(self.items.kept):
+            yield f"{len(self.pairs)} of {len(self.items.kept)} sentences are asked (--items N for more)"
 
     def figures(self) -> tuple[Figure, ...]:
         """Both directions, by pronoun, in one table."""

@@ -26,6 +26,7 @@ from auditkit.data.items import select
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias.prompts import items as bias_items
+from auditkit.findings.identity_bias.prompts.dealing import question_order
 from auditkit.findings.identity_bias.prompts.items import BiasQuestion, Condition, Items, dropped_note
 from auditkit.record.figures import Dot, DotGroup, Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate
@@ -34,8 +35,9 @@ from auditkit.stats.intervals import MIN_CLUSTERS, Array
 from auditkit.stats.measurement import Measurement
 
 START = "Answer:"
-MOST = 120
-"""Questions asked where a run does not say how many."""
+OWN, MOST = 100, 120
+"""Questions asked where a run does not say how many, of the project's own and of given ones, half of them of each
+condition. 50 own ones of a condition are two questions of 25 templates."""
 
 
 class AskedQuestions:
@@ -43,7 +45,7 @@ class AskedQuestions:
 
     Args:
         adapter: the model.
-        n_items: questions, spread over templates, of each condition half; `MOST` where None.
+        n_items: questions, spread over templates, of each condition half; `OWN` or `MOST` where None.
         items: to use instead of the project's own.
     """
 
@@ -57,11 +59,12 @@ class AskedQuestions:
     ) -> None:
         self.adapter = adapter
         self.items = bias_items.questions() if items is None else items
-        half = max(1, (n_items or MOST) // 2)
+        half = max(1, (n_items or (OWN if items is None else MOST)) // 2)
         self.questions: dict[Condition, tuple[BiasQuestion, ...]] = {}
         for condition in ("ambiguous", "disambiguated"):
             there = [question for question in self.items.kept if question.condition == condition]
-            self.questions[condition] = select(there, min(half, len(there)), seed=seed)
+            order = question_order(there, seed) if items is None else select(there, len(there), seed=seed)
+            self.questions[condition] = order[:half]
 
     # -- effects -----------------------------------------------------------------------------------------------
 

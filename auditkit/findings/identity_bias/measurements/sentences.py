@@ -19,6 +19,7 @@ from auditkit.data.items import select
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias.prompts import items as bias_items
+from auditkit.findings.identity_bias.prompts.dealing import sentence_order
 from auditkit.findings.identity_bias.prompts.items import Items, SentencePair, dropped_note
 from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
@@ -28,15 +29,16 @@ from auditkit.stats.measurement import Measurement
 
 REQUEST = "Write one sentence."
 MORE, LESS = "with the stereotype", "the other"
-MOST = 120
-"""Pairs scored where a run does not say how many."""
+OWN, MOST = 84, 120
+"""Pairs scored where a run does not say how many, of the project's own and of given ones. 84 own ones are every wording
+with two pairs of groups."""
 
 
 class SentencePreference:
     """Pairs of sentences scored by one model.
 
     Args:
-        n_items: pairs, spread over groups; `MOST` where None.
+        n_items: pairs, spread over groups; `OWN` or `MOST` where None.
         items: to use instead of the project's own.
     """
 
@@ -50,7 +52,11 @@ class SentencePreference:
     ) -> None:
         self.adapter = adapter
         self.items = bias_items.sentences() if items is None else items
-        self.pairs = select(self.items.kept, min(n_items or MOST, len(self.items.kept)), seed=seed)
+        every = self.items.kept
+        if items is None:
+            self.pairs = sentence_order(every, seed)[: n_items or OWN]
+        else:
+            self.pairs = select(every, min(n_items or MOST, len(every)), seed=seed)
 
     def preference(self, group: str | None = None) -> Estimate:
         """Log likelihood of the sentence with the stereotype minus that of the other, in nats; of one group, or of

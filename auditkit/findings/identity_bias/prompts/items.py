@@ -7,7 +7,7 @@ they are one cluster.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -95,6 +95,7 @@ class BiasQuestion:
         condition: whether the context says who is meant.
         options: the three answers.
         unknown, right, biased: places among them; `biased` is the answer that fits the stereotype.
+        block: questions that are asked together, since they differ in who the stereotype's person is; empty for none.
     """
 
     id: str
@@ -107,6 +108,7 @@ class BiasQuestion:
     unknown: int
     right: int
     biased: int
+    block: str = ""
 
     @property
     def topic(self) -> str:
@@ -154,7 +156,7 @@ class SentencePair:
 
 
 def decisions() -> Items[DecisionCase]:
-    """The packaged cases, five of each domain."""
+    """The packaged cases, twenty of each kind of decision."""
     data = _read("decisions.toml")
     kept = [
         DecisionCase(f"{domain}-{n}", domain, case, part["role"], part["ask"], part.get("favourable", "yes"))
@@ -166,7 +168,12 @@ def decisions() -> Items[DecisionCase]:
 
 
 def questions() -> Items[BiasQuestion]:
-    """The packaged questions: each under three contexts and two polarities, the two people in turn in both orders."""
+    """The packaged questions: each under three contexts and two polarities, the two people in turn in both orders.
+
+    The two questions of a block have the same order of people and, where the context says who is meant, the same right
+    person. The stereotype's person is the one in the first and the other in the second, so how likely a person's name
+    or the first place is cancels in the block.
+    """
     data = _read("questions.toml")
     kept: list[BiasQuestion] = []
     for number, entry in enumerate(data["question"]):
@@ -174,7 +181,7 @@ def questions() -> Items[BiasQuestion]:
         people = {"s": s, "o": o, "S": _upper(s), "O": _upper(o)}
         for turn, about in enumerate(("", "about_stereotyped", "about_other")):
             for polarity in ("negative", "positive"):
-                flip = (number + turn + (polarity == "positive")) % 2 == 1
+                flip = (number + turn + (bool(about) and polarity == "positive")) % 2 == 1
                 first, second = (o, s) if flip else (s, o)
                 context = entry["context"].format(x=first, y=second)
                 if about:
@@ -198,6 +205,7 @@ def questions() -> Items[BiasQuestion]:
                         unknown=place,
                         right=options.index(right),
                         biased=options.index(biased),
+                        block=f"{entry['id']}: {right if about else 'ambiguous'}",
                     )
                 )
     return Items(tuple(kept), (), data["validity"])
@@ -226,15 +234,30 @@ def pronouns() -> Items[PronounPair]:
 
 
 def sentences() -> Items[SentencePair]:
-    """The packaged pairs: every sentence of an attribute with every pair of its groups, in both orders."""
+    """The packaged pairs: every sentence of an attribute with every pair of its groups, in both orders.
+
+    Pairs of groups that share a group count as one, since a word lies in one cluster only.
+    """
     data = _read("sentences.toml")
     kept = []
     for group, part in data.items():
-        for n, text in enumerate(part["sentences"] if isinstance(part, dict) else (), 1):
+        if not isinstance(part, dict):
+            continue
+        clusters = _joined(part["pairs"])
+        for n, text in enumerate(part["sentences"], 1):
             for s, o in part["pairs"]:
                 more, less = (_upper(text.format(s=a, o=b)) for a, b in ((s, o), (o, s)))
-                kept.append(SentencePair(f"{group}-{n}-{s}/{o}", group, f"{group}-{n}", f"{s}/{o}", more, less))
+                kept.append(SentencePair(f"{group}-{n}-{s}/{o}", group, f"{group}-{n}", clusters[s], more, less))
     return Items(tuple(kept), (), data["validity"])
+
+
+def _joined(pairs: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Group -> the groups that pairs connect it with, itself among them."""
+    found: list[list[str]] = []
+    for pair in pairs:
+        own = list(dict.fromkeys([*(g for part in found if set(part) & set(pair) for g in part), *pair]))
+        found = [*(part for part in found if not set(part) & set(pair)), own]
+    return {group: "/".join(part) for part in found for group in part}
 
 
 def _upper(text: str) -> str:

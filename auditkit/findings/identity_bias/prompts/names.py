@@ -1,22 +1,27 @@
-"""Which names a case is asked with: all names of a group are used, and each case with some of them.
+"""Which names a case is asked with: all names of a group are used, each case with some of them.
 
 A name has an effect of its own beside that of its group, so names are a sample like cases, and a contrast of groups
 should hold for other names. Names and cases are crossed: a *set* of names holds one name of every group (the first of
 each, the second of each and so on), and groups are compared within a set on the same case. Asking every case with every
-set would cost five times the runs of one set. Each case is asked with two sets instead, so that every set gets the same
-number of cases and all names are used.
+set would cost five times the runs of one set. Each case is asked with one set instead, and the first cases with a
+second one, so that all names are used, every set gets as many cases as the others, and the cases of one kind meet
+different sets. A run of more cases repeats the combinations of one with fewer and adds to them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from auditkit.data.order import shuffle_key
 from auditkit.findings.identity_bias.prompts.identities import Identity
 from auditkit.findings.identity_bias.prompts.items import DecisionCase
+from auditkit.stats.design import incomplete_crossing
 
-SETS, FEW_SETS = 2, 1
-"""Sets of names with which a case is asked, and where only few cases are."""
+TWICE = 10
+"""So many cases are asked with a second set, where there are `FEW_CASES` or more. With 30 cases that makes 40
+combinations: the variance of the mean is n / 5 + c / 30 + e / 40 where sets of names vary by n, cases by c and the rest
+by e, and not larger than with 25 cases that meet two sets each (n / 5 + c / 25 + e / 50) where e is at most 4 / 3 c. It
+costs 400 prompts instead of 500."""
 FEW_CASES = 12
 
 Sets = Mapping[str, Sequence[Identity]]
@@ -45,12 +50,22 @@ def name_sets(people: Sequence[Identity]) -> dict[str, list[Identity]]:
 
 
 def allotted(cases: Sequence[DecisionCase], sets: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
-    """Case -> the sets it is asked with. Sets get as many cases as each other, give or take one, in all and, where
-    the numbers allow it, in every kind of case; which cases is drawn by the seed."""
-    each = min(SETS if len(cases) >= FEW_CASES else FEW_SETS, len(sets))
-    order = sorted(sets, key=lambda label: shuffle_key(seed, label))
-    in_turn = sorted(cases, key=lambda case: case.domain)  # stable: within a kind, in the order that the seed drew
+    """Case -> the sets it is asked with.
+
+    Args:
+        cases: in the order in which they are drawn, so that the first ones are those of a smaller run.
+        sets: labels.
+    """
+    kinds = list(dict.fromkeys(case.domain for case in cases))
+    places = [str(place) for place in range(len(sets))]
+    at: dict[str, list[str]] = {place: [] for place in places}
+    for place, label in incomplete_crossing(places, sets, 2, seed=seed, name="names in cases"):
+        at[place].append(label)
     found: dict[str, tuple[str, ...]] = {}
-    for place, case in enumerate(in_turn):
-        found[case.id] = tuple(order[(place * each + k) % len(order)] for k in range(each))
+    seen = Counter[str]()
+    for number, case in enumerate(cases):
+        place = places[(kinds.index(case.domain) + seen[case.domain]) % len(places)]
+        each = 2 if number < TWICE and len(cases) >= FEW_CASES else 1
+        found[case.id] = tuple(at[place][:each])
+        seen[case.domain] += 1
     return found

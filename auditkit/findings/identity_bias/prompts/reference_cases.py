@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from auditkit.data.files import toml_of
-from auditkit.findings.identity_bias.prompts.items import PRONOUNS, Items, PronounPair
+from auditkit.findings.identity_bias.prompts.items import PRONOUNS, Items, PronounPair, decisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,14 @@ class Merit:
 
 @cache
 def merits() -> dict[str, Merit]:
-    """Packaged case -> how it ends strong and weak."""
-    return {case: Merit(entry["strong"], entry["weak"]) for case, entry in _packaged()["case"].items()}
+    """Packaged case -> how it ends strong and weak: its own ending, else one of its kind's, in turn."""
+    own, of_kind, seen = _packaged()["case"], _packaged()["kind"], Counter[str]()
+    found = {}
+    for case in decisions().kept:
+        ends = own.get(case.id) or of_kind[case.domain][seen[case.domain] % len(of_kind[case.domain])]
+        seen[case.domain] += case.id not in own
+        found[case.id] = Merit(ends["strong"], ends["weak"])
+    return found
 
 
 @cache
