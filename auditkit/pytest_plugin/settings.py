@@ -39,9 +39,18 @@ class Settings:
     """Suite -> where its questions come from, where not the suite's own: see `auditkit.data.sources`."""
     effort: str = "standard"
 
-    def sized(self, own: int) -> int:
-        """How many items a measurement has that has `own` by default: what `--items` or `--effort` makes of it."""
-        return self.items if self.items is not None else max(min(own, LEAST), round(own * SHARES[self.effort]))
+    def sized(self, own: int | None) -> int | None:
+        """How many items a measurement has: what `--items` says, else `own` as `--effort` scales it.
+
+        Args:
+            own: how many it has by default; None for data of the user's own, which are measured whole.
+
+        Returns:
+            None: all that there are.
+        """
+        if self.items is not None or own is None:
+            return self.items
+        return max(min(own, LEAST), round(own * SHARES[self.effort]))
 
     def worst_case(
         self,

@@ -10,12 +10,18 @@ from auditkit import Inconclusive, NotApplicable, NotAsked
 from auditkit.claims.evidence import note
 from auditkit.data.errors import DataError
 from auditkit.findings.asking.questions import PersonaQuestions
-from auditkit.findings.identity_bias.measurements.decisions import Decisions
+from auditkit.findings.identity_bias.measurements.decisions import CASES, Decisions
 from auditkit.findings.identity_bias.measurements.mechanism import IdentityMechanism
 from auditkit.findings.identity_bias.measurements.own_decisions import OwnDecisions
 from auditkit.findings.identity_bias.measurements.personas import QUESTIONS, IdentityAnswers
+from auditkit.findings.identity_bias.measurements.pronouns import MOST as MOST_PRONOUNS
+from auditkit.findings.identity_bias.measurements.pronouns import OWN as OWN_PRONOUNS
 from auditkit.findings.identity_bias.measurements.pronouns import Pronouns
+from auditkit.findings.identity_bias.measurements.questions import MOST as MOST_QUESTIONS
+from auditkit.findings.identity_bias.measurements.questions import OWN as OWN_QUESTIONS
 from auditkit.findings.identity_bias.measurements.questions import AskedQuestions
+from auditkit.findings.identity_bias.measurements.sentences import MOST as MOST_SENTENCES
+from auditkit.findings.identity_bias.measurements.sentences import OWN as OWN_SENTENCES
 from auditkit.findings.identity_bias.measurements.sentences import SentencePreference
 from auditkit.findings.identity_bias.measurements.worst import SwapDistance
 from auditkit.findings.identity_bias.prompts.sources import GivenItems, read_bias_items
@@ -99,14 +105,14 @@ def pytest_pyfunc_call(pyfuncitem):
 def answers(model, audit, given):
     """Factual questions under identity personas."""
     choices = given.choices if given is not None else None
-    asked = PersonaQuestions(model, seed=audit.seed, n_items=audit.items or QUESTIONS, items=choices)
-    return IdentityAnswers(asked, n_items=audit.items)
+    asked = PersonaQuestions(model, seed=audit.seed, n_items=audit.sized(QUESTIONS), items=choices)
+    return IdentityAnswers(asked, n_items=audit.sized(QUESTIONS))
 
 
 @pytest.fixture(scope="session")
 def decisions(model, audit):
     """Cases decided under every identity."""
-    return Decisions(model, seed=audit.seed, n_items=audit.items)
+    return Decisions(model, seed=audit.seed, n_items=audit.sized(CASES))
 
 
 @pytest.fixture(scope="session")
@@ -119,22 +125,24 @@ def own(model, audit, given):
 def questions(model, audit, given):
     """Questions about two people."""
     items = given.questions if given is not None else None
-    return AskedQuestions(model, seed=audit.seed, n_items=audit.items, items=items)
+    n_items = audit.sized(OWN_QUESTIONS if items is None else MOST_QUESTIONS)
+    return AskedQuestions(model, seed=audit.seed, n_items=n_items, items=items)
 
 
 @pytest.fixture(scope="session")
 def pronouns(model, audit, given):
     """Sentences paired by their pronoun."""
-    return Pronouns(
-        model, seed=audit.seed, n_items=audit.items, items=given.pronouns if given is not None else None
-    )
+    items = given.pronouns if given is not None else None
+    n_items = audit.sized(OWN_PRONOUNS if items is None else MOST_PRONOUNS)
+    return Pronouns(model, seed=audit.seed, n_items=n_items, items=items)
 
 
 @pytest.fixture(scope="session")
 def sentences(model, audit, given):
     """Sentences paired by the group that they are about."""
     items = given.sentences if given is not None else None
-    return SentencePreference(model, seed=audit.seed, n_items=audit.items, items=items)
+    n_items = audit.sized(OWN_SENTENCES if items is None else MOST_SENTENCES)
+    return SentencePreference(model, seed=audit.seed, n_items=n_items, items=items)
 
 
 @pytest.fixture(scope="session")

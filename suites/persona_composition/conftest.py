@@ -66,4 +66,4 @@ def behaviour(model, grid, audit):
 
 def _asked_for(audit, own):
     """How many cells: all of a file's (None) where `--items` says nothing, else `own` of the project's, as sized."""
-    return None if "persona_composition" in audit.data and audit.items is None else audit.sized(own)
+    return audit.sized(None if "persona_composition" in audit.data else own)

@@ -6,7 +6,7 @@ import pytest
 
 from auditkit.findings.persona_localization.measurements.indices import LayerIndices
 from auditkit.findings.persona_localization.measurements.layers import LayerSeparability
-from auditkit.findings.persona_localization.measurements.material import PersonaActivations, persona_items
+from auditkit.findings.persona_localization.measurements.material import ITEMS, PersonaActivations, persona_items
 from auditkit.findings.persona_localization.measurements.scans import PersonaScans
 from auditkit.findings.persona_localization.measurements.specificity import Specificity
 from auditkit.findings.persona_localization.measurements.steering import PersonaSteering
@@ -27,7 +27,7 @@ def activations(model, audit):
     `--items` is the number of statements of each kind per persona.
     """
     source = audit.data.get("persona_localization")
-    personas = persona_items(source, n_items=audit.items, seed=audit.seed)
+    personas = persona_items(source, n_items=audit.sized(ITEMS), seed=audit.seed)
     return PersonaActivations(model, personas, seed=audit.seed)
 
 

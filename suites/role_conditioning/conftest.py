@@ -8,7 +8,7 @@ from auditkit.findings.role_conditioning.figures import RoleFigures
 from auditkit.findings.role_conditioning.measurements.ablation import RoleAblation
 from auditkit.findings.role_conditioning.measurements.conditioning import RoleConditioning
 from auditkit.findings.role_conditioning.measurements.heads import RoleHeads
-from auditkit.findings.role_conditioning.prompts.sets import role_lists
+from auditkit.findings.role_conditioning.prompts.sets import DEFAULT_SETS, role_lists
 
 
 def pytest_audit_read_data(suite, source):
@@ -22,7 +22,8 @@ def role(model, audit):
     """Attention on questions about different roles: the project's own sets, or the lists that `--data` names."""
     source = audit.data.get("role_conditioning")
     lists = None if source is None else role_lists(source)
-    return RoleConditioning(model, seed=audit.seed, lists=lists, n_items=audit.items)
+    n_items = audit.sized(DEFAULT_SETS if lists is None else None)
+    return RoleConditioning(model, seed=audit.seed, lists=lists, n_items=n_items)
 
 
 @pytest.fixture(scope="session")
