@@ -46,10 +46,11 @@ def identity_swaps(
 
     @st.composite
     def swap(draw: st.DrawFn) -> IdentitySwap:
-        one = draw(people or identities())
+        one = draw(identities() if people is None else people)
         others = [o for o in packaged_identities() if o.attribute == one.attribute and o.group != one.group]
-        case = draw(cases or decision_cases())
-        return IdentitySwap(case, one, draw(st.sampled_from(others)), draw(roles or role_prompts()))
+        case = draw(decision_cases() if cases is None else cases)
+        role = draw(role_prompts() if roles is None else roles)
+        return IdentitySwap(case, one, draw(st.sampled_from(others)), role)
 
     return swap()
 
