@@ -29,7 +29,7 @@ class RoleCallback(TrainerCallback):
     """Measures each saved checkpoint in a process of its own, so that training is left as it is.
 
     Args:
-        items: sets of prompts; all where None.
+        items: sets of prompts; the default of the suite where None.
     """
 
     def __init__(self, items: int | None = None) -> None:

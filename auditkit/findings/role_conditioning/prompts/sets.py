@@ -24,8 +24,8 @@ from auditkit.data.sources import source_files
 SELF, CONFOUNDER, THIRD, NEUTRAL = CATEGORIES = ("self", "confounder", "third", "neutral")
 """About the one who is asked, the one who asks (first person), a third person, and no person."""
 
-DEFAULT_SETS = 54
-"""How many of the project's own sets are used by default: one of each frame, then a second one of half of the frames.
+DEFAULT_SETS = 48
+"""How many of the project's own sets are used by default: one of each frame, then a second one of some frames.
 Much of the variance lies between frames, so a set of another frame says more than another set of the same one."""
 
 NEEDED = (SELF, CONFOUNDER, NEUTRAL)
