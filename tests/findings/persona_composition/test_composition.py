@@ -38,6 +38,7 @@ from auditkit.findings.persona_composition.measurements.geometry import (
     SUM,
     TASK,
     Geometry,
+    against_others,
     cosine,
 )
 from auditkit.findings.persona_composition.measurements.patches import (
@@ -339,14 +340,36 @@ def test_names_are_exchanged_within_groups_of_nearly_equal_size(
         groups, own = geometry._groups[factor], geometry._own[factor]
         assert sorted(map(len, groups)) == [3, 3]
         assert sorted(np.concatenate(groups).tolist()) == list(range(6))
+        means = []
         for row in rows:
             (group,) = (group for group in groups if own[row] in group)
             np.testing.assert_allclose(values[row, group], whole[factor][row, group], atol=1e-6)
             assert np.isnan(np.delete(values[row], group, axis=0)).all()
             others = [name for name in group if name != own[row]]
-            mean = values[row, others].mean(axis=0)
-            np.testing.assert_allclose(geometry.columns[OTHER[factor]][row], mean)
+            means.append(values[row, others].mean(axis=0))
+        np.testing.assert_allclose(geometry.columns[OTHER[factor]].mean(axis=0), np.mean(means, axis=0))
         assert geometry.shuffled("p_last", 0.4, factor).p <= 0.05
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_an_interval_against_other_names_holds_the_truth_where_they_are_drawn_too(groups: int) -> None:
+    """24 cells with a name each: what a name brings where it stands in other cells is as random as the rest."""
+    draw, n, rounds = np.random.default_rng(groups), 24, 4000
+    together = np.equal.outer(np.arange(n) % groups, np.arange(n) % groups)
+    held = {"as drawn": 0, "as fixed": 0}
+    for _ in range(rounds):
+        receives, gives = draw.normal(size=(2, n))
+        values = receives[:, None] + gives + draw.normal(size=(n, n))
+        values[~together] = np.nan
+        home = draw.normal(size=n) + receives
+        means = np.nanmean(np.where(np.eye(n, dtype=bool), np.nan, values), axis=1)
+        projected = against_others(values, np.arange(n))
+        assert projected.mean() == pytest.approx(means.mean())
+        for how, others in (("as drawn", projected), ("as fixed", means)):
+            low, high = stats.ttest_1samp(home - others, 0.0).confidence_interval(0.95)
+            held[how] += low <= 0.0 <= high
+    assert held["as drawn"] / rounds == pytest.approx(0.95, abs=0.012)
+    assert held["as fixed"] / rounds < 0.90
 
 
 def test_a_vector_without_length_has_no_direction() -> None:

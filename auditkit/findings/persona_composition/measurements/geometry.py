@@ -45,6 +45,23 @@ def cosine(one: Array, other: Array) -> Array:
     return np.asarray(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0))
 
 
+def against_others(values: Array, own: NDArray[np.intp]) -> Array:
+    """(cell, ...) what each cell has with other names than its own, as an interval over cells needs it.
+
+    It is the cell's mean over other names, plus how far the cell's own name lies above the average where it stands in
+    other cells (Hajek's projection of a U-statistic). The mean over cells is that of the first part alone. Without the
+    second part an interval would take the other names as fixed, although they are drawn as the cells' own are.
+
+    Args:
+        values: (cell, name, ...) of every cell with every name; NaN where it was not measured.
+        own: (cell,) which of the names is the cell's own.
+    """
+    others = values.copy()
+    others[np.arange(len(values)), own] = np.nan
+    elsewhere = np.nanmean(others, axis=0)[own]
+    return np.asarray(np.nanmean(others, axis=1) + elsewhere - elsewhere.mean(axis=0))
+
+
 class Geometry:
     """Angles between the differences of states, at every site and measured layer.
 
@@ -99,9 +116,7 @@ class Geometry:
         to_x, to_y, to_xy = self._x, self._y, self._xy
         made = {SUM: cosine(to_xy, to_x + to_y), TASK: cosine(to_xy, to_y), APART: cosine(to_x, to_y)}
         for factor, values in self._sums.items():
-            others = values.copy()
-            others[np.arange(len(values)), self._own[factor]] = np.nan
-            made[OTHER[factor]] = np.nanmean(others, axis=1)
+            made[OTHER[factor]] = against_others(values, self._own[factor])
         return made | {INDEPENDENT: cosine(*self._independent)}
 
     @shared_measurement
