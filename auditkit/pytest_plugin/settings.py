@@ -14,6 +14,7 @@ from auditkit.gate.thresholds import Thresholds, ThresholdsError, read_threshold
 from auditkit.pytest_plugin.claims import claim_id
 from auditkit.pytest_plugin.options import DEFAULTS, RunOptions, refusal
 from auditkit.record.escaping import shell
+from auditkit.record.plan import EFFORTS
 from auditkit.stats.intervals import MIN_CLUSTERS
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SHARES = {"quick": 0.25, "standard": 1.0, "thorough": 2.0}
-"""Effort -> items as a share of a measurement's own number."""
 LEAST = MIN_CLUSTERS + 1
 """Items below which no effort goes: one more than the clusters that an interval needs."""
 
@@ -50,7 +49,7 @@ class Settings:
         """
         if self.items is not None or own is None:
             return self.items
-        return max(min(own, LEAST), round(own * SHARES[self.effort]))
+        return max(min(own, LEAST), round(own * EFFORTS[self.effort]))
 
     def worst_case(
         self,

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
 
+EFFORTS = {"quick": 0.25, "standard": 1.0, "thorough": 2.0}
+"""`--effort` -> items of a measurement as a share of its own number."""
+
 OTHER_SHARDS = "claims of other shards"
 """What a shard has not tested; merging all shards takes the entry out."""
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit.pytest_plugin.settings import LEAST, SHARES, Settings
+from auditkit.cli import main
+from auditkit.pytest_plugin.settings import LEAST, Settings
 from auditkit.record.differences import plan_digest
+from auditkit.record.plan import EFFORTS
 
 pytestmark = pytest.mark.unit
 
@@ -29,11 +31,11 @@ def test_sized(model, audit):
 '''
 
 
-@given(st.integers(1, 10_000), st.sampled_from(sorted(SHARES)))
+@given(st.integers(1, 10_000), st.sampled_from(sorted(EFFORTS)))
 def test_an_effort_is_a_share_of_the_measurements_own_number(own: int, effort: str) -> None:
     items = Settings(0, None, {}, effort).sized(own)
     assert items >= min(own, LEAST)
-    assert abs(items - own * SHARES[effort]) <= max(0.5, LEAST)
+    assert abs(items - own * EFFORTS[effort]) <= max(0.5, LEAST)
     assert Settings(0, None, {}).sized(own) == own
     assert Settings(0, 7, {}).sized(own) == 7
 
@@ -41,7 +43,7 @@ def test_an_effort_is_a_share_of_the_measurements_own_number(own: int, effort: s
 def test_more_effort_measures_more_items_and_is_another_plan(audits: Any) -> None:
     (audits.suite / "test_finding.py").write_text(SUITE)
     counts, plans = {}, set()
-    for effort in SHARES:
+    for effort in EFFORTS:
         audits("--effort", effort)
         claim = audits.claim("sized")
         counts[effort] = claim.effect.n
@@ -51,6 +53,24 @@ def test_more_effort_measures_more_items_and_is_another_plan(audits: Any) -> Non
     assert len(plans) == 3
     audits()
     assert plan_digest(audits.run.plan) in plans, "standard is the default"
+
+
+def test_a_recorded_run_says_what_each_effort_would_decide(
+    audits: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audits.suite / "test_finding.py").write_text(SUITE.replace("1 +", "0.1 +"))
+    audits("--effort", "thorough")
+    capsys.readouterr()
+    assert main(["plan", str(audits.folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("here")
+    assert "effort thorough: 1 claims took" in lines[0]
+    assert [line.partition(":")[0] for line in lines[1:3]] == ["--effort quick", "--effort standard"]
+    (row,) = [line for line in lines if line.startswith("suite/sized")]
+    chances = [float(part.removesuffix("%")) for part in row.split() if part.endswith("%")]
+    assert chances == sorted(chances)
+    assert len(chances) == 3
+    assert main(["plan", str(audits.path / "nowhere")]) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""What the comparisons of a recorded run would decide with more items or fewer: half-widths, power, cost.
+
+Clusters are taken to grow with the items, as the designs of the suites let them while there are new ones. The variance
+then falls as one over the items, and the degrees of freedom rise with them. Power is the chance to decide as the
+estimate lies, were the recorded estimate and its variance the true ones; both are uncertain, so it is a guide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from auditkit.record.plan import EFFORTS
+from auditkit.record.schema import Claim, Effect, Run, Verdict
+from auditkit.stats.intervals import critical
+from auditkit.stats.quantiles import chance_below
+
+
+@dataclass(frozen=True)
+class ClaimForecast:
+    """The comparison of a claim that is hardest to decide.
+
+    Attributes:
+        distance: of the estimate from the threshold, or from the nearer margin; in the effect's unit.
+        half_width: of the interval, towards the threshold, in that unit.
+        power: effort -> chance that the interval would not hold the threshold.
+    """
+
+    claim: Claim
+    effect: Effect
+    distance: float
+    half_width: float
+    power: Mapping[str, float]
+
+
+def forecasts(run: Run) -> Iterator[ClaimForecast]:
+    """One forecast for each claim that was compared with a threshold by intervals, in the order of the record."""
+    own = EFFORTS[run.plan.settings.get("effort", "standard")]
+    for claim in run.claims:
+        if claim.verdict in (Verdict.NOT_APPLICABLE, Verdict.ERROR):
+            continue
+        found = [made for effect in claim.compared if (made := _forecast(claim, effect, own)) is not None]
+        if found:
+            yield min(found, key=lambda one: one.power["standard"])
+
+
+def _forecast(claim: Claim, effect: Effect, own: float) -> ClaimForecast | None:
+    towards = _towards(effect)
+    if towards is None:
+        return None
+    distance, half = towards
+    power = {effort: chance(distance, half, effect, share / own) for effort, share in EFFORTS.items()}
+    return ClaimForecast(claim, effect, distance, half, power)
+
+
+def _towards(effect: Effect) -> tuple[float, float] | None:
+    """Distance of the estimate from the threshold, and the half-width on that side; None without an interval."""
+    threshold, estimate, lower, upper = effect.threshold, effect.estimate, effect.lower, effect.upper
+    if effect.exact or threshold is None or estimate is None or lower is None or upper is None:
+        return None
+    if effect.relation == "within":  # the nearer margin
+        threshold = math.copysign(threshold, estimate)
+    half = estimate - lower if estimate >= threshold else upper - estimate
+    return (abs(estimate - threshold), half) if half > 0 else None
+
+
+def chance(distance: float, half: float, effect: Effect, times: float) -> float:
+    """Chance that an interval does not hold the threshold, with `times` the items.
+
+    Args:
+        distance: of the truth from the threshold.
+        half: half-width of the interval now.
+        times: items as a multiple of what there are.
+    """
+    df = None if effect.df is None else max(1.0, effect.df * times)
+    ask = critical(df, effect.alpha)
+    error = half / critical(effect.df, effect.alpha) / math.sqrt(times)
+    return chance_below(distance / error - ask, df)
