@@ -70,7 +70,6 @@ IMPORTS_MORE = {
     "auditkit.findings.persona_localization.measurements.steering": "turns the units of a scan into edits of a run",
     "auditkit.findings.persona_patching.measurements.head_edits": "screens heads, edits them and patches them",
     "auditkit.findings.role_conditioning.measurements.ablation": "turns the heads of a search into edits of a run",
-    "auditkit.findings.role_conditioning.measurements.conditioning": "prompts to entropies and intervals",
     "auditkit.pytest_plugin.measuring": "where claims run: everything that gathers, judges and records meets here",
     "auditkit.pytest_plugin.run": "writes the whole record",
     "auditkit.pytest_plugin.session": "plans, opens, collects and ends a session",
