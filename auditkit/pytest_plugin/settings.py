@@ -92,7 +92,7 @@ def rerun_options(options: RunOptions, spec: str) -> str:
     parts += [
         f"--{name} {shell(str(getattr(options, name)))}"
         for name in ("items", "effort", "device", "dtype", "adapter")
-        if getattr(options, name) not in (None, DEFAULTS["effort"], "auto", DEFAULT_ADAPTER)
+        if getattr(options, name) != DEFAULTS[name]
     ]
     parts += [f"--tokenizer {shell(options.tokenizer)}"] if options.tokenizer else []
     parts += [f"--data {shell(text)}" for text in options.data_texts]

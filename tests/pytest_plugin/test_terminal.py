@@ -177,7 +177,7 @@ def test_every_value_of_the_command_to_measure_again_is_one_word_of_a_shell() ->
     words = [text for text in HOSTILE if text.isprintable()]
     for text in words:
         options = SimpleNamespace(
-            seed=3, items=None, device=text, dtype=text, adapter=text, data_texts=[text], thresholds=text,
+            seed=3, items=None, effort=text, device=text, dtype=text, adapter=text, data_texts=[text], thresholds=text,
             baseline=text, waivers=text, profile="pr", tokenizer=None, template_texts=[],
         )  # fmt: skip
         said = shlex.split(settings.rerun_options(cast(Any, options), text))
