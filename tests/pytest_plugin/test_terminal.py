@@ -182,4 +182,4 @@ def test_every_value_of_the_command_to_measure_again_is_one_word_of_a_shell() ->
         )  # fmt: skip
         said = shlex.split(settings.rerun_options(cast(Any, options), text))
         assert said[:4] == ["--model", text, "--seed", "3"]
-        assert said[5::2] == [text] * 7
+        assert said[5::2] == [text] * 8
