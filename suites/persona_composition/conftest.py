@@ -34,7 +34,7 @@ def grid(audit):
 
 @pytest.fixture(scope="session")
 def cells(model, grid, audit):
-    """Answers and states: 24 cells of the project's own grid, all of a file's, or as many as `--items` says."""
+    """Answers and states: 20 cells of the project's own grid, all of a file's, or as many as `--items` says."""
     design = Design(model, grid, seed=audit.seed, n_cells=_asked_for(audit, CELLS))
     quick = audit.sized(CELLS) < FEW
     return Cells(design, depths=[depth for depth in DEPTHS if depth <= DEEPEST] if quick else DEPTHS)
@@ -60,7 +60,7 @@ def vectors(cells):
 
 @pytest.fixture(scope="session")
 def behaviour(model, grid, audit):
-    """What is said: in 96 cells of the project's own grid, in all of a file's, or in as many as `--items` says."""
+    """What is said: in 72 cells of the project's own grid, in all of a file's, or in as many as `--items` says."""
     return Behaviour(Design(model, grid, seed=audit.seed, n_cells=_asked_for(audit, TEXT_CELLS)), depth=DEEPEST)
 
 

@@ -96,13 +96,14 @@ def test_cells_meet_new_personas_and_tasks_as_long_as_there_are_some(additive: H
         for count in sizes:
             few = Design(additive, which, seed=seed, n_cells=count).cells
             assert few == cells[:count], "more cells contain the fewer"
-            each = count // len(which.personas)
-            assert set(Counter(cell.persona.name for cell in few).values()) == {each}
-            assert set(Counter(cell.task for cell in few).values()) == {each}
+            each, rest = divmod(count, len(which.personas))
+            for names in ([cell.persona.name for cell in few], [cell.task for cell in few]):
+                assert set(Counter(names).values()) <= {each, each + 1}
+                assert len(set(names)) == (len(which.personas) if each else rest)
 
 
 def test_the_suite_spends_every_cell_on_another_persona_and_task(additive: HFAdapter) -> None:
-    assert len(packaged_grid().personas) == len(packaged_grid().tasks) == CELLS
+    assert len(packaged_grid().personas) == len(packaged_grid().tasks) >= CELLS
     assert TEXT_CELLS >= FEWEST
     drawn = {tuple(cell.id for cell in Design(additive, packaged_grid(), seed=n, n_cells=6).cells) for n in (0, 1)}
     assert len(drawn) == 2, "another seed, other cells"

@@ -40,9 +40,9 @@ from auditkit.stats.measurement import Measurement
 CLEAN, ADDITIVE, REMOVED, BARE = "clean", "additive", "removed", "bare"
 CONDITIONS = (CLEAN, ADDITIVE, REMOVED, BARE)
 TOKENS = 40
-TEXT_CELLS = 96
-"""Cells of the project's own grid, where nobody says how many: 24 personas with four tasks each. About as many as it
-takes to decide whether rates are equal within a few tenths; all 576 would take six times as long."""
+TEXT_CELLS = 72
+"""Cells of the project's own grid, where nobody says how many: 24 personas with three tasks each. All 576 would take
+eight times as long."""
 FEWEST = 30
 """Cells below which nothing is generated: whether rates are equal within a few tenths takes about 100."""
 UNIT = "own minus other personas"

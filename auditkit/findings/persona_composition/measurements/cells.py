@@ -46,8 +46,8 @@ DEPTHS = (0.25, 0.40, 0.55, 0.70, 0.85)
 """The paper's layers as fractions of the depth."""
 WINDOW = 10
 """Tokens over which predictions are compared."""
-CELLS = 24
-"""Cells of the project's own grid, where nobody says how many: 24 personas and 24 tasks, each once."""
+CELLS = 20
+"""Cells of the project's own grid, where nobody says how many: 20 personas and 20 tasks, each once."""
 FACTORS = ("persona", "task")
 
 
