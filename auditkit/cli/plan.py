@@ -28,7 +28,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _plan(arguments: argparse.Namespace) -> int:
     from auditkit.gate.forecast import forecasts
     from auditkit.gate.verified import require_verified
-    from auditkit.record.escaping import plain
     from auditkit.record.store import RecordError
 
     try:
@@ -38,38 +37,47 @@ def _plan(arguments: argparse.Namespace) -> int:
     except RecordError as error:
         return unusable(error)
     found = list(forecasts(run))
-    say(plain(line) for line in (*_costs(run), "", *_table(found), "", *_open(found)))
+    say([*_costs(run), "", *_table(run, found), "", *_open(found)])
     return 0
 
 
-def _costs(run: Run) -> list[str]:
+def _labels(run: Run) -> dict[str, str]:
+    """Effort -> its name in the answer; a run whose number of items was set has none, but a multiple of them."""
     from auditkit.record.plan import EFFORTS
 
-    layers, seconds = (
-        sum(getattr(claim.cost, name) for claim in run.claims) for name in ("token_layers", "seconds")
-    )
-    own = run.plan.settings.get("effort", "standard")
+    sized = run.plan.settings.get("items", "None") != "None"
+    return {effort: f"x {share:g}" if sized else effort for effort, share in EFFORTS.items()}
+
+
+def _costs(run: Run) -> list[str]:
+    from auditkit.gate.forecast import own_share
+    from auditkit.record.escaping import plain
+    from auditkit.record.plan import EFFORTS
+
+    layers = sum(claim.cost.token_layers for claim in run.claims)
+    seconds = sum(claim.cost.seconds for claim in run.claims)
     lines = [
-        f"{run.model.name}, effort {own}: {len(run.claims)} claims took {layers / 1e6:.1f} million token-layers and "
+        f"{plain(run.model.name)}: {len(run.claims)} claims took {layers / 1e6:.1f} million token-layers and "
         f"{_time(seconds)} here"
     ]
-    for effort, share in EFFORTS.items():
-        if effort != own:
-            times = share / EFFORTS[own]
-            lines.append(
-                f"--effort {effort}: about {times:g} times that, {layers * times / 1e6:.1f} million token-layers and "
-                f"{_time(seconds * times)}"
-            )
+    for effort, label in _labels(run).items():
+        times = EFFORTS[effort] / own_share(run)
+        lines.append(
+            f"{label}: {times:g} times the items, about {layers * times / 1e6:.1f} million token-layers and "
+            f"{_time(seconds * times)}"
+        )
     return lines
 
 
-def _table(found: list[ClaimForecast]) -> list[str]:
+def _table(run: Run, found: list[ClaimForecast]) -> list[str]:
+    from auditkit.record.escaping import plain
     from auditkit.record.plan import EFFORTS
 
     head = f"{'claim':58}{'verdict':14}{'distance':>10}{'half-width':>12}"
-    lines = [head + "".join(f"{effort:>10}" for effort in EFFORTS)]
+    lines = [head + "".join(f"{label:>10}" for label in _labels(run).values())]
     for one in found:
-        name = one.claim.id if len(one.claim.id) <= 56 else f"{one.claim.id[:53]}..."
+        name = plain(one.claim.id)  # here, since it would take the columns for spaces too many
+        name = name if len(name) <= 56 else f"{name[:53]}..."
         powers = "".join(f"{one.power[effort]:>10.0%}" for effort in EFFORTS)
         row = f"{name:58}{one.claim.verdict:14}{one.distance:>10.3g}{one.half_width:>12.3g}{powers}"
         lines.append(row)
@@ -80,6 +88,8 @@ def _table(found: list[ClaimForecast]) -> list[str]:
 
 
 def _open(found: list[ClaimForecast]) -> list[str]:
+    from auditkit.record.escaping import plain
+
     undecided = [one for one in found if one.claim.verdict == "INCONCLUSIVE"]
     if not undecided:
         return ["no claim is undecided"]
@@ -87,7 +97,7 @@ def _open(found: list[ClaimForecast]) -> list[str]:
     said = f"{len(undecided)} claims are undecided"
     if not never:
         return [said]
-    names = ", ".join(one.claim.id for one in never)
+    names = plain(", ".join(one.claim.id for one in never))
     return [
         f"{said}; {len(never)} of them would stay so at any effort (chance below {NEVER:.0%}), since the estimate lies "
         f"near its threshold: {names}"

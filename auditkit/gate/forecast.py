@@ -24,7 +24,8 @@ class ClaimForecast:
     Attributes:
         distance: of the estimate from the threshold, or from the nearer margin; in the effect's unit.
         half_width: of the interval, towards the threshold, in that unit.
-        power: effort -> chance that the interval would not hold the threshold.
+        power: effort -> chance that the interval would not hold the threshold; for a run with `--items`, the efforts
+            stand for a quarter, as many and twice as many items as it had.
     """
 
     claim: Claim
@@ -36,13 +37,18 @@ class ClaimForecast:
 
 def forecasts(run: Run) -> Iterator[ClaimForecast]:
     """One forecast for each claim that was compared with a threshold by intervals, in the order of the record."""
-    own = EFFORTS[run.plan.settings.get("effort", "standard")]
+    own = own_share(run)
     for claim in run.claims:
         if claim.verdict in (Verdict.NOT_APPLICABLE, Verdict.ERROR):
             continue
         found = [made for effect in claim.compared if (made := _forecast(claim, effect, own)) is not None]
         if found:
             yield min(found, key=lambda one: one.power["standard"])
+
+
+def own_share(run: Run) -> float:
+    """Items of a run's measurements as a share of the suites' own; 1 where `--items` set their number."""
+    return EFFORTS.get(run.plan.settings.get("effort", "standard"), 1.0)
 
 
 def _forecast(claim: Claim, effect: Effect, own: float) -> ClaimForecast | None:

@@ -64,13 +64,19 @@ def test_a_recorded_run_says_what_each_effort_would_decide(
     assert main(["plan", str(audits.folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("here")
-    assert "effort thorough: 1 claims took" in lines[0]
-    assert [line.partition(":")[0] for line in lines[1:3]] == ["--effort quick", "--effort standard"]
+    assert ": 1 claims took" in lines[0]
+    assert [line.partition(" times")[0] for line in lines[1:4]] == ["quick: 0.125", "standard: 0.5", "thorough: 1"]
     (row,) = [line for line in lines if line.startswith("suite/sized")]
     chances = [float(part.removesuffix("%")) for part in row.split() if part.endswith("%")]
     assert chances == sorted(chances)
     assert len(chances) == 3
+    (head,) = [line for line in lines if line.startswith("claim ")]
+    assert len(head) == len(row), "columns stand under their heads"
     assert main(["plan", str(audits.path / "nowhere")]) == 4
+    audits("--items", "12")
+    capsys.readouterr()
+    assert main(["plan", str(audits.folder)]) == 0
+    assert "x 0.25: 0.25 times the items" in capsys.readouterr().out, "no effort made this run's number of items"
 
 
 @pytest.mark.parametrize(
