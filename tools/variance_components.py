@@ -19,6 +19,7 @@ from auditkit.record.schema import Effect
 from auditkit.record.store import read_items, read_run
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.recomputed import ClaimItems, recomputed
+from auditkit.stats.intervals import cluster_codes
 
 HEAD = (
     "run", "claim", "effect", "items", "clusters", "between them", "half-width", "with twice the first",
@@ -30,7 +31,7 @@ def components(values: np.ndarray, clusters: pd.DataFrame) -> tuple[float, float
     """Variances of one item: between clusters of the first factor, between those of the second, and the rest."""
     centred, n = values - values.mean(), len(values)
     cells = pd.factorize(clusters.agg("|".join, axis=1))[0]
-    codes = [pd.factorize(clusters[name])[0] for name in clusters.columns]
+    codes = cluster_codes(clusters)
     sums = [float((np.bincount(c, weights=centred) ** 2).sum()) / n**2 for c in (*codes, cells)]
     evenness = [float((np.bincount(c) ** 2).sum()) / n**2 for c in (*codes, cells)]
     first, second = (max(0.0, (sums[k] - sums[2]) / max(evenness[k] - evenness[2], 1e-12)) for k in (0, 1))

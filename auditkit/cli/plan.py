@@ -30,10 +30,9 @@ def _plan(arguments: argparse.Namespace) -> int:
     from auditkit.gate.verified import require_verified
     from auditkit.record.store import RecordError
 
+    note_if_old(arguments.run)  # before the link `latest` is followed
     try:
-        folder = folder_of(arguments.run, arguments.audit_dir)
-        note_if_old(folder)
-        run = require_verified(folder)
+        run = require_verified(folder_of(arguments.run, arguments.audit_dir))
     except RecordError as error:
         return unusable(error)
     found = list(forecasts(run))
