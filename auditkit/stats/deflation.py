@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from auditkit.stats.intervals import MIN_CLUSTERS, Array, fewest_clusters, pooled
 
@@ -52,8 +53,18 @@ def _both_outcomes(group: Group) -> bool:
 def _unlike(one: Group, other: Group, weight: float) -> int:
     """Clusters, of the factor with the fewest such, in which the contrast of both groups is not the commonest one."""
     counts = []
-    for factor in one[1].columns:
-        a, b = (pd.Series(values).groupby(labels[factor].to_numpy()).mean() for values, labels in (one, other))
-        contrast = (a - weight * b).dropna().round(9)
-        counts.append(len(contrast) - int(contrast.value_counts().max()) if len(contrast) else 0)
+    (values, mine), (against, theirs) = one, other
+    for a, b in zip(mine.to_numpy(dtype=object).T, theirs.to_numpy(dtype=object).T, strict=True):
+        codes, labels = pd.factorize(np.concatenate([a, b]))
+        first = _means(values, codes[: len(a)], len(labels))
+        second = _means(against, codes[len(a) :], len(labels))
+        contrast = (first - weight * second).round(9)
+        times = np.unique(contrast[~np.isnan(contrast)], return_counts=True)[1]
+        counts.append(int(times.sum() - times.max(initial=0)))
     return min(counts)
+
+
+def _means(values: Array, codes: NDArray[np.intp], count: int) -> Array:
+    """(count,) mean of each cluster; NaN for one without items."""
+    sums, items = np.bincount(codes, values, count), np.bincount(codes, minlength=count)
+    return np.divide(sums, items, out=np.full(count, np.nan), where=items > 0)
