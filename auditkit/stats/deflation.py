@@ -67,4 +67,4 @@ def _unlike(one: Group, other: Group, weight: float) -> int:
 def _means(values: Array, codes: NDArray[np.intp], count: int) -> Array:
     """(count,) mean of each cluster; NaN for one without items."""
     sums, items = np.bincount(codes, values, count), np.bincount(codes, minlength=count)
-    return np.divide(sums, items, out=np.full(count, np.nan), where=items > 0)
+    return np.asarray(np.divide(sums, items, out=np.full(count, np.nan), where=items > 0), dtype=np.float64)
