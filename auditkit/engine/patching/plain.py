@@ -67,7 +67,8 @@ def patch(
 
     This is the plain method that any model can do and that faster ones are checked against. Cost: one forward
     pass per pair for the source and every other run that gives activations, one for the base unless its (pairs, 2)
-    answer logits are given, one for each condition, and four for each of the first few pairs for the guards.
+    answer logits are given or it is a source too, one for each condition, and four for each of the first few pairs
+    for the guards.
 
     Raises:
         SiteError: no pairs, base logits of other pairs, or a site that the model or a prompt does not have, before
@@ -100,14 +101,17 @@ def patch(
         room = len(rows) * max(lengths[i] for i in rows)
         donated = donate(adapter, [run for plan in edited.values() for run in plan], room, sources)
         source[rows] = answer_rows(torch.stack([donated.logits[pair.source] for pair in chunk]), answers)
-        if not known:
+        given = known or all(pair.base in donated.logits for pair in chunk)  # as where a source is its own base
+        if not known and given:
+            base[rows] = answer_rows(torch.stack([donated.logits[pair.base] for pair in chunk]), answers)
+        elif not known:
             logits, _ = execute(adapter, [Edited(pair.base) for pair in chunk], Donated())
             base[rows] = answer_rows(logits, answers)
         for name, plan in edited.items():
             logits, _ = execute(adapter, plan, donated)
             results[name][rows] = answer_rows(logits, answers)
         tokens = sum(lengths[i] for i in rows)
-        declared = adapter.layers * (tokens * (len(plans) + (not known)) + donated.tokens)
+        declared = adapter.layers * (tokens * (len(plans) + (not given)) + donated.tokens)
         spent = adapter.meter.token_layers - before
         if spent != declared:
             raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")

@@ -28,7 +28,7 @@ from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edited
 from auditkit.engine.forward import Donated, execute
 from auditkit.engine.pairs import PatchPair
-from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.sites import Span, mlp
 from auditkit.findings.identity_bias.measurements.decisions import Decisions, answer_tokens
 from auditkit.findings.identity_bias.prompts.identities import Identity
@@ -125,7 +125,7 @@ class IdentityMechanism:
         """
         pairs, ids = self._pairs
         own = mlp.at_depth(*BAND)
-        measured = patch(
+        measured = restarted(
             self.adapter,
             pairs,
             {name: [[own[name]]] * len(pairs) for name in ("identity", "elsewhere")},

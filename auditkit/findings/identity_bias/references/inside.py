@@ -15,7 +15,7 @@ import pandas as pd
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.data.personas import differing_span
 from auditkit.engine.pairs import PatchPair
-from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.sites import mlp
 from auditkit.findings.identity_bias.measurements.decisions import answer_tokens
 from auditkit.findings.identity_bias.measurements.mechanism import BAND, IdentityMechanism, silhouettes
@@ -91,7 +91,7 @@ def early_mlps_at_the_deciding_word(merit: CaseMerit) -> Estimate:
     if len(pairs) < MIN_CLUSTERS:
         raise NotApplicable(f"no reference: only {len(pairs)} cases have two ends that make prompts of one length")
     some = list(pairs.values())
-    measured = patch(
+    measured = restarted(
         decisions.adapter, some, {"word": [[mlp.at_depth(*BAND)["word"]]] * len(some)}, "deciding words"
     )
     columns = {

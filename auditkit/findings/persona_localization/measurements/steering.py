@@ -33,8 +33,8 @@ from auditkit.data.prompts import Chat
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.edits import Edit, add
 from auditkit.engine.forward import donate
-from auditkit.engine.pairs import PatchPair, answer_rows
-from auditkit.engine.patching.plain import patch
+from auditkit.engine.pairs import PatchPair
+from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.sites import Site, residual
 from auditkit.findings.persona_localization.measurements.material import Array, PersonaActivations, PersonaItems
 from auditkit.findings.persona_localization.measurements.scans import HALF, persona_scan
@@ -180,10 +180,7 @@ class PersonaSteering:
             for name, edit in self._edits(one, value - middle, site).items():
                 conditions.setdefault(name, []).append([edit])
         pairs = [PatchPair(one.prompt, one.prompt, (yes, no)) for one in asked]
-        plain = answer_rows(
-            torch.stack([donated.logits[one.prompt] for one in asked]), [one.answers for one in pairs]
-        )
-        measured = patch(adapter, pairs, conditions, f"steering {len(pairs)} statements", base=plain)
+        measured = restarted(adapter, pairs, conditions, f"steering {len(pairs)} statements")
         note_guards(f"steering {len(pairs)} statements", measured)
         return {_UNEDITED: difference(measured.base)} | {
             name: difference(logits) for name, logits in measured.conditions.items()
