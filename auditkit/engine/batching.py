@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Adapter
 from auditkit.engine.progress import progress
 
 TOKEN_BUDGET = 1024
 """Padded tokens per batch: large enough that weights are read rarely, small enough to stay in the caches."""
+
+
+_TRIED, _LENGTH = 3, 64
+"""Batches by which speed is measured, and the tokens of a prompt in them."""
 
 
 def batches(lengths: Sequence[int], budget: int | None = None) -> list[list[int]]:
@@ -67,3 +74,15 @@ def _fits(work: Callable[[list[int]], None], rows: list[int]) -> bool:
             raise
         return False
     return True
+
+
+def speed(adapter: Adapter) -> float:
+    """Token-layers per second in plain batches of this model, here and now: the fastest of a few."""
+    ids = adapter.chat.encode("The quick brown fox jumps over the lazy dog. " * _LENGTH)[:_LENGTH]
+    batch = adapter.batch([Prompt("", tuple(ids))] * (TOKEN_BUDGET // _LENGTH))
+    rates = []
+    for _ in range(_TRIED):
+        before, began = adapter.meter.token_layers, time.perf_counter()
+        adapter.run(batch)
+        rates.append((adapter.meter.token_layers - before) / (time.perf_counter() - began))
+    return max(rates)

@@ -16,7 +16,7 @@ import ast
 import difflib
 import inspect
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -147,3 +147,18 @@ def remarks(config: pytest.Config, items: Iterable[pytest.Item]) -> Iterator[str
     expected = sum(item.get_closest_marker("xfail") is not None for item in items)
     if expected:
         yield f"xfail marks {expected} of the claims and changes no verdict: {NO_XFAIL}"
+
+
+def declared_tokens(config: pytest.Config, suites: Collection[str]) -> int:
+    """Tokens that these suites run at `--effort standard`, by their own word.
+
+    Raises:
+        ValueError: a suite does not say, in one line.
+    """
+    said = {suite: config.hook.pytest_audit_tokens(suite=suite) for suite in suites}
+    if missing := sorted(suite for suite, tokens in said.items() if tokens is None):
+        raise ValueError(
+            f"--budget: {missing[0]} does not say how many tokens it runs (hook pytest_audit_tokens of its conftest); "
+            "give --effort or --items"
+        )
+    return sum(said.values())

@@ -50,6 +50,14 @@ class SuiteHooks:
             DataError: the suite cannot read it, in one line.
         """
 
+    @pytest.hookspec(firstresult=True)
+    def pytest_audit_tokens(self, suite: str) -> int | None:
+        """How many tokens the claims of a suite run at `--effort standard`, for `--budget`; any suite may be asked for.
+
+        Returns:
+            None: the suite is not this conftest's.
+        """
+
 
 _audit_key: pytest.StashKey[Audit] = pytest.StashKey()
 _measuring_key: pytest.StashKey[Measuring] = pytest.StashKey()
@@ -121,7 +129,12 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         options = config.stash[options_key] = read_options(config)
         if not _is_worker(config):
-            check_options(options, getattr(config.option, "tx", None), getattr(config.option, "dist", "no"))
+            processes = getattr(config.option, "tx", None)
+            check_options(options, processes, getattr(config.option, "dist", "no"))
+            if options.budget is not None:
+                from auditkit.pytest_plugin.settings import check_budget
+
+                check_budget(options, processes)
     except ValueError as error:
         raise refusal(error) from None
 

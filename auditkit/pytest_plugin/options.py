@@ -29,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ["quick", "standard", "thorough"],
         "help": "items per measurement as a share of each suite's own: a quarter, all (default), or twice as many",
     },
+    "budget": {"metavar": "TIME", "help": "the greatest --effort that fits into a time, such as 90s, 5m or 1h"},
     "data": {
         "action": "append",
         "metavar": "SUITE=SOURCE",
@@ -122,6 +123,7 @@ class RunOptions:
 
     Attributes:
         models: the models that are named; none where the command line names none.
+        budget: time that the run may take, as the user wrote it; the session chooses the effort by it.
         data: suite -> source of its questions.
         data_texts: the same as the user wrote it, SUITE=SOURCE.
         template_arguments: variable of the chat template -> value.
@@ -137,6 +139,7 @@ class RunOptions:
     seed: int
     items: int | None
     effort: Literal["quick", "standard", "thorough"]
+    budget: str | None
     data: Mapping[str, str]
     data_texts: tuple[str, ...]
     template_arguments: Mapping[str, Any]
@@ -206,6 +209,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         shard_text=option.audit_shard,
         items=_at_least_one(option.audit_items, "--items", "item is needed to measure anything"),
         effort=option.audit_effort,
+        budget=option.audit_budget,
         data=_read_data(option.audit_data or ()),
         data_texts=tuple(option.audit_data or ()),
         template_arguments=_read_template_arguments(option.audit_template_arg or ()),
@@ -228,16 +232,10 @@ def read_options(config: pytest.Config) -> RunOptions:
 
 
 _LOOKS = {
-    "collectonly": "--collect-only",
-    "showfixtures": "--fixtures",
-    "show_fixtures_per_test": "--fixtures-per-test",
-    "markers": "--markers",
-    "cacheshow": "--cache-show",
-    "setuponly": "--setup-only",
-    "setupplan": "--setup-plan",
-    "version": "--version",
-    "help": "--help",
-}
+    "collectonly": "--collect-only", "showfixtures": "--fixtures", "show_fixtures_per_test": "--fixtures-per-test",
+    "markers": "--markers", "cacheshow": "--cache-show", "setuponly": "--setup-only", "setupplan": "--setup-plan",
+    "version": "--version", "help": "--help",
+}  # fmt: skip
 """pytest's options that measure nothing and end with 0, by the name of their value."""
 
 

@@ -74,9 +74,10 @@ def go_on(args: Sequence[str], options: RunOptions, written: Sequence[WrittenRun
         )
     for run in cut:
         several = len(options.models) > 1
-        rest = without(args, ("model", "resume") if several else ("resume",))
+        rest = without(args, ("model", "resume") if several else ("resume", "budget"))
         model = ["--model", run.spec] if several else []
-        command = shlex.join(["pytest", *rest, *model, "--resume", str(run.folder)])
+        effort = [] if options.budget is None else ["--effort", options.effort]
+        command = shlex.join(["pytest", *rest, *model, *effort, "--resume", str(run.folder)])
         bare = "" if several else " (--resume alone takes the newest run that was cut off)"
         yield f"to go on: {command}{bare}"
 

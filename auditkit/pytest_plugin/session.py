@@ -6,6 +6,7 @@ Made where the plan is made, which is the only process of a serial run and the c
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
@@ -16,15 +17,17 @@ from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.protocol import Support
 from auditkit.adapters.registry import adapter_factory
 from auditkit.claims.verdicts import EXIT_INTEGRITY, WORST_FIRST
+from auditkit.engine.batching import speed
 from auditkit.engine.sampling import Sample
+from auditkit.gate.budget import fitting
 from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
 from auditkit.pytest_plugin.conditions import SLOW, slow_opening
 from auditkit.pytest_plugin.crosscheck import cross_checked, other_than
-from auditkit.pytest_plugin.declared import check_declarations, remarks
+from auditkit.pytest_plugin.declared import check_declarations, declared_tokens, remarks
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
-from auditkit.pytest_plugin.options import check_data, options_of, refusal
+from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
 from auditkit.pytest_plugin.resume import ResumedClaims, finishing, go_on, stop_at_sigterm
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
 from auditkit.pytest_plugin.seen import Seen
@@ -63,8 +66,12 @@ class Audit:
         self.options = options_of(config)
         self.items = [item for item in items if item not in others]
         check_data(config, self.options, [*items, *deselected])
-        self.thresholds = thresholds_of(self.options, [*items, *deselected])
-        self.gate = Gate(self.options, [*items, *deselected])
+        self._collected = [*items, *deselected]
+        self.thresholds = thresholds_of(self.options, self._collected)
+        self.gate = Gate(self.options, self._collected)
+        self._opened: dict[str, Opened] = {}
+        if self.options.budget is not None:
+            self._choose_effort(self.options.budget)
         self.planned: dict[str, PlannedRun] = {}
         for spec in self.options.specs:
             ours, left_out = ([i for i in some if model_of(i) == spec] for some in (items, deselected))
@@ -83,7 +90,6 @@ class Audit:
         self._spec_of = {item.nodeid: model_of(item) for item in self.items}
         self._claim_of = {item.nodeid: claim_id(item) for item in self.items}
         self._sample = Sample(self.options.cross_check or 0, self.options.seed)
-        self._opened: dict[str, Opened] = {}
         self._foreign_failure = False
         self._interrupted = self._pressed = self._finished = False
         """By Ctrl-C or SIGTERM; whether the session was stopped by them; whether pytest has finished it."""
@@ -110,9 +116,7 @@ class Audit:
             known: dict[str, KnownModel] = {}
             for spec, before in earlier.items():
                 require_writable(self.options.reports if before is None else before.folder)
-                terminal.say(self.config, f"opening {spec} (the first time, weights are fetched and converted)")
-                with terminal.hint_after(self.config, SLOW, slow_opening):
-                    opened = open_model(self.options, spec, self.gate.names(spec)[0], self.thresholds)
+                opened = self._opened.pop(spec, None) or self._open(spec)
                 support = opened.adapter.support()
                 known[spec] = KnownModel(opened.info, tuple(_refused(support)))
                 for name, offered in support.items():
@@ -134,6 +138,30 @@ class Audit:
             pytest.exit(plain(str(error)), returncode=EXIT_INTEGRITY)
         except (ModelError, RecordError) as error:
             raise refusal(error) from None
+
+    def _open(self, spec: str) -> Opened:
+        terminal.say(self.config, f"opening {spec} (the first time, weights are fetched and converted)")
+        with terminal.hint_after(self.config, SLOW, slow_opening):
+            return open_model(self.options, spec, self.gate.names(spec)[0], self.thresholds)
+
+    def _choose_effort(self, budget: str) -> None:
+        """Open the only model and take the greatest effort that fits, as if the command line had named it.
+
+        Raises:
+            pytest.UsageError: none fits, a suite does not say what it runs, or the model cannot be opened.
+        """
+        suites = {claim_id(item).split("/")[0] for item in self.items}
+        (spec,) = self.options.specs
+        try:
+            tokens = declared_tokens(self.config, suites)
+            adapter = (opened := self._open(spec)).adapter
+            effort, line = fitting(budget, tokens * adapter.layers, speed(adapter))
+        except (ModelError, ValueError) as error:
+            raise refusal(error) from None
+        self._opened[spec] = opened
+        self.options = self.config.stash[options_key] = replace(self.options, effort=effort)  # type: ignore[arg-type]  # a key of EFFORTS
+        self.gate = Gate(self.options, self._collected)
+        terminal.say(self.config, line)
 
     def measure_here(self) -> Measuring:
         """Let the claims run in this process."""

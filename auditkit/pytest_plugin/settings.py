@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from auditkit.adapters.registry import DEFAULT_ADAPTER
+from auditkit.gate.budget import seconds_of
 from auditkit.gate.thresholds import Thresholds, ThresholdsError, read_thresholds
 from auditkit.pytest_plugin.claims import claim_id
 from auditkit.pytest_plugin.options import DEFAULTS, RunOptions, refusal
@@ -63,6 +64,34 @@ class Settings:
         from auditkit.methods.worst_case import search as searched
 
         return searched(strategy, score, prompts, seed=self.seed, **search)
+
+
+def check_budget(options: RunOptions, processes: object) -> None:
+    """Refuse what a budget cannot go with: an effort that is chosen otherwise, or for more than this process.
+
+    Raises:
+        ValueError: in one line.
+    """
+    seconds_of(options.budget or "")
+    otherwise = {"--effort": options.effort != "standard", "--items": options.items is not None}
+    if other := next((name for name, given in otherwise.items() if given), None):
+        raise ValueError(f"--budget and {other} both say how many items are measured; leave one of them out")
+    if options.data:
+        raise ValueError(
+            "--budget chooses how many items are measured, and --data is measured whole; leave one out"
+        )
+    shared = {
+        "--baseline": options.baseline is not None,
+        "--shard": options.shard is not None,
+        "--resume": options.resume is not None,
+        "a second --model": len(options.models) > 1,
+        "-n": bool(processes),
+    }
+    if other := next((name for name, given in shared.items() if given), None):
+        raise ValueError(
+            f"--budget chooses an effort for one model in one process, and cannot go with {other}; give --effort: a "
+            "run with --budget says which it chose"
+        )
 
 
 def header_settings(options: RunOptions, spec: str, thresholds: Thresholds | None) -> dict[str, str]:

@@ -25,6 +25,11 @@ def pytest_audit_read_data(suite, source):
         read_grid(source)
 
 
+def pytest_audit_tokens(suite):
+    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    return 95_000 if suite == "persona_composition" else None
+
+
 @pytest.fixture(scope="session")
 def grid(audit):
     """Personas and tasks: the project's own, or those that `--data persona_composition=FILE` names."""

@@ -20,6 +20,11 @@ def pytest_audit_read_data(suite, source):
         read_statements(source)
 
 
+def pytest_audit_tokens(suite):
+    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    return 12_000 if suite == "persona_localization" else None
+
+
 @pytest.fixture(scope="session")
 def activations(model, audit):
     """What the model makes of persona statements: the project's own, or those of the files that `--data` names.

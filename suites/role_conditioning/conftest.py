@@ -17,6 +17,11 @@ def pytest_audit_read_data(suite, source):
         role_lists(source)
 
 
+def pytest_audit_tokens(suite):
+    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    return 21_000 if suite == "role_conditioning" else None
+
+
 @pytest.fixture(scope="session")
 def role(model, audit):
     """Attention on questions about different roles: the project's own sets, or the lists that `--data` names."""

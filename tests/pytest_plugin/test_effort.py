@@ -1,14 +1,19 @@
-"""`--effort`: how many items a measurement has, what the record says of it, and with what it cannot be combined."""
+"""`--effort` and `--budget`: how many items a measurement has, what fits into a time, what the record and the terminal
+say of it, and with what it cannot be combined."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditkit import open_model
 from auditkit.cli import main
+from auditkit.engine.batching import speed
+from auditkit.gate.budget import REST, duration, fitting, seconds_of
 from auditkit.pytest_plugin.settings import LEAST, Settings
 from auditkit.record.differences import plan_digest
 from auditkit.record.plan import EFFORTS
@@ -93,3 +98,93 @@ def test_an_effort_that_means_nothing_is_refused_in_one_line(
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"*{words}*"])
     assert not audits.folders()
+
+
+SAYS = "\n\ndef pytest_audit_tokens(suite):\n    return {tokens} if suite == 'suite' else None\n"
+
+
+def ready(audits: Any, tokens: int | None) -> None:
+    (audits.suite / "test_finding.py").write_text(SUITE)
+    if tokens is not None:
+        with (audits.suite / "conftest.py").open("a") as conftest:
+            conftest.write(SAYS.format(tokens=tokens))
+
+
+@given(st.floats(1.0, 1e6), st.sampled_from(["s", "m", "h"]))
+def test_a_time_is_read_and_what_is_said_can_be_given(number: float, unit: str) -> None:
+    seconds = seconds_of(f"{number:.3f}{unit}")
+    assert seconds == pytest.approx(number * {"s": 1, "m": 60, "h": 3600}[unit], abs=4)
+    assert seconds * 0.999 <= seconds_of(duration(seconds)) <= 1.7 * seconds + 1
+
+
+@given(st.floats(1e3, 1e9), st.floats(10.0, 1e6), st.integers(1, 100_000))
+def test_the_greatest_effort_that_fits_is_taken(token_layers: float, rate: float, budget: int) -> None:
+    takes = {effort: REST * token_layers * share / rate for effort, share in EFFORTS.items()}
+    if min(takes.values()) > budget:
+        with pytest.raises(ValueError, match=f"--budget {budget}s is too short: quick"):
+            fitting(f"{budget}s", token_layers, rate)
+        return
+    effort, line = fitting(f"{budget}s", token_layers, rate)
+    assert takes[effort] <= budget
+    assert all(seconds > budget for seconds in takes.values() if seconds > takes[effort])
+    assert line.startswith(f"--budget {budget}s: {effort}, about ")
+
+
+def test_a_budget_chooses_an_effort_and_is_that_efforts_plan(audits: Any) -> None:
+    ready(audits, 10)
+    said = audits("--budget", "1h").stdout.str()
+    assert "--budget 1h: thorough, about 1s (" in said
+    claim, plan = audits.claim("sized"), plan_digest(audits.run.plan)
+    assert claim.effect.n == 48
+    assert "--effort thorough" in claim.rerun
+    assert "--budget" not in claim.rerun
+    audits("--effort", "thorough")
+    assert plan_digest(audits.run.plan) == plan
+
+
+def test_a_budget_that_nothing_fits_into_says_the_least(audits: Any) -> None:
+    ready(audits, 10**12)
+    result = audits("--budget", "10s")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["*--budget 10s is too short: quick, the least effort, takes about *; give --budget *h,*"]
+    )
+    assert not audits.folders(), "nothing was measured"
+
+
+def test_a_suite_that_does_not_say_what_it_runs_is_named(audits: Any) -> None:
+    ready(audits, None)
+    result = audits("--budget", "5m")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["*--budget: suite does not say how many tokens it runs (hook pytest_audit_tokens*"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--budget", "5"), "--budget 5: give a time, such as 90s, 5m or 1.5h"),
+        (("--budget", "0m"), "--budget 0m: give a time"),
+        (("--budget=-3m",), "--budget -3m: give a time"),
+        (("--budget", "5m", "--items", "8"), "--budget and --items both say how many items are measured"),
+        (("--budget", "5m", "--effort", "quick"), "--budget and --effort both say how many items are measured"),
+        (("--budget", "5m", "--data", "suite=x.csv"), "--data is measured whole"),
+        (("--budget", "5m", "--baseline", "base"), "cannot go with --baseline; give --effort"),
+        (("--budget", "5m", "--shard", "1/2"), "cannot go with --shard; give --effort"),
+        (("--budget", "5m", "--resume"), "cannot go with --resume; give --effort"),
+        (("--budget", "5m", "-n", "2"), "cannot go with -n; give --effort"),
+    ],
+)
+def test_what_a_budget_cannot_go_with(audits: Any, given: tuple[str, ...], said: str) -> None:
+    ready(audits, 10)
+    result = audits(*given)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*{said}*"])
+
+
+def test_the_speed_is_that_of_plain_batches(tiny_llama: Path) -> None:
+    tiny = open_model(tiny_llama)
+    before = tiny.meter.token_layers
+    assert speed(tiny) > 0
+    assert tiny.meter.token_layers - before == 3 * 1024 * tiny.layers

@@ -1,0 +1,70 @@
+"""Which effort fits into a time, by the tokens that suites say they run and the speed of the model.
+
+An effort is chosen, and nothing between two efforts, so that a run with a budget is the run with that effort: it can be
+continued, compared and gated like any other.
+"""
+
+from __future__ import annotations
+
+import re
+
+from auditkit.record.plan import EFFORTS
+
+REST = 2.0
+"""Seconds of a run per second of plain batches with as many token-layers: also for logits, captures and intervals.
+
+`benchmarks/default_audit.py` measures it on SmolLM2.
+"""
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds_of(text: str) -> float:
+    """A time such as 90s, 5m or 1.5h.
+
+    Raises:
+        ValueError: in one line.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if match is None or not float(match[1]):
+        raise ValueError(f"--budget {text}: give a time, such as 90s, 5m or 1.5h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, rounded up, so that it can be given as a budget."""
+    if seconds < 90:
+        return f"{max(1, -int(-seconds // 1))}s"
+    return f"{-int(-seconds // 60)}m" if seconds < 5400 else f"{-int(-seconds // 360) / 10:.1f}h"
+
+
+def fitting(text: str, token_layers: float, rate: float) -> tuple[str, str]:
+    """The greatest effort that fits into the budget `text`, and a line that says what it will take.
+
+    Args:
+        token_layers: that the run takes at `standard`.
+        rate: token-layers per second.
+
+    Raises:
+        ValueError: none fits; the line says what the least takes.
+    """
+    takes = {effort: REST * token_layers * share / rate for effort, share in EFFORTS.items()}
+    fits = [effort for effort, seconds in takes.items() if seconds <= seconds_of(text)]
+    at = f"at {rate:,.0f} token-layers a second in plain batches"
+    if not fits:
+        least = min(takes, key=lambda effort: takes[effort])
+        raise ValueError(
+            f"--budget {text} is too short: {least}, the least effort, takes about {duration(takes[least])} on this "
+            f"model and machine ({_millions(token_layers * EFFORTS[least])}, {at}); give --budget "
+            f"{duration(takes[least])}, or fewer suites"
+        )
+    best = max(fits, key=lambda effort: takes[effort])
+    line = (
+        f"--budget {text}: {best}, about {duration(takes[best])} ({_millions(token_layers * EFFORTS[best])}, {at})"
+    )
+    more = [effort for effort in EFFORTS if takes[effort] > takes[best]]
+    further = f"; {more[0]} would take about {duration(takes[more[0]])}" if more else ""
+    return best, line + further
+
+
+def _millions(token_layers: float) -> str:
+    return f"{token_layers / 1e6:.2g} million token-layers"
