@@ -15,8 +15,8 @@ TOKEN_BUDGET = 1024
 """Padded tokens per batch: large enough that weights are read rarely, small enough to stay in the caches."""
 
 
-_TRIED, _LENGTH = 3, 64
-"""Batches by which speed is measured, and the tokens of a prompt in them."""
+_LENGTH, _TIMED = 64, 0.5
+"""Tokens of a prompt by which speed is measured, and seconds that a batch of them must take."""
 
 
 def batches(lengths: Sequence[int], budget: int | None = None) -> list[list[int]]:
@@ -77,12 +77,15 @@ def _fits(work: Callable[[list[int]], None], rows: list[int]) -> bool:
 
 
 def speed(adapter: Adapter) -> float:
-    """Token-layers per second in plain batches of this model, here and now: the fastest of a few."""
+    """Token-layers per second in plain batches of this model, here and now.
+
+    Batches grow up to `TOKEN_BUDGET` until one takes long enough to be timed, so that a slow model is not run for long.
+    """
     ids = adapter.chat.encode("The quick brown fox jumps over the lazy dog. " * _LENGTH)[:_LENGTH]
-    batch = adapter.batch([Prompt("", tuple(ids))] * (TOKEN_BUDGET // _LENGTH))
-    rates = []
-    for _ in range(_TRIED):
-        before, began = adapter.meter.token_layers, time.perf_counter()
+    prompt, rows = Prompt("", tuple(ids)), 1
+    while True:
+        batch, before, began = adapter.batch([prompt] * rows), adapter.meter.token_layers, time.perf_counter()
         adapter.run(batch)
-        rates.append((adapter.meter.token_layers - before) / (time.perf_counter() - began))
-    return max(rates)
+        seconds, rows = time.perf_counter() - began, 2 * rows
+        if seconds >= _TIMED or rows * len(prompt) > TOKEN_BUDGET:
+            return (adapter.meter.token_layers - before) / seconds

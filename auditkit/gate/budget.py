@@ -37,34 +37,37 @@ def duration(seconds: float) -> str:
     return f"{-int(-seconds // 60)}m" if seconds < 5400 else f"{-int(-seconds // 360) / 10:.1f}h"
 
 
+def taken(effort: str, token_layers: float, rate: float) -> str:
+    """What an effort will take, as the terminal says it.
+
+    Args:
+        token_layers: that the run takes at `standard`.
+        rate: token-layers per second in plain batches.
+    """
+    work = token_layers * EFFORTS[effort]
+    said = f"{work / 1e6:.2g} million" if work >= 1e5 else f"{work:,.0f}"
+    seconds = duration(REST * work / rate)
+    return f"{effort}, about {seconds} ({said} token-layers, at {rate:,.0f} a second in plain batches)"
+
+
 def fitting(text: str, token_layers: float, rate: float) -> tuple[str, str]:
     """The greatest effort that fits into the budget `text`, and a line that says what it will take.
 
     Args:
-        token_layers: that the run takes at `standard`.
-        rate: token-layers per second.
+        token_layers, rate: see `taken`.
 
     Raises:
         ValueError: none fits; the line says what the least takes.
     """
     takes = {effort: REST * token_layers * share / rate for effort, share in EFFORTS.items()}
     fits = [effort for effort, seconds in takes.items() if seconds <= seconds_of(text)]
-    at = f"at {rate:,.0f} token-layers a second in plain batches"
     if not fits:
         least = min(takes, key=lambda effort: takes[effort])
         raise ValueError(
-            f"--budget {text} is too short: {least}, the least effort, takes about {duration(takes[least])} on this "
-            f"model and machine ({_millions(token_layers * EFFORTS[least])}, {at}); give --budget "
-            f"{duration(takes[least])}, or fewer suites"
+            f"--budget {text} is too short for the least effort on this model and machine: "
+            f"{taken(least, token_layers, rate)}; give --budget {duration(takes[least])}, or fewer suites"
         )
     best = max(fits, key=lambda effort: takes[effort])
-    line = (
-        f"--budget {text}: {best}, about {duration(takes[best])} ({_millions(token_layers * EFFORTS[best])}, {at})"
-    )
     more = [effort for effort in EFFORTS if takes[effort] > takes[best]]
     further = f"; {more[0]} would take about {duration(takes[more[0]])}" if more else ""
-    return best, line + further
-
-
-def _millions(token_layers: float) -> str:
-    return f"{token_layers / 1e6:.2g} million token-layers"
+    return best, f"--budget {text}: {taken(best, token_layers, rate)}{further}"

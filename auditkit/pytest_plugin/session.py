@@ -19,7 +19,7 @@ from auditkit.adapters.registry import adapter_factory
 from auditkit.claims.verdicts import EXIT_INTEGRITY, WORST_FIRST
 from auditkit.engine.batching import speed
 from auditkit.engine.sampling import Sample
-from auditkit.gate.budget import fitting
+from auditkit.gate.budget import fitting, taken
 from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
 from auditkit.pytest_plugin.conditions import SLOW, slow_opening
@@ -132,7 +132,7 @@ class Audit:
                 if before is not None:
                     line = f"{len(run.resumed)} of {len(run.planned.claims)} claims are taken over"
                     terminal.say(self.config, f"resuming {before.folder}: {line}")
-            for line in remarks(self.config, self.items):
+            for line in (*self._estimated(), *remarks(self.config, self.items)):
                 terminal.say(self.config, line)
         except (IntegrityError, NotVerified) as error:
             pytest.exit(plain(str(error)), returncode=EXIT_INTEGRITY)
@@ -144,16 +144,38 @@ class Audit:
         with terminal.hint_after(self.config, SLOW, slow_opening):
             return open_model(self.options, spec, self.gate.names(spec)[0], self.thresholds)
 
+    def _estimated(self) -> Iterator[str]:
+        """What the run will take, where all its suites say how many tokens they run."""
+        options = self.options
+        if (
+            not self._opened
+            or self.resumed
+            or options.items is not None
+            or options.data
+            or options.budget is not None
+        ):
+            return
+        try:
+            tokens = declared_tokens(self.config, self._suites)
+        except ValueError:
+            return
+        (opened,) = self._opened.values()
+        taking = taken(options.effort, tokens * opened.adapter.layers, speed(opened.adapter))
+        yield f"this run: {taking}"
+
+    @property
+    def _suites(self) -> set[str]:
+        return {claim_id(item).split("/")[0] for item in self.items}
+
     def _choose_effort(self, budget: str) -> None:
         """Open the only model and take the greatest effort that fits, as if the command line had named it.
 
         Raises:
             pytest.UsageError: none fits, a suite does not say what it runs, or the model cannot be opened.
         """
-        suites = {claim_id(item).split("/")[0] for item in self.items}
         (spec,) = self.options.specs
         try:
-            tokens = declared_tokens(self.config, suites)
+            tokens = declared_tokens(self.config, self._suites)
             adapter = (opened := self._open(spec)).adapter
             effort, line = fitting(budget, tokens * adapter.layers, speed(adapter))
         except (ModelError, ValueError) as error:

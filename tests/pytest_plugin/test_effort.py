@@ -3,6 +3,7 @@ say of it, and with what it cannot be combined."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,9 @@ def test_a_time_is_read_and_what_is_said_can_be_given(number: float, unit: str) 
 def test_the_greatest_effort_that_fits_is_taken(token_layers: float, rate: float, budget: int) -> None:
     takes = {effort: REST * token_layers * share / rate for effort, share in EFFORTS.items()}
     if min(takes.values()) > budget:
-        with pytest.raises(ValueError, match=f"--budget {budget}s is too short: quick"):
+        with pytest.raises(
+            ValueError, match=f"--budget {budget}s is too short for the least effort .*: quick, about "
+        ):
             fitting(f"{budget}s", token_layers, rate)
         return
     effort, line = fitting(f"{budget}s", token_layers, rate)
@@ -147,7 +150,7 @@ def test_a_budget_that_nothing_fits_into_says_the_least(audits: Any) -> None:
     result = audits("--budget", "10s")
     assert result.ret == 4
     result.stderr.fnmatch_lines(
-        ["*--budget 10s is too short: quick, the least effort, takes about *; give --budget *h,*"]
+        ["*--budget 10s is too short for *: quick, about *; give --budget *h, or fewer suites"]
     )
     assert not audits.folders(), "nothing was measured"
 
@@ -185,6 +188,19 @@ def test_what_a_budget_cannot_go_with(audits: Any, given: tuple[str, ...], said:
 
 def test_the_speed_is_that_of_plain_batches(tiny_llama: Path) -> None:
     tiny = open_model(tiny_llama)
-    before = tiny.meter.token_layers
-    assert speed(tiny) > 0
-    assert tiny.meter.token_layers - before == 3 * 1024 * tiny.layers
+    before, began = tiny.meter.token_layers, time.perf_counter()
+    rate = speed(tiny)
+    work, seconds = tiny.meter.token_layers - before, time.perf_counter() - began
+    assert work == (64 + 128 + 256 + 512 + 1024) * tiny.layers, "batches grow, since this model is fast"
+    assert work / seconds < 4 * rate, "the last and largest batch is not slower than all together by far"
+
+
+def test_a_run_says_what_it_will_take_before_it_measures(audits: Any) -> None:
+    ready(audits, 10)
+    said = audits().stdout.str()
+    assert said.index("this run: standard, about 1s (") < said.index("test_finding.py")
+    assert "this run" not in audits("--items", "8").stdout.str(), "the suites' numbers are for their own items"
+    (audits.suite / "conftest.py").write_text(
+        (audits.suite / "conftest.py").read_text().split("def pytest_audit_tokens")[0]
+    )
+    assert "this run" not in audits("--effort", "quick").stdout.str()
