@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +23,9 @@ from auditkit.record.escaping import plain
 from auditkit.record.schema import SCHEMA_VERSION, Claim, ItemRow, Struct
 from auditkit.record.store import NotVerified, RecordError
 
+LAYOUT = 2
+"""Of the lines; the first had a row of items as an object each."""
+
 ANEW = "leave out --resume to start anew"
 
 
@@ -32,7 +36,53 @@ class Entry(Struct, frozen=True, kw_only=True):
     items: tuple[ItemRow, ...]
 
 
-class _Line(Entry, frozen=True, kw_only=True):
+_TEXTS = tuple(name for name in ItemRow.__struct_fields__ if name != "value")
+
+
+class _Columns(Struct, frozen=True, kw_only=True):
+    """Rows column by column, each text of a column once: many thousand rows share their claim, effects and clusters."""
+
+    texts: dict[str, tuple[str, ...]]
+    """Field -> its different texts."""
+    which: dict[str, tuple[int, ...]]
+    """Field -> for each row the number of its text."""
+    values: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[ItemRow]) -> _Columns:
+        numbers: dict[str, dict[str, int]] = {name: {} for name in _TEXTS}
+        which = {
+            name: tuple(numbers[name].setdefault(getattr(row, name), len(numbers[name])) for row in rows)
+            for name in _TEXTS
+        }
+        texts = {name: tuple(found) for name, found in numbers.items()}
+        return cls(texts=texts, which=which, values=tuple(row.value for row in rows))
+
+    def rows(self) -> tuple[ItemRow, ...]:
+        """The rows again.
+
+        Raises:
+            ValueError: a column that is missing, too short or too long, or a number that no text has.
+        """
+        if {*self.texts} != {*_TEXTS} or {*self.which} != {*_TEXTS}:
+            raise ValueError(f"rows have the columns {', '.join(_TEXTS)}")
+        if any(not 0 <= n < len(self.texts[name]) for name in _TEXTS for n in self.which[name]):
+            raise ValueError("a row names a text that is not there")
+        columns = [[self.texts[name][n] for n in self.which[name]] for name in _TEXTS]
+        return tuple(
+            ItemRow(value=value, **dict(zip(_TEXTS, texts, strict=True)))
+            for value, *texts in zip(self.values, *columns, strict=True)
+        )
+
+
+class _Written(Struct, frozen=True, kw_only=True):
+    """An entry as a line holds it."""
+
+    claim: Claim
+    items: _Columns
+
+
+class _Line(_Written, frozen=True, kw_only=True):
     sha256: str
     """Of the line before and this one, without this field."""
 
@@ -54,12 +104,14 @@ class Header(Struct, frozen=True, kw_only=True):
     model: dict[str, str] = msgspec.field(default_factory=dict)
     """The parts of that identity, for the same purpose."""
     schema_version: int = SCHEMA_VERSION
+    layout: int = LAYOUT
 
 
 class _Versioned(msgspec.Struct):
     plan_sha256: str
     schema_version: int = 0
     """Journals of the first versions do not say it."""
+    layout: int = 1
 
 
 class Journal:
@@ -97,7 +149,7 @@ class Journal:
         Raises:
             OSError: it cannot be written; entries may be appended again once there is room.
         """
-        self._append(chained(self._last, msgspec.json.encode(canonical(entry))))
+        self._append(chained(self._last, msgspec.json.encode(_written(canonical(entry)))))
 
     def close(self) -> None:
         self._stream.close()
@@ -114,6 +166,10 @@ class Journal:
                 os.truncate(descriptor, whole)
             raise
         self._last = line
+
+
+def _written(entry: Entry) -> _Written:
+    return _Written(claim=entry.claim, items=_Columns.of(entry.items))
 
 
 def chained(before: bytes, entry: bytes) -> bytes:
@@ -146,20 +202,23 @@ def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
     if not lines:
         raise RecordError(f"{path} has no header line; nothing can be resumed from it")
     try:
-        version = msgspec.json.decode(lines[0], type=_Versioned).schema_version
-        if version != SCHEMA_VERSION:
+        found = msgspec.json.decode(lines[0], type=_Versioned)
+        if (found.schema_version, found.layout) != (SCHEMA_VERSION, LAYOUT):
+            what, theirs, ours = "record schema", found.schema_version or "unnamed", SCHEMA_VERSION
+            if theirs == ours:
+                what, theirs, ours = "layout of journals", found.layout, LAYOUT
             raise RecordError(
-                f"{path} was written by another version of auditkit (record schema {version or 'unnamed'}, this one "
-                f"reads {SCHEMA_VERSION}); continue it with that version, or {ANEW}"
+                f"{path} was written by another version of auditkit ({what} {theirs}, this one reads {ours}); continue "
+                f"it with that version, or {ANEW}"
             )
         header = msgspec.json.decode(lines[0], type=Header)
         read = [msgspec.json.decode(line, type=_Line) for line in lines[1:]]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        entries = tuple(Entry(claim=line.claim, items=line.items.rows()) for line in read)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise NotVerified(f"{path} is damaged before its last line: {plain(str(error))}; {ANEW}") from None
     for number, (before, line, entry) in enumerate(zip(lines, lines[1:], read, strict=False), start=2):
         if line != chained(before, line.removesuffix(_tail(entry.sha256)) + b"}"):
             raise NotVerified(f"line {number} of {path} is not the one that the run wrote there; {ANEW}")
-    entries = tuple(Entry(claim=line.claim, items=line.items) for line in read)
     ids = [entry.claim.id for entry in entries]
     twice = next((name for name in ids if ids.count(name) > 1), None)
     if twice is not None:

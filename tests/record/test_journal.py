@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from journals import edited
 
 from auditkit.record.journal import Entry, Header, Journal, read_journal
 from auditkit.record.schema import Claim, Cost, ItemRow, Verdict
@@ -95,6 +96,42 @@ def test_any_claim_can_be_kept(records, tmp_path, data):
     kept = Entry(claim=data.draw(records["claim"]), items=tuple(data.draw(st.lists(records["row"], max_size=3))))
     Journal(path, HEADER).append(kept)
     assert read_journal(path)[1] == (kept,)
+
+
+def test_texts_that_many_rows_share_are_written_once(tmp_path):
+    """A claim of a thousand rows: what a row adds is its item and a few digits."""
+    (row,) = entry(0).items[:1]
+    rows = tuple(
+        msgspec.structs.replace(row, item=f"i{n}", clusters="topic=" + "t" * 200, value=0.5) for n in range(1000)
+    )
+    journal = Journal(tmp_path / "journal.jsonl", HEADER)
+    journal.append(Entry(claim=entry(0).claim, items=rows))
+    assert read_journal(journal.path)[1][0].items == rows
+    assert journal.path.stat().st_size < 45_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda items: items["values"].append(1.0),
+        lambda items: items["which"]["item"].pop(),
+        lambda items: items["which"]["item"].__setitem__(0, 99),
+        lambda items: items["which"]["item"].__setitem__(0, -1),
+        lambda items: items["texts"].pop("clusters"),
+        lambda items: items["which"].pop("clusters"),
+        lambda items: items.update(values="many"),
+    ],
+)
+def test_columns_that_do_not_fit_each_other_are_damage(written, change):
+    edited(written, lambda lines: change(lines[1]["items"]), chain=True)
+    with pytest.raises(NotVerified, match="is damaged before its last line"):
+        read_journal(written)
+
+
+def test_a_journal_of_another_layout_is_named(written):
+    edited(written, lambda lines: lines[0].pop("layout"), chain=True)
+    with pytest.raises(RecordError, match="layout of journals 1, this one reads 2"):
+        read_journal(written)
 
 
 def test_text_that_no_file_can_hold_is_kept_with_replacement_characters(tmp_path):

@@ -401,15 +401,19 @@ def _claim(**fields: object) -> Callable[[list[Any]], object]:
 
 
 def _item(lines: list[Any]) -> None:
-    _of_effect(lines)[0]["value"] = 7.0
+    lines[1]["items"]["values"][_of_effect(lines)] = 7.0
 
 
 def _fewer_items(lines: list[Any]) -> None:
-    lines[1]["items"].remove(_of_effect(lines)[0])
+    columns, row = lines[1]["items"], _of_effect(lines)
+    for column in (columns["values"], *columns["which"].values()):
+        del column[row]
 
 
-def _of_effect(lines: list[Any]) -> list[Any]:
-    return [row for row in lines[1]["items"] if row["effect"] == "planted"]
+def _of_effect(lines: list[Any]) -> int:
+    """The first row of the effect."""
+    columns = lines[1]["items"]
+    return [columns["texts"]["effect"][n] for n in columns["which"]["effect"]].index("planted")
 
 
 EDITS: dict[str, Callable[[list[Any]], object]] = {
