@@ -3,7 +3,8 @@
 A changed module stands for the test file of its name in the room that mirrors its own or in one around it, or, where
 there is none, for all tests of that room; a changed test file stands for itself, and a page for the tests of the docs.
 Changes are those since REVISION, uncommitted and untracked files included; by default since the last commit, or of the
-last commit where nothing is uncommitted.
+last commit where nothing is uncommitted. Tests of whole processes are left to `make test`, since they take minutes; the
+first line names those that a change stands for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[1]
+WHOLE = "processes"
+"""Rooms of tests that start processes of their own."""
 
 
 def changed(revision: str | None) -> list[str]:
@@ -49,7 +52,11 @@ def _in(room: Path) -> list[str]:
 def main(*arguments: str) -> int:
     files = changed(arguments[0] if arguments else None)
     tests = sorted({test for path in files for test in tests_of(path)})
+    left = [test for test in tests if WHOLE in PurePosixPath(test).parts]
+    tests = [test for test in tests if test not in left]
     print(f"{len(files)} changed files, tests of {', '.join(tests) or 'no room'} (and the house rules)")
+    if left:
+        print(f"left to make test: {', '.join(left)}")
     workers = ("-n", "auto", "--maxprocesses", "4")
     command = [sys.executable, "-m", "pytest", "-q", "-m", "unit and not slow", *workers]
     return subprocess.run([*command, "tests/test_layers.py", *tests], cwd=ROOT).returncode
