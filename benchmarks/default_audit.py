@@ -113,9 +113,11 @@ def main() -> None:
     parser.add_argument("--effort", default="standard", choices=("quick", "standard", "thorough"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2], metavar="SEED")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs there, by seed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        audits = [audited(arguments.effort, seed, Path(scratch, str(seed))) for seed in arguments.seeds]
+        reports = arguments.keep or Path(scratch)
+        audits = [audited(arguments.effort, seed, reports / str(seed)) for seed in arguments.seeds]
     text = table(HEAD, [row(arguments.effort, one) for one in audits]) + "\n\n" + between(audits)
     report("default_audit", "The default audit", text, ("torch", "transformers"), arguments.write)
 
