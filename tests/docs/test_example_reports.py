@@ -12,11 +12,6 @@ from docpages import ROOT
 pytestmark = pytest.mark.unit
 
 REPORTS = {path.parent.name: path for path in sorted((ROOT / "reports" / "examples").glob("*/claims.csv"))}
-STALE = dict.fromkeys(
-    ("comparison", "role-conditioning"),
-    "written before the statements were reworded; `make examples` writes it again",
-)
-"""Report -> why its statements are older than the suites'. A report that was made again leaves this table."""
 
 
 def stated() -> dict[str, str]:
@@ -49,13 +44,10 @@ def same(row: dict[str, str], statement: str | None) -> bool:
 
 def test_there_are_reports() -> None:
     assert {"audit", "comparison", "role-conditioning"} == set(REPORTS)
-    assert STALE.keys() <= REPORTS.keys()
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_a_report_makes_the_statements_of_the_suites(report: str, request: pytest.FixtureRequest) -> None:
-    if report in STALE:
-        request.applymarker(pytest.mark.xfail(reason=STALE[report], strict=True))
+def test_a_report_makes_the_statements_of_the_suites(report: str) -> None:
     assert other_statements(REPORTS[report]) == []
 
 
