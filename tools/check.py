@@ -3,8 +3,8 @@
 A changed module stands for the test file of its name in the room that mirrors its own or in one around it, or, where
 there is none, for all tests of that room; a changed test file stands for itself, and a page for the tests of the docs.
 Changes are those since REVISION, uncommitted and untracked files included; by default since the last commit, or of the
-last commit where nothing is uncommitted. Tests of whole processes are left to `make test`, since they take minutes; the
-first line names those that a change stands for.
+last commit where nothing is uncommitted. Tests of whole processes are left to `make test`, since they take minutes; a
+line names those that a change stands for.
 """
 
 from __future__ import annotations

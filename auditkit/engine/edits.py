@@ -23,6 +23,7 @@ from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
@@ -58,6 +59,11 @@ class Edit:
         arguments.one(f"what is given at {self.site}", self.give, (Tensor, Prompt, Edited, type(None)), _GIVES)
         for number in (self.keep, self.factor):
             arguments.one(f"an edit's strength or factor at {self.site}", number, Real, "a number")
+
+
+def remaining(value: Tensor, keep: float) -> Tensor:
+    """The share of a value that stays: nothing of it where `keep` is 0, even where the value is not finite."""
+    return torch.zeros_like(value) if keep == 0 else keep * value
 
 
 @dataclass(frozen=True, eq=False)

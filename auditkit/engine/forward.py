@@ -18,7 +18,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.touches import keep
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
 from auditkit.engine import arguments
-from auditkit.engine.edits import Donor, Edit, Edited, layers_of, located, spots
+from auditkit.engine.edits import Donor, Edit, Edited, layers_of, located, remaining, spots
 from auditkit.engine.guards import GuardTripped, costing, note_edits
 from auditkit.engine.sites import Site, SiteError
 
@@ -120,7 +120,7 @@ class _Group:
         if heads is not None:
             index = (rows[..., None], positions[:, None], torch.tensor(heads, device=value.device))
         old = view[index]
-        new = torch.zeros_like(old) if self.edit.keep == 0 else self.edit.keep * old
+        new = remaining(old, self.edit.keep)
         for row, give in enumerate(self.gives):
             if give is not None:
                 given = give.to(device=value.device, dtype=value.dtype)

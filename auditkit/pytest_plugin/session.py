@@ -147,21 +147,30 @@ class Audit:
     def _estimated(self) -> Iterator[str]:
         """What the run will take, where all its suites say how many tokens they run."""
         options = self.options
-        if (
-            not self._opened
-            or self.resumed
-            or options.items is not None
-            or options.data
-            or options.budget is not None
-        ):
+        chosen = options.items is not None or options.data or options.budget is not None
+        if chosen or not self._opened or self.resumed or len(self.items) < len(self._collected):
             return
-        try:
-            tokens = declared_tokens(self.config, self._suites)
-        except ValueError:
+        said = declared_tokens(self.config, self._suites)
+        if None in said.values():
             return
+        tokens = sum(filter(None, said.values()))
         (opened,) = self._opened.values()
         taking = taken(options.effort, tokens * opened.adapter.layers, speed(opened.adapter))
         yield f"this run: {taking}"
+
+    def _declared(self) -> int:
+        """Tokens of all suites of this run at `--effort standard`.
+
+        Raises:
+            ValueError: a suite does not say, in one line.
+        """
+        said = declared_tokens(self.config, self._suites)
+        if missing := next((suite for suite, tokens in said.items() if tokens is None), None):
+            raise ValueError(
+                f"--budget: {missing} does not say how many tokens it runs (hook pytest_audit_tokens of its conftest); "
+                "give --effort or --items"
+            )
+        return sum(filter(None, said.values()))
 
     @property
     def _suites(self) -> set[str]:
@@ -175,7 +184,7 @@ class Audit:
         """
         (spec,) = self.options.specs
         try:
-            tokens = declared_tokens(self.config, self._suites)
+            tokens = self._declared()
             adapter = (opened := self._open(spec)).adapter
             effort, line = fitting(budget, tokens * adapter.layers, speed(adapter))
         except (ModelError, ValueError) as error:

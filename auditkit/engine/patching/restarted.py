@@ -37,7 +37,7 @@ from auditkit.adapters.protocol import (
     Touch,
 )
 from auditkit.engine.batching import in_batches
-from auditkit.engine.edits import Donor, Edited, spots, touched
+from auditkit.engine.edits import Donor, Edited, remaining, spots, touched
 from auditkit.engine.forward import Donated, donate, execute, words
 from auditkit.engine.guards import GuardTripped, note_edits, within_noise
 from auditkit.engine.pairs import Condition, PatchPair, answer_rows, right_and_wrong
@@ -82,7 +82,7 @@ class _Spot(NamedTuple):
         if start >= self.stop:
             return
         here, give = value[start + pad : self.stop + pad], self.given(donated, start)
-        new = self.keep * here if self.keep else torch.zeros_like(here)
+        new = remaining(here, self.keep)
         here[:] = new if give is None else new + self.factor * give.to(device=here.device, dtype=here.dtype)
 
 
@@ -148,11 +148,9 @@ def restarted(
     offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
     walked = Patched(base, source, results, *errors)
     rest = {name: condition for name, condition in conditions.items() if name not in rows}
-    return (
-        walked
-        if not rest
-        else _joined(conditions, walked, patching.patch(adapter, pairs, rest, description, base))
-    )
+    if not rest:
+        return walked
+    return _joined(conditions, walked, patching.patch(adapter, pairs, rest, description, base))
 
 
 def _joined(names: Iterable[str], walked: Patched, whole: Patched) -> Patched:
@@ -316,7 +314,9 @@ def _guards(
     do not give what whole runs give on this model."""
     few, errors = pairs[:GUARDED_PAIRS], [(0.0, 0.0)]
     places = {spot.place for mine in rows.values() for row in mine for spot in row.spots}
-    first_of_its_kind = {frozenset(spot.place[0] for spot in mine[0].spots): name for name, mine in rows.items()}
+    first_of_its_kind: dict[frozenset[Component], str] = {}
+    for name, mine in rows.items():
+        first_of_its_kind.setdefault(frozenset(spot.place[0] for spot in mine[0].spots), name)
 
     def work(some: list[int]) -> None:
         chunk = [few[i] for i in some]
