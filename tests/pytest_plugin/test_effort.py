@@ -200,6 +200,9 @@ def test_a_run_says_what_it_will_take_before_it_measures(audits: Any) -> None:
     said = audits().stdout.str()
     assert said.index("this run: standard, about 1s (") < said.index("test_finding.py")
     assert "this run" not in audits("--items", "8").stdout.str(), "the suites' numbers are for their own items"
+    (audits.suite / "test_other.py").write_text(SUITE.replace("test_sized", "test_other"))
+    assert "this run: standard" in audits().stdout.str()
+    assert "this run" not in audits("-k", "sized").stdout.str(), "they are for every claim, too"
     (audits.suite / "conftest.py").write_text(
         (audits.suite / "conftest.py").read_text().split("def pytest_audit_tokens")[0]
     )
