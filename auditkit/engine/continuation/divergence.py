@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -181,14 +182,35 @@ class _Work:
     def run(self, rows: list[int]) -> None:
         known = _checked(self.reference.logits(rows))
         expected = [known[k, -self.reference.windows[row] :] for k, row in enumerate(rows)]
-        logarithms = [_logarithms(logits) for logits in expected]  # once, however many conditions there are
+        references = [_references(logits) for logits in expected]  # once, however many conditions there are
         likeliest = [logits.argmax(-1) for logits in expected]
         for name, condition in self.conditions.items():
-            got = _checked(condition.logits(rows))
+            got = condition.logits(rows)
             for k, row in enumerate(rows):
                 logits = got[k, -self.reference.windows[row] :].to(known.device)
-                self.nats[name][row].copy_(_nats(logarithms[k], logits))
+                self.nats[name][row].copy_(_nats(references[k], logits))
                 self.agrees[name][row].copy_(likeliest[k] == logits.argmax(-1))
+
+
+class _Reference(NamedTuple):
+    """A few positions of the reference, (position, vocabulary) in float64.
+
+    Attributes:
+        ruled_out: where its logits are -inf; None where none is.
+    """
+
+    logarithms: Tensor
+    probabilities: Tensor
+    ruled_out: Tensor | None
+
+
+def nats(reference: Tensor, other: Tensor) -> Tensor:
+    """KL(reference || other) of logits (position, vocabulary), in nats and float64: (position,).
+
+    Raises:
+        GuardTripped: logits that are NaN, or a position without finite ones.
+    """
+    return _nats(_references(_checked(reference)), other)
 
 
 def _checked(logits: Tensor) -> Tensor:
@@ -197,27 +219,28 @@ def _checked(logits: Tensor) -> Tensor:
     return logits
 
 
-def nats(reference: Tensor, other: Tensor) -> Tensor:
-    """KL(reference || other) of logits (position, vocabulary), in nats and float64: (position,)."""
-    parts = zip(torch.split(reference, _POSITIONS), torch.split(other, _POSITIONS), strict=True)
-    return torch.cat([_nats(_logarithms(p), q) for p, q in parts])
+def _references(logits: Tensor) -> list[_Reference]:
+    made = []
+    for some in torch.split(logits, _POSITIONS):
+        logarithms = some.double().log_softmax(-1)
+        ruled_out = logarithms == -torch.inf
+        made.append(_Reference(logarithms, logarithms.exp(), ruled_out if ruled_out.any() else None))
+    return made
 
 
-def _logarithms(logits: Tensor) -> list[Tensor]:
-    """Log probabilities in float64, a few positions each."""
-    return [some.double().log_softmax(-1) for some in torch.split(logits, _POSITIONS)]
-
-
-def _nats(reference: Sequence[Tensor], other: Tensor) -> Tensor:
-    """The divergence, given the reference as `_logarithms` makes it."""
+def _nats(reference: Sequence[_Reference], other: Tensor) -> Tensor:
+    """The divergence of logits that are checked here, where that costs nothing: by what comes of them."""
     out = []
-    for log_p, some in zip(reference, torch.split(other, _POSITIONS), strict=True):
-        log_q = some.double().log_softmax(-1)
+    for known, some in zip(reference, torch.split(other, _POSITIONS), strict=True):
+        logarithms = some.double().log_softmax(-1)
         # In place: fresh memory for a vocabulary of float64 takes longer than the arithmetic.
-        terms = torch.sub(log_p, log_q, out=log_q).mul_(log_p.exp())
-        if log_p.amin() == -torch.inf:  # tokens that the model rules out have logits of -inf on both sides
-            terms.masked_fill_(log_p == -torch.inf, 0.0)
-        out.append(terms.sum(-1))
+        terms = torch.sub(known.logarithms, logarithms, out=logarithms).mul_(known.probabilities)
+        if known.ruled_out is not None:  # tokens that the model rules out have logits of -inf on both sides
+            terms.masked_fill_(known.ruled_out, 0.0)
+        found = terms.sum(-1)
+        if not torch.isfinite(found).all():  # infinite where only the other run rules a token out
+            _checked(some)
+        out.append(found)
     return torch.cat(out)
 
 

@@ -63,6 +63,16 @@ def test_it_is_the_definition_and_never_negative_beyond_rounding(p: torch.Tensor
     assert nats(p, p).tolist() == [0.0, 0.0]
 
 
+@given(LOGITS, LOGITS, st.floats(-800, 800))
+def test_a_constant_added_to_all_logits_changes_nothing(p: torch.Tensor, q: torch.Tensor, shift: float) -> None:
+    torch.testing.assert_close(nats(p.double(), q.double() + shift), nats(p, q), rtol=1e-9, atol=1e-11)
+
+
+def test_logits_far_apart_neither_overflow_nor_vanish() -> None:
+    p, q = torch.tensor([[2000.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 2000.0], [0.0, 1.0]])
+    assert nats(p, q).tolist() == pytest.approx([2000.0, 0.0])
+
+
 @given(LOGITS, arrays("float32", (2, 7), elements=st.floats(-1, 1, width=32)).map(torch.from_numpy))
 def test_logits_that_move_by_f_diverge_by_at_most_half_its_square(p: torch.Tensor, by: torch.Tensor) -> None:
     """The floor of the guards: Hoeffding's lemma."""

@@ -51,6 +51,8 @@ Array = NDArray[np.float64]
 
 ADDITIVE, ITSELF = "additive", "itself"
 REFERENCES = ("BB", "BY", "XB", "another persona", "another task", "random")
+EVERYWHERE = (ADDITIVE, ITSELF, "BB")
+"""What is patched in at every site and measured layer; other references only where a claim is about one."""
 FILLER = "filler of equal length"
 EVERY = "other baselines, geometric mean"
 UNIT = "nats"
@@ -75,7 +77,7 @@ class Patches:
     def __init__(self, cells: Cells, *, deepest: float) -> None:
         self.cells, self.seed, self.deepest = cells, cells.seed, deepest
         self.layers = cells.layers
-        self._measured: dict[str, dict[tuple[int, str], Divergence]] = {}
+        self._measured: dict[str, dict[str, Divergence]] = {}
 
     # -- claims ------------------------------------------------------------------------------------------------
 
@@ -119,7 +121,7 @@ class Patches:
         an interval that also few clusters can have.
         """
         name = f"{site}, layer {layer}: {what}"
-        return geometric_mean(self.measurement(site, layer), what, name=name, resolution=LEAST)
+        return geometric_mean(self.measurement(site, layer, what), what, name=name, resolution=LEAST)
 
     def typical_with(self, site: str, layer: int, baseline: str) -> Geometric:
         """The same for the additive prediction with another baseline: FILLER, or EVERY for the mean over the others."""
@@ -138,13 +140,13 @@ class Patches:
 
         A ratio of means would be that of the few cells in which the reference costs most, and often has no interval.
         """
-        measured = self.measurement(site, layer)
+        measured = self.measurement(site, layer, reference)
         name = f"{site}, layer {layer}: {reference} against {ADDITIVE}"
         return geometric_ratio(measured, reference, ADDITIVE, name=name, resolution=LEAST)
 
     def level(self, site: str, what: str, layer: int) -> Estimate:
         """Mean divergence."""
-        measured = self.measurement(site, layer)
+        measured = self.measurement(site, layer, what)
         name = f"{site}, layer {layer}: {what}"
         return Estimate(name, UNIT, measured, measured.condition(what), shown_conditions=(what,))
 
@@ -185,30 +187,30 @@ class Patches:
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
-    def measurement(self, site: str, layer: int) -> Measurement:
-        """Divergence of every cell under every patch at a site and layer."""
-        columns = {name: self.totals(site, layer, name) for at, name in self._at(site) if at == layer}
+    def measurement(self, site: str, layer: int, what: str = ADDITIVE) -> Measurement:
+        """Divergence of every cell under what is patched in everywhere, and under all references where `what` is one
+        of the others."""
+        names = EVERYWHERE if what in EVERYWHERE else (ADDITIVE, ITSELF, *REFERENCES)
+        columns = {name: self.totals(site, layer, name) for name in names}
         return self._measurement(f"patches at {site}, layer {layer}", UNIT, columns)
 
     def other_baselines(self, site: str, layer: int) -> Measurement:
         """Divergence of every cell under the additive prediction of every other baseline."""
-        key = f"{site} {layer}"
-        if key not in self._measured:
-            edits = {name: self._edits(states, site, layer) for name, states in self._arms.items()}
-            measured = late_divergence(self.cells.tails(site), edits, f"other baselines, {site}")
-            self._measured[key] = {(layer, name): found for name, found in measured.items()}
-        columns = {name: found.totals.double().numpy() for (_, name), found in self._measured[key].items()}
+        measured = self._run(site, [layer], self._arms, "other baselines")
+        columns = {
+            name: found.totals.double().numpy() for name, found in zip(self._arms, measured.values(), strict=True)
+        }
         others = [np.log(np.maximum(values, LEAST)) for name, values in columns.items() if name != FILLER]
         columns |= {EVERY: np.exp(np.mean(others, axis=0))}
         return self._measurement(f"other baselines at {site}, layer {layer}", UNIT, columns)
 
     def totals(self, site: str, layer: int, what: str) -> Array:
         """(cell,) divergence over the window."""
-        return np.asarray(self._at(site)[layer, what].totals.double().numpy())
+        return np.asarray(self._found(site, layer, what).totals.double().numpy())
 
     def agreement(self, site: str, layer: int, what: str) -> float:
         """Share of tokens at which the patched run's likeliest token is the clean one's."""
-        return float(torch.cat(self._at(site)[layer, what].agrees).double().mean())
+        return float(torch.cat(self._found(site, layer, what).agrees).double().mean())
 
     def _measurement(self, name: str, unit: str, columns: Mapping[str, Array]) -> Measurement:
         table = self.cells.table
@@ -216,14 +218,26 @@ class Patches:
         prompts = {item: {ADDITIVE: prompt.text} for item, prompt in texts}
         return Measurement(name, unit, pd.DataFrame(dict(columns), index=table.index), table, prompts)
 
-    def _at(self, site: str) -> dict[tuple[int, str], Divergence]:
-        """All patches at a site and every layer, run once."""
-        if site not in self._measured:
-            where = {f"{name}, layer {n}": (n, name) for n in self.layers for name in self._donors}
-            edits = {key: self._edits(self._donors[name], site, layer) for key, (layer, name) in where.items()}
-            measured = late_divergence(self.cells.tails(site), edits, f"patching {site}")
-            self._measured[site] = {where[key]: found for key, found in measured.items()}
-        return self._measured[site]
+    def _found(self, site: str, layer: int, what: str) -> Divergence:
+        """One patch, run with others: all that are made everywhere, or all other references of its site and layer."""
+        everywhere = what in EVERYWHERE
+        layers = self.layers if everywhere else (layer,)
+        donors = {name: states for name, states in self._donors.items() if (name in EVERYWHERE) == everywhere}
+        return self._run(site, layers, donors, "patching")[f"{what}, layer {layer}"]
+
+    def _run(
+        self, site: str, layers: Sequence[int], donors: Mapping[str, Tensor], description: str
+    ) -> Mapping[str, Divergence]:
+        """ "donor, layer n" -> what its states do at a site and some layers, run once."""
+        edits = {
+            f"{name}, layer {layer}": self._edits(states, site, layer)
+            for layer in layers
+            for name, states in donors.items()
+        }
+        key = f"{site}: {'; '.join(edits)}"
+        if key not in self._measured:
+            self._measured[key] = late_divergence(self.cells.tails(site), edits, f"{description}, {site}")
+        return self._measured[key]
 
     def _edits(self, states: Tensor, site: str, layer: int) -> Edits:
         donors = states[:, SITES.index(site), self.layers.index(layer)]
@@ -301,7 +315,7 @@ class Patches:
         return (drawn.titled("Divergence of the additive prediction"),)
 
     def references(self, layers: Mapping[str, int]) -> tuple[Figure, ...]:
-        """Every patch by layer, on a log scale, and the numbers at the claim's layer, for each site."""
+        """Additive and BB by layer, on a log scale, and every patch in numbers at the claim's layer, for each site."""
         return *map(self._curves, layers), self._numbers(layers)
 
     def _curves(self, site: str) -> Figure:
@@ -310,7 +324,7 @@ class Patches:
             "mean KL (nats)",
             f"Divergence over {WINDOW} tokens with each patch at {site}. The dashed line is {NEAR:g}, what the paper "
             f"calls near-clean; BB below {MATTERS:g} means that the site does not matter there.",
-            [self._series(site, name) for name in (ADDITIVE, *REFERENCES)],
+            [self._series(site, name) for name in (ADDITIVE, "BB")],
             reference=NEAR,
             log=True,
         ).titled(f"Patches at {site}")
