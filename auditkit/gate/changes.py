@@ -135,11 +135,21 @@ class Counterpart:
     """What a claim asks for the past of its estimates: `baseline(estimate)` is the same estimate on the baseline.
 
     The present values are recorded in any case, so that a run without a baseline can be one.
+
+    Attributes:
+        past: None where the run has no baseline.
+        is_baseline: the run is measured only for others to be compared with it.
     """
 
     claim: str
     suite: str
     past: Past | None
+    is_baseline: bool = False
+
+    @property
+    def change_is_judged(self) -> bool:
+        """Whether the change between two models is what this run is about, and not its model by itself."""
+        return self.past is not None or self.is_baseline
 
     def __call__(self, estimate: Estimate, *, chats: bool = True) -> Estimate:
         """The same estimate on the baseline, for `no_worse_than` and `change_from`.

@@ -98,7 +98,7 @@ def measured_baseline(
     say(f"measuring the baseline {spec} first")
     with tempfile.TemporaryDirectory(dir=reports, prefix=".baseline-") as within:
         command = [sys.executable, "-m", "pytest", *without(list(map(str, called.args)), _OWN)]
-        command += ["--audit-model", spec, "--audit-dir", within, "--audit-profile", "pr"]
+        command += ["--audit-model", spec, "--audit-dir", within, "--audit-profile", "pr", "--audit-as-baseline"]
         done = subprocess.Popen(
             command, cwd=called.dir, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

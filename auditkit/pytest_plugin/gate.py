@@ -86,7 +86,7 @@ class Gate:
     def counterpart(self, item: pytest.Item, plan: Plan, model: ModelInfo) -> Counterpart:
         """What a claim may ask about its past."""
         past = None if self.baseline is None else Past(self.baseline, plan, model)
-        return Counterpart(claim_id(item), item.path.parent.name, past)
+        return Counterpart(claim_id(item), item.path.parent.name, past, self.options.as_baseline)
 
     def judged(self, claim: Claim, rows: Sequence[ItemRow], plan: Plan, model: ModelInfo) -> Claim:
         """The claim; a behaviour that the baseline shows and this model does not is lost."""

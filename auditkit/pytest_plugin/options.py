@@ -82,6 +82,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 
+FLAGS = {
+    "as-baseline": "measure what comparisons with this run need: claims about one model by itself are not asked",
+    "trust-remote-code": "run code from the model's repository; the report says so in red",
+}
+
 DIR = "reports"
 """Folder for run folders, where the command line names none."""
 
@@ -98,19 +103,10 @@ def register(parser: pytest.Parser) -> None:
     group = parser.getgroup("auditkit", "auditkit: audits of language models")
     for name, spec in OPTIONS.items():
         group.addoption(f"--audit-{name}", dest=dest(name), default=DEFAULTS[name], **spec)
-    group.addoption(
-        "--audit-dir",
-        dest="audit_dir",
-        default=DIR,
-        metavar="DIR",
-        help=f"folder for run folders (default: {DIR})",
-    )
-    group.addoption(
-        "--audit-trust-remote-code",
-        dest="audit_trust_remote_code",
-        action="store_true",
-        help="run code from the model's repository; the report says so in red",
-    )
+    text = f"folder for run folders (default: {DIR})"
+    group.addoption("--audit-dir", dest="audit_dir", default=DIR, metavar="DIR", help=text)
+    for name, text in FLAGS.items():
+        group.addoption(f"--audit-{name}", dest=dest(name), action="store_true", help=text)
 
 
 def dest(name: str) -> str:
@@ -157,6 +153,7 @@ class RunOptions:
     shard_text: str | None
     resume: str | None
     reports: Path
+    as_baseline: bool
     trust_remote_code: bool
 
     @property
@@ -227,6 +224,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         waivers=option.audit_waivers,
         resume=option.audit_resume,
         reports=Path(option.audit_dir),
+        as_baseline=option.audit_as_baseline,
         trust_remote_code=option.audit_trust_remote_code,
     )
 

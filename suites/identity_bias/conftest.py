@@ -79,14 +79,16 @@ def _told(given):
 
 @pytest.fixture
 def alone(baseline):
-    """`alone()`: ends a claim about the model by itself where a baseline is given, since then the
-    change is judged."""
+    """`alone()`: ends a claim about the model by itself where two models are compared, since then the change is
+    judged."""
 
     def check():
-        if baseline.past is not None:
+        if baseline.change_is_judged:
             raise NotAsked(
                 "with a baseline the change is judged, not the model by itself; the values stand beside this claim, "
                 "and the verdict in the claims against the baseline"
+                if baseline.past is not None
+                else "this run is a baseline: the change of a candidate from it is judged, not this model by itself"
             )
 
     return check
@@ -100,7 +102,7 @@ def pytest_pyfunc_call(pyfuncitem):
         return (yield)
     except (Inconclusive, NotApplicable) as error:
         alone = pyfuncitem.funcargs.get("alone")
-        if alone is not None and pyfuncitem.funcargs["baseline"].past is not None:
+        if alone is not None and pyfuncitem.funcargs["baseline"].change_is_judged:
             note(f"not all that stands beside this claim could be measured: {error}")
             alone()
         raise

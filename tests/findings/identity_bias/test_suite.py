@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from audits import audit
 
@@ -104,3 +105,24 @@ def test_with_a_baseline_and_few_items_no_claim_about_the_model_by_itself_blocks
         assert claims[claim.id].verdict is Verdict.NOT_APPLICABLE
         assert "with a baseline the change is judged" in claims[claim.id].reason
         assert any("too_few_clusters: 2 templates" in text for text in claims[claim.id].notes)
+
+
+def test_a_model_that_is_measured_as_a_baseline_is_not_asked_about_by_itself(
+    tiny_llama: Path, released, tmp_path: Path
+) -> None:
+    """What a comparison takes from its record is what a whole run records."""
+    whole, reports = released
+    folder = audit(tmp_path, *SUITE, str(tiny_llama), "--audit-as-baseline")
+    claims = {claim.id: claim for claim in read_run(folder).claims}
+    alone = [
+        claim.id for claim in whole.claims if "/test_alone.py:" in claim.location and claim.effect is not None
+    ]
+    assert len(alone) == 2, "a tokenizer that has no single yes cannot be asked the others"
+    for name in alone:
+        assert claims[name].effect is None
+        assert "this run is a baseline" in claims[name].reason
+    rows, others = read_items(folder), read_items((reports / "latest").resolve())
+    names = {claim.id for claim in whole.claims if "/test_against_baseline.py:" in claim.location}
+    kept, expected = (table[table["claim"].isin(names)].reset_index(drop=True) for table in (rows, others))
+    assert len(kept) > 100
+    pd.testing.assert_frame_equal(kept, expected)

@@ -363,6 +363,7 @@ def test_a_model_is_measured_first_and_all_are_recorded_runs(audits: Any) -> Non
     assert len(audits.folders()) == 3
     runs = {name: read_run(audits.path / "reports" / folder) for name, folder in folders.items()}
     assert runs["base"].baseline is None
+    assert "--audit-as-baseline" in runs["base"].command
     for name, shift, verdict in (("near", -0.2, Verdict.PASS), ("far", -0.5, Verdict.FAIL)):
         run = runs[name]
         assert (run.baseline.run, run.baseline.model.name) == (folders["base"], "base")
