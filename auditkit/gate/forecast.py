@@ -52,15 +52,15 @@ def own_share(run: Run) -> float:
 
 
 def _forecast(claim: Claim, effect: Effect, own: float) -> ClaimForecast | None:
-    towards = _towards(effect)
-    if towards is None:
+    there = towards(effect)
+    if there is None:
         return None
-    distance, half = towards
+    distance, half = there
     power = {effort: chance(distance, half, effect, share / own) for effort, share in EFFORTS.items()}
     return ClaimForecast(claim, effect, distance, half, power)
 
 
-def _towards(effect: Effect) -> tuple[float, float] | None:
+def towards(effect: Effect) -> tuple[float, float] | None:
     """Distance of the estimate from the threshold, and the half-width on that side; None without an interval."""
     threshold, estimate, lower, upper = effect.threshold, effect.estimate, effect.lower, effect.upper
     if effect.exact or threshold is None or estimate is None or lower is None or upper is None:
