@@ -85,6 +85,26 @@ def test_a_recorded_run_says_what_each_effort_would_decide(
     assert "x 0.25: 0.25 times the items" in capsys.readouterr().out, "no effort made this run's number of items"
 
 
+def test_a_claim_of_no_difference_that_cannot_pass_is_named_before_anything_is_measured(audits: Any) -> None:
+    """By the variances of the newest run of the model, whatever its effort."""
+    (audits.suite / "test_finding.py").write_text(
+        SUITE.replace("1 +", "0 +").replace(" > 0", ".equals(0.0, within=0.2)")
+    )
+    said = "*claims of no difference cannot pass at *"
+    audits("--effort", "thorough").stdout.no_fnmatch_line(said)  # there is no run of this suite yet
+    audits("--effort", "thorough").stdout.no_fnmatch_line(said)
+    result = audits("--effort", "quick")
+    result.stdout.fnmatch_lines(
+        [
+            "suite: 1 claims of no difference cannot pass at quick, since their intervals will be wider than their "
+            "margins: suite/sized (by the variances of run *; auditkit plan)"
+        ]
+    )
+    lines = [line for line in result.outlines if "cannot pass" in line or "[100%]" in line]
+    assert "cannot pass" in lines[0]
+    audits("--effort", "quick", "--items", "6").stdout.no_fnmatch_line(said)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
