@@ -1,15 +1,20 @@
-"""Where the variance of each comparison lies: `python tools/variance_components.py RUN [RUN ...]`.
+"""Where the variance of each comparison lies.
+
+    python tools/variance_components.py RUN [RUN ...]              every comparison
+    python tools/variance_components.py --write RUN [RUN ...]      the deciding ones into docs/statistics.md
 
 For every comparison of a recorded run that is a mean or a ratio of means over two crossed factors: how the variance of
 one item is shared by the clusters of either factor and by what is left, the half-width of the interval, and what it
 would be with as many items on twice the clusters of either factor. Components are by the method of moments around the
 mean, and a negative one is taken as zero; a few clusters know their variance badly. Where
-every cluster has one item, nothing can be told apart and all is "what is left". Prints Markdown.
+every cluster has one item, nothing can be told apart and all is "what is left". Prints Markdown; with `--write`, the
+comparison that decides each claim goes into the table of the docs, the runs beside each other.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +26,8 @@ from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.recomputed import ClaimItems, recomputed
 from auditkit.stats.intervals import cluster_codes
 
+PAGE = Path(__file__).parents[1] / "docs/statistics.md"
+BEGIN, END = "<!-- measured: components -->", "<!-- end of components -->"
 HEAD = (
     "run", "claim", "effect", "items", "clusters", "between them", "half-width", "with twice the first",
     "with twice the second", "distance to the threshold", "verdict",
@@ -82,9 +89,31 @@ def _row(effect: Effect, estimate: Estimate) -> list[str]:
     return [effect.name, str(len(values)), names, between, *(f"{x:.3g}" for x in (half, *more, away))]
 
 
+def table(folders: Sequence[Path]) -> str:
+    """The comparison that decides each claim: for each run its clusters and how the variance is shared."""
+    rows: dict[str, dict[Path, str]] = {}
+    for folder in folders:
+        seen = set[str]()
+        for _, claim, _, _, clusters, between, half, *_ in rows_of(folder):
+            if claim not in seen:  # the deciding effect comes first
+                seen.add(claim)
+                rows.setdefault(claim, {})[folder] = f"{clusters}: {between}, ±{half}"
+    runs = [read_run(folder) for folder in folders]
+    head = ("claim", *(f"{run.model.name}, seed {run.seed}" for run in runs))
+    lines = [(claim, *(of.get(folder, "") for folder in folders)) for claim, of in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ("---",) * len(head), *lines))
+
+
 def main() -> None:
+    write, folders = "--write" in sys.argv, [Path(text) for text in sys.argv[1:] if text != "--write"]
+    if write:
+        text = PAGE.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        PAGE.write_text(f"{before}{BEGIN}\n{table(folders)}\n{END}{after}", encoding="utf-8")
+        return
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
-    for folder in map(Path, sys.argv[1:]):
+    for folder in folders:
         for row in rows_of(folder):
             print(f"| {' | '.join(row)} |")
 
