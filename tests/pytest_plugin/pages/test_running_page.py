@@ -10,7 +10,7 @@ import pytest
 
 import auditkit
 from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
-from auditkit.pytest_plugin.options import OPTIONS, options_of
+from auditkit.pytest_plugin.options import FLAGS, OPTIONS, options_of
 
 pytestmark = pytest.mark.unit
 
@@ -25,7 +25,7 @@ def _table(heading: str) -> list[str]:
 
 def test_every_option_is_there_and_no_other(pytestconfig: pytest.Config) -> None:
     named = {name for cell in _table("Options") for name in re.findall(r"--[a-z-]+", cell)}
-    assert named == {f"--{name}" for name in OPTIONS} | {"--audit-dir", "--audit-trust-remote-code"}
+    assert named == {f"--{name}" for name in OPTIONS} | {"--audit-dir"} | {f"--audit-{name}" for name in FLAGS}
 
 
 def test_every_exit_code_is_there() -> None:
