@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -198,6 +199,7 @@ def stability(runs: Sequence[UnitSet], total: int) -> Stability:
     return Stability(float(observed.mean()), float(chance / len(shared)), len(members))
 
 
+@lru_cache(maxsize=1 << 14)  # the same sizes come again and again, and the mean takes a millisecond
 def _chance_jaccard(small: int, large: int, total: int) -> float:
     from scipy.stats import hypergeom
 
