@@ -243,7 +243,13 @@ class PersonaQuestions:
         return self._prompts[key]
 
     def ask(self, cells: Sequence[tuple[Persona | None, Question]], description: str = "answers") -> Answered:
-        """Answers to questions under personas, in their order; each prompt is run once."""
+        """Answers to questions under personas, in their order; each prompt is run once.
+
+        Raises:
+            ValueError: there is nothing to ask.
+        """
+        if not cells:
+            raise ValueError(f"{description}: there is no question to ask")
         asked = [(self.prompt(*cell), cell[1]) for cell in cells]
         new = {prompt: question.answers for prompt, question in asked if prompt not in self._asked}
         if new:

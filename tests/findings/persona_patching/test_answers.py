@@ -256,6 +256,23 @@ def test_the_table_and_the_plot_hold_every_group_and_word(answers: PersonaAnswer
     assert dots.reference == 0.0
 
 
+@pytest.mark.parametrize("n_items", [5, 6, 12])
+def test_with_few_questions_the_table_holds_the_words_that_meet_one(n_items: int) -> None:
+    answers = answers_of(Oracle(VALENCE), n_items=n_items)
+    table, dots = map(drawing_of, answers.figures())
+    assert isinstance(table, Table)
+    words = [dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0].startswith("·")]
+    asked = min(16, 2 * n_items)
+    assert len(words) == len(persona_groups()) * asked
+    assert min(row["answers"] for row in words) >= 1
+    assert {len(group.dots) for group in dots.groups} == {1, 1 + asked}
+
+
+def test_nothing_to_ask_is_one_line(answers: PersonaAnswers) -> None:
+    with pytest.raises(ValueError, match="there is no question to ask"):
+        answers.questions.ask([])
+
+
 # Words that cannot be compared
 
 

@@ -162,7 +162,9 @@ class PersonaAnswers:
         """A table of all groups and words, and a dot plot of how far they move the answer."""
         rows, drawn = [], []
         for group in (group for group in self._groups.values() if group.name in _ARMS or self._enough(group)):
-            words = group.single_words()
+            words = [
+                word for word in group.single_words() if self._asked_in(word.slots[0])
+            ]  # few items leave some out
             listed = [group, *(words if len(words) > 1 else ())]
             shifts = [self._shift(each) for each in listed]
             for each, shift in zip(listed, shifts, strict=True):
