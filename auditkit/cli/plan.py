@@ -82,7 +82,7 @@ def _ahead(arguments: argparse.Namespace) -> int:
                 f"record a run of it on {model} first"
             )
         say([f"{suite}: by the variances of {before.named()}"])
-        found += planned(before, [suite])
+        found += planned(before, suite)
     weak = [one for one in found if power is not None and one.power[arguments.effort] < power]
     say(["", *_planned(found), "", *_cannot(found, arguments.effort), *_weak(weak, power, arguments.effort)])
     return 10 if weak else 0
@@ -105,10 +105,10 @@ def _planned(found: Sequence[ClaimPlan]) -> Iterator[str]:
 
 
 def _cannot(found: Sequence[ClaimPlan], effort: str) -> Iterator[str]:
-    from auditkit.gate.planned import hopeless
+    from auditkit.gate.planned import cannot_pass
     from auditkit.record.escaping import plain
 
-    claims = hopeless(found, effort)
+    claims = cannot_pass(found, effort)
     if claims:
         yield plain(
             f"at {effort}, {len(claims)} claims of no difference cannot pass, since their intervals are wider than "

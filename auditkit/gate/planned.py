@@ -1,8 +1,8 @@
 """What a run will be able to decide, before it is made: by the variances that an earlier run recorded.
 
-The earlier run is the newest recorded one of the same model that measured the suite, and else the reference run that
-the package holds, of the default model (`tools/reference_run.py` writes it). Another model varies otherwise, so a plan
-by the reference is a guide, and it says whose variances it takes.
+The earlier run is a recorded one of the same model, and else the reference run that the package holds, of the default
+model (`tools/reference_run.py` writes it). Another model varies otherwise, so a plan by the reference is a guide, and
+it says whose variances it takes.
 
 A claim that something is alike within a margin can never pass where half of its interval is wider than the margin. Its
 power is stated for no difference at all; that of every other comparison for the effect of the earlier run.
@@ -11,19 +11,24 @@ power is stated for no difference at all; that of every other comparison for the
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from glob import escape
 from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 
 from auditkit.gate.forecast import chance, own_share, towards
+from auditkit.record.escaping import path_part
 from auditkit.record.plan import EFFORTS
 from auditkit.record.schema import Effect, Run, Verdict
 from auditkit.record.store import AUDIT_JSON, RecordError, read_run
 from auditkit.stats.intervals import critical
+
+LOOKED_AT = 10
+"""Recorded runs of a model that are read for its variances."""
 
 ALIKE = "within"
 """The relation of a claim of no difference."""
@@ -57,6 +62,10 @@ class EarlierRun(msgspec.Struct, frozen=True):
     def suites(self) -> set[str]:
         return {claim.split("/")[0] for claim in self.claims}
 
+    def of_suite(self, suite: str) -> Mapping[str, tuple[Effect, ...]]:
+        """Its claims of one suite."""
+        return {claim: effects for claim, effects in self.claims.items() if claim.split("/")[0] == suite}
+
     def named(self) -> str:
         """The run in words."""
         where = f"run {self.run}" if self.run else "the reference run of the package"
@@ -78,7 +87,7 @@ class ClaimPlan:
     half_width: Mapping[str, float]
     power: Mapping[str, float]
 
-    def hopeless(self, effort: str) -> bool:
+    def cannot_pass(self, effort: str) -> bool:
         """Whether "no difference" cannot be shown at this effort, whatever the model does."""
         margin = self.effect.threshold
         return self.effect.relation == ALIKE and margin is not None and self.half_width[effort] >= margin
@@ -91,23 +100,34 @@ def reference() -> EarlierRun:
 
 
 def earlier(reports: Path, model: str, suite: str) -> EarlierRun | None:
-    """The newest recorded run of a model by name that measured a suite, else the reference; None where neither did."""
-    for folder in sorted(reports.glob(f"2*-{model}*/{AUDIT_JSON}"), reverse=True):
-        try:
-            run = read_run(folder.parent)
-        except RecordError:  # of an earlier schema, or damaged: whoever asks for it by name is told
-            continue
-        if run.model.name == model and suite in (found := EarlierRun.of(run, folder.parent.name)).suites():
-            return found
-    return reference() if suite in reference().suites() else None
+    """The recorded run of a model by name that compared most claims of a suite, the newest of several and one of the
+    last `LOOKED_AT`; else the reference, or None where it has no such suite.
+
+    Runs with `--items` or with a user's data for the suite do not count: their number of items is no share of its own.
+    """
+    newest = sorted(reports.glob(f"2*-{escape(path_part(model, 'model'))}*/{AUDIT_JSON}"), reverse=True)
+    found = [one for path in newest[:LOOKED_AT] if (one := _usable(path, model, suite)) is not None]
+    if reference().of_suite(suite):
+        found.append(reference())
+    return max(found, key=lambda one: len(one.of_suite(suite)) if one.run else 0, default=None)
 
 
-def planned(before: EarlierRun, suites: Collection[str]) -> Iterator[ClaimPlan]:
-    """One plan for each claim of these suites that the earlier run compared by intervals."""
-    for claim, effects in before.claims.items():
-        if claim.split("/")[0] in suites:
-            made = [_planned(claim, effect, before.share) for effect in effects]
-            yield min(made, key=lambda one: (not one.hopeless("standard"), one.power["standard"]))
+def _usable(path: Path, model: str, suite: str) -> EarlierRun | None:
+    """The recorded run, if it is of that model and says how a suite's own items vary."""
+    try:
+        run = read_run(path)
+    except RecordError:  # of an earlier schema, or damaged: whoever asks for it by name is told
+        return None
+    own = run.plan.settings.get("items", "None") == "None" and f"{suite}/--data" not in run.plan.data
+    found = EarlierRun.of(run, path.parent.name)
+    return found if own and run.model.name == model and found.of_suite(suite) else None
+
+
+def planned(before: EarlierRun, suite: str) -> Iterator[ClaimPlan]:
+    """One plan for each claim of a suite that the earlier run compared by intervals."""
+    for claim, effects in before.of_suite(suite).items():
+        made = [_planned(claim, effect, before.share) for effect in effects]
+        yield min(made, key=lambda one: (not one.cannot_pass("standard"), one.power["standard"]))
 
 
 def _planned(claim: str, effect: Effect, share: float) -> ClaimPlan:
@@ -131,6 +151,6 @@ def _half_width(half: float, effect: Effect, times: float) -> float:
     return half / critical(effect.df, effect.alpha) * critical(df, effect.alpha) / math.sqrt(times)
 
 
-def hopeless(plans: Iterable[ClaimPlan], effort: str) -> Sequence[str]:
+def cannot_pass(plans: Iterable[ClaimPlan], effort: str) -> Sequence[str]:
     """The claims whose "no difference" cannot be shown at this effort."""
-    return [one.claim for one in plans if one.hopeless(effort)]
+    return [one.claim for one in plans if one.cannot_pass(effort)]

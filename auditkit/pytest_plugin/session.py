@@ -20,7 +20,7 @@ from auditkit.claims.verdicts import EXIT_INTEGRITY, WORST_FIRST
 from auditkit.engine.batching import speed
 from auditkit.engine.sampling import Sample
 from auditkit.gate.budget import fitting, taken
-from auditkit.gate.planned import earlier, hopeless, planned
+from auditkit.gate.planned import cannot_pass, earlier, planned
 from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
 from auditkit.pytest_plugin.conditions import SLOW, slow_opening
@@ -133,7 +133,7 @@ class Audit:
                 if before is not None:
                     line = f"{len(run.resumed)} of {len(run.planned.claims)} claims are taken over"
                     terminal.say(self.config, f"resuming {before.folder}: {line}")
-            for line in (*self._estimated(), *self._hopeless(), *remarks(self.config, self.items)):
+            for line in (*self._estimated(), *self._cannot_pass(), *remarks(self.config, self.items)):
                 terminal.say(self.config, line)
         except (IntegrityError, NotVerified) as error:
             pytest.exit(plain(str(error)), returncode=EXIT_INTEGRITY)
@@ -159,7 +159,7 @@ class Audit:
         taking = taken(options.effort, tokens * opened.adapter.layers, speed(opened.adapter))
         yield f"this run: {taking}"
 
-    def _hopeless(self) -> Iterator[str]:
+    def _cannot_pass(self) -> Iterator[str]:
         """Which claims of no difference the run cannot pass, by the variances of an earlier one."""
         options = self.options
         if options.items is not None or options.data or self.resumed or len(self.planned) > 1:
@@ -170,7 +170,7 @@ class Audit:
             if before is None:
                 continue
             own = set(self._claim_of.values())
-            cannot = [claim for claim in hopeless(planned(before, [suite]), options.effort) if claim in own]
+            cannot = [claim for claim in cannot_pass(planned(before, suite), options.effort) if claim in own]
             if cannot:
                 yield plain(
                     f"{suite}: {len(cannot)} claims of no difference cannot pass at {options.effort}, since their "

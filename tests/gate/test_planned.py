@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit.cli import main
-from auditkit.gate.planned import EarlierRun, earlier, hopeless, planned, reference
+from auditkit.gate.planned import EarlierRun, cannot_pass, earlier, planned, reference
 from auditkit.record.plan import EFFORTS
 from auditkit.record.schema import Effect, Run
 from auditkit.record.store import write_run
@@ -32,7 +32,7 @@ def effect_of(values: np.ndarray, relation: str, threshold: float) -> Effect:
 
 def plan_of(values: np.ndarray, relation: str, threshold: float):
     effect = effect_of(values, relation, threshold)
-    (one,) = planned(EarlierRun("m", "", 1.0, {"suite/claim": (effect,)}), ["suite"])
+    (one,) = planned(EarlierRun("m", "", 1.0, {"suite/claim": (effect,)}), "suite")
     return one
 
 
@@ -46,7 +46,7 @@ def test_more_items_make_narrower_intervals_and_more_power(n: int, seed: int, ma
         assert one.half_width[more] < one.half_width[less]
         assert one.power[more] >= one.power[less]
     for effort in EFFORTS:
-        assert not one.hopeless(effort) or one.power[effort] == 0, "what cannot pass has no power"
+        assert not one.cannot_pass(effort) or one.power[effort] == 0, "what cannot pass has no power"
 
 
 @pytest.mark.parametrize("effort", ["standard", "thorough"])
@@ -74,15 +74,15 @@ def test_a_claim_whose_interval_is_wider_than_its_margin_is_named(capsys: pytest
         "suite/other": (other,),
         "else/wide": (wide,),
     }
-    plans = list(planned(EarlierRun("m", "", 1.0, claims), ["suite"]))
+    plans = list(planned(EarlierRun("m", "", 1.0, claims), "suite"))
     assert [one.claim for one in plans] == ["suite/wide", "suite/narrow", "suite/other"]
-    assert hopeless(plans, "standard") == ["suite/wide"], "its hardest comparison decides"
+    assert cannot_pass(plans, "standard") == ["suite/wide"], "its hardest comparison decides"
 
 
 def test_a_run_with_fewer_items_is_planned_by_its_share() -> None:
     effect = effect_of(np.random.default_rng(2).normal(size=16), ">=", 0.0)
     quick, whole = (
-        next(iter(planned(EarlierRun("m", "", share, {"suite/claim": (effect,)}), ["suite"])))
+        next(iter(planned(EarlierRun("m", "", share, {"suite/claim": (effect,)}), "suite")))
         for share in (EFFORTS["quick"], 1.0)
     )
     assert quick.half_width["quick"] == pytest.approx(whole.half_width["standard"])
@@ -103,6 +103,18 @@ def test_the_newest_run_of_the_model_is_taken_and_else_the_reference(tmp_path: P
     broken = tmp_path / f"20250713T000000Z-{a_run.model.name}"
     broken.mkdir()
     (broken / "audit.json").write_text("{}")
+    settings = {**a_run.plan.settings, "items": "6"}
+    for stamp, changed in (
+        ("20250714T000000Z", {"settings": settings}),
+        ("20250715T000000Z", {"data": {**a_run.plan.data, f"{own}/--data": "0" * 64}}),
+    ):
+        other = tmp_path / f"{stamp}-{a_run.model.name}"
+        other.mkdir()
+        plan = msgspec.structs.replace(a_run.plan, **changed)
+        write_run(other, msgspec.structs.replace(a_run, plan=plan), [])
+    partly = tmp_path / f"20250716T000000Z-{a_run.model.name}"
+    partly.mkdir()
+    write_run(partly, msgspec.structs.replace(a_run, claims=a_run.claims[:1]), [])
     found = earlier(tmp_path, a_run.model.name, own)
     assert (found.run, found.claims) == (f"20250712T000000Z-{a_run.model.name}", compared.claims)
     assert earlier(tmp_path, "another", own) is None
@@ -138,7 +150,7 @@ def test_a_demanded_power_ends_with_10_and_names_what_has_less(
     where = ["--audit-dir", str(tmp_path), "--model", "m", "identity_bias"]
     assert main(["plan", "--power", "0.8", *where]) == 10
     assert "claims have a power below 80%: identity_bias/" in capsys.readouterr().out
-    weakest = min(one.power["thorough"] for one in planned(reference(), ["role_conditioning"]))
+    weakest = min(one.power["thorough"] for one in planned(reference(), "role_conditioning"))
     assert weakest > 0
     where[-1] = "role_conditioning"
     assert main(["plan", "--effort", "thorough", "--power", str(weakest * 0.99), *where]) == 0
