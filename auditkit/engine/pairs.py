@@ -78,6 +78,11 @@ class Answered:
     log_probability: Tensor
     said: Tensor
 
+    def taken(self, rows: Sequence[int]) -> Answered:
+        """Some rows, in this order."""
+        places = list(rows)
+        return Answered(self.logits[places], self.log_probability[places], self.said[places])
+
 
 def answered(
     adapter: Adapter, prompts: Sequence[Prompt], answers: Sequence[Answers], description: str = "answers"

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from math import sqrt
 
 import pandas as pd
-import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
@@ -114,7 +113,7 @@ class PersonaQuestions:
             self._notes.append(f"{n_items} items were asked for; all {len(self.items)} usable ones are measured")
         self._arms: dict[tuple[str, str, int, int, int | None, bool], PairedQuestions] = {}
         self._prompts: dict[tuple[Persona | None, Question], Prompt] = {}
-        self._asked: dict[Prompt, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._asked: dict[tuple[Prompt, ...], Answered] = {}
         self._require_accuracy()
 
     def arm(
@@ -243,21 +242,24 @@ class PersonaQuestions:
         return self._prompts[key]
 
     def ask(self, cells: Sequence[tuple[Persona | None, Question]], description: str = "answers") -> Answered:
-        """Answers to questions under personas, in their order; each prompt is run once.
+        """Answers to questions under personas, in their order; each prompt is run once, and the same cells are not run
+        again.
+
+        Cells that are asked for together are run together: sums in a batch are rounded as its shape has it, so that
+        answers taken from whatever was asked before would depend on what that was.
 
         Raises:
             ValueError: there is nothing to ask.
         """
         if not cells:
             raise ValueError(f"{description}: there is no question to ask")
-        asked = [(self.prompt(*cell), cell[1]) for cell in cells]
-        new = {prompt: question.answers for prompt, question in asked if prompt not in self._asked}
-        if new:
-            got = answered(self.adapter, list(new), list(new.values()), description)
-            values = zip(got.logits, got.log_probability, got.said, strict=True)
-            self._asked |= dict(zip(new, values, strict=True))
-        logits, probable, said = zip(*(self._asked[prompt] for prompt, _ in asked), strict=True)
-        return Answered(torch.stack(logits), torch.stack(probable), torch.stack(said))
+        asked = [(self.prompt(*cell), cell[1].answers) for cell in cells]
+        prompts = dict(asked)
+        key = tuple(prompts)
+        if key not in self._asked:
+            self._asked[key] = answered(self.adapter, key, list(prompts.values()), description)
+        places = {prompt: place for place, prompt in enumerate(key)}
+        return self._asked[key].taken([places[prompt] for prompt, _ in asked])
 
     def _select(self, n: int) -> tuple[Question, ...]:
         """`n` usable questions spread evenly over topics, or all where there are fewer."""

@@ -14,6 +14,7 @@ from auditkit.adapters.protocol import Support
 from auditkit.engine.patching.restarted import ends, restarted
 from auditkit.engine.sites import embeddings, head, mlp
 from auditkit.findings.asking.questions import PersonaQuestions
+from auditkit.findings.persona_patching.measurements.answers import ACCURACY, NOBODY, PLAIN, PersonaAnswers
 from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PersonaPatching
 from auditkit.methods.patching import Held
 from auditkit.stats.effects.mean import Estimate
@@ -102,3 +103,36 @@ def test_the_order_of_what_is_asked_for_together_changes_nothing(model: HFAdapte
         patching = fresh(model)
         for site, estimate in zip(order, patching.effects(*order, share=SHARE), strict=True):
             assert np.array_equal(known.setdefault(str(site), estimate.numerator), estimate.numerator)
+
+
+ANSWERS: dict[str, Callable[[PersonaAnswers], Any]] = {
+    "groups": lambda answers: (answers.compare("negative", against="positive"),),
+    "none": lambda answers: (
+        answers.compare("negative", against=NOBODY),
+        answers.compare("racial", against=PLAIN),
+    ),
+    "accuracy": lambda answers: (answers.compare("colour", against="neutral", outcome=ACCURACY),),
+    "swaps": lambda answers: answers.swaps("negative", against="positive"),
+    "figures": lambda answers: answers.figures() and (),
+}
+
+
+@pytest.mark.parametrize(
+    "order", [tuple(ANSWERS), tuple(reversed(ANSWERS)), ("figures", "swaps", "none", "groups")]
+)
+def test_answers_alone_are_those_after_any_others(
+    model: HFAdapter, monkeypatch: pytest.MonkeyPatch, order: tuple[str, ...]
+) -> None:
+    """Prompts that two comparisons share are not taken from a batch that only one of them makes."""
+    run = model.run
+    # What rounding does to a real model, where its size can be seen.
+    monkeypatch.setattr(model, "run", lambda batch: run(batch) * (1 + len(batch) / 1000))
+
+    def asked() -> PersonaAnswers:
+        return PersonaAnswers(PersonaQuestions(model, items=items(), n_items=5), n_items=5)
+
+    alone = {name: values(ANSWERS[name](asked())) for name in order}
+    answers = asked()
+    for name in order:
+        for mine, expected in zip(values(ANSWERS[name](answers)), alone[name], strict=True):
+            np.testing.assert_array_equal(mine, expected, err_msg=f"{name} in {order}")

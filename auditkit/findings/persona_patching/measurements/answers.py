@@ -61,6 +61,7 @@ class PersonaGroup:
         slots: a number for each word, which decides with which questions it is combined; empty: with every question.
         tokens: how many more each word's prompt has than that of a student without an attribute.
         note: which words are not used; empty where all are.
+        among: of one word, the group that it is asked with; None: the group is asked by itself.
     """
 
     name: str
@@ -68,11 +69,12 @@ class PersonaGroup:
     slots: tuple[int, ...]
     tokens: int
     note: str = ""
+    among: PersonaGroup | None = None
 
     def single_words(self) -> list[PersonaGroup]:
         """One group for each word."""
         return [
-            replace(self, name=word.word, words=(word,), slots=(slot,))
+            replace(self, name=word.word, words=(word,), slots=(slot,), among=self)
             for word, slot in zip(self.words, self.slots, strict=False)
             if word is not None
         ]
@@ -295,7 +297,8 @@ class PersonaAnswers:
         if len(slots) > 1:
             clusters["words"] = [labels[i] for i, _ in cells]
         asked = {name: [(under[i], question) for i, question in cells] for name, under in words.items()}
-        values = pd.DataFrame({name: self._values(mine, outcome) for name, mine in asked.items()}, index=items)
+        said = {group.name: self._values(group, asked[group.name], outcome) for group in groups}
+        values = pd.DataFrame(said, index=items)
         texts = {name: [self.questions.prompt(*cell).text for cell in mine] for name, mine in asked.items()}
         prompts = {item: {name: texts[name][k] for name in words} for k, item in enumerate(items)}
         return Measurement(f"{outcome} by persona", _UNITS[outcome], values, clusters, prompts)
@@ -307,9 +310,18 @@ class PersonaAnswers:
         dealt = {question for question, word in self._dealt if word == str(slot)}
         return [question for question in self.asked if question.id in dealt]
 
-    def _values(self, cells: Sequence[tuple[Persona | None, Question]], outcome: str) -> Array:
-        """(cells,) of one outcome."""
-        got = self.questions.ask(cells, "personas")
+    def _values(
+        self, group: PersonaGroup, cells: Sequence[tuple[Persona | None, Question]], outcome: str
+    ) -> Array:
+        """(cells,) of one outcome, among all that the group is asked: so they are the same in every comparison."""
+        whole = group.among or group
+        if whole.slots:
+            words = zip(whole.words, whole.slots, strict=True)
+            every = [(word, question) for word, slot in words for question in self._asked_in(slot)]
+        else:
+            every = [(word, question) for word in whole.words for question in self.asked]
+        places = {cell: place for place, cell in enumerate(every)}
+        got = self.questions.ask(every, "personas").taken([places[cell] for cell in cells])
         if outcome == PROBABILITY:
             return got.log_probability.double().numpy()
         if outcome == LOGIT:
