@@ -14,6 +14,7 @@ token;
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -24,9 +25,8 @@ from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.personas import differing_span
-from auditkit.engine.batching import in_batches
+from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.edits import Edited
-from auditkit.engine.forward import Donated, execute
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.sites import Span, mlp
@@ -102,15 +102,14 @@ class IdentityMechanism:
             of_case: how many prompts in a row are of one case.
         """
         layers = sorted({round(depth * (self.adapter.layers - 1)) for depth in DEPTHS})
-        kept = np.empty((len(layers), len(prompts), self.adapter.width))
-
-        def work(rows: list[int]) -> None:
-            runs = [Edited(prompts[i]) for i in rows]
-            _, values = execute(self.adapter, runs, Donated(), [(Component.RESIDUAL, layer) for layer in layers])
-            for at, layer in enumerate(layers):
-                kept[at, rows] = values[Component.RESIDUAL, layer][:, -1].double().cpu().numpy()
-
-        in_batches(work, [len(prompt) for prompt in prompts], "activations")
+        cuts = [
+            cut for i in range(0, len(prompts), of_case) for cut in [_common(prompts[i : i + of_case])] * of_case
+        ]
+        # The prompts of a case begin alike, which is run once; the token that "continues" them is not run.
+        tails = Tails(self.adapter, prompts, [[0]] * len(prompts), cuts)
+        places = [(Component.RESIDUAL, layer) for layer in layers]
+        read = tails.read(places)
+        kept = np.array([[row[place][-1].double().cpu().numpy() for row in read] for place in places])
         points = unit_norm(kept.reshape(-1, self.adapter.width)).reshape(
             len(layers), -1, of_case, self.adapter.width
         )
@@ -218,6 +217,12 @@ class IdentityMechanism:
         strata = self.decisions.kinds(list(clusters["case"]), clusters.index)
         table = Measurement(name, unit, pd.DataFrame({condition: values}, ids), clusters, prompts, strata)
         return Estimate(name, unit, table, np.asarray(values, dtype=np.float64))
+
+
+def _common(prompts: Sequence[Prompt]) -> int:
+    """Tokens that several prompts begin with, without the last one of any."""
+    alike = zip(*(prompt.ids[:-1] for prompt in prompts), strict=False)
+    return max(1, len(list(takewhile(lambda column: len(set(column)) == 1, alike))))
 
 
 def silhouettes(points: Array, labels: Sequence[str]) -> Array:
