@@ -83,7 +83,7 @@ def _row(effect: Effect, estimate: Estimate) -> list[str]:
     whole = sum(parts) or 1.0
     half = (effect.upper - effect.lower) / 2
     names = " x ".join(f"{n} {name}" for n, name in zip(counts, clusters.columns, strict=True))
-    between = " : ".join(f"{part / whole:.0%}" for part in parts)
+    between = " : ".join(f"{part / whole:.0%}" for part in parts) if sum(parts) else "not estimable"
     more = [half * shrunk(parts, (counts[0], counts[1]), len(values), k) for k in (0, 1)]
     away = effect.estimate - threshold
     return [effect.name, str(len(values)), names, between, *(f"{x:.3g}" for x in (half, *more, away))]
