@@ -71,7 +71,10 @@ def machine(*packages: str) -> str:
 
 def report(name: str, title: str, text: str, packages: Sequence[str], write: bool) -> None:
     """Print a result and where it was measured; with `write`, store both in benchmarks/results/NAME.md."""
-    command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
+    given = [
+        "FOLDER" if Path(text).is_absolute() else text for text in sys.argv[1:]
+    ]  # where on a machine tells nobody
+    command = shlex.join(["python", f"benchmarks/{name}.py", *given])
     footer = f"Measured on {machine(*packages)}, with `{command}`."
     print(f"{text}\n\n{footer}")
     if write:
