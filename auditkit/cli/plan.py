@@ -73,8 +73,9 @@ def _ahead(arguments: argparse.Namespace) -> int:
         return refused(f"plan: --power {power:g} is no chance between 0 and 1, such as 0.8")
     asked = [Path(text).name for text in arguments.what] or sorted(reference().suites())
     found: list[ClaimPlan] = []
+    runs = earlier(arguments.audit_dir, model, asked)
     for suite in dict.fromkeys(asked):
-        before = earlier(arguments.audit_dir, model, suite)
+        before = runs.get(suite)
         if before is None:
             known = ", ".join(sorted(reference().suites()))
             return refused(

@@ -99,28 +99,34 @@ def reference() -> EarlierRun:
     return msgspec.json.decode((files("auditkit.gate") / "reference.json").read_bytes(), type=EarlierRun)
 
 
-def earlier(reports: Path, model: str, suite: str) -> EarlierRun | None:
-    """The recorded run of a model by name that compared most claims of a suite, the newest of several and one of the
-    last `LOOKED_AT`; else the reference, or None where it has no such suite.
+def earlier(reports: Path, model: str, suites: Iterable[str]) -> dict[str, EarlierRun]:
+    """Suite -> the recorded run of a model by name that compared most of its claims, the newest of several and one of
+    the last `LOOKED_AT`; else the reference, and nothing for a suite that it does not have.
 
     Runs with `--items` or with a user's data for the suite do not count: their number of items is no share of its own.
     """
     newest = sorted(reports.glob(f"2*-{escape(path_part(model, 'model'))}*/{AUDIT_JSON}"), reverse=True)
-    found = [one for path in newest[:LOOKED_AT] if (one := _usable(path, model, suite)) is not None]
-    if reference().of_suite(suite):
-        found.append(reference())
-    return max(found, key=lambda one: len(one.of_suite(suite)) if one.run else 0, default=None)
+    runs = [one for path in newest[:LOOKED_AT] if (one := _usable(path, model)) is not None]
+    found = {}
+    for suite in suites:
+        of_suite = [one for one, given in runs if suite not in given and one.of_suite(suite)]
+        if reference().of_suite(suite):
+            of_suite.append(reference())
+        if of_suite:
+            found[suite] = max(of_suite, key=lambda one: len(one.of_suite(suite)) if one.run else 0)
+    return found
 
 
-def _usable(path: Path, model: str, suite: str) -> EarlierRun | None:
-    """The recorded run, if it is of that model and says how a suite's own items vary."""
+def _usable(path: Path, model: str) -> tuple[EarlierRun, set[str]] | None:
+    """The recorded run, if it is of that model and says how suites' own items vary; and the suites with a user's."""
     try:
         run = read_run(path)
     except RecordError:  # of an earlier schema, or damaged: whoever asks for it by name is told
         return None
-    own = run.plan.settings.get("items", "None") == "None" and f"{suite}/--data" not in run.plan.data
-    found = EarlierRun.of(run, path.parent.name)
-    return found if own and run.model.name == model and found.of_suite(suite) else None
+    if run.model.name != model or run.plan.settings.get("items", "None") != "None":
+        return None
+    given = {name.removesuffix("/--data") for name in run.plan.data if name.endswith("/--data")}
+    return EarlierRun.of(run, path.parent.name), given
 
 
 def planned(before: EarlierRun, suite: str) -> Iterator[ClaimPlan]:

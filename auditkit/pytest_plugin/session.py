@@ -165,11 +165,8 @@ class Audit:
         if options.items is not None or options.data or self.resumed or len(self.planned) > 1:
             return
         (spec,) = self.planned
-        for suite in sorted(self._suites):
-            before = earlier(options.reports, self.gate.names(spec)[0], suite)
-            if before is None:
-                continue
-            own = set(self._claim_of.values())
+        own = set(self._claim_of.values())
+        for suite, before in earlier(options.reports, self.gate.names(spec)[0], sorted(self._suites)).items():
             cannot = [claim for claim in cannot_pass(planned(before, suite), options.effort) if claim in own]
             if cannot:
                 yield plain(

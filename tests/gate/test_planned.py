@@ -91,11 +91,11 @@ def test_a_run_with_fewer_items_is_planned_by_its_share() -> None:
 
 def test_the_newest_run_of_the_model_is_taken_and_else_the_reference(tmp_path: Path, a_run: Run) -> None:
     suite = next(iter(reference().suites()))
-    assert earlier(tmp_path, a_run.model.name, suite) == reference()
+    assert earlier(tmp_path, a_run.model.name, [suite]).get(suite) == reference()
     compared = EarlierRun.of(a_run, "")
     assert compared.claims, "the recorded run compares something"
     own = next(iter(compared.suites()))
-    assert earlier(tmp_path, a_run.model.name, own) is None
+    assert earlier(tmp_path, a_run.model.name, [own]).get(own) is None
     for stamp in ("20250711T000000Z", "20250712T000000Z"):
         folder = tmp_path / f"{stamp}-{a_run.model.name}"
         folder.mkdir()
@@ -115,9 +115,9 @@ def test_the_newest_run_of_the_model_is_taken_and_else_the_reference(tmp_path: P
     partly = tmp_path / f"20250716T000000Z-{a_run.model.name}"
     partly.mkdir()
     write_run(partly, msgspec.structs.replace(a_run, claims=a_run.claims[:1]), [])
-    found = earlier(tmp_path, a_run.model.name, own)
+    found = earlier(tmp_path, a_run.model.name, [own]).get(own)
     assert (found.run, found.claims) == (f"20250712T000000Z-{a_run.model.name}", compared.claims)
-    assert earlier(tmp_path, "another", own) is None
+    assert earlier(tmp_path, "another", [own]).get(own) is None
 
 
 def test_the_reference_run_has_the_suites_of_the_project_and_nothing_of_its_items() -> None:

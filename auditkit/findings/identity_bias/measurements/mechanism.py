@@ -14,7 +14,6 @@ token;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -29,6 +28,7 @@ from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.edits import Edited
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.patching.restarted import restarted
+from auditkit.engine.patching.rows import first_difference
 from auditkit.engine.sites import Span, mlp
 from auditkit.findings.identity_bias.measurements.decisions import Decisions, answer_tokens
 from auditkit.findings.identity_bias.prompts.identities import Identity
@@ -221,8 +221,8 @@ class IdentityMechanism:
 
 def _common(prompts: Sequence[Prompt]) -> int:
     """Tokens that several prompts begin with, without the last one of any."""
-    alike = zip(*(prompt.ids[:-1] for prompt in prompts), strict=False)
-    return max(1, len(list(takewhile(lambda column: len(set(column)) == 1, alike))))
+    alike = (first_difference(prompts[0], other) for other in prompts[1:])
+    return max(1, min(*alike, *(len(prompt) - 1 for prompt in prompts)))
 
 
 def silhouettes(points: Array, labels: Sequence[str]) -> Array:

@@ -77,7 +77,7 @@ class Patches:
     def __init__(self, cells: Cells, *, deepest: float) -> None:
         self.cells, self.seed, self.deepest = cells, cells.seed, deepest
         self.layers = cells.layers
-        self._measured: dict[str, dict[str, Divergence]] = {}
+        self._measured: dict[tuple[str, ...], Mapping[str, Divergence]] = {}
 
     # -- claims ------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Patches:
             for layer in layers
             for name, states in donors.items()
         }
-        key = f"{site}: {'; '.join(edits)}"
+        key = (site, *edits)
         if key not in self._measured:
             self._measured[key] = late_divergence(self.cells.tails(site), edits, f"{description}, {site}")
         return self._measured[key]
