@@ -322,10 +322,11 @@ def audit_threshold(request: pytest.FixtureRequest) -> Any:
     measuring = request.config.stash.get(_measuring_key, None)
     calls = itertools.count(1)
 
-    def make(default: float, source: str = "suite default") -> Threshold:
+    def make(default: float, source: str = "suite default", counts_from: float = 0.0) -> Threshold:
         call = next(calls)
         override = measuring.override(request.node, call) if measuring is not None else None
-        return Threshold(default, source, call) if override is None else Threshold(override, override.source, call)
+        number, told = (default, source) if override is None else (override, override.source)
+        return Threshold(number, told, call, counts_from)
 
     return make
 

@@ -62,8 +62,9 @@ class Score(Comparable):
             mde = smallest if smallest > 0 else None
             if relation and threshold is not None:
                 wrong = p_fail(relation, threshold, self.tail)
-                margin = math.copysign(threshold, estimate) if relation == "within" else threshold
-                distance = abs(estimate - self.shift - margin)
+                here = estimate - self.shift
+                margin = math.copysign(threshold, here) if relation == "within" else threshold
+                distance = abs(here - margin)
                 if not any(sides(relation, *interval, threshold)):
                     names = BOTH.join(map(str, self.measurement.clusters.columns))
                     power, error, n = self._factors, self._standard_error, len(self._rows)
