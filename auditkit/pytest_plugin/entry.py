@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from auditkit.pytest_plugin.checking import check_options
 from auditkit.pytest_plugin.options import (
     MODEL_FIXTURE,
     OPTIONS,
     announced,
-    check_options,
     dest,
     options_key,
     options_of,

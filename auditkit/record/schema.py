@@ -64,6 +64,8 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     it sits at its threshold. 0: any distance counts."""
     alpha: float
     """1 - the level of the interval."""
+    spent: float = 1.0
+    """Share of the error that it spends, where undecided claims are looked at again with more items."""
     n: int
     """Items measured in every condition that the effect needs."""
     clusters: int

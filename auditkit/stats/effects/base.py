@@ -19,7 +19,7 @@ from auditkit.claims.evidence import Decision, current, note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Threshold, place, sides, wrong_place
 from auditkit.record.needed import at_threshold, needed
 from auditkit.record.schema import Effect, Example, Recipe, Relation, Verdict
-from auditkit.stats.intervals import Array
+from auditkit.stats.intervals import Array, spent
 from auditkit.stats.measurement import Measurement
 
 Self = TypeVar("Self", bound="Comparable")
@@ -121,10 +121,11 @@ class Comparable(ABC):
                 evidence.items[("", row.measurement, row.condition, row.item)] = row
 
     def recorded(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
-        """`describe`, with what counts as an effect, and how the effect is computed from the items."""
+        """`describe`, with what counts as an effect, the look's share of the error, and how the effect is computed from
+        the items."""
         counts_from = getattr(threshold, "counts_from", 0.0)
         made = self.describe(relation, threshold)
-        return msgspec.structs.replace(made, recipe=self._recipe, counts_from=counts_from)
+        return msgspec.structs.replace(made, recipe=self._recipe, counts_from=counts_from, spent=spent())
 
     def keep_beside(self) -> None:
         """Enter the values behind this effect, and what it averages, for an effect that stands beside the claim."""
