@@ -31,7 +31,7 @@ from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_mod
 from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
 from auditkit.pytest_plugin.resume import ResumedClaims, finishing, go_on, stop_at_sigterm
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
-from auditkit.pytest_plugin.seen import Seen
+from auditkit.pytest_plugin.selection import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.begun import begin, finish
 from auditkit.record.escaping import plain
