@@ -1,21 +1,24 @@
 """Reading many prompts that begin alike: what they share is run once.
 
 Prompts of a counterfactual design differ late (the identity, the option that is scored), so the tokens in front are
-run once and every prompt goes on from their keys and values. Where a model cannot go on from a run, whole prompts
-are run: the same numbers up to rounding.
+run once and every prompt goes on from their keys and values. So do prompts that share no more than the template's own
+words, such as a default system turn. Where a model cannot go on from a run, whole prompts are run: the same numbers up
+to rounding.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Capability, Continuable, Memory
+from auditkit.adapters.protocol import Adapter, Batch, Capability, Continuable, Memory
 from auditkit.engine.batching import TOKEN_BUDGET, batches, in_batches
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.progress import progress
@@ -26,43 +29,142 @@ KEPT_TOKENS = 4096
 """Tokens whose keys and values are held at once: 190 MB on a model of 30 layers and 192 dimensions of keys."""
 WINDOW = 256
 """Rows of logits over the vocabulary made at once."""
+WORTH = 64
+"""Tokens that must be saved for a beginning to be run by itself: so few take as long as reading the weights once."""
 
 
-def run_heads(adapter: Continuable, heads: Iterable[Ids]) -> tuple[dict[Ids, int], Memory]:
-    """Run each different head once: the row of each in their memory, and that memory."""
-    order = {head: row for row, head in enumerate(dict.fromkeys(heads))}
-    with costing(adapter, sum(map(len, order))):
-        return order, adapter.extend(None, adapter.batch([Prompt("", head) for head in order]))[1]
+@dataclass(frozen=True)
+class Heads:
+    """Beginnings that were run: the row of each in their memory."""
+
+    rows: Mapping[Ids, int]
+    memory: Memory
+
+    def of(self, prompt: Ids) -> int | None:
+        """The row of the longest of these that a prompt begins with."""
+        sizes = sorted({len(head) for head in self.rows}, reverse=True)
+        return next((self.rows[head] for size in sizes if (head := prompt[:size]) in self.rows), None)
+
+
+def run_heads(adapter: Continuable, heads: Iterable[Ids], known: Heads | None = None) -> Heads:
+    """Run each different head once.
+
+    Args:
+        known: runs that all of these go on from; None: from what all begin with, where there is enough of it.
+    """
+    rows = {head: row for row, head in enumerate(dict.fromkeys(heads))}
+    prompts = [Prompt("", head) for head in rows]
+    if known is None:
+        return Heads(rows, begin(adapter, prompts)[1])
+    of = [known.of(head) for head in rows]
+    at = [row for row in of if row is not None]
+    if len(at) < len(of):
+        raise ValueError("a head that does not begin with one of those that were run")
+    batch = adapter.batch(prompts)
+    sizes = [known.memory.batch.width - known.memory.batch.pads[row] for row in at]
+    cut = batch.width - max(len(head) - size for head, size in zip(rows, sizes, strict=True))
+    past, rest = moved(known.memory, at, batch.columns(0, cut)), batch.columns(cut, batch.width)
+    if not rest.width:
+        return Heads(rows, past)
+    with costing(adapter, int(rest.mask.sum())):
+        return Heads(rows, adapter.extend(past, rest)[1])
+
+
+def begin(adapter: Continuable, prompts: Sequence[Prompt]) -> tuple[Tensor, Memory]:
+    """Logits (prompt, 1, vocabulary) after the last token, and the memory of the whole: one batch, in which the tokens
+    that all prompts begin with are run once."""
+    batch = adapter.batch(prompts)
+    cut, head = beginning(adapter, [prompt.ids for prompt in prompts])
+    rest = batch.columns(cut, batch.width)
+    with costing(adapter, int(rest.mask.sum())):
+        return adapter.extend(on(head, batch.columns(0, cut)), rest)
+
+
+def beginning(adapter: Continuable, prompts: Sequence[Ids], most: int | None = None) -> tuple[int, Memory | None]:
+    """How many tokens all prompts begin with, at most `most`, and their run; 0 and None where that saves little."""
+    cut = shared_head(prompts)
+    cut = cut if most is None else min(cut, most)
+    if cut * (len(prompts) - 1) < WORTH:
+        return 0, None
+    with costing(adapter, cut):
+        return cut, adapter.extend(None, adapter.batch([Prompt("", prompts[0][:cut])]))[1]
+
+
+def on(head: Memory | None, columns: Batch) -> Memory | None:
+    """The run of a common beginning as the first columns of a batch; see `moved`."""
+    return None if head is None else moved(head, [0] * len(columns), columns)
+
+
+def saves(heads: Sequence[Ids]) -> bool:
+    """Whether `run_heads` runs less than all of these: some are the same, or all begin alike."""
+    different = set(heads)
+    return len(different) < len(heads) or (len(heads) > 1 and shared_head(heads) * (len(heads) - 1) >= WORTH)
+
+
+def moved(memory: Memory, rows: Sequence[int], columns: Batch) -> Memory:
+    """The memory of some rows as the first columns of another batch, in which every prompt begins as its row does.
+
+    Rows of a batch end together and stand behind their padding, so a short prompt finds less of its beginning in these
+    columns than a long one, and runs the rest of it with its own tokens.
+    """
+    device = columns.ids.device
+    shifts = [memory.batch.pads[row] - pad for row, pad in zip(rows, columns.pads, strict=True)]
+    at = torch.arange(columns.width, device=device)[None] + torch.tensor(shifts, device=device)[:, None]
+    # Padding is masked, so any keys may stand there.
+    at, of = at.clamp(0, memory.batch.width - 1), torch.tensor(rows, device=device)[:, None]
+    keys, values = (
+        [each[of.to(each.device), :, at.to(each.device)].transpose(1, 2) for each in layers]
+        for layers in (memory.keys, memory.values)
+    )
+    return Memory(columns, keys, values)
 
 
 def shared_head(prompts: Sequence[Ids]) -> int:
     """How many tokens all prompts begin with alike, leaving every prompt at least one of its own."""
     short = min(map(len, prompts)) - 1
-    first = prompts[0]
-    return next((i for i in range(short) if any(prompt[i] != first[i] for prompt in prompts)), short)
+    return min(short, _alike(min(prompts), max(prompts)))  # of sorted prompts the ends are alike where all are
 
 
 def after(
     adapter: Adapter,
     prompts: Sequence[Ids],
-    families: Sequence[object],
+    families: Sequence[object] | None,
     take: Callable[[int, Tensor], None],
     description: str = "answers",
 ) -> None:
     """Give `take` the index of each prompt and its logits (vocabulary,) after the last token, in float32.
 
     Args:
-        families: a label per prompt; those of one family are expected to begin alike.
+        families: a label per prompt; those of one family are expected to begin alike. None: by what they begin with.
 
     Raises:
         GuardTripped: logits that are NaN or infinite.
     """
-    members = defaultdict(list)
-    for prompt, family in zip(prompts, families, strict=True):
-        members[family].append(prompt)
-    cuts = {family: shared_head(own) if len(own) > 1 else 0 for family, own in members.items()}
-    rows = [(p[: cuts[f]], p[cuts[f] :]) for p, f in zip(prompts, families, strict=True)]
+    if families is None:
+        cut = _best_cut(prompts)
+        rows = [(prompt[:cut], prompt[cut:]) for prompt in prompts]
+    else:
+        members = defaultdict(list)
+        for prompt, family in zip(prompts, families, strict=True):
+            members[family].append(prompt)
+        cuts = {family: shared_head(own) if len(own) > 1 else 0 for family, own in members.items()}
+        rows = [(p[: cuts[f]], p[cuts[f] :]) for p, f in zip(prompts, families, strict=True)]
     _read(adapter, rows, [1] * len(rows), lambda i, logits: take(i, logits[0]), description)
+
+
+def _best_cut(prompts: Sequence[Ids]) -> int:
+    """After how many tokens to cut all prompts, so that running each different beginning once saves most."""
+    short = min(map(len, prompts), default=1) - 1
+    alike = [_alike(one, other) for one, other in pairwise(sorted(prompts))]
+    saved = {cut: cut * sum(same >= cut for same in alike) for cut in range(1, short + 1)}
+    best = max(saved, key=lambda cut: saved[cut], default=0)
+    return best if saved.get(best, 0) >= WORTH else 0
+
+
+def _alike(one: Ids, other: Ids) -> int:
+    """How many tokens two prompts begin with alike."""
+    both = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(both) if a != b), min(len(one), len(other)))
 
 
 def log_likelihoods(
@@ -97,7 +199,9 @@ def _read(
 
     def take_logits(i: int, logits: Tensor) -> None:
         if not torch.isfinite(logits).all():
-            raise GuardTripped("logits contain NaN or infinity; nothing can be concluded from them")
+            raise GuardTripped(
+                "logits contain NaN or infinity; nothing can be concluded from them (try --dtype float32)"
+            )
         take(i, logits)
 
     uses: dict[Ids, list[int]] = defaultdict(list)
@@ -109,9 +213,13 @@ def _read(
 
     def whole(chosen: list[int]) -> None:
         where = [alone[k] for k in chosen]
-        batch = adapter.batch([Prompt("", rows[i][0] + rows[i][1]) for i in where])
+        some = [Prompt("", rows[i][0] + rows[i][1]) for i in where]
         most = max(windows[i] for i in where)
-        logits = adapter.run(batch)[:, None] if most == 1 else adapter.predict(batch, tokens=most)
+        if able and most == 1 and saves([prompt.ids for prompt in some]):
+            logits, _ = begin(cast("Continuable", adapter), some)
+        else:
+            batch = adapter.batch(some)
+            logits = adapter.run(batch)[:, None] if most == 1 else adapter.predict(batch, tokens=most)
         for row, i in enumerate(where):
             take_logits(i, logits[row, most - windows[i] :])
 
@@ -134,7 +242,8 @@ def _go_on(
     take_logits: Callable[[int, Tensor], None],
 ) -> None:
     """Rows that begin with one of these heads: the heads once, then tails of one length together."""
-    order, memory = run_heads(adapter, heads)
+    found = run_heads(adapter, heads)
+    order, memory = found.rows, found.memory
     by_length: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for k, own in enumerate(uses):
         for i in own:

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from auditkit.adapters.chat import Prompt
 from auditkit.claims.evidence import Section
 from auditkit.claims.shared import shared_measurement
 from auditkit.findings.persona_composition.measurements.cells import FACTORS, SITES, Cells
@@ -165,22 +166,23 @@ class Geometry:
         for factor, groups in self._groups.items():
             own, values = self._own[factor], np.full((len(home), len(texts[factor]), *home.shape[1:]), np.nan)
             values[np.arange(len(home)), own] = home
+            prompts = [self._other(factor, text) for text in texts[factor]]
+            known = self.cells.begun(prompts)
             for group in groups:
                 for name in group:
                     rows = np.flatnonzero(np.isin(own, group) & (own != name))
-                    sums = self._sum(factor, texts[factor][name], rows)
+                    other = _array(self.cells.some(rows.tolist(), prompts[name], known))
+                    kept = self._y if factor == "persona" else self._x
+                    sums = other - _array(self.cells.bb)[rows] + kept[rows]  # dX + dY, one of them another's
                     values[rows, name] = cosine(self._xy[rows], sums)
             found[factor] = values
         return found
 
-    def _sum(self, factor: str, text: str, rows: NDArray[np.intp]) -> Array:
-        """(row, site, layer, width) dX + dY of some cells, with another persona (or task)."""
-        cells, grid = self.cells, self.cells.design.grid
-        if factor == "persona":
-            other, kept = cells.some(rows.tolist(), text, grid.baseline_task), self._y
-        else:
-            other, kept = cells.some(rows.tolist(), grid.baseline, text), self._x
-        return _array(other) - _array(cells.bb)[rows] + kept[rows]
+    def _other(self, factor: str, text: str) -> Prompt:
+        """The prompt of another persona (or task) alone."""
+        design = self.cells.design
+        persona, task = (text, design.grid.baseline_task) if factor == "persona" else (design.grid.baseline, text)
+        return design.prompt(persona, task)
 
     @shared_measurement
     def _independent(self) -> tuple[Array, Array]:
