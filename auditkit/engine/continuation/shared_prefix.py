@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Batch, Capability, Continuable, Memory
+from auditkit.adapters.protocol import Adapter, Batch, Capability, Continuable, Memory, Place, Touch
 from auditkit.engine.batching import TOKEN_BUDGET, batches, in_batches
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.progress import progress
@@ -35,10 +35,11 @@ WORTH = 128
 
 @dataclass(frozen=True)
 class Heads:
-    """Beginnings that were run: the row of each in their memory."""
+    """Beginnings that were run: the row of each in their memory, and tokens that were run for it."""
 
     rows: Mapping[Ids, int]
     memory: Memory
+    tokens: int
 
     def of(self, prompt: Ids) -> int | None:
         """The row of the longest of these that a prompt begins with."""
@@ -50,34 +51,66 @@ def run_heads(adapter: Continuable, heads: Iterable[Ids], known: Heads | None = 
     """Run each different head once.
 
     Args:
-        known: runs that all of these go on from; None: from what all begin with, where there is enough of it.
+        known: runs that all of these go on from; None: as `begin` does.
     """
     rows = {head: row for row, head in enumerate(dict.fromkeys(heads))}
     prompts = [Prompt("", head) for head in rows]
-    if known is None:
-        return Heads(rows, begin(adapter, prompts)[1])
-    of = [known.of(head) for head in rows]
+    begun = begin(adapter, prompts) if known is None else _further(adapter, prompts, known)
+    return Heads(rows, begun.memory, begun.tokens)
+
+
+class Begun(NamedTuple):
+    """Prompts that were run.
+
+    Attributes:
+        logits: (prompt, 1, vocabulary) after the last token.
+        tokens: that were run for it.
+    """
+
+    logits: Tensor
+    memory: Memory
+    tokens: int
+
+
+def begin(
+    adapter: Continuable,
+    prompts: Sequence[Prompt],
+    touches: Mapping[Place, Touch] | None = None,
+    most: int | None = None,
+) -> Begun:
+    """A run of some prompts as one batch, in which what several of them begin with is run once.
+
+    Args:
+        touches: see the last columns of the batch only; no column behind what `most` allows is missing.
+        most: tokens of a beginning at most.
+    """
+    cut = best_cut([prompt.ids for prompt in prompts], most)
+    if cut:
+        return _further(adapter, prompts, run_heads(adapter, [prompt.ids[:cut] for prompt in prompts]), touches)
+    with costing(adapter, tokens := sum(map(len, prompts))):
+        return Begun(*adapter.extend(None, adapter.batch(prompts), touches), tokens)
+
+
+def _further(
+    adapter: Continuable, prompts: Sequence[Prompt], known: Heads, touches: Mapping[Place, Touch] | None = None
+) -> Begun:
+    """Prompts that begin with heads that were run.
+
+    Raises:
+        ValueError: one does not.
+    """
+    of = [known.of(prompt.ids) for prompt in prompts]
     at = [row for row in of if row is not None]
     if len(at) < len(of):
-        raise ValueError("a head that does not begin with one of those that were run")
+        raise ValueError("a prompt does not begin with one of the heads that were run")
     batch = adapter.batch(prompts)
     sizes = [known.memory.batch.width - known.memory.batch.pads[row] for row in at]
-    cut = batch.width - max(len(head) - size for head, size in zip(rows, sizes, strict=True))
+    cut = batch.width - max(len(prompt) - size for prompt, size in zip(prompts, sizes, strict=True))
     past, rest = moved(known.memory, at, batch.columns(0, cut)), batch.columns(cut, batch.width)
     if not rest.width:
-        return Heads(rows, past)
-    with costing(adapter, int(rest.mask.sum())):
-        return Heads(rows, adapter.extend(past, rest)[1])
-
-
-def begin(adapter: Continuable, prompts: Sequence[Prompt]) -> tuple[Tensor, Memory]:
-    """Logits (prompt, 1, vocabulary) after the last token, and the memory of the whole: one batch, in which the tokens
-    that all prompts begin with are run once."""
-    batch = adapter.batch(prompts)
-    cut, head = beginning(adapter, [prompt.ids for prompt in prompts])
-    rest = batch.columns(cut, batch.width)
-    with costing(adapter, int(rest.mask.sum())):
-        return adapter.extend(on(head, batch.columns(0, cut)), rest)
+        return Begun(torch.empty(len(prompts), 0, 0), past, known.tokens)
+    with costing(adapter, tokens := int(rest.mask.sum())):
+        return Begun(*adapter.extend(past, rest, touches), known.tokens + tokens)
 
 
 def beginning(adapter: Continuable, prompts: Sequence[Ids], most: int | None = None) -> tuple[int, Memory | None]:
@@ -96,9 +129,8 @@ def on(head: Memory | None, columns: Batch) -> Memory | None:
 
 
 def saves(heads: Sequence[Ids]) -> bool:
-    """Whether `run_heads` runs less than all of these: some are the same, or all begin alike."""
-    different = set(heads)
-    return len(different) < len(heads) or (len(heads) > 1 and shared_head(heads) * (len(heads) - 1) >= WORTH)
+    """Whether `run_heads` runs less than all of these: some are the same, or begin alike."""
+    return len(set(heads)) < len(heads) or best_cut(heads) > 0
 
 
 def moved(memory: Memory, rows: Sequence[int], columns: Batch) -> Memory:
@@ -141,7 +173,7 @@ def after(
         GuardTripped: logits that are NaN or infinite.
     """
     if families is None:
-        cut = _best_cut(prompts)
+        cut = best_cut(prompts)
         rows = [(prompt[:cut], prompt[cut:]) for prompt in prompts]
     else:
         members = defaultdict(list)
@@ -152,11 +184,17 @@ def after(
     _read(adapter, rows, [1] * len(rows), lambda i, logits: take(i, logits[0]), description)
 
 
-def _best_cut(prompts: Sequence[Ids]) -> int:
-    """After how many tokens to cut all prompts, so that running each different beginning once saves most."""
+def best_cut(prompts: Sequence[Ids], most: int | None = None) -> int:
+    """After how many tokens to cut all prompts, so that running each different beginning once saves most; 0 where that
+    saves little.
+
+    Args:
+        most: tokens at most.
+    """
     short = min(map(len, prompts), default=1) - 1
     alike = [_alike(one, other) for one, other in pairwise(sorted(prompts))]
-    saved = {cut: cut * sum(same >= cut for same in alike) for cut in range(1, short + 1)}
+    cuts = range(1, (short if most is None else min(short, most)) + 1)
+    saved = {cut: cut * sum(same >= cut for same in alike) for cut in cuts}
     best = max(saved, key=lambda cut: saved[cut], default=0)
     return best if saved.get(best, 0) >= WORTH else 0
 
@@ -216,7 +254,7 @@ def _read(
         some = [Prompt("", rows[i][0] + rows[i][1]) for i in where]
         most = max(windows[i] for i in where)
         if able and most == 1 and saves([prompt.ids for prompt in some]):
-            logits, _ = begin(cast("Continuable", adapter), some)
+            logits = begin(cast("Continuable", adapter), some).logits
         else:
             batch = adapter.batch(some)
             logits = adapter.run(batch)[:, None] if most == 1 else adapter.predict(batch, tokens=most)

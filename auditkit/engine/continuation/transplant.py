@@ -214,7 +214,7 @@ class _Prefixes:
         for length in sorted({len(self.rests[row]) for row in rows}):  # what goes on has no padding
             same = [row for row in rows if len(self.rests[row]) == length]
             heads = [Prompt("", graft.donor.ids[: graft.given]) for graft in (self.grafts[row] for row in same)]
-            _, memory = begin(self.adapter, heads)
+            memory = begin(self.adapter, heads).memory
             rest = self.adapter.batch([Prompt("", self.rests[row]) for row in same])
             with costing(self.adapter, length * len(same)):
                 got, _ = self.adapter.extend(memory, rest, None, min(most, length))

@@ -28,7 +28,7 @@ from auditkit.adapters.protocol import (
     Restartable,
     Touch,
 )
-from auditkit.engine.continuation.shared_prefix import WORTH, beginning, moved, on
+from auditkit.engine.continuation.shared_prefix import WORTH, begin, best_cut, moved
 from auditkit.engine.edits import Donor, remaining
 from auditkit.engine.forward import Donated, donate, words
 from auditkit.engine.guards import GuardTripped, note_edits
@@ -240,18 +240,15 @@ def _base(
     """A run of all base prompts: logits, memory, activations (prompt, position, ...) that end with the prompts, tokens.
 
     Args:
-        first: what all begin with before this position is run once, and its activations are not kept.
+        first: what several begin with before this position is run once, and its activations are not kept.
     """
     kept: dict[Place, Tensor] = {}
     touches = {place: keep(kept, place) for place in places}
-    able = adapter.support().get(Capability.GENERATION)
-    cut, head = beginning(cast(Continuable, adapter), [one.ids for one in own], first) if able else (0, None)
-    if head is None:
+    if not adapter.support().get(Capability.GENERATION) or not best_cut([one.ids for one in own], first):
         logits, memory = adapter.record(batch, touches)
         return logits, memory, kept, int(batch.mask.sum())
-    rest = batch.columns(cut, batch.width)
-    got, memory = cast(Continuable, adapter).extend(on(head, batch.columns(0, cut)), rest, touches)
-    return got[:, 0], memory, kept, cut + int(rest.mask.sum())
+    begun = begin(cast(Continuable, adapter), own, touches, first)
+    return begun.logits[:, 0], begun.memory, kept, begun.tokens
 
 
 def _follow(

@@ -78,16 +78,16 @@ def test_numbers_that_are_no_numbers_are_refused(circuit, monkeypatch) -> None:
         after(circuit, [(10, 11)], ["a"], lambda i, logits: None)
 
 
-COMMON = tuple(range(10, 50))
+COMMON = tuple(range(10, 60))
 """Enough to be run by itself."""
 UNEQUAL = [(*COMMON, *tail) for tail in ((60,), (61, 62, 63), (60, 64), tuple(range(70, 75)))]
 
 
 def test_what_all_prompts_begin_with_is_run_once_and_changes_no_logit(circuit) -> None:
     before = circuit.meter.token_layers
-    logits, memory = begin(circuit, [Prompt("", ids) for ids in UNEQUAL])
+    logits, memory, tokens = begin(circuit, [Prompt("", ids) for ids in UNEQUAL])
     # Rows end together, so that short ones run some of the beginning again.
-    assert circuit.meter.token_layers - before == (len(COMMON) + 4 * 5) * circuit.layers
+    assert circuit.meter.token_layers - before == tokens * circuit.layers == (len(COMMON) + 4 * 5) * circuit.layers
     again, _ = circuit.extend(memory, circuit.batch([Prompt("", (9,))] * 4))
     for row, ids in enumerate(UNEQUAL):
         torch.testing.assert_close(logits[row, 0], whole(circuit, ids)[-1], atol=1e-4, rtol=1e-4)
@@ -101,7 +101,7 @@ def test_a_beginning_that_saves_little_is_not_run_by_itself(circuit) -> None:
 
 
 def test_longer_beginnings_go_on_from_shorter_ones_that_were_run(circuit) -> None:
-    known = run_heads(circuit, [ids[:41] for ids in UNEQUAL])
+    known = run_heads(circuit, [ids[:51] for ids in UNEQUAL])
     assert len(known.rows) == 3
     before = circuit.meter.token_layers
     found = run_heads(circuit, UNEQUAL, known)
@@ -114,7 +114,7 @@ def test_longer_beginnings_go_on_from_shorter_ones_that_were_run(circuit) -> Non
     before = circuit.meter.token_layers
     run_heads(circuit, list(known.rows), known)
     assert circuit.meter.token_layers == before
-    with pytest.raises(ValueError, match="does not begin with one of those"):
+    with pytest.raises(ValueError, match="does not begin with one of the heads"):
         run_heads(circuit, [(1, 2, 3)], known)
 
 
@@ -123,6 +123,15 @@ def test_without_families_prompts_are_cut_where_most_is_saved(circuit) -> None:
     found: dict[int, torch.Tensor] = {}
     before = circuit.meter.token_layers
     after(circuit, prompts, None, lambda i, logits: found.update({i: logits.clone()}))
-    assert circuit.meter.token_layers - before == (2 * 41 + 2 * 5) * circuit.layers
+    assert circuit.meter.token_layers - before == (2 * 51 + 2 * 5) * circuit.layers
     for i, prompt in enumerate(prompts):
         torch.testing.assert_close(found[i], whole(circuit, prompt)[-1], atol=1e-4, rtol=1e-4)
+
+
+def test_beginnings_of_beginnings_are_run_once(circuit) -> None:
+    twice = tuple(range(60, 90))
+    prompts = [(*COMMON, word, *twice, tail) for word in (5, 6, 7, 8, 9) for tail in range(100, 110)]
+    logits, _, tokens = begin(circuit, [Prompt("", ids) for ids in prompts])
+    assert tokens == 50 + 5 * 31 + 50
+    for row, ids in list(enumerate(prompts))[::7]:
+        torch.testing.assert_close(logits[row, 0], whole(circuit, ids)[-1], atol=1e-4, rtol=1e-4)

@@ -200,14 +200,14 @@ class Cells:
             self._states[key] = self._read(key, self.answers, self._own if key == self.prompts else None)
         return self._states[key]
 
-    def some(self, rows: Sequence[int], prompt: Prompt, known: Heads | None) -> Tensor:
-        """(row, site, layer, width) the same for some of the cells, under one prompt, which is run once, with the
-        answers of these cells behind it.
+    def some(self, rows: Sequence[int], prompts: Sequence[Prompt], known: Heads | None) -> Tensor:
+        """(row, site, layer, width) the same for some of the cells, under other prompts, which may come several times
+        and are run once, with the answers of these cells behind them.
 
         Args:
-            known: as `begun` gives it, of this prompt among others.
+            known: as `begun` gives it, of these prompts.
         """
-        return self._read([prompt] * len(rows), [self.answers[row] for row in rows], known)
+        return self._read(prompts, [self.answers[row] for row in rows], known)
 
     def begun(self, prompts: Sequence[Prompt]) -> Heads | None:
         """Runs of these prompts up to the sites, from which states can be read and patched; None where the model cannot

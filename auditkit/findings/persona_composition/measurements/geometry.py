@@ -167,14 +167,19 @@ class Geometry:
             own, values = self._own[factor], np.full((len(home), len(texts[factor]), *home.shape[1:]), np.nan)
             values[np.arange(len(home)), own] = home
             prompts = [self._other(factor, text) for text in texts[factor]]
-            known = self.cells.begun(prompts)
-            for group in groups:
-                for name in group:
-                    rows = np.flatnonzero(np.isin(own, group) & (own != name))
-                    other = _array(self.cells.some(rows.tolist(), prompts[name], known))
-                    kept = self._y if factor == "persona" else self._x
-                    sums = other - _array(self.cells.bb)[rows] + kept[rows]  # dX + dY, one of them another's
-                    values[rows, name] = cosine(self._xy[rows], sums)
+            group_of = {name: number for number, group in enumerate(groups) for name in group}
+            rows, names = np.array(
+                [
+                    (row, name)
+                    for name in group_of
+                    for row, mine in enumerate(own)
+                    if mine != name and group_of[mine] == group_of[name]
+                ]
+            ).T
+            read = self.cells.some(rows.tolist(), [prompts[name] for name in names], self.cells.begun(prompts))
+            kept = self._y if factor == "persona" else self._x
+            sums = _array(read) - _array(self.cells.bb)[rows] + kept[rows]  # dX + dY, one of them another's
+            values[rows, names] = cosine(self._xy[rows], sums)
             found[factor] = values
         return found
 
