@@ -200,18 +200,15 @@ class Cells:
             self._states[key] = self._read(key, self.answers, self._own if key == self.prompts else None)
         return self._states[key]
 
-    def some(self, rows: Sequence[int], prompts: Sequence[Prompt], known: Heads | None) -> Tensor:
-        """(row, site, layer, width) the same for some of the cells, under other prompts, which may come several times
-        and are run once, with the answers of these cells behind them.
+    def some(self, rows: Sequence[int], texts: Sequence[tuple[str, str]]) -> Tensor:
+        """(row, site, layer, width) the same for some of the cells, each under another persona and task by text. A
+        prompt that comes several times is run once, with the answers of these cells behind it."""
+        prompts = [self.design.prompt(*pair) for pair in texts]
+        return self._read(prompts, [self.answers[row] for row in rows], self._begun(prompts))
 
-        Args:
-            known: as `begun` gives it, of these prompts.
-        """
-        return self._read(prompts, [self.answers[row] for row in rows], known)
-
-    def begun(self, prompts: Sequence[Prompt]) -> Heads | None:
-        """Runs of these prompts up to the sites, from which states can be read and patched; None where the model cannot
-        go on from a run, or where there are too many to be kept."""
+    def _begun(self, prompts: Sequence[Prompt]) -> Heads | None:
+        """Runs of these prompts up to the sites, from which states are read and patched; None where the model cannot go
+        on from a run, or where there are too many to be kept."""
         heads = [self._head(prompt) for prompt in dict.fromkeys(prompts)]
         able = self.adapter.support().get(Capability.GENERATION)
         if not able or sum(map(len, heads)) > KEPT_TOKENS:
@@ -220,7 +217,7 @@ class Cells:
 
     @shared_measurement
     def _own(self) -> Heads | None:
-        return self.begun(self.prompts)
+        return self._begun(self.prompts)
 
     def _head(self, prompt: Prompt) -> tuple[int, ...]:
         return prompt.ids[: len(prompt) - self.design.header - 1]

@@ -17,7 +17,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditkit.adapters.chat import Prompt
 from auditkit.claims.evidence import Section
 from auditkit.claims.shared import shared_measurement
 from auditkit.findings.persona_composition.measurements.cells import FACTORS, SITES, Cells
@@ -166,7 +165,7 @@ class Geometry:
         for factor, groups in self._groups.items():
             own, values = self._own[factor], np.full((len(home), len(texts[factor]), *home.shape[1:]), np.nan)
             values[np.arange(len(home)), own] = home
-            prompts = [self._other(factor, text) for text in texts[factor]]
+            asked = [self._alone(factor, text) for text in texts[factor]]
             group_of = {name: number for number, group in enumerate(groups) for name in group}
             rows, names = np.array(
                 [
@@ -176,18 +175,17 @@ class Geometry:
                     if mine != name and group_of[mine] == group_of[name]
                 ]
             ).T
-            read = self.cells.some(rows.tolist(), [prompts[name] for name in names], self.cells.begun(prompts))
+            read = self.cells.some(rows.tolist(), [asked[name] for name in names])
             kept = self._y if factor == "persona" else self._x
             sums = _array(read) - _array(self.cells.bb)[rows] + kept[rows]  # dX + dY, one of them another's
             values[rows, names] = cosine(self._xy[rows], sums)
             found[factor] = values
         return found
 
-    def _other(self, factor: str, text: str) -> Prompt:
-        """The prompt of another persona (or task) alone."""
-        design = self.cells.design
-        persona, task = (text, design.grid.baseline_task) if factor == "persona" else (design.grid.baseline, text)
-        return design.prompt(persona, task)
+    def _alone(self, factor: str, text: str) -> tuple[str, str]:
+        """A persona (or task) with the baseline of the other, by text."""
+        grid = self.cells.design.grid
+        return (text, grid.baseline_task) if factor == "persona" else (grid.baseline, text)
 
     @shared_measurement
     def _independent(self) -> tuple[Array, Array]:
