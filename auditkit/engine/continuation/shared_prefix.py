@@ -9,7 +9,7 @@ to rounding.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, cast
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Batch, Capability, Continuable, Memory, Place, Touch
+from auditkit.adapters.hf.touches import keep
+from auditkit.adapters.protocol import Adapter, Batch, Capability, Continuable, Memory, Place
 from auditkit.engine.batching import TOKEN_BUDGET, batches, in_batches
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.progress import progress
@@ -35,11 +36,18 @@ WORTH = 128
 
 @dataclass(frozen=True)
 class Heads:
-    """Beginnings that were run: the row of each in their memory, and tokens that were run for it."""
+    """Beginnings that were run.
+
+    Attributes:
+        rows: the row of each in the memory.
+        tokens: that were run for it.
+        kept: activations (row, position, ...) by place, with the padding of the memory.
+    """
 
     rows: Mapping[Ids, int]
     memory: Memory
     tokens: int
+    kept: Mapping[Place, Tensor]
 
     def of(self, prompt: Ids) -> int | None:
         """The row of the longest of these that a prompt begins with."""
@@ -47,16 +55,19 @@ class Heads:
         return next((self.rows[head] for size in sizes if (head := prompt[:size]) in self.rows), None)
 
 
-def run_heads(adapter: Continuable, heads: Iterable[Ids], known: Heads | None = None) -> Heads:
+def run_heads(
+    adapter: Continuable, heads: Iterable[Ids], known: Heads | None = None, places: Collection[Place] = ()
+) -> Heads:
     """Run each different head once.
 
     Args:
         known: runs that all of these go on from; None: as `begin` does.
+        places: see `begin`.
     """
     rows = {head: row for row, head in enumerate(dict.fromkeys(heads))}
     prompts = [Prompt("", head) for head in rows]
-    begun = begin(adapter, prompts) if known is None else _further(adapter, prompts, known)
-    return Heads(rows, begun.memory, begun.tokens)
+    begun = begin(adapter, prompts, places) if known is None else _further(adapter, prompts, known, places)
+    return Heads(rows, begun.memory, begun.tokens, begun.kept)
 
 
 class Begun(NamedTuple):
@@ -65,34 +76,36 @@ class Begun(NamedTuple):
     Attributes:
         logits: (prompt, 1, vocabulary) after the last token.
         tokens: that were run for it.
+        kept: activations (prompt, position, ...) by place, with the padding of the batch.
     """
 
     logits: Tensor
     memory: Memory
     tokens: int
+    kept: Mapping[Place, Tensor]
 
 
 def begin(
-    adapter: Continuable,
-    prompts: Sequence[Prompt],
-    touches: Mapping[Place, Touch] | None = None,
-    most: int | None = None,
+    adapter: Continuable, prompts: Sequence[Prompt], places: Collection[Place] = (), most: int | None = None
 ) -> Begun:
     """A run of some prompts as one batch, in which what several of them begin with is run once.
 
     Args:
-        touches: see the last columns of the batch only; no column behind what `most` allows is missing.
-        most: tokens of a beginning at most.
+        places: whose activations are kept; attention probabilities are none of them.
+        most: tokens of a shared beginning at most.
     """
     cut = best_cut([prompt.ids for prompt in prompts], most)
     if cut:
-        return _further(adapter, prompts, run_heads(adapter, [prompt.ids[:cut] for prompt in prompts]), touches)
+        heads = run_heads(adapter, [prompt.ids[:cut] for prompt in prompts], None, places)
+        return _further(adapter, prompts, heads, places)
+    kept: dict[Place, Tensor] = {}
+    touches = {place: keep(kept, place) for place in places}
     with costing(adapter, tokens := sum(map(len, prompts))):
-        return Begun(*adapter.extend(None, adapter.batch(prompts), touches), tokens)
+        return Begun(*adapter.extend(None, adapter.batch(prompts), touches), tokens, kept)
 
 
 def _further(
-    adapter: Continuable, prompts: Sequence[Prompt], known: Heads, touches: Mapping[Place, Touch] | None = None
+    adapter: Continuable, prompts: Sequence[Prompt], known: Heads, places: Collection[Place] = ()
 ) -> Begun:
     """Prompts that begin with heads that were run.
 
@@ -106,18 +119,28 @@ def _further(
     batch = adapter.batch(prompts)
     sizes = [known.memory.batch.width - known.memory.batch.pads[row] for row in at]
     cut = batch.width - max(len(prompt) - size for prompt, size in zip(prompts, sizes, strict=True))
-    past, rest = moved(known.memory, at, batch.columns(0, cut)), batch.columns(cut, batch.width)
+    before, rest = batch.columns(0, cut), batch.columns(cut, batch.width)
+    past, (of_row, column) = moved(known.memory, at, before), _places(known.memory, at, before)
+    earlier = {
+        place: value[of_row.to(value.device), column.to(value.device)]
+        for place, value in known.kept.items()
+        if place in places
+    }
     if not rest.width:
-        return Begun(torch.empty(len(prompts), 0, 0), past, known.tokens)
+        return Begun(torch.empty(len(prompts), 0, 0), past, known.tokens, earlier)
+    kept: dict[Place, Tensor] = {}
+    touches = {place: keep(kept, place) for place in places}
     with costing(adapter, tokens := int(rest.mask.sum())):
-        return Begun(*adapter.extend(past, rest, touches), known.tokens + tokens)
+        logits, memory = adapter.extend(past, rest, touches)
+    whole = {place: torch.cat([value, kept[place]], 1) for place, value in earlier.items()}
+    return Begun(logits, memory, known.tokens + tokens, whole)
 
 
 def beginning(adapter: Continuable, prompts: Sequence[Ids], most: int | None = None) -> tuple[int, Memory | None]:
     """How many tokens all prompts begin with, at most `most`, and their run; 0 and None where that saves little."""
     cut = shared_head(prompts)
     cut = cut if most is None else min(cut, most)
-    if cut * (len(prompts) - 1) < WORTH:
+    if not worth(cut * (len(prompts) - 1)):
         return 0, None
     with costing(adapter, cut):
         return cut, adapter.extend(None, adapter.batch([Prompt("", prompts[0][:cut])]))[1]
@@ -139,16 +162,21 @@ def moved(memory: Memory, rows: Sequence[int], columns: Batch) -> Memory:
     Rows of a batch end together and stand behind their padding, so a short prompt finds less of its beginning in these
     columns than a long one, and runs the rest of it with its own tokens.
     """
-    device = columns.ids.device
-    shifts = [memory.batch.pads[row] - pad for row, pad in zip(rows, columns.pads, strict=True)]
-    at = torch.arange(columns.width, device=device)[None] + torch.tensor(shifts, device=device)[:, None]
-    # Padding is masked, so any keys may stand there.
-    at, of = at.clamp(0, memory.batch.width - 1), torch.tensor(rows, device=device)[:, None]
+    of, at = _places(memory, rows, columns)
     keys, values = (
         [each[of.to(each.device), :, at.to(each.device)].transpose(1, 2) for each in layers]
         for layers in (memory.keys, memory.values)
     )
     return Memory(columns, keys, values)
+
+
+def _places(memory: Memory, rows: Sequence[int], columns: Batch) -> tuple[Tensor, Tensor]:
+    """Where each of these columns is in the memory: rows (row, 1) and positions (row, column)."""
+    device = columns.ids.device
+    shifts = [memory.batch.pads[row] - pad for row, pad in zip(rows, columns.pads, strict=True)]
+    at = torch.arange(columns.width, device=device)[None] + torch.tensor(shifts, device=device)[:, None]
+    # Padding is masked, so anything may stand there.
+    return torch.tensor(rows, device=device)[:, None], at.clamp(0, memory.batch.width - 1)
 
 
 def shared_head(prompts: Sequence[Ids]) -> int:
@@ -196,7 +224,12 @@ def best_cut(prompts: Sequence[Ids], most: int | None = None) -> int:
     cuts = range(1, (short if most is None else min(short, most)) + 1)
     saved = {cut: cut * sum(same >= cut for same in alike) for cut in cuts}
     best = max(saved, key=lambda cut: saved[cut], default=0)
-    return best if saved.get(best, 0) >= WORTH else 0
+    return best if worth(saved.get(best, 0)) else 0
+
+
+def worth(saved: int) -> bool:
+    """Whether a run of its own is worth so many saved tokens."""
+    return saved >= WORTH
 
 
 def _alike(one: Ids, other: Ids) -> int:

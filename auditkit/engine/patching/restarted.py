@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -62,6 +63,8 @@ def restarted(
     plans = {name: patching.edited_runs(pairs, condition) for name, condition in conditions.items()}
     touched(adapter, (run for plan in plans.values() for run in plan))
     able = adapter.support().get(Capability.BLOCKWISE)
+    if able and not conditions:  # as beside conditions, to the last bit
+        return Patched(*ends(adapter, pairs, description), {}, 0.0, 0.0)
     made = {name: [_row(adapter, run) for run in plan] for name, plan in plans.items()} if able else {}
     rows = {name: cast(list[Row], mine) for name, mine in made.items() if all(mine)}
     work = _Work(cast(Restartable, adapter), pairs, rows) if rows else None
@@ -231,15 +234,16 @@ def _guards(
         tried = {name: [rows[name][i] for i in some] for name in first_of_its_kind.values()}
         every = [row for mine in (*same, full, *tried.values()) for row in mine]
         runs = Runs.made(adapter, chunk, every)
+        within = partial(within_noise, adapter, pieces=runs.pieces)
         for name, some_rows in tried.items():
             whole, _ = execute(adapter, [plans[name][i] for i in some], runs.donated)
             expected = answer_rows(whole, [pair.answers for pair in chunk])
-            within_noise(adapter, "restarted edits miss the whole run's", runs.walk(some_rows, chunk)[0], expected)
+            within("restarted edits miss the whole run's", runs.walk(some_rows, chunk)[0], expected)
         patched, _ = runs.walk(full, chunk)
-        full_error = within_noise(adapter, "full patch misses the source run's", patched, runs.source)
+        full_error = within("full patch misses the source run's", patched, runs.source)
         for mine in same:
             identity, _ = runs.walk(mine, chunk)
-            errors.append((within_noise(adapter, "identity edit changes", identity, runs.base), full_error))
+            errors.append((within("identity edit changes", identity, runs.base), full_error))
 
     try:
         in_batches(work, [len(pair.base) for pair in few], "guards", GUARDED_PAIRS * max(len(p.base) for p in few))

@@ -7,7 +7,7 @@ which the two differ, since nothing before that differs either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple, cast
@@ -28,7 +28,7 @@ from auditkit.adapters.protocol import (
     Restartable,
     Touch,
 )
-from auditkit.engine.continuation.shared_prefix import WORTH, begin, best_cut, moved
+from auditkit.engine.continuation.shared_prefix import begin, best_cut, moved, worth
 from auditkit.engine.edits import Donor, remaining
 from auditkit.engine.forward import Donated, donate, words
 from auditkit.engine.guards import GuardTripped, note_edits
@@ -96,6 +96,7 @@ class Runs:
 
     Attributes:
         tokens: that were run for them.
+        pieces: whether some of them go on from a beginning that they share.
     """
 
     adapter: Restartable
@@ -105,6 +106,7 @@ class Runs:
     base: Tensor
     source: Tensor
     tokens: int
+    pieces: bool
 
     @classmethod
     def made(cls, adapter: Restartable, chunk: Sequence[PatchPair], rows: Sequence[Row]) -> Runs:
@@ -128,7 +130,7 @@ class Runs:
         donated = Donated()
         for place, value in kept.items():
             for prompt, mine in zip(own, value, strict=True):
-                donated.activations[prompt, place] = _to(len(prompt), mine)
+                donated.activations[prompt, place] = mine[-len(prompt) :]
         if follow:
             _follow(adapter, memory, own, follow, wanted, donated)
         others = {donor: places for donor, places in wanted.items() if donor not in follow}
@@ -137,10 +139,10 @@ class Runs:
         donated.logits |= apart.logits
         theirs = torch.stack([logits[at[one]] if one in at else donated.logits[one] for one in sources])
         answers = [pair.answers for pair in chunk]
+        base, source = answer_rows(logits, answers), answer_rows(theirs, answers)
+        pieces = bool(follow) or tokens < sum(map(len, own))
         tokens += donated.tokens + apart.tokens
-        return cls(
-            adapter, batch, memory, donated, answer_rows(logits, answers), answer_rows(theirs, answers), tokens
-        )
+        return cls(adapter, batch, memory, donated, base, source, tokens, pieces)
 
     def trimmed(self, conditions: Iterable[Sequence[Row]]) -> Runs:
         """The same with no more than walks of these rows need, so that the runs of many pairs can be held."""
@@ -231,24 +233,23 @@ def _saved(adapter: Restartable, chunk: Sequence[PatchPair], follow: Mapping[Pro
     """Whether source runs that go on from their base runs are offered, and save enough."""
     if not follow or not adapter.support().get(Capability.GENERATION):
         return False
-    return sum(differ(chunk[i]) for i in follow.values()) >= WORTH
+    return worth(sum(differ(chunk[i]) for i in follow.values()))
 
 
 def _base(
-    adapter: Restartable, batch: Batch, own: Sequence[Prompt], places: Iterable[Place], first: int
-) -> tuple[Tensor, Memory, dict[Place, Tensor], int]:
-    """A run of all base prompts: logits, memory, activations (prompt, position, ...) that end with the prompts, tokens.
+    adapter: Restartable, batch: Batch, own: Sequence[Prompt], places: Collection[Place], first: int
+) -> tuple[Tensor, Memory, Mapping[Place, Tensor], int]:
+    """A run of all base prompts: logits, memory, activations (prompt, position, ...) by place, tokens.
 
     Args:
-        first: what several begin with before this position is run once, and its activations are not kept.
+        first: what several begin with before this position is run once.
     """
+    if adapter.support().get(Capability.GENERATION) and best_cut([one.ids for one in own], first):
+        begun = begin(cast(Continuable, adapter), own, places, first)
+        return begun.logits[:, 0], begun.memory, begun.kept, begun.tokens
     kept: dict[Place, Tensor] = {}
-    touches = {place: keep(kept, place) for place in places}
-    if not adapter.support().get(Capability.GENERATION) or not best_cut([one.ids for one in own], first):
-        logits, memory = adapter.record(batch, touches)
-        return logits, memory, kept, int(batch.mask.sum())
-    begun = begin(cast(Continuable, adapter), own, touches, first)
-    return begun.logits[:, 0], begun.memory, kept, begun.tokens
+    logits, memory = adapter.record(batch, {place: keep(kept, place) for place in places})
+    return logits, memory, kept, int(batch.mask.sum())
 
 
 def _follow(
@@ -275,10 +276,3 @@ def _follow(
             end = kept[place][k][-len(one) :]
             begin = donated.activations[own[i], place][: len(one) - len(end)]
             donated.activations[one, place] = torch.cat([begin, end])
-
-
-def _to(length: int, value: Tensor) -> Tensor:
-    """The last positions of a value, as many as a prompt has; what was not kept of its beginning is no number."""
-    end = value[-length:]
-    missing = length - len(end)
-    return torch.cat([end.new_full((missing, *end.shape[1:]), torch.nan), end]) if missing else end

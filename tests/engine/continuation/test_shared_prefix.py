@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Component
 from auditkit.engine.continuation import shared_prefix as bias_reading
 from auditkit.engine.continuation.shared_prefix import after, begin, log_likelihoods, run_heads, shared_head
+from auditkit.engine.forward import capture
 
 pytestmark = pytest.mark.unit
 
@@ -85,7 +87,7 @@ UNEQUAL = [(*COMMON, *tail) for tail in ((60,), (61, 62, 63), (60, 64), tuple(ra
 
 def test_what_all_prompts_begin_with_is_run_once_and_changes_no_logit(circuit) -> None:
     before = circuit.meter.token_layers
-    logits, memory, tokens = begin(circuit, [Prompt("", ids) for ids in UNEQUAL])
+    logits, memory, tokens, _ = begin(circuit, [Prompt("", ids) for ids in UNEQUAL])
     # Rows end together, so that short ones run some of the beginning again.
     assert circuit.meter.token_layers - before == tokens * circuit.layers == (len(COMMON) + 4 * 5) * circuit.layers
     again, _ = circuit.extend(memory, circuit.batch([Prompt("", (9,))] * 4))
@@ -131,7 +133,11 @@ def test_without_families_prompts_are_cut_where_most_is_saved(circuit) -> None:
 def test_beginnings_of_beginnings_are_run_once(circuit) -> None:
     twice = tuple(range(60, 90))
     prompts = [(*COMMON, word, *twice, tail) for word in (5, 6, 7, 8, 9) for tail in range(100, 110)]
-    logits, _, tokens = begin(circuit, [Prompt("", ids) for ids in prompts])
+    place = (Component.RESIDUAL, 2)
+    logits, memory, tokens, kept = begin(circuit, [Prompt("", ids) for ids in prompts], [place])
     assert tokens == 50 + 5 * 31 + 50
     for row, ids in list(enumerate(prompts))[::7]:
+        _, seen = capture(circuit, circuit.batch([Prompt("", ids)]), [place])
+        pad = memory.batch.pads[row]
+        torch.testing.assert_close(kept[place][row, pad:], seen[place][0], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(logits[row, 0], whole(circuit, ids)[-1], atol=1e-4, rtol=1e-4)
