@@ -12,7 +12,7 @@ elsewhere in the network; `Held`, a sender that is restored while other sites ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -149,13 +149,16 @@ class Restoration:
         self._ends()
         return mean_difference(self._measured(), CLEAN, CORRUPT, name="clean minus corrupt")
 
-    def recoveries(self, *what: Restored) -> tuple[Estimate, ...]:
+    def recoveries(self, *what: Restored, first: Callable[[], object] | None = None) -> tuple[Estimate, ...]:
         """Shares of the clean minus corrupt difference that come back: 0 is the corrupt run, 1 the clean one.
+
+        Args:
+            first: is called once `total` is known, before anything is edited; what it raises ends the measurement.
 
         Raises:
             NotApplicable: a component that this model does not offer, or no place for random bands.
         """
-        self._run(what)
+        self._run(what, first)
         return _with_items(
             recovery(self._measured(str(w)), str(w), clean=CLEAN, corrupt=CORRUPT, name=f"recovery by {w}")
             for w in what
@@ -170,8 +173,14 @@ class Restoration:
         columns = dict.fromkeys((CORRUPT, CLEAN, *names))
         return self.items.measurement.with_conditions({name: self._columns[name] for name in columns})
 
-    def _run(self, what: Sequence[Restored]) -> None:
+    def _run(self, what: Sequence[Restored], first: Callable[[], object] | None = None) -> None:
         """Run what was not run yet, and note what the guards measured over the batches of all of it."""
+
+        def known(base: torch.Tensor, source: torch.Tensor) -> None:
+            self._take(base, source)
+            if first is not None:
+                first()
+
         together: dict[tuple[bool, str], list[Restored]] = {}
         for one in dict.fromkeys(what):
             if str(one) not in self._columns:
@@ -184,7 +193,8 @@ class Restoration:
             if whole:
                 measured = patch(self.adapter, self.items.pairs, conditions, description, base=self._base)
             else:
-                measured = restarted(self.adapter, self.items.pairs, conditions, description)
+                gate = None if first is None else known
+                measured = restarted(self.adapter, self.items.pairs, conditions, description, gate)
             self._guards.append((frozenset(conditions), guards(description, measured)))
             self._take(measured.base, measured.source)
             self._columns |= {name: difference(logits) for name, logits in measured.conditions.items()}

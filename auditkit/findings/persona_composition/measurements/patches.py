@@ -34,7 +34,8 @@ from auditkit.claims.evidence import Section, note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.claims.shared import shared_measurement
 from auditkit.engine.continuation.divergence import Divergence
-from auditkit.engine.continuation.prefix_cached import Edits, late_divergence
+from auditkit.engine.continuation.late import late_divergence
+from auditkit.engine.continuation.prefix_cached import Edits, Tails
 from auditkit.engine.edits import replace
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.measurements.cells import SITES, WINDOW, Cells
@@ -78,6 +79,7 @@ class Patches:
         self.cells, self.seed, self.deepest = cells, cells.seed, deepest
         self.layers = cells.layers
         self._measured: dict[tuple[str, ...], Mapping[str, Divergence]] = {}
+        self._tails: dict[str, Tails] = {}
 
     # -- claims ------------------------------------------------------------------------------------------------
 
@@ -236,7 +238,9 @@ class Patches:
         }
         key = (site, *edits)
         if key not in self._measured:
-            self._measured[key] = late_divergence(self.cells.tails(site), edits, f"{description}, {site}")
+            if site not in self._tails:  # kept, so that its guards run whole prompts once
+                self._tails[site] = self.cells.tails(site)
+            self._measured[key] = late_divergence(self._tails[site], edits, f"{description}, {site}")
         return self._measured[key]
 
     def _edits(self, states: Tensor, site: str, layer: int) -> Edits:

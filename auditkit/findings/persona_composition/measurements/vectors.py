@@ -31,7 +31,8 @@ from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.personas import differing_span
 from auditkit.engine.continuation.divergence import Divergence
-from auditkit.engine.continuation.prefix_cached import Edits, Tails, late_divergence
+from auditkit.engine.continuation.late import late_divergence
+from auditkit.engine.continuation.prefix_cached import Edits, Tails
 from auditkit.engine.continuation.timed import Forced
 from auditkit.engine.continuation.transplant import PrefixGraft, SpanGraft, prefixes, spans
 from auditkit.engine.edits import Edit, add, replace
@@ -122,7 +123,7 @@ class Vectors:
             for host, target in zip(hosts, cells.prompts, strict=True)
         ]
         every[PREFIX] = prefixes(cells.adapter, grafts, tails.continuations)
-        target = self._tails(cells.prompts).forced()
+        target = cells.tails("p_user_last").forced()
         return self._table("injections", late_divergence(tails, every, "injecting", target), cells.table)
 
     @shared_measurement
