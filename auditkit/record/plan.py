@@ -49,6 +49,7 @@ class PlannedClaim:
     rerun: str
     family: FamilyPlace | None = None
     location: str = ""
+    question: str = ""
 
     def claim(self, verdict: Verdict, reason: str, cost: Cost) -> Claim:
         """The claim with a verdict and no evidence yet."""
@@ -65,6 +66,7 @@ class PlannedClaim:
             cost=cost,
             rerun=self.rerun,
             location=self.location,
+            question=self.question,
         )
 
     def lost(self, reason: str) -> Claim:
