@@ -1,4 +1,4 @@
-"""What a reader meets first is at grade 12 or easier: statements, meanings of verdicts, reasons of claims left out.
+"""What a reader meets first is at grade 12 or easier: answers, questions, statements, verdicts and reasons.
 
 Flesch-Kincaid grades (`readability`).
 """
@@ -6,13 +6,25 @@ Flesch-Kincaid grades (`readability`).
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from docpages import ROOT
+from msgspec.structs import replace
 from readability import HARDEST, grade, sentences, syllables, words
 
+from auditkit.claims.verdicts import summarize
+from auditkit.pytest_plugin.claims import question_of
+from auditkit.record.baseline import NO_BASELINE
+from auditkit.record.schema import Baseline, Run, Verdict
 from auditkit.report import wording
+from auditkit.report.answers.headline import answer
+from auditkit.report.answers.scorecard import scorecard
+from auditkit.report.brief import BY_CHANCE, hints
+from tests.report.conftest import build_run
 
 pytestmark = pytest.mark.unit
 
@@ -73,6 +85,62 @@ def test_the_reasons_of_claims_that_do_not_apply_are_at_grade_12_or_easier() -> 
 
 def test_the_meanings_of_verdicts_are_at_grade_12_or_easier() -> None:
     assert too_hard((str(verdict), text) for verdict, text in wording.MEANINGS.items()) == {}
+
+
+def questions() -> Iterator[tuple[str, str]]:
+    """Each suite and what it asks."""
+    for path in sorted((ROOT / "suites").glob("*/conftest.py")):
+        yield path.parent.name, question_of(path.parent)
+
+
+def answers() -> Iterator[tuple[str, str]]:
+    """What runs answer in which each verdict occurs, alone and among the others, as a gate and as none."""
+    every = [*([verdict] for verdict in Verdict), list(Verdict)]
+    for verdicts, source, profile, compared, lack in itertools.product(
+        every,
+        ("A paper (Somebody 2020).", "The project's own."),
+        ("pr", "release"),
+        (False, True),
+        (None, "behaviour"),
+    ):
+        run = made(verdicts, source=source, profile=profile, compared=compared, lack=lack)
+        said = answer(run)
+        for text in (said.sentence, *said.more, said.base, *(hint.said for hint in hints(run, "run"))):
+            yield text, text
+        for row in scorecard(run):
+            yield row.answer, re.sub(r"\([^)]*\)", "", row.answer)  # names of claims
+
+
+def made(verdicts: Sequence[Verdict], *, source: str, profile: str, compared: bool, lack: Any) -> Run:
+    """A run with a claim of each verdict, and one more that needs a baseline where there is none."""
+    run = build_run()
+    told = [(verdict, "it is so") for verdict in verdicts]
+    told += [] if compared else [(Verdict.NOT_APPLICABLE, f"{NO_BASELINE} (--baseline)")]
+    claims = tuple(
+        replace(run.claims[0], id=f"s/{i}", verdict=verdict, reason=reason, source=source, lack=lack)
+        for i, (verdict, reason) in enumerate(told)
+    )
+    base = Baseline(
+        name="released", run="base", created=run.created, audit_sha256="ab", plan_sha256="cd", plan_differences=(),
+        model=run.model, summary=run.summary, absent={},
+    )  # fmt: skip
+    return replace(
+        run, claims=claims, profile=profile, summary=summarize(claims), baseline=base if compared else None
+    )
+
+
+def test_what_a_run_answers_is_at_grade_12_or_easier() -> None:
+    assert len({name for name, _ in answers()}) > 40
+    assert too_hard(answers()) == {}
+
+
+def test_the_questions_of_the_suites_are_at_grade_12_or_easier() -> None:
+    assert sum(bool(question) for _, question in questions()) >= 5
+    assert too_hard(questions()) == {}
+
+
+def test_what_the_terminal_says_of_chance_is_at_grade_12_or_easier() -> None:
+    assert grade(BY_CHANCE) <= HARDEST
 
 
 @pytest.mark.parametrize(
