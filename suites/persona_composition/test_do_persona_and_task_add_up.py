@@ -55,29 +55,29 @@ def test_a_state_in_its_own_place_changes_nothing(patches):
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_is_near_clean_at_the_prompts_end(patches, threshold):
-    """Patching the prompt's last token with the additive prediction (state of the persona alone, plus that of the task
-    alone, minus the baseline's) keeps the KL divergence from the clean run at or below 0.10 nats over ten tokens, in
-    the geometric mean over cells. The layer is the first one, up to depth 0.55, at which patching this token changes
-    the output."""
+    """Patching the prompt's last token with the additive prediction keeps the KL divergence from the clean run at or
+    below 0.10 nats over ten tokens, in the geometric mean over cells. The prediction is the state of the persona alone,
+    plus that of the task alone, minus the baseline's. The layer is the first one, up to depth 0.55, at which patching
+    this token changes the output."""
     present(patches)
     _near_clean(patches, SITES[:1], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_is_near_clean_in_the_answer(patches, threshold):
-    """Patching the answer's first or second token with the additive prediction (state of the persona alone, plus that
-    of the task alone, minus the baseline's) keeps the KL divergence from the clean run at or below 0.10 nats over ten
-    tokens, in the geometric mean over cells. The layer is the first one, up to depth 0.55, at which patching this token
-    changes the output."""
+    """Patching the answer's first or second token with the additive prediction keeps the KL divergence from the clean
+    run at or below 0.10 nats over ten tokens, in the geometric mean over cells. The prediction is the state of the
+    persona alone, plus that of the task alone, minus the baseline's. The layer is the first one, up to depth 0.55, at
+    which patching this token changes the output."""
     _near_clean(patches, SITES[1:], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_other_baselines_add_up_as_well(patches, threshold):
-    """With other baselines (on average over five other neutral personas, and with a neutral filler as long as the
-    persona), the additive prediction also keeps the KL divergence from the clean run at or below 0.10 nats over ten
-    tokens, in the geometric mean over cells. It is patched in at the prompt's last token and at the answer's first
-    two."""
+    """With other baselines too, the additive prediction keeps the KL divergence from the clean run at or below 0.10
+    nats over ten tokens, in the geometric mean over cells. They are the average of five other neutral personas, and a
+    neutral filler as long as the persona. The prediction is patched in at the prompt's last token and at the answer's
+    first two."""
     near = threshold(NEAR, "as for the first baseline")
     layers = patches.sites_that_matter(SITES)
     present(patches.baselines(layers))
@@ -94,8 +94,8 @@ def test_other_baselines_add_up_as_well(patches, threshold):
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_beats_other_states_at_the_prompts_end(patches, threshold):
-    """At the first layer where patching the prompt's last token changes the output, patching in each of five other
-    states raises the KL divergence from the clean run at least twice as much as the additive prediction does, in the
+    """At the first layer where patching the prompt's last token changes the output, five other states are patched in
+    too. Each raises the KL divergence from the clean run at least twice as much as the additive prediction does, in the
     geometric mean over cells. The five are the states of the baseline, of the task alone and of the persona alone, and
     the sums with another persona and with another task."""
     _better(patches, SITES[:1], REFERENCES[:-1], threshold)
@@ -103,24 +103,24 @@ def test_the_additive_prediction_beats_other_states_at_the_prompts_end(patches, 
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_beats_other_states_in_the_answer(patches, threshold):
-    """At the first layer where patching the answer's first or second token changes the output, patching in each of five
-    other states raises the KL divergence from the clean run at least twice as much as the additive prediction does, in
-    the geometric mean over cells. The five are the states of the baseline, of the task alone and of the persona alone,
-    and the sums with another persona and with another task."""
+    """At the first layer where patching the answer's first or second token changes the output, five other states are
+    patched in too. Each raises the KL divergence from the clean run at least twice as much as the additive prediction
+    does, in the geometric mean over cells. The five are the states of the baseline, of the task alone and of the
+    persona alone, and the sums with another persona and with another task."""
     _better(patches, SITES[1:], REFERENCES[:-1], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_what_does_not_add_up_is_less_than_noise(patches, threshold):
-    """At the first layer where patching changes the output, adding a random vector of the same norm as the interaction
-    term raises the KL divergence at least twice as much as the additive prediction does."""
+    """At the first layer where patching changes the output, a random vector of the same norm as the interaction term is
+    added. It raises the KL divergence at least twice as much as the additive prediction does."""
     _better(patches, SITES, REFERENCES[-1:], threshold)
 
 
 @pytest.mark.causal
 def test_additivity_degrades_with_depth(patches, threshold):
-    """At the prompt's last token, the KL divergence that the additive prediction causes rises with the layer at which
-    it is patched in: their rank correlation is at least 0.8, averaged over cells."""
+    """The additive prediction is patched in at the prompt's last token. The KL divergence that it causes rises with the
+    layer. Their rank correlation is at least 0.8, averaged over cells."""
     beside("the same for BB", patches.rises(what="BB"))
     with control("a state in its own place changes nothing at any layer"):
         assert patches.plumbing() >= 1.0

@@ -8,8 +8,8 @@ from auditkit.methods.attention import NO_SINK, WEIGHTED
 
 @pytest.mark.causal(edits=False)
 def test_some_heads_single_out_racial_and_colour_words(heads):
-    """Heads selected on one half of the words and topics, because from the last token they attend more to a persona
-    word that names a race or a colour than to a word of valence at the same place, do so on average on the other half
+    """Heads are selected on one half of the words and topics. From the last token they attend more to a persona word
+    that names a race or a colour than to a word of valence at the same place. They do so on average on the other half
     as well. At least one of them is confirmed there, also against neutral words, without the first token, and weighted
     by value."""
     figure(*heads.figures())
@@ -22,8 +22,9 @@ def test_some_heads_single_out_racial_and_colour_words(heads):
 
 @pytest.mark.causal
 def test_valence_activations_take_those_heads_attention_away(head_edits):
-    """Patching the early MLPs (depth 0-0.19) at a racial or colour word with the activations of a valence word lowers
-    the selected heads' attention to the word, and more than patching in those of another racial or colour word does."""
+    """The early MLPs (depth 0-0.19) are patched at a racial or colour word with the activations of a valence word. This
+    lowers the selected heads' attention to the word, and more than patching in those of another racial or colour word
+    does."""
     early = mlp.at_depth(0, 0.19)
     valence, other, elsewhere = head_edits.lost(early)
     beside("without the first token", head_edits.lost(early, NO_SINK)[0])
@@ -37,8 +38,8 @@ def test_valence_activations_take_those_heads_attention_away(head_edits):
 
 @pytest.mark.causal(control="random heads of the same layers")
 def test_removing_those_heads_moves_the_answer(head_edits):
-    """Ablating the selected heads (zero, mean and resample ablation) moves the answer's logits under racial and colour
-    personas further than ablating as many random heads of the same layers does."""
+    """The selected heads are ablated (zero, mean and resample ablation). This moves the answer's logits under racial
+    and colour personas further than ablating as many random heads of the same layers does."""
     for ablation in ("zero", "mean", "resample"):
         those, others = head_edits.moved(ablation)
         beside(f"random heads, {ablation} ablation", others)
@@ -47,9 +48,9 @@ def test_removing_those_heads_moves_the_answer(head_edits):
 
 @pytest.mark.causal(control="random heads of the same layers")
 def test_a_few_heads_restore_the_persona_effect(head_edits):
-    """Patching four heads, chosen on one half of the items among those that a screen selects, recovers more of the
-    difference between negative and positive personas on the other half than patching random heads of the same layers
-    does."""
+    """On one half of the items, four heads are chosen among those that a screen selects. On the other half, patching
+    them recovers more of the difference between negative and positive personas than patching random heads of the same
+    layers does."""
     those, others = head_edits.restored()
     figure(head_edits.screening())
     beside("random heads of the same layers", others)

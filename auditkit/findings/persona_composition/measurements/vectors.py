@@ -91,9 +91,9 @@ class Vectors:
         apart = geometric_mean(self.measurement, HOST, name="host and target", resolution=LEAST).describe()
         if apart.lower is not None and apart.lower < MATTERS:
             raise NotApplicable(
-                f"the divergence between the runs with and without the persona's words is not shown to be {MATTERS:g} "
-                f"nats over {WINDOW} tokens (geometric mean {apart.estimate:.3g}, interval from {apart.lower:.3g}), so "
-                "there is no distance to close"
+                f"there is no distance to close: the runs with and without the persona's words are not shown to be "
+                f"{MATTERS:g} nats apart over {WINDOW} tokens (geometric mean {apart.estimate:.3g}, interval from "
+                f"{apart.lower:.3g})"
             )
         return geometric_ratio(self.measurement, what, HOST, name=f"left by {what}", resolution=LEAST)
 
