@@ -116,6 +116,23 @@ class Patches:
             note(f"left out: {', '.join(missing)}; {without}")
         return found
 
+    def behind(self, layers: Mapping[str, int]) -> dict[str, int]:
+        """Site -> the measured layer behind the one that it has, up to the deepest; sites without one are left out.
+
+        Raises:
+            NotApplicable: no site has one.
+        """
+        last = self.cells.layer(self.deepest)
+        later = {
+            site: min((n for n in self.layers if n > layer), default=last + 1) for site, layer in layers.items()
+        }
+        found = {site: layer for site, layer in later.items() if layer <= last}
+        if not found:
+            raise NotApplicable(
+                f"no measured layer up to {last} lies behind {', '.join(map(str, layers.values()))}"
+            )
+        return found
+
     def typical(self, site: str, layer: int, what: str = ADDITIVE) -> Geometric:
         """Geometric mean of the divergence, in nats.
 
