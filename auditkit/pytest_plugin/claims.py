@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import inspect
 import re
 from collections.abc import Sequence
@@ -60,6 +62,7 @@ def planned(item: pytest.Item, options: str) -> PlannedClaim:
         rerun=f"pytest {shell(_without_model(item, item.nodeid))} {options}",
         family=family_of(item),
         location=":".join(map(str, (item.location[0], (item.location[1] or 0) + 1))),
+        question=question_of(item.path.parent),
     )
 
 
@@ -67,6 +70,17 @@ def _told(item: pytest.Item) -> str:
     """The statement as a report shows it: claims of one test that differ in a parameter name theirs."""
     _, parametrized, parameters = _without_model(item, item.name).partition("[")
     return f"{statement_of(item)} [{parameters}" if parametrized else statement_of(item)
+
+
+@functools.cache
+def question_of(suite: Path) -> str:
+    """What a suite asks, in plain words: the first sentence of its conftest's docstring, where that is a question."""
+    try:
+        docstring = ast.get_docstring(ast.parse((suite / "conftest.py").read_text("utf-8"))) or ""
+    except (OSError, ValueError, SyntaxError):
+        return ""
+    asked = re.match(r"[^.?!]+\?", " ".join(docstring.split()))
+    return asked[0] if asked else ""
 
 
 def check_claims(items: Sequence[pytest.Item]) -> None:

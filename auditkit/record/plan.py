@@ -29,6 +29,7 @@ class PlannedClaim:
     rerun: str
     family: FamilyPlace | None = None
     location: str = ""
+    question: str = ""
 
     def claim(self, verdict: Verdict, reason: str, cost: Cost) -> Claim:
         """The claim with a verdict and no evidence yet."""
@@ -45,6 +46,7 @@ class PlannedClaim:
             cost=cost,
             rerun=self.rerun,
             location=self.location,
+            question=self.question,
         )
 
     def lost(self, reason: str) -> Claim:

@@ -210,7 +210,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     statement: str
     """The claim in one or two sentences: the test function's docstring."""
     source: str
-    """Where the finding comes from: the suite's docstring (paper, arXiv number)."""
+    """Where the finding comes from: the docstring of the test's file (paper, arXiv number)."""
     verdict: Verdict
     reason: str
     threshold_source: str
@@ -247,6 +247,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     made_with: dict[str, str] = msgspec.field(default_factory=dict)
     """"threads", and package -> version, of the process that measured the claim: what its numbers depend on besides the
     model and the plan."""
+    question: str = ""
+    """What the suite asks, in plain words; empty: the suite does not say, or an earlier version made the record."""
 
     @property
     def compared(self) -> tuple[Effect, ...]:
