@@ -60,8 +60,11 @@ class Numbers:
         )
 
 
-def render_svg(figure: Figure, prefix: str) -> str:
+def render_svg(figure: Figure, prefix: str, *, apart: bool = False) -> str:
     """Draw `figure`; `prefix` makes its identifiers unique within the page. Tables and images are not drawn: empty.
+
+    Args:
+        apart: title and caption stand beside the drawing, see `svg.inline`.
 
     Raises:
         ValueError: the figure's data do not fit its kind, or cannot be drawn.
@@ -78,6 +81,7 @@ def render_svg(figure: Figure, prefix: str) -> str:
         prefix,
         title=escaping.document(figure.title),
         description=escaping.document(drawing.caption),
+        apart=apart,
     )
 
 

@@ -24,8 +24,10 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
 _STEP = re.compile(r"[A-Za-z]|-?\d+(?:\.\d+)?(?:e-?\d+)?")
-_OWN = {"id", "d", "x", "y", "href", "transform", "clip-path"}
-"""Attributes that say what an element is; the others say how it looks, and are inherited."""
+_OWN = {"id", "d", "x", "y", "href", "transform"}
+"""Attributes that say what an element is; the others say how it looks, and are inherited or hold for a whole group."""
+_LONG = 60
+"""Characters of a path from which on it is written once, however often it is drawn."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,14 @@ Texts = Mapping[Style, Sequence[tuple[float, float, str]]]
 """By style: where each baseline is, in points from the left and the top, and what is written there."""
 
 
-def inline(document: bytes, texts: Texts, prefix: str, *, title: str, description: str) -> str:
-    """The document as an `svg` element; `prefix` makes its identifiers unique within the page."""
+def inline(document: bytes, texts: Texts, prefix: str, *, title: str, description: str, apart: bool = False) -> str:
+    """The document as an `svg` element; `prefix` makes its identifiers unique within the page.
+
+    All that is drawn stands in one group, `prefix` with "-all", so that a small copy can refer to it.
+
+    Args:
+        apart: title and description stand beside the drawing already, in elements `prefix` with "-title" and "-desc".
+    """
     root = ET.fromstring(document)
     for parent in list(root.iter()):
         for child in list(parent):
@@ -64,20 +72,25 @@ def inline(document: bytes, texts: Texts, prefix: str, *, title: str, descriptio
         if "d" in element.attrib:
             element.set("d", _short_path(element.attrib["d"]))
     _unwrap(root)
+    _define_first(root)
+    _share(root, prefix)
     _write(root, texts)
+    for name in ("clip-path", "shape-rendering"):
+        _hoist(root, name)
     _gather(root)
-    # Attributes of the root are inherited: the joins of matplotlib's style sheet, the page's text colour.
+    # Attributes of the group are inherited: the joins of matplotlib's style sheet, the page's text colour.
+    looks = {"fill": "currentColor", "stroke-linejoin": "round", "stroke-linecap": "butt"}
+    group = ET.Element("g", {"id": f"{prefix}-all"} | looks)
+    group[:] = root[:]
+    root[:] = [group]
     root.attrib = {
         "xmlns": _SVG.strip("{}"),
         "viewBox": root.attrib["viewBox"],
         "class": "plot",
         "role": "img",
         "aria-labelledby": f"{prefix}-title {prefix}-desc",
-        "fill": "currentColor",
-        "stroke-linejoin": "round",
-        "stroke-linecap": "butt",
     }
-    for position, (tag, text) in enumerate((("title", title), ("desc", description))):
+    for position, (tag, text) in enumerate(() if apart else (("title", title), ("desc", description))):
         element = ET.Element(tag, id=f"{prefix}-{tag}")
         element.text = text
         root.insert(position, element)
@@ -88,7 +101,7 @@ def _present(element: ET.Element) -> None:
     """Turn the element's inline style into presentation attributes."""
     for declaration in element.attrib.pop("style", "").split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
-        if name:
+        if name and (name, value) != ("stroke-dashoffset", "0"):
             element.set(name, value)
     for name in ("fill", "stroke"):
         if element.get(name) == INK:
@@ -108,6 +121,70 @@ def _rename(element: ET.Element, names: Mapping[str, str]) -> None:
         else:
             for reference in _references(value):
                 element.set(name, value.replace(f"#{reference}", f"#{names[reference]}"))
+
+
+def _define_first(root: ET.Element) -> None:
+    """Bring all definitions together, so that what is drawn stands side by side, and groups of one into their child."""
+    found = ET.Element("defs")
+
+    def rest(element: ET.Element) -> None:
+        children: list[ET.Element] = []
+        for child in element:
+            if child.tag == "defs":
+                found.extend(child)
+                continue
+            rest(child)
+            if child.tag == "g" and len(child) == 1 and not child.attrib.keys() & (child[0].attrib.keys() | _OWN):
+                child[0].attrib.update(child.attrib)
+                child = child[0]
+            if child.tag != "g" or len(child):
+                children.append(child)
+        element[:] = children
+
+    rest(root)
+    if len(found):
+        root.insert(0, found)
+
+
+def _hoist(element: ET.Element, name: str) -> None:
+    """Say an attribute that neighbours share once, on a group around them; one that moves its content keeps it."""
+    children: list[ET.Element] = []
+    for value, run in groupby(element, lambda child: None if "transform" in child.attrib else child.get(name)):
+        alike = list(run)
+        if value is None or len(alike) == 1:
+            for child in alike:
+                if child.tag in ("g", "svg"):
+                    _hoist(child, name)
+            children += alike
+            continue
+        for child in alike:
+            del child.attrib[name]
+        group = ET.Element("g", {name: value})
+        group[:] = alike
+        children.append(group)
+    element[:] = children
+
+
+def _share(root: ET.Element, prefix: str) -> None:
+    """Write a long path that is drawn more than once into `defs`, and refer to it."""
+    drawn: dict[str, list[ET.Element]] = {}
+    for element in root.iter("path"):
+        if "id" not in element.attrib and len(element.attrib["d"]) >= _LONG:
+            drawn.setdefault(element.attrib["d"], []).append(element)
+    several = [(path, elements) for path, elements in drawn.items() if len(elements) > 1]
+    if not several:
+        return
+    defs = ET.Element("defs")
+    for number, (path, elements) in enumerate(several):
+        ET.SubElement(defs, "path", {"id": f"{prefix}-s{number}", "d": path})
+        for element in elements:
+            element.tag = "use"
+            del element.attrib["d"]
+            element.set("href", f"#{prefix}-s{number}")
+    if len(root) and root[0].tag == "defs":
+        root[0].extend(defs)
+    else:
+        root.insert(0, defs)
 
 
 def _write(root: ET.Element, texts: Texts) -> None:
@@ -141,7 +218,8 @@ def _gather(element: ET.Element) -> None:
 
 
 def _looks(element: ET.Element) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in element.attrib.items() if name not in _OWN)
+    own = _OWN | {"clip-path"} if "transform" in element.attrib else _OWN  # a clip is cut in the element's own places
+    return tuple((name, value) for name, value in element.attrib.items() if name not in own)
 
 
 def _unwrap(element: ET.Element) -> None:
@@ -162,7 +240,7 @@ def _rounded(number: str | float) -> str:
 
 
 def _short_path(data: str) -> str:
-    """The same path, rounded, with upright and level lines written as such."""
+    """The same path, rounded, with upright and level lines and circles written as such."""
     steps, place = _STEP.findall(data), ("", "")
     short: list[str] = []
     position = 0
@@ -183,7 +261,19 @@ def _short_path(data: str) -> str:
             short.append("L" + " ".join(numbers))
         if numbers:
             place = (numbers[-2], numbers[-1])
-    return "".join(short)
+    return _as_circle(short) or "".join(short)
+
+
+def _as_circle(steps: Sequence[str]) -> str:
+    """The marker that matplotlib draws as eight curves around 0, as two arcs; empty where the path is another."""
+    if len(steps) != 10 or steps[-1] != "z" or not all(step.startswith("C") for step in steps[1:-1]):
+        return ""
+    (x, y), ends = steps[0][1:].split(" "), [step.split(" ")[-2:] for step in steps[1:-1]]
+    radius = float(y)
+    there = [(radius, 0), (0, -radius), (-radius, 0), (0, radius)]
+    if x != "0" or radius <= 0 or [(float(a), float(b)) for a, b in ends[1::2]] != there:
+        return ""
+    return f"M-{y} 0a{y} {y} 0 1 0 {_rounded(2 * radius)} 0a{y} {y} 0 1 0-{_rounded(2 * radius)} 0z"
 
 
 def _references(value: str) -> list[str]:
