@@ -54,6 +54,7 @@ def environment() -> Environment:
         "transitions": wording.transitions,
         "waiver": wording.waiver,
         "cell": figures.text_of,
+        "undrawn": forest.undrawn,
     }
     made.globals |= {
         "Verdict": Verdict,
@@ -62,7 +63,10 @@ def environment() -> Environment:
         "MEANINGS": wording.MEANINGS,
         "MISSING": wording.MISSING,
         "AT_ONCE": wording.AT_ONCE,
-        "PLOT_WIDTH": int(forest.WIDTH),
+        "PLOT_WIDTH": forest.WIDTH,
+        "PLOT_HEIGHT": forest.HEIGHT,
+        "PLOT_AXIS": forest.axis(),
+        "PLOT_LINE": forest.place(0.0),
         "shown": _shown,
     }
     return made

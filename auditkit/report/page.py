@@ -41,10 +41,6 @@ def render_html(run: Run) -> str:
     """The audit page of `run`; the same run gives the same text."""
     run = canonical(run)
     style, script = own("style.css"), own("page.js")
-    effects = [effect for claim in run.claims for effect in wording.effects_of(claim)]
-    scales = forest.scales(effects)
-    # Changes are small beside what changed, so they have scales of their own.
-    changes = forest.scales(effect for claim in run.claims if claim.change for effect in claim.change.effects)
     anchors = _anchors(run)
     attention = wording.needing_attention(run)
     suites = wording.suites(run)
@@ -60,10 +56,11 @@ def render_html(run: Run) -> str:
             pictures=_pictures(suites),
             anchor=lambda claim: anchors[id(claim)],
             methods=_methods(run),
-            scales=scales,
-            change_scales=changes,
-            drawn_change=lambda effect: forest.drawing(effect, changes[effect.unit]),
-            drawing=lambda effect: forest.drawing(effect, scales[effect.unit]),
+            rows={
+                suite: [_row(claim, anchors[id(claim)]) for claim in claims] for suite, claims in suites.items()
+            },
+            drawn_change=lambda change, claim: forest.drawn_change(change, wording.changed(claim, change)),
+            drawing=forest.drawn,
             command=escaping.shell_join(run.command),
             policy=policy(style, script),
             # Safe: files of this package, which hold no "</style" and no "</script".
@@ -87,6 +84,10 @@ def _embedded(run: Run) -> tuple[str, bool]:
     if len(text) <= _READABLE:
         return text, False
     return base64.b64encode(zlib.compress(msgspec.json.encode(run), 9)).decode(), True
+
+
+def _row(claim: Claim, anchor: str) -> forest.Row:
+    return forest.claim_row(claim, href=anchor, name=anchor.replace("claim-", "drawn-", 1))
 
 
 def _anchors(run: Run) -> dict[int, str]:

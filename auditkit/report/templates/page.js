@@ -103,6 +103,10 @@
       const cell = one("[data-value]", claim.row);
       return cell ? Number(cell.dataset.value) : NaN;
     },
+    distance: (claim) => {
+      const cell = one("[data-distance]", claim.row);
+      return cell ? Number(cell.dataset.distance) : NaN;
+    },
   };
   if (table) {
     const bodies = all("tbody", table);
@@ -110,8 +114,8 @@
     const single = make("tbody");
     const headers = all("th[data-sort]", table);
     for (const header of headers) {
-      const button = make("button", { type: "button", className: "sort" }, ...header.childNodes);
-      header.append(button);
+      const button = make("button", { type: "button", className: "sort" }, header.firstChild);
+      header.prepend(button);
       button.addEventListener("click", () => {
         const next = { none: "ascending", ascending: "descending", descending: "none" };
         const order = next[header.getAttribute("aria-sort") || "none"];
