@@ -86,6 +86,10 @@ class Row:
     words: str = ""
     """The effect in words."""
     verdict: Verdict | None = None
+    said: str = ""
+    """The verdict in the word that a reader acts on; empty: the verdict's own."""
+    finding: bool = False
+    """The row is a published finding, for which FAIL blocks nothing."""
     href: str = ""
     """Fragment that the label leads to; empty: no link."""
     missing: str = ""
