@@ -17,7 +17,7 @@ from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
-from auditkit.report import wording
+from auditkit.report import effects, wording
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
 
@@ -55,6 +55,8 @@ def environment() -> Environment:
         "waiver": wording.waiver,
         "cell": figures.text_of,
         "undrawn": forest.undrawn,
+        "in_words": effects.in_words,
+        "explained": effects.explained,
     }
     made.globals |= {
         "Verdict": Verdict,

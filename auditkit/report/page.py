@@ -19,7 +19,7 @@ from markupsafe import Markup
 from auditkit.record import escaping
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Figure, FigureKind, Run
-from auditkit.report import wording
+from auditkit.report import effects, wording
 from auditkit.report.figures import forest
 from auditkit.report.html import environment, json_text, own, policy
 
@@ -56,6 +56,7 @@ def render_html(run: Run) -> str:
             pictures=_pictures(suites),
             anchor=lambda claim: anchors[id(claim)],
             methods=_methods(run),
+            units=effects.units_of(effect for claim in run.claims for effect in wording.effects_of(claim)),
             rows={
                 suite: [_row(claim, anchors[id(claim)]) for claim in claims] for suite, claims in suites.items()
             },
@@ -87,7 +88,8 @@ def _embedded(run: Run) -> tuple[str, bool]:
 
 
 def _row(claim: Claim, anchor: str) -> forest.Row:
-    return forest.claim_row(claim, href=anchor, name=anchor.replace("claim-", "drawn-", 1))
+    words = effects.in_words(claim.effect, claim.suite)
+    return forest.claim_row(claim, words, href=anchor, name=anchor.replace("claim-", "drawn-", 1))
 
 
 def _anchors(run: Run) -> dict[int, str]:
