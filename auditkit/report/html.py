@@ -17,7 +17,7 @@ from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
-from auditkit.report import effects, wording
+from auditkit.report import effects, examples, wording
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
 
@@ -56,6 +56,7 @@ def environment() -> Environment:
         "cell": figures.text_of,
         "undrawn": forest.undrawn,
         "in_words": effects.in_words,
+        "side_by_side": examples.shown,
         "explained": effects.explained,
     }
     made.globals |= {
