@@ -18,7 +18,7 @@ from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
-from auditkit.report import wording
+from auditkit.report import effects, examples, wording
 from auditkit.report.answers.kinds import short
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
@@ -64,6 +64,9 @@ def environment() -> Environment:
         "foreign": foreign,
         "coded": coded,
         "short": short,
+        "in_words": effects.in_words,
+        "side_by_side": examples.shown,
+        "explained": effects.explained,
     }
     made.globals |= {
         "Verdict": Verdict,

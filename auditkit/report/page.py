@@ -20,7 +20,7 @@ from markupsafe import Markup
 from auditkit.record import escaping
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Figure, Run, Verdict
-from auditkit.report import wording
+from auditkit.report import effects, wording
 from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import is_finding, word
 from auditkit.report.comparisons import Comparisons, comparisons
@@ -37,7 +37,7 @@ _THOUSANDS = 1000
 def render_html(run: Run) -> str:
     """The audit page of `run`; the same run gives the same text."""
     run = canonical(run)
-    style, script = own("style.css") + own("audit.css"), own("page.js")
+    style, script = _without_remarks(own("style.css") + own("audit.css")), _without_remarks(own("page.js"))
     anchors = _anchors(run)
     methods = _methods(run)
     suites = sections(run, anchors)
@@ -70,6 +70,8 @@ def render_html(run: Run) -> str:
             is_finding=is_finding,
             compared=compared,
             methods=methods,
+            units=effects.units_of(effect for claim in run.claims for effect in wording.effects_of(claim)),
+            in_words=lambda claim: effects.in_words(claim.effect, claim.suite),
             drawn_change=lambda change, claim: forest.drawn_change(change, wording.changed(claim, change)),
             drawing=forest.drawn,
             thousands=len(run.claims) > _THOUSANDS,
@@ -111,6 +113,12 @@ def bare(run: Run) -> Run:
             for claim in run.claims
         ),
     )
+
+
+def _without_remarks(source: str) -> str:
+    """A style sheet or script without comments and indentation; no string in them holds the start of a comment."""
+    bare_source = re.sub(r"^ *//.*\n", "", re.sub(r"/\*.*?\*/", "", source, flags=re.S), flags=re.M)
+    return re.sub(r"\n\s*", "\n", bare_source)
 
 
 def _shortened(page: str) -> str:

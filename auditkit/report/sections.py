@@ -15,6 +15,7 @@ import msgspec
 from auditkit.record.schema import Claim, Control, Effect, Figure, Grid, Run, Untested, Verdict
 from auditkit.report.answers.kinds import asked, is_finding, is_left_out, needs_base, short, word
 from auditkit.report.answers.scorecard import ScoreRow, scorecard
+from auditkit.report.effects import in_words
 from auditkit.report.figures import forest
 
 _HEADING = 90
@@ -146,7 +147,9 @@ def _headed(source: str) -> str:
 
 
 def _plot_row(run: Run, claim: Claim, anchor: str) -> forest.Row:
-    row = forest.claim_row(claim, href=anchor, name=anchor.replace("claim-", "drawn-", 1))
+    row = forest.claim_row(
+        claim, in_words(claim.effect, claim.suite), href=anchor, name=anchor.replace("claim-", "drawn-", 1)
+    )
     return replace(row, label=short(claim), said=word(run, claim), finding=is_finding(claim))
 
 
@@ -186,7 +189,7 @@ def _claims(claims: Sequence[Claim]) -> str:
 
 
 def _nearest(here: Iterable[Claim]) -> tuple[Claim, Effect] | None:
-    """The comparison furthest on the wrong side of its threshold, in units in which all compare; None: none is there."""
+    """The comparison furthest on the wrong side of its threshold, in comparable units; None: there is none."""
     found = [
         (drawn.units, claim, effect)
         for claim in here

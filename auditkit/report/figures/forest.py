@@ -161,7 +161,7 @@ def scale_of_change(change: Effect, claimed: Effect | None, unit: float | None =
     size, of = _unit(change, threshold or 0.0, unit)
     if size is None:
         return None
-    return Scale(0.0, -size if _more_is_worse(change, claimed) else size, of)
+    return Scale(0.0, -size if more_is_worse(change, claimed) else size, of)
 
 
 def _unit(
@@ -177,7 +177,7 @@ def common_unit(effects: Iterable[Effect]) -> float | None:
     return max((width for width in map(half_width, effects) if width is not None), default=None)
 
 
-def _more_is_worse(change: Effect, claimed: Effect | None) -> bool:
+def more_is_worse(change: Effect, claimed: Effect | None) -> bool:
     if claimed is None or claimed.relation is None:
         return False
     if claimed.relation == "within":
@@ -197,7 +197,7 @@ def got(change: Effect, claimed: Effect | None) -> Literal["worse", "better", "h
     higher = change.lower > 0
     if claimed is None or claimed.relation is None:
         return "higher" if higher else "lower"
-    return "worse" if higher == _more_is_worse(change, claimed) else "better"
+    return "worse" if higher == more_is_worse(change, claimed) else "better"
 
 
 def draw(effect: Effect, scale: Scale | None) -> Drawn | None:

@@ -82,7 +82,8 @@ def inline(
         _hoist(root, name)
     _gather(root)
     # Attributes of the group are inherited: the joins of matplotlib's style sheet, the page's text colour.
-    looks = {"fill": "currentColor", "stroke-linejoin": "round", "stroke-linecap": "butt"}
+    # The page's style sheet says the same of drawings that stand in it.
+    looks = {} if apart else {"fill": "currentColor", "stroke-linejoin": "round", "stroke-linecap": "butt"}
     group = ET.Element("g", {"id": f"{prefix}-all"} | looks)
     group[:] = root[:]
     root[:] = [group]
@@ -152,7 +153,7 @@ def _define_first(root: ET.Element) -> None:
 def _stamp(root: ET.Element) -> None:
     """Draw neighbours that repeat one small path in one path, and drop definitions that nothing refers to any more."""
     shapes = {child.get("id"): child for child in root.iter("path") if "id" in child.attrib}
-    for parent in list(root.iter("g")) + [root]:
+    for parent in [*root.iter("g"), root]:
         children: list[ET.Element] = []
         for (tag, href, looks), run in groupby(
             parent, lambda child: (child.tag, child.get("href"), _looks(child))
