@@ -64,6 +64,7 @@ def environment() -> Environment:
         "foreign": foreign,
         "coded": coded,
         "short": short,
+        "change_size": forest.change_size,
         "in_words": effects.in_words,
         "side_by_side": examples.shown,
         "explained": effects.explained,

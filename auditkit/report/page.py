@@ -86,7 +86,7 @@ def render_html(run: Run) -> str:
             packed=packed,
         )
     )
-    return escaping.document(_shortened(page))
+    return escaping.document(shortened(page))
 
 
 def _embedded(run: Run) -> tuple[str, bool]:
@@ -121,7 +121,7 @@ def _without_remarks(source: str) -> str:
     return re.sub(r"\n\s*", "\n", bare_source)
 
 
-def _shortened(page: str) -> str:
+def shortened(page: str) -> str:
     """The same document in fewer bytes: HTML implies the end of a cell, a row and an item of a list.
 
     Lines between elements would be nodes of their own, a third of all. No text has one of these, since "<" is escaped.

@@ -242,6 +242,13 @@ def drawn_change(change: Effect, claimed: Effect | None, unit: float | None = No
     return draw(change, scale_of_change(change, claimed, unit))
 
 
+def change_size(claim: Claim) -> float | None:
+    """How far the effects of a claim moved since the baseline, at most, in half-widths of their intervals."""
+    effects = claim.change.effects if claim.change is not None else ()
+    moved = [abs(e.estimate) / half for e in effects if e.estimate is not None and (half := half_width(e))]
+    return round(max(moved), 2) if moved else None
+
+
 def _ticks(effect: Effect, scale: Scale) -> str:
     lines = [0.0]
     if effect.relation == "within" and effect.threshold:

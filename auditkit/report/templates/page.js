@@ -82,36 +82,28 @@
     return [...state.keys()].length > 0;
   }
 
-  // ---- Order of the rows of forest plots and of the claims below them.
-  const asTheyCame = new Map();
-  const place = (claim) => {
-    const cell = claim.row && one("[data-distance]", claim.row);
-    return cell ? Number(cell.dataset.distance) : Infinity;
-  };
-  const change = (claim) => {
-    const value = claim.details.dataset.change;
-    return value === undefined ? Infinity : -Number(value);
+  // ---- Order of the rows of each forest plot; headings would not fit another order than the suite's.
+  const plots = all(".suite .forests").map((table) => [table, all("tbody tr:not(.group)", table)]);
+  const byRow = new Map(claims.map((claim) => [claim.row, claim]));
+  const number = (text) => (text === undefined ? Infinity : Number(text));
+  const keys = {
+    distance: (row) => number((one("[data-distance]", row) || { dataset: {} }).dataset.distance),
+    change: (row) => {
+      const claim = byRow.get(row);
+      return claim && claim.details.dataset.change ? -Number(claim.details.dataset.change) : Infinity;
+    },
   };
   function arrange() {
-    const key = { distance: place, change }[form.elements.order.value];
-    for (const name of ["row", "details"]) {
-      const lists = new Map();
-      for (const claim of claims.filter((one) => one[name])) {
-        const list = claim[name].parentNode;
-        if (!asTheyCame.has(claim[name])) asTheyCame.set(claim[name], asTheyCame.size);
-        lists.set(list, [...(lists.get(list) || []), claim]);
-      }
-      for (const some of lists.values()) {
-        const wanted = some
-          .map((claim) => [key ? key(claim) : 0, asTheyCame.get(claim[name]), claim[name]])
-          .sort((a, b) => (a[0] === b[0] ? a[1] - b[1] : a[0] - b[0]))
-          .map(([, , element]) => element);
-        const now = new Set(wanted);
-        const places = wanted.map(() => document.createComment(""));
-        let next = 0;
-        [...wanted[0].parentNode.children].filter((child) => now.has(child)).forEach((child) => child.replaceWith(places[next++]));
-        places.forEach((mark, at) => mark.replaceWith(wanted[at]));
-      }
+    const key = keys[form.elements.order.value];
+    for (const [table, inOrder] of plots) {
+      const wanted = key ? inOrder.map((row) => [key(row), row]).sort(([a], [b]) => (a === b ? 0 : a - b)).map(([, row]) => row) : inOrder;
+      const marks = all("tbody tr:not(.group)", table).map((row) => {
+        const mark = document.createComment("");
+        row.replaceWith(mark);
+        return mark;
+      });
+      marks.forEach((mark, place) => mark.replaceWith(wanted[place]));
+      table.classList.toggle("arranged", Boolean(key));
     }
   }
 
