@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from auditkit.record.schema import Claim, Control, Effect, Figure, Grid, Run, Untested, Verdict
-from auditkit.report.answers.kinds import asked, is_finding, is_left_out, needs_base, short, word
+from auditkit.report.answers.kinds import WAIVED, asked, is_finding, is_left_out, needs_base, short, word
 from auditkit.report.answers.scorecard import ScoreRow, scorecard
 from auditkit.report.effects import in_words
 from auditkit.report.figures import forest
@@ -150,7 +150,10 @@ def _plot_row(run: Run, claim: Claim, anchor: str) -> forest.Row:
     row = forest.claim_row(
         claim, in_words(claim.effect, claim.suite), href=anchor, name=anchor.replace("claim-", "drawn-", 1)
     )
-    return replace(row, label=short(claim), said=word(run, claim), finding=is_finding(claim))
+    said = word(run, claim)
+    return replace(
+        row, label=short(claim), said=said, finding=is_finding(claim), waived=row.waived and said != WAIVED
+    )
 
 
 def _groups(run: Run, claims: Sequence[Claim], here: Sequence[Claim]) -> Iterator[Group]:

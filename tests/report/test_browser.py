@@ -93,6 +93,11 @@ def test_an_image_is_embedded_and_shown(opened: Any, sample_run: Run) -> None:
         assert "A dot." in page.content()
 
 
+def level(text: str) -> str:
+    """The text without tabs and line breaks: where numbers stand in columns they would make a cell or a row."""
+    return text.translate({9: " ", 10: " ", 13: " "})
+
+
 # -- hostile text ----------------------------------------------------------------------------------------------
 
 
@@ -113,7 +118,7 @@ def test_nothing_in_a_run_executes_and_nothing_is_lost(opened: Any, full_run: Ru
         )
         for text in set(texts_of(hostile)):
             expected = document(text).replace("\r\n", "\n").replace("\r", "\n")
-            assert expected in found.text
+            assert level(expected) in level(found.text)
         assert found.run == mine.run
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 900})
