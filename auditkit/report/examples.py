@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from auditkit.record.schema import Example
 
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
+_BREAK = re.compile(r"(?<!\r)\n")
 MOST_PAIRS = 400_000
 """Pairs of words, of the first prompt's differing middle by those of the others, that are compared; where there are
 more, the middles are marked as a whole. So many take 0.2 s."""
@@ -42,8 +43,11 @@ class Side:
 
     @property
     def markup(self) -> Markup:
-        """The prompt with its differences marked, line breaks as references: the page drops those between elements."""
-        parts = ((escape(piece.text).replace("\n", Markup("&#10;")), piece.differs) for piece in self.pieces or ())
+        """The prompt with its differences marked, line breaks as references: the page drops those between elements.
+
+        One after a carriage return stays, since a browser reads the two as one break.
+        """
+        parts = ((Markup(_BREAK.sub("&#10;", escape(piece.text))), piece.differs) for piece in self.pieces or ())
         return Markup("").join(
             Markup("<mark>{}</mark>").format(text) if differs else text for text, differs in parts
         )
