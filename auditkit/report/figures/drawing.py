@@ -5,6 +5,7 @@ The same data give the same bytes. A figure whose data do not fit its kind costs
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -213,7 +214,7 @@ def _plain(value: Number) -> str:
 
 
 def _flat(text: str) -> str:
-    return text.translate({9: " ", 10: " ", 13: " "})
+    return re.sub("\r\n|[\t\r\n]", " ", text)
 
 
 def cells_of(grid: Grid) -> Numbers:
