@@ -17,7 +17,7 @@ from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
-from auditkit.report import wording
+from auditkit.report import strip, wording
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
 
@@ -64,6 +64,8 @@ def environment() -> Environment:
         "AT_ONCE": wording.AT_ONCE,
         "PLOT_WIDTH": int(forest.WIDTH),
         "shown": _shown,
+        "strip_of": strip.strip_of,
+        "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
     }
     return made
 
