@@ -34,6 +34,7 @@ _HOMES = {
     "control": "auditkit.claims.verdicts",
     **dict.fromkeys(("beside", "figure", "note", "present"), "auditkit.claims.evidence"),
     "sensitivity": "auditkit.stats.sensitivity",
+    **dict.fromkeys(("Choice", "alternatives"), "auditkit.stats.alternatives"),
     "NotApplicable": "auditkit.claims.outcomes",
     "NotAsked": "auditkit.claims.outcomes",
     "Unsupported": "auditkit.claims.outcomes",

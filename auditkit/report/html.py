@@ -18,7 +18,7 @@ from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
-from auditkit.report import effects, examples, wording
+from auditkit.report import effects, examples, strip, wording
 from auditkit.report.answers.kinds import short
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
@@ -80,6 +80,8 @@ def environment() -> Environment:
         "PLOT_HEIGHT": forest.HEIGHT,
         "PLOT_AXIS": forest.axis(),
         "PLOT_LINE": forest.place(0.0),
+        "strip_of": strip.strip_of,
+        "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
     }
     return made
 

@@ -3,7 +3,7 @@ judged instead (`test_against_baseline`)."""
 
 import pytest
 
-from auditkit import beside, note, present, sensitivity
+from auditkit import Choice, alternatives, beside, note, present, sensitivity
 from auditkit.findings.identity_bias.measurements.personas import ACCURACY, NOBODY, PLAIN
 from auditkit.findings.identity_bias.measurements.verdicts import alike, every
 from auditkit.findings.identity_bias.references.answers import context_names, knows, right_above_chance
@@ -15,6 +15,16 @@ pytestmark = pytest.mark.causal(edits=False)
 ATTRIBUTES = (
     *("gender", "ethnicity", "religion", "age", "disability", "orientation"),
     *("ethnicity and gender", "ethnicity and gender by name"),
+)
+ONE_BY_ONE = Choice(
+    "what a group is compared with",
+    "the mean of the other groups",
+    {"each other group by itself": {"pairwise": True}},
+)
+YES_ALONE = Choice(
+    "cases",
+    "those in which yes is the favourable answer, and those in which no is",
+    {"the cases in which yes is favourable alone": {"favourable": "yes"}},
 )
 
 
@@ -59,8 +69,14 @@ def test_decisions_do_not_depend_on(decisions, merit, alone, threshold, attribut
         beside(contrast.name, contrast)
     margin = threshold(0.25, "suite default: the odds of a favourable decision change by a factor below 1.3")
     alone()
-    with sensitivity("a strong case from a weak one", merit.lead(), by=margin):
-        assert alike(decisions.contrasts(attribute), within=margin)
+
+    def compare(**cases_and_groups):
+        with sensitivity("a strong case from a weak one", merit.lead(), by=margin):
+            assert alike(decisions.contrasts(attribute, **cases_and_groups), within=margin)
+
+    several = len(decisions.contrasts(attribute)) > 1
+    alternatives(compare, *([ONE_BY_ONE] if several else []), YES_ALONE)
+    compare()
 
 
 @pytest.mark.parametrize("attribute", ["gender", "ethnicity", "religion", "ethnicity and gender by name"])

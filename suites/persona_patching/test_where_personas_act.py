@@ -2,15 +2,13 @@
 
 import pytest
 
-from auditkit import attention, beside, control, figure, mlp, note, sensitivity
+from auditkit import Choice, alternatives, beside, control, figure, mlp, note, sensitivity
 from auditkit.engine.sites import embeddings
-from auditkit.methods.patching import Held
+from auditkit.findings.persona_patching.measurements.patching import EARLY, EARLY_FROM_ONE, MIDDLE, MIDDLE_FROM_ONE
+from auditkit.methods.patching import LOGITS, PROBABILITY, Held
 from auditkit.stats.effects.exact import exactly
 
 pytestmark = pytest.mark.causal
-
-EARLY = mlp.at_depth(0.06, 0.19)
-MIDDLE = attention.at_depth(0.56, 0.69)
 
 SOME, FEW = 1 / 6, 1 / 8
 """Shares of the questions for claims that compare effects item by item, in logits. With so few items the interval of
@@ -21,25 +19,37 @@ def test_early_mlps_carry_the_persona(patching, layers, threshold):
     """Patching the MLP outputs at depth 0.06-0.19 from the clean run (positive persona) into the corrupt run (negative
     persona) recovers at least 30 % of the persona effect on the answer, and more than patching bands of the same width
     elsewhere does."""
-    recovered, elsewhere = patching.recoveries(EARLY, patching.random_bands(EARLY))
+    _, elsewhere = patching.recoveries(EARLY, patching.random_bands(EARLY))
     figure(layers.by_layer(), layers.by_pair())
     note(layers.standing(EARLY))
     beside("bands of the same width elsewhere", elsewhere)
-    patching.beside_layers_from_one(EARLY)
-    assert recovered >= threshold(0.30)
-    assert recovered > elsewhere
+    least = threshold(0.30)
+
+    def compare(band=EARLY, scale=LOGITS):
+        recovered, elsewhere = patching.recoveries(band, patching.random_bands(EARLY), scale=scale)
+        assert recovered >= least
+        assert recovered > elsewhere
+
+    alternatives(compare, *_choices(EARLY_FROM_ONE))
+    compare()
 
 
 def test_middle_attention_carries_the_persona(patching, layers, threshold):
     """Patching the attention outputs at depth 0.56-0.69 from the clean run (positive persona) into the corrupt run
     (negative persona) recovers at least 10 % of the persona effect on the answer, and more than patching bands of the
     same width elsewhere does."""
-    recovered, elsewhere = patching.recoveries(MIDDLE, patching.random_bands(MIDDLE))
+    _, elsewhere = patching.recoveries(MIDDLE, patching.random_bands(MIDDLE))
     figure(layers.cumulated(), layers.direct())
     beside("bands of the same width elsewhere", elsewhere)
-    patching.beside_layers_from_one(MIDDLE)
-    assert recovered >= threshold(0.10, "suite default: the paper calls the band consistent, without a number")
-    assert recovered > elsewhere
+    least = threshold(0.10, "suite default: the paper calls the band consistent, without a number")
+
+    def compare(band=MIDDLE, scale=LOGITS):
+        recovered, elsewhere = patching.recoveries(band, patching.random_bands(MIDDLE), scale=scale)
+        assert recovered >= least
+        assert recovered > elsewhere
+
+    alternatives(compare, *_choices(MIDDLE_FROM_ONE))
+    compare()
 
 
 def test_first_mlp_acts_at_the_identity_word(patching, layers, threshold):
@@ -88,3 +98,11 @@ def test_the_early_mlps_of_the_right_run_count(patching):
     beside("before another question", other_question)
     assert right > other_persona
     assert right > other_question
+
+
+def _choices(from_one):
+    """What could have been chosen otherwise; bands elsewhere stay those of the claim, and may overlap another band."""
+    return (
+        Choice("layers of the band", "counted from zero", {"layers counted from one": {"band": from_one}}),
+        Choice("scale of the answer", "logit difference", {"probabilities of the answer": {"scale": PROBABILITY}}),
+    )

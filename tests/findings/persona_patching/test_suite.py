@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import runpy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from auditkit.findings.persona_patching.measurements.heads import PersonaHeads
 from auditkit.findings.persona_patching.measurements.layers import PersonaLayers
 from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PersonaPatching
 from auditkit.methods.patching import CLEAN, CORRUPT, FromDonor, Held, RandomBands
+from auditkit.record.schema import Verdict
 from tests.planted.circuits import Circuit, items, open_circuit
 from tests.planted.seeing import SEEING, set_heads
 
@@ -51,6 +53,7 @@ def comparable(evidence: Evidence) -> dict[str, Any]:
         "grids": sorted(grid.name for grid in evidence.grids),
         "beside": [(control.name, control.effect) for control in evidence.controls],
         "decisions": [(decision.verdict, decision.effect) for decision in evidence.decisions],
+        "alternatives": evidence.alternatives,
         "items": evidence.items,
     }
 
@@ -149,3 +152,15 @@ def test_every_condition_that_was_measured_is_recorded_and_every_effect_follows_
                 columns.setdefault(row.condition, []).append(row.value)
         denominator = np.mean(columns["denominator"]) if "denominator" in columns else 1.0
         assert np.mean(columns["numerator"]) / denominator == pytest.approx(decision.effect.estimate)
+
+
+@pytest.mark.parametrize(("layer", "verdict"), [(2, Verdict.FAIL), (1, Verdict.PASS)])
+def test_a_band_whose_verdict_hangs_on_how_layers_are_counted_is_shown_to(layer: int, verdict: Verdict) -> None:
+    """Of 10 layers the early band is 1 and 2 counted from zero, and 0 and 1 counted from one."""
+    questions = PersonaQuestions(open_circuit(replace(DEEP, mlp_layer=layer)), items=items(), n_items=8)
+    patching = PersonaPatching(questions, bands=(EARLY, MIDDLE))
+    fixtures = {"patching": patching, "layers": PersonaLayers(patching), "threshold": lambda default, *_: default}
+    evidence = evidence_of(claims("test_where_personas_act.py")["test_early_mlps_carry_the_persona"], fixtures)
+    assert [decision.verdict for decision in evidence.decisions] == [Verdict.PASS, Verdict.PASS]
+    found = {one.other: one.verdict for one in evidence.alternatives}
+    assert found == {"layers counted from one": verdict, "probabilities of the answer": Verdict.PASS}
