@@ -103,11 +103,6 @@ def render_comparison(was: Run, now: Run) -> str:
     """The page of both runs; the same two runs give the same text."""
     was, now = canonical(was), canonical(now)
     table = rows(was, now)
-    effects = [
-        effect for row in table for pair in row.pairs for effect in (pair.was, pair.now) if effect is not None
-    ]
-    scales = forest.scales(effects)
-    changes = forest.scales(pair.change for row in table for pair in row.pairs if pair.change is not None)
     style = own("style.css")
     page = (
         environment()
@@ -121,10 +116,8 @@ def render_comparison(was: Run, now: Run) -> str:
             distrust=[text for text in (wording.distrust(run.cross_check) for run in (was, now)) if text],
             identity=_side_by_side(was, now),
             packages=_differing(was.environment.packages, now.environment.packages),
-            scales=scales,
-            change_scales=changes,
-            drawing=lambda effect: forest.drawing(effect, scales[effect.unit]),
-            drawn_change=lambda effect: forest.drawing(effect, changes[effect.unit]),
+            drawing=forest.drawn,
+            drawn_change=forest.drawn_change,
             policy=policy(style),
             # Safe: the style sheet is a file of this package and holds no "</style".
             style=Markup(style),

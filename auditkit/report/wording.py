@@ -225,6 +225,11 @@ def change_of(claim: Claim, effect: Effect | None) -> Effect | None:
     return next((e for e in claim.change.effects if e.name == f"{effect.name} minus {BASELINE_LABEL}"), None)
 
 
+def changed(claim: Claim, change: Effect) -> Effect | None:
+    """The effect of a claim of which `change` is the difference from the baseline; None where the claim has none."""
+    return next((e for e in effects_of(claim) if f"{e.name} minus {BASELINE_LABEL}" == change.name), None)
+
+
 def lost(claim: Claim) -> bool:
     """Whether a claim was decided on the baseline and is not decided now, though the same was asked or nothing was
     measured.

@@ -15,6 +15,8 @@ _NAMED = 2
 """Claims that an answer names of each verdict."""
 _DRAWN = ("curves", "heatmap", "dots", "points", "sets", "image")
 """Kinds of figures that are pictures."""
+_MOST_ROWS = 32
+"""Rows of a figure of groups up to which it can stand for a suite."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,18 @@ def _key(here: Iterable[Claim]) -> tuple[Claim | None, Figure | None]:
     key = min(claims, key=rank, default=None)
     if key is None:
         return None, None
-    return key, picture(key) or next((found for claim in claims if (found := picture(claim)) is not None), None)
+    shown = [claim for claim in (key, *claims) if claim.verdict is not Verdict.NOT_APPLICABLE]
+    return key, next((found for claim in shown if (found := picture(claim)) is not None), None)
 
 
 def picture(claim: Claim) -> Figure | None:
-    """The first figure of a claim that is a picture and no table."""
-    return next((figure for figure in claim.figures if figure.kind in _DRAWN), None)
+    """The first figure of a claim that is a picture, and not so long that it would have to be scrolled."""
+    return next((one for one in claim.figures if one.kind in _DRAWN and _rows(one) <= _MOST_ROWS), None)
+
+
+def _rows(figure: Figure) -> int:
+    """Rows that a figure draws one below the other."""
+    groups = figure.data.get("groups", ())
+    if figure.kind != "dots" or not isinstance(groups, list | tuple):
+        return 1
+    return sum(1 + len(group.get("dots", ())) for group in groups if isinstance(group, dict))
