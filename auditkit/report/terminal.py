@@ -7,7 +7,7 @@ A terminal obeys what it is sent, and a build server obeys what a terminal shows
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -16,7 +16,6 @@ from auditkit.record.canonical import canonical
 from auditkit.record.escaping import line, plain
 from auditkit.record.schema import Claim, Control, Effect, Run, Verdict
 from auditkit.report import wording
-from auditkit.report.compare import ClaimInBoth, in_one_line
 
 _WIDTH = 100
 _COLOURS = {Verdict.PASS: 32, Verdict.FAIL: 31, Verdict.ERROR: 31}
@@ -157,31 +156,3 @@ def _facts(values: dict[str, str]) -> Iterator[str]:
 def _wrapped(text: str, indent: int = 0) -> Iterable[str]:
     wrapped = textwrap.wrap(plain(text), _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
     return map(line, wrapped)  # a break may have put a build server's mark at the start of a line
-
-
-def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = False) -> Iterator[str]:
-    """Lines that compare the claims of `was` and `now`; claims that got worse come first."""
-    assert now.baseline is not None
-    for name, run in (("baseline", was), ("candidate", now)):
-        yield f"{name:<10}{verdict(run.summary.verdict, colour)} {plain(run.model.name)}, {plain(run.created)}"
-    yield from _wrapped(wording.changes(now))
-    yield from (f"  the plan differs: {plain(difference)}" for difference in now.baseline.plan_differences)
-    for run in (was, now):
-        yield from _wrapped(wording.distrust(run.cross_check))
-    kind = ""
-    for row in table:
-        if row.kind != kind:
-            kind = row.kind
-            yield from ("", kind.capitalize())
-        waived = " (waived)" if row.now is not None and row.now.waiver is not None else ""
-        sides = [verdict(one.verdict, colour) if one else f"{wording.MISSING:<17}" for one in (row.was, row.now)]
-        yield f"  {' → '.join(sides)} {plain(row.id)}{waived}"
-        for pair in row.pairs:
-            if pair.change is not None:
-                yield f"    {wording.moved(pair.change)}: {plain(wording.line(pair.change))}"
-            elif row.kind == "not comparable":
-                both = " there, ".join(wording.effect_text(effect) for effect in (pair.was, pair.now))
-                yield f"    {plain(pair.name)}: {plain(both)} here, not subtracted"
-        if row.reason:
-            yield from _wrapped(row.reason, indent=4)
-    yield from ("", in_one_line(table))

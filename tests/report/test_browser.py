@@ -22,7 +22,7 @@ from auditkit.record.escaping import document
 from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Image, Intersection, Sets, Table
 from auditkit.record.schema import Figure, Run
 from auditkit.report import render_html, wording
-from auditkit.report.compare import render_comparison
+from auditkit.report.compare_page import render_comparison
 
 pytestmark = pytest.mark.unit
 
