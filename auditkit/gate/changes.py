@@ -22,7 +22,7 @@ from auditkit.claims.outcomes import NotAsked
 from auditkit.gate.lost import is_lost, loosened, lost_claims
 from auditkit.gate.paired import other_content, paired
 from auditkit.record.baseline import BASELINE_LABEL, NO_BASELINE, Recorded
-from auditkit.record.differences import differences, not_comparable
+from auditkit.record.differences import differences, not_comparable, other_threshold
 from auditkit.record.identity import compared_in_words, differences_of, is_known
 from auditkit.record.schema import (
     Baseline,
@@ -323,7 +323,7 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
     then = past.claim(claim.id)
     verdict = then.verdict if then is not None else None
     reason = past.why_not(claim.id, claim.suite) or past.other_change(claim)
-    reason = reason or (_other_threshold(claim, then) if then is not None else "")
+    reason = reason or (other_threshold(then, claim) if then is not None else "")
     if reason:
         return Change(verdict=verdict, comparable=False, effects=(), reason=reason)
     unread = past.unreadable(claim.id)
@@ -343,26 +343,6 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
         effects=one_interval(effects, claim) if past.is_own else tuple(effects),
         reason="; ".join(problems),
     )
-
-
-def _other_threshold(claim: Claim, then: Claim) -> str:
-    """Which effect is compared with another number than on the baseline, if any."""
-    was = {effect.name: effect for effect in then.compared}
-    for effect in claim.compared:
-        if effect.name not in was:
-            continue
-        before = was[effect.name]
-        there, here = _limit(before), _limit(effect)
-        if there != here:
-            return f"other threshold: '{effect.name}' {there} there, {here} here"
-    return ""
-
-
-def _limit(effect: Effect) -> str:
-    if effect.threshold is None:
-        return "not compared"
-    counts = f", counts from {effect.counts_from!r}" if effect.counts_from else ""
-    return f"{effect.relation} {effect.threshold!r}{counts}"
 
 
 def _digests(measurement: Measurement) -> dict[str, str]:

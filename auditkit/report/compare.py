@@ -106,9 +106,6 @@ def sentences(was: Run, now: Run, table: Sequence[ClaimInBoth]) -> list[str]:
     if not table:
         return ["Nothing was compared: neither run holds a claim."]
     said = [_first(table), f"Of {_claims(len(table))} {in_one_line(table)}."]
-    changes = [pair.change for row in table for pair in row.pairs if pair.change is not None]
-    if changes and not all(map(is_identical, changes)):
-        said.append(f"Item by item, {wording.directions(changes)}.")
     waived = sum(row.now is not None and row.now.waiver is not None and row.kind in CODES for row in table)
     if waived:
         said.append(f"{_claims(waived)} got worse and {'is' if waived == 1 else 'are'} waived.")

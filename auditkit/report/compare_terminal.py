@@ -28,7 +28,8 @@ def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = 
         yield f"{name:<10}{verdict(run.summary.verdict, colour)} {plain(run.model.name)}, {plain(run.created)}"
     for sentence in (*more, f"{wording.changes(now)}."):
         yield from _wrapped(sentence)
-    yield from (f"  the plan differs: {plain(difference)}" for difference in now.baseline.plan_differences)
+    for difference in now.baseline.plan_differences:
+        yield from _wrapped(f"the plan differs: {difference}", indent=2)
     kind = ""
     for row in (row for row in table if row.kind in _LISTED):
         if row.kind != kind:
