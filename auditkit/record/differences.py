@@ -28,6 +28,8 @@ _NO_DATA = ("conftest.py", AUDIT_JSON, JOURNAL, "pyvenv.cfg")
 TEMPLATE_ARGUMENT = "template-arg "
 """First part of the names of settings that give the chat template a value."""
 
+_NOT_ASKED_WITH = f"{OWN_DATA}/gate/"
+"""Data files that no claim reads: they serve forecasts."""
 _DRAWN = "seed"
 """The setting that decides which items are drawn."""
 _ASKED = ("items", "effort", "alpha")
@@ -140,7 +142,8 @@ def asked_otherwise(claim: str, suite: str, was: Plan, now: Plan) -> Iterator[st
     methods = [name for name in _common(suite, was, now) if was.code.get(name) != now.code.get(name)]
     if methods:
         yield f"other code of the methods it calls: {_listed(methods)}"
-    touching = [name for name in _differing(was.data, now.data) if name.split("/")[0] in (OWN_DATA, suite)]
+    other = [name for name in _differing(was.data, now.data) if not name.startswith(_NOT_ASKED_WITH)]
+    touching = [name for name in other if name.split("/")[0] in (OWN_DATA, suite)]
     if touching:
         yield f"other data: {_listed(touching)}"
     yield from _other_settings(was, now, _ASKED)

@@ -13,7 +13,7 @@ import msgspec
 from auditkit.record.schema import Run
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
-CLOSED = {"ended", "compare", "profile", "verdict", "relation", "kind", "rank", "state", "scale"}
+CLOSED = {"ended", "lack", "compare", "profile", "verdict", "relation", "kind", "rank", "state", "scale"}
 """Fields whose values come from a closed list and cannot hold other text."""
 
 KINDS: dict[str, list[str]] = {
