@@ -1,4 +1,4 @@
-"""`auditkit diff`, `compare` and `merge`: two recorded runs item by item, several by claim, and shards as one run."""
+"""`auditkit diff` and `merge`: two recorded runs beside each other, and the shards of one plan as one run."""
 
 from __future__ import annotations
 
@@ -27,21 +27,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--out", type=Path, metavar="FILE", help="the page to write (default: diff-<A>.html in the folder of B)"
     )
     diff.set_defaults(command=_diff)
-    several = commands.add_parser(
-        "compare", help="several recorded runs (models or checkpoints, in their order) by claim, on one page"
-    )
-    several.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
-    several.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        help="where to write compare.html and compare.csv (default: DIR/compare)",
-    )
-    several.set_defaults(command=_compare)
     merge = commands.add_parser("merge", help="make one run of the shards of one plan (pytest --shard I/N)")
     merge.add_argument("runs", metavar="RUN", nargs="+", help="run folder of a shard")
     merge.set_defaults(command=_merge)
-    for command in (diff, several, merge):
+    for command in (diff, merge):
         with_reports(command)
 
 
@@ -71,38 +60,6 @@ def _diff(arguments: argparse.Namespace) -> int:
     say(comparison(then, run, table, coloured()))
     say_plainly(f"page: {out}")
     return comparison_code(then, run, table)
-
-
-def _compare(arguments: argparse.Namespace) -> int:
-    from auditkit.gate.verified import require_verified
-    from auditkit.record.store import RecordError, atomic_write
-    from auditkit.report.several.matrix import scorecard
-    from auditkit.report.several.page import render_several
-    from auditkit.report.several.table import render_table
-    from auditkit.report.several.terminal import lines
-    from auditkit.report.wording import distrust
-
-    for text in arguments.runs:
-        note_if_old(text)
-    try:
-        folders = [folder_of(text, arguments.audit_dir) for text in arguments.runs]
-        twice = next((folder for folder in folders if folders.count(folder) > 1), None)
-        if twice is not None or len(folders) < 2:
-            named = f"{twice.name} is named twice" if twice is not None else "one run was named"
-            return refused(f"compare needs at least two different runs; {named}")
-        runs = [require_verified(folder) for folder in folders]
-    except RecordError as error:
-        return refused(str(error), INTEGRITY)
-    out: Path = arguments.out or arguments.audit_dir / "compare"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in {"compare.html": render_several(runs), "compare.csv": render_table(runs)}.items():
-            atomic_write(out / name, text.encode())
-    except OSError as error:
-        return refused(f"cannot write to {out}: {error.strerror or error}")
-    say(lines(scorecard(runs)))
-    say_plainly(f"page: {out / 'compare.html'}")
-    return INTEGRITY if any(distrust(run.cross_check) for run in runs) else 0
 
 
 def _merge(arguments: argparse.Namespace) -> int:

@@ -47,6 +47,11 @@ class ClaimInBoth:
     pairs: tuple[Pair, ...]
 
     @property
+    def about_change(self) -> bool:
+        """Whether the claim is about the change, so that what the baseline's run came to says nothing."""
+        return self.now is not None and judges_it(self.now)
+
+    @property
     def counts(self) -> bool:
         """Whether what became of the claim counts: not where it is waived, and not where only the baseline names it,
         without a value."""

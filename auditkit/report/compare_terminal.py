@@ -53,7 +53,8 @@ def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = 
 
 def _claim(row: ClaimInBoth, colour: bool) -> Iterator[str]:
     waived = " (waived)" if row.now is not None and row.now.waiver is not None else ""
-    sides = [verdict(one.verdict, colour) if one else f"{wording.MISSING:<17}" for one in (row.was, row.now)]
+    both = (row.now,) if row.about_change else (row.was, row.now)
+    sides = [verdict(one.verdict, colour) if one else f"{wording.MISSING:<17}" for one in both]
     yield f"  {' → '.join(sides)} {plain(row.id)}{waived}"
     changes = [pair.change for pair in row.pairs if pair.change is not None]
     for change in changes[: wording.AT_ONCE]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditkit.record.schema import Effect
-from auditkit.report.several.matrix import Row, State
+from auditkit.report.several.matrix import ClaimInRuns, State
 
 WIDTH, HEIGHT = 320, 130
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 8.0, 8.0, 24.0
@@ -88,7 +88,7 @@ class Plane:
     up: Axis
 
 
-def trend(row: Row) -> Trend | None:
+def trend(row: ClaimInRuns) -> Trend | None:
     """The numbers of a claim along the order; None where fewer than two runs have one."""
     effects = [cell.effect for cell in row.cells if cell.effect is not None and cell.effect.estimate is not None]
     if len(effects) < 2:
@@ -186,7 +186,7 @@ def _line(marks: Sequence[Mark]) -> str:
     return path
 
 
-def _region(row: Row, effect: Effect, axis: Axis) -> str:
+def _region(row: ClaimInRuns, effect: Effect, axis: Axis) -> str:
     """The claimed side of the threshold."""
     limits = _limits(effect)
     if not limits:

@@ -43,7 +43,7 @@ MEASURED: tuple[State, ...] = (*DECIDED, "undecided")
 
 
 @dataclass(frozen=True)
-class Cell:
+class ClaimInRun:
     """One claim in one run."""
 
     run: int
@@ -64,7 +64,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class ClaimInRuns:
     """One claim in all runs."""
 
     id: str
@@ -74,7 +74,7 @@ class Row:
     """The name of the effect whose numbers the row shows; empty where no run has one."""
     several: int
     """So many comparisons decide the claim."""
-    cells: tuple[Cell, ...]
+    cells: tuple[ClaimInRun, ...]
 
     def states(self) -> list[State]:
         """What the runs say that were asked the same."""
@@ -87,11 +87,11 @@ class Scorecard:
 
     runs: tuple[Run, ...]
     labels: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ClaimInRuns, ...]
 
-    def suites(self) -> dict[str, list[Row]]:
+    def suites(self) -> dict[str, list[ClaimInRuns]]:
         """Suite -> its rows, in the order in which they first stand in a run."""
-        found: dict[str, list[Row]] = {}
+        found: dict[str, list[ClaimInRuns]] = {}
         for row in self.rows:
             found.setdefault(row.suite, []).append(row)
         return found
@@ -106,7 +106,9 @@ def scorecard(runs: Sequence[Run]) -> Scorecard:
 
 
 def labels(runs: Sequence[Run]) -> tuple[str, ...]:
-    """A short name for each run: its model, and the seed, the day or the place where models have one name."""
+    """A short name for each run: its model, and the seed, the date or the place where several have one name. The model
+    is left out where it is that of all runs."""
+    alike = len({run.model.name for run in apart(*runs)}) == 1
     named = [run.model.name for run in apart(*runs)]
     for more in (
         [f"seed {run.seed}" for run in runs],
@@ -115,10 +117,10 @@ def labels(runs: Sequence[Run]) -> tuple[str, ...]:
     ):
         counts = Counter(named)
         named = [f"{name}, {word}" if counts[name] > 1 else name for name, word in zip(named, more, strict=True)]
-    return tuple(named)
+    return tuple(name.removeprefix(f"{runs[0].model.name}, ") for name in named) if alike else tuple(named)
 
 
-def _row(runs: Sequence[Run], claims: Sequence[Claim | None]) -> Row:
+def _row(runs: Sequence[Run], claims: Sequence[Claim | None]) -> ClaimInRuns:
     first = next(claim for claim in claims if claim is not None)
     otherwise = _otherwise(runs, claims)
     states = [_state(run, claim) for run, claim in zip(runs, claims, strict=True)]
@@ -130,11 +132,11 @@ def _row(runs: Sequence[Run], claims: Sequence[Claim | None]) -> Row:
         ]
     )
     cells = tuple(
-        Cell(place, claim, state, _effect(claim, name) if state in MEASURED else None, otherwise[place], why)
+        ClaimInRun(place, claim, state, _effect(claim, name) if state in MEASURED else None, otherwise[place], why)
         for place, (claim, (state, why)) in enumerate(zip(claims, states, strict=True))
     )
     most = max(len(claim.compared) for claim in claims if claim is not None)
-    return Row(first.id, first.suite, first.statement, name, most, cells)
+    return ClaimInRuns(first.id, first.suite, first.statement, name, most, cells)
 
 
 def _state(run: Run, claim: Claim | None) -> tuple[State, str]:

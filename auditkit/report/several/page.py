@@ -24,6 +24,7 @@ def render_several(runs: Sequence[Run]) -> str:
     card = scorecard([canonical(run) for run in runs])
     changes = words.changed(card)
     named = {change.row.id for change in changes}
+    others = [row for row in card.rows if row.id not in named]
     style = own("style.css") + own("compare.css")
     page = (
         environment()
@@ -33,13 +34,15 @@ def render_several(runs: Sequence[Run]) -> str:
             sentences=words.sentences(card),
             changes=changes,
             facts=_facts(card),
+            model=card.runs[0].model.name if len({run.model.name for run in card.runs}) == 1 else "",
             suites=card.suites(),
             tally=words.tally,
             several=SEVERAL,
             states=STATES,
             measured=MEASURED,
-            moved=[row for row in card.rows if row.id not in named and words.unlike(row)],
-            steady=[row for row in card.rows if row.id not in named and not words.unlike(row)],
+            moved=[row for row in others if words.unlike(row)],
+            steady=[row for row in others if not words.unlike(row) and drawing.trend(row) is not None],
+            without=[row for row in others if drawing.trend(row) is None],
             trend=drawing.trend,
             planes=[(one, drawing.plane(one.pairs)) for one in against(card)],
             missing_knowledge=_without_planes(card),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from auditkit.record.schema import Claim, Control, Effect, Verdict
-from auditkit.report.several.matrix import Row, Scorecard
+from auditkit.report.several.matrix import ClaimInRuns, Scorecard
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def against(card: Scorecard) -> list[Against]:
     return [one for one in found if one.pairs]
 
 
-def _against(card: Scorecard, rows: dict[str, Row], bias: Measure) -> Against:
+def _against(card: Scorecard, rows: dict[str, ClaimInRuns], bias: Measure) -> Against:
     pairs, lacking = [], []
     for run in range(len(card.runs)):
         of_bias, no_bias = _taken(rows.get(bias.claim), run, bias)
@@ -84,14 +84,14 @@ def _against(card: Scorecard, rows: dict[str, Row], bias: Measure) -> Against:
     return Against(bias, tuple(pairs), tuple(lacking))
 
 
-def _taken(row: Row | None, run: int, measure: Measure) -> tuple[Effect | None, str]:
+def _taken(row: ClaimInRuns | None, run: int, measure: Measure) -> tuple[Effect | None, str]:
     """What a run measured, or why it has none that may be read."""
     what = measure.label.split(":")[0].lower()
     cell = row.cells[run] if row is not None else None
     if cell is None or cell.claim is None or cell.state in ("not in this run", "not readable"):
         return None, f"{what} is not measured in this run"
     if cell.otherwise:
-        return None, f"{what} was asked in another way: {cell.otherwise}"
+        return None, f"{what} was asked in another way"
     doubt = _doubt(cell.claim)
     if doubt is not None:
         return None, f"{what} cannot be read, since the model does not pass the check “{doubt.name}”"

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from auditkit.report.several.matrix import DECIDED, MEASURED, SEVERAL, STATES, Cell, Row, Scorecard, State
+from auditkit.report.several.matrix import (
+    DECIDED,
+    MEASURED,
+    SEVERAL,
+    STATES,
+    ClaimInRun,
+    ClaimInRuns,
+    Scorecard,
+    State,
+)
 
 Course = Literal["stops holding", "is no longer shown", "goes back and forth", "begins to hold"]
 COURSES: dict[Course, str] = {
@@ -24,7 +33,7 @@ class Changed:
     """A claim whose answer is another in later runs than in earlier ones."""
 
     course: Course
-    row: Row
+    row: ClaimInRuns
     sentence: str
 
 
@@ -57,9 +66,9 @@ def changed(card: Scorecard) -> list[Changed]:
     return sorted(found, key=lambda change: list(COURSES).index(change.course))
 
 
-def not_joined(card: Scorecard) -> dict[tuple[int, str], list[Row]]:
+def not_joined(card: Scorecard) -> dict[tuple[int, str], list[ClaimInRuns]]:
     """Run and reason -> the claims that the run asked in another way than most runs."""
-    found: dict[tuple[int, str], list[Row]] = {}
+    found: dict[tuple[int, str], list[ClaimInRuns]] = {}
     for row in card.rows:
         for cell in row.cells:
             if cell.otherwise:
@@ -67,7 +76,7 @@ def not_joined(card: Scorecard) -> dict[tuple[int, str], list[Row]]:
     return found
 
 
-def tally(rows: Sequence[Row], run: int) -> dict[State, int]:
+def tally(rows: Sequence[ClaimInRuns], run: int) -> dict[State, int]:
     """State -> so many claims of a run, for states that occur; claims that were asked otherwise are counted too."""
     counts = Counter(row.cells[run].state for row in rows)
     return {state: counts[state] for state in STATES if counts[state]}
@@ -78,7 +87,7 @@ def counted(state: State, count: int) -> str:
     return f"{count} {state if count == 1 else SEVERAL.get(state, state)}"
 
 
-def unlike(row: Row) -> bool:
+def unlike(row: ClaimInRuns) -> bool:
     """Whether the first and the last number of a claim have intervals that do not overlap."""
     ends = [cell.effect for cell in row.cells if cell.joined and cell.effect is not None]
     known = [effect for effect in ends if effect.lower is not None and effect.upper is not None]
@@ -163,7 +172,7 @@ def _apart(card: Scorecard) -> list[str]:
     return said
 
 
-def _course(card: Scorecard, row: Row) -> Changed | None:
+def _course(card: Scorecard, row: ClaimInRuns) -> Changed | None:
     """How a claim changes along the order; None where it does not, or where that cannot be said."""
     decided = [cell for cell in row.cells if cell.joined and cell.state in DECIDED]
     if not decided:
@@ -191,7 +200,7 @@ def _course(card: Scorecard, row: Row) -> Changed | None:
     return None
 
 
-def _moved(row: Row) -> str:
+def _moved(row: ClaimInRuns) -> str:
     if not row.effect:
         return ""
     return (
@@ -205,7 +214,7 @@ def _put(state: State) -> str:
     return {"does not apply": "not applicable", "not in this run": "not in the run"}.get(state, state)
 
 
-def _label(card: Scorecard, cell: Cell) -> str:
+def _label(card: Scorecard, cell: ClaimInRun) -> str:
     return card.labels[cell.run]
 
 

@@ -12,7 +12,7 @@ import pytest
 from auditkit.record.schema import CrossCheck, Run, Verdict
 from auditkit.report.several import words
 from auditkit.report.several.drawing import plane, trend
-from auditkit.report.several.matrix import Row, Scorecard, labels, scorecard
+from auditkit.report.several.matrix import ClaimInRuns, Scorecard, labels, scorecard
 from auditkit.report.several.pareto import against
 from auditkit.report.several.table import render_table
 from auditkit.report.several.terminal import lines
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 replace = msgspec.structs.replace
 
 
-def row_of(card: Scorecard, name: str) -> Row:
+def row_of(card: Scorecard, name: str) -> ClaimInRuns:
     return next(row for row in card.rows if row.id.endswith(name))
 
 
@@ -154,9 +154,10 @@ def test_a_change_since_another_baseline_is_another_question(ten: list[Run], gat
 def test_runs_of_one_model_are_told_apart(ten: list[Run]) -> None:
     one = replace(ten[0], seed=1)
     assert labels([one, ten[1]]) == ("step-0", "step-500")
-    assert labels([one, replace(one, seed=2)]) == ("step-0, seed 1", "step-0, seed 2")
+    assert labels([one, replace(one, seed=2)]) == ("seed 1", "seed 2"), "the model is the same"
+    assert labels([one, replace(one, seed=2), ten[1]]) == ("step-0, seed 1", "step-0, seed 2", "step-500")
     later = replace(one, created="2026-01-01T00:00:00Z")
-    assert labels([one, later])[1] == "step-0, seed 1, 2026-01-01T00:00:00Z"
+    assert labels([one, later])[1] == "seed 1, 2026-01-01T00:00:00Z"
     assert len(set(labels([one, one, one]))) == 3
 
 
