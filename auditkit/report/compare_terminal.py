@@ -62,8 +62,10 @@ def _claim(row: ClaimInBoth, colour: bool) -> Iterator[str]:
         yield f"    {wording.moved(change)}: {plain(change.name)}: {plain(wording.effect_text(change))}{allowed}"
     if changes[wording.AT_ONCE :]:
         yield f"    {wording.further(changes[wording.AT_ONCE :])}"
+    if row.now is not None and row.now.reason:
+        yield from _wrapped(row.now.reason, indent=4)
     if row.reason:
-        yield from _wrapped(row.reason, indent=4)
+        yield from _wrapped(f"difference: {row.reason}", indent=4)
 
 
 def _wrapped(text: str, indent: int = 0) -> Iterator[str]:

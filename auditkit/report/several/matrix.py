@@ -76,6 +76,12 @@ class ClaimInRuns:
     """So many comparisons decide the claim."""
     cells: tuple[ClaimInRun, ...]
 
+    @property
+    def silent(self) -> State | None:
+        """What all runs say where it is one and the same and no answer; None elsewhere."""
+        states = {cell.state for cell in self.cells}
+        return next(iter(states)) if len(states) == 1 and not states & set(MEASURED) else None
+
     def states(self) -> list[State]:
         """What the runs say that were asked the same."""
         return [cell.state for cell in self.cells if cell.joined]

@@ -31,6 +31,7 @@ def test_the_page_says_the_sentences_first_and_shows_every_number(ten: list[Run]
         assert change.sentence in text
     assert text.count("0.75 [0.69, 0.81]") == 1, "one number stands once"
     assert "not in this run" not in text
+    assert "1 claim of this suite has no answer in any run: not readable. composition/task_vectors" in text
     targets = {value.removeprefix("#") for _, name, value in page.attributes if name == "href"}
     assert targets <= set(page.ids)
     assert len(set(page.ids)) == len(page.ids)
@@ -58,13 +59,15 @@ def test_ten_runs_can_be_read_at_every_width(opened: Any, ten: list[Run], script
     with opened(render_several(ten), java_script_enabled=scripts) as page:
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
+            page.evaluate("document.querySelectorAll('details').forEach((box) => (box.open = true))")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") is True, width
             small = page.evaluate("Math.min(...[...document.querySelectorAll('svg.trend')].filter((s) => "
                                   "s.checkVisibility()).map((s) => s.getBoundingClientRect().width))")  # fmt: skip
             assert small >= 200, width
         page.set_viewport_size({"width": 1400, "height": 900})
         fits = page.evaluate(
-            "[...document.querySelectorAll('#scorecard .scroll')].every((box) => box.scrollWidth <= box.clientWidth)"
+            """[...document.querySelectorAll('#scorecard .scroll, #claims .scroll')]
+            .every((box) => box.scrollWidth <= box.clientWidth)"""
         )
         assert fits, "ten runs stand beside each other"
         cut = page.evaluate(
