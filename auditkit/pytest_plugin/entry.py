@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from auditkit.pytest_plugin.checking import check_options
+from auditkit.pytest_plugin.command_line import check_options, keep_rootdir
 from auditkit.pytest_plugin.options import (
     MODEL_FIXTURE,
     OPTIONS,
@@ -27,7 +27,7 @@ from auditkit.pytest_plugin.options import (
     register,
     require_measuring,
 )
-from auditkit.pytest_plugin.seen import Seen, seen_key
+from auditkit.pytest_plugin.selection import Seen, elsewhere, seen_key
 
 if TYPE_CHECKING:
     from auditkit.pytest_plugin.measuring import Measuring
@@ -88,8 +88,6 @@ def pytest_load_initial_conftests(
     long = {f"--audit-{name}" for name in (*OPTIONS, "dir")}
     values |= {after for option, after in itertools.pairwise(args) if option in long}
     if values:
-        from auditkit.pytest_plugin.rootdir import keep_rootdir
-
         keep_rootdir(early_config, parser, args, values)
     yield
     groups = {id(group): group for group in (parser._anonymous, *parser._groups)}.values()
@@ -192,8 +190,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     deselected = [item for name, item in seen.items.items() if name not in final and _uses_model(item)]
     others: set[pytest.Item] = set()
     if claims and options.shard is not None and not session.testsfailed:
-        from auditkit.pytest_plugin.selection import elsewhere
-
         others = elsewhere(claims, *options.shard)
         items[:] = [item for item in items if item not in others]
         config.hook.pytest_deselected(items=list(others))

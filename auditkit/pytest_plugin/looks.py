@@ -20,13 +20,11 @@ from _pytest.fixtures import FixtureDef, FuncFixtureInfo  # pytest has no public
 
 from auditkit.claims.evidence import Evidence, clear
 from auditkit.pytest_plugin.claims import verdict_of
+from auditkit.pytest_plugin.options import SETTINGS_FIXTURE
 from auditkit.record.needed import at_threshold
 from auditkit.record.plan import LOOKS
 from auditkit.record.schema import Verdict
 from auditkit.stats.intervals import spending
-
-SIZED = "audit_settings"
-"""The fixture that every fixture depends on whose measurements have a number of items."""
 
 
 class LaterFixtures:
@@ -68,7 +66,7 @@ def depends_on_items(name: str, info: FuncFixtureInfo, above: frozenset[str]) ->
     Args:
         above: the fixtures through which this one was reached, which need not be looked at again.
     """
-    if name == SIZED:
+    if name == SETTINGS_FIXTURE:
         return True
     asked = {argument for one in info.name2fixturedefs.get(name, ()) for argument in one.argnames}
     return any(depends_on_items(other, info, above | {name}) for other in asked - above - {name})

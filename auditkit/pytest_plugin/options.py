@@ -92,6 +92,8 @@ DIR = "reports"
 """Folder for run folders, where the command line names none."""
 
 MODEL_FIXTURE = "audit_model"
+SETTINGS_FIXTURE = "audit_settings"
+"""The fixture that every fixture depends on whose measurements have a number of items."""
 """The fixture that makes a test a claim; `model` is short for it."""
 
 DEFAULTS: dict[str, Any] = dict.fromkeys(OPTIONS) | {

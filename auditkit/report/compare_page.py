@@ -13,7 +13,7 @@ from auditkit.record import escaping
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Run, Struct
 from auditkit.report import wording
-from auditkit.report.compare import ClaimInBoth, counted, needing_baseline, not_compared, rows, sentences
+from auditkit.report.compare import ClaimInBoth, Pair, counted, needing_baseline, not_compared, rows, sentences
 from auditkit.report.figures import forest
 from auditkit.report.html import environment, json_text, own, policy
 
@@ -25,7 +25,6 @@ def render_comparison(was: Run, now: Run) -> str:
     """The page of both runs; the same two runs give the same text."""
     was, now = canonical(was), canonical(now)
     table = rows(was, now)
-    changes = forest.scales(pair.change for row in table for pair in row.pairs if pair.change is not None)
     style = own("style.css") + own("compare.css")
     page = (
         environment()
@@ -42,8 +41,8 @@ def render_comparison(was: Run, now: Run) -> str:
             counted=counted,
             identity=_side_by_side(was, now),
             packages=_differing(was.environment.packages, now.environment.packages),
-            change_scales=changes,
-            drawn_change=lambda effect: forest.drawing(effect, changes[effect.unit]),
+            drawn_change=forest.drawn_change,
+            became_of=_became,
             policy=policy(style),
             # Safe: the style sheets are files of this package and hold no "</style".
             style=Markup(style),
@@ -53,6 +52,15 @@ def render_comparison(was: Run, now: Run) -> str:
         )
     )
     return escaping.document(page)
+
+
+def _became(pair: Pair) -> str:
+    """How an effect moved, and for a claim that compares it whether that is worse or better: "worse: lower"."""
+    assert pair.change is not None
+    judged = pair.change if pair.change.relation is not None else None
+    got = forest.got(pair.change, pair.now or pair.was or judged)
+    moved = wording.moved(pair.change)
+    return f"{got}: {moved}" if got in ("worse", "better") else moved
 
 
 def _with_baseline(now: Run) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
-from auditkit.record.escaping import line, plain
+from auditkit.record.escaping import plain
 from auditkit.record.schema import Run
 from auditkit.report import wording
 from auditkit.report.compare import ClaimInBoth, counted, needing_baseline, not_compared, sentences
-from auditkit.report.terminal import verdict
+from auditkit.report.terminal import verdict, wrapped
 
-_WIDTH = 100
 _LISTED = ("fails now", "is broken now", "is no longer decided", "is gone", "still fails", "is still open")
 """What became of the claims that are listed one by one, since somebody has to look at them."""
 _NAMED = 3
@@ -22,14 +20,14 @@ def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = 
     """Lines that compare the claims of `was` and `now`; claims that got worse come first."""
     assert now.baseline is not None
     first, *more = sentences(was, now, table)
-    yield from _wrapped(first)
+    yield from wrapped(first)
     yield ""
     for name, run in (("baseline", was), ("candidate", now)):
         yield f"{name:<10}{verdict(run.summary.verdict, colour)} {plain(run.model.name)}, {plain(run.created)}"
     for sentence in (*more, f"{wording.changes(now)}."):
-        yield from _wrapped(sentence)
+        yield from wrapped(sentence)
     for difference in now.baseline.plan_differences:
-        yield from _wrapped(f"the plan differs: {difference}", indent=2)
+        yield from wrapped(f"the plan differs: {difference}", indent=2)
     kind = ""
     for row in (row for row in table if row.kind in _LISTED):
         if row.kind != kind:
@@ -38,14 +36,14 @@ def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = 
         yield from _claim(row, colour)
     for reason, some in not_compared(table).items():
         yield ""
-        yield from _wrapped(f"{counted('is not comparable', len(some))}: {reason}")
+        yield from wrapped(f"{counted('is not comparable', len(some))}: {reason}")
         named = ", ".join(row.id for row in some[:_NAMED])
         rest = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
-        yield from _wrapped(f"{named}{rest}", indent=2)
+        yield from wrapped(f"{named}{rest}", indent=2)
     needing = needing_baseline(table)
     if needing:
         yield ""
-        yield from _wrapped(
+        yield from wrapped(
             f"{len(needing)} of the claims judge a change, and the candidate was measured without a baseline; measure "
             f"it with --baseline {now.baseline.run} to decide them"
         )
@@ -63,12 +61,6 @@ def _claim(row: ClaimInBoth, colour: bool) -> Iterator[str]:
     if changes[wording.AT_ONCE :]:
         yield f"    {wording.further(changes[wording.AT_ONCE :])}"
     if row.now is not None and row.now.reason:
-        yield from _wrapped(row.now.reason, indent=4)
+        yield from wrapped(row.now.reason, indent=4)
     if row.reason:
-        yield from _wrapped(f"difference: {row.reason}", indent=4)
-
-
-def _wrapped(text: str, indent: int = 0) -> Iterator[str]:
-    space = " " * indent
-    wrapped = textwrap.wrap(plain(text), _WIDTH, initial_indent=space, subsequent_indent=space)
-    yield from map(line, wrapped)  # a break may have put a build server's mark at the start of a line
+        yield from wrapped(f"difference: {row.reason}", indent=4)

@@ -238,6 +238,11 @@ def change_of(claim: Claim, effect: Effect | None) -> Effect | None:
     return next((e for e in claim.change.effects if e.name == f"{effect.name} minus {BASELINE_LABEL}"), None)
 
 
+def changed(claim: Claim, change: Effect) -> Effect | None:
+    """The effect of a claim of which `change` is the difference from the baseline; None where the claim has none."""
+    return next((e for e in effects_of(claim) if f"{e.name} minus {BASELINE_LABEL}" == change.name), None)
+
+
 def lost(claim: Claim) -> bool:
     """Whether a claim was decided on the baseline and is not decided now, or was not measured."""
     return became(claim) in ("is no longer decided", "is gone")
@@ -324,6 +329,7 @@ def suites(run: Run) -> dict[str, list[Claim]]:
 
 
 def effects_of(claim: Claim) -> list[Effect]:
-    """Every effect of a claim: the deciding one, the further comparisons, the controls'."""
-    controls = (control.effect for control in claim.controls)
-    return [*claim.compared, *(effect for effect in controls if effect is not None)]
+    """Every effect of a claim: the deciding one, the further comparisons, the controls', the alternatives'."""
+    others = [effect for one in claim.alternatives for effect in one.effects]
+    controls = (*claim.controls, *(control for one in claim.alternatives for control in one.controls))
+    return [*claim.compared, *(c.effect for c in controls if c.effect is not None), *others]

@@ -1,8 +1,7 @@
-"""Numbers and comparisons in words, and where they fall on a drawing."""
+"""Numbers and comparisons in words."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 
 from auditkit.record.schema import Effect
 from auditkit.report import wording
-from auditkit.report.figures import forest
 
 pytestmark = pytest.mark.unit
 
@@ -97,62 +95,6 @@ def test_comparisons() -> None:
         "needs 2 to 5 times the items (12 now), and as many times the runs"
     )
     assert wording.items_needed(effect()) == "—"
-
-
-def places(path: str) -> list[float]:
-    """Where a path's lines start and end, from left to right."""
-    return [float(x) for x in re.findall(r"[MH]([-\d.]+)", path)]
-
-
-def test_rows_of_one_unit_share_a_scale() -> None:
-    scales = forest.scales([effect(), effect(estimate=-1.0, lower=-1.2, upper=-0.8), effect(unit="1")])
-    assert set(scales) == {"logit", "1"}
-    assert scales["logit"].low <= -1.2
-    assert scales["logit"].high >= 0.6
-
-
-def test_drawing_shows_where_the_interval_must_lie() -> None:
-    scale = forest.Scale(-1.0, 1.0)
-    middle = forest.WIDTH / 2
-    at_least = forest.drawing(effect(threshold=0), scale)
-    at_most = forest.drawing(effect(threshold=0, relation="<"), scale)
-    within = forest.drawing(effect(threshold=0.5, relation="within"), scale)
-    assert at_least
-    assert at_most
-    assert within
-    assert within.region
-    assert at_least.region == f"M{middle:g} 1H{forest.WIDTH - 8:g}V23H{middle:g}z"
-    assert at_most.region == f"M8 1H{middle:g}V23H8z"
-    assert within.ticks.count("M") == 2
-    left, right, _ = places(within.region)
-    assert (left + right) / 2 == middle
-    assert forest.drawing(effect(relation=None), scale).region == ""  # type: ignore[union-attr]
-    assert forest.drawing(effect(estimate=None), scale) is None
-
-
-def test_wide_interval_is_cut_and_marked() -> None:
-    wide = effect(lower=-1000.0, upper=1000.0)
-    scale = forest.scales([effect(), wide])["logit"]
-    drawn = forest.drawing(wide, scale)
-    assert drawn
-    assert drawn.whisker.endswith("l-5 5 5 5M227 7l5 5-5 5"), "both ends are arrows"
-    assert scale.high - scale.low < 2
-
-
-finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e12, max_value=1e12)
-
-
-@given(
-    st.lists(st.tuples(st.none() | finite, st.none() | finite, st.none() | finite, st.none() | finite), min_size=1)
-)
-def test_everything_drawn_lies_inside(values: list[tuple[float | None, ...]]) -> None:
-    effects = [effect(estimate=e, lower=lo, upper=up, threshold=t) for e, lo, up, t in values]
-    scale = forest.scales(effects)["logit"]
-    for one in effects:
-        drawn = forest.drawing(one, scale)
-        if drawn:
-            drawings = (drawn.disc, drawn.diamond, drawn.whisker, drawn.ticks, drawn.region, drawn.zero)
-            assert all(0 <= x <= forest.WIDTH for path in drawings for x in places(path))
 
 
 def test_distance_counts_half_widths() -> None:
