@@ -41,7 +41,7 @@ def render_comparison(was: Run, now: Run) -> str:
             counted=counted,
             identity=_side_by_side(was, now),
             packages=_differing(was.environment.packages, now.environment.packages),
-            drawn_change=forest.drawn_change,
+            drawn_change=_drawn,
             became_of=_became,
             policy=policy(style),
             # Safe: the style sheets are files of this package and hold no "</style".
@@ -52,6 +52,14 @@ def render_comparison(was: Run, now: Run) -> str:
         )
     )
     return escaping.document(page)
+
+
+def _drawn(pair: Pair) -> forest.Drawn | None:
+    """The difference from its margin where the claim judges it, else from no change."""
+    assert pair.change is not None
+    if pair.change.relation is not None:
+        return forest.drawn(pair.change)
+    return forest.drawn_change(pair.change, pair.now or pair.was)
 
 
 def _became(pair: Pair) -> str:
