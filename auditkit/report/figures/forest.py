@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from auditkit.record.schema import Claim, Effect, Verdict
 from auditkit.report.wording import MINUS, number
 
@@ -238,8 +240,14 @@ def drawn(effect: Effect, unit: float | None = None) -> Drawn | None:
 
 
 def drawn_change(change: Effect, claimed: Effect | None, unit: float | None = None) -> Drawn | None:
-    """The row of a difference from a baseline."""
-    return draw(change, scale_of_change(change, claimed, unit))
+    """The row of a difference from a baseline.
+
+    Where the claim judges the difference itself, one unit is the margin that it allows. Nothing is shaded, since the
+    common line is no change and not the threshold.
+    """
+    judged = change if claimed is None and change.relation is not None else claimed
+    shown = msgspec.structs.replace(change, relation=None, threshold=None)
+    return draw(shown, scale_of_change(change, judged, unit))
 
 
 def change_size(claim: Claim) -> float | None:
