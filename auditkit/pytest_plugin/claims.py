@@ -135,8 +135,7 @@ def conclude(
         error: the exception that ended it, if any.
         skipped: reason of a pytest skip, if it was skipped.
     """
-    evidence.decisions[:] = fail_within_claim(evidence.decisions)
-    verdict, reason = _verdict(evidence, error, skipped)
+    verdict, reason, lack = verdict_of(evidence, error, skipped)
     decision = deciding(evidence.decisions, verdict)
     return msgspec.structs.replace(
         plan.claim(verdict, reason, cost),
@@ -148,9 +147,21 @@ def conclude(
         examples=decision.examples if decision is not None else (),
         grids=tuple(evidence.grids),
         notes=tuple(evidence.notes),
-        lack=_lack(verdict, error, skipped),
+        lack=lack,
         ended=_ended(error, skipped),
     )
+
+
+def verdict_of(
+    evidence: Evidence, error: BaseException | None, skipped: str | None = None
+) -> tuple[Verdict, str, Lack | None]:
+    """Verdict and reason of a test that has ended, and what it lacked where it does not apply.
+
+    A FAIL is judged among the comparisons of its claim, and the evidence then says what came of it.
+    """
+    evidence.decisions[:] = fail_within_claim(evidence.decisions)
+    verdict, reason = _verdict(evidence, error, skipped)
+    return verdict, reason, _lack(verdict, error, skipped)
 
 
 def model_ids(specs: Sequence[str]) -> list[str]:

@@ -31,12 +31,13 @@ from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_mod
 from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
 from auditkit.pytest_plugin.resume import ResumedClaims, finishing, go_on, stop_at_sigterm
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
-from auditkit.pytest_plugin.seen import Seen
+from auditkit.pytest_plugin.selection import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.begun import begin, finish
 from auditkit.record.escaping import plain
 from auditkit.record.identity import model_digest
 from auditkit.record.journal import Entry
+from auditkit.record.plan import STEPWISE
 from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
@@ -162,7 +163,8 @@ class Audit:
     def _cannot_pass(self) -> Iterator[str]:
         """Which claims of no difference the run cannot pass, by the variances of an earlier one."""
         options = self.options
-        if options.items is not None or options.data or self.resumed or len(self.planned) > 1:
+        open_ended = options.items is not None or options.effort == STEPWISE
+        if open_ended or options.data or self.resumed or len(self.planned) > 1:
             return
         (spec,) = self.planned
         own = set(self._claim_of.values())

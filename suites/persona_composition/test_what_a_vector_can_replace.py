@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, control, figure, present, sensitivity
+from auditkit import any_effect, beside, control, figure, present, sensitivity
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.findings.persona_composition.measurements.behaviour import ADDITIVE, BARE, CLEAN, REMOVED
 from auditkit.findings.persona_composition.measurements.patches import NEAR
@@ -41,7 +41,7 @@ def test_removing_the_vector_removes_the_persona(behaviour):
     beside("removed against additive", behaviour.against(REMOVED, ADDITIVE))
     with control("clean texts show their persona more than those without any"):
         assert behaviour.against(CLEAN, BARE) > 0
-    assert behaviour.against(REMOVED, CLEAN) < 0
+    assert behaviour.against(REMOVED, CLEAN) < any_effect(0.10)
 
 
 @pytest.mark.causal(control="keys and values of the whole prefix")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, present, sensitivity
+from auditkit import any_effect, beside, present, sensitivity
 from auditkit.findings.persona_patching.measurements.answers import ACCURACY, NOBODY, PLAIN, PROBABILITY
 
 pytestmark = pytest.mark.causal(edits=False)
@@ -18,7 +18,7 @@ def test_negative_personas_lower_the_answer(answers):
         "log probability of the right answer",
         answers.compare("negative", against="positive", outcome=PROBABILITY),
     )
-    assert answers.compare("negative", against="positive") < 0
+    assert answers.compare("negative", against="positive") < any_effect(0.25)
 
 
 def test_negative_personas_answer_worse_than_none(answers):
@@ -26,14 +26,14 @@ def test_negative_personas_answer_worse_than_none(answers):
     persona."""
     beside('compared with "a student"', answers.compare("negative", against=PLAIN))
     beside("positive personas compared with none", answers.compare("positive", against=NOBODY))
-    assert answers.compare("negative", against=NOBODY) < 0
+    assert answers.compare("negative", against=NOBODY) < any_effect(0.25)
 
 
 def test_negative_personas_lower_accuracy(answers):
     """The share of questions answered right is lower under a negative persona than under a positive one."""
     beside("negative personas compared with none", answers.compare("negative", against=NOBODY, outcome=ACCURACY))
     beside("invented words", answers.compare("nonsense", against="positive", outcome=ACCURACY))
-    assert answers.compare("negative", against="positive", outcome=ACCURACY) < 0
+    assert answers.compare("negative", against="positive", outcome=ACCURACY) < any_effect(0.10)
 
 
 def test_swapping_synonyms_moves_the_answer_less(answers):
@@ -42,7 +42,7 @@ def test_swapping_synonyms_moves_the_answer_less(answers):
     synonyms, opposites = answers.swaps("negative", against="positive")
     beside("synonyms", synonyms)
     beside("positive for negative", opposites)
-    assert synonyms < opposites
+    assert synonyms - opposites < any_effect(0.25)
 
 
 def test_racial_personas_answer_like_neutral_ones(answers, threshold):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import attention, beside, control, figure, mlp, note, sensitivity
+from auditkit import any_effect, attention, beside, control, figure, mlp, note, sensitivity
 from auditkit.engine.sites import embeddings
 from auditkit.methods.patching import Held
 from auditkit.stats.effects.exact import exactly
@@ -27,7 +27,7 @@ def test_early_mlps_carry_the_persona(patching, layers, threshold):
     beside("bands of the same width elsewhere", elsewhere)
     patching.beside_layers_from_one(EARLY)
     assert recovered >= threshold(0.30)
-    assert recovered > elsewhere
+    assert recovered - elsewhere > any_effect(0.05)
 
 
 def test_middle_attention_carries_the_persona(patching, layers, threshold):
@@ -39,7 +39,7 @@ def test_middle_attention_carries_the_persona(patching, layers, threshold):
     beside("bands of the same width elsewhere", elsewhere)
     patching.beside_layers_from_one(MIDDLE)
     assert recovered >= threshold(0.10, "suite default: the paper calls the band consistent, without a number")
-    assert recovered > elsewhere
+    assert recovered - elsewhere > any_effect(0.05)
 
 
 def test_first_mlp_acts_at_the_identity_word(patching, layers, threshold):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, control, figure, mlp
+from auditkit import any_effect, beside, control, figure, mlp
 from auditkit.methods.attention import NO_SINK, WEIGHTED
 
 
@@ -42,7 +42,7 @@ def test_removing_those_heads_moves_the_answer(head_edits):
     for ablation in ("zero", "mean", "resample"):
         those, others = head_edits.moved(ablation)
         beside(f"random heads, {ablation} ablation", others)
-        assert those > others
+        assert those - others > any_effect(0.25)
 
 
 @pytest.mark.causal(control="random heads of the same layers")
@@ -54,4 +54,4 @@ def test_a_few_heads_restore_the_persona_effect(head_edits):
     figure(head_edits.screening())
     beside("random heads of the same layers", others)
     beside("those heads", those)
-    assert those > others
+    assert those - others > any_effect(0.05)

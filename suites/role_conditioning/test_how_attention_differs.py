@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, control, figure, present
+from auditkit import any_effect, beside, control, figure, present
 from auditkit.findings.role_conditioning.measurements.checks import excess
 from auditkit.findings.role_conditioning.measurements.conditioning import RFC, RSI
 from auditkit.findings.role_conditioning.prompts.matching import CHAT, PLAIN
@@ -37,7 +37,7 @@ def test_questions_about_the_model_change_the_focus(role, plots):
         assert without_attention(role, RFC).equals(0.0, within=1e-6)
     with control(PERMUTED):
         assert role.false_alarms(role.arm().index(RFC)) <= 0.10
-    assert role.either_way(RFC) > 0
+    assert role.either_way(RFC) > any_effect(0.02)
 
 
 def test_the_model_is_told_from_the_user(role, plots):
@@ -52,7 +52,7 @@ def test_the_model_is_told_from_the_user(role, plots):
         assert without_attention(role, RSI).equals(0.0, within=1e-6)
     with control(PERMUTED):
         assert role.false_alarms(role.arm().index(RSI)) <= 0.10
-    assert role.either_way(RSI) > 0
+    assert role.either_way(RSI) > any_effect(0.02)
 
 
 def test_questions_in_the_chat_template_change_the_focus(role):
@@ -61,7 +61,7 @@ def test_questions_in_the_chat_template_change_the_focus(role):
     beside("repaired RFC, all items", role.arm(CHAT).index(RFC))
     with control(EVEN):
         assert without_attention(role, RFC, CHAT).equals(0.0, within=1e-6)
-    assert role.either_way(RFC, CHAT) > 0
+    assert role.either_way(RFC, CHAT) > any_effect(0.02)
 
 
 def test_the_model_is_told_from_the_user_in_the_chat_template(role):
@@ -70,4 +70,4 @@ def test_the_model_is_told_from_the_user_in_the_chat_template(role):
     beside("repaired RSI, all items", role.arm(CHAT).index(RSI))
     with control(EVEN):
         assert without_attention(role, RSI, CHAT).equals(0.0, within=1e-6)
-    assert role.either_way(RSI, CHAT) > 0
+    assert role.either_way(RSI, CHAT) > any_effect(0.02)

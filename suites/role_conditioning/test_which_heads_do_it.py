@@ -3,7 +3,7 @@ ablations)."""
 
 import pytest
 
-from auditkit import beside, figure, present
+from auditkit import any_effect, beside, figure, present
 from auditkit.findings.identity_bias.measurements.verdicts import every
 from auditkit.findings.role_conditioning.measurements.ablation import ABLATIONS, MEAN
 from auditkit.findings.role_conditioning.measurements.checks import magnitudes
@@ -28,4 +28,4 @@ def test_removing_those_heads_moves_answers_about_the_model(ablation):
     for name in ABLATIONS:
         beside(name, ablation.moved(name))
     beside("mean ablation, neutral answers", ablation.moved(MEAN, NEUTRAL))
-    assert every(ablation.over_random(), lambda difference: difference > 0)
+    assert every(ablation.over_random(), lambda difference: difference > any_effect(0.25))
