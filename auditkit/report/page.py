@@ -19,7 +19,7 @@ from markupsafe import Markup
 from auditkit.record import escaping
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Figure, FigureKind, Run
-from auditkit.report import effects, wording
+from auditkit.report import changes, effects, wording
 from auditkit.report.figures import forest
 from auditkit.report.html import environment, json_text, own, policy
 
@@ -60,7 +60,8 @@ def render_html(run: Run) -> str:
             rows={
                 suite: [_row(claim, anchors[id(claim)]) for claim in claims] for suite, claims in suites.items()
             },
-            drawn_change=lambda change, claim: forest.drawn_change(change, wording.changed(claim, change)),
+            apart=changes.apart(run.claims),
+            moved=changes.moved(run.claims, lambda claim: anchors[id(claim)]),
             drawing=forest.drawn,
             command=escaping.shell_join(run.command),
             policy=policy(style, script),
