@@ -35,9 +35,14 @@ def moved(claims: Sequence[Claim], anchor: Callable[[Claim], str]) -> list[Moved
 
 def _of(claim: Claim, anchor: str) -> tuple[tuple[int, float], Moved]:
     assert claim.change is not None
-    ranked = sorted(((_rank(claim, change), change) for change in claim.change.effects), key=lambda pair: pair[0])
+    effects = claim.change.effects
+    # Values in one unit of measure can be compared, so they share a scale also where the threshold is 0.
+    size = {
+        unit: forest.common_unit(one for one in effects if one.unit == unit) for unit in {e.unit for e in effects}
+    }
+    ranked = sorted(((_rank(claim, one, size[one.unit]), one) for one in effects), key=lambda pair: pair[0])
     changes = [change for _, change in ranked]
-    rows = [_row(claim, change) for change in changes]
+    rows = [_row(claim, change, size[change.unit]) for change in changes]
     rows[0] = replace(rows[0], label=claim.statement, href=anchor, words=_first(claim, changes[0], rows[0].words))
     later = changes[wording.AT_ONCE :]
     counted = wording.further(later) if later else ""
@@ -51,20 +56,20 @@ def apart(claims: Sequence[Claim]) -> list[Claim]:
     ]
 
 
-def _rank(claim: Claim, change: Effect) -> tuple[int, float]:
+def _rank(claim: Claim, change: Effect, unit: float | None) -> tuple[int, float]:
     """What got worse, then what moved without a side, then what is open, then what got better; each by its size."""
     claimed = wording.changed(claim, change)
-    drawn, order = forest.drawn_change(change, claimed), _ORDER[forest.got(change, claimed)]
+    drawn, order = forest.drawn_change(change, claimed, unit), _ORDER[forest.got(change, claimed)]
     if drawn is None:
         return order, math.inf
     return order, -abs(drawn.units) if order == 1 else drawn.units
 
 
-def _row(claim: Claim, change: Effect) -> Row:
+def _row(claim: Claim, change: Effect, unit: float | None) -> Row:
     claimed = wording.changed(claim, change)
     items = f"{wording.number(change.n)} items in {wording.number(change.clusters)} clusters."
     words = f"{changed_in_words(change, claimed)} {items}".strip()
-    return Row(change.name, change, forest.drawn_change(change, claimed), words, claim.verdict)
+    return Row(change.name, change, forest.drawn_change(change, claimed, unit), words, claim.verdict)
 
 
 def _first(claim: Claim, change: Effect, words: str) -> str:

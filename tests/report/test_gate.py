@@ -73,7 +73,7 @@ def test_changes_of_every_layer_are_summed_up_and_stand_folded(gated_run: Run) -
     claim = gated_run.claims[0]
     effect = claim.change.effects[0]
     named = [msgspec.structs.replace(effect, name=f"layer {k} minus the baseline") for k in range(30)]
-    named[29] = msgspec.structs.replace(named[29], lower=0.01, upper=0.09, estimate=0.05)
+    named[29] = msgspec.structs.replace(named[29], lower=0.001, upper=0.059, estimate=0.03)
     change = msgspec.structs.replace(claim.change, effects=tuple(named))
     changed = msgspec.structs.replace(claim, change=change)
     run = msgspec.structs.replace(gated_run, claims=(changed, *gated_run.claims[1:]))
@@ -114,6 +114,20 @@ def test_what_got_worse_for_a_claim_comes_first_and_says_so(gated_run: Run) -> N
     places = [section.index(f">{name}</") for name in "dacb"]
     assert places == sorted(places)
     assert "nothing, or not everything, could be subtracted" in section, "one claim of the baseline is gone"
+
+
+def test_changes_of_one_claim_share_a_scale_where_their_unit_is_one(gated_run: Run) -> None:
+    claim = gated_run.claims[0]
+    base = claim.change.effects[0]
+    ends = {"narrow": (0.1, 0.3, "logit"), "wide": (-0.8, 1.2, "logit"), "other": (0.001, 0.003, "AUC")}
+    made = [
+        msgspec.structs.replace(base, name=name, lower=lower, upper=upper, estimate=(lower + upper) / 2, unit=unit)
+        for name, (lower, upper, unit) in ends.items()
+    ]
+    change = msgspec.structs.replace(claim.change, effects=tuple(made))
+    (found,) = changes.moved([msgspec.structs.replace(claim, change=change)], lambda claim: claim.id)
+    units = {row.effect.name: row.drawn.units for row in found.rows}
+    assert units == pytest.approx({"narrow": 0.2, "wide": 0.2, "other": 2.0})
 
 
 def test_a_run_without_a_gate_has_no_empty_sections(sample_run: Run) -> None:

@@ -11,7 +11,7 @@ A template (`_forest.html.j2`) draws what is computed here, and writes the numbe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -295,14 +295,6 @@ def claim_row(claim: Claim, words: str = "", href: str = "", name: str = "") -> 
         waived=claim.waiver is not None,
         name=name,
     )
-
-
-def effect_rows(
-    effects: Sequence[Effect], label: Callable[[Effect], str], words: Callable[[Effect], str]
-) -> list[Row]:
-    """Rows of effects that answer one question (groups, sites, models), in one unit also where the threshold is 0."""
-    unit = common_unit(effects)
-    return [Row(label(one), one, drawn(one, unit), words(one)) for one in effects]
 
 
 def ordered(rows: Iterable[Row], order: Order) -> list[Row]:

@@ -204,8 +204,10 @@ def test_rows_are_ordered_by_their_distance_and_what_has_no_drawing_comes_last()
     assert {row.verdict for row in rows if row.missing} == {Verdict.NOT_APPLICABLE, Verdict.ERROR}
 
 
-def test_rows_of_one_question_share_a_unit() -> None:
+def test_rows_of_one_question_can_share_a_unit() -> None:
     narrow = effect(estimate=0.2, lower=0.1, upper=0.3, threshold=0.0, relation=">")
     wide = effect(estimate=0.2, lower=-0.8, upper=1.2, threshold=0.0, relation=">")
-    rows = forest.effect_rows([narrow, wide], label=lambda one: one.name, words=lambda one: "")
-    assert [row.drawn.units for row in rows if row.drawn] == [pytest.approx(0.2)] * 2
+    unit = forest.common_unit([narrow, wide])
+    drawn = [forest.drawn(one, unit) for one in (narrow, wide)]
+    assert [row.units for row in drawn if row] == [pytest.approx(0.2)] * 2
+    assert forest.common_unit([effect(lower=None, upper=None)]) is None
