@@ -35,6 +35,7 @@ _HOMES = {
     **dict.fromkeys(("beside", "figure", "note", "present"), "auditkit.claims.evidence"),
     "sensitivity": "auditkit.stats.sensitivity",
     "any_effect": "auditkit.claims.outcomes",
+    **dict.fromkeys(("Choice", "alternatives"), "auditkit.stats.alternatives"),
     "NotApplicable": "auditkit.claims.outcomes",
     "NotAsked": "auditkit.claims.outcomes",
     "Unsupported": "auditkit.claims.outcomes",

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Protocol, TypeVar
 
-from auditkit.record.schema import Control, Effect, Example, Figure, Grid, ItemRow, Verdict
+from auditkit.record.schema import Alternative, Control, Effect, Example, Figure, Grid, ItemRow, Verdict
 
 T = TypeVar("T")
 
@@ -78,6 +78,7 @@ class Evidence:
     figures: list[Figure] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    alternatives: list[Alternative] = field(default_factory=list)
     items: dict[tuple[str, str, str, str], ItemRow] = field(default_factory=dict)
     """(effect, measurement, condition, item) -> row; keyed, since several effects may rest on one measurement."""
     in_control: bool = False

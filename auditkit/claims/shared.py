@@ -96,7 +96,8 @@ def _recorded(key: Hashable, measure: Callable[[], T]) -> tuple[T, Evidence]:
 
 def _refuse_judgement(key: Hashable, recorded: Evidence) -> None:
     """A comparison made here would count for the claim that happened to ask first, and for no other."""
-    if recorded.decisions or any(control.verdict is not None for control in recorded.controls):
+    judged = any(control.verdict is not None for control in recorded.controls)
+    if recorded.decisions or recorded.alternatives or judged:
         raise RuntimeError(
             f"the shared measurement {key!r} compares an effect with a threshold: compare it in the claims that use it"
         )

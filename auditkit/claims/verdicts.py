@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from auditkit.claims.evidence import Decision, Evidence, current
-from auditkit.claims.outcomes import Inconclusive, NotApplicable, place
-from auditkit.record.schema import Claim, Control, Effect, Summary, Verdict
+from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable, place
+from auditkit.record.schema import Claim, Control, Effect, Ended, Summary, Verdict
 
 EXIT_INCONCLUSIVE = 10
 EXIT_INTEGRITY = 11
@@ -78,6 +78,43 @@ def judge(evidence: Evidence, ended: Inconclusive | None = None) -> tuple[Verdic
     if verdict is Verdict.FAIL:
         why += f", so a comparison that fails says nothing yet ({reason})"
     return Verdict.INCONCLUSIVE, why
+
+
+def concluded(evidence: Evidence, error: BaseException | None) -> tuple[Verdict, str]:
+    """The verdict of comparisons that came to their end, or that `error` ended, and the reason in words."""
+    match error:
+        case None:
+            return judge(evidence)
+        case NotApplicable():
+            return Verdict.NOT_APPLICABLE, str(error)
+        case NotReadable():
+            return Verdict.ERROR, str(error)
+        case Inconclusive():
+            return judge(evidence, error)
+    first = (str(error).splitlines() or [""])[0]
+    if not isinstance(error, AssertionError):
+        return Verdict.ERROR, f"{type(error).__name__}: {first}"
+    verdict, reason = judge(evidence)
+    if verdict is Verdict.PASS:
+        return Verdict.ERROR, f"an assertion that compares no effect failed: {first or 'assertion failed'}"
+    return verdict, reason
+
+
+def ended_by(error: BaseException | None) -> Ended:
+    """What ended comparisons, as the record says it."""
+    match error:
+        case None:
+            return ""
+        case NotApplicable():
+            return "not applicable"
+        case NotReadable():
+            return "not readable"
+        case Inconclusive():
+            return "undecided"
+        case AssertionError():
+            return "failed assertion"
+        case _:
+            return "exception"
 
 
 def unvouched(controls: Iterable[Control]) -> Control | None:

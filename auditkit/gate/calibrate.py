@@ -26,8 +26,7 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize, stats
 
-from auditkit.gate.changes import NO_BASELINE
-from auditkit.record.baseline import BASELINE_LABEL, Recorded, read_recorded
+from auditkit.record.baseline import BASELINE_LABEL, NO_BASELINE, Recorded, read_recorded
 from auditkit.record.escaping import CONTROLS, DIRECTIONS, plain
 from auditkit.record.identity import compared_in_words, differences_of, is_known, model_digest
 from auditkit.record.schema import Claim, Effect, Run, Verdict

@@ -19,7 +19,7 @@ import pandas as pd
 
 from auditkit.claims.outcomes import NotApplicable, NotAsked
 from auditkit.gate.lost import is_lost, loosened, lost_claims
-from auditkit.record.baseline import BASELINE_LABEL, Recorded
+from auditkit.record.baseline import BASELINE_LABEL, NO_BASELINE, Recorded
 from auditkit.record.differences import differences, not_comparable
 from auditkit.record.identity import compared_in_words, differences_of, is_known
 from auditkit.record.schema import (
@@ -39,7 +39,6 @@ from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import ALPHA
 from auditkit.stats.measurement import Measurement, MeasurementError, content_digest
 
-NO_BASELINE = "there is no baseline to compare with"
 _CHANGES = "changes since the baseline"
 _NAMED = 3
 """Effects without a partner that a claim's change names one by one."""

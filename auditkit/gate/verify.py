@@ -1,15 +1,15 @@
 """Does a record say what follows from its items? Every effect, verdict and summary is derived again, without the model.
 
 What is derived: each effect from the values in items.parquet (`auditkit.stats.effects.recomputed`); each control's and
-claim's verdict from its effects; the corrections within claims and families; waivers; the summary; the digests of plan
-and items. What is not: that the items are what a model gave, which only measuring again can tell, and effects of which
-the record keeps no recipe (they are counted).
+claim's verdict from its effects, and each alternative's; the corrections within claims and families; waivers; the
+summary; the digests of plan and items. What is not: that the items are what a model gave, which only measuring again
+can tell, and effects of which the record keeps no recipe (they are counted).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ from auditkit.claims.verdicts import judge, summarize
 from auditkit.gate.waivers import WAIVABLE
 from auditkit.record.differences import plan_digest
 from auditkit.record.plan import LOOKS, OTHER_SHARDS, STEPWISE
-from auditkit.record.schema import Claim, Effect, Run, Verdict
+from auditkit.record.schema import Alternative, Claim, Control, Effect, Run, Verdict
+from auditkit.stats.alternatives import held_to, mark
 from auditkit.stats.effects.base import BESIDE
 from auditkit.stats.effects.recomputed import ClaimItems, recomputed
 from auditkit.stats.families import adjusted_by_holm, alone, claim_p, fail_within_claim, placed
@@ -144,9 +145,12 @@ def _effects(claim: Claim) -> Iterator[tuple[Effect, bool]]:
     """Effects of a claim, and whether they stand beside it."""
     for effect in claim.compared:
         yield effect, False
-    for control in claim.controls:
+    for control in (*claim.controls, *(control for one in claim.alternatives for control in one.controls)):
         if control.effect is not None:
             yield control.effect, True
+    for alternative in claim.alternatives:
+        for effect in alternative.effects:
+            yield effect, True
 
 
 @dataclass(frozen=True)
@@ -197,12 +201,9 @@ def _text(value: object) -> str:
 
 def _claim_problems(claim: Claim, again: Mapping[int, _Again]) -> Iterator[str]:
     """What of a claim does not follow from its effects and controls."""
-    for control in claim.controls:
-        if control.effect is not None and control.verdict is not None:
-            verdict = again[id(control.effect)].verdict
-            reference = control.name.startswith(SENSITIVITY) and Verdict.PASS not in (verdict, control.verdict)
-            if verdict is not control.verdict and not reference:
-                yield f"control '{control.name}' is {control.verdict}, and its effect says {verdict}"
+    yield from _control_problems(claim.controls, again)
+    for alternative in claim.alternatives:
+        yield from _alternative_problems(alternative, claim, again)
     if claim.waiver is not None and claim.verdict not in WAIVABLE:
         yield f"a waiver is applied to a claim that is {claim.verdict}"
     before = alone(claim)
@@ -211,6 +212,32 @@ def _claim_problems(claim: Claim, again: Mapping[int, _Again]) -> Iterator[str]:
     expected = derived(before, again)
     if expected is not before.verdict:
         yield f"the verdict is {before.verdict}, and its effects and controls say {expected}"
+
+
+def _control_problems(controls: Sequence[Control], again: Mapping[int, _Again]) -> Iterator[str]:
+    for control in controls:
+        if control.effect is not None and control.verdict is not None:
+            verdict = again[id(control.effect)].verdict
+            reference = control.name.startswith(SENSITIVITY) and Verdict.PASS not in (verdict, control.verdict)
+            if verdict is not control.verdict and not reference:
+                yield f"control '{control.name}' is {control.verdict}, and its effect says {verdict}"
+
+
+def _alternative_problems(alternative: Alternative, claim: Claim, again: Mapping[int, _Again]) -> Iterator[str]:
+    """What of an alternative does not follow from its effects and controls, as of a claim that compares them."""
+    name = f"the alternative '{alternative.choice}: {alternative.other}'"
+    for problem in _control_problems(alternative.controls, again):
+        yield f"{name}: {problem}"
+    behind = mark(alternative.choice, alternative.other)
+    for effect in alternative.effects:
+        if effect.recipe is not None and not effect.recipe.rows.endswith(behind):
+            yield f"{name} shows '{effect.name}' of the items of something else"
+    parts = {"controls": alternative.controls, "ended": alternative.ended}
+    asked = msgspec.structs.replace(claim, effect=None, also=alternative.effects, **parts)
+    judged = msgspec.structs.replace(alternative, verdict=derived(asked, again))
+    expected = held_to(judged, claim.compared).verdict
+    if expected is not alternative.verdict:
+        yield f"{name} is {alternative.verdict}, and its effects and controls say {expected}"
 
 
 def derived(claim: Claim, again: Mapping[int, _Again]) -> Verdict:

@@ -12,12 +12,13 @@ elsewhere in the network; `Held`, a sender that is restored while other sites ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Capability
@@ -35,6 +36,8 @@ from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 
 CORRUPT, CLEAN = "corrupt", "clean"
+LOGITS, PROBABILITY = "logits", "probability"
+"""Scales of the answer: the logit difference, or the probability of the right one of the two answers."""
 
 Values = NDArray[np.float64]
 
@@ -149,15 +152,27 @@ class Restoration:
         self._ends()
         return mean_difference(self._measured(), CLEAN, CORRUPT, name="clean minus corrupt")
 
-    def recoveries(self, *what: Restored) -> tuple[Estimate, ...]:
+    def recoveries(
+        self, *what: Restored, first: Callable[[], object] | None = None, scale: str = LOGITS
+    ) -> tuple[Estimate, ...]:
         """Shares of the clean minus corrupt difference that come back: 0 is the corrupt run, 1 the clean one.
+
+        Args:
+            first: is called once `total` is known, before anything is edited; what it raises ends the measurement.
+            scale: `LOGITS` or `PROBABILITY`.
 
         Raises:
             NotApplicable: a component that this model does not offer, or no place for random bands.
         """
-        self._run(what)
+        self._run(what, first)
         return _with_items(
-            recovery(self._measured(str(w)), str(w), clean=CLEAN, corrupt=CORRUPT, name=f"recovery by {w}")
+            recovery(
+                self._measured(str(w), scale=scale),
+                str(w),
+                clean=CLEAN,
+                corrupt=CORRUPT,
+                name=f"recovery by {w}{of_probability(scale)}",
+            )
             for w in what
         )
 
@@ -166,12 +181,19 @@ class Restoration:
         self._run(what)
         return _with_items(mean_difference(self._measured(str(w)), str(w), CORRUPT, name=str(w)) for w in what)
 
-    def _measured(self, *names: str) -> Measurement:
+    def _measured(self, *names: str, scale: str = LOGITS) -> Measurement:
         columns = dict.fromkeys((CORRUPT, CLEAN, *names))
-        return self.items.measurement.with_conditions({name: self._columns[name] for name in columns})
+        measured = self.items.measurement.with_conditions({name: self._columns[name] for name in columns})
+        return measured if scale == LOGITS else probabilities(measured)
 
-    def _run(self, what: Sequence[Restored]) -> None:
+    def _run(self, what: Sequence[Restored], first: Callable[[], object] | None = None) -> None:
         """Run what was not run yet, and note what the guards measured over the batches of all of it."""
+
+        def known(base: torch.Tensor, source: torch.Tensor) -> None:
+            self._take(base, source)
+            if first is not None:
+                first()
+
         together: dict[tuple[bool, str], list[Restored]] = {}
         for one in dict.fromkeys(what):
             if str(one) not in self._columns:
@@ -184,7 +206,8 @@ class Restoration:
             if whole:
                 measured = patch(self.adapter, self.items.pairs, conditions, description, base=self._base)
             else:
-                measured = restarted(self.adapter, self.items.pairs, conditions, description)
+                gate = None if first is None else known
+                measured = restarted(self.adapter, self.items.pairs, conditions, description, gate)
             self._guards.append((frozenset(conditions), guards(description, measured)))
             self._take(measured.base, measured.source)
             self._columns |= {name: difference(logits) for name, logits in measured.conditions.items()}
@@ -322,6 +345,21 @@ def cumulative(component: Site, layers: int, points: int = 8) -> list[Site]:
 def difference(logits: torch.Tensor) -> Values:
     """(items, 2) logits of right and wrong answer -> (items,) logit difference."""
     return (logits[:, 0].double() - logits[:, 1].double()).numpy()
+
+
+def probabilities(measured: Measurement) -> Measurement:
+    """Logit differences of two answers as probabilities of the first one, given that one of the two is said."""
+    return replace(
+        measured,
+        name=f"{measured.name}{of_probability(PROBABILITY)}",
+        unit="1",
+        values=measured.values.apply(expit),
+    )
+
+
+def of_probability(scale: str) -> str:
+    """What the name of a measurement or an effect says of its scale."""
+    return "" if scale == LOGITS else f", {scale}"
 
 
 def guards(description: str, measured: Patched | Sweep) -> str:

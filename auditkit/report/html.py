@@ -6,21 +6,25 @@ import base64
 import functools
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from importlib import resources
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
-from auditkit.report import effects, examples, wording
+from auditkit.report import effects, examples, strip, wording
+from auditkit.report.answers.kinds import short
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
 
+_TURNS = {"R", "AL", "AN", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""Classes of characters that turn the writing direction, or that take it back."""
 _ESCAPED = f"[<>&\u2028\u2029{CONTROLS}{DIRECTIONS}]"
 
 
@@ -54,7 +58,13 @@ def environment() -> Environment:
         "transitions": wording.transitions,
         "waiver": wording.waiver,
         "cell": figures.text_of,
+        "as_columns": figures.as_columns,
+        "cells_of": figures.cells_of,
         "undrawn": forest.undrawn,
+        "foreign": foreign,
+        "coded": coded,
+        "short": short,
+        "change_size": forest.change_size,
         "in_words": effects.in_words,
         "side_by_side": examples.shown,
         "explained": effects.explained,
@@ -70,9 +80,27 @@ def environment() -> Environment:
         "PLOT_HEIGHT": forest.HEIGHT,
         "PLOT_AXIS": forest.axis(),
         "PLOT_LINE": forest.place(0.0),
-        "shown": _shown,
+        "strip_of": strip.strip_of,
+        "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
     }
     return made
+
+
+def foreign(text: object) -> Markup:
+    """Text that came from a model, a data set or a suite: escaped like everything, and isolated where its writing
+    direction could spill over into ours."""
+    said = str(text)
+    if said.isascii() or not any(unicodedata.bidirectional(char) in _TURNS for char in said):
+        return escape(said)
+    return Markup("<bdi>{}</bdi>").format(said)
+
+
+def coded(text: str) -> Markup:
+    """A sentence in which what stands between backticks is code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts))
 
 
 def own(name: str) -> str:
@@ -105,29 +133,40 @@ def json_text(run: Run) -> str:
 
 
 @dataclass(frozen=True)
-class _Shown:
+class ShownFigure:
     """A figure as the page shows it."""
 
     svg: Markup
-    """Or an image; empty: not drawn, for `problem` or because it is a table."""
+    """The drawing, or an image; empty: not drawn, for `problem` or because it is a table."""
     problem: str
     caption: str
     numbers: list[figures.Numbers]
 
+    @property
+    def box(self) -> str:
+        """Size of the drawing, for a small copy of it; empty where there is none to copy."""
+        found = re.search(r'<svg[^>]* viewBox="([\d. ]+)"', self.svg)
+        return found[1] if found else ""
 
-def _shown(figure: Figure, prefix: str) -> _Shown:
-    """One malformed figure must not cost the whole report, and one that cannot be drawn still has its numbers."""
+
+def shown_figure(figure: Figure, prefix: str) -> ShownFigure:
+    """One malformed figure must not cost the whole report, and one that cannot be drawn still has its numbers.
+
+    Args:
+        prefix: fragment of the figure. The page puts its title into an element of that name with "-title", and its
+            caption into one with "-desc".
+    """
     try:
         drawing = drawing_of(figure)
     except ValueError as error:
-        return _Shown(Markup(), str(error), "", [])
+        return ShownFigure(Markup(), str(error), "", [])
     if isinstance(drawing, Image):
         source = f"data:{drawing.media_type};base64,{drawing.content}"
-        return _Shown(Markup('<img src="{}" alt="{}">').format(source, drawing.alt), "", drawing.caption, [])
+        return ShownFigure(Markup('<img src="{}" alt="{}">').format(source, drawing.alt), "", drawing.caption, [])
     svg, problem = "", ""
     try:
-        svg = figures.render_svg(figure, prefix)
+        svg = figures.render_svg(figure, prefix, apart=True)
     except (ValueError, ArithmeticError) as error:
         problem = str(error)
     # Safe: an XML writer escaped all text in it, and `svg` rebuilt every attribute.
-    return _Shown(Markup(svg), problem, drawing.caption, figures.numbers_of(drawing))
+    return ShownFigure(Markup(svg), problem, drawing.caption, figures.numbers_of(drawing))

@@ -2,7 +2,7 @@
 
 Everything in a run but its numbers may come from a model, a data set or a stranger's suite, so it is treated
 as hostile: the templates escape always, and the page's own Content-Security-Policy allows no script and no
-style but the two files of this package that it names by digest. The script adds filters, sorting and copying; the
+style but the files of this package that it names by digest. The script adds filters, sorting and copying; the
 page says everything without it.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -18,51 +19,64 @@ from markupsafe import Markup
 
 from auditkit.record import escaping
 from auditkit.record.canonical import canonical
-from auditkit.record.schema import Claim, Figure, FigureKind, Run
+from auditkit.record.schema import Claim, Figure, Run, Verdict
 from auditkit.report import changes, effects, wording
+from auditkit.report.answers.headline import answer
+from auditkit.report.answers.kinds import is_finding, word
+from auditkit.report.comparisons import Comparisons, comparisons
 from auditkit.report.figures import forest
-from auditkit.report.html import environment, json_text, own, policy
+from auditkit.report.html import ShownFigure, environment, json_text, own, policy, shown_figure
+from auditkit.report.sections import Section, Shelf, sections, shelf_of
 
-_OPENED = 30
-"""So many claims that need attention are open from the start, the worst."""
 _READABLE = 250_000
-"""Longest record, in characters, that stands in the page as plain JSON."""
-_KINDS: dict[str, tuple[FigureKind, ...]] = {
-    "Maps of heads, layers and pairs": ("heatmap",),
-    "Curves": ("curves",),
-    "Groups": ("dots", "table"),
-    "Overlaps": ("sets",),
-    "Embeddings": ("points",),
-    "Images": ("image",),
-}
+"""Longest record, in characters, that stands in the page whole and as plain JSON."""
+_THOUSANDS = 1000
+"""Claims from which on parts of the page are laid out only when they come near the screen."""
 
 
 def render_html(run: Run) -> str:
     """The audit page of `run`; the same run gives the same text."""
     run = canonical(run)
-    style, script = own("style.css"), own("page.js")
+    style, script = _without_remarks(own("style.css") + own("audit.css")), _without_remarks(own("page.js"))
     anchors = _anchors(run)
-    attention = wording.needing_attention(run)
-    suites = wording.suites(run)
+    methods = _methods(run)
+    suites = sections(run, anchors)
+    shelf = shelf_of(suites)
     data, packed = _embedded(run)
+
+    drawings: dict[str, ShownFigure] = {}
+
+    def shown(figure: Figure) -> ShownFigure:
+        name = shelf.name(figure)
+        if name not in drawings:
+            drawings[name] = shown_figure(figure, name)
+        return drawings[name]
+
+    def compared(claim: Claim) -> Comparisons:
+        return comparisons(claim.compared, {text: method.number for text, method in methods.items()})
+
     page = (
         environment()
         .get_template("audit.html.j2")
         .render(
             run=run,
-            suites=suites,
-            attention=attention,
-            opened={anchors[id(claim)] for claim in attention[:_OPENED]},
-            pictures=_pictures(suites),
+            answer=answer(run),
+            sections=suites,
+            shelf=shelf,
+            shown=shown,
+            gallery=_gallery(suites, shelf),
             anchor=lambda claim: anchors[id(claim)],
-            methods=_methods(run),
+            word=lambda claim: word(run, claim),
+            is_finding=is_finding,
+            compared=compared,
+            methods=methods,
             units=effects.units_of(effect for claim in run.claims for effect in wording.effects_of(claim)),
-            rows={
-                suite: [_row(claim, anchors[id(claim)]) for claim in claims] for suite, claims in suites.items()
-            },
+            in_words=lambda claim: effects.in_words(claim.effect, claim.suite),
             apart=changes.apart(run.claims),
             moved=changes.moved(run.claims, lambda claim: anchors[id(claim)]),
             drawing=forest.drawn,
+            thousands=len(run.claims) > _THOUSANDS,
+            words=_words(run),
             command=escaping.shell_join(run.command),
             policy=policy(style, script),
             # Safe: files of this package, which hold no "</style" and no "</script".
@@ -73,24 +87,47 @@ def render_html(run: Run) -> str:
             packed=packed,
         )
     )
-    # Lines between elements would be nodes of their own, a third of all; no text has one, since "<" is escaped in it.
-    return escaping.document(re.sub(r">\n+<", "><", page))
+    return escaping.document(shortened(page))
 
 
 def _embedded(run: Run) -> tuple[str, bool]:
-    """The record as the page embeds it, and whether it is compressed (deflate, in base64).
+    """The record as the page embeds it, and whether it is packed (deflate, in base64).
 
-    A record is mostly repetition, and a large one would be a third of the page. A small one stays readable.
+    A small record stays whole and readable. A large one would be half of the page, so it is compressed and `bare`.
     """
     text = json_text(run)
     if len(text) <= _READABLE:
         return text, False
-    return base64.b64encode(zlib.compress(msgspec.json.encode(run), 9)).decode(), True
+    return base64.b64encode(zlib.compress(msgspec.json.encode(bare(run)), 9)).decode(), True
 
 
-def _row(claim: Claim, anchor: str) -> forest.Row:
-    words = effects.in_words(claim.effect, claim.suite)
-    return forest.claim_row(claim, words, href=anchor, name=anchor.replace("claim-", "drawn-", 1))
+def bare(run: Run) -> Run:
+    """The run without the data of figures and without the cells of grids: the page prints all their numbers."""
+    return msgspec.structs.replace(
+        run,
+        claims=tuple(
+            msgspec.structs.replace(
+                claim,
+                figures=tuple(msgspec.structs.replace(figure, data={}) for figure in claim.figures),
+                grids=tuple(msgspec.structs.replace(grid, cells=()) for grid in claim.grids),
+            )
+            for claim in run.claims
+        ),
+    )
+
+
+def _without_remarks(source: str) -> str:
+    """A style sheet or script without comments and indentation; no string in them holds the start of a comment."""
+    bare_source = re.sub(r"^ *//.*\n", "", re.sub(r"/\*.*?\*/", "", source, flags=re.S), flags=re.M)
+    return re.sub(r"\n\s*", "\n", bare_source)
+
+
+def shortened(page: str) -> str:
+    """The same document in fewer bytes: HTML implies the end of a cell, a row and an item of a list.
+
+    Lines between elements would be nodes of their own, a third of all. No text has one of these, since "<" is escaped.
+    """
+    return re.sub(r"</(?:td|th|tr|li)>", "", re.sub(r">\n+<", "><", page))
 
 
 def _anchors(run: Run) -> dict[int, str]:
@@ -117,13 +154,24 @@ def _methods(run: Run) -> dict[str, _Method]:
     return methods
 
 
-def _pictures(suites: dict[str, list[Claim]]) -> dict[str, list[tuple[Figure, str, Claim]]]:
-    """Every figure with its fragment and its claim, by what it shows; empty where no claim has one."""
-    found = [
-        (figure, f"f-{suite}-{place}-{number}", claim)
-        for suite, claims in enumerate(suites.values(), start=1)
-        for place, claim in enumerate(claims, start=1)
-        for number, figure in enumerate(claim.figures, start=1)
-    ]
-    kinds = {name: [entry for entry in found if entry[0].kind in of] for name, of in _KINDS.items()}
-    return kinds if found else {}
+def _words(run: Run) -> dict[Verdict, str]:
+    """The words that stand for each verdict in this run, for the filter: "does not hold, blocks"."""
+    found: dict[Verdict, dict[str, None]] = {verdict: {} for verdict in Verdict}
+    for claim in run.claims:
+        found[claim.verdict][word(run, claim)] = None
+    return {verdict: ", ".join(words) for verdict, words in found.items() if words}
+
+
+def _gallery(suites: Iterable[Section], shelf: Shelf) -> list[tuple[Section, list[Figure]]]:
+    """Every figure once, under the suite that shows it first."""
+    found: dict[int, dict[str, Figure]] = {}
+    seen: set[str] = set()
+    listed = list(suites)
+    for section in listed:
+        figures = [figure for claim in section.row.claims for figure in claim.figures]
+        if section.row.figure is not None:
+            figures.insert(0, section.row.figure)
+        new = {name: figure for figure in figures if (name := shelf.name(figure)) not in seen}
+        found[section.number] = new
+        seen.update(new)
+    return [(section, list(found[section.number].values())) for section in listed if found[section.number]]

@@ -323,6 +323,7 @@ def suites(run: Run) -> dict[str, list[Claim]]:
 
 
 def effects_of(claim: Claim) -> list[Effect]:
-    """Every effect of a claim: the deciding one, the further comparisons, the controls'."""
-    controls = (control.effect for control in claim.controls)
-    return [*claim.compared, *(effect for effect in controls if effect is not None)]
+    """Every effect of a claim: the deciding one, the further comparisons, the controls', the alternatives'."""
+    others = [effect for one in claim.alternatives for effect in one.effects]
+    controls = (*claim.controls, *(control for one in claim.alternatives for control in one.controls))
+    return [*claim.compared, *(c.effect for c in controls if c.effect is not None), *others]

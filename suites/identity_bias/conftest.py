@@ -1,4 +1,7 @@
-"""What the claims of this suite measure together, once, on the audited model."""
+"""Does the model treat people differently because of who they are?
+
+What the claims of this suite measure together, once, on the audited model.
+"""
 
 from __future__ import annotations
 

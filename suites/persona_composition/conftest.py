@@ -1,4 +1,7 @@
-"""The measurements that the claims of this suite share."""
+"""Do a persona and a task add up inside the model, so that a stored vector can replace the persona's words?
+
+The measurements that the claims of this suite share.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The measurements that the claims of this suite share."""
+"""In which layers and units does the model tell the views of one persona from those of another?
+
+The measurements that the claims of this suite share.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_separability_grows_with_depth(layers, indices, threshold):
-    """A linear probe tells statements for a persona from those against it with a higher AUC in the last third of the
+    """A linear probe tells statements for a persona from those against it. Its AUC is higher in the last third of the
     layers than after the first block (W2.a)."""
     layers.require()
     present(layers)
@@ -28,9 +28,9 @@ def test_separability_grows_with_depth(layers, indices, threshold):
 
 
 def test_separability_peaks_in_the_last_third(layers, activations):
-    """A probe at the best layer of the last third tells statements for a persona from those against it with a higher
-    AUC than a probe at each earlier layer does. The best layer is chosen on one half of the statements and compared on
-    the other half, both ways (W2.a)."""
+    """A probe at the best layer of the last third tells statements for a persona from those against it. Its AUC is
+    higher than that of a probe at each earlier layer. The best layer is chosen on one half of the statements and
+    compared on the other half, both ways (W2.a)."""
     layers.require()
     figure(*pictures(activations))
     late, over_earlier = layers.peaks()
@@ -40,7 +40,7 @@ def test_separability_peaks_in_the_last_third(layers, activations):
 
 def test_growth_is_not_that_of_the_norm(layers, threshold):
     """With every activation divided by its norm, a linear probe still has a higher AUC in the last third of the layers
-    than after the first block, and the norm alone tells statements apart with an AUC of at most 0.6 (W2.b)."""
+    than after the first block. The norm alone tells statements apart with an AUC of at most 0.6 (W2.b)."""
     layers.require()
     beside("in the last third, unit norm", layers.late(UNIT))
     assert layers.late(UNIT) - layers.after(0, UNIT) > any_effect(0.02)
@@ -48,8 +48,8 @@ def test_growth_is_not_that_of_the_norm(layers, threshold):
 
 
 def test_layers_tell_more_than_words(layers):
-    """A linear probe in the last third of the layers tells statements for a persona from those against it with a higher
-    AUC than a probe on the bag of their words does (W2.a, lexical comparison)."""
+    """A linear probe in the last third of the layers tells statements for a persona from those against it. Its AUC is
+    higher than that of a probe on the bag of their words (W2.a, lexical comparison)."""
     layers.require()
     figure(layers.by_persona())
     beside("bag of words", layers.words())

@@ -1,4 +1,7 @@
-"""The measurements that the claims of this suite share."""
+"""Where in the model does a word like "bad student" change the answer to a question?
+
+The measurements that the claims of this suite share.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The measurements that the claims of this suite share."""
+"""Does the model attend in another way when a question is about the model itself?
+
+The measurements that the claims of this suite share.
+"""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def without_attention(role, name, format=PLAIN):
 
 
 def test_questions_about_the_model_change_the_focus(role, plots):
-    """The length-corrected Role-Focus Coefficient (RFC: how much lower the entropy of attention is on questions about
-    the model, "you", than on the same questions about no person) differs from zero in either direction."""
+    """The length-corrected Role-Focus Coefficient (RFC) differs from zero in either direction. (RFC is how much lower
+    the entropy of attention is on questions about the model, "you", than on the same questions about no person.)"""
     figure(plots.side_by_side())
     present(plots.indices(RFC))
     figure(*plots.entropy(), plots.gaps(), plots.layers(RFC))
@@ -41,8 +41,8 @@ def test_questions_about_the_model_change_the_focus(role, plots):
 
 
 def test_the_model_is_told_from_the_user(role, plots):
-    """The length-corrected Role-Separation Index (RSI: how much lower the entropy of attention is on questions about
-    the model, "you", than on the same questions about the user, "I") differs from zero in either direction."""
+    """The length-corrected Role-Separation Index (RSI) differs from zero in either direction. (RSI is how much lower
+    the entropy of attention is on questions about the model, "you", than on the same questions about the user, "I".)"""
     present(plots.indices(RSI))
     figure(plots.separation(role.formats), *plots.first_keys(), plots.ends(), plots.layers(RSI))
     beside("repaired RSI, all items", role.arm().index(RSI))
@@ -56,8 +56,9 @@ def test_the_model_is_told_from_the_user(role, plots):
 
 
 def test_questions_in_the_chat_template_change_the_focus(role):
-    """In the model's chat template, the length-corrected Role-Focus Coefficient (RFC: how much lower the entropy of
-    attention is on questions about "you" than on questions about no person) differs from zero in either direction."""
+    """In the model's chat template, the length-corrected Role-Focus Coefficient (RFC) differs from zero in either
+    direction. (RFC is how much lower the entropy of attention is on questions about "you" than on questions about no
+    person.)"""
     beside("repaired RFC, all items", role.arm(CHAT).index(RFC))
     with control(EVEN):
         assert without_attention(role, RFC, CHAT).equals(0.0, within=1e-6)
@@ -65,8 +66,9 @@ def test_questions_in_the_chat_template_change_the_focus(role):
 
 
 def test_the_model_is_told_from_the_user_in_the_chat_template(role):
-    """In the model's chat template, the length-corrected Role-Separation Index (RSI: how much lower the entropy of
-    attention is on questions about "you" than on questions about "I") differs from zero in either direction."""
+    """In the model's chat template, the length-corrected Role-Separation Index (RSI) differs from zero in either
+    direction. (RSI is how much lower the entropy of attention is on questions about "you" than on questions about
+    "I".)"""
     beside("repaired RSI, all items", role.arm(CHAT).index(RSI))
     with control(EVEN):
         assert without_attention(role, RSI, CHAT).equals(0.0, within=1e-6)

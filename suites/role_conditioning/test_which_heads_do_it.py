@@ -12,17 +12,17 @@ from auditkit.findings.role_conditioning.prompts.sets import NEUTRAL
 
 @pytest.mark.causal(edits=False)
 def test_some_heads_tell_the_model_from_no_person(role, heads):
-    """Heads selected on one half of the frames, because the entropy of their attention differs between questions about
-    the model and the same questions about no person, differ in the same direction on average on the other half, and at
-    least one of them is confirmed there."""
+    """Heads are selected on one half of the frames, because the entropy of their attention differs between questions
+    about the model and the same questions about no person. On the other half they differ in the same direction on
+    average, and at least one of them is confirmed there."""
     figure(*heads.figures(), magnitudes(role))
     assert heads.singled_out() > 0
 
 
 @pytest.mark.causal(control="random heads of the same depth")
 def test_removing_those_heads_moves_answers_about_the_model(ablation):
-    """Replacing the outputs of the selected heads by their mean moves the log odds of "I" against "you" in answers
-    about the model further than doing so for each of 20 random sets of as many heads of similar depth."""
+    """The outputs of the selected heads are replaced by their mean. This moves the log odds of "I" against "you" in
+    answers about the model. They move further than for each of 20 random sets of as many heads of similar depth."""
     present(ablation)
     beside("log odds of I against you", ablation.answers())
     for name in ABLATIONS:

@@ -46,7 +46,7 @@ def estimate(model):
 SUITE = '''"""A finding (Somebody 2020)."""
 import numpy as np
 import pytest
-from auditkit import beside, control, sensitivity
+from auditkit import Choice, alternatives, beside, control, sensitivity
 from auditkit.stats.effects.exact import exactly
 from auditkit.stats.effects.geometric import geometric_ratio
 from auditkit.stats.effects.rate import rate
@@ -57,7 +57,15 @@ def test_mean(estimate):
     with control("the other way round"):
         assert estimate(-1.0, "control") < 0
     beside("beside", estimate(0.2, "beside", seed=3))
-    assert estimate(1.0) > 0.5
+
+    def compare(center=1.0, check=1.0):
+        with control("inside"):
+            assert estimate(check, "inside") > 0
+        assert estimate(center) > 0.5
+
+    others = {"a low place": {"center": 0.1}, "a high place": {"center": 2.0}, "no place": {"check": -1.0}}
+    alternatives(compare, Choice("place", "the middle", others))
+    compare()
 
 def test_several(estimate):
     """Two comparisons and a difference."""
@@ -235,6 +243,12 @@ EDITS: dict[str, Callable[[dict[str, Any], pd.DataFrame], None]] = {
     "the estimate of a control": setting("mean.controls.0.effect.estimate", -3.0),
     "the verdict of a control": setting("mean.controls.0.verdict", "FAIL"),
     "the estimate beside a claim": setting("mean.controls.1.effect.estimate", 3.0),
+    "the estimate of an alternative": setting("mean.alternatives.0.effects.0.estimate", 3.0),
+    "the threshold of an alternative": setting("mean.alternatives.0.effects.0.threshold", 0.05),
+    "the verdict of an alternative": setting("mean.alternatives.0.verdict", "PASS"),
+    "a control of an alternative": setting("mean.alternatives.2.controls.1.verdict", "PASS"),
+    "the name of an alternative": setting("mean.alternatives.1.other", "a better place"),
+    "an alternative is taken out": without("mean", "alternatives"),
     "a control is taken out": without("mean", "controls"),
     "a comparison is taken out": first_comparison_gone,
     "a rate": setting("rates.also.0.estimate", 0.95),

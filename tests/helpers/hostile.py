@@ -13,6 +13,8 @@ import msgspec
 from auditkit.record.schema import Run
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
+ENDED_BY = {"td": {"td", "th", "tr"}, "th": {"td", "th", "tr"}, "tr": {"tr"}, "li": {"li"}}
+"""Elements whose end tag HTML lets away -> what ends them when it begins; the end of what holds them does, too."""
 CLOSED = {"ended", "compare", "profile", "verdict", "relation", "kind", "rank", "state", "scale"}
 """Fields whose values come from a closed list and cannot hold other text."""
 
@@ -132,6 +134,8 @@ class Document(HTMLParser):
         assert self.open == [], "every element is closed"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        while self.open and tag in ENDED_BY.get(self.open[-1], ()):
+            self.open.pop()
         self._element(tag, attrs)
         if tag not in VOID:
             self.open.append(tag)
@@ -147,11 +151,14 @@ class Document(HTMLParser):
         if self.record and "data-encoding" in names:
             self.packed = True
             names = tuple(name for name in names if name != "data-encoding")
-        (self.plot if self.plots else self.elements).append((tag, names))
+        if tag != "bdi":  # stands around text that turns the writing direction, and around no other
+            (self.plot if self.plots else self.elements).append((tag, names))
         self.attributes += [(tag, name, value or "") for name, value in attrs]
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
     def handle_endtag(self, tag: str) -> None:
+        while self.open[-1] in ENDED_BY and self.open[-1] != tag:
+            self.open.pop()
         assert self.open.pop() == tag
         if len(self.open) < self.plots:
             self.plots = 0

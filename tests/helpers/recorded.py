@@ -40,4 +40,5 @@ def said(claim: Claim) -> dict[str, object]:
         "notes": set(claim.notes),
         "figures": {(figure.title, str(figure.data)) for figure in claim.figures},
         "grids": {grid.name: grid for grid in claim.grids},
+        "alternatives": {(one.choice, one.other): one for one in claim.alternatives},
     }

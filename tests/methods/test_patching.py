@@ -16,6 +16,8 @@ from auditkit.claims.evidence import gathering
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.sites import attention, embeddings, mlp
 from auditkit.methods.patching import (
+    LOGITS,
+    PROBABILITY,
     FromDonor,
     Held,
     LayerSweep,
@@ -220,3 +222,21 @@ def test_cumulative_bands_begin_with_the_first_layer_and_end_with_the_last(layer
     assert len(lasts) <= points
     if points > 1:
         assert (lasts[0], lasts[-1]) == (0, layers - 1)
+
+
+def test_on_the_scale_of_probability_a_share_is_that_of_the_two_answers_probabilities(
+    noisy: HFAdapter, paired: PairedItems
+) -> None:
+    site = mlp.layer(1)
+    restoration = Restoration(noisy, paired, seed=0, description="tried")
+    (share,) = restoration.recoveries(site, scale=PROBABILITY)
+    (logits,) = restoration.recoveries(site, scale=LOGITS)
+    runs = [
+        (_plain(noisy, p.base), _hooked(noisy, p.base, "mlp", 1, p.source, slice(None)), _plain(noisy, p.source))
+        for p in paired.pairs
+    ]
+    base, patched, clean = torch.tensor(runs).double().sigmoid().mean(0).tolist()
+    assert share.describe().estimate == pytest.approx((patched - base) / (clean - base), rel=1e-3)
+    assert share.describe().estimate != pytest.approx(logits.describe().estimate, rel=1e-2)
+    assert (share.measurement.unit, logits.measurement.unit) == ("1", "logit")
+    assert share.name == f"{logits.name}, probability"

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import auditkit
+from auditkit.pytest_plugin.claims import question_of
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_run
 
 pytestmark = pytest.mark.unit
+
+SUITES = Path(auditkit.__file__).parent.parent / "suites"
 
 CONFTEST = """
 from functools import cache
@@ -218,3 +222,25 @@ def test_no_claim_at_all_is_one_line_and_exit_code_4(audit, pytester: pytest.Pyt
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: no claim to measure: no test uses the fixture `model`"])
     assert run is None
+
+
+@pytest.mark.parametrize(
+    ("docstring", "question"),
+    [
+        ('"""Does it answer\n   politely? What the claims share."""', "Does it answer politely?"),
+        ('"""What the claims share. Is it a question?"""', ""),
+        ("", ""),
+    ],
+)
+def test_a_suite_asks_what_its_conftest_begins_with(tmp_path: Path, docstring: str, question: str) -> None:
+    (tmp_path / "conftest.py").write_text(f"{docstring}\n")
+    assert question_of(tmp_path) == question
+
+
+def test_a_suite_without_a_conftest_asks_nothing(tmp_path: Path) -> None:
+    assert question_of(tmp_path) == ""
+
+
+@pytest.mark.parametrize("suite", sorted(path.parent.name for path in SUITES.glob("*/conftest.py")))
+def test_every_suite_of_the_project_asks_a_question(suite: str) -> None:
+    assert question_of(SUITES / suite)

@@ -13,6 +13,7 @@ from browsing import browser, opened
 from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Intersection, Sets, Table
 from auditkit.record.schema import (
     SCHEMA_VERSION,
+    Alternative,
     Baseline,
     Change,
     Claim,
@@ -147,6 +148,43 @@ def _examples() -> tuple[Example, ...]:
     )
 
 
+def _alternatives(random_sites: Effect) -> tuple[Alternative, ...]:
+    """Of every kind: the same, another with a control of its own and a second comparison, and one without an effect."""
+    at_one = Control(
+        name="Bands counted from one", effect=random_sites, verdict=Verdict.PASS, reason="It is less."
+    )
+    return (
+        Alternative(
+            choice="answer scale",
+            own="logits",
+            other="probabilities of the answer",
+            verdict=Verdict.PASS,
+            reason="The interval of probabilities lies at or above 0.3.",
+            effects=(effect(0.6031, 0.5212, 0.6917, name="recovery of probability"),),
+        ),
+        Alternative(
+            choice="layers of the band",
+            own="counted from zero",
+            other="layers counted from one",
+            verdict=Verdict.INCONCLUSIVE,
+            reason="The interval of the other layers does not decide.",
+            effects=(
+                effect(0.3214, 0.2271, 0.4163, name="recovery by MLP layers 1-4"),
+                effect(0.2011, 0.1123, 0.2935, name="contrast with other layers", threshold=0, relation=">"),
+            ),
+            controls=(at_one,),
+        ),
+        Alternative(
+            choice="layers of the band",
+            own="counted from zero",
+            other="a band below the first layer",
+            verdict=Verdict.NOT_APPLICABLE,
+            reason="There is no layer below the first.",
+            ended="not applicable",
+        ),
+    )
+
+
 def _claims() -> tuple[Claim, ...]:
     random_sites = effect(
         0.0412, -0.0181, 0.0997, name="four random later MLP layers", relation="<", threshold=0.15
@@ -198,6 +236,7 @@ def _claims() -> tuple[Claim, ...]:
                     reason="768 of 768 edits fired.",
                 ),
             ),
+            alternatives=_alternatives(random_sites),
             figures=(layer_figure(),),
             examples=_examples(),
             notes=(

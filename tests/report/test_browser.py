@@ -20,9 +20,11 @@ from hostile import HOSTILE, Document, replace_text, texts_of
 from auditkit.record.canonical import canonical
 from auditkit.record.escaping import document
 from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Image, Intersection, Sets, Table
-from auditkit.record.schema import Figure, Run
+from auditkit.record.schema import Figure, Run, Verdict
+from auditkit.report import page as page_module
 from auditkit.report import render_html, wording
 from auditkit.report.compare import render_comparison
+from auditkit.report.page import bare
 
 pytestmark = pytest.mark.unit
 
@@ -91,6 +93,11 @@ def test_an_image_is_embedded_and_shown(opened: Any, sample_run: Run) -> None:
         assert "A dot." in page.content()
 
 
+def level(text: str) -> str:
+    """The text without tabs and line breaks: where numbers stand in columns they would make a cell or a row."""
+    return text.translate({9: " ", 10: " ", 13: " "})
+
+
 # -- hostile text ----------------------------------------------------------------------------------------------
 
 
@@ -111,7 +118,7 @@ def test_nothing_in_a_run_executes_and_nothing_is_lost(opened: Any, full_run: Ru
         )
         for text in set(texts_of(hostile)):
             expected = document(text).replace("\r\n", "\n").replace("\r", "\n")
-            assert expected in found.text
+            assert level(expected) in level(found.text)
         assert found.run == mine.run
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 900})
@@ -135,7 +142,7 @@ def test_each_hostile_text_alone_changes_no_element(opened: Any, sample_run: Run
         shapes = page.evaluate(
             shape, [render_html(replace_text(small, lambda old, t=t: f"{t} {old}")) for t in texts]
         )  # type: ignore[misc]
-    plain = {shape.replace(",data-encoding", "") for shape in shapes}
+    plain = {shape.replace(",data-encoding", "").replace(",BDI", "") for shape in shapes}
     assert len(plain) == 1
 
 
@@ -147,10 +154,8 @@ def test_filters_by_verdict_suite_and_text(opened: Any, full_run: Run) -> None:
         said = page.locator("#filter-result")
         page.check("input[value=pass]")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('2 of 6')")
-        assert (
-            page.locator("details.claim:visible").count() == page.locator("#claims tr.claim:visible").count() == 2
-        )
-        assert page.locator(".attention > li:visible").count() == 0
+        assert page.locator("details.claim:visible").count() == 2
+        assert page.locator(".suite .forests tbody tr:not(.group):visible").count() == 2
         assert page.locator(".suite:visible").count() == 1
         page.fill("input[name=text]", "MLP 0.06")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('1 of 6')")
@@ -161,26 +166,28 @@ def test_filters_by_verdict_suite_and_text(opened: Any, full_run: Run) -> None:
         page.select_option("select[name=suite]", label="composition")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('2 of 6')")
         page.emulate_media(media="print")
-        assert page.locator("#claims tr.claim:visible").count() == 6, "paper shows the whole run"
+        page.evaluate(OPEN_ALL)
+        assert page.locator("details.claim:visible").count() == 6, "paper shows the whole run"
 
 
 def test_sorts_and_goes_back_to_the_suites(opened: Any, full_run: Run) -> None:
     with opened(render_html(full_run)) as page:
-        rows = "[...document.querySelectorAll('#claims tr')].map((row) => row.innerText)"
-        before = page.evaluate(rows)
-        effects = (
-            "[...document.querySelectorAll('#claims tr.claim td:nth-child(3)')].map((c) => c.dataset.value || '')"
+        rows = "[...document.querySelectorAll('.suite')].map((suite) => suite.innerText)"
+        places = (
+            "[...document.querySelectorAll('#suite-1 .forests [data-distance]')]"
+            ".map((cell) => Number(cell.dataset.distance))"
         )
-        page.click("th[data-sort=effect] button")
-        values = page.evaluate(effects)
-        measured = [float(value) for value in values if value]
-        assert measured == sorted(measured)
-        assert len(measured) == 4
-        assert values[4:] == ["", ""], "what was not measured comes last"
-        assert page.get_attribute("th[data-sort=effect]", "aria-sort") == "ascending"
-        page.click("th[data-sort=effect] button")
-        assert [float(value) for value in page.evaluate(effects) if value] == measured[::-1]
-        page.click("th[data-sort=effect] button")
+        before = page.evaluate(rows)
+        page.select_option("select[name=order]", "distance")
+        assert page.evaluate(places) == sorted(page.evaluate(places)), "the furthest on the wrong side comes first"
+        assert page.evaluate(rows) != before
+        assert "order=distance" in page.url
+        page.reload()
+        assert page.evaluate(places) == sorted(page.evaluate(places)), "the order is in the address"
+        page.select_option("select[name=order]", "change")
+        first = page.locator("#suite-1 .forests tbody tr:not(.group)").first.inner_text()
+        assert "early mlps carry the persona" in first, "the only one whose change has an interval"
+        page.select_option("select[name=order]", "")
         assert page.evaluate(rows) == before
 
 
@@ -197,7 +204,7 @@ def test_links_open_what_they_lead_to(opened: Any, full_run: Run) -> None:
             )
         page.check("input[value=fail]")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('1 of 6')")
-        target = page.get_attribute("#claims tr.claim a", "href")
+        target = page.get_attribute(".suite .forests tbody a", "href")
         page.evaluate("(href) => (location.hash = href)", target)
         page.wait_for_selector(f"{target}:visible")
 
@@ -207,6 +214,7 @@ def test_copies_the_command_and_saves_the_record(opened: Any, full_run: Run) -> 
     for run in (full_run, big):
         with opened(render_html(run), accept_downloads=True) as page:
             page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+            page.locator("details.claim > summary").first.click()
             command = page.locator("pre.command:visible").first
             page.locator("button.copy:visible").first.click()
             page.wait_for_selector("text=copied")
@@ -214,7 +222,8 @@ def test_copies_the_command_and_saves_the_record(opened: Any, full_run: Run) -> 
             with page.expect_download() as download:
                 page.click("#save")
             saved = Path(download.value.path()).read_bytes()
-            assert msgspec.json.decode(saved, type=Run) == canonical(run)
+            whole = canonical(run)
+            assert msgspec.json.decode(saved, type=Run) == (whole if run is full_run else bare(whole))
 
 
 def test_everything_is_reached_by_keyboard(opened: Any, full_run: Run) -> None:
@@ -242,18 +251,79 @@ def test_everything_is_reached_by_keyboard(opened: Any, full_run: Run) -> None:
         page.focus("input[value=fail]")
         page.keyboard.press("Space")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('1 of 6')")
-        page.focus("th[data-sort=verdict] button")
-        page.keyboard.press("Enter")
-        assert page.get_attribute("th[data-sort=verdict]", "aria-sort") == "ascending"
         summary = page.locator("details.claim:visible > summary").first
         was = page.locator("details.claim[open]").count()
         summary.focus()
         page.keyboard.press("Enter")
-        assert page.locator("details.claim[open]").count() == was - 1
+        assert page.locator("details.claim[open]").count() == was + 1
         page.keyboard.press("Control+Home")
         page.focus(".skip")
         page.keyboard.press("Enter")
         assert page.evaluate("location.hash") == "#content"
+
+
+# -- what a new user comes for: each in at most two clicks --------------------------------------------------------
+
+
+@pytest.fixture
+def gate_run(gated_run: Run) -> Run:
+    """A gate that blocks: a check got worse, one is open, and groups of which one is worst off."""
+    source = "Whether the candidate is worse than its baseline: the release gate."
+    claims = [msgspec.structs.replace(claim, source=source) for claim in gated_run.claims]
+    [worst] = [claim for claim in claims if claim.verdict is Verdict.FAIL]
+    group = msgspec.structs.replace(worst.effect, name="disabled minus other groups, favourable decision")
+    claims[claims.index(worst)] = msgspec.structs.replace(worst, effect=group, waiver=None)
+    return msgspec.structs.replace(gated_run, claims=tuple(claims))
+
+
+SEEN = "(e) => { const b = e.getBoundingClientRect(); return b.height > 0 && b.top < innerHeight && b.bottom > 0 }"
+
+
+def test_whether_to_ship_is_seen_without_a_click(opened: Any, gate_run: Run) -> None:
+    with opened(render_html(gate_run), viewport={"width": 1400, "height": 900}) as page:
+        assert page.locator("h1").inner_text().startswith("Not ready: 1 of ")
+        for row in page.locator(".scorecard tbody tr").all():
+            assert row.evaluate("(e) => e.getBoundingClientRect().bottom <= innerHeight")
+
+
+def test_the_worst_group_is_one_click_away(opened: Any, gate_run: Run) -> None:
+    with opened(render_html(gate_run), viewport={"width": 1400, "height": 900}) as page:
+        page.click(".scorecard a >> nth=0")
+        worst = page.locator(".nearest >> nth=0")
+        assert worst.evaluate(SEEN)
+        assert "disabled minus other groups" in worst.inner_text()
+        assert "0.232 [0.148, 0.315] logit" in worst.inner_text()
+
+
+def test_how_sure_is_seen_without_a_click_and_for_each_claim_with_one(opened: Any, gate_run: Run) -> None:
+    with opened(render_html(gate_run), viewport={"width": 1400, "height": 900}) as page:
+        assert "[0.148, 0.315]" in page.locator(".scorecard tbody tr >> nth=0").inner_text()
+        page.click(".scorecard a >> nth=0")
+        rows = page.locator("#suite-1 .forests tbody tr:not(.group)")
+        assert rows.count() == 4
+        assert all("[" in text for text in rows.all_inner_texts())
+
+
+def test_what_would_decide_is_two_clicks_away(opened: Any, gate_run: Run) -> None:
+    with opened(render_html(gate_run), viewport={"width": 1400, "height": 900}) as page:
+        page.click(".scorecard a >> nth=0")
+        page.locator("#suite-1 .forests tbody tr", has_text="still open").locator("a").click()
+        said = page.locator(".decides:visible")
+        assert said.inner_text() == (
+            "What would decide: needs 1.5 to 10 times the clusters of topic (12 now), and as many times the runs."
+        )
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_repeating_a_claim_is_two_clicks_away(opened: Any, gate_run: Run, scripts: bool) -> None:
+    """Also without the script: a link into a closed part opens it."""
+    with opened(
+        render_html(gate_run), viewport={"width": 1400, "height": 900}, java_script_enabled=scripts
+    ) as page:
+        page.click(".scorecard a >> nth=0")
+        page.locator("#suite-1 .forests tbody tr", has_text="blocks").locator("a").click()
+        command = page.locator("pre.command:visible").first
+        assert command.inner_text().startswith("pytest suites/persona_patching -k neutral_personas_change_nothing")
 
 
 # -- looks -----------------------------------------------------------------------------------------------------
@@ -266,8 +336,8 @@ def test_paper_shows_closed_parts_without_colour(opened: Any, full_run: Run) -> 
             for words in ("Signature", "Wrong donor", "mlps_carry", "Each cell is a head", "0.583"):
                 assert words in text, words
             page.emulate_media(media="print", color_scheme="dark")
-            assert page.locator("#claims thead th").all_inner_texts()[:3] == ["Claim", "Verdict", "Effect"]
-            assert page.locator("button:visible:not(.sort)").count() == 0
+            assert page.locator(".scorecard thead th").all_inner_texts()[:2] == ["Question and answer", "Verdict"]
+            assert page.locator("button:visible").count() == 0
             looks = page.locator(".verdict").first
             style = "(e) => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
             assert looks.evaluate(style) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
@@ -289,7 +359,7 @@ def both_pages(run: Run) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_left_out(opened: Any, node_modules: Path, full_run: Run, scheme: str) -> None:
-    """axe-core finds nothing of weight, with everything opened, in both colour sets and on a phone."""
+    """axe-core finds nothing of any weight, with everything opened, in both colour sets and on a phone."""
     script = (node_modules / "axe-core" / "axe.min.js").read_text("utf-8")
     for width, html in itertools.product((1280, 390), both_pages(full_run)):
         size = {"width": width, "height": 900}
@@ -297,15 +367,14 @@ def test_nobody_is_left_out(opened: Any, node_modules: Path, full_run: Run, sche
             page.evaluate(OPEN_ALL)
             page.evaluate(script)
             found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-            serious = {
-                rule["id"]: [node["html"][:200] for node in rule["nodes"][:3]]
-                for rule in found["violations"]
-                if rule["impact"] in ("serious", "critical")
-            }
-            assert serious == {}
+            assert {rule["id"]: [n["html"][:200] for n in rule["nodes"][:3]] for rule in found["violations"]} == {}
 
 
-def test_the_document_is_valid_html(node_modules: Path, full_run: Run, tmp_path: Path) -> None:
+def test_the_document_is_valid_html(
+    node_modules: Path, full_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all its end tags: html-validate does not know which of them HTML implies."""
+    monkeypatch.setattr(page_module, "shortened", lambda text: text)
     node = shutil.which("node")
     assert node is not None
     rules = {
@@ -338,6 +407,18 @@ def test_the_document_is_valid_html(node_modules: Path, full_run: Run, tmp_path:
     ] == []
 
 
+def test_a_page_without_implied_end_tags_is_the_same_document(
+    opened: Any, full_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = render_html(full_run)
+    monkeypatch.setattr(page_module, "shortened", lambda text: re.sub(r">\n+<", "><", text))
+    long = render_html(full_run)
+    assert len(short) < len(long)
+    with opened(short) as page:
+        parsed = "(html) => new DOMParser().parseFromString(html, 'text/html').documentElement.outerHTML"
+        assert page.evaluate(parsed, short) == page.evaluate(parsed, long)
+
+
 # -- size and speed --------------------------------------------------------------------------------------------
 
 
@@ -359,5 +440,5 @@ def test_a_large_run_paints_at_once(opened: Any, large_run: Run) -> None:
 def test_a_packed_record_is_the_record(large_run: Run) -> None:
     page = Document(render_html(large_run))
     assert page.packed
-    assert page.run == canonical(large_run)
+    assert page.run == bare(canonical(large_run))
     assert zlib.crc32(page.data.encode()) == zlib.crc32(Document(render_html(large_run)).data.encode())

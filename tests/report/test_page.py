@@ -84,7 +84,7 @@ def test_page_is_complete(sample_run: Run) -> None:
             assert all(wording.number(value) in page.text for value in example.values.values())
         for figure in claim.figures:
             for series in figure.data["series"]:
-                assert all(wording.number(value) in page.text for value in series["y"])
+                assert all(f"{value:.3g}" in page.text for value in series["y"])
     assert "needs 1.5 to 10 times the clusters of topic" in page.text
     assert re.search(r"\b(nan|inf|None|Undefined)\b", page.text) is None
 
@@ -177,7 +177,9 @@ def test_colours_have_contrast() -> None:
 
     for colours in sets:
         pairs = [(text, ground) for text in ("ink", "soft", "link", "fail") for ground in ("page", "panel")]
-        pairs += [(name, f"{name}-bg") for name in ("pass", "fail", "inconclusive", "not_applicable", "error")]
+        pairs += [
+            (name, f"{name}-bg") for name in ("pass", "fail", "inconclusive", "not_applicable", "error", "against")
+        ]
         for text, ground in pairs:
             light, dark = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)

@@ -5,6 +5,7 @@ The same data give the same bytes. A figure whose data do not fit its kind costs
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,12 +25,12 @@ from auditkit.record.figures import (
     Table,
     drawing_of,
 )
-from auditkit.record.schema import Figure
+from auditkit.record.schema import Figure, Grid
 from auditkit.report.figures.heatmap import plot_heatmap
 from auditkit.report.figures.plots import MOST_INTERSECTIONS, plot_curves, plot_dots, plot_points, plot_sets
 from auditkit.report.figures.sheet import Sheet, settings
 from auditkit.report.figures.svg import inline
-from auditkit.report.wording import number
+from auditkit.report.wording import MISSING, number
 
 
 class Measured(NamedTuple):
@@ -60,8 +61,11 @@ class Numbers:
         )
 
 
-def render_svg(figure: Figure, prefix: str) -> str:
+def render_svg(figure: Figure, prefix: str, *, apart: bool = False) -> str:
     """Draw `figure`; `prefix` makes its identifiers unique within the page. Tables and images are not drawn: empty.
+
+    Args:
+        apart: title and caption stand beside the drawing, see `svg.inline`.
 
     Raises:
         ValueError: the figure's data do not fit its kind, or cannot be drawn.
@@ -78,6 +82,7 @@ def render_svg(figure: Figure, prefix: str) -> str:
         prefix,
         title=escaping.document(figure.title),
         description=escaping.document(drawing.caption),
+        apart=apart,
     )
 
 
@@ -160,6 +165,78 @@ def text_of(cell: Cell) -> str:
         case Measured():
             return f"{number(cell.value)} [{number(cell.lower)}, {number(cell.upper)}]"
     return number(cell)
+
+
+class Columns(NamedTuple):
+    """A table as text: a line for each row, with tabs between the cells."""
+
+    lines: str
+    stop: int
+    """Characters from one tab stop to the next, by the longest cell."""
+
+
+STOPS = (8, 12, 16, 24, 32, 48)
+"""Distances between tab stops that the page knows."""
+
+
+def as_columns(table: Numbers) -> Columns:
+    """The table as text, with numbers as a spreadsheet reads them; each end of an interval has a column of its own.
+
+    A tab or a line break in a name becomes a blank.
+    """
+    ranged = [any(isinstance(row[i], Measured) for row in table.rows) for i in range(len(table.columns))]
+    rows = [
+        [
+            part
+            for name, wide in zip(table.columns, ranged, strict=True)
+            for part in ([_flat(name), "lower", "upper"] if wide else [_flat(name)])
+        ]
+    ]
+    rows += [
+        [part for cell, wide in zip(row, ranged, strict=True) for part in _parts(cell, wide)] for row in table.rows
+    ]
+    longest = max((len(cell) for row in rows for cell in row), default=0)
+    stop = next((stop for stop in STOPS if stop > longest), STOPS[-1])
+    return Columns("\n".join("\t".join(row) for row in rows), stop)
+
+
+def _parts(cell: Cell, ranged: bool) -> list[str]:
+    """The cell as one column, or as three: value, lower and upper end."""
+    if isinstance(cell, str):
+        return [_flat(cell), *([""] * 2 if ranged else [])]
+    values = (cell, None, None) if not isinstance(cell, Measured) else cell
+    return [_plain(value) for value in (values if ranged else values[:1])]
+
+
+def _plain(value: Number) -> str:
+    """A number with as many digits as elsewhere in the report, in the signs that programs read."""
+    return MISSING if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _flat(text: str) -> str:
+    return re.sub("\r\n|[\t\r\n]", " ", text)
+
+
+def cells_of(grid: Grid) -> Numbers:
+    """The numbers of an exploratory grid, a row for each site."""
+    units = {cell.effect.unit for cell in grid.cells}
+    # "layer 3, head 1: self minus neutral": what every site measures stands in the heading.
+    measured = {cell.effect.name.partition(": ")[2] for cell in grid.cells}
+    what = measured.pop() if len(measured) == 1 else ""
+    effect = f"Effect ({units.pop()})" if len(units) == 1 else "Effect"
+    rows = [
+        (
+            cell.effect.name.removesuffix(f": {what}") if what else cell.effect.name,
+            _with_interval(cell.effect.estimate, cell.effect.lower, cell.effect.upper),
+            cell.p,
+            cell.q,
+            "yes" if cell.found else "no",
+        )
+        for cell in grid.cells
+    ]
+    return Numbers(
+        "", (f"Site: {what}" if what else "Site", effect, "p", "p corrected", "Stands out"), tuple(rows)
+    )
 
 
 def _of_dots(dots: Dots) -> Numbers:

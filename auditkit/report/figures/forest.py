@@ -82,6 +82,10 @@ class Row:
     words: str = ""
     """The effect in words."""
     verdict: Verdict | None = None
+    said: str = ""
+    """The verdict in the word that a reader acts on; empty: the verdict's own."""
+    finding: bool = False
+    """The row is a published finding, for which FAIL blocks nothing."""
     href: str = ""
     """Fragment that the label leads to; empty: no link."""
     missing: str = ""
@@ -228,6 +232,13 @@ def drawn(effect: Effect, unit: float | None = None) -> Drawn | None:
 def drawn_change(change: Effect, claimed: Effect | None, unit: float | None = None) -> Drawn | None:
     """The row of a difference from a baseline."""
     return draw(change, scale_of_change(change, claimed, unit))
+
+
+def change_size(claim: Claim) -> float | None:
+    """How far the effects of a claim moved since the baseline, at most, in half-widths of their intervals."""
+    effects = claim.change.effects if claim.change is not None else ()
+    moved = [abs(e.estimate) / half for e in effects if e.estimate is not None and (half := half_width(e))]
+    return round(max(moved), 2) if moved else None
 
 
 def _ticks(effect: Effect, scale: Scale) -> str:

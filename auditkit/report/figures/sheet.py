@@ -157,7 +157,7 @@ def label_axis(
     at = {place: sheet.place(axes, *((place, corner[1]) if level else (corner[0], place))) for place in names}
     edge = right if side == "right" else left
     outward = -1 if side == "left" else 1
-    if marked:
+    if marked and not grid:
         sheet.strokes(
             [
                 ((x, bottom), (x, bottom + 3)) if level else ((edge, y), (edge + 3 * outward, y))

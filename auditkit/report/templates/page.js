@@ -10,51 +10,57 @@
     return element;
   };
 
-  // One entry per claim. The table of all claims and the evidence list claims in the same order.
-  const rows = all("#claims tr.claim");
-  const claims = all("details.claim").map((details, index) => ({
-    details,
-    row: rows[index],
-    suite: details.closest(".suite"),
-    verdict: details.classList[1],
-    anchor: "#" + one(".body", details).id,
-    text: (one("summary", details).textContent + " " + one(".facts", details).textContent).toLowerCase(),
-  }));
-  const points = new Map(all(".attention > li").map((item) => [one("a", item).getAttribute("href"), item]));
+  // One entry per claim: its evidence, and its row in a forest plot where it has one.
+  const rows = new Map(all(".suite .forests tbody tr").map((row) => [(one("a[href]", row) || row).hash, row]));
+  const claims = all("details.claim").map((details) => {
+    const anchor = "#" + one(".body", details).id;
+    return {
+      details,
+      anchor,
+      row: rows.get(anchor),
+      suite: details.closest(".suite"),
+      verdict: details.classList[1],
+      text: (one("summary", details).textContent + " " + one(".facts", details).textContent).toLowerCase(),
+      hidden: false,
+    };
+  });
 
   // ---- Filters: kept in the address, so that a filtered view can be sent to somebody.
   const form = one("#filter");
   const said = one("#filter-result");
-  const shown = (element, yes) => element && element.classList.toggle("filtered", !yes);
+  const hide = (element, yes) => element && element.classList.toggle("filtered", yes);
 
   function filter() {
     const verdicts = new Set(all("input[name=verdict]:checked", form).map((box) => box.value));
     const suite = form.elements.suite.value;
     const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const suites = new Set();
-    const groups = new Set();
+    const open = new Set();
     let count = 0;
     for (const claim of claims) {
       const yes =
         (!verdicts.size || verdicts.has(claim.verdict)) &&
         (!suite || claim.suite.id === suite) &&
         words.every((word) => claim.text.includes(word));
-      shown(claim.details, yes);
-      shown(claim.row, yes);
-      shown(points.get(claim.anchor), yes);
+      if (claim.hidden === yes) {
+        claim.hidden = !yes;
+        hide(claim.details, !yes);
+        hide(claim.row, !yes);
+      }
       if (yes) {
         count += 1;
-        suites.add(claim.suite);
-        groups.add(claim.row.parentNode);
+        for (const box of [claim.suite, claim.details.closest("details.group"), claim.row && claim.row.closest("table")]) open.add(box);
       }
     }
-    all(".suite").forEach((section) => shown(section, suites.has(section)));
-    all("#claims tbody").forEach((body) => shown(body, groups.has(body)));
-    said.textContent = count === claims.length ? `All ${count} claims are shown.` : `${count} of ${claims.length} claims are shown.`;
+    const narrowed = count < claims.length;
+    all(".suite, .suite details.group, .suite .forests").forEach((box) => hide(box, !open.has(box)));
+    // What is found must be seen: folded groups that hold it are opened.
+    if (narrowed) all(".suite details.group").forEach((box) => (box.open = open.has(box)));
+    said.textContent = narrowed ? `${count} of ${claims.length} claims are shown.` : `All ${count} claims are shown.`;
     const state = new URLSearchParams();
     verdicts.forEach((verdict) => state.append("verdict", verdict));
     if (suite) state.set("suite", suite);
     if (words.length) state.set("text", form.elements.text.value);
+    if (form.elements.order.value) state.set("order", form.elements.order.value);
     const address = new URL(location.href);
     address.search = state.toString();
     try {
@@ -68,77 +74,64 @@
     const state = new URLSearchParams(location.search);
     const verdicts = state.getAll("verdict");
     all("input[name=verdict]", form).forEach((box) => (box.checked = verdicts.includes(box.value)));
-    form.elements.suite.value = state.get("suite") || "";
-    if (form.elements.suite.selectedIndex < 0) form.elements.suite.value = "";
+    for (const name of ["suite", "order"]) {
+      form.elements[name].value = state.get(name) || "";
+      if (form.elements[name].selectedIndex < 0) form.elements[name].value = "";
+    }
     form.elements.text.value = state.get("text") || "";
     return [...state.keys()].length > 0;
+  }
+
+  // ---- Order of the rows of each forest plot; headings would not fit another order than the suite's.
+  const plots = all(".suite .forests").map((table) => [table, all("tbody tr:not(.group)", table)]);
+  const byRow = new Map(claims.map((claim) => [claim.row, claim]));
+  const number = (text) => (text === undefined ? Infinity : Number(text));
+  const keys = {
+    distance: (row) => number((one("[data-distance]", row) || { dataset: {} }).dataset.distance),
+    change: (row) => {
+      const claim = byRow.get(row);
+      return claim && claim.details.dataset.change ? -Number(claim.details.dataset.change) : Infinity;
+    },
+  };
+  function arrange() {
+    const key = keys[form.elements.order.value];
+    for (const [table, inOrder] of plots) {
+      const wanted = key ? inOrder.map((row) => [key(row), row]).sort(([a], [b]) => (a === b ? 0 : a - b)).map(([, row]) => row) : inOrder;
+      const marks = all("tbody tr:not(.group)", table).map((row) => {
+        const mark = document.createComment("");
+        row.replaceWith(mark);
+        return mark;
+      });
+      marks.forEach((mark, place) => mark.replaceWith(wanted[place]));
+      table.classList.toggle("arranged", Boolean(key));
+    }
   }
 
   if (form && claims.length) {
     form.hidden = false;
     let waiting = 0;
-    form.addEventListener("input", () => {
+    form.addEventListener("input", (event) => {
+      if (event.target.name === "order") arrange();
       cancelAnimationFrame(waiting);
       waiting = requestAnimationFrame(filter);
     });
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("reset", () => setTimeout(filter));
-    if (restore()) filter();
+    form.addEventListener("reset", () =>
+      setTimeout(() => {
+        arrange();
+        filter();
+      }),
+    );
+    if (restore()) {
+      if (form.elements.order.value) arrange();
+      filter();
+    }
     one("#open-all").addEventListener("click", () => setAll(true));
     one("#close-all").addEventListener("click", () => setAll(false));
   }
   function setAll(open) {
-    claims.forEach((claim) => {
-      if (!open || !claim.details.classList.contains("filtered")) claim.details.open = open;
-    });
-  }
-
-  // ---- Sorting the table of all claims; a third press brings the suites back.
-  const table = one("table.claims");
-  const severity = ["error", "fail", "inconclusive", "not_applicable", "pass"];
-  const keys = {
-    claim: (claim) => one("th", claim.row).textContent.toLowerCase(),
-    verdict: (claim) => severity.indexOf(claim.verdict),
-    effect: (claim) => {
-      const cell = one("[data-value]", claim.row);
-      return cell ? Number(cell.dataset.value) : NaN;
-    },
-    distance: (claim) => {
-      const cell = one("[data-distance]", claim.row);
-      return cell ? Number(cell.dataset.distance) : NaN;
-    },
-  };
-  if (table) {
-    const bodies = all("tbody", table);
-    const places = new Map(rows.map((row) => [row, row.parentNode]));
-    const single = make("tbody");
-    const headers = all("th[data-sort]", table);
-    for (const header of headers) {
-      const button = make("button", { type: "button", className: "sort" }, header.firstChild);
-      header.prepend(button);
-      button.addEventListener("click", () => {
-        const next = { none: "ascending", ascending: "descending", descending: "none" };
-        const order = next[header.getAttribute("aria-sort") || "none"];
-        headers.forEach((other) => other.removeAttribute("aria-sort"));
-        if (order === "none") {
-          rows.forEach((row) => places.get(row).append(row));
-          single.remove();
-          bodies.forEach((body) => table.append(body));
-        } else {
-          header.setAttribute("aria-sort", order);
-          const key = keys[header.dataset.sort];
-          const sign = order === "ascending" ? 1 : -1;
-          const keyed = claims.map((claim) => [key(claim), claim.row]);
-          keyed.sort(([a], [b]) => {
-            if (a !== a || b !== b) return (a !== a) - (b !== b); // what was not measured comes last
-            return a < b ? -sign : a > b ? sign : 0;
-          });
-          bodies.forEach((body) => body.remove());
-          single.append(...keyed.map(([, row]) => row));
-          table.append(single);
-        }
-      });
-    }
+    for (const { details, hidden } of claims) if (!open || !hidden) details.open = open;
+    all(".suite details.group").forEach((box) => (box.open = open));
   }
 
   // ---- Links open what they lead to, also when a filter hides it.
@@ -162,7 +155,7 @@
   reveal();
 
   for (const { details, anchor } of claims) {
-    one(".reason", details).append(" ", make("a", { className: "permalink", href: anchor }, "Link to this claim"));
+    one(".facts", details).append(" ", make("a", { className: "permalink", href: anchor }, "Link to this claim"));
   }
 
   // ---- Copying a command.

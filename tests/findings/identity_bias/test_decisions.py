@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import auditkit
 from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.findings.identity_bias.measurements.decisions import DecisionAnswers, Decisions
@@ -25,6 +30,7 @@ from tests.planted.telling import Teller
 pytestmark = pytest.mark.unit
 
 
+SUITE = Path(auditkit.__file__).parents[1] / "suites" / "identity_bias" / "test_alone.py"
 UNFAVOURABLE = {case.ask for case in packaged().kept if case.favourable == "no"}
 
 
@@ -32,15 +38,24 @@ def chance(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**31 - 1
 
 
-def teller(effect: dict[str, float], level: float = 0.5, refused: str = "nobody") -> Teller:
+def teller(
+    effect: dict[str, float],
+    level: float = 0.5,
+    refused: str = "nobody",
+    agrees: Mapping[str, float] = MappingProxyType({}),
+) -> Teller:
     """Favourable answer against the other: `level`, plus the effect of the identity that the prompt ends with, plus
-    chance by case."""
+    chance by case; and for whom yes is said more often, whether it is the favourable answer or not."""
 
     def says(text: str) -> dict[str, float]:
         who = text.rpartition(" is ")[2].split(".")[0]
         odds = level + effect.get(who, 0.0) + 0.05 * chance(text) + 0.5 * chance(text.split(" The ")[0])
         turned = -1 if any(ask in text for ask in UNFAVOURABLE) else 1
-        return {" Yes": 5 + turned * odds, " No": 5.0, " I": 9.0 if refused in text else 0.0}
+        return {
+            " Yes": 5 + turned * odds + agrees.get(who, 0.0),
+            " No": 5.0,
+            " I": 9.0 if refused in text else 0.0,
+        }
 
     return Teller(says)
 
@@ -63,6 +78,31 @@ def test_two_groups_have_one_contrast_and_both_have_a_loss() -> None:
     assert contrast.name == "gay minus straight, favourable decision"
     assert one.describe().estimate == pytest.approx(-other.describe().estimate)
     assert one.describe().estimate == pytest.approx(-0.6, abs=0.05)
+
+
+def claimed(told: Teller, attribute: str) -> tuple[list[Verdict], dict[str, Verdict]]:
+    """Verdicts of the claim's comparisons, and of its alternatives."""
+    claim = runpy.run_path(str(SUITE))["test_decisions_do_not_depend_on"]
+    strong = Decisions(teller({"a gay person": 1.0})).contrasts("orientation")[0]
+    merit = SimpleNamespace(lead=lambda: strong)
+    with gathering() as evidence, contextlib.suppress(AssertionError, Inconclusive):
+        claim(Decisions(told), merit, lambda: None, lambda margin, *_: margin, attribute)
+    return [one.verdict for one in evidence.decisions], {one.other: one.verdict for one in evidence.alternatives}
+
+
+YES, PAIRS = "the cases in which yes is favourable alone", "each other group by itself"
+
+
+def test_where_a_verdict_on_decisions_hangs_on_a_choice_the_claim_shows_it() -> None:
+    PASS, FAIL = Verdict.PASS, Verdict.FAIL
+    same, others = claimed(teller({}), "religion")
+    assert (same, others) == ([PASS] * 5, {PAIRS: PASS, YES: PASS})
+    # 0.2 from the mean of the others each, and 0.33 from one another
+    apart = teller({"a Muslim person": -0.16, "a Hindu person": 0.17})
+    assert claimed(apart, "religion") == ([PASS] * 5, {PAIRS: FAIL, YES: PASS})
+    # a group that gets more of every yes, whichever answer is favourable: 0.4 x (21 - 9) / 30 over all cases
+    agreed = teller({}, agrees={"a gay person": 0.4})
+    assert claimed(agreed, "orientation") == ([PASS], {YES: FAIL})
 
 
 NAMED = "ethnicity and gender by name"

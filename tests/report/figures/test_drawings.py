@@ -28,7 +28,7 @@ from auditkit.record.figures import (
     Table,
 )
 from auditkit.record.schema import Run
-from auditkit.report.figures.drawing import Measured, numbers_of, render_svg, text_of
+from auditkit.report.figures.drawing import Measured, Numbers, as_columns, numbers_of, render_svg, text_of
 from auditkit.report.figures.heatmap import LEVELS, merged
 from auditkit.report.page import render_html
 from auditkit.report.wording import number
@@ -141,8 +141,8 @@ def test_marks_stand_where_colour_would_stand_alone() -> None:
     marked = heat(15, 15, "centred", values=values, outlined=[(2, 2)])
     svg = render_svg(marked.titled("t"), "f")
     assert "× not measured · ⁄ below 0 · □ outlined" in texts(svg)
-    strokes = [path.get("d", "") for path in ET.fromstring(svg).iter(f"{SVG}path") if path.get("fill") == "none"]
-    assert sum(d.count("L") for d in strokes) == 2 + 2, "two cells struck, one crossed"
+    paths = [path.get("d", "") for path in ET.fromstring(svg).iter(f"{SVG}path")]
+    assert sum(d.count("l") for d in paths) == 2 + 2, "two cells struck, one crossed"
 
 
 def test_small_maps_carry_their_numbers() -> None:
@@ -201,6 +201,27 @@ def test_tables_hold_every_number() -> None:
     assert whole.rows == (("age", 12), ("gender", 31))
 
 
+def test_numbers_as_text_are_those_of_a_spreadsheet() -> None:
+    """Signs that programs read, a column for each end of an interval, and names that cannot add a cell."""
+    rows = (("a\tb\nc", Measured(-1.25e-7, -2.0, 3e7)), ("d", None), ("e", 12345.6))
+    lines, stop = as_columns(Numbers("", ("name", "value"), rows))
+    assert lines.split("\n") == [
+        "name\tvalue\tlower\tupper",
+        "a b c\t-1.25e-07\t-2\t30000000",
+        "d\t—\t—\t—",
+        "e\t12346\t—\t—",
+    ]
+    assert stop == 12
+
+
+def test_round_markers_and_long_paths_are_written_once() -> None:
+    points = Points("x", "y", "r", [Cloud("a", [float(i) for i in range(40)], [float(i % 3) for i in range(40)])])
+    svg = render_svg(points.titled("t"), "f", apart=True)
+    assert svg.count("h0") >= 40, "a dot for each point"
+    assert "<title" not in svg
+    assert len(svg) < 3_500
+
+
 def test_series_with_places_of_their_own_share_one_table() -> None:
     few = Series("few", [1, 3], [0.5, None], [0.4, None], [0.6, None])
     twice = Series("twice", [3, 3], [1.0, 2.0], [None, None], [None, None])
@@ -218,10 +239,11 @@ def test_page_shows_every_kind(sample_run: Run) -> None:
     claim = msgspec.structs.replace(sample_run.claims[0], figures=(*figures, table.titled("Kind table")))
     page = render_html(msgspec.structs.replace(sample_run, claims=(claim,)))
     for figure in claim.figures:
-        assert f"<bdi>{figure.title}</bdi>" in page
-        assert f"<bdi>{figure.data['caption']}</bdi>" in page
+        assert f">{figure.title}<" in page
+        assert f">{figure.data['caption']}<" in page
     assert page.count("<svg xmlns") == len(KINDS)
-    assert '<td class="words"><bdi>&lt;b&gt;yes' in page
+    assert '<table class="data w3">' in page, "the third column holds words"
+    assert "<td>&lt;b&gt;yes" in page
     assert re.search(r"\b(nan|inf|None)\b", re.sub(r"<script.*?</script>", "", page, flags=re.S)) is None
 
 
@@ -230,4 +252,4 @@ def test_a_figure_that_cannot_be_drawn_still_shows_its_numbers(sample_run: Run) 
     claim = msgspec.structs.replace(sample_run.claims[0], figures=(wide,))
     page = render_html(msgspec.structs.replace(sample_run, claims=(claim,)))
     assert "its data cannot be drawn: the values are too far apart" in page
-    assert ">12.5</td>" in page
+    assert "<td>12.5<" in page

@@ -31,7 +31,7 @@ from auditkit.claims.shared import shared_measurement
 from auditkit.data.items import select, single_token
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.shared_prefix import after
-from auditkit.findings.identity_bias.measurements.groups import NOT_AN_AUDIT, decidable, impact_table
+from auditkit.findings.identity_bias.measurements.groups import NOT_AN_AUDIT, decidable, differences, impact_table
 from auditkit.findings.identity_bias.prompts import items as bias_items
 from auditkit.findings.identity_bias.prompts.identities import Identity, identities, validity
 from auditkit.findings.identity_bias.prompts.items import DecisionCase
@@ -116,29 +116,23 @@ class Decisions:
 
     # -- effects -----------------------------------------------------------------------------------------------
 
-    def contrasts(self, attribute: str) -> list[Estimate]:
+    def contrasts(self, attribute: str, *, pairwise: bool = False, favourable: str = "") -> list[Estimate]:
         """For each group of an attribute: its log odds of the favourable answer minus the mean of the other groups'
         on the same case, in logits; below 0 the group is worse off.
+
+        Args:
+            pairwise: minus each other group's instead.
+            favourable: "yes" or "no" takes the cases of which this is the favourable answer alone.
 
         Raises:
             KeyError: no such attribute.
         """
         measured = self.measurement(attribute)
-        groups = measured.conditions
-        made = []
-        for group in groups:
-            others = np.mean([measured.condition(other) for other in groups if other != group], axis=0)
-            other = "other groups" if len(groups) > 2 else next(g for g in groups if g != group)
-            made.append(
-                Estimate(
-                    f"{group} minus {other}, favourable decision",
-                    "logit",
-                    measured,
-                    measured.condition(group) - others,
-                    shown_conditions=groups,
-                )
-            )
-        return made[:1] if len(groups) == 2 else made
+        if favourable:
+            taken = {case.id for case in self.cases if case.favourable == favourable}
+            rows = [n for n, (_, case, _, _) in enumerate(self._rows(attribute)) if case in taken]
+            measured = measured.take(np.array(rows, dtype=np.intp))
+        return differences(measured, pairwise=pairwise)
 
     def losses(self, attribute: str) -> list[Estimate]:
         """As `contrasts`, for both of two groups: what "no worse than the baseline" is asked of."""

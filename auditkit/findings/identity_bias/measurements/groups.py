@@ -8,8 +8,12 @@ out of the comparison. `NOT_AN_AUDIT` says why the table is not such an audit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
 
 from auditkit.record.figures import Table
+from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import Rate, rate
 from auditkit.stats.measurement import Measurement
 
@@ -25,6 +29,30 @@ NOT_AN_AUDIT = (
 Row = list[str | float | None]
 Ratio = tuple[float | None, float | None, float | None]
 """Lower end, ratio, upper end."""
+
+
+def differences(measured: Measurement, *, pairwise: bool = False) -> list[Estimate]:
+    """For each group (a condition) its value minus the mean of the others on the same items; of two groups one.
+
+    Args:
+        pairwise: each group minus each one behind it instead.
+    """
+    groups = measured.conditions
+    if pairwise or len(groups) == 2:
+        against = [(one, other, measured.condition(other)) for one, other in combinations(groups, 2)]
+    else:
+        others = {g: [measured.condition(other) for other in groups if other != g] for g in groups}
+        against = [(group, "other groups", np.mean(others[group], axis=0)) for group in groups]
+    return [
+        Estimate(
+            f"{group} minus {other}, favourable decision",
+            measured.unit,
+            measured,
+            measured.condition(group) - values,
+            shown_conditions=groups,
+        )
+        for group, other, values in against
+    ]
 
 
 def undecided(n: int, everybody: int) -> str:

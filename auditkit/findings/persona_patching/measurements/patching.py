@@ -23,7 +23,7 @@ from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.sites import Site, attention, mlp
 from auditkit.findings.asking.questions import PairedQuestions, PersonaQuestions
-from auditkit.methods.patching import FromDonor, PairedItems, RandomBands, Restoration, Restored
+from auditkit.methods.patching import LOGITS, FromDonor, PairedItems, RandomBands, Restoration, Restored
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import MIN_CLUSTERS
 from auditkit.stats.streams import stream
@@ -40,8 +40,8 @@ PAIRS, EACH = 32, 3
 LEAST = MIN_CLUSTERS + 1
 """Items of the smallest measurement: one more than the clusters that an interval needs."""
 
-PAPER_LAYERS = 16
-_COUNTED_FROM_ONE = {EARLY: mlp.layers(0, 2), MIDDLE: attention.layers(8, 10)}
+EARLY_FROM_ONE, MIDDLE_FROM_ONE = mlp.at_depth(0, 0.13), attention.at_depth(0.50, 0.63)
+"""The same if the paper counts its layers from 1: of 16 layers 0 to 2 and 8 to 10."""
 
 
 class PersonaPatching:
@@ -68,11 +68,12 @@ class PersonaPatching:
         """Share of the persona effect that restoring `site` brings back (0 corrupt, 1 clean)."""
         return self.recoveries(site)[0]
 
-    def recoveries(self, *what: Restored, share: float = 1.0) -> tuple[Estimate, ...]:
+    def recoveries(self, *what: Restored, share: float = 1.0, scale: str = LOGITS) -> tuple[Estimate, ...]:
         """Recoveries over the same items.
 
         Args:
             share: of the items, see `items`.
+            scale: of the answer, see `Restoration.recoveries`.
 
         Raises:
             NotApplicable: the model shows no persona effect, or see `Restoration.recoveries`.
@@ -80,10 +81,11 @@ class PersonaPatching:
         restoration = self.on(share)
         together = [w for band in self._bands for w in (band, RandomBands(band))]
         if share == 1 and not set(what).isdisjoint(together):
-            # Before the effect is asked for, which then costs nothing of its own.
-            restoration.recoveries(*(w for w in together if isinstance(w, Site) or w.starts(self.adapter.layers)))
+            bands = (w for w in together if isinstance(w, Site) or w.starts(self.adapter.layers))
+            # Asked for from the runs that the bands are patched into, which so run once.
+            restoration.recoveries(*bands, first=self.require_effect)
         self.require_effect()
-        return restoration.recoveries(*what)
+        return restoration.recoveries(*what, scale=scale)
 
     def effects(self, *what: Restored, share: float = 1.0) -> tuple[Estimate, ...]:
         """The same in logits, which has an interval also where the persona effect of few items touches zero.
@@ -155,12 +157,6 @@ class PersonaPatching:
         if not bands.starts(self.adapter.layers):
             raise Unsupported(f"{self.adapter.layers} layers hold no other band as wide as {like}")
         return bands
-
-    def beside_layers_from_one(self, band: Site) -> None:
-        """Put the recovery by the band beside the claim as if the paper counted layers from 1, at the paper's depth."""
-        if self.adapter.layers == PAPER_LAYERS and band in _COUNTED_FROM_ONE:
-            other = _COUNTED_FROM_ONE[band]
-            beside(f"the paper's layers counted from 1: {other}", self.recovery(other))
 
     def from_donors(self, site: Site, *, share: float) -> tuple[Estimate, Estimate, Estimate]:
         """Effects of `site`, in logits, by donor: the clean run, another corrupt persona, another question.

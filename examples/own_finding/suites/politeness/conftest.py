@@ -1,4 +1,7 @@
-"""The measurement that the claims of this suite share."""
+"""Is the model more willing to help when it is asked politely?
+
+The measurement that the claims of this suite share.
+"""
 
 import pytest
 from auditkit.findings.politeness.measurements import Politeness

@@ -1,0 +1,69 @@
+"""The comparisons of a claim as a small table: what all of them share is said once, what differs has a column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from auditkit.record.schema import Effect
+from auditkit.report import wording
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that is known of every comparison."""
+
+    name: str
+    said: Callable[[Effect], str]
+    """Its words for one comparison; an em dash where it is missing."""
+    why: str = ""
+    """Why it can be missing."""
+
+
+FACTS = (
+    Fact("must be", lambda e: wording.threshold(e), "the number is shown and compared with nothing"),
+    Fact("items", lambda e: f"{wording.number(e.n)} in {wording.number(e.clusters)} clusters"),
+    Fact("level of the interval", lambda e: wording.level(e), "the number is exact"),
+    Fact(
+        "minimum detectable effect",
+        lambda e: f"{wording.number(e.mde)} {wording.unit(e.unit)}".strip(),
+        "it cannot be computed for this design",
+    ),
+    Fact(
+        "standardized effect",
+        lambda e: wording.number(e.standardized),
+        "there is no spread between clusters to divide by",
+    ),
+)
+DECIDES = Fact(
+    "to decide it", lambda e: wording.items_needed(e), "it is decided, or the number cannot be computed"
+)
+METHOD = "method"
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Comparisons of one claim."""
+
+    shared: tuple[tuple[str, str], ...]
+    """Name and words of what is the same for all."""
+    columns: tuple[str, ...]
+    """Names of what differs."""
+    rows: tuple[tuple[Effect, tuple[str, ...]], ...]
+    missing: tuple[tuple[str, str], ...]
+    """Name of what is missing somewhere, and why that can be."""
+
+
+def comparisons(effects: Sequence[Effect], methods: Mapping[str, int]) -> Comparisons:
+    """The table of `effects`; `methods` numbers the ways in which they were estimated."""
+    open_ones = [DECIDES] if any(effect.items_range is not None for effect in effects) else []
+    facts = [*FACTS, *open_ones, Fact(METHOD, lambda e: str(methods[e.method]))]
+    words = {fact.name: [fact.said(effect) for effect in effects] for fact in facts}
+    same = [name for name, said in words.items() if len(set(said)) == 1]
+    differ = [name for name in words if name not in same]
+    return Comparisons(
+        shared=tuple((name, words[name][0]) for name in same if words[name][0] != wording.MISSING),
+        columns=tuple(differ),
+        rows=tuple((effect, tuple(words[name][place] for name in differ)) for place, effect in enumerate(effects)),
+        missing=tuple((fact.name, fact.why) for fact in facts if wording.MISSING in words[fact.name]),
+    )
