@@ -7,8 +7,10 @@ import functools
 import hashlib
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -39,7 +41,27 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {
+    made.filters |= _filters()
+    made.globals |= {
+        "Verdict": Verdict,
+        "WORDS": wording.WORDS,
+        "GLYPHS": wording.GLYPHS,
+        "MEANINGS": wording.MEANINGS,
+        "MISSING": wording.MISSING,
+        "AT_ONCE": wording.AT_ONCE,
+        "PLOT_WIDTH": forest.WIDTH,
+        "PLOT_HEIGHT": forest.HEIGHT,
+        "PLOT_AXIS": forest.axis(),
+        "PLOT_LINE": forest.place(0.0),
+        "strip_of": strip.strip_of,
+        "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
+    }
+    return made
+
+
+def _filters() -> dict[str, Callable[..., Any]]:
+    """What templates do with the values of a run."""
+    return {
         "number": wording.number,
         "interval": wording.interval,
         "distance": wording.distance,
@@ -69,21 +91,6 @@ def environment() -> Environment:
         "side_by_side": examples.shown,
         "explained": effects.explained,
     }
-    made.globals |= {
-        "Verdict": Verdict,
-        "WORDS": wording.WORDS,
-        "GLYPHS": wording.GLYPHS,
-        "MEANINGS": wording.MEANINGS,
-        "MISSING": wording.MISSING,
-        "AT_ONCE": wording.AT_ONCE,
-        "PLOT_WIDTH": forest.WIDTH,
-        "PLOT_HEIGHT": forest.HEIGHT,
-        "PLOT_AXIS": forest.axis(),
-        "PLOT_LINE": forest.place(0.0),
-        "strip_of": strip.strip_of,
-        "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
-    }
-    return made
 
 
 def foreign(text: object) -> Markup:
