@@ -357,6 +357,28 @@ def both_pages(run: Run) -> list[str]:
     return [render_html(run), render_comparison(run, run)]
 
 
+OVERLAPS = """() => [...document.querySelectorAll('.scorecard tbody tr, .claim > summary, .controls tbody tr')].filter(
+  (row) => {
+    const parts = [...row.children].map((cell) => {
+      const range = document.createRange();
+      range.selectNodeContents(cell);
+      return [...range.getClientRects()].filter((box) => box.width > 0);
+    });
+    return parts.some((boxes, place) => parts.slice(place + 1).some((others) => boxes.some((a) => others.some((b) =>
+      a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1))));
+  }).map((row) => row.textContent.slice(0, 80))"""
+"""Rows in which the text of one part runs into that of another."""
+
+
+def test_nothing_overlaps_and_nothing_leaves_the_page_at_any_width(opened: Any, full_run: Run) -> None:
+    with opened(render_html(full_run)) as page:
+        page.evaluate(OPEN_ALL)
+        for width in (360, 390, 768, 961, 1200, 1400, 1600):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") is True, width
+            assert page.evaluate(OVERLAPS) == [], width
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_left_out(opened: Any, node_modules: Path, full_run: Run, scheme: str) -> None:
     """axe-core finds nothing of any weight, with everything opened, in both colour sets and on a phone."""
