@@ -26,7 +26,7 @@ FACTS = (
     Fact("level of the interval", lambda e: wording.level(e), "the number is exact"),
     Fact(
         "minimum detectable effect",
-        lambda e: f"{wording.number(e.mde)} {wording.unit(e.unit)}".strip(),
+        lambda e: wording.MISSING if e.mde is None else f"{wording.number(e.mde)} {wording.unit(e.unit)}".strip(),
         "it cannot be computed for this design",
     ),
     Fact(
