@@ -34,6 +34,7 @@ _HOMES = {
     "control": "auditkit.claims.verdicts",
     **dict.fromkeys(("beside", "figure", "note", "present"), "auditkit.claims.evidence"),
     "sensitivity": "auditkit.stats.sensitivity",
+    "any_effect": "auditkit.claims.outcomes",
     **dict.fromkeys(("Choice", "alternatives"), "auditkit.stats.alternatives"),
     "NotApplicable": "auditkit.claims.outcomes",
     "NotAsked": "auditkit.claims.outcomes",

@@ -23,7 +23,10 @@ from common import MODEL, ROOT, matmul_rate, report, table, timed
 
 from auditkit import open_model
 from auditkit.engine.batching import speed
-from auditkit.record.schema import Run, Verdict
+from auditkit.gate.verify import decided as decided_by
+from auditkit.record.needed import at_threshold
+from auditkit.record.plan import EFFORTS, STEPWISE
+from auditkit.record.schema import Claim, Run, Verdict
 from auditkit.record.store import read_run
 
 APPLY = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
@@ -79,6 +82,7 @@ def row(effort: str, one: Audited) -> tuple[str, ...]:
         f"{one.seconds * one.plain / work:.2f}",
         f"{one.memory:.1f}",
         f"{decided} of {apply} ({decided / apply:.0%})",
+        str(sum(map(sits, one.run.claims))),
         " / ".join(str(counts[verdict]) for verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)),
     )
 
@@ -94,8 +98,15 @@ HEAD = (
     "seconds per second of plain batches",
     "memory, GiB",
     "decided of what applies",
+    "undecided, at their threshold",
     "PASS / FAIL / INCONCLUSIVE",
 )
+
+
+def sits(claim: Claim) -> bool:
+    """Whether an undecided claim sits at its threshold in every comparison that is open."""
+    undecided = [one for one in claim.compared if decided_by(one) is Verdict.INCONCLUSIVE]
+    return claim.verdict is Verdict.INCONCLUSIVE and bool(undecided) and all(map(at_threshold, undecided))
 
 
 def between(audits: list[Audited]) -> str:
@@ -110,7 +121,7 @@ def between(audits: list[Audited]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--effort", default="standard", choices=("quick", "standard", "thorough"))
+    parser.add_argument("--effort", default="standard", choices=(*EFFORTS, STEPWISE))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2], metavar="SEED")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs there, by seed")

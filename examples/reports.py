@@ -1,12 +1,13 @@
 """Make the example reports under reports/examples again.
 
-    python examples/reports.py [--only REPORT] [--items N] [--model SPEC] [--out FOLDER]
+    python examples/reports.py [--only REPORT] [--items N] [--model SPEC] [--out FOLDER] [--runs FOLDER]
 
 `audit` is the default audit with every suite. `comparison` is a candidate gated against its base with identity_bias
 alone: a copy of the model with a little noise in its MLPs (`perturbed.py`), with both runs side by side. In
 `role-conditioning` the candidate is a short fine-tune of the model on how it speaks of itself (`role_finetune.py`).
 
-Run it from the top folder of the repository. Everything but the reports is written to build/examples and removed again.
+Run it from the top folder of the repository. Everything but the reports is written to build/examples and removed again;
+with --runs it is kept, and what stands there already is not measured a second time: its pages are made again.
 """
 
 from __future__ import annotations
@@ -32,34 +33,59 @@ def main() -> None:
     parser.add_argument("--items", help="items per measurement (default: what each suite takes)")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model to audit (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("reports/examples"), help="default: %(default)s")
+    parser.add_argument("--runs", type=Path, help="keep models and runs there, and take those that are there")
     arguments = parser.parse_args()
-    model, out = arguments.model, arguments.out
+    model, out, work = arguments.model, arguments.out, arguments.runs or WORK
     asked = ("--items", arguments.items) if arguments.items else ()
     shutil.rmtree(WORK, ignore_errors=True)
+    runs = Runs(work)
     try:
         for name in [arguments.only] if arguments.only else REPORTS:
             match name:
                 case "audit":
-                    keep(audit("whole", "suites/", "--model", model, *asked), out / name)
+                    keep(runs.audit("whole", "suites/", "--model", model, *asked), out / name)
                 case "comparison":
-                    run("examples/perturbed.py", str(WORK / "candidate"), "--model", model)
-                    released, candidate = pair("suites/identity_bias", model, "candidate", *asked)
+                    runs.make("candidate", "examples/perturbed.py", "--model", model)
+                    released, candidate = runs.pair("suites/identity_bias", model, "candidate", *asked)
                     keep(candidate, out / name)
                     page = out / name / "diff.html"
                     run("-m", "auditkit.cli", "diff", str(released), str(candidate), "--out", str(page))
                 case "role-conditioning":
-                    run("examples/role_finetune.py", str(WORK / "tuned"), "--model", model, "--every", "0")
-                    keep(pair("suites/role_conditioning", model, "tuned", *asked)[1], out / name)
+                    runs.make("tuned", "examples/role_finetune.py", "--model", model, "--every", "0")
+                    keep(runs.pair("suites/role_conditioning", model, "tuned", *asked)[1], out / name)
     finally:
         shutil.rmtree(WORK, ignore_errors=True)
 
 
-def pair(suite: str, model: str, candidate: str, *asked: str) -> tuple[Path, Path]:
-    """Run folders of a model, and of the candidate of this name against it."""
-    base = audit(f"{candidate}-base", suite, "--model", model, *asked)
-    return base, audit(
-        f"{candidate}-run", suite, "--model", str(WORK / candidate), *asked, "--baseline", str(base)
-    )
+class Runs:
+    """Runs and models in a folder; what is there is taken as it is.
+
+    Args:
+        work: the folder.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+
+    def make(self, name: str, script: str, *options: str) -> None:
+        """Make the model of this name."""
+        if not (self.work / name).exists():
+            run(script, str(self.work / name), *options)
+
+    def audit(self, name: str, *options: str) -> Path:
+        """One audit; the run folder."""
+        reports = self.work / name
+        if (reports / "latest").exists():
+            run("-m", "auditkit.cli", "report", str(reports / "latest"))
+        else:
+            run("-m", "pytest", "-q", *options, "--audit-dir", str(reports))
+        return reports / (reports / "latest").readlink()
+
+    def pair(self, suite: str, model: str, candidate: str, *asked: str) -> tuple[Path, Path]:
+        """Run folders of a model, and of the candidate of this name against it."""
+        base = self.audit(f"{candidate}-base", suite, "--model", model, *asked)
+        against = ("--model", str(self.work / candidate), *asked, "--baseline", str(base))
+        return base, self.audit(f"{candidate}-run", suite, *against)
 
 
 def keep(folder: Path, to: Path) -> None:
@@ -67,13 +93,6 @@ def keep(folder: Path, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         shutil.copy(folder / file, to / file)
-
-
-def audit(name: str, *options: str) -> Path:
-    """One audit; the run folder."""
-    reports = WORK / name
-    run("-m", "pytest", "-q", *options, "--audit-dir", str(reports))
-    return reports / (reports / "latest").readlink()
 
 
 def run(*arguments: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol, TypeVar
 
 from auditkit.record.schema import Alternative, Control, Effect, Example, Figure, Grid, ItemRow, Verdict
@@ -98,6 +98,15 @@ def gathering() -> Iterator[Evidence]:
         yield evidence
     finally:
         _gathering.reset(token)
+
+
+def clear(evidence: Evidence) -> None:
+    """Forget everything that was gathered: the claim is measured anew."""
+    for part in fields(evidence):
+        held = getattr(evidence, part.name)
+        if isinstance(held, list | dict):
+            held.clear()
+    evidence.in_control = False
 
 
 def current() -> Evidence | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Self
 
 from auditkit.claims.evidence import Decision
@@ -48,19 +49,42 @@ class Threshold(float):
     Attributes:
         source: paper, policy, calibration run, ...
         call: which `threshold()` call of the claim it answers, from 1; None outside a claim.
+        counts_from: the least distance from the threshold that counts, in the unit of the effect (see `any_effect`); 0:
+            any distance does.
     """
 
     source: str
     call: int | None
+    counts_from: float
 
-    def __new__(cls, value: float, source: str, call: int | None = None) -> Self:
+    def __new__(cls, value: float, source: str, call: int | None = None, counts_from: float = 0.0) -> Self:
         threshold = super().__new__(cls, value)
         threshold.source = source
         threshold.call = call
+        threshold.counts_from = counts_from
         return threshold
 
-    def __getnewargs__(self) -> tuple[float, str, int | None]:  # type: ignore[override]  # copies keep them
-        return float(self), self.source, self.call
+    def __getnewargs__(self) -> tuple[float, str, int | None, float]:  # type: ignore[override]  # copies keep them
+        return float(self), self.source, self.call, self.counts_from
+
+
+def any_effect(counts_from: float) -> Threshold:
+    """Zero, for a claim that there is an effect: `effect > any_effect(0.25)`.
+
+    Where a model has no such effect, no number of items decides the claim, since the truth lies on its threshold. Once
+    the whole interval lies within `counts_from` of zero, the claim is still undecided and says that it sits at its
+    threshold: the effect, if there is one, is smaller than the least that counts, so more items would not matter.
+
+    Args:
+        counts_from: the least size of effect that counts, in the unit of the effect. The project's suites take what
+            they call unchanged in that unit elsewhere.
+
+    Raises:
+        ValueError: it is not positive and finite.
+    """
+    if not 0 < counts_from < math.inf:
+        raise ValueError(f"the least effect that counts must be positive and finite, got {counts_from}")
+    return Threshold(0.0, f"any effect; one below {counts_from:g} counts as none", counts_from=counts_from)
 
 
 def sides(relation: Relation, lower: float, upper: float, threshold: float) -> tuple[bool, bool]:

@@ -136,7 +136,7 @@ def _labels(run: Run) -> dict[str, str]:
 def _costs(run: Run) -> list[str]:
     from auditkit.gate.forecast import own_share
     from auditkit.record.escaping import plain
-    from auditkit.record.plan import EFFORTS
+    from auditkit.record.plan import EFFORTS, STEPWISE
 
     layers = sum(claim.cost.token_layers for claim in run.claims)
     seconds = sum(claim.cost.seconds for claim in run.claims)
@@ -144,6 +144,8 @@ def _costs(run: Run) -> list[str]:
         f"{plain(run.model.name)}: {len(run.claims)} claims took {layers / 1e6:.1f} million token-layers and "
         f"{_time(seconds)} here"
     ]
+    if run.plan.settings.get("effort") == STEPWISE:  # its cost is that of several numbers of items
+        return lines
     for effort, label in _labels(run).items():
         times = EFFORTS[effort] / own_share(run)
         lines.append(

@@ -68,7 +68,9 @@ def _show(arguments: argparse.Namespace) -> int:
     except RecordError as error:
         return unusable(error)
     if arguments.claim is None:
-        say(overview(run, coloured()))
+        here = Path.cwd()
+        named = folder.relative_to(here) if folder.is_relative_to(here) else folder
+        say(overview(run, coloured(), str(named)))
         say_plainly("")
         say_plainly(f"page: {folder / 'audit.html'}")
         return 0

@@ -50,14 +50,17 @@ def pieces_floor(adapter: Adapter, logits: Tensor) -> float:
     return max(noise_floor(adapter, logits), allowed(logits, torch.float32))
 
 
-def within_noise(adapter: Adapter, what: str, got: Tensor, expected: Tensor) -> float:
+def within_noise(adapter: Adapter, what: str, got: Tensor, expected: Tensor, *, pieces: bool = False) -> float:
     """The largest difference, in logits.
+
+    Args:
+        pieces: one of the two is a run in pieces.
 
     Raises:
         GuardTripped: it is above the noise floor.
     """
     error = float((got - expected).abs().max())
-    floor = noise_floor(adapter, expected)
+    floor = (pieces_floor if pieces else noise_floor)(adapter, expected)
     if not error <= floor:
         raise GuardTripped(f"guard: the {what} logits by up to {error:.3g}, the noise floor is {floor:.3g}")
     return error

@@ -17,7 +17,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Answers
 from auditkit.engine import arguments
-from auditkit.engine.batching import in_batches
+from auditkit.engine.continuation.shared_prefix import after
 from auditkit.engine.edits import Edit
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import Site, SiteError, Span
@@ -87,7 +87,7 @@ class Answered:
 def answered(
     adapter: Adapter, prompts: Sequence[Prompt], answers: Sequence[Answers], description: str = "answers"
 ) -> Answered:
-    """Every prompt's answer tokens, in float32.
+    """Every prompt's answer tokens, in float32; what prompts begin with alike is run once.
 
     Raises:
         GuardTripped: logits that are NaN or infinite.
@@ -100,13 +100,12 @@ def answered(
     picked = torch.empty(len(prompts), len(answers[0]) if answers else 2)
     probable, said = torch.empty(len(prompts)), torch.empty(len(prompts), dtype=torch.bool)
 
-    def work(rows: list[int]) -> None:
-        logits = adapter.run(adapter.batch([prompts[i] for i in rows]))
-        picked[rows] = _picked(logits, [answers[i] for i in rows])
-        probable[rows] = picked[rows, 0] - logits.float().logsumexp(1).cpu()
-        said[rows] = picked[rows, 0] >= logits.amax(1).cpu()
+    def take(i: int, logits: Tensor) -> None:
+        picked[i] = logits[list(answers[i])].cpu()
+        probable[i] = picked[i, 0] - logits.logsumexp(0).cpu()
+        said[i] = picked[i, 0] >= logits.max().cpu()
 
-    in_batches(work, [len(prompt) for prompt in prompts], description)
+    after(adapter, [prompt.ids for prompt in prompts], None, take, description)
     return Answered(picked, probable, said)
 
 

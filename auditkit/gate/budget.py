@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from auditkit.record.plan import EFFORTS
+from auditkit.record.plan import EFFORTS, LOOKS, STEPWISE
 
 REST = 2.0
 """Seconds of a run per second of plain batches with as many token-layers: also for logits, captures and intervals.
@@ -44,10 +44,18 @@ def taken(effort: str, token_layers: float, rate: float) -> str:
         token_layers: that the run takes at `standard`.
         rate: token-layers per second in plain batches.
     """
-    work = token_layers * EFFORTS[effort]
-    said = f"{work / 1e6:.2g} million" if work >= 1e5 else f"{work:,.0f}"
-    seconds = duration(REST * work / rate)
-    return f"{effort}, about {seconds} ({said} token-layers, at {rate:,.0f} a second in plain batches)"
+    if effort == STEPWISE:
+        least, most = (token_layers * share for share in (LOOKS[0].share, sum(look.share for look in LOOKS)))
+        times = f"between {duration(REST * least / rate)} and {duration(REST * most / rate)}"
+        work = f"{_counted(least)} to {_counted(most)}"
+    else:
+        most = token_layers * EFFORTS[effort]
+        times, work = f"about {duration(REST * most / rate)}", _counted(most)
+    return f"{effort}, {times} ({work} token-layers, at {rate:,.0f} a second in plain batches)"
+
+
+def _counted(token_layers: float) -> str:
+    return f"{token_layers / 1e6:.2g} million" if token_layers >= 1e5 else f"{token_layers:,.0f}"
 
 
 def fitting(text: str, token_layers: float, rate: float) -> tuple[str, str]:

@@ -360,13 +360,17 @@ def _other_threshold(claim: Claim, then: Claim) -> str:
         if effect.name not in was:
             continue
         before = was[effect.name]
-        if (before.relation, before.threshold) != (effect.relation, effect.threshold):
-            return f"other threshold: '{effect.name}' {_limit(before)} there, {_limit(effect)} here"
+        there, here = _limit(before), _limit(effect)
+        if there != here:
+            return f"other threshold: '{effect.name}' {there} there, {here} here"
     return ""
 
 
 def _limit(effect: Effect) -> str:
-    return "not compared" if effect.threshold is None else f"{effect.relation} {effect.threshold:g}"
+    if effect.threshold is None:
+        return "not compared"
+    counts = f", counts from {effect.counts_from!r}" if effect.counts_from else ""
+    return f"{effect.relation} {effect.threshold!r}{counts}"
 
 
 def _other_content(here: Mapping[str, str], there: Mapping[str, str]) -> str:

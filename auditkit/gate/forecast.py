@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from auditkit.record.plan import EFFORTS
+from auditkit.record.plan import EFFORTS, LOOKS, STEPWISE
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.stats.intervals import critical
 from auditkit.stats.quantiles import chance_below
@@ -37,18 +37,25 @@ class ClaimForecast:
 
 def forecasts(run: Run) -> Iterator[ClaimForecast]:
     """One forecast for each claim that was compared with a threshold by intervals, in the order of the record."""
-    own = own_share(run)
     for claim in run.claims:
         if claim.verdict in (Verdict.NOT_APPLICABLE, Verdict.ERROR):
             continue
-        found = [made for effect in claim.compared if (made := _forecast(claim, effect, own)) is not None]
+        made = (_forecast(claim, effect, own_share(run, effect)) for effect in claim.compared)
+        found = [one for one in made if one is not None]
         if found:
             yield min(found, key=lambda one: one.power["standard"])
 
 
-def own_share(run: Run) -> float:
-    """Items of a run's measurements as a share of the suites' own; 1 where `--items` set their number."""
-    return EFFORTS.get(run.plan.settings.get("effort", "standard"), 1.0)
+def own_share(run: Run, effect: Effect | None = None) -> float:
+    """Items of a run's measurements as a share of the suites' own; 1 where `--items` set their number.
+
+    Args:
+        effect: whose measurement is meant, where claims were looked at more than once.
+    """
+    effort = run.plan.settings.get("effort", "standard")
+    if effort == STEPWISE and effect is not None:
+        return next((look.share for look in LOOKS if look.spends == effect.spent), 1.0)
+    return EFFORTS.get(effort, 1.0)
 
 
 def _forecast(claim: Claim, effect: Effect, own: float) -> ClaimForecast | None:

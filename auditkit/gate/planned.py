@@ -22,7 +22,7 @@ import msgspec
 
 from auditkit.gate.forecast import chance, own_share, towards
 from auditkit.record.escaping import path_part
-from auditkit.record.plan import EFFORTS
+from auditkit.record.plan import EFFORTS, STEPWISE
 from auditkit.record.schema import Effect, Run, Verdict
 from auditkit.record.store import AUDIT_JSON, RecordError, read_run
 from auditkit.stats.intervals import critical
@@ -103,7 +103,8 @@ def earlier(reports: Path, model: str, suites: Iterable[str]) -> dict[str, Earli
     """Suite -> the recorded run of a model by name that compared most of its claims, the newest of several and one of
     the last `LOOKED_AT`; else the reference, and nothing for a suite that it does not have.
 
-    Runs with `--items` or with a user's data for the suite do not count: their number of items is no share of its own.
+    Runs with `--items` or with a user's data for the suite do not count, since their number of items is no share of its
+    own, and neither do those of `--effort stepwise`, whose claims have different shares.
     """
     newest = sorted(reports.glob(f"2*-{escape(path_part(model, 'model'))}*/{AUDIT_JSON}"), reverse=True)
     runs = [one for path in newest[:LOOKED_AT] if (one := _usable(path, model)) is not None]
@@ -123,7 +124,8 @@ def _usable(path: Path, model: str) -> tuple[EarlierRun, set[str]] | None:
         run = read_run(path)
     except RecordError:  # of an earlier schema, or damaged: whoever asks for it by name is told
         return None
-    if run.model.name != model or run.plan.settings.get("items", "None") != "None":
+    settings = run.plan.settings
+    if run.model.name != model or settings.get("items", "None") != "None" or settings.get("effort") == STEPWISE:
         return None
     given = {name.removesuffix("/--data") for name in run.plan.data if name.endswith("/--data")}
     return EarlierRun.of(run, path.parent.name), given

@@ -20,12 +20,13 @@ from auditkit.claims.outcomes import Inconclusive, sides
 from auditkit.claims.verdicts import judge, summarize
 from auditkit.gate.waivers import WAIVABLE
 from auditkit.record.differences import plan_digest
-from auditkit.record.plan import OTHER_SHARDS
+from auditkit.record.plan import LOOKS, OTHER_SHARDS, STEPWISE
 from auditkit.record.schema import Alternative, Claim, Control, Effect, Run, Verdict
 from auditkit.stats.alternatives import held_to, mark
 from auditkit.stats.effects.base import BESIDE
 from auditkit.stats.effects.recomputed import ClaimItems, recomputed
 from auditkit.stats.families import adjusted_by_holm, alone, claim_p, fail_within_claim, placed
+from auditkit.stats.intervals import ALPHA, spending
 from auditkit.stats.sensitivity import SENSITIVITY
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _whole(run: Run, measured: set[str]) -> Iterator[str]:
             claim.id not in run.plan.claims and claim.lack != "not measured"
         ):  # those stand by the baseline's record
             yield f"{claim.id}: the claim was not planned"
+    yield from _levels(run)
     untested = {entry.what for entry in run.untested}
     if OTHER_SHARDS not in untested:
         for name in run.plan.claims:
@@ -110,6 +112,16 @@ def _whole(run: Run, measured: set[str]) -> Iterator[str]:
                 yield f"{name}: the claim was planned, and is neither in the record nor named as untested"
     for name in sorted(measured - set(ids)):
         yield f"{name}: the items hold values of a claim that is not in the record"
+
+
+def _levels(run: Run) -> Iterator[str]:
+    """Effects that spend more of the error than the plan declares."""
+    looks = {look.spends for look in LOOKS} if run.plan.settings.get("effort") == STEPWISE else set()
+    for claim in run.claims:
+        for effect, _ in _effects(claim):
+            if effect.spent not in {1.0, *looks} or effect.alpha > ALPHA * effect.spent * (1 + TOLERANCE):
+                share = f"{effect.alpha:g} of the error, and its look a share of {effect.spent:g}"
+                yield f"{claim.id}: '{effect.name}' spends {share}, which the plan does not declare"
 
 
 def _left_over(claim: Claim, items: ClaimItems, *, paired: bool) -> Iterator[str]:
@@ -154,10 +166,11 @@ def _again(effect: Effect, items: ClaimItems, beside: bool, problems: list[str])
     """The effect from its items; why it is another one there goes to `problems`."""
     by_interval = _Again(False, decided(effect))
     try:
-        estimate = recomputed(effect, items, beside=beside)
-        if estimate is None:
-            return by_interval
-        again = estimate.describe(effect.relation, effect.threshold)
+        with spending(effect.spent):
+            estimate = recomputed(effect, items, beside=beside)
+            if estimate is None:
+                return by_interval
+            again = estimate.describe(effect.relation, effect.threshold)
         compared = effect.relation is not None and effect.threshold is not None
         verdict, reason = estimate._verdict(again) if compared else (Verdict.INCONCLUSIVE, "")
     except (ValueError, KeyError, IndexError) as error:

@@ -105,6 +105,6 @@ def _check(adapter: Adapter, foretold: Tensor, clean: Tensor, logits: Tensor) ->
     allowed = _MISSED * float(clean.abs().max()) + noise_floor(adapter, logits)
     if not missed <= allowed:
         raise Unsupported(
-            f"no direct effects: a norm with a linear map behind it foretells the clean run's logit differences up to "
-            f"{missed:.2g} only ({allowed:.2g} allowed), so this model does not read its answers that way"
+            "no direct effects: a norm with a linear map behind it misses the clean run's logit differences by "
+            f"{missed:.2g} ({allowed:.2g} allowed); this model does not read its answers that way"
         )

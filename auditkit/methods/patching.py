@@ -12,7 +12,7 @@ elsewhere in the network; `Held`, a sender that is restored while other sites ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -152,16 +152,19 @@ class Restoration:
         self._ends()
         return mean_difference(self._measured(), CLEAN, CORRUPT, name="clean minus corrupt")
 
-    def recoveries(self, *what: Restored, scale: str = LOGITS) -> tuple[Estimate, ...]:
+    def recoveries(
+        self, *what: Restored, first: Callable[[], object] | None = None, scale: str = LOGITS
+    ) -> tuple[Estimate, ...]:
         """Shares of the clean minus corrupt difference that come back: 0 is the corrupt run, 1 the clean one.
 
         Args:
+            first: is called once `total` is known, before anything is edited; what it raises ends the measurement.
             scale: `LOGITS` or `PROBABILITY`.
 
         Raises:
             NotApplicable: a component that this model does not offer, or no place for random bands.
         """
-        self._run(what)
+        self._run(what, first)
         return _with_items(
             recovery(
                 self._measured(str(w), scale=scale),
@@ -183,8 +186,14 @@ class Restoration:
         measured = self.items.measurement.with_conditions({name: self._columns[name] for name in columns})
         return measured if scale == LOGITS else probabilities(measured)
 
-    def _run(self, what: Sequence[Restored]) -> None:
+    def _run(self, what: Sequence[Restored], first: Callable[[], object] | None = None) -> None:
         """Run what was not run yet, and note what the guards measured over the batches of all of it."""
+
+        def known(base: torch.Tensor, source: torch.Tensor) -> None:
+            self._take(base, source)
+            if first is not None:
+                first()
+
         together: dict[tuple[bool, str], list[Restored]] = {}
         for one in dict.fromkeys(what):
             if str(one) not in self._columns:
@@ -197,7 +206,8 @@ class Restoration:
             if whole:
                 measured = patch(self.adapter, self.items.pairs, conditions, description, base=self._base)
             else:
-                measured = restarted(self.adapter, self.items.pairs, conditions, description)
+                gate = None if first is None else known
+                measured = restarted(self.adapter, self.items.pairs, conditions, description, gate)
             self._guards.append((frozenset(conditions), guards(description, measured)))
             self._take(measured.base, measured.source)
             self._columns |= {name: difference(logits) for name, logits in measured.conditions.items()}

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
-from auditkit.engine.batching import TOKEN_BUDGET, in_batches
+from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.continuation.generation import generate
-from auditkit.engine.continuation.timed import Continued, Timed, When, forced
+from auditkit.engine.continuation.shared_prefix import log_likelihoods
+from auditkit.engine.continuation.timed import Continued, Timed, When
 from auditkit.engine.edits import add
 from auditkit.engine.forward import means
 from auditkit.engine.sites import Site, SiteError
@@ -158,10 +158,9 @@ def strength_curve(
     ]
     said = generate(adapter, runs, tokens, description="steering")
     shape = (len(factors), len(prompts))
-    plain = [Continued(run.prompt) for run in runs]
     values = {
         EFFECT: np.array([effect(i % len(prompts), text) for i, text in enumerate(said.texts)]),
-        FLUENCY: log_probabilities(adapter, plain, said.tokens),
+        FLUENCY: fluencies(adapter, [run.prompt for run in runs], said.tokens),
         DISTINCT: np.array([distinct(row) for row in said.tokens]),
     }
     texts = [said.texts[i * len(prompts) : (i + 1) * len(prompts)] for i in range(len(factors))]
@@ -170,20 +169,10 @@ def strength_curve(
     )
 
 
-def log_probabilities(adapter: Adapter, runs: Sequence[Continued], answers: Sequence[Sequence[int]]) -> Array:
-    """(run,) mean log probability of the tokens of each run's answer, in nats."""
-    run = forced(adapter, runs, answers)
-    out = np.full(len(runs), np.nan)
-
-    def work(rows: list[int]) -> None:
-        logits = run.logits(rows)
-        for k, row in enumerate(rows):
-            ids = torch.tensor(answers[row], device=logits.device)
-            of_row = logits[k, -len(ids) :].double().log_softmax(-1)
-            out[row] = float(of_row.gather(1, ids[:, None]).mean())
-
-    in_batches(work, run.lengths, "fluency")
-    return out
+def fluencies(adapter: Adapter, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Array:
+    """(prompt,) mean log probability of the tokens of each prompt's answer, in nats."""
+    asked, given = [prompt.ids for prompt in prompts], [tuple(answer) for answer in answers]
+    return np.array([float(tokens.mean()) for tokens in log_likelihoods(adapter, asked, given, "fluency")])
 
 
 def distinct(tokens: Sequence[int]) -> float:

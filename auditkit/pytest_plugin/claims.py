@@ -149,8 +149,7 @@ def conclude(
         error: the exception that ended it, if any.
         skipped: reason of a pytest skip, if it was skipped.
     """
-    evidence.decisions[:] = fail_within_claim(evidence.decisions)
-    verdict, reason = _verdict(evidence, error, skipped)
+    verdict, reason, lack = verdict_of(evidence, error, skipped)
     decision = deciding(evidence.decisions, verdict)
     compared = [one.effect for one in evidence.decisions]
     return msgspec.structs.replace(
@@ -163,10 +162,22 @@ def conclude(
         examples=decision.examples if decision is not None else (),
         grids=tuple(evidence.grids),
         notes=tuple(evidence.notes),
-        lack=_lack(verdict, error, skipped),
+        lack=lack,
         alternatives=tuple(held_to(one, compared) for one in evidence.alternatives),
         ended="skipped" if skipped is not None else ended_by(error),
     )
+
+
+def verdict_of(
+    evidence: Evidence, error: BaseException | None, skipped: str | None = None
+) -> tuple[Verdict, str, Lack | None]:
+    """Verdict and reason of a test that has ended, and what it lacked where it does not apply.
+
+    A FAIL is judged among the comparisons of its claim, and the evidence then says what came of it.
+    """
+    evidence.decisions[:] = fail_within_claim(evidence.decisions)
+    verdict, reason = _verdict(evidence, error, skipped)
+    return verdict, reason, _lack(verdict, error, skipped)
 
 
 def model_ids(specs: Sequence[str]) -> list[str]:

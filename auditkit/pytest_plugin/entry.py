@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from auditkit.pytest_plugin.command_line import check_options, keep_rootdir
 from auditkit.pytest_plugin.options import (
     MODEL_FIXTURE,
     OPTIONS,
     announced,
-    check_options,
     dest,
     options_key,
     options_of,
@@ -27,7 +27,7 @@ from auditkit.pytest_plugin.options import (
     register,
     require_measuring,
 )
-from auditkit.pytest_plugin.seen import Seen, seen_key
+from auditkit.pytest_plugin.selection import Seen, elsewhere, seen_key
 
 if TYPE_CHECKING:
     from auditkit.pytest_plugin.measuring import Measuring
@@ -88,8 +88,6 @@ def pytest_load_initial_conftests(
     long = {f"--audit-{name}" for name in (*OPTIONS, "dir")}
     values |= {after for option, after in itertools.pairwise(args) if option in long}
     if values:
-        from auditkit.pytest_plugin.rootdir import keep_rootdir
-
         keep_rootdir(early_config, parser, args, values)
     yield
     groups = {id(group): group for group in (parser._anonymous, *parser._groups)}.values()
@@ -192,8 +190,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     deselected = [item for name, item in seen.items.items() if name not in final and _uses_model(item)]
     others: set[pytest.Item] = set()
     if claims and options.shard is not None and not session.testsfailed:
-        from auditkit.pytest_plugin.selection import elsewhere
-
         others = elsewhere(claims, *options.shard)
         items[:] = [item for item in items if item not in others]
         config.hook.pytest_deselected(items=list(others))
@@ -322,10 +318,11 @@ def audit_threshold(request: pytest.FixtureRequest) -> Any:
     measuring = request.config.stash.get(_measuring_key, None)
     calls = itertools.count(1)
 
-    def make(default: float, source: str = "suite default") -> Threshold:
+    def make(default: float, source: str = "suite default", counts_from: float = 0.0) -> Threshold:
         call = next(calls)
         override = measuring.override(request.node, call) if measuring is not None else None
-        return Threshold(default, source, call) if override is None else Threshold(override, override.source, call)
+        number, told = (default, source) if override is None else (override, override.source)
+        return Threshold(number, told, call, counts_from)
 
     return make
 

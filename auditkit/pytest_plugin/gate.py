@@ -23,6 +23,7 @@ from auditkit.record.identity import compared_in_words, differences_of, is_known
 from auditkit.record.naming import told_apart
 from auditkit.record.schema import Claim, ItemRow, ModelInfo, Plan, Run
 from auditkit.report import wording
+from auditkit.report.terminal import wrapped
 from auditkit.stats.families import in_families_of
 
 
@@ -139,7 +140,8 @@ def write_gate(reporter: pytest.TerminalReporter, run: Run, every: bool) -> None
     An applied waiver is named in the run's verdict as well.
     """
     if run.baseline is not None:
-        reporter.write_line(line(wording.changes(run)))
+        for text in wrapped(wording.changes(run)):
+            reporter.write_line(text)
         for looser in wording.looser(run):
             reporter.write_line(line(f"  {looser}"), yellow=True, bold=True)
         for difference in run.baseline.plan_differences:

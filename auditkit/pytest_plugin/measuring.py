@@ -36,13 +36,16 @@ from auditkit.pytest_plugin.claims import claim_id, conclude, model_of, planned
 from auditkit.pytest_plugin.conditions import made_with
 from auditkit.pytest_plugin.declared import forgotten, promised_control
 from auditkit.pytest_plugin.gate import Gate
+from auditkit.pytest_plugin.looks import FurtherLooks, looked_at_again
 from auditkit.pytest_plugin.options import RunOptions, options_of
 from auditkit.pytest_plugin.outcomes import set_outcome
 from auditkit.pytest_plugin.settings import Settings, rerun_options
 from auditkit.record.canonical import canonical
 from auditkit.record.identity import model_digest
 from auditkit.record.journal import Entry
+from auditkit.record.plan import LOOKS, STEPWISE
 from auditkit.record.schema import Cost, ModelInfo, Plan, Verdict
+from auditkit.stats.intervals import spending
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ class Measuring:
     ) -> None:
         self.config = config
         self.options = options_of(config)
-        self.settings = Settings(self.options.seed, self.options.items, self.options.data, self.options.effort)
+        self._looks = FurtherLooks() if self.options.effort == STEPWISE else None
         self.sample = sample
         self._claims = {item.nodeid for item in items}
         self._resumed = resumed
@@ -165,6 +168,12 @@ class Measuring:
         self._gate = gate
         self._current: _CurrentClaim | None = None
         self._plans = plans
+
+    @property
+    def settings(self) -> Settings:
+        """What suites may ask of the run, at the look under way."""
+        options, look = self.options, 0 if self._looks is None else self._looks.look
+        return Settings(options.seed, options.items, options.data, options.effort, look)
 
     @contextmanager
     def model(self, spec: str | None) -> Iterator[Any]:
@@ -229,6 +238,22 @@ class Measuring:
             self._current.in_call = False
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+        """A claim that is undecided at the first of several looks gets more items."""
+        current, looks = self._current, self._looks
+        if current is None or looks is None or not looked_at_again(pyfuncitem):
+            return (yield)
+        error: Exception | None = None
+        try:
+            result = yield
+        except Exception as ended:
+            result, error = True, ended
+        error = looks.take(pyfuncitem, current.evidence, error)
+        if error is not None:
+            raise error
+        return result
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -247,7 +272,8 @@ class Measuring:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         stream = reporter._tw._file if reporter is not None else StringIO()
         sampled = nullcontext() if self.sample is None else sampling(self.sample)
-        with gathering() as evidence, counting_edits() as edited, progress_to(stream), sampled:
+        first = LOOKS[0].spends if self._looks is not None and looked_at_again(item) else 1.0
+        with gathering() as evidence, counting_edits() as edited, progress_to(stream), sampled, spending(first):
             self._current = _CurrentClaim(evidence, time.perf_counter(), self._token_layers(item), edited)
             try:
                 yield

@@ -26,8 +26,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "seed": {"type": int, "metavar": "N", "help": "seed that every random stream derives from (default 0)"},
     "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
     "effort": {
-        "choices": ["quick", "standard", "thorough"],
-        "help": "items per measurement as a share of each suite's own: a quarter, all (default), or twice as many",
+        "choices": ["quick", "standard", "thorough", "stepwise"],
+        "help": "items per measurement as a share of each suite's own: a quarter, all (default), or twice as many; "
+        "stepwise: all, and three times as many for the claims that this leaves undecided",
     },
     "budget": {"metavar": "TIME", "help": "the greatest --effort that fits into a time, such as 90s, 5m or 1h"},
     "data": {
@@ -91,6 +92,8 @@ DIR = "reports"
 """Folder for run folders, where the command line names none."""
 
 MODEL_FIXTURE = "audit_model"
+SETTINGS_FIXTURE = "audit_settings"
+"""The fixture that every fixture depends on whose measurements have a number of items."""
 """The fixture that makes a test a claim; `model` is short for it."""
 
 DEFAULTS: dict[str, Any] = dict.fromkeys(OPTIONS) | {
@@ -134,7 +137,7 @@ class RunOptions:
     models: tuple[str, ...]
     seed: int
     items: int | None
-    effort: Literal["quick", "standard", "thorough"]
+    effort: Literal["quick", "standard", "thorough", "stepwise"]
     budget: str | None
     data: Mapping[str, str]
     data_texts: tuple[str, ...]
@@ -267,69 +270,6 @@ def announced(args: Sequence[str], own_model: bool) -> Path | None:
     if "--audit-model" in given or (own_model and "--model" in given):
         return Path(given.get("--audit-dir", DIR))
     return None
-
-
-def check_options(options: RunOptions, processes: object, dist: str) -> None:
-    """Refuse what can be told from the command line alone.
-
-    Args:
-        processes: what pytest-xdist is told to start, if anything.
-        dist: how pytest-xdist is told to send out tests.
-
-    Raises:
-        ValueError: in one line.
-    """
-    specs, sites = options.models, options.cross_check
-    if options.items is not None and options.effort != DEFAULTS["effort"]:
-        raise ValueError("--items and --effort both say how many items are measured; leave one of them out")
-    if len(specs) > 1:
-        if len(set(specs)) < len(specs):
-            raise ValueError(f"--model {next(s for s in specs if specs.count(s) > 1)} is given twice")
-        if options.resume is not None:
-            raise ValueError(
-                "--resume continues one run: give the --model and the folder of each in a call of its own"
-            )
-        if sites is not None:
-            raise ValueError("--cross-check compares the adapters on one model; give one --model")
-    if specs and processes and dist != "no":
-        if dist != "load":
-            raise ValueError(f"--dist {dist}: claims are sent out by suite; leave out --dist")
-        if sites is not None:
-            raise ValueError("--cross-check samples what one process has measured; leave out -n")
-    _check_names(options)
-
-
-def _check_names(options: RunOptions) -> None:
-    """Refuse an adapter, a run to go on from, and models that the command line names and nobody knows.
-
-    Raises:
-        ValueError: in one line.
-    """
-    if options.adapter != DEFAULTS["adapter"]:
-        from auditkit.adapters.errors import ModelError
-        from auditkit.adapters.registry import require_known
-
-        try:
-            require_known(options.adapter)
-        except ModelError as error:
-            raise ValueError(f"--adapter: {error}") from None
-    if options.resume:  # now, since in `--resume suites/` the option takes the path of the suites for its own
-        from auditkit.record.resume import named_folder
-        from auditkit.record.store import RecordError
-
-        try:
-            named_folder(options.resume)
-        except RecordError as error:
-            raise ValueError(f"{error} (test paths go before --resume)") from None
-    if options.models:
-        from auditkit.adapters.errors import ModelError
-        from auditkit.adapters.loading.catalogue import classify
-
-        try:
-            for spec in options.models:
-                classify(spec)
-        except ModelError as error:
-            raise ValueError(str(error)) from None
 
 
 def _at_least_one(number: int | None, name: str, why: str) -> int | None:

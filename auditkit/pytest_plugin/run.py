@@ -21,8 +21,7 @@ from auditkit.pytest_plugin.claims import claim_id, plan_of, planned
 from auditkit.pytest_plugin.conditions import made_with, measured_before
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.options import options_of
-from auditkit.pytest_plugin.seen import Seen
-from auditkit.pytest_plugin.selection import DESELECTED, not_selected
+from auditkit.pytest_plugin.selection import DESELECTED, Seen, not_selected
 from auditkit.pytest_plugin.settings import header_settings, rerun_options
 from auditkit.record.differences import plan_digest
 from auditkit.record.identity import model_digest, parts_of

@@ -4,6 +4,8 @@ claims of other shards.
 `--shard I/N` is one part of the claims, so that several machines measure one plan; `auditkit merge` joins the runs.
 Every shard plans all claims, so that all have one plan and each can say what it leaves to the others. As with several
 processes on one machine, a suite stays whole: its claims share what its fixtures have measured.
+
+Every session loads this: nothing heavy.
 """
 
 from __future__ import annotations
@@ -12,14 +14,36 @@ import fnmatch
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from auditkit.pytest_plugin.options import refusal
-from auditkit.pytest_plugin.seen import Seen
-from auditkit.record.schema import Untested
+
+if TYPE_CHECKING:
+    from auditkit.record.schema import Untested
 
 DESELECTED = "not selected: the command line, or a plugin such as --lf, left it out"
+
+
+class Seen:
+    """What the collected files hold, selected or not.
+
+    Attributes:
+        items: node id -> test.
+        classes: node ids of classes that were met and not read.
+        files: files that were read.
+        whole: collecting came to its end.
+    """
+
+    def __init__(self) -> None:
+        self.items: dict[str, pytest.Item] = {}
+        self.classes: set[str] = set()
+        self.files: set[Path] = set()
+        self.whole = False
+
+
+seen_key: pytest.StashKey[Seen] = pytest.StashKey()
 
 
 def not_selected(
@@ -40,6 +64,8 @@ def not_selected(
         for path in _test_files(folder, config.getini("python_files"))
         if path not in seen.files
     ]
+    from auditkit.record.schema import Untested
+
     return [Untested(what=what, reason=reason) for what, reason in left]
 
 

@@ -5,7 +5,7 @@ Made where the plan is made, which is the only process of a serial run and the c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from auditkit.adapters.errors import IntegrityError, ModelError
+from auditkit.adapters.loading.locating import first_time
 from auditkit.adapters.protocol import Support
 from auditkit.adapters.registry import adapter_factory
 from auditkit.claims.verdicts import EXIT_INTEGRITY, WORST_FIRST
@@ -31,12 +32,13 @@ from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_mod
 from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
 from auditkit.pytest_plugin.resume import ResumedClaims, finishing, go_on, stop_at_sigterm
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
-from auditkit.pytest_plugin.seen import Seen
+from auditkit.pytest_plugin.selection import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.begun import begin, finish
 from auditkit.record.escaping import plain
 from auditkit.record.identity import model_digest
 from auditkit.record.journal import Entry
+from auditkit.record.plan import STEPWISE
 from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
@@ -141,7 +143,7 @@ class Audit:
             raise refusal(error) from None
 
     def _open(self, spec: str) -> Opened:
-        terminal.say(self.config, f"opening {spec} (the first time, weights are fetched and converted)")
+        terminal.say(self.config, f"opening {spec}{first_time(spec)}")
         with terminal.hint_after(self.config, SLOW, slow_opening):
             return open_model(self.options, spec, self.gate.names(spec)[0], self.thresholds)
 
@@ -162,7 +164,8 @@ class Audit:
     def _cannot_pass(self) -> Iterator[str]:
         """Which claims of no difference the run cannot pass, by the variances of an earlier one."""
         options = self.options
-        if options.items is not None or options.data or self.resumed or len(self.planned) > 1:
+        open_ended = options.items is not None or options.effort == STEPWISE
+        if open_ended or options.data or self.resumed or len(self.planned) > 1:
             return
         (spec,) = self.planned
         own = set(self._claim_of.values())
@@ -294,14 +297,21 @@ class Audit:
         except OSError as error:  # the journal has what was measured
             self._no_room(error, f"the record to {self.options.reports}")
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+        """What pytest says of tests that are no claims comes first; the answer stands last, where a reader looks."""
+        with terminal.without_claims(terminalreporter):
+            yield
         for run in self.written:
             terminal.summarize(terminalreporter, run)
         if len(self.written) > 1:
             terminal.compare(terminalreporter, [run.record for run in self.written])
         if self._interrupted:
             self._say_how_to_go_on()
+
+    @pytest.hookimpl(specname="pytest_terminal_summary", trylast=True)
+    def pytest_terminal_summary_list(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminal.leave_out_claims(terminalreporter)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self._pressed = excinfo.errisinstance(KeyboardInterrupt)  # not where pytest.exit was called

@@ -15,7 +15,7 @@ from auditkit.gate.thresholds import Thresholds, ThresholdsError, read_threshold
 from auditkit.pytest_plugin.claims import claim_id
 from auditkit.pytest_plugin.options import DEFAULTS, RunOptions, refusal
 from auditkit.record.escaping import shell
-from auditkit.record.plan import EFFORTS
+from auditkit.record.plan import EFFORTS, LOOKS, STEPWISE
 from auditkit.stats.intervals import MIN_CLUSTERS
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Settings:
     data: Mapping[str, str]
     """Suite -> where its questions come from, where not the suite's own: see `auditkit.data.sources`."""
     effort: str = "standard"
+    look: int = 0
+    """Which look at a claim is under way, from 0, where there are several."""
 
     def sized(self, own: int | None) -> int | None:
         """How many items a measurement has: what `--items` says, else `own` as `--effort` scales it.
@@ -50,7 +52,8 @@ class Settings:
         """
         if self.items is not None or own is None:
             return self.items
-        return max(min(own, LEAST), round(own * EFFORTS[self.effort]))
+        share = LOOKS[self.look].share if self.effort == STEPWISE else EFFORTS[self.effort]
+        return max(min(own, LEAST), round(own * share))
 
     def worst_case(
         self,

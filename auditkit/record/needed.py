@@ -2,6 +2,8 @@
 
 The number of items that would decide comes from an estimate that is itself uncertain, so it is a range. It is said
 against what the data have, since "94 topics" means something else where there are 17 than where there are thousands.
+
+Where the whole interval lies nearer to the threshold than the least distance that counts, nothing more is needed.
 """
 
 from __future__ import annotations
@@ -14,10 +16,22 @@ OUT_OF_REACH = 100
 """Times the items from which on more of them are no way to decide: another design or a larger effect is."""
 
 
+NOTHING_MORE = "more items would not matter"
+
+
+def at_threshold(effect: Effect) -> bool:
+    """Whether the whole interval lies so near to the threshold that what is left open does not count."""
+    if effect.lower is None or effect.upper is None or effect.threshold is None or not effect.counts_from:
+        return False
+    return max(effect.threshold - effect.lower, effect.upper - effect.threshold) <= effect.counts_from
+
+
 def needed(effect: Effect) -> str:
     """ "needs 4 to 11 times the clusters of topic (17 now), and as many times the runs"; empty where not known."""
     if effect.items_range is None or not effect.n:
         return ""
+    if at_threshold(effect):
+        return NOTHING_MORE
     least, most = effect.items_range
     runs = (least / effect.n, most / effect.n if most is not None else None)
     what = f"the clusters of {effect.items_assume}" if effect.items_assume else "the items"

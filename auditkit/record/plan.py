@@ -14,6 +14,29 @@ from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
 EFFORTS = {"quick": 0.25, "standard": 1.0, "thorough": 2.0}
 """`--effort` -> items of a measurement as a share of its own number."""
 
+
+@dataclass(frozen=True)
+class Look:
+    """One of several looks at a claim.
+
+    Attributes:
+        share: items of a measurement as a share of its own number.
+        spends: share of the error. All looks together spend 1, so by Bonferroni's rule they err at most as often as one
+            look, whatever the items have in common.
+    """
+
+    share: float
+    spends: float
+
+
+STEPWISE = "stepwise"
+"""The effort at which an undecided claim is looked at again."""
+LOOKS = (Look(1.0, 0.1), Look(3.0, 0.9))
+"""The looks of that effort. The last interval is 2 % wider than one that spends all."""
+
+UNREACHED = "not measured: the run ended before this claim"
+"""Reason of a planned claim that an interrupted run did not come to."""
+
 OTHER_SHARDS = "claims of other shards"
 """What a shard has not tested; merging all shards takes the entry out."""
 
@@ -63,5 +86,4 @@ def completed(
         done: claim id -> measured claim.
         lost: claim id -> why it was not measured to its end, where that is known.
     """
-    unreached = "not measured: the run ended before this claim"
-    return tuple(done.get(claim.id) or claim.lost(lost.get(claim.id, unreached)) for claim in planned)
+    return tuple(done.get(claim.id) or claim.lost(lost.get(claim.id, UNREACHED)) for claim in planned)

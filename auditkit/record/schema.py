@@ -60,8 +60,13 @@ class Effect(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How it is compared with `threshold`; "within": the interval lies in ±threshold around 0. None: only shown."""
     threshold: float | None
     """The number compared with, or the equivalence margin."""
+    counts_from: float = 0.0
+    """The least distance from the threshold that counts: an undecided comparison whose whole interval lies so near to
+    it sits at its threshold. 0: any distance counts."""
     alpha: float
     """1 - the level of the interval."""
+    spent: float = 1.0
+    """Share of the error that it spends, where undecided claims are looked at again with more items."""
     n: int
     """Items measured in every condition that the effect needs."""
     clusters: int

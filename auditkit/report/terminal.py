@@ -1,46 +1,136 @@
-"""A run in the terminal: the verdict, what blocks, and all of one claim.
+"""A run in the terminal: the sentence that answers, a table of suites, what needs a human, and all of one claim.
 
 A terminal obeys what it is sent, and a build server obeys what a terminal shows, so every text of a record passes
-`auditkit.record.escaping`. Colour is given to verdicts only, and only where somebody looks at it.
+`auditkit.record.escaping`. Colour is given to verdicts only, and only where somebody looks at it. Sentences and tables
+fit the terminal's width, 100 columns at most; a command is one line at any width, so that it can be copied.
 """
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from auditkit.claims.verdicts import blocks
 from auditkit.record.canonical import canonical
 from auditkit.record.escaping import line, plain
-from auditkit.record.schema import Claim, Control, Effect, Run, Verdict
-from auditkit.report import wording
+from auditkit.record.schema import Control, Effect, Run, Verdict
+from auditkit.report import brief, wording
+from auditkit.report.answers.headline import answer
+from auditkit.report.answers.kinds import needs_base
 from auditkit.report.compare import ClaimInBoth, in_one_line
 
-_WIDTH = 100
+MOST_NEEDED = 10
+"""What needs a human and is shown in a summary; the rest is counted."""
+
+_WIDTH, _NARROWEST = 100, 40
+_INDENT = 6
+_LONGEST_REASON = 4
+"""Lines of a reason in a summary; `--claim` has all of it."""
 _COLOURS = {Verdict.PASS: 32, Verdict.FAIL: 31, Verdict.ERROR: 31}
+
+
+def width() -> int:
+    """Columns that a line may take: those of the terminal, where there is one, and 100 at most."""
+    return max(_NARROWEST, min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns))
 
 
 def verdict(value: Verdict, colour: bool) -> str:
     """A verdict as glyph and word, padded to one width."""
-    text = f"{wording.GLYPHS[value]} {wording.WORDS[value]:<15}"
-    return f"\x1b[{_COLOURS.get(value, 33)}m{text}\x1b[0m" if colour else text
+    return _coloured(f"{wording.GLYPHS[value]} {wording.WORDS[value]:<15}", value, colour)
 
 
-def overview(run: Run, colour: bool = False) -> Iterator[str]:
-    """Lines with the run's verdict, the claims that need attention with their evidence, the other claims, and what
-    was not tested."""
+def sentences(run: Run) -> Iterator[str]:
+    """The sentence that answers, and those beside it."""
+    said = answer(run)
+    for text in (said.sentence, *said.more):
+        yield from wrapped(text)
+
+
+def suites(run: Run) -> Iterator[str]:
+    """A row for each suite; where the terminal is too narrow for the columns, its counts stand under its name."""
+    rows = [tuple(map(plain, row)) for row in brief.table(run)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) <= width():
+        for row in rows:
+            cells = [
+                f"{cell:<{size}}" if i < 2 else f"{cell:>{size}}"
+                for i, (cell, size) in enumerate(zip(row, widths, strict=True))
+            ]
+            yield line("  ".join(cells).rstrip())
+        return
+    for suite, word, *counts in rows[1:]:
+        yield from wrapped(f"{suite}: {word}" if word else suite)
+        said = [
+            f"{count} {name}" for count, name in zip(counts, rows[0][2:], strict=True) if count not in ("0", "")
+        ]
+        yield from wrapped(", ".join(said), indent=2)
+
+
+def attention(
+    run: Run, folder: str = "", colour: bool = False, most: int | None = None, short: bool = False
+) -> Iterator[str]:
+    """What needs a human, each with the command that goes on, and then what is missing.
+
+    Args:
+        folder: the run's folder, for commands that read it.
+        most: how many are shown; None for all.
+        short: a line for each, and nothing that blocks nothing.
+    """
+    actions = brief.actions(run, folder)
+    if actions:
+        yield "Needs attention"
+    for one in actions[:most]:
+        word = _coloured(f"{wording.WORDS[one.verdict]:<{_INDENT - 2}}", one.verdict, colour)
+        yield f"{word}  {plain(brief.named(one.claims))}"
+        if not short:
+            yield from wrapped(one.why, indent=_INDENT, most=_LONGEST_REASON)
+            yield from _command(one.command)
+    left = [claim for one in actions[len(actions) if most is None else most :] for claim in one.claims]
+    if left:
+        yield f"{'':<{_INDENT}}and {brief.counted(left)} more (-v shows each)"
+    for number, hint in enumerate(() if short else brief.hints(run, folder)):
+        if actions and not number:
+            yield ""
+        yield from wrapped(hint.said)
+        yield from _command(hint.command)
+
+
+def overview(run: Run, colour: bool = False, folder: str = "") -> Iterator[str]:
+    """Lines with the run's verdict, the sentence that answers, a table of suites, what needs a human, how the run was
+    made, every other claim, and what was not tested."""
     run = canonical(run)
-    summary, model = run.summary, run.model
-    yield f"{verdict(summary.verdict, colour)} {plain(model.name)}"
-    yield from _wrapped(summary.reason)
-    counts = (summary.passed, summary.failed, summary.inconclusive, summary.not_applicable, summary.error)
-    words = [f"{count} {wording.WORDS[verdict]}" for verdict, count in zip(Verdict, counts, strict=True)]
-    yield f"{', '.join(words)}, {summary.waived} waived"
-    yield ""
+    yield f"{verdict(run.summary.verdict, colour)} {plain(run.model.name)}"
+    yield from sentences(run)
+    yield from ("", *suites(run))
+    for lines in (list(attention(run, folder, colour)), list(_made(run))):
+        if lines:
+            yield from ("", *lines)
+    needing = {claim.id for one in brief.actions(run) for claim in one.claims}
+    rest = [claim for claim in run.claims if claim.id not in needing and not needs_base(run, claim)]
+    if rest:
+        yield from ("", "Other claims")
+    for claim in rest:
+        said = claim.reason
+        if claim.effect is not None and claim.verdict is not Verdict.NOT_APPLICABLE:
+            said = f"{wording.effect_text(claim.effect)}, to be {wording.threshold(claim.effect)}"
+        waived = " (waived)" if claim.waiver is not None else ""
+        yield f"  {verdict(claim.verdict, colour)} {plain(claim.id)}{waived}: {plain(said)}"
+    if run.waivers:
+        yield from ("", "Waivers")
+        yield from (f"  {plain(wording.waiver(waiver))}" for waiver in run.waivers)
+    if run.untested:
+        yield from ("", "Not tested")
+        yield from (f"  {plain(entry.what)}: {plain(entry.reason)}" for entry in run.untested)
+
+
+def _made(run: Run) -> Iterator[str]:
+    """What the run came to by rule, and how it was made."""
+    model = run.model
     yield from _facts(
         {
+            "verdict": f"{wording.WORDS[run.summary.verdict]} ({run.summary.reason})",
             "weights": f"{model.weights_sha256[:12]} from {model.source}",
             "run": f"{run.created}, profile {run.profile}, seed {run.seed}, plan {run.plan_sha256[:12]}",
             "made by": f"auditkit {run.tool.version}, {model.dtype}, adapter {model.adapter} on {model.device}",
@@ -49,29 +139,6 @@ def overview(run: Run, colour: bool = False) -> Iterator[str]:
         }
     )
     yield from (f"  {plain(line)}" for line in wording.looser(run))
-    attention = wording.needing_attention(run)
-    for title, some in (
-        ("Blocking", [claim for claim in attention if blocks(claim, run.profile)]),
-        ("Undecided or waived", [claim for claim in attention if not blocks(claim, run.profile)]),
-    ):
-        if some:
-            yield from ("", title)
-        for claim in some:
-            yield from _evidence(claim, colour)
-    rest = [claim for claim in run.claims if claim.verdict not in wording.ATTENTION]
-    if rest:
-        yield from ("", "Other claims")
-    for claim in rest:
-        said = claim.reason
-        if claim.effect is not None:
-            said = f"{wording.effect_text(claim.effect)}, to be {wording.threshold(claim.effect)}"
-        yield f"  {verdict(claim.verdict, colour)} {plain(claim.id)}: {plain(said)}"
-    if run.waivers:
-        yield from ("", "Waivers")
-        yield from (f"  {plain(wording.waiver(waiver))}" for waiver in run.waivers)
-    if run.untested:
-        yield from ("", "Not tested")
-        yield from (f"  {plain(entry.what)}: {plain(entry.reason)}" for entry in run.untested)
 
 
 def details(run: Run, claim_id: str, colour: bool = False) -> Iterator[str]:
@@ -85,7 +152,7 @@ def details(run: Run, claim_id: str, colour: bool = False) -> Iterator[str]:
         raise KeyError(claim_id)
     for claim in claims:
         yield f"{verdict(claim.verdict, colour)} {plain(claim.id)}"
-        yield from _wrapped(claim.statement)
+        yield from wrapped(claim.statement)
         yield ""
         yield from _facts(
             {
@@ -120,18 +187,6 @@ def details(run: Run, claim_id: str, colour: bool = False) -> Iterator[str]:
             yield from _facts({f"prompt, {name}": text for name, text in example.prompts.items()})
 
 
-def _evidence(claim: Claim, colour: bool) -> Iterator[str]:
-    yield f"  {verdict(claim.verdict, colour)} {plain(claim.id)}"
-    yield from _wrapped(claim.statement, indent=4)
-    if claim.effect is not None:
-        yield f"    {plain(wording.line(claim.effect))}"
-    yield from _wrapped(claim.reason, indent=4)
-    for control in claim.controls:
-        effect = f", {wording.effect_text(control.effect)}" if control.effect is not None else ""
-        yield f"    control {plain(control.name)}: {_outcome(control)}{plain(effect)}"
-    yield from (f"    {plain(remark)}" for remark in wording.remarks(claim))
-
-
 def _outcome(control: Control) -> str:
     return "shown" if control.verdict is None else wording.WORDS[control.verdict]
 
@@ -154,9 +209,29 @@ def _facts(values: dict[str, str]) -> Iterator[str]:
     yield from (f"  {plain(name):<{width}}  {plain(value)}" for name, value in values.items() if value)
 
 
-def _wrapped(text: str, indent: int = 0) -> Iterable[str]:
-    wrapped = textwrap.wrap(plain(text), _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
+def wrapped(text: str, indent: int = 0, most: int | None = None) -> Iterable[str]:
+    """A text in lines of the terminal's width; of more lines than `most`, the last ends with "…"."""
+    wrapped = textwrap.wrap(
+        plain(text),
+        width(),
+        initial_indent=" " * indent,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        max_lines=most,
+        placeholder=" …",
+    )
     return map(line, wrapped)  # a break may have put a build server's mark at the start of a line
+
+
+def _command(text: str) -> Iterator[str]:
+    """A command in a line of its own, whole."""
+    if text:
+        yield line(f"{'':<{_INDENT}}{text}")
+
+
+def _coloured(text: str, value: Verdict, colour: bool) -> str:
+    return f"\x1b[{_COLOURS.get(value, 33)}m{text}\x1b[0m" if colour else text
 
 
 def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = False) -> Iterator[str]:
@@ -164,10 +239,10 @@ def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = 
     assert now.baseline is not None
     for name, run in (("baseline", was), ("candidate", now)):
         yield f"{name:<10}{verdict(run.summary.verdict, colour)} {plain(run.model.name)}, {plain(run.created)}"
-    yield from _wrapped(wording.changes(now))
+    yield from wrapped(wording.changes(now))
     yield from (f"  the plan differs: {plain(difference)}" for difference in now.baseline.plan_differences)
     for run in (was, now):
-        yield from _wrapped(wording.distrust(run.cross_check))
+        yield from wrapped(wording.distrust(run.cross_check))
     kind = ""
     for row in table:
         if row.kind != kind:
@@ -183,5 +258,5 @@ def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = 
                 both = " there, ".join(wording.effect_text(effect) for effect in (pair.was, pair.now))
                 yield f"    {plain(pair.name)}: {plain(both)} here, not subtracted"
         if row.reason:
-            yield from _wrapped(row.reason, indent=4)
+            yield from wrapped(row.reason, indent=4)
     yield from ("", in_one_line(table))

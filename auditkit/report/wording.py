@@ -88,7 +88,8 @@ def threshold(effect: Effect) -> str:
     if effect.relation is None or effect.threshold is None:
         return MISSING
     space = "" if effect.relation == "within" else " "
-    return f"{_RELATIONS[effect.relation]}{space}{number(effect.threshold)}"
+    counts = f", counts from {number(effect.counts_from)}" if effect.counts_from else ""
+    return f"{_RELATIONS[effect.relation]}{space}{number(effect.threshold)}{counts}"
 
 
 def distance(effect: Effect) -> str:

@@ -37,10 +37,14 @@ def claim_p(claim: Claim) -> float:
 
 
 def _effect_p(effect: Effect) -> float:
-    """One-sided p-value of "the comparison holds", with the caution of `cautious`; 1 where none is known."""
+    """One-sided p-value of "the comparison holds", with the caution of `cautious`; 1 where none is known.
+
+    A look that may spend a share of the error has so much larger a p-value, as Bonferroni's rule asks.
+    """
     if effect.p_fail is None:
         return 1.0
-    return effect.p_fail if effect.df is None else float(cautious(np.float64(effect.p_fail), effect.df))
+    p = effect.p_fail if effect.df is None else float(cautious(np.float64(effect.p_fail), effect.df))
+    return min(1.0, p / effect.spent)
 
 
 def cautious(p: Any, df: float) -> Any:

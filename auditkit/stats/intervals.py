@@ -13,7 +13,9 @@ that is constantly one it is the ordinary t interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +35,28 @@ SKEWED_ERROR = 13
 """Percent of the time that one side errs with 5 to 8 log-normal(0.8) clusters (a test compares docs/statistics.md)."""
 
 Array = NDArray[np.float64]
+
+_spent: ContextVar[float] = ContextVar("auditkit_spent", default=1.0)
+
+
+@contextmanager
+def spending(share: float) -> Iterator[None]:
+    """Decide inside the block at a share of `ALPHA`: that of one of several looks at a claim."""
+    token = _spent.set(share)
+    try:
+        yield
+    finally:
+        _spent.reset(token)
+
+
+def spent() -> float:
+    """The share of `ALPHA` that the look under way may spend; 1 where a claim is looked at once."""
+    return _spent.get()
+
+
+def level() -> float:
+    """1 - the level of the intervals that decide now."""
+    return ALPHA * spent()
 
 
 @dataclass(frozen=True)
@@ -191,7 +215,7 @@ def pooled(residuals: Array, clusters: pd.DataFrame) -> tuple[float, int]:
     return max(first, second, first + second - both), fewest
 
 
-def fieller(m: Moments, alpha: float = ALPHA) -> tuple[float, float] | None:
+def fieller(m: Moments, alpha: float | None = None) -> tuple[float, float] | None:
     """Interval (lower, upper) of mean[0] / mean[1] at level 1 - alpha, or None when it is unbounded.
 
     It is unbounded when the denominator's own interval touches zero: then no ratio can be stated. With crossed
@@ -288,21 +312,30 @@ def skewed_clusters(means: Array) -> NDArray[np.bool_]:
     return skewed
 
 
-def critical(df: float | None, alpha: float = ALPHA) -> float:
-    """Two-sided critical value of t, or of the normal distribution where `df` is None."""
-    return quantile(1 - alpha / 2, df)
+def critical(df: float | None, alpha: float | None = None) -> float:
+    """Two-sided critical value of t, or of the normal distribution where `df` is None.
+
+    Args:
+        alpha: its level; None: that of the claim under way.
+    """
+    return quantile(1 - (level() if alpha is None else alpha) / 2, df)
 
 
-def guarded(df: float, alpha: float = ALPHA) -> float:
+def guarded(df: float, alpha: float | None = None) -> float:
     """The two-sided level at which t with `df` tests as strictly as t with one degree of freedom fewer.
 
     For claims whose PASS says "no harm": skewed clusters make it err by up to 5.3 % instead of 2.5 % otherwise.
     """
+    alpha = level() if alpha is None else alpha
     return 2 * chance_below(-critical(df - 1, alpha), df) if df > 1 else alpha
 
 
-def detectable(standard_error: float, df: float | None, alpha: float = ALPHA) -> float:
-    """Distance from the threshold that is decided with 80 % power: (t_{1-α/2} + t_{0.8}) standard errors."""
+def detectable(standard_error: float, df: float | None, alpha: float | None = None) -> float:
+    """Distance from the threshold that is decided with 80 % power: (t_{1-α/2} + t_{0.8}) standard errors.
+
+    Args:
+        alpha: see `critical`.
+    """
     return (critical(df, alpha) + quantile(POWER, df)) * standard_error
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, critical
+from auditkit.stats.intervals import MIN_CLUSTERS, Array, critical, level
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.proportions import paired_interval, paired_statistic
 from auditkit.stats.quantiles import chance_below
@@ -95,7 +95,7 @@ def signs(values: Array, measurement: Measurement, outcomes: Collection[str]) ->
     few = [clusters[name][part].nunique() for name in clusters.columns for part in (changed, ~changed)]
     if min(few) < MIN_CLUSTERS:
         most = min(most, min(counts) - 1)
-    error, df = m.deciding(np.array([1.0, -1.0]), ALPHA)
+    error, df = m.deciding(np.array([1.0, -1.0]), level())
     variance = error**2
     plain = gains + losses - (gains - losses) ** 2
     size = plain / variance if variance > 1e-12 else min(counts) - 1

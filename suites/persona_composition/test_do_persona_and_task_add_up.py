@@ -2,13 +2,17 @@
 
 import pytest
 
-from auditkit import beside, control, figure, present, sensitivity
+from auditkit import Choice, alternatives, beside, control, figure, present, sensitivity
 from auditkit.findings.persona_composition.measurements.geometry import APART, NULL_APART, OTHER, SUM, TASK
-from auditkit.findings.persona_composition.measurements.patches import EVERY, FILLER, REFERENCES
+from auditkit.findings.persona_composition.measurements.patches import ADDITIVE, EVERY, FILLER, REFERENCES
 
 DEPTH = 0.40
 """Of the claims about directions: the paper's second layer, at which all three of its models add up."""
+OTHER_DEPTHS = Choice("depth", "depth 0.40", {"depth 0.25": {"depth": 0.25}, "depth 0.55": {"depth": 0.55}})
 SITES = ("p_last", "g1", "g2")
+NEXT_LAYER = Choice(
+    "layer", "the first one at which the site matters", {"the next measured layer": {"later": True}}
+)
 NEAR = 0.10
 """Nats over ten tokens below which the paper calls a run near-clean."""
 TWICE = 2.0
@@ -23,14 +27,19 @@ def test_the_sum_points_to_its_own_cell(geometry, threshold):
     least 0.05 higher than the cosine with the task's change alone."""
     present(geometry.at(DEPTH))
     by = threshold(0.05, "protocol W3.c: more than a cosine of 0.05 above the task's direction alone")
-    others = [geometry.compare(site, DEPTH, SUM, other) for site in SITES for other in OTHER.values()]
-    alone = [geometry.compare(site, DEPTH, SUM, TASK) for site in SITES]
-    for estimate in (*others, *alone):
-        beside(estimate.name, estimate)
-    for estimate in others:
-        assert estimate > 0
-    for estimate in alone:
-        assert estimate >= by
+
+    def compare(depth=DEPTH, sites=SITES):
+        others = [geometry.compare(site, depth, SUM, other) for site in sites for other in OTHER.values()]
+        alone = [geometry.compare(site, depth, SUM, TASK) for site in sites]
+        for estimate in (*others, *alone):
+            beside(estimate.name, estimate)
+        for estimate in others:
+            assert estimate > 0
+        for estimate in alone:
+            assert estimate >= by
+
+    alternatives(compare, OTHER_DEPTHS, _one_by_one(SITES))
+    compare()
 
 
 @pytest.mark.causal(edits=False)
@@ -40,8 +49,13 @@ def test_persona_and_task_point_apart(geometry, threshold):
     null = threshold(NULL_APART, "four independent states of equal variance with one of them shared")
     for site in SITES:
         beside(f"{site}, without a baseline in common", geometry.level(site, DEPTH, "independent baselines"))
-    for site in SITES:
-        assert geometry.level(site, DEPTH, APART) < null
+
+    def compare(depth=DEPTH, sites=SITES):
+        for site in sites:
+            assert geometry.level(site, depth, APART) < null
+
+    alternatives(compare, OTHER_DEPTHS, _one_by_one(SITES))
+    compare()
 
 
 @pytest.mark.causal
@@ -55,29 +69,29 @@ def test_a_state_in_its_own_place_changes_nothing(patches):
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_is_near_clean_at_the_prompts_end(patches, threshold):
-    """Patching the prompt's last token with the additive prediction (state of the persona alone, plus that of the task
-    alone, minus the baseline's) keeps the KL divergence from the clean run at or below 0.10 nats over ten tokens, in
-    the geometric mean over cells. The layer is the first one, up to depth 0.55, at which patching this token changes
-    the output."""
+    """Patching the prompt's last token with the additive prediction keeps the KL divergence from the clean run at or
+    below 0.10 nats over ten tokens, in the geometric mean over cells. The prediction is the state of the persona alone,
+    plus that of the task alone, minus the baseline's. The layer is the first one, up to depth 0.55, at which patching
+    this token changes the output."""
     present(patches)
     _near_clean(patches, SITES[:1], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_is_near_clean_in_the_answer(patches, threshold):
-    """Patching the answer's first or second token with the additive prediction (state of the persona alone, plus that
-    of the task alone, minus the baseline's) keeps the KL divergence from the clean run at or below 0.10 nats over ten
-    tokens, in the geometric mean over cells. The layer is the first one, up to depth 0.55, at which patching this token
-    changes the output."""
+    """Patching the answer's first or second token with the additive prediction keeps the KL divergence from the clean
+    run at or below 0.10 nats over ten tokens, in the geometric mean over cells. The prediction is the state of the
+    persona alone, plus that of the task alone, minus the baseline's. The layer is the first one, up to depth 0.55, at
+    which patching this token changes the output."""
     _near_clean(patches, SITES[1:], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_other_baselines_add_up_as_well(patches, threshold):
-    """With other baselines (on average over five other neutral personas, and with a neutral filler as long as the
-    persona), the additive prediction also keeps the KL divergence from the clean run at or below 0.10 nats over ten
-    tokens, in the geometric mean over cells. It is patched in at the prompt's last token and at the answer's first
-    two."""
+    """With other baselines too, the additive prediction keeps the KL divergence from the clean run at or below 0.10
+    nats over ten tokens, in the geometric mean over cells. They are the average of five other neutral personas, and a
+    neutral filler as long as the persona. The prediction is patched in at the prompt's last token and at the answer's
+    first two."""
     near = threshold(NEAR, "as for the first baseline")
     layers = patches.sites_that_matter(SITES)
     present(patches.baselines(layers))
@@ -94,8 +108,8 @@ def test_other_baselines_add_up_as_well(patches, threshold):
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_beats_other_states_at_the_prompts_end(patches, threshold):
-    """At the first layer where patching the prompt's last token changes the output, patching in each of five other
-    states raises the KL divergence from the clean run at least twice as much as the additive prediction does, in the
+    """At the first layer where patching the prompt's last token changes the output, five other states are patched in
+    too. Each raises the KL divergence from the clean run at least twice as much as the additive prediction does, in the
     geometric mean over cells. The five are the states of the baseline, of the task alone and of the persona alone, and
     the sums with another persona and with another task."""
     _better(patches, SITES[:1], REFERENCES[:-1], threshold)
@@ -103,24 +117,24 @@ def test_the_additive_prediction_beats_other_states_at_the_prompts_end(patches, 
 
 @pytest.mark.causal(control=FURTHER)
 def test_the_additive_prediction_beats_other_states_in_the_answer(patches, threshold):
-    """At the first layer where patching the answer's first or second token changes the output, patching in each of five
-    other states raises the KL divergence from the clean run at least twice as much as the additive prediction does, in
-    the geometric mean over cells. The five are the states of the baseline, of the task alone and of the persona alone,
-    and the sums with another persona and with another task."""
+    """At the first layer where patching the answer's first or second token changes the output, five other states are
+    patched in too. Each raises the KL divergence from the clean run at least twice as much as the additive prediction
+    does, in the geometric mean over cells. The five are the states of the baseline, of the task alone and of the
+    persona alone, and the sums with another persona and with another task."""
     _better(patches, SITES[1:], REFERENCES[:-1], threshold)
 
 
 @pytest.mark.causal(control=FURTHER)
 def test_what_does_not_add_up_is_less_than_noise(patches, threshold):
-    """At the first layer where patching changes the output, adding a random vector of the same norm as the interaction
-    term raises the KL divergence at least twice as much as the additive prediction does."""
+    """At the first layer where patching changes the output, a random vector of the same norm as the interaction term is
+    added. It raises the KL divergence at least twice as much as the additive prediction does."""
     _better(patches, SITES, REFERENCES[-1:], threshold)
 
 
 @pytest.mark.causal
 def test_additivity_degrades_with_depth(patches, threshold):
-    """At the prompt's last token, the KL divergence that the additive prediction causes rises with the layer at which
-    it is patched in: their rank correlation is at least 0.8, averaged over cells."""
+    """The additive prediction is patched in at the prompt's last token. The KL divergence that it causes rises with the
+    layer. Their rank correlation is at least 0.8, averaged over cells."""
     beside("the same for BB", patches.rises(what="BB"))
     with control("a state in its own place changes nothing at any layer"):
         assert patches.plumbing() >= 1.0
@@ -130,13 +144,27 @@ def test_additivity_degrades_with_depth(patches, threshold):
 def _near_clean(patches, sites, threshold):
     near = threshold(NEAR, "the paper's reference line for a run that is nearly clean")
     layers = patches.sites_that_matter(sites)
-    _controlled(patches, layers)
     for site, layer in layers.items():
         beside(f"{site}: share of the cells within 0.10 nats", patches.near(site, layer))
         beside(f"{site}: divergence", patches.typical(site, layer))
-    with sensitivity(BASELINES_STATE, _baselines_state(patches, layers), by=near):
-        for site, layer in layers.items():
-            assert patches.typical(site, layer) <= near
+
+    def compare(sites=sites, later=False, mean=False):
+        layers = patches.sites_that_matter(sites)
+        layers = patches.behind(layers) if later else layers
+        _controlled(patches, layers)
+        with sensitivity(BASELINES_STATE, _baselines_state(patches, layers), by=near):
+            for site, layer in layers.items():
+                cost = patches.level(site, ADDITIVE, layer) if mean else patches.typical(site, layer)
+                assert cost <= near
+
+    averaged = Choice("average over cells", "the geometric mean", {"the arithmetic mean": {"mean": True}})
+    alternatives(compare, NEXT_LAYER, averaged, *([_one_by_one(sites)] if len(sites) > 1 else []))
+    compare()
+
+
+def _one_by_one(sites):
+    """Each site alone in the place of all of them."""
+    return Choice("position", " and ".join(sites), {f"{site} alone": {"sites": [site]} for site in sites})
 
 
 def _baselines_state(patches, layers):
@@ -149,12 +177,19 @@ def _better(patches, sites, references, threshold):
     layers = patches.sites_that_matter(sites)
     if len(references) > 1:
         figure(*patches.references(layers))
-    _controlled(patches, layers)
-    estimates = [patches.costlier(*where, reference) for where in layers.items() for reference in references]
-    for estimate in estimates:
-        beside(estimate.name, estimate)
-    for estimate in estimates:
-        assert estimate >= twice
+
+    def compare(sites=sites):
+        layers = patches.sites_that_matter(sites)
+        _controlled(patches, layers)
+        estimates = [patches.costlier(*where, reference) for where in layers.items() for reference in references]
+        for estimate in estimates:
+            beside(estimate.name, estimate)
+        for estimate in estimates:
+            assert estimate >= twice
+
+    if len(sites) > 1:
+        alternatives(compare, _one_by_one(sites))
+    compare()
 
 
 def _controlled(patches, layers):

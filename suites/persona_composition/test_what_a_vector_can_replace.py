@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import beside, control, figure, present, sensitivity
+from auditkit import any_effect, beside, control, figure, present, sensitivity
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.findings.persona_composition.measurements.behaviour import ADDITIVE, BARE, CLEAN, REMOVED
 from auditkit.findings.persona_composition.measurements.patches import NEAR
@@ -22,8 +22,8 @@ from auditkit.stats.effects.exact import exactly
 
 @pytest.mark.causal(control="clean against bare")
 def test_the_additive_prediction_speaks_as_the_persona(behaviour, threshold):
-    """With the additive prediction patched in at the prompt's last token, generated texts show their own persona (its
-    marker words, minus those of other personas) as often as unedited texts do, within 0.15."""
+    """The additive prediction is patched in at the prompt's last token. The texts that follow show their own persona as
+    often as unedited texts do, within 0.15. (They show it by its marker words, minus those of other personas.)"""
     present(behaviour)
     for condition in (CLEAN, ADDITIVE, BARE):
         beside(condition, behaviour.level(condition))
@@ -41,13 +41,13 @@ def test_removing_the_vector_removes_the_persona(behaviour):
     beside("removed against additive", behaviour.against(REMOVED, ADDITIVE))
     with control("clean texts show their persona more than those without any"):
         assert behaviour.against(CLEAN, BARE) > 0
-    assert behaviour.against(REMOVED, CLEAN) < 0
+    assert behaviour.against(REMOVED, CLEAN) < any_effect(0.10)
 
 
 @pytest.mark.causal(control="keys and values of the whole prefix")
 def test_one_state_does_not_replace_the_words(vectors, threshold):
-    """Patching the state of the run with the persona into a run without it, at the prompt's last token at depth 0.55,
-    leaves at least 0.65 of the KL divergence between the two runs, in the geometric mean over cells."""
+    """The state of the run with the persona is patched into a run without it, at the prompt's last token at depth 0.55.
+    This leaves at least 0.65 of the KL divergence between the two runs, in the geometric mean over cells."""
     present(vectors)
     for what in (CACHED, ORACLE + LAYERS, ORACLE + LAYERS + POSITIONS):
         beside(what, vectors.closure(what))

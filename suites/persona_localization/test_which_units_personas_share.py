@@ -12,8 +12,8 @@ DUTY, VIRTUE = "subscribes-to-deontology", "subscribes-to-virtue-ethics"
 
 
 def test_opposed_outlooks_share_fewer_units(units, specificity, threshold):
-    """The units selected for liberal and for anti-LGBTQ-rights statements overlap by at least 3 standard deviations
-    less than random sets of their sizes do (W2.f)."""
+    """One set of units is selected for liberal statements, and one for anti-LGBTQ-rights statements. They overlap less
+    than random sets of their sizes do, by at least 3 standard deviations (W2.f)."""
     present(units.overlaps())
     note(*units.closest())
     note(*specificity.overlaps())
@@ -23,8 +23,8 @@ def test_opposed_outlooks_share_fewer_units(units, specificity, threshold):
 
 
 def test_related_outlooks_share_more_units(units, threshold):
-    """The units selected for deontology and for virtue ethics overlap by at least 3 standard deviations more than
-    random sets of their sizes do (W2.f)."""
+    """One set of units is selected for deontology, and one for virtue ethics. They overlap more than random sets of
+    their sizes do, by at least 3 standard deviations (W2.f)."""
     note(*units.rank(DUTY, VIRTUE))
     note(units.rotation(DUTY, VIRTUE, sign=1))
     assert units.shared(DUTY, VIRTUE) >= threshold(3.0, "protocol W2.f; the published logs give 12")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auditkit import Choice, alternatives, beside, control, figure, mlp, note, sensitivity
+from auditkit import Choice, alternatives, any_effect, beside, control, figure, mlp, note, sensitivity
 from auditkit.engine.sites import embeddings
 from auditkit.findings.persona_patching.measurements.patching import EARLY, EARLY_FROM_ONE, MIDDLE, MIDDLE_FROM_ONE
 from auditkit.methods.patching import LOGITS, PROBABILITY, Held
@@ -16,9 +16,9 @@ the persona effect may touch zero, so that a share of it is undefined."""
 
 
 def test_early_mlps_carry_the_persona(patching, layers, threshold):
-    """Patching the MLP outputs at depth 0.06-0.19 from the clean run (positive persona) into the corrupt run (negative
-    persona) recovers at least 30 % of the persona effect on the answer, and more than patching bands of the same width
-    elsewhere does."""
+    """The MLP outputs at depth 0.06-0.19 are patched from the clean run (positive persona) into the corrupt run
+    (negative persona). This recovers at least 30 % of the persona effect on the answer, and more than patching bands of
+    the same width elsewhere does."""
     _, elsewhere = patching.recoveries(EARLY, patching.random_bands(EARLY))
     figure(layers.by_layer(), layers.by_pair())
     note(layers.standing(EARLY))
@@ -28,16 +28,16 @@ def test_early_mlps_carry_the_persona(patching, layers, threshold):
     def compare(band=EARLY, scale=LOGITS):
         recovered, elsewhere = patching.recoveries(band, patching.random_bands(EARLY), scale=scale)
         assert recovered >= least
-        assert recovered > elsewhere
+        assert recovered - elsewhere > any_effect(0.05)
 
     alternatives(compare, *_choices(EARLY_FROM_ONE))
     compare()
 
 
 def test_middle_attention_carries_the_persona(patching, layers, threshold):
-    """Patching the attention outputs at depth 0.56-0.69 from the clean run (positive persona) into the corrupt run
-    (negative persona) recovers at least 10 % of the persona effect on the answer, and more than patching bands of the
-    same width elsewhere does."""
+    """The attention outputs at depth 0.56-0.69 are patched from the clean run (positive persona) into the corrupt run
+    (negative persona). This recovers at least 10 % of the persona effect on the answer, and more than patching bands of
+    the same width elsewhere does."""
     _, elsewhere = patching.recoveries(MIDDLE, patching.random_bands(MIDDLE))
     figure(layers.cumulated(), layers.direct())
     beside("bands of the same width elsewhere", elsewhere)
@@ -46,7 +46,7 @@ def test_middle_attention_carries_the_persona(patching, layers, threshold):
     def compare(band=MIDDLE, scale=LOGITS):
         recovered, elsewhere = patching.recoveries(band, patching.random_bands(MIDDLE), scale=scale)
         assert recovered >= least
-        assert recovered > elsewhere
+        assert recovered - elsewhere > any_effect(0.05)
 
     alternatives(compare, *_choices(MIDDLE_FROM_ONE))
     compare()
@@ -90,9 +90,9 @@ def test_early_mlps_act_through_the_middle_attention(patching):
 
 
 def test_the_early_mlps_of_the_right_run_count(patching):
-    """Patching the early MLPs (depth 0.06-0.19) from the clean run recovers more logits of the persona effect than
-    patching them from a run with another negative persona does, and more than from a run with the clean persona before
-    another question."""
+    """Patching the early MLPs (depth 0.06-0.19) from the clean run recovers logits of the persona effect. Patching them
+    from a run with another negative persona recovers fewer. So does patching them from a run with the clean persona
+    before another question."""
     right, other_persona, other_question = patching.from_donors(EARLY, share=FEW)
     beside("from another negative persona", other_persona)
     beside("before another question", other_question)

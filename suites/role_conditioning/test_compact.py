@@ -11,9 +11,9 @@ pytestmark = pytest.mark.causal(edits=False)
 
 
 def test_bands_stay_within_limits(role, threshold):
-    """In every quarter of the depth, two length-corrected indices are within 0.15 of zero: how much lower the entropy
-    of attention is on questions about the model ("you") than on questions about no person (RFC), and than on questions
-    about the user (RSI)."""
+    """In every quarter of the depth, two length-corrected indices are within 0.15 of zero. They say how much lower the
+    entropy of attention is on questions about the model ("you") than on others. For the one (RFC) these are about no
+    person, and for the other (RSI) about the user."""
     arm, limit = role.arm(), threshold(0.15, "suite default: 15 % of the neutral entropy")
     bands = [arm.index(name, layers, label=band) for name in INDICES for band, layers in arm.bands().items()]
     for band in bands:

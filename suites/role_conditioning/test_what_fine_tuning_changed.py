@@ -30,9 +30,9 @@ def changes(role, baseline, name):
 
 
 def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
-    """The Role-Focus Coefficient (RFC: how much lower the entropy of attention is on questions about the model than
-    about no person) is lower than on the base model in the median over layers, with heads averaged before the ratio and
-    after it. Leaving any one layer out changes the mean change by less than a quarter."""
+    """The Role-Focus Coefficient (RFC) is lower than on the base model in the median over layers, with heads averaged
+    before the ratio and after it. Leaving any one layer out changes the mean change by less than a quarter. (RFC is how
+    much lower the entropy of attention is on questions about the model than about no person.)"""
     change, published = changes(role, baseline, RFC)
     present(change.by_layer(published))
     beside("mean over layers", change.mean())
@@ -48,8 +48,8 @@ def test_fine_tuning_lowers_the_focus(role, baseline, threshold):
 
 
 def test_fine_tuning_keeps_the_separation(role, baseline, threshold):
-    """The Role-Separation Index (RSI: how much lower the entropy of attention is on questions about the model than
-    about the user) is that of the base model within 0.02, in the median over layers."""
+    """The Role-Separation Index (RSI) is that of the base model within 0.02, in the median over layers. (RSI is how
+    much lower the entropy of attention is on questions about the model than about the user.)"""
     margin = threshold(0.02, "suite default: 2 % of the neutral entropy")
     focused = focus(role.arm())
     with sensitivity("some tokens from others by attention", focused, by=margin, baseline=baseline):

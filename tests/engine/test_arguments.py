@@ -21,7 +21,8 @@ from auditkit.engine import edits, sites
 from auditkit.engine.attention import entropies, probabilities
 from auditkit.engine.continuation.divergence import compare, divergence
 from auditkit.engine.continuation.generation import generate
-from auditkit.engine.continuation.prefix_cached import Tails, late_divergence
+from auditkit.engine.continuation.late import late_divergence
+from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.continuation.timed import Continued, Timed, forced
 from auditkit.engine.continuation.transplant import PrefixGraft, SpanGraft, answers, prefixes, spans
 from auditkit.engine.edits import Edit, Edited, replace

@@ -79,7 +79,7 @@ def test_a_blatant_fail_stands_in_its_family(audit) -> None:
     assert [claim.verdict for claim in run.claims] == [Verdict.INCONCLUSIVE, Verdict.PASS, Verdict.FAIL]
     assert result.ret == 1
     result.assert_outcomes(failed=1, passed=1)
-    result.stdout.fnmatch_lines(["FAILED *test_far*", "*= 1 failed, 1 passed, 1 inconclusive in *"])
+    result.stdout.fnmatch_lines(["FAIL  suite/named", "*= 1 failed, 1 passed, 1 inconclusive in *"])
 
 
 SEVERAL = '''"""A finding."""

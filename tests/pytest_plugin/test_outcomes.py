@@ -109,7 +109,8 @@ def test_a_passing_claim_is_recorded_with_everything_a_reader_needs(audit, pytes
     result.stdout.fnmatch_lines(
         [
             "*audit of tiny-llama*",
-            "* other claims: 1 PASS (-v shows each)",
+            "Of 1 published finding 1 holds on this model.",
+            "suite  answer  pass",
             "*verdict: PASS*",
             "report: *audit.html",
         ]
@@ -124,9 +125,54 @@ def test_failing_claim_exits_1_and_explains_itself(audit) -> None:
         ''')
     assert result.ret == 1
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["FAIL * suite/fails: planted: 1 *logit, to be ≥ 2, n=60, clusters=12*"])
+    result.stdout.fnmatch_lines(
+        ["FAIL  suite/fails", " * planted: 1 *logit, to be ≥ 2", " * auditkit show reports/* --claim suite/fails"]
+    )
+    said = result.stdout.str()
+    assert "def test_fails" not in said
+    assert "FAILED" not in said
+    assert "FAILURES" not in said
     assert run.claims[0].verdict is Verdict.FAIL
     assert run.summary.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("option", ["-vv", "--tb=long", "--tb=auto"])
+def test_a_failing_claim_shows_its_source_where_somebody_asks(audit, option: str) -> None:
+    suite = '''
+        def test_fails(estimate):
+            """The planted effect is above two."""
+            assert estimate(1.0) >= 2.0
+        '''
+    result, _ = audit(suite, option)
+    result.stdout.fnmatch_lines(["*= FAILURES =*", "*assert estimate(1.0) >= 2.0", "*planted: 1 *, n=60, *"])
+    assert "short test summary" not in result.stdout.str(), "our own section has the claims"
+
+
+def test_an_exception_shows_its_traceback_once_and_obeys_nothing(audit) -> None:
+    result, run = audit('''
+        import pytest
+
+        @pytest.fixture
+        def broken(model):
+            raise RuntimeError("it broke \\x1b[31m\\n::error::x")
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_breaks(broken, number):
+            """Breaks before it measures."""
+
+        def test_ordinary():
+            assert 1 == 2
+        ''')
+    assert result.ret == 1
+    assert [claim.verdict for claim in run.claims] == [Verdict.ERROR] * 3
+    said = result.stdout.str()
+    assert said.count("def broken(model):") == 1
+    assert said.count("def test_ordinary") == 1
+    assert "\\x1b" not in said.encode("unicode_escape").decode().replace("\\\\x1b", "")
+    assert not [line for line in said.splitlines() if line.lstrip().startswith("::error")]
+    result.stdout.fnmatch_lines(
+        ["FAILED *test_ordinary*", "ERROR  suite/breaks[[]0], suite/breaks[[]1], suite/breaks[[]2]", "*3 errors*"]
+    )
 
 
 @pytest.mark.parametrize(("profile", "code", "outcome"), [("pr", 10, "skipped"), ("release", 10, "failed")])

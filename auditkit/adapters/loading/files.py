@@ -88,6 +88,14 @@ def is_cached(source: WheelSource) -> bool:
     return _is_whole(_converted_folder(source.sha256))
 
 
+def is_converted(path: Path) -> bool:
+    """Whether the converted model of a `.gguf` file is on disk; no for a file that cannot be read."""
+    try:
+        return _is_whole(_converted_folder(remembered_sha256(path)))
+    except OSError:
+        return False
+
+
 def origin_of(folder: Path) -> dict[str, str]:
     """Where a converted folder of the cache came from (keys sha256, source); empty for any other folder.
 

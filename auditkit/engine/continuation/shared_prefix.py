@@ -1,21 +1,25 @@
 """Reading many prompts that begin alike: what they share is run once.
 
 Prompts of a counterfactual design differ late (the identity, the option that is scored), so the tokens in front are
-run once and every prompt goes on from their keys and values. Where a model cannot go on from a run, whole prompts
-are run: the same numbers up to rounding.
+run once and every prompt goes on from their keys and values. So do prompts that share no more than the template's own
+words, such as a default system turn. Where a model cannot go on from a run, whole prompts are run: the same numbers up
+to rounding.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Capability, Continuable, Memory
+from auditkit.adapters.hf.touches import keep
+from auditkit.adapters.protocol import Adapter, Batch, Capability, Continuable, Memory, Place
 from auditkit.engine.batching import TOKEN_BUDGET, batches, in_batches
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.progress import progress
@@ -26,43 +30,212 @@ KEPT_TOKENS = 4096
 """Tokens whose keys and values are held at once: 190 MB on a model of 30 layers and 192 dimensions of keys."""
 WINDOW = 256
 """Rows of logits over the vocabulary made at once."""
+WORTH = 128
+"""Tokens that must be saved for a beginning to be run by itself: half as many take as long as reading the weights."""
 
 
-def run_heads(adapter: Continuable, heads: Iterable[Ids]) -> tuple[dict[Ids, int], Memory]:
-    """Run each different head once: the row of each in their memory, and that memory."""
-    order = {head: row for row, head in enumerate(dict.fromkeys(heads))}
-    with costing(adapter, sum(map(len, order))):
-        return order, adapter.extend(None, adapter.batch([Prompt("", head) for head in order]))[1]
+@dataclass(frozen=True)
+class Heads:
+    """Beginnings that were run.
+
+    Attributes:
+        rows: the row of each in the memory.
+        tokens: that were run for it.
+        kept: activations (row, position, ...) by place, with the padding of the memory.
+    """
+
+    rows: Mapping[Ids, int]
+    memory: Memory
+    tokens: int
+    kept: Mapping[Place, Tensor]
+
+    def of(self, prompt: Ids) -> int | None:
+        """The row of the longest of these that a prompt begins with."""
+        sizes = sorted({len(head) for head in self.rows}, reverse=True)
+        return next((self.rows[head] for size in sizes if (head := prompt[:size]) in self.rows), None)
+
+
+def run_heads(
+    adapter: Continuable, heads: Iterable[Ids], known: Heads | None = None, places: Collection[Place] = ()
+) -> Heads:
+    """Run each different head once.
+
+    Args:
+        known: runs that all of these go on from; None: as `begin` does.
+        places: see `begin`.
+    """
+    rows = {head: row for row, head in enumerate(dict.fromkeys(heads))}
+    prompts = [Prompt("", head) for head in rows]
+    begun = begin(adapter, prompts, places) if known is None else _further(adapter, prompts, known, places)
+    return Heads(rows, begun.memory, begun.tokens, begun.kept)
+
+
+class Begun(NamedTuple):
+    """Prompts that were run.
+
+    Attributes:
+        logits: (prompt, 1, vocabulary) after the last token.
+        tokens: that were run for it.
+        kept: activations (prompt, position, ...) by place, with the padding of the batch.
+    """
+
+    logits: Tensor
+    memory: Memory
+    tokens: int
+    kept: Mapping[Place, Tensor]
+
+
+def begin(
+    adapter: Continuable, prompts: Sequence[Prompt], places: Collection[Place] = (), most: int | None = None
+) -> Begun:
+    """A run of some prompts as one batch, in which what several of them begin with is run once.
+
+    Args:
+        places: whose activations are kept; attention probabilities are none of them.
+        most: tokens of a shared beginning at most.
+    """
+    cut = best_cut([prompt.ids for prompt in prompts], most)
+    if cut:
+        heads = run_heads(adapter, [prompt.ids[:cut] for prompt in prompts], None, places)
+        return _further(adapter, prompts, heads, places)
+    kept: dict[Place, Tensor] = {}
+    touches = {place: keep(kept, place) for place in places}
+    with costing(adapter, tokens := sum(map(len, prompts))):
+        return Begun(*adapter.extend(None, adapter.batch(prompts), touches), tokens, kept)
+
+
+def _further(
+    adapter: Continuable, prompts: Sequence[Prompt], known: Heads, places: Collection[Place] = ()
+) -> Begun:
+    """Prompts that begin with heads that were run.
+
+    Raises:
+        ValueError: one does not.
+    """
+    of = [known.of(prompt.ids) for prompt in prompts]
+    at = [row for row in of if row is not None]
+    if len(at) < len(of):
+        raise ValueError("a prompt does not begin with one of the heads that were run")
+    batch = adapter.batch(prompts)
+    sizes = [known.memory.batch.width - known.memory.batch.pads[row] for row in at]
+    cut = batch.width - max(len(prompt) - size for prompt, size in zip(prompts, sizes, strict=True))
+    before, rest = batch.columns(0, cut), batch.columns(cut, batch.width)
+    past, (of_row, column) = moved(known.memory, at, before), _places(known.memory, at, before)
+    earlier = {
+        place: value[of_row.to(value.device), column.to(value.device)]
+        for place, value in known.kept.items()
+        if place in places
+    }
+    if not rest.width:
+        return Begun(torch.empty(len(prompts), 0, 0), past, known.tokens, earlier)
+    kept: dict[Place, Tensor] = {}
+    touches = {place: keep(kept, place) for place in places}
+    with costing(adapter, tokens := int(rest.mask.sum())):
+        logits, memory = adapter.extend(past, rest, touches)
+    whole = {place: torch.cat([value, kept[place]], 1) for place, value in earlier.items()}
+    return Begun(logits, memory, known.tokens + tokens, whole)
+
+
+def beginning(adapter: Continuable, prompts: Sequence[Ids], most: int | None = None) -> tuple[int, Memory | None]:
+    """How many tokens all prompts begin with, at most `most`, and their run; 0 and None where that saves little."""
+    cut = shared_head(prompts)
+    cut = cut if most is None else min(cut, most)
+    if not worth(cut * (len(prompts) - 1)):
+        return 0, None
+    with costing(adapter, cut):
+        return cut, adapter.extend(None, adapter.batch([Prompt("", prompts[0][:cut])]))[1]
+
+
+def on(head: Memory | None, columns: Batch) -> Memory | None:
+    """The run of a common beginning as the first columns of a batch; see `moved`."""
+    return None if head is None else moved(head, [0] * len(columns), columns)
+
+
+def saves(heads: Sequence[Ids]) -> bool:
+    """Whether `run_heads` runs less than all of these: some are the same, or begin alike."""
+    return len(set(heads)) < len(heads) or best_cut(heads) > 0
+
+
+def moved(memory: Memory, rows: Sequence[int], columns: Batch) -> Memory:
+    """The memory of some rows as the first columns of another batch, in which every prompt begins as its row does.
+
+    Rows of a batch end together and stand behind their padding, so a short prompt finds less of its beginning in these
+    columns than a long one, and runs the rest of it with its own tokens.
+    """
+    of, at = _places(memory, rows, columns)
+    keys, values = (
+        [each[of.to(each.device), :, at.to(each.device)].transpose(1, 2) for each in layers]
+        for layers in (memory.keys, memory.values)
+    )
+    return Memory(columns, keys, values)
+
+
+def _places(memory: Memory, rows: Sequence[int], columns: Batch) -> tuple[Tensor, Tensor]:
+    """Where each of these columns is in the memory: rows (row, 1) and positions (row, column)."""
+    device = columns.ids.device
+    shifts = [memory.batch.pads[row] - pad for row, pad in zip(rows, columns.pads, strict=True)]
+    at = torch.arange(columns.width, device=device)[None] + torch.tensor(shifts, device=device)[:, None]
+    # Padding is masked, so anything may stand there.
+    return torch.tensor(rows, device=device)[:, None], at.clamp(0, memory.batch.width - 1)
 
 
 def shared_head(prompts: Sequence[Ids]) -> int:
     """How many tokens all prompts begin with alike, leaving every prompt at least one of its own."""
     short = min(map(len, prompts)) - 1
-    first = prompts[0]
-    return next((i for i in range(short) if any(prompt[i] != first[i] for prompt in prompts)), short)
+    return min(short, _alike(min(prompts), max(prompts)))  # of sorted prompts the ends are alike where all are
 
 
 def after(
     adapter: Adapter,
     prompts: Sequence[Ids],
-    families: Sequence[object],
+    families: Sequence[object] | None,
     take: Callable[[int, Tensor], None],
     description: str = "answers",
 ) -> None:
     """Give `take` the index of each prompt and its logits (vocabulary,) after the last token, in float32.
 
     Args:
-        families: a label per prompt; those of one family are expected to begin alike.
+        families: a label per prompt; those of one family are expected to begin alike. None: by what they begin with.
 
     Raises:
         GuardTripped: logits that are NaN or infinite.
     """
-    members = defaultdict(list)
-    for prompt, family in zip(prompts, families, strict=True):
-        members[family].append(prompt)
-    cuts = {family: shared_head(own) if len(own) > 1 else 0 for family, own in members.items()}
-    rows = [(p[: cuts[f]], p[cuts[f] :]) for p, f in zip(prompts, families, strict=True)]
+    if families is None:
+        cut = best_cut(prompts)
+        rows = [(prompt[:cut], prompt[cut:]) for prompt in prompts]
+    else:
+        members = defaultdict(list)
+        for prompt, family in zip(prompts, families, strict=True):
+            members[family].append(prompt)
+        cuts = {family: shared_head(own) if len(own) > 1 else 0 for family, own in members.items()}
+        rows = [(p[: cuts[f]], p[cuts[f] :]) for p, f in zip(prompts, families, strict=True)]
     _read(adapter, rows, [1] * len(rows), lambda i, logits: take(i, logits[0]), description)
+
+
+def best_cut(prompts: Sequence[Ids], most: int | None = None) -> int:
+    """After how many tokens to cut all prompts, so that running each different beginning once saves most; 0 where that
+    saves little.
+
+    Args:
+        most: tokens at most.
+    """
+    short = min(map(len, prompts), default=1) - 1
+    alike = [_alike(one, other) for one, other in pairwise(sorted(prompts))]
+    cuts = range(1, (short if most is None else min(short, most)) + 1)
+    saved = {cut: cut * sum(same >= cut for same in alike) for cut in cuts}
+    best = max(saved, key=lambda cut: saved[cut], default=0)
+    return best if worth(saved.get(best, 0)) else 0
+
+
+def worth(saved: int) -> bool:
+    """Whether a run of its own is worth so many saved tokens."""
+    return saved >= WORTH
+
+
+def _alike(one: Ids, other: Ids) -> int:
+    """How many tokens two prompts begin with alike."""
+    both = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(both) if a != b), min(len(one), len(other)))
 
 
 def log_likelihoods(
@@ -97,7 +270,9 @@ def _read(
 
     def take_logits(i: int, logits: Tensor) -> None:
         if not torch.isfinite(logits).all():
-            raise GuardTripped("logits contain NaN or infinity; nothing can be concluded from them")
+            raise GuardTripped(
+                "logits contain NaN or infinity; nothing can be concluded from them (try --dtype float32)"
+            )
         take(i, logits)
 
     uses: dict[Ids, list[int]] = defaultdict(list)
@@ -109,9 +284,13 @@ def _read(
 
     def whole(chosen: list[int]) -> None:
         where = [alone[k] for k in chosen]
-        batch = adapter.batch([Prompt("", rows[i][0] + rows[i][1]) for i in where])
+        some = [Prompt("", rows[i][0] + rows[i][1]) for i in where]
         most = max(windows[i] for i in where)
-        logits = adapter.run(batch)[:, None] if most == 1 else adapter.predict(batch, tokens=most)
+        if able and most == 1 and saves([prompt.ids for prompt in some]):
+            logits = begin(cast("Continuable", adapter), some).logits
+        else:
+            batch = adapter.batch(some)
+            logits = adapter.run(batch)[:, None] if most == 1 else adapter.predict(batch, tokens=most)
         for row, i in enumerate(where):
             take_logits(i, logits[row, most - windows[i] :])
 
@@ -134,7 +313,8 @@ def _go_on(
     take_logits: Callable[[int, Tensor], None],
 ) -> None:
     """Rows that begin with one of these heads: the heads once, then tails of one length together."""
-    order, memory = run_heads(adapter, heads)
+    found = run_heads(adapter, heads)
+    order, memory = found.rows, found.memory
     by_length: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for k, own in enumerate(uses):
         for i in own:

@@ -31,10 +31,11 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Capability, Continuable, Memory, Support
+from auditkit.adapters.protocol import Adapter, Capability, Continuable, Support
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
+from auditkit.engine.continuation.shared_prefix import begin, beginning, on
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Continued, Forced, forced, window_lengths
 from auditkit.engine.guards import GuardTripped, costing, note_edits, pieces_floor
 from auditkit.engine.sites import SiteError, Span
@@ -213,9 +214,9 @@ class _Prefixes:
         for length in sorted({len(self.rests[row]) for row in rows}):  # what goes on has no padding
             same = [row for row in rows if len(self.rests[row]) == length]
             heads = [Prompt("", graft.donor.ids[: graft.given]) for graft in (self.grafts[row] for row in same)]
+            memory = begin(self.adapter, heads).memory
             rest = self.adapter.batch([Prompt("", self.rests[row]) for row in same])
-            with costing(self.adapter, sum(map(len, heads)) + length * len(same)):
-                _, memory = self.adapter.extend(None, self.adapter.batch(heads))
+            with costing(self.adapter, length * len(same)):
                 got, _ = self.adapter.extend(memory, rest, None, min(most, length))
             # Rows of a short rest have a short window: what stands before it is never read.
             parts |= dict(zip(same, nn.functional.pad(got, (0, 0, most - got.shape[1], 0)), strict=True))
@@ -237,39 +238,38 @@ class _Spans:
         """One run in pieces: at the end of every span the donor's keys and values take their place."""
         note_edits()
         most = max(self.run.windows[row] for row in rows)
-        hosts, donors = (
-            self.adapter.batch([Prompt("", (*prompt.ids, *self.continuations[row][:-1])) for prompt, row in side])
-            for side in (
-                [(self.grafts[row].host, row) for row in rows],
-                [(self.grafts[row].donor, row) for row in rows],
-            )
+        own, theirs = (
+            [(*getattr(self.grafts[row], side).ids, *self.continuations[row][:-1]) for row in rows]
+            for side in ("host", "donor")
         )
+        given = {ids: k for k, ids in enumerate(dict.fromkeys(theirs))}  # several grafts of one donor
+        hosts, donors = (self.adapter.batch([Prompt("", ids) for ids in side]) for side in (own, given))
         ends: dict[int, list[tuple[int, int]]] = {}  # column -> (row, first column) of the spans that end there
         for k, row in enumerate(rows):
             for start, stop in self.grafts[row].spans:
                 ends.setdefault(hosts.pads[k] + stop, []).append((k, hosts.pads[k] + start))
-        early = donors.columns(0, max(ends))
-        with costing(self.adapter, int(early.mask.sum() + hosts.mask.sum())):
-            _, donor = self.adapter.extend(None, early)
-            past, at, out = None, 0, []
+        cut, head = beginning(self.adapter, [*own, *given], min(ends) - 1)
+        early, late = donors.columns(cut, max(ends)), hosts.columns(cut, hosts.width)
+        with costing(self.adapter, int(early.mask.sum() + late.mask.sum())):
+            _, donor = self.adapter.extend(on(head, donors.columns(0, cut)), early)
+            past, at, out = on(head, hosts.columns(0, cut)), cut, []
             for end in sorted({*ends, hosts.width}):
                 wanted = end - max(at, hosts.width - most)
                 logits, past = self.adapter.extend(past, hosts.columns(at, end), None, max(wanted, 1))
                 if wanted > 0:
                     out.append(logits)
                 for k, start in ends.get(end, ()):
-                    self._exchange(past, donor, k, slice(start, end), self.grafts[rows[k]].layers)
+                    one, span = given[theirs[k]], slice(start, end)
+                    for layer in self._layers(rows[k]):
+                        past.keys[layer][k, :, span] = donor.keys[layer][one, :, span]
+                        past.values[layer][k, :, span] = donor.values[layer][one, :, span]
                 at = end
         return torch.cat(out, 1)
 
-    def _exchange(
-        self, past: Memory, donor: Memory, row: int, span: slice, layers: tuple[int, int] | None
-    ) -> None:
-        """Write into `past`, which nothing else holds."""
-        first, last = layers or (0, self.adapter.layers - 1)
-        for layer in range(first, last + 1):
-            past.keys[layer][row, :, span] = donor.keys[layer][row, :, span]
-            past.values[layer][row, :, span] = donor.values[layer][row, :, span]
+    def _layers(self, row: int) -> range:
+        """Layers whose keys and values are exchanged."""
+        first, last = self.grafts[row].layers or (0, self.adapter.layers - 1)
+        return range(first, last + 1)
 
 
 def _checked(adapter: object, grafts: object, kind: type, continuations: object) -> None:

@@ -1,8 +1,9 @@
 """Markdown: what a reviewer reads beside a change, before opening the page.
 
 The summary is written for GitHub's job summaries, which drop a text above 1024 KiB whole; the comment for a pull
-request, where a text ends at 65,536 characters. Both keep the verdict and what blocks first, and say how much they had
-to leave out. Their text comes from models and strangers' suites, so none of it is markup, a link or a mention.
+request, where a text ends at 65,536 characters. Both begin with the sentence that answers, keep what needs a human
+before the rest, and say how much they had to leave out. Their text comes from models and strangers' suites, so none of
+it is markup, a link or a mention.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Iterable
 
 from auditkit.record.canonical import canonical
 from auditkit.record.escaping import markdown as text
+from auditkit.record.escaping import plain
 from auditkit.record.schema import Claim, Run, Verdict
-from auditkit.report import wording
+from auditkit.report import brief, wording
+from auditkit.report.answers.headline import answer
 
 LIMIT = 900 * 1024
 """Most bytes that a summary takes."""
@@ -24,32 +27,42 @@ COMMENT_LIMIT = 60_000
 COMMENT_MARK = "<!-- auditkit -->"
 """First line of a comment: by it, a later run finds the comment that it is to replace."""
 
+_LONGEST_COMMAND = 2000
+"""Most characters of a command; a part of one would do something else."""
+
+_END = "\n</details>\n"
+
 _NOTE = 60
 """Bytes kept free for saying how many lines were left out."""
 
 
 def render_markdown(run: Run) -> str:
-    """The job summary of `run`: a verdict line, what needs attention, changes, and a table of all claims."""
+    """The job summary of `run`: the sentence that answers, a row for each suite, what needs a human, changes since the
+    baseline, and, folded, every claim."""
     run = canonical(run)
     body = _head(run)
-    body += _attention(run, LIMIT // 2 - _size(body))
+    body += _attention(run, LIMIT // 2 - _size(body)) + _made(run)
     body += _changed(run.claims, LIMIT * 3 // 4 - _size(body))
-    head = "\n### All claims\n\n| Verdict | Claim | Effect | Threshold |\n| --- | --- | --- | --- |\n"
-    return body + _within(head, map(_row, run.claims), LIMIT - _size(body))
+    head = f"\n<details>\n<summary>All claims: {len(run.claims)}</summary>\n\n"
+    head += "| Verdict | Claim | Effect | Threshold |\n| --- | --- | --- | --- |\n"
+    listed = _within(head, map(_row, run.claims), LIMIT - _size(body) - _size(_END))
+    return body + listed + (_END if listed else "")
 
 
 def render_comment(run: Run, record_sha256: str = "") -> str:
-    """The comment on a pull request: the verdict line, what needs attention, and the claims that changed.
+    """The comment on a pull request: the sentence that answers, a row for each suite, what needs a human, and what has
+    changed.
 
     Args:
         record_sha256: digest of the run's audit.json, so that a later edit of it shows.
     """
     run = canonical(run)
     body = f"{COMMENT_MARK}\n{_head(run)}"
-    if record_sha256:
-        body += f"\nRecord: SHA-256 `{re.sub('[^0-9a-f]', '', record_sha256)}`.\n"
     most = COMMENT_LIMIT if run.baseline is None else COMMENT_LIMIT * 2 // 3
-    body += _attention(run, most - _size(body))
+    made = _made(run)
+    if record_sha256:
+        made += f"\nRecord: SHA-256 `{re.sub('[^0-9a-f]', '', record_sha256)}`.\n"
+    body += _attention(run, most - _size(body) - _size(made)) + made
     return body + _changed(filter(_has_changed, run.claims), COMMENT_LIMIT - _size(body))
 
 
@@ -59,23 +72,24 @@ def verdict(value: Verdict) -> str:
 
 
 def _head(run: Run) -> str:
+    """The verdict and the model as a title, the sentence that answers, and a row for each suite."""
+    said = answer(run)
+    lines = [f"## {verdict(run.summary.verdict)}: {text(run.model.name)}", "", f"**{_sentence(said.sentence)}**"]
+    lines += [line for more in said.more for line in ("", _sentence(more))]
+    rows = brief.table(run)
+    if rows:
+        aligned = "| " + " | ".join("--:" if column > 1 else "---" for column in range(len(rows[0]))) + " |"
+        head, *others = ("| " + " | ".join(map(text, row)) + " |" for row in rows)
+        lines += ["", head, aligned, *others]
+    return "\n".join(lines) + "\n"
+
+
+def _made(run: Run) -> str:
+    """What the run came to by rule, what it was compared with, and how it was made."""
     summary, model = run.summary, run.model
-    counts = [
-        (Verdict.PASS, summary.passed),
-        (Verdict.FAIL, summary.failed),
-        (Verdict.INCONCLUSIVE, summary.inconclusive),
-        (Verdict.NOT_APPLICABLE, summary.not_applicable),
-        (Verdict.ERROR, summary.error),
-    ]
-    counted = [f"{number} {wording.WORDS[verdict]}" for verdict, number in counts]
     lines = [
-        f"## {verdict(summary.verdict)}: {text(model.name)}",
-        "",
-        text(summary.reason),
-        "",
-        " · ".join([*counted, f"{summary.waived} waived"]),
-        "",
-        f"Weights `{_digest(model.weights_sha256)}` from {text(model.source)}, {text(model.dtype)}, "
+        f"Verdict: {wording.WORDS[summary.verdict]} ({text(summary.reason)}). Weights "
+        f"`{_digest(model.weights_sha256)}` from {text(model.source)}, {text(model.dtype)}, "
         f"adapter {text(model.adapter)}, profile {run.profile}, seed {run.seed}, "
         f"plan `{_digest(run.plan_sha256)}`, auditkit {text(run.tool.version)}, {text(run.created)}.",
     ]
@@ -90,11 +104,14 @@ def _head(run: Run) -> str:
     if model.text_of:
         lines += ["", f"The text model of a checkpoint that takes images or sound too ({text(model.text_of)})."]
     waivers = (f"- {text(wording.waiver(waiver))}\n" for waiver in run.waivers)
-    return "\n".join(lines) + "\n" + _within("\n### Waivers\n\n", waivers, COMMENT_LIMIT // 4)
+    return "\n" + "\n".join(lines) + "\n" + _within("\n### Waivers\n\n", waivers, COMMENT_LIMIT // 4)
 
 
 def _attention(run: Run, budget: int) -> str:
-    return _within("\n### Needs attention\n\n", map(_bullet, wording.needing_attention(run)), budget)
+    """What needs a human and then what is missing, each with the command that goes on."""
+    listed = map(_bullet, brief.actions(run))
+    hints = "".join(f"\n{text(one.said)} {_code(one.command)}\n" for one in brief.hints(run))
+    return _within("\n### Needs attention\n\n", listed, budget - _size(hints)) + hints
 
 
 def _changed(claims: Iterable[Claim], budget: int) -> str:
@@ -111,26 +128,39 @@ def _has_changed(claim: Claim) -> bool:
     return change.verdict is not claim.verdict or not change.comparable or moved
 
 
-def _bullet(claim: Claim) -> str:
-    name = f" ({text(claim.id)})" if claim.lack == "not measured" else ""
-    parts = [f"- **{verdict(claim.verdict)}** {text(claim.statement)}{name}"]
-    if claim.effect is not None:
-        parts.append(
-            f"{text(wording.effect_text(claim.effect))}, threshold {text(wording.threshold(claim.effect))}"
-        )
-        if claim.effect.items_range is not None:
-            parts.append(text(wording.items_needed(claim.effect)))
-    if claim.waiver is not None:
-        parts.append(f"**{text(wording.waiver(claim.waiver))}**")
-    return " — ".join([*parts, text(claim.reason)]) + "\n"
+def _bullet(one: brief.Action) -> str:
+    claim = one.claims[0]
+    parts = [f"- **{verdict(one.verdict)}** {text(claim.statement)} ({text(brief.named(one.claims))})"]
+    parts.append(text(one.why))
+    if claim.effect is not None and claim.effect.items_range is not None:
+        parts.append(text(wording.items_needed(claim.effect)))
+    parts.append(_code(one.command))
+    return " — ".join(filter(None, parts)) + "\n"
+
+
+def _code(command: str) -> str:
+    """A command as code, in a fence that is longer than any in it; none where it is too long to be shown whole."""
+    said = plain(command)
+    if not said or len(said) > _LONGEST_COMMAND:
+        return ""
+    fence = "`" * (max(map(len, re.findall("`+", said)), default=0) + 1)
+    return f"{fence} {said} {fence}" if "`" in said else f"{fence}{said}{fence}"
+
+
+def _sentence(said: str) -> str:
+    """A sentence of ours as Markdown; its backticks stay, since options stand in them."""
+    return text(said).replace("\\`", "`")
 
 
 def _row(claim: Claim) -> str:
     limit = wording.MISSING if claim.effect is None else wording.threshold(claim.effect)
+    measured = wording.effect_text(claim.effect)
+    if claim.effect is not None and claim.effect.items_range is not None:
+        measured += f"; {wording.items_needed(claim.effect)}"
     cells = (
         verdict(claim.verdict) + (" (waived)" if claim.waiver is not None else ""),
         text(claim.statement),
-        text(wording.effect_text(claim.effect)),
+        text(measured),
         text(limit),
     )
     return "| " + " | ".join(cells) + " |\n"

@@ -17,9 +17,9 @@ import numpy as np
 
 from auditkit.claims.evidence import Decision, current, note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Threshold, place, sides, wrong_place
-from auditkit.record.needed import needed
+from auditkit.record.needed import at_threshold, needed
 from auditkit.record.schema import Effect, Example, Recipe, Relation, Verdict
-from auditkit.stats.intervals import Array
+from auditkit.stats.intervals import Array, spent
 from auditkit.stats.measurement import Measurement
 
 Self = TypeVar("Self", bound="Comparable")
@@ -121,8 +121,11 @@ class Comparable(ABC):
                 evidence.items[("", row.measurement, row.condition, row.item)] = row
 
     def recorded(self, relation: Relation | None = None, threshold: float | None = None) -> Effect:
-        """`describe`, with how the effect is computed from the items."""
-        return msgspec.structs.replace(self.describe(relation, threshold), recipe=self._recipe)
+        """`describe`, with what counts as an effect, the look's share of the error, and how the effect is computed from
+        the items."""
+        counts_from = getattr(threshold, "counts_from", 0.0)
+        made = self.describe(relation, threshold)
+        return msgspec.structs.replace(made, recipe=self._recipe, counts_from=counts_from, spent=spent())
 
     def keep_beside(self) -> None:
         """Enter the values behind this effect, and what it averages, for an effect that stands beside the claim."""
@@ -212,6 +215,9 @@ class Comparable(ABC):
             return Verdict.PASS, f"the interval {span} lies {place(relation, threshold)}"
         if fails:
             return Verdict.FAIL, f"the interval {span} lies {wrong_place(relation, threshold)}"
+        if at_threshold(effect):
+            near = f"within {effect.counts_from:.3g} of {threshold:.3g}, and less counts as no effect"
+            return Verdict.INCONCLUSIVE, f"at_threshold: the interval {span} lies {near}"
         more = f"; {needed(effect)}" if effect.items_range else ""
         return Verdict.INCONCLUSIVE, f"the interval {span} does not decide {what}{more}"
 

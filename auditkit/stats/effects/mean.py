@@ -22,7 +22,6 @@ from auditkit.claims.outcomes import NotApplicable, sides
 from auditkit.record.schema import Effect, Recipe, Relation
 from auditkit.stats.effects.base import Comparable, non_inferiority
 from auditkit.stats.intervals import (
-    ALPHA,
     MIN_CLUSTERS,
     Array,
     Moments,
@@ -32,6 +31,7 @@ from auditkit.stats.intervals import (
     fieller,
     finite,
     guarded,
+    level,
     spreadless,
 )
 from auditkit.stats.measurement import Measurement, MeasurementError, match
@@ -66,7 +66,7 @@ class Estimate(Comparable):
     numerator: Array
     denominator: Array | None = None
     shown_conditions: tuple[str, ...] = field(default=())
-    alpha: float = ALPHA
+    alpha: float = field(default_factory=level)
     framing: str = ""
     refused: str = ""
     is_change: bool = False

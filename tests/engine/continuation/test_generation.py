@@ -125,7 +125,10 @@ def test_the_cost_is_as_declared(tiny) -> None:
     before = tiny.meter.token_layers
     generate(tiny, PROMPTS, 5, stop=False)
     cached = [tiny.layers * (len(p) + 5 - 1) for p in PROMPTS]
-    assert tiny.meter.token_layers - before == sum(cached) + 4 * sum(cached[:4])
+    assert tiny.meter.token_layers - before == sum(cached) + sum(cached[:4]), "and whole runs of the first few"
+    before = tiny.meter.token_layers
+    generate(tiny, [Continued(p, (zero(mlp.layer(1)),)) for p in PROMPTS], 5, stop=False)
+    assert tiny.meter.token_layers - before == sum(cached) + 3 * sum(cached[:4]), "and edits that change nothing"
 
 
 @pytest.mark.parametrize("site", [block_input.layer(1), attention.layer(2), mlp.layer(0), pattern.layer(1)])
@@ -141,7 +144,7 @@ def test_one_text_under_several_edits_goes_on_as_each_does_alone(tiny, site, pos
 
 @pytest.mark.parametrize(("position", "rest"), [("last", 1), (5, 4), ("all", 9)])
 def test_what_edited_prompts_begin_with_is_run_once(tiny, monkeypatch, position, rest) -> None:
-    monkeypatch.setattr(generation, "_guards", lambda *_: 0.0)
+    monkeypatch.setattr(generation, "GUARDED_ROWS", 0)
     runs = [Continued(PROMPTS[0], (scale(mlp.layer(1)[position], k),)) for k in (0.0, 0.3, 0.7)]
     before = tiny.meter.token_layers
     generate(tiny, runs, 5, stop=False)

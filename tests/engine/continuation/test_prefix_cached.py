@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component, Memory, Support
 from auditkit.engine.continuation.divergence import divergence
-from auditkit.engine.continuation.prefix_cached import Tails, late_divergence
+from auditkit.engine.continuation.late import late_divergence
+from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.continuation.timed import Continued
 from auditkit.engine.edits import add, replace
 from auditkit.engine.forward import capture

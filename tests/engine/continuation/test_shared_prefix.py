@@ -7,8 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Component
 from auditkit.engine.continuation import shared_prefix as bias_reading
-from auditkit.engine.continuation.shared_prefix import after, log_likelihoods, shared_head
+from auditkit.engine.continuation.shared_prefix import after, begin, log_likelihoods, run_heads, shared_head
+from auditkit.engine.forward import capture
 
 pytestmark = pytest.mark.unit
 
@@ -75,3 +78,66 @@ def test_numbers_that_are_no_numbers_are_refused(circuit, monkeypatch) -> None:
     monkeypatch.setattr(circuit, "run", lambda batch: torch.full((len(batch), 5), torch.nan))
     with pytest.raises(GuardTripped, match="NaN"):
         after(circuit, [(10, 11)], ["a"], lambda i, logits: None)
+
+
+COMMON = tuple(range(10, 60))
+"""Enough to be run by itself."""
+UNEQUAL = [(*COMMON, *tail) for tail in ((60,), (61, 62, 63), (60, 64), tuple(range(70, 75)))]
+
+
+def test_what_all_prompts_begin_with_is_run_once_and_changes_no_logit(circuit) -> None:
+    before = circuit.meter.token_layers
+    logits, memory, tokens, _ = begin(circuit, [Prompt("", ids) for ids in UNEQUAL])
+    # Rows end together, so that short ones run some of the beginning again.
+    assert circuit.meter.token_layers - before == tokens * circuit.layers == (len(COMMON) + 4 * 5) * circuit.layers
+    again, _ = circuit.extend(memory, circuit.batch([Prompt("", (9,))] * 4))
+    for row, ids in enumerate(UNEQUAL):
+        torch.testing.assert_close(logits[row, 0], whole(circuit, ids)[-1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(again[row, 0], whole(circuit, (*ids, 9))[-1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_beginning_that_saves_little_is_not_run_by_itself(circuit) -> None:
+    runs = circuit.meter.runs
+    begin(circuit, [Prompt("", (10, 11, token)) for token in (20, 21, 22)])
+    assert circuit.meter.runs == runs + 1
+
+
+def test_longer_beginnings_go_on_from_shorter_ones_that_were_run(circuit) -> None:
+    known = run_heads(circuit, [ids[:51] for ids in UNEQUAL])
+    assert len(known.rows) == 3
+    before = circuit.meter.token_layers
+    found = run_heads(circuit, UNEQUAL, known)
+    assert circuit.meter.token_layers - before == 4 * 4 * circuit.layers, (
+        "as much of each as is left of the longest"
+    )
+    again, _ = circuit.extend(found.memory, circuit.batch([Prompt("", (9,))] * 4))
+    for row, ids in enumerate(found.rows):
+        torch.testing.assert_close(again[row, 0], whole(circuit, (*ids, 9))[-1], atol=1e-4, rtol=1e-4)
+    before = circuit.meter.token_layers
+    run_heads(circuit, list(known.rows), known)
+    assert circuit.meter.token_layers == before
+    with pytest.raises(ValueError, match="does not begin with one of the heads"):
+        run_heads(circuit, [(1, 2, 3)], known)
+
+
+def test_without_families_prompts_are_cut_where_most_is_saved(circuit) -> None:
+    prompts = [(word, *COMMON, *tail) for word in (5, 6) for tail in ([60], [61], [62, 63], [64])]
+    found: dict[int, torch.Tensor] = {}
+    before = circuit.meter.token_layers
+    after(circuit, prompts, None, lambda i, logits: found.update({i: logits.clone()}))
+    assert circuit.meter.token_layers - before == (2 * 51 + 2 * 5) * circuit.layers
+    for i, prompt in enumerate(prompts):
+        torch.testing.assert_close(found[i], whole(circuit, prompt)[-1], atol=1e-4, rtol=1e-4)
+
+
+def test_beginnings_of_beginnings_are_run_once(circuit) -> None:
+    twice = tuple(range(60, 90))
+    prompts = [(*COMMON, word, *twice, tail) for word in (5, 6, 7, 8, 9) for tail in range(100, 110)]
+    place = (Component.RESIDUAL, 2)
+    logits, memory, tokens, kept = begin(circuit, [Prompt("", ids) for ids in prompts], [place])
+    assert tokens == 50 + 5 * 31 + 50
+    for row, ids in list(enumerate(prompts))[::7]:
+        _, seen = capture(circuit, circuit.batch([Prompt("", ids)]), [place])
+        pad = memory.batch.pads[row]
+        torch.testing.assert_close(kept[place][row, pad:], seen[place][0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(logits[row, 0], whole(circuit, ids)[-1], atol=1e-4, rtol=1e-4)

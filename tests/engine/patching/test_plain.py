@@ -212,7 +212,7 @@ def test_non_finite_logits_are_an_error(tiny, pairs) -> None:
         logits[0, 5] = float("nan")
         return logits
 
-    with pytest.raises(GuardTripped, match=r"logits of 1 of \d+ prompts contain NaN"):
+    with pytest.raises(GuardTripped, match="logits contain NaN or infinity"):
         answer_logits(Tampered(tiny, broken), [pair.base for pair in pairs], [pair.answers for pair in pairs])
 
 

@@ -9,9 +9,10 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Support
 from auditkit.engine.edits import Edited, add, replace, scale, zero
 from auditkit.engine.pairs import PatchPair
+from auditkit.engine.patching import restarted as restarting
 from auditkit.engine.patching.paths import path
 from auditkit.engine.patching.plain import patch
-from auditkit.engine.patching.restarted import restarted
+from auditkit.engine.patching.restarted import ends, restarted
 from auditkit.engine.sampling import Sample, sampling
 from auditkit.engine.sites import SiteError, attention, mlp, residual, z
 
@@ -201,3 +202,78 @@ def test_edits_are_offered_for_a_cross_check(tiny, pairs) -> None:
     with sampling(sample):
         restarted(tiny, pairs, {"band": [[mlp.layers(1, 2)]] * len(pairs)})
     assert sample.offered == len(pairs)
+
+
+@pytest.fixture
+def long(tiny) -> list[PatchPair]:
+    """Eight pairs of sixty tokens that differ in the fiftieth; no two pairs begin alike."""
+    draw = torch.Generator().manual_seed(6)
+    rows = torch.randint(10, 300, (8, 60), generator=draw).tolist()
+    return [
+        PatchPair(Prompt("", (10 + n, *row[1:])), Prompt("", (10 + n, *row[1:50], 301 + n, *row[51:])), (11, 12))
+        for n, row in enumerate(rows)
+    ]
+
+
+LATE = "late"
+
+
+def test_a_source_run_costs_the_tokens_from_where_it_differs(tiny, long) -> None:
+    wanted = {LATE: [[mlp.layers(1, 2), attention.layer(tiny.layers - 1)]] * len(long)}
+    plain = patch(tiny, long, wanted)
+    before = tiny.meter.token_layers
+    base, source = ends(tiny, long)
+    assert tiny.meter.token_layers - before == 8 * (60 + 10) * tiny.layers
+    got = restarted(tiny, long, wanted)
+    for one, other in ((got.base, plain.base), (got.source, plain.source)):
+        close(one, other)
+    assert torch.equal(base, got.base)
+    assert torch.equal(source, got.source)
+    close(got.conditions[LATE], plain.conditions[LATE])
+
+
+def test_what_base_prompts_begin_with_is_run_once(tiny, long) -> None:
+    alike = [
+        PatchPair(
+            Prompt("", (*long[0].base.ids[:30], *pair.base.ids[30:])),
+            Prompt("", (*long[0].base.ids[:30], *pair.source.ids[30:])),
+            pair.answers,
+        )
+        for pair in long
+    ]
+    wanted = {LATE: [[mlp.layers(1, 2)]] * len(alike)}
+    plain, before = patch(tiny, alike, wanted), tiny.meter.token_layers
+    base, source = ends(tiny, alike)
+    assert tiny.meter.token_layers - before == (30 + 8 * (30 + 10)) * tiny.layers
+    got = restarted(tiny, alike, wanted)
+    assert torch.equal(base, got.base)
+    assert torch.equal(source, got.source)
+    close(got.base, plain.base)
+    close(got.source, plain.source)
+    close(got.conditions[LATE], plain.conditions[LATE])
+
+
+@pytest.mark.parametrize("held", [2**29, 0])
+def test_both_runs_are_known_before_anything_is_edited(tiny, long, monkeypatch, held) -> None:
+    monkeypatch.setattr(restarting, "HELD", held)
+    wanted = {LATE: [[mlp.layers(1, 2)]] * len(long), "word": [[attention.layer(3)]] * len(long)}
+    seen: list[torch.Tensor] = []
+
+    def stop(base: torch.Tensor, source: torch.Tensor) -> None:
+        seen.extend((base.clone(), source.clone()))
+        raise LookupError("nothing to locate")
+
+    before = tiny.meter.token_layers
+    with pytest.raises(LookupError, match="nothing to locate"):
+        restarted(tiny, long, wanted, known=stop)
+    ended = tiny.meter.token_layers - before
+    assert ended == 8 * (60 + 10) * tiny.layers
+    got = restarted(tiny, long, wanted, known=lambda *_: None)
+    spent = tiny.meter.token_layers - before - ended
+    plain = restarted(tiny, long, wanted)
+    alone = tiny.meter.token_layers - before - ended - spent
+    assert torch.equal(seen[0], got.base)
+    assert torch.equal(seen[1], got.source)
+    assert spent - alone == (0 if held else ended), "what is not held is run again"
+    for name, values in plain.conditions.items():
+        assert torch.equal(values, got.conditions[name])

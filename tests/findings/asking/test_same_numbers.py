@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import permutations
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Support
+from auditkit.engine.continuation import shared_prefix
 from auditkit.engine.patching.restarted import ends, restarted
 from auditkit.engine.sites import embeddings, head, mlp
 from auditkit.findings.asking.questions import PersonaQuestions
@@ -51,14 +52,17 @@ ORDERS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["restarted", "whole"])
-def model(request: pytest.FixtureRequest) -> HFAdapter:
+@pytest.fixture(scope="module", params=["restarted", "beginnings shared", "whole"])
+def model(request: pytest.FixtureRequest) -> Iterator[HFAdapter]:
     """Noise in every weight, so that rounding differs wherever sums are ordered differently."""
     adapter = open_circuit(Circuit(noise=0.3, seed=3))
     if request.param == "whole":
         support = {**adapter.support(), "blockwise": Support(False, "for this test")}
         adapter.support = lambda: support  # type: ignore[method-assign]
-    return adapter
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param == "beginnings shared":  # these prompts are too short for it to be worth it
+            patched.setattr(shared_prefix, "WORTH", 4)
+        yield adapter
 
 
 def fresh(model: HFAdapter) -> PersonaPatching:

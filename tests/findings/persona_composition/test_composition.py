@@ -315,7 +315,7 @@ def test_independent_states_give_the_stated_null(most: int, monkeypatch: pytest.
     people = {persona.name: persona for persona in texts.personas}
     fake: Any = SimpleNamespace(
         seed=0, layers=(1,), layer=lambda depth: 1, of=of, table=table, design=SimpleNamespace(grid=texts),
-        some=lambda rows, *texts: of(*texts)[rows],
+        some=lambda rows, texts: torch.stack([of(*pair)[row] for row, pair in zip(rows, texts, strict=True)]),
         cells=[SimpleNamespace(persona=people[p], task=t) for p, t in names], prompts=[],
         xy=of(None, None), xb=of(None, texts.baseline_task), by=of(texts.baseline, None),
         bb=of(texts.baseline, texts.baseline_task),

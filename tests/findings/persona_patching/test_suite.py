@@ -11,20 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import auditkit
 from auditkit.claims.evidence import Evidence, gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
-from auditkit.engine.sites import embeddings, mlp
+from auditkit.engine.sites import Site, embeddings, mlp
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.persona_patching.measurements.answers import PersonaAnswers
 from auditkit.findings.persona_patching.measurements.head_edits import HeadEdits
 from auditkit.findings.persona_patching.measurements.heads import PersonaHeads
 from auditkit.findings.persona_patching.measurements.layers import PersonaLayers
 from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PersonaPatching
+from auditkit.methods.attention import RAW
 from auditkit.methods.patching import CLEAN, CORRUPT, FromDonor, Held, RandomBands
 from auditkit.record.schema import Verdict
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.measurement import Measurement
+from auditkit.stats.streams import stream
 from tests.planted.circuits import Circuit, items, open_circuit
 from tests.planted.seeing import SEEING, set_heads
 
@@ -164,3 +169,65 @@ def test_a_band_whose_verdict_hangs_on_how_layers_are_counted_is_shown_to(layer:
     assert [decision.verdict for decision in evidence.decisions] == [Verdict.PASS, Verdict.PASS]
     found = {one.other: one.verdict for one in evidence.alternatives}
     assert found == {"layers counted from one": verdict, "probabilities of the answer": Verdict.PASS}
+
+
+def told(mean: float, name: str) -> Estimate:
+    index = pd.Index([f"item {i}" for i in range(12)], name="item")
+    measured = Measurement("told", "logit", pd.DataFrame(index=index), pd.DataFrame({"topic": index}, index))
+    return Estimate(name, "logit", measured, mean + stream(0, "told", name).normal(0, 0.05, 12))
+
+
+class ToldHeads:
+    """Heads of which only zero ablation and raw attention show anything."""
+
+    def moved(self, ablation: str) -> tuple[Estimate, Estimate]:
+        return told(1.0 if ablation == "zero" else 0.0, f"those, {ablation}"), told(0.5, f"random, {ablation}")
+
+    def lost(self, site: Site, count: str = RAW) -> tuple[Estimate, Estimate, Estimate]:
+        return (
+            told(1.0 if count == RAW else -1.0, count),
+            told(0.5, f"other, {count}"),
+            told(-2.0, f"there, {count}"),
+        )
+
+    def singled_out(self, against: str = "valence", count: str = RAW, query: str = "last") -> Estimate:
+        return told(1.0 if query == "last" else -1.0, "heads")
+
+    def figures(self) -> tuple[()]:
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "test_removing_those_heads_moves_the_answer",
+            {"zero ablation alone": "PASS", "mean ablation alone": "FAIL", "resample ablation alone": "FAIL"},
+        ),
+        (
+            "test_valence_activations_take_those_heads_attention_away",
+            {"the first token left out": "FAIL", "attention weighted by value": "FAIL"},
+        ),
+        (
+            "test_some_heads_single_out_racial_and_colour_words",
+            {
+                "the first token left out": "PASS",
+                "attention weighted by value": "PASS",
+                "neutral words": "PASS",
+                "the answer's side": "FAIL",
+            },
+        ),
+    ],
+)
+def test_a_verdict_on_heads_that_hangs_on_a_choice_is_shown_to(name: str, expected: dict[str, str]) -> None:
+    heads = ToldHeads()
+    evidence = evidence_of(claims("test_which_heads_see_personas.py")[name], {"heads": heads, "head_edits": heads})
+    assert {one.other: str(one.verdict) for one in evidence.alternatives} == expected
+
+
+def test_where_a_head_is_planted_its_claims_hang_on_no_choice(seeing: Fixtures) -> None:
+    fixtures = seeing()
+    for name, claim in claims("test_which_heads_see_personas.py").items():
+        evidence = evidence_of(claim, fixtures)
+        own = {decision.verdict for decision in evidence.decisions}
+        assert {one.verdict for one in evidence.alternatives} == own, name

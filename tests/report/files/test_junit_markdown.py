@@ -8,8 +8,9 @@ import xml.etree.ElementTree as ET
 import msgspec
 import pytest
 
-from auditkit.record.schema import Run
+from auditkit.record.schema import Run, Verdict
 from auditkit.report import render_junit, render_markdown
+from auditkit.report.answers.headline import answer
 from auditkit.report.files.junit import GATES
 from auditkit.report.files.markdown import LIMIT
 
@@ -77,22 +78,26 @@ def test_empty_run(empty_run: Run) -> None:
     assert render_markdown(empty_run).startswith("## ? INCONCLUSIVE: SmolLM2-135M-Instruct\n")
 
 
-def test_summary_leads_with_the_verdict_and_shows_every_claim(sample_run: Run) -> None:
+def test_summary_leads_with_the_sentence_that_answers_and_shows_every_claim(sample_run: Run) -> None:
     text = render_markdown(sample_run)
-    assert text.startswith("## ✗ FAIL: SmolLM2-135M-Instruct\n")
-    assert "2 PASS · 1 FAIL · 1 INCONCLUSIVE · 1 NOT APPLICABLE · 1 ERROR · 0 waived" in text
-    table = text.split("### All claims")[1]
+    assert text.startswith(f"## ✗ FAIL: SmolLM2-135M-Instruct\n\n**{answer(sample_run).sentence}**\n")
+    head, attention, table = re.split("### Needs attention|<details>", text)
+    assert "| all suites |  | 2 | 1 | 1 | 1 | 1 |" in head
+    assert attention.index("**✗ FAIL**") < attention.index("**! ERROR**")
+    assert "INCONCLUSIVE" not in attention, "it blocks nothing under the profile pr"
+    commands = re.findall("`(pytest .*)`", attention)
+    assert commands == [claim.rerun for claim in sample_run.claims if claim.verdict is Verdict.FAIL]
     assert all(claim.statement in table for claim in sample_run.claims)
     assert r"0.201 \[0.119, 0.284\] fraction of the total effect" in table
-    assert text.index("**✗ FAIL**") < text.index("**! ERROR**") < text.index("**? INCONCLUSIVE**")
-    assert "needs 1.5 to 10 times the clusters of topic (12 now), and as many times the runs" in text
+    assert "needs 1.5 to 10 times the clusters of topic (12 now), and as many times the runs" in table
+    assert table.endswith("</details>\n")
 
 
 def test_text_cannot_break_out_of_a_cell(sample_run: Run) -> None:
     text = "a | b `c` \n\n| x |\n<img src=x> ![i](https://example.org) \\| **d** \x00\ud800"
     claims = tuple(msgspec.structs.replace(claim, statement=text, reason=text) for claim in sample_run.claims)
     summary = render_markdown(msgspec.structs.replace(sample_run, claims=claims))
-    rows = summary.split("| --- | --- | --- | --- |\n")[1].splitlines()
+    rows = summary.split("| --- | --- | --- | --- |\n")[1].split("\n\n")[0].splitlines()
     assert len(rows) == len(claims)
     for row in rows:
         plain = re.sub(r"\\[\\|`*\[\]]", "", row)
@@ -103,7 +108,8 @@ def test_text_cannot_break_out_of_a_cell(sample_run: Run) -> None:
 
 def test_summary_stays_below_the_limit(sample_run: Run) -> None:
     claims = tuple(
-        msgspec.structs.replace(sample_run.claims[2], statement="\ud83d" + "é|" * 400) for _ in range(4000)
+        msgspec.structs.replace(sample_run.claims[2], id=f"s/{number}", statement="\ud83d" + "é|" * 400)
+        for number in range(4000)
     )
     text = render_markdown(msgspec.structs.replace(sample_run, claims=claims))
     assert len(text.encode()) <= LIMIT

@@ -15,8 +15,11 @@ measure, so no state that is put there could change it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
@@ -24,15 +27,14 @@ from auditkit.adapters.protocol import Component
 from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.prompts import Chat
-from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.continuation.generation import generate
+from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.continuation.timed import Continued
 from auditkit.engine.edits import add, replace
-from auditkit.engine.forward import donate
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.measurements.cells import FACTORS, Design, PersonaTask
 from auditkit.findings.persona_composition.prompts import shows
-from auditkit.methods.steering import StrengthCurve, direction, strength_curve
+from auditkit.methods.steering import StrengthCurve, strength_curve
 from auditkit.record.figures import Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
@@ -151,19 +153,16 @@ class Behaviour:
         design, grid = self.design, self.design.grid
         cells = design.cells[:STEERED]
         tasks = (grid.baseline_task, grid.other_task)
-        none = [design.prompt(grid.baseline, task) for task in tasks]
-        site = block_input.layer(self.layer)
-        found = {
-            cell.persona.name: direction(
-                self.adapter, [design.prompt(cell.persona.text, task) for task in tasks], none, site["last"]
-            )
-            for cell in {cell.persona: cell for cell in cells}.values()
+        people = dict.fromkeys(cell.persona.text for cell in cells)
+        states = self._last([(text, task) for text in (*people, grid.baseline) for task in tasks])
+        means = {
+            text: torch.stack([states[text, task] for task in tasks]).mean(0) for text in (*people, grid.baseline)
         }
         return strength_curve(
             self.adapter,
             [design.prompt(grid.baseline, design.text(cell.task)) for cell in cells],
-            [found[cell.persona.name] for cell in cells],
-            site,
+            [means[cell.persona.text] - means[grid.baseline] for cell in cells],
+            block_input.layer(self.layer),
             STRENGTHS,
             self.table.iloc[: len(cells)],
             effect=lambda row, text: self.score(cells[row], text),
@@ -188,10 +187,15 @@ class Behaviour:
         wanted = {(cell.persona.text, grid.baseline_task) for cell in design.cells}
         wanted |= {(grid.baseline, design.text(cell.task)) for cell in design.cells}
         wanted |= {(grid.baseline, grid.baseline_task)}
-        prompts = {texts: design.prompt(*texts) for texts in sorted(wanted)}
+        return self._last(sorted(wanted))
+
+    def _last(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Tensor]:
+        """(width,) the state at the last token, by persona and task."""
+        prompts = [self.design.prompt(*texts) for texts in wanted]
         place = (Component.BLOCK_INPUT, self.layer)
-        donated = donate(self.adapter, [], TOKEN_BUDGET, {prompt: {place} for prompt in prompts.values()})
-        return {texts: donated.activations[prompt, place][-1] for texts, prompt in prompts.items()}
+        # Only the last token is a tail; the token that "continues" it is not run.
+        tails = Tails(self.adapter, prompts, [[0]] * len(prompts), [len(prompt) - 1 for prompt in prompts])
+        return {texts: row[place][-1] for texts, row in zip(wanted, tails.read([place]), strict=True)}
 
     # -- figures -----------------------------------------------------------------------------------------------
 

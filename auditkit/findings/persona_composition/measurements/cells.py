@@ -24,18 +24,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Component
+from auditkit.adapters.protocol import Adapter, Capability, Component, Continuable
 from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.generation import generate
 from auditkit.engine.continuation.prefix_cached import Tails
+from auditkit.engine.continuation.shared_prefix import KEPT_TOKENS, Heads, run_heads
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.prompts import LEAST, GridPersona, PersonaGrid, asked
 from auditkit.stats.design import incomplete_crossing
@@ -195,19 +197,41 @@ class Cells:
         """
         key = tuple(prompts)
         if key not in self._states:
-            self._states[key] = self._read(key, self.answers)
+            self._states[key] = self._read(key, self.answers, self._own if key == self.prompts else None)
         return self._states[key]
 
-    def some(self, rows: Sequence[int], persona: str, task: str) -> Tensor:
-        """(row, site, layer, width) the same for some of the cells, under one persona and task by text: one prompt,
-        which is run once, with the answers of these cells behind it."""
-        return self._read([self.design.prompt(persona, task)] * len(rows), [self.answers[row] for row in rows])
+    def some(self, rows: Sequence[int], texts: Sequence[tuple[str, str]]) -> Tensor:
+        """(row, site, layer, width) the same for some of the cells, each under another persona and task by text. A
+        prompt that comes several times is run once, with the answers of these cells behind it."""
+        prompts = [self.design.prompt(*pair) for pair in texts]
+        return self._read(prompts, [self.answers[row] for row in rows], self._begun(prompts))
 
-    def _read(self, prompts: Sequence[Prompt], answers: Sequence[tuple[int, ...]]) -> Tensor:
-        header = self.design.header
+    def _begun(self, prompts: Sequence[Prompt]) -> Heads | None:
+        """Runs of these prompts up to the sites, from which states are read and patched; None where the model cannot go
+        on from a run, or where there are too many to be kept."""
+        heads = [self._head(prompt) for prompt in dict.fromkeys(prompts)]
+        able = self.adapter.support().get(Capability.GENERATION)
+        if not able or sum(map(len, heads)) > KEPT_TOKENS:
+            return None
+        return run_heads(cast(Continuable, self.adapter), heads)
+
+    @shared_measurement
+    def _own(self) -> Heads | None:
+        return self._begun(self.prompts)
+
+    def _head(self, prompt: Prompt) -> tuple[int, ...]:
+        return prompt.ids[: len(prompt) - self.design.header - 1]
+
+    def _read(
+        self, prompts: Sequence[Prompt], answers: Sequence[tuple[int, ...]], known: Heads | None = None
+    ) -> Tensor:
         # The third token is predicted and not read.
         tails = Tails(
-            self.adapter, prompts, [answer[:3] for answer in answers], [len(p) - header - 1 for p in prompts]
+            self.adapter,
+            prompts,
+            [answer[:3] for answer in answers],
+            [len(self._head(prompt)) for prompt in prompts],
+            known=known,
         )
         read = tails.read([(Component.BLOCK_INPUT, layer) for layer in self.layers])
         at = [self.offset(site) for site in SITES]
@@ -270,6 +294,7 @@ class Cells:
             longer,
             [answer[given : given + WINDOW] for answer in self.answers],
             [len(prompt) - 1 - back for prompt in longer],
+            known=self._own if prompts is None else None,
         )
 
 

@@ -165,22 +165,27 @@ class Geometry:
         for factor, groups in self._groups.items():
             own, values = self._own[factor], np.full((len(home), len(texts[factor]), *home.shape[1:]), np.nan)
             values[np.arange(len(home)), own] = home
-            for group in groups:
-                for name in group:
-                    rows = np.flatnonzero(np.isin(own, group) & (own != name))
-                    sums = self._sum(factor, texts[factor][name], rows)
-                    values[rows, name] = cosine(self._xy[rows], sums)
+            asked = [self._alone(factor, text) for text in texts[factor]]
+            group_of = {name: number for number, group in enumerate(groups) for name in group}
+            rows, names = np.array(
+                [
+                    (row, name)
+                    for name in group_of
+                    for row, mine in enumerate(own)
+                    if mine != name and group_of[mine] == group_of[name]
+                ]
+            ).T
+            read = self.cells.some(rows.tolist(), [asked[name] for name in names])
+            kept = self._y if factor == "persona" else self._x
+            sums = _array(read) - _array(self.cells.bb)[rows] + kept[rows]  # dX + dY, one of them another's
+            values[rows, names] = cosine(self._xy[rows], sums)
             found[factor] = values
         return found
 
-    def _sum(self, factor: str, text: str, rows: NDArray[np.intp]) -> Array:
-        """(row, site, layer, width) dX + dY of some cells, with another persona (or task)."""
-        cells, grid = self.cells, self.cells.design.grid
-        if factor == "persona":
-            other, kept = cells.some(rows.tolist(), text, grid.baseline_task), self._y
-        else:
-            other, kept = cells.some(rows.tolist(), grid.baseline, text), self._x
-        return _array(other) - _array(cells.bb)[rows] + kept[rows]
+    def _alone(self, factor: str, text: str) -> tuple[str, str]:
+        """A persona (or task) with the baseline of the other, by text."""
+        grid = self.cells.design.grid
+        return (text, grid.baseline_task) if factor == "persona" else (grid.baseline, text)
 
     @shared_measurement
     def _independent(self) -> tuple[Array, Array]:

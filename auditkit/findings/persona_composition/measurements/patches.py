@@ -34,7 +34,8 @@ from auditkit.claims.evidence import Section, note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.claims.shared import shared_measurement
 from auditkit.engine.continuation.divergence import Divergence
-from auditkit.engine.continuation.prefix_cached import Edits, late_divergence
+from auditkit.engine.continuation.late import late_divergence
+from auditkit.engine.continuation.prefix_cached import Edits, Tails
 from auditkit.engine.edits import replace
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.measurements.cells import SITES, WINDOW, Cells
@@ -78,6 +79,7 @@ class Patches:
         self.cells, self.seed, self.deepest = cells, cells.seed, deepest
         self.layers = cells.layers
         self._measured: dict[tuple[str, ...], Mapping[str, Divergence]] = {}
+        self._tails: dict[str, Tails] = {}
 
     # -- claims ------------------------------------------------------------------------------------------------
 
@@ -112,6 +114,23 @@ class Patches:
         note("layers: " + ", ".join(f"{layer} at {site}" for site, layer in found.items()))
         if missing := [site for site in sites if site not in found]:
             note(f"left out: {', '.join(missing)}; {without}")
+        return found
+
+    def behind(self, layers: Mapping[str, int]) -> dict[str, int]:
+        """Site -> the measured layer behind the one that it has, up to the deepest; sites without one are left out.
+
+        Raises:
+            NotApplicable: no site has one.
+        """
+        last = self.cells.layer(self.deepest)
+        later = {
+            site: min((n for n in self.layers if n > layer), default=last + 1) for site, layer in layers.items()
+        }
+        found = {site: layer for site, layer in later.items() if layer <= last}
+        if not found:
+            raise NotApplicable(
+                f"no measured layer up to {last} lies behind {', '.join(map(str, layers.values()))}"
+            )
         return found
 
     def typical(self, site: str, layer: int, what: str = ADDITIVE) -> Geometric:
@@ -236,7 +255,9 @@ class Patches:
         }
         key = (site, *edits)
         if key not in self._measured:
-            self._measured[key] = late_divergence(self.cells.tails(site), edits, f"{description}, {site}")
+            if site not in self._tails:  # kept, so that its guards run whole prompts once
+                self._tails[site] = self.cells.tails(site)
+            self._measured[key] = late_divergence(self._tails[site], edits, f"{description}, {site}")
         return self._measured[key]
 
     def _edits(self, states: Tensor, site: str, layer: int) -> Edits:

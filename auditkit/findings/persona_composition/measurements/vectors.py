@@ -31,7 +31,8 @@ from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.personas import differing_span
 from auditkit.engine.continuation.divergence import Divergence
-from auditkit.engine.continuation.prefix_cached import Edits, Tails, late_divergence
+from auditkit.engine.continuation.late import late_divergence
+from auditkit.engine.continuation.prefix_cached import Edits, Tails
 from auditkit.engine.continuation.timed import Forced
 from auditkit.engine.continuation.transplant import PrefixGraft, SpanGraft, prefixes, spans
 from auditkit.engine.edits import Edit, add, replace
@@ -90,9 +91,9 @@ class Vectors:
         apart = geometric_mean(self.measurement, HOST, name="host and target", resolution=LEAST).describe()
         if apart.lower is not None and apart.lower < MATTERS:
             raise NotApplicable(
-                f"the divergence between the runs with and without the persona's words is not shown to be {MATTERS:g} "
-                f"nats over {WINDOW} tokens (geometric mean {apart.estimate:.3g}, interval from {apart.lower:.3g}), so "
-                "there is no distance to close"
+                f"there is no distance to close: the runs with and without the persona's words are not shown to be "
+                f"{MATTERS:g} nats apart over {WINDOW} tokens (geometric mean {apart.estimate:.3g}, interval from "
+                f"{apart.lower:.3g})"
             )
         return geometric_ratio(self.measurement, what, HOST, name=f"left by {what}", resolution=LEAST)
 
@@ -122,7 +123,7 @@ class Vectors:
             for host, target in zip(hosts, cells.prompts, strict=True)
         ]
         every[PREFIX] = prefixes(cells.adapter, grafts, tails.continuations)
-        target = self._tails(cells.prompts).forced()
+        target = cells.tails("p_user_last").forced()
         return self._table("injections", late_divergence(tails, every, "injecting", target), cells.table)
 
     @shared_measurement

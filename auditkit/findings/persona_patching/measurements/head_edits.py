@@ -34,7 +34,7 @@ from auditkit.findings.persona_patching.measurements.heads import QUERIES, UNIT,
 from auditkit.findings.persona_patching.prompts import Cell, HeadItems, asked_under, chosen, dealt, split
 from auditkit.methods.attention import COUNTS, RAW, answer_side, shares
 from auditkit.methods.head_search import Head, label
-from auditkit.methods.patching import difference, note_guards
+from auditkit.methods.patching import LOGITS, difference, note_guards, of_probability, probabilities
 from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference, recovery
 from auditkit.stats.intervals import Array
@@ -216,18 +216,23 @@ class HeadEdits:
 
     # -- effects restored by few heads -------------------------------------------------------------------------
 
-    def restored(self) -> tuple[Estimate, Estimate]:
+    def restored(self, scale: str = LOGITS) -> tuple[Estimate, Estimate]:
         """Share of the effect of negative against positive personas that a few heads bring back, and random ones.
 
         The few heads have the largest exact effects among those that the screen chose, on one half of topics and
         personas; both shares are measured on the other half.
 
+        Args:
+            scale: of the answer, see `Restoration.recoveries`. Heads are chosen in logits.
+
         Raises:
             NotApplicable: no head restores anything, or heads cannot be edited on this model.
         """
         _, measured = self._screened
+        measured = measured if scale == LOGITS else probabilities(measured)
+        name = f"recovery{of_probability(scale)} by"
         those, others = (
-            recovery(measured, who, clean="clean", corrupt="corrupt", name=f"recovery by {who}")
+            recovery(measured, who, clean="clean", corrupt="corrupt", name=f"{name} {who}")
             for who in ("those heads", "random heads")
         )
         return those, others

@@ -58,13 +58,13 @@ class PersonaHeads:
 
     # -- claims ------------------------------------------------------------------------------------------------
 
-    def singled_out(self) -> Estimate:
-        """`selectivity` of the last query, raw, against valence words: above zero where there are such heads.
+    def singled_out(self, against: str = "valence", count: str = RAW, query: str = "last") -> Estimate:
+        """`selectivity`: above zero where there are such heads.
 
         Where no head is confirmed, a comparison with this estimate never passes, since the strongest head has not
         passed what such a head must. It can still fail, where the whole interval is not above zero.
         """
-        searched, estimate = self.searched, self.selectivity()
+        searched, estimate = self.searched, self.selectivity(against, count, query)
         upper = estimate.describe().upper
         if searched.confirmed or upper is None or upper <= 0:
             return estimate

@@ -81,8 +81,9 @@ class PersonaPatching:
         restoration = self.on(share)
         together = [w for band in self._bands for w in (band, RandomBands(band))]
         if share == 1 and not set(what).isdisjoint(together):
-            # Before the effect is asked for, which then costs nothing of its own.
-            restoration.recoveries(*(w for w in together if isinstance(w, Site) or w.starts(self.adapter.layers)))
+            bands = (w for w in together if isinstance(w, Site) or w.starts(self.adapter.layers))
+            # Asked for from the runs that the bands are patched into, which so run once.
+            restoration.recoveries(*bands, first=self.require_effect)
         self.require_effect()
         return restoration.recoveries(*what, scale=scale)
 

@@ -1,0 +1,103 @@
+"""Late edits and what they do to the predictions after them: `divergence`, at the price of tails.
+
+tails = Tails(model, prompts, continuations, cuts)
+late_divergence(tails, {"patched": [[replace(block_input.layer(12)[0], h)] for h in states]})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from auditkit.engine import arguments
+from auditkit.engine.continuation.divergence import Divergence, compare
+from auditkit.engine.continuation.prefix_cached import Edits, Tails
+from auditkit.engine.continuation.timed import GUARDED_ROWS, Forced
+from auditkit.engine.edits import replace
+from auditkit.engine.guards import GuardTripped, pieces_floor
+from auditkit.engine.sites import Site
+
+
+def late_divergence(
+    tails: Tails,
+    conditions: Mapping[str, Edits | Forced],
+    description: str = "divergence",
+    reference: Forced | None = None,
+) -> dict[str, Divergence]:
+    """Divergence of every condition from the reference over the continuations: `divergence`, at the price of tails.
+
+    Cost: tail tokens per row for the reference and for each condition, the heads once, and a few whole rows for the
+    guards: plain tails must have the logits of whole runs, and so must tails that are given their own activations back
+    at every place that some condition edits; an edited tail that joined a walk must have those of one that is run from
+    the first block. Where the model can be restarted, a condition that edits the input of one block costs tail tokens
+    in the blocks from there on only, and one without edits nothing.
+
+    Args:
+        conditions: edits by row, or runs that are made already, such as transplants.
+        reference: what is compared with, over the same continuations; the unedited tails where None.
+
+    Raises:
+        SiteError, NotApplicable: an edit that cannot be made, before anything runs.
+        GuardTripped: a guard found the numbers not to be trusted.
+        TypeError: an argument of another shape, such as a flat list of edits, before anything runs.
+    """
+    arguments.one("tails", tails, Tails, "Tails of the prompts")
+    arguments.named("conditions", conditions, arguments.EDITED)
+    arguments.one("reference", reference, (Forced, type(None)), "a Forced run, or None for the unedited tails")
+    edited = {name: given for name, given in conditions.items() if not isinstance(given, Forced)}
+    made = tails.together(edited)
+    runs = {name: given if isinstance(given, Forced) else made[name] for name, given in conditions.items()}
+    _guard(tails.guarded(), {name: edits[:GUARDED_ROWS] for name, edits in edited.items()})
+    compared = compare(tails.adapter, reference or tails.forced(), runs, description)
+    tails.forget()
+    return compared
+
+
+def _guard(tails: Tails, conditions: Mapping[str, Edits]) -> None:
+    adapter = tails.adapter
+    sites = {
+        (edit.site.component, layer, edit.site.position)
+        for edits in conditions.values()
+        for row in edits
+        for edit in row
+        for layer in edit.site.layer_indices(adapter.layers)
+    }
+    own = tails.read({(component, layer) for component, layer, _ in sites})
+    back = [
+        [
+            replace(Site(component, layer, layer)[position], values[component, layer][position])
+            for component, layer, position in sorted(sites)
+            if isinstance(position, int)
+        ]
+        for values in own
+    ]
+    rows, expected = list(range(len(tails.prompts))), tails.whole()
+    for what, run in (("plain tails miss", tails.forced()), ("own activations change", tails.forced(back))):
+        got = run.logits(rows)
+        floor = pieces_floor(adapter, expected)
+        for k, row in enumerate(rows):
+            window = tails.windows[row]
+            error = float((got[k, -window:] - expected[k, -window:]).abs().max())
+            if not error <= floor:
+                raise GuardTripped(
+                    f"guard: {what} the logits of prompt {row} by up to {error:.3g}, the noise floor is {floor:.3g}"
+                )
+    _guard_restarts(tails, conditions)
+
+
+def _guard_restarts(tails: Tails, conditions: Mapping[str, Edits]) -> None:
+    """For the first edit of every block that rows join at: the same by hooks, from the first block on."""
+    first: dict[int, Edits] = {}
+    for edits in conditions.values():
+        start = tails.start(edits[0])
+        if start is not None and start < tails.adapter.layers:
+            first.setdefault(start, edits[:1])
+    by_name = {str(start): edits for start, edits in first.items()}
+    expected, got = (tails.some(1, restarts=on).together(by_name) for on in (False, True))
+    for name in by_name:
+        logits = expected[name].logits([0])
+        error, floor = float((got[name].logits([0]) - logits).abs().max()), pieces_floor(tails.adapter, logits)
+        if not error <= floor:
+            raise GuardTripped(
+                f"guard: restarts at block {name} miss the logits of the edited run by up to {error:.3g}, the noise "
+                f"floor is {floor:.3g}"
+            )

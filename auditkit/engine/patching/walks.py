@@ -1,0 +1,278 @@
+"""What patching from the first edited block on runs: base and source of every pair, and walks of edited rows.
+
+A *row* is one edited run. It joins a walk through the blocks after the last one that its edits cannot reach, and the
+edits are made on the way. The base run of a pair is made whole; its source run goes on from it at the first token in
+which the two differ, since nothing before that differs either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.hf.touches import keep
+from auditkit.adapters.protocol import (
+    Batch,
+    Capability,
+    Component,
+    Continuable,
+    Joining,
+    Memory,
+    Place,
+    Restartable,
+    Touch,
+)
+from auditkit.engine.continuation.shared_prefix import begin, best_cut, moved, worth
+from auditkit.engine.edits import Donor, remaining
+from auditkit.engine.forward import Donated, donate, words
+from auditkit.engine.guards import GuardTripped, note_edits
+from auditkit.engine.pairs import PatchPair, answer_rows, right_and_wrong
+from auditkit.engine.patching.rows import first_difference
+
+ADDED = frozenset({Component.MLP, Component.ATTENTION})
+"""Components that can be edited within a walk; the stream (`Component.RESIDUAL`) is edited where a row joins."""
+
+STREAM = Component.BLOCK_INPUT
+"""Where the stream is read with which a row joins."""
+
+
+class Spot(NamedTuple):
+    """At one place, positions [start, stop) become `keep * value + factor * give`."""
+
+    place: Place
+    start: int
+    stop: int
+    give: Prompt | Tensor | None
+    keep: float = 0.0
+    factor: float = 1.0
+
+    def changes_from(self, prompt: Prompt) -> int:
+        """The first position at which the edited value may differ from the base run's."""
+        if isinstance(self.give, Prompt) and self.keep + self.factor == 1:
+            return max(self.start, first_difference(prompt, self.give))
+        return self.start
+
+    def given(self, donated: Donated, start: int) -> Tensor | None:
+        """What is given from position `start` on."""
+        if not isinstance(self.give, Prompt):
+            return self.give
+        return donated.activations[self.give, self.place][start : self.stop]
+
+    def written(self, value: Tensor, pad: int, donated: Donated) -> None:
+        """Edit (position, width) `value` in place, whose positions are `pad` further than the prompt's."""
+        start = max(self.start, -pad)  # before that the walk sees nothing, and nothing changes
+        if start >= self.stop:
+            return
+        here, give = value[start + pad : self.stop + pad], self.given(donated, start)
+        new = remaining(here, self.keep)
+        here[:] = new if give is None else new + self.factor * give.to(device=here.device, dtype=here.dtype)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One edited run: what it is run on, where it joins (`level`: after this block), and from what position on."""
+
+    prompt: Prompt
+    spots: tuple[Spot, ...]
+    level: int
+    first: int
+    joins: Prompt
+    """Whose stream it joins with: the prompt's own but for a guard."""
+
+    def cost(self, layers: int, tokens: int) -> int:
+        """Token-layers where `tokens` are restarted."""
+        return (layers - 1 - self.level) * min(tokens, len(self.prompt))
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Some pairs' base and source runs, as walks need them, and what donors gave.
+
+    Attributes:
+        tokens: that were run for them.
+        pieces: whether some of them go on from a beginning that they share.
+    """
+
+    adapter: Restartable
+    batch: Batch
+    memory: Memory
+    donated: Donated
+    base: Tensor
+    source: Tensor
+    tokens: int
+    pieces: bool
+
+    @classmethod
+    def made(cls, adapter: Restartable, chunk: Sequence[PatchPair], rows: Sequence[Row]) -> Runs:
+        """Every base and source run, and those of other donors of the rows' edits."""
+        own, sources = [pair.base for pair in chunk], [pair.source for pair in chunk]
+        at = {prompt: i for i, prompt in enumerate(own)}
+        wanted: dict[Donor, set[Place]] = {source: set() for source in sources if source not in at}
+        here: set[Place] = set()
+        for row in rows:
+            stream = (STREAM, row.level + 1)
+            gives = [(spot.give, spot.place) for spot in row.spots if isinstance(spot.give, Prompt)]
+            for donor, place in [*gives, (row.prompt, stream), (row.joins, stream)]:
+                (here if donor in at else wanted.setdefault(donor, set())).add(place)
+        # What goes on from a base run takes the activations of their common beginning from it.
+        follow = {pair.source: i for i, pair in enumerate(chunk) if pair.source in wanted}
+        follow = follow if _saved(adapter, chunk, follow) else {}
+        here |= {place for source in follow for place in wanted[source]}
+        batch = adapter.batch(own)
+        first = min([*map(differ, chunk), *(row.first for row in rows)])
+        logits, memory, kept, tokens = _base(adapter, batch, own, here, first)
+        donated = Donated()
+        for place, value in kept.items():
+            for prompt, mine in zip(own, value, strict=True):
+                donated.activations[prompt, place] = mine[-len(prompt) :]
+        if follow:
+            _follow(adapter, memory, own, follow, wanted, donated)
+        others = {donor: places for donor, places in wanted.items() if donor not in follow}
+        apart = donate(adapter, [], batch.width * len(chunk), others)
+        donated.activations |= apart.activations
+        donated.logits |= apart.logits
+        theirs = torch.stack([logits[at[one]] if one in at else donated.logits[one] for one in sources])
+        answers = [pair.answers for pair in chunk]
+        base, source = answer_rows(logits, answers), answer_rows(theirs, answers)
+        pieces = bool(follow) or tokens < sum(map(len, own))
+        tokens += donated.tokens + apart.tokens
+        return cls(adapter, batch, memory, donated, base, source, tokens, pieces)
+
+    def trimmed(self, conditions: Iterable[Sequence[Row]]) -> Runs:
+        """The same with no more than walks of these rows need, so that the runs of many pairs can be held."""
+        some = [list(rows) for rows in conditions]
+        keys = {(row.joins, (STREAM, row.level + 1)) for rows in some for row in rows}
+        for rows in some:
+            for row in rows:
+                keys |= {(spot.give, spot.place) for spot in row.spots if isinstance(spot.give, Prompt)}
+        activations = {key: self.donated.activations[key].clone() for key in keys}
+        before = self.batch.width - min(map(restarted_tokens, some))
+        memory = Memory(
+            self.memory.batch,
+            [keys[:, :, :before].clone() for keys in self.memory.keys],
+            [values[:, :, :before].clone() for values in self.memory.values],
+        )
+        return replace(self, memory=memory, donated=Donated(activations))
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is held."""
+        held = [*self.memory.keys, *self.memory.values, *self.donated.activations.values()]
+        return sum(value.numel() * value.element_size() for value in held)
+
+    def walk(self, rows: Sequence[Row], chunk: Sequence[PatchPair]) -> tuple[Tensor, int]:
+        """Answers (row, 2) of one row for each pair, and what they cost.
+
+        Raises:
+            GuardTripped: an edit that did not fire exactly once, or answers that are not finite.
+        """
+        tokens = restarted_tokens(rows)
+        cut, order = self.batch.width - tokens, sorted(range(len(rows)), key=lambda i: rows[i].level)
+        edits: dict[Place, list[tuple[int, int, Spot]]] = {}
+        for place_in_walk, i in enumerate(order):
+            for spot in rows[i].spots:
+                if spot.place[0] in ADDED:
+                    edits.setdefault(spot.place, []).append((place_in_walk, self.batch.pads[i] - cut, spot))
+        fired = dict.fromkeys(edits, 0)
+
+        def edit(place: Place) -> Touch:
+            def touch(value: Tensor) -> Tensor:
+                fired[place] += 1
+                new = value.clone()
+                for row, pad, spot in edits[place]:
+                    spot.written(new[row], pad, self.donated)
+                return new
+
+            return touch
+
+        joining = {}
+        for level, same in groupby(order, key=lambda i: rows[i].level):
+            mine = list(same)
+            stream = torch.stack([self._stream(rows[i], i)[cut:] for i in mine])
+            joining[level] = Joining(torch.tensor(mine, device=self.batch.ids.device), stream)
+        answers = torch.tensor([chunk[i].answers for i in order], device=self.batch.ids.device)
+        note_edits()
+        touches = {place: edit(place) for place in edits}
+        walked = self.adapter.restart(self.memory, tokens, joining, answers, touches)
+        out = torch.empty(len(rows), 2)
+        out[order] = right_and_wrong(walked.cpu())
+        for place, times in fired.items():
+            if times != 1:
+                raise GuardTripped(f"the edit at {words(place)} fired {times} times in one walk instead of once")
+        if not torch.isfinite(out).all():
+            raise GuardTripped("edited runs have answers that are NaN or infinite (try --dtype float32)")
+        return out, sum(row.cost(self.adapter.layers, tokens) for row in rows)
+
+    def _stream(self, row: Row, i: int) -> Tensor:
+        """(position, width) of the padded batch, with the row's edits of it."""
+        whole = self.donated.activations[row.joins, (STREAM, row.level + 1)]
+        stream = torch.cat([whole.new_zeros(self.batch.pads[i], whole.shape[1]), whole])
+        for spot in row.spots:
+            if spot.place[0] not in ADDED:
+                spot.written(stream, self.batch.pads[i], self.donated)
+        return stream
+
+
+def restarted_tokens(rows: Sequence[Row]) -> int:
+    """Tokens on which a walk of these rows is made."""
+    return max(len(row.prompt) - row.first for row in rows)
+
+
+def differ(pair: PatchPair) -> int:
+    """The first position at which base and source differ, or the last one."""
+    return min(first_difference(pair.base, pair.source), len(pair.base) - 1)
+
+
+def _saved(adapter: Restartable, chunk: Sequence[PatchPair], follow: Mapping[Prompt, int]) -> bool:
+    """Whether source runs that go on from their base runs are offered, and save enough."""
+    if not follow or not adapter.support().get(Capability.GENERATION):
+        return False
+    return worth(sum(differ(chunk[i]) for i in follow.values()))
+
+
+def _base(
+    adapter: Restartable, batch: Batch, own: Sequence[Prompt], places: Collection[Place], first: int
+) -> tuple[Tensor, Memory, Mapping[Place, Tensor], int]:
+    """A run of all base prompts: logits, memory, activations (prompt, position, ...) by place, tokens.
+
+    Args:
+        first: what several begin with before this position is run once.
+    """
+    if adapter.support().get(Capability.GENERATION) and best_cut([one.ids for one in own], first):
+        begun = begin(cast(Continuable, adapter), own, places, first)
+        return begun.logits[:, 0], begun.memory, begun.kept, begun.tokens
+    kept: dict[Place, Tensor] = {}
+    logits, memory = adapter.record(batch, {place: keep(kept, place) for place in places})
+    return logits, memory, kept, int(batch.mask.sum())
+
+
+def _follow(
+    adapter: Restartable,
+    memory: Memory,
+    own: Sequence[Prompt],
+    follow: Mapping[Prompt, int],
+    wanted: Mapping[Donor, set[Place]],
+    donated: Donated,
+) -> None:
+    """Source runs that go on from base runs: prompt -> which of `own` it goes on from; what they give is added."""
+    prompts, rows = list(follow), list(follow.values())
+    batch = adapter.batch(prompts)
+    new = max(len(one) - first_difference(own[i], one) for one, i in follow.items())
+    cut, kept = batch.width - new, dict[Place, Tensor]()
+    places = set().union(*(wanted[one] for one in prompts))
+    past, rest = moved(memory, rows, batch.columns(0, cut)), batch.columns(cut, batch.width)
+    touches = {place: keep(kept, place) for place in places}
+    logits, _ = cast(Continuable, adapter).extend(past, rest, touches)
+    donated.tokens += int(rest.mask.sum())
+    for k, (one, i) in enumerate(follow.items()):
+        donated.logits[one] = logits[k, 0]
+        for place in wanted[one]:
+            end = kept[place][k][-len(one) :]
+            begin = donated.activations[own[i], place][: len(one) - len(end)]
+            donated.activations[one, place] = torch.cat([begin, end])
