@@ -16,6 +16,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from auditkit.claims.evidence import BESIDE
 from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.identity import parts_of
@@ -50,6 +51,7 @@ def environment() -> Environment:
         "MEANINGS": wording.MEANINGS,
         "MISSING": wording.MISSING,
         "AT_ONCE": wording.AT_ONCE,
+        "BESIDE": BESIDE,
         "PLOT_WIDTH": forest.WIDTH,
         "PLOT_HEIGHT": forest.HEIGHT,
         "PLOT_AXIS": forest.axis(),

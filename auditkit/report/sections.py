@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from auditkit.record.schema import Claim, Control, Effect, Figure, Grid, Run, Untested, Verdict
+from auditkit.record.schema import Claim, Control, Effect, Figure, Grid, Run, Verdict
+from auditkit.report.answers.headline import left_out
 from auditkit.report.answers.kinds import WAIVED, asked, is_finding, is_left_out, needs_base, short, word
 from auditkit.report.answers.scorecard import ScoreRow, scorecard
 from auditkit.report.effects import in_words
@@ -46,8 +47,6 @@ class SuiteSection:
     groups: tuple[ClaimGroup, ...]
     nearest: tuple[Claim, Effect] | None
     """The comparison that lies furthest on the wrong side of its threshold."""
-    open: tuple[Claim, ...]
-    """Undecided claims of which is known what would decide them."""
     controls: int
     """Controls that judge a claim which this run could ask."""
     held: int
@@ -56,7 +55,8 @@ class SuiteSection:
     """Those that did not, each with the claims that rest on it."""
     notes: tuple[str, ...]
     """Notes that several claims of the suite share."""
-    untested: tuple[Untested, ...]
+    untested: int
+    """Claims and files of the suite that the run left out."""
 
 
 @dataclass
@@ -124,12 +124,11 @@ def _section(run: Run, number: int, row: ScoreRow, anchors: dict[int, str]) -> S
         plots=tuple(_plots(run, here, anchors)),
         groups=tuple(_groups(run, row.claims, here)),
         nearest=_nearest(here),
-        open=tuple(c for c in here if c.verdict is Verdict.INCONCLUSIVE and c.effect and c.effect.items_range),
         controls=len(judged),
         held=sum(control.verdict is Verdict.PASS for _, control in judged),
         wrong=tuple((some[0][1], tuple(claim for claim, _ in some)) for some in wrong.values()),
         notes=tuple(note for note in dict.fromkeys(notes) if notes.count(note) > 1),
-        untested=tuple(e for e in run.untested if e.what.rpartition("/")[0] in folders),
+        untested=sum(entry.what.partition("::")[0].rpartition("/")[0] in folders for entry in left_out(run)),
     )
 
 
