@@ -21,8 +21,9 @@ from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import needs_base
 
 MOST_NEEDED = 10
-"""What needs a human and is shown in a summary; the rest is counted."""
+"""What needs a human and is shown with its command in a summary; the rest is named."""
 
+_MOST_NAMES = 100
 _WIDTH, _NARROWEST = 100, 40
 _INDENT = 6
 _LONGEST_REASON = 4
@@ -88,7 +89,9 @@ def attention(
             yield from _command(one.command)
     left = [claim for one in actions[len(actions) if most is None else most :] for claim in one.claims]
     if left:
-        yield f"{'':<{_INDENT}}and {brief.counted(left)} more (-v shows each)"
+        yield from wrapped(
+            f"and {len(left)} more (-v shows each): {brief.named(left, _MOST_NAMES)}", indent=_INDENT
+        )
     for number, hint in enumerate(() if short else brief.hints(run, folder)):
         if actions and not number:
             yield ""

@@ -141,7 +141,7 @@ def test_the_summary_keeps_its_tables_whole(gated_run: Run) -> None:
     text = render_markdown(gated_run)
     rows = [
         line
-        for line in text.split("### Changes since baseline")[1].split("###")[0].splitlines()
+        for line in text.split("### Changes since baseline")[1].split("<details>")[0].splitlines()
         if line[:1] == "|"
     ]
     assert len(rows) == 2 + 7
