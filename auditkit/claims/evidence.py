@@ -16,6 +16,8 @@ from typing import Protocol, TypeVar
 from auditkit.record.schema import Alternative, Control, Effect, Example, Figure, Grid, ItemRow, Verdict
 
 T = TypeVar("T")
+BESIDE = "measured and shown"
+"""Reason of a control that judges nothing: a number put beside the claim."""
 
 
 class Estimated(Protocol):
@@ -141,7 +143,7 @@ def beside(name: str, estimate: Estimated) -> None:
     if evidence is not None:
         effect = estimate.recorded()
         estimate.keep_beside()
-        evidence.controls.append(Control(name=name, effect=effect, verdict=None, reason="measured and shown"))
+        evidence.controls.append(Control(name=name, effect=effect, verdict=None, reason=BESIDE))
 
 
 def replay(recorded: Evidence) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from auditkit.record.schema import Effect
+from auditkit.record.schema import Claim, Control, Effect
 from auditkit.report import wording
 
 
@@ -26,7 +26,7 @@ FACTS = (
     Fact("level of the interval", lambda e: wording.level(e), "the number is exact"),
     Fact(
         "minimum detectable effect",
-        lambda e: f"{wording.number(e.mde)} {wording.unit(e.unit)}".strip(),
+        lambda e: wording.MISSING if e.mde is None else f"{wording.number(e.mde)} {wording.unit(e.unit)}".strip(),
         "it cannot be computed for this design",
     ),
     Fact(
@@ -39,6 +39,23 @@ DECIDES = Fact(
     "to decide it", lambda e: wording.items_needed(e), "it is decided, or the number cannot be computed"
 )
 METHOD = "method"
+
+
+def controls_apart(claim: Claim) -> list[Control]:
+    """The controls of a claim without those that only show once more what it compares."""
+
+    def numbers(effect: Effect) -> tuple[str, float | None, float | None, float | None]:
+        return effect.name, effect.estimate, effect.lower, effect.upper
+
+    above = {numbers(effect) for effect in claim.compared}
+    return [
+        control
+        for control in claim.controls
+        if control.verdict is not None
+        or control.effect is None
+        or control.name != control.effect.name
+        or numbers(control.effect) not in above
+    ]
 
 
 @dataclass(frozen=True)

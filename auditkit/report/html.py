@@ -7,19 +7,23 @@ import functools
 import hashlib
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from auditkit.claims.evidence import BESIDE
 from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
 from auditkit.report import effects, examples, strip, wording
 from auditkit.report.answers.kinds import short
+from auditkit.report.comparisons import controls_apart
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
 
@@ -39,7 +43,28 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {
+    made.filters |= _filters()
+    made.globals |= {
+        "Verdict": Verdict,
+        "WORDS": wording.WORDS,
+        "GLYPHS": wording.GLYPHS,
+        "MEANINGS": wording.MEANINGS,
+        "MISSING": wording.MISSING,
+        "AT_ONCE": wording.AT_ONCE,
+        "BESIDE": BESIDE,
+        "PLOT_WIDTH": forest.WIDTH,
+        "PLOT_HEIGHT": forest.HEIGHT,
+        "PLOT_AXIS": forest.axis(),
+        "PLOT_LINE": forest.place(0.0),
+        "strip_of": strip.strip_of,
+        "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
+    }
+    return made
+
+
+def _filters() -> dict[str, Callable[..., Any]]:
+    """What templates do with the values of a run."""
+    return {
         "number": wording.number,
         "interval": wording.interval,
         "distance": wording.distance,
@@ -64,26 +89,12 @@ def environment() -> Environment:
         "foreign": foreign,
         "coded": coded,
         "short": short,
+        "controls_apart": controls_apart,
         "change_size": forest.change_size,
         "in_words": effects.in_words,
         "side_by_side": examples.shown,
         "explained": effects.explained,
     }
-    made.globals |= {
-        "Verdict": Verdict,
-        "WORDS": wording.WORDS,
-        "GLYPHS": wording.GLYPHS,
-        "MEANINGS": wording.MEANINGS,
-        "MISSING": wording.MISSING,
-        "AT_ONCE": wording.AT_ONCE,
-        "PLOT_WIDTH": forest.WIDTH,
-        "PLOT_HEIGHT": forest.HEIGHT,
-        "PLOT_AXIS": forest.axis(),
-        "PLOT_LINE": forest.place(0.0),
-        "strip_of": strip.strip_of,
-        "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
-    }
-    return made
 
 
 def foreign(text: object) -> Markup:

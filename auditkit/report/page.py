@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -20,13 +20,13 @@ from markupsafe import Markup
 from auditkit.record import escaping
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Figure, Run, Verdict
-from auditkit.report import effects, wording
+from auditkit.report import changes, effects, wording
 from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import is_finding, word
 from auditkit.report.comparisons import Comparisons, comparisons
 from auditkit.report.figures import forest
 from auditkit.report.html import ShownFigure, environment, json_text, own, policy, shown_figure
-from auditkit.report.sections import Section, Shelf, sections, shelf_of
+from auditkit.report.sections import Shelf, SuiteSection, sections, shelf_of
 
 _READABLE = 250_000
 """Longest record, in characters, that stands in the page whole and as plain JSON."""
@@ -43,18 +43,6 @@ def render_html(run: Run) -> str:
     suites = sections(run, anchors)
     shelf = shelf_of(suites)
     data, packed = _embedded(run)
-
-    drawings: dict[str, ShownFigure] = {}
-
-    def shown(figure: Figure) -> ShownFigure:
-        name = shelf.name(figure)
-        if name not in drawings:
-            drawings[name] = shown_figure(figure, name)
-        return drawings[name]
-
-    def compared(claim: Claim) -> Comparisons:
-        return comparisons(claim.compared, {text: method.number for text, method in methods.items()})
-
     page = (
         environment()
         .get_template("audit.html.j2")
@@ -63,16 +51,17 @@ def render_html(run: Run) -> str:
             answer=answer(run),
             sections=suites,
             shelf=shelf,
-            shown=shown,
+            shown=_drawer(shelf),
             gallery=_gallery(suites, shelf),
             anchor=lambda claim: anchors[id(claim)],
             word=lambda claim: word(run, claim),
             is_finding=is_finding,
-            compared=compared,
+            compared=lambda claim: _compared(claim, methods),
             methods=methods,
             units=effects.units_of(effect for claim in run.claims for effect in wording.effects_of(claim)),
             in_words=lambda claim: effects.in_words(claim.effect, claim.suite),
-            drawn_change=lambda change, claim: forest.drawn_change(change, wording.changed(claim, change)),
+            apart=changes.apart(run.claims),
+            moved=changes.moved(run.claims, lambda claim: anchors[id(claim)]),
             drawing=forest.drawn,
             thousands=len(run.claims) > _THOUSANDS,
             words=_words(run),
@@ -87,6 +76,23 @@ def render_html(run: Run) -> str:
         )
     )
     return escaping.document(shortened(page))
+
+
+def _drawer(shelf: Shelf) -> Callable[[Figure], ShownFigure]:
+    """A function that draws each figure once, however often it is asked for."""
+    drawings: dict[str, ShownFigure] = {}
+
+    def shown(figure: Figure) -> ShownFigure:
+        name = shelf.name(figure)
+        if name not in drawings:
+            drawings[name] = shown_figure(figure, name)
+        return drawings[name]
+
+    return shown
+
+
+def _compared(claim: Claim, methods: Mapping[str, _Method]) -> Comparisons:
+    return comparisons(claim.compared, {text: method.number for text, method in methods.items()})
 
 
 def _embedded(run: Run) -> tuple[str, bool]:
@@ -161,7 +167,7 @@ def _words(run: Run) -> dict[Verdict, str]:
     return {verdict: ", ".join(words) for verdict, words in found.items() if words}
 
 
-def _gallery(suites: Iterable[Section], shelf: Shelf) -> list[tuple[Section, list[Figure]]]:
+def _gallery(suites: Iterable[SuiteSection], shelf: Shelf) -> list[tuple[SuiteSection, list[Figure]]]:
     """Every figure once, under the suite that shows it first."""
     found: dict[int, dict[str, Figure]] = {}
     seen: set[str] = set()

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from auditkit.record.schema import Claim, Control, Effect, Figure, Grid, Run, Untested, Verdict
+from auditkit.record.schema import Claim, Control, Effect, Figure, Grid, Run, Verdict
+from auditkit.report.answers.headline import left_out
 from auditkit.report.answers.kinds import WAIVED, asked, is_finding, is_left_out, needs_base, short, word
 from auditkit.report.answers.scorecard import ScoreRow, scorecard
 from auditkit.report.effects import in_words
@@ -24,7 +25,7 @@ _ORDER = (Verdict.ERROR, Verdict.FAIL, Verdict.PASS, Verdict.INCONCLUSIVE)
 
 
 @dataclass(frozen=True)
-class Group:
+class ClaimGroup:
     """Claims of a suite that came to the same, under one heading."""
 
     title: str
@@ -35,7 +36,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Section:
+class SuiteSection:
     """One suite on the page."""
 
     number: int
@@ -43,11 +44,9 @@ class Section:
     sources: tuple[str, ...]
     plots: tuple[tuple[str, tuple[forest.Row, ...]], ...]
     """Rows of the forest plot under the source they come from."""
-    groups: tuple[Group, ...]
+    groups: tuple[ClaimGroup, ...]
     nearest: tuple[Claim, Effect] | None
     """The comparison that lies furthest on the wrong side of its threshold."""
-    open: tuple[Claim, ...]
-    """Undecided claims of which is known what would decide them."""
     controls: int
     """Controls that judge a claim which this run could ask."""
     held: int
@@ -56,7 +55,8 @@ class Section:
     """Those that did not, each with the claims that rest on it."""
     notes: tuple[str, ...]
     """Notes that several claims of the suite share."""
-    untested: tuple[Untested, ...]
+    untested: int
+    """Claims and files of the suite that the run left out."""
 
 
 @dataclass
@@ -88,24 +88,26 @@ class Shelf:
         return self.homes[self._key(thing)] == id(home)
 
 
-def shelf_of(sections: Iterable[Section]) -> Shelf:
+def shelf_of(sections: Iterable[SuiteSection]) -> Shelf:
     """Places for every figure and grid; a suite's key figure stands in its section."""
     shelf = Shelf()
     for section in sections:
         if section.row.figure is not None:
             shelf.place(section.row.figure, section)
         for claim in section.row.claims:
-            for thing in (*claim.figures, *claim.grids):
-                shelf.place(thing, claim)
+            for figure in claim.figures:
+                shelf.place(figure, claim)
+            for grid in claim.grids:
+                shelf.place(grid, claim)
     return shelf
 
 
-def sections(run: Run, anchors: dict[int, str]) -> list[Section]:
+def sections(run: Run, anchors: dict[int, str]) -> list[SuiteSection]:
     """One section for each suite, in the order in which they ran."""
     return [_section(run, number, row, anchors) for number, row in enumerate(scorecard(run), start=1)]
 
 
-def _section(run: Run, number: int, row: ScoreRow, anchors: dict[int, str]) -> Section:
+def _section(run: Run, number: int, row: ScoreRow, anchors: dict[int, str]) -> SuiteSection:
     here = asked(run, row.claims)
     could = [claim for claim in here if claim.verdict is not Verdict.NOT_APPLICABLE]
     judged = [(claim, control) for claim in could for control in claim.controls if control.verdict is not None]
@@ -115,19 +117,18 @@ def _section(run: Run, number: int, row: ScoreRow, anchors: dict[int, str]) -> S
             wrong.setdefault((control.name, control.verdict), []).append((claim, control))
     notes = [note for claim in row.claims for note in dict.fromkeys(claim.notes)]
     folders = {claim.location.rpartition("/")[0] for claim in row.claims} - {""}
-    return Section(
+    return SuiteSection(
         number=number,
         row=row,
         sources=tuple(dict.fromkeys(claim.source for claim in row.claims if claim.source)),
         plots=tuple(_plots(run, here, anchors)),
         groups=tuple(_groups(run, row.claims, here)),
         nearest=_nearest(here),
-        open=tuple(c for c in here if c.verdict is Verdict.INCONCLUSIVE and c.effect and c.effect.items_range),
         controls=len(judged),
         held=sum(control.verdict is Verdict.PASS for _, control in judged),
         wrong=tuple((some[0][1], tuple(claim for claim, _ in some)) for some in wrong.values()),
         notes=tuple(note for note in dict.fromkeys(notes) if notes.count(note) > 1),
-        untested=tuple(e for e in run.untested if e.what.rpartition("/")[0] in folders),
+        untested=sum(entry.what.partition("::")[0].rpartition("/")[0] in folders for entry in left_out(run)),
     )
 
 
@@ -156,7 +157,7 @@ def _plot_row(run: Run, claim: Claim, anchor: str) -> forest.Row:
     )
 
 
-def _groups(run: Run, claims: Sequence[Claim], here: Sequence[Claim]) -> Iterator[Group]:
+def _groups(run: Run, claims: Sequence[Claim], here: Sequence[Claim]) -> Iterator[ClaimGroup]:
     """Claims as sentences by what came out; what could not be asked is folded, by its reason."""
     published = any(map(is_finding, here))
     titles = {
@@ -168,23 +169,23 @@ def _groups(run: Run, claims: Sequence[Claim], here: Sequence[Claim]) -> Iterato
     for verdict in _ORDER:
         some = tuple(claim for claim in here if claim.verdict is verdict)
         if some:
-            yield Group(titles[verdict], some)
+            yield ClaimGroup(titles[verdict], some)
     absent: dict[str, list[Claim]] = {}
     for claim in here:
         if claim.verdict is Verdict.NOT_APPLICABLE:
             absent.setdefault(claim.reason, []).append(claim)
     for reason, some_claims in absent.items():
-        yield Group(f"{_claims(some_claims)} not apply to this model", tuple(some_claims), True, reason)
+        yield ClaimGroup(f"{_claims(some_claims)} not apply to this model", tuple(some_claims), True, reason)
     needing = tuple(claim for claim in claims if needs_base(run, claim))
     if needing:
         verb = "needs" if len(needing) == 1 else "need"
-        yield Group(
+        yield ClaimGroup(
             f"{len(needing)} claim{'s' if len(needing) != 1 else ''} {verb} a base to compare with", needing, True
         )
     left = tuple(claim for claim in claims if is_left_out(run, claim))
     if left:
         title = f"{len(left)} claim{'s are' if len(left) != 1 else ' is'} not asked in this run, by design"
-        yield Group(title, left, True)
+        yield ClaimGroup(title, left, True)
 
 
 def _claims(claims: Sequence[Claim]) -> str:

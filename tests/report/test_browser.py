@@ -23,8 +23,9 @@ from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Image, Interse
 from auditkit.record.schema import Figure, Run, Verdict
 from auditkit.report import page as page_module
 from auditkit.report import render_html, wording
-from auditkit.report.compare import render_comparison
+from auditkit.report.compare_page import render_comparison
 from auditkit.report.page import bare
+from auditkit.report.several.page import render_several
 
 pytestmark = pytest.mark.unit
 
@@ -116,9 +117,10 @@ def test_nothing_in_a_run_executes_and_nothing_is_lost(opened: Any, full_run: Ru
         assert {tag for tag, _ in added} <= (
             {"a", "button", "span", "p", "form", "th", "div", "pre"} if scripts else set()
         )
+        said = level(found.text)
         for text in set(texts_of(hostile)):
             expected = document(text).replace("\r\n", "\n").replace("\r", "\n")
-            assert level(expected) in level(found.text)
+            assert level(expected) in said
         assert found.run == mine.run
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 900})
@@ -352,16 +354,39 @@ def _pdf_text(pdf: bytes) -> str:
     return done.stdout.decode()
 
 
-def both_pages(run: Run) -> list[str]:
-    """The page of the run, and that of the run beside itself."""
-    return [render_html(run), render_comparison(run, run)]
+def every_page(run: Run) -> list[str]:
+    """The page of the run, that of the run beside itself, and that of several runs."""
+    other = msgspec.structs.replace(run, seed=run.seed + 1, claims=run.claims[1:])
+    return [render_html(run), render_comparison(run, run), render_several([run, other, run])]
+
+
+OVERLAPS = """() => [...document.querySelectorAll('.scorecard tbody tr, .claim > summary, .controls tbody tr')].filter(
+  (row) => {
+    const parts = [...row.children].map((cell) => {
+      const range = document.createRange();
+      range.selectNodeContents(cell);
+      return [...range.getClientRects()].filter((box) => box.width > 0);
+    });
+    return parts.some((boxes, place) => parts.slice(place + 1).some((others) => boxes.some((a) => others.some((b) =>
+      a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1))));
+  }).map((row) => row.textContent.slice(0, 80))"""
+"""Rows in which the text of one part runs into that of another."""
+
+
+def test_nothing_overlaps_and_nothing_leaves_the_page_at_any_width(opened: Any, full_run: Run) -> None:
+    with opened(render_html(full_run)) as page:
+        page.evaluate(OPEN_ALL)
+        for width in (360, 390, 768, 961, 1200, 1400, 1600):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") is True, width
+            assert page.evaluate(OVERLAPS) == [], width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_left_out(opened: Any, node_modules: Path, full_run: Run, scheme: str) -> None:
     """axe-core finds nothing of any weight, with everything opened, in both colour sets and on a phone."""
     script = (node_modules / "axe-core" / "axe.min.js").read_text("utf-8")
-    for width, html in itertools.product((1280, 390), both_pages(full_run)):
+    for width, html in itertools.product((1280, 390), every_page(full_run)):
         size = {"width": width, "height": 900}
         with opened(html, color_scheme=scheme, viewport=size, bypass_csp=True) as page:
             page.evaluate(OPEN_ALL)
@@ -388,8 +413,8 @@ def test_the_document_is_valid_html(
         },
     }
     (tmp_path / ".htmlvalidate.json").write_text(json.dumps(rules))
-    pages = [tmp_path / "audit.html", tmp_path / "diff.html"]
-    for page, html in zip(pages, both_pages(replace_text(full_run, lambda old: f"{old} <b>&\"' 🙂")), strict=True):
+    pages = [tmp_path / "audit.html", tmp_path / "diff.html", tmp_path / "compare.html"]
+    for page, html in zip(pages, every_page(replace_text(full_run, lambda old: f"{old} <b>&\"' 🙂")), strict=True):
         page.write_text(html, "utf-8")
     broken = tmp_path / "broken.html"
     broken.write_text("<!DOCTYPE html><p id=a><p id=a>", "utf-8")

@@ -14,7 +14,7 @@ from typing import Literal
 from auditkit.claims.verdicts import blocks
 from auditkit.record.escaping import shell
 from auditkit.record.plan import EFFORTS, OTHER_SHARDS
-from auditkit.record.schema import Claim, Run, Verdict
+from auditkit.record.schema import Claim, Run, Untested, Verdict
 from auditkit.report import wording
 from auditkit.report.answers.kinds import asked, is_finding, needs_base
 
@@ -195,17 +195,21 @@ def duration(seconds: float) -> str:
     return _counted(max(1, round(seconds)), "second")
 
 
-def _left_out(run: Run) -> list[str]:
-    """What of the suites the run did not measure, though it was there to be measured."""
+def left_out(run: Run) -> list[Untested]:
+    """Claims and files of the run's suites that were there to be measured, and were not."""
     folders = tuple(word.rstrip("/") + "/" for word in run.command[1:] if not word.startswith("-"))
     # A file of a folder that the command names is one that its suite had no claims in.
-    left = [
+    return [
         entry
         for entry in run.untested
         if entry.reason.startswith("not selected")
         or (entry.reason.startswith("the file was not read") and not entry.what.startswith(folders))
     ]
-    said = []
+
+
+def _left_out(run: Run) -> list[str]:
+    """The same in sentences, and the parts of a run that was split."""
+    left, said = left_out(run), []
     if left:
         what = _counted(len(left), "claim or file", "claims or files")
         said.append(f"{what} of these suites {'was' if len(left) == 1 else 'were'} left out of the run.")

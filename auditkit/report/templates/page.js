@@ -48,11 +48,14 @@
       }
       if (yes) {
         count += 1;
-        for (const box of [claim.suite, claim.details.closest("details.group"), claim.row && claim.row.closest("table")]) open.add(box);
+        const { parentNode } = claim.details; // the group that it stands in
+        const plot = claim.row ? [claim.row.closest("table"), claim.row.parentNode] : [];
+        for (const box of [claim.suite, parentNode, ...plot]) open.add(box);
       }
     }
     const narrowed = count < claims.length;
-    all(".suite, .suite details.group, .suite .forests").forEach((box) => hide(box, !open.has(box)));
+    one("main").classList.toggle("narrowed", narrowed);
+    all(".suite, .suite .came-to, .suite details.group, .suite .forests, .suite .forests tbody").forEach((box) => hide(box, !open.has(box)));
     // What is found must be seen: folded groups that hold it are opened.
     if (narrowed) all(".suite details.group").forEach((box) => (box.open = open.has(box)));
     said.textContent = narrowed ? `${count} of ${claims.length} claims are shown.` : `All ${count} claims are shown.`;
