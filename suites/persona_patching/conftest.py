@@ -13,7 +13,13 @@ from auditkit.findings.persona_patching.measurements.answers import PersonaAnswe
 from auditkit.findings.persona_patching.measurements.head_edits import HeadEdits
 from auditkit.findings.persona_patching.measurements.heads import QUESTIONS, PersonaHeads
 from auditkit.findings.persona_patching.measurements.layers import PersonaLayers
-from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PersonaPatching
+from auditkit.findings.persona_patching.measurements.patching import (
+    EARLY,
+    EARLY_FROM_ONE,
+    MIDDLE,
+    MIDDLE_FROM_ONE,
+    PersonaPatching,
+)
 
 
 def pytest_audit_read_data(suite, source):
@@ -24,7 +30,7 @@ def pytest_audit_read_data(suite, source):
 
 def pytest_audit_tokens(suite):
     """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
-    return 126_000 if suite == "persona_patching" else None
+    return 132_000 if suite == "persona_patching" else None
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +48,7 @@ def patching(questions):
     Each question is asked under three pairs of personas, and different questions under different ones. A word is in one
     pair only, since pairs are what intervals take as independent.
     """
-    return PersonaPatching(questions, bands=(EARLY, MIDDLE))
+    return PersonaPatching(questions, bands=(EARLY, MIDDLE), alternatives=(EARLY_FROM_ONE, MIDDLE_FROM_ONE))
 
 
 @pytest.fixture(scope="session")

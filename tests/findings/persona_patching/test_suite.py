@@ -23,7 +23,13 @@ from auditkit.findings.persona_patching.measurements.answers import PersonaAnswe
 from auditkit.findings.persona_patching.measurements.head_edits import HeadEdits
 from auditkit.findings.persona_patching.measurements.heads import PersonaHeads
 from auditkit.findings.persona_patching.measurements.layers import PersonaLayers
-from auditkit.findings.persona_patching.measurements.patching import EARLY, MIDDLE, PersonaPatching
+from auditkit.findings.persona_patching.measurements.patching import (
+    EARLY,
+    EARLY_FROM_ONE,
+    MIDDLE,
+    MIDDLE_FROM_ONE,
+    PersonaPatching,
+)
 from auditkit.methods.attention import RAW
 from auditkit.methods.patching import CLEAN, CORRUPT, FromDonor, Held, RandomBands
 from auditkit.record.schema import Verdict
@@ -169,6 +175,22 @@ def test_a_band_whose_verdict_hangs_on_how_layers_are_counted_is_shown_to(layer:
     assert [decision.verdict for decision in evidence.decisions] == [Verdict.PASS, Verdict.PASS]
     found = {one.other: one.verdict for one in evidence.alternatives}
     assert found == {"layers counted from one": verdict, "probabilities of the answer": Verdict.PASS}
+
+
+def test_bands_counted_from_one_run_in_the_batch_of_the_claims_own_and_give_the_same_numbers(
+    deep: Fixtures,
+) -> None:
+    """So the claims' alternatives cost two bands, and not both runs of every item again."""
+    apart: PersonaPatching = deep()["patching"]
+    meter, others = apart.adapter.meter, (EARLY_FROM_ONE, MIDDLE_FROM_ONE)
+    together = PersonaPatching(apart.questions, bands=(EARLY, MIDDLE), alternatives=others)
+    costs, found = [], []
+    for patching in (apart, together):
+        before = meter.token_layers
+        found.append([patching.recovery(site).numerator.tolist() for site in (EARLY, MIDDLE, *others)])
+        costs.append(meter.token_layers - before)
+    assert found[0] == found[1]
+    assert costs[1] < 0.7 * costs[0]
 
 
 def told(mean: float, name: str) -> Estimate:

@@ -54,14 +54,22 @@ class PersonaPatching:
             questions each make shorter intervals than few pairs with all questions, in as many runs.
         bands: sites that run in one batch with their random bands, as soon as one of them is used: what they have in
             common then runs once.
+        alternatives: further sites of that batch, without random bands. By themselves two such bands would cost about 2.7
+            times as much on the default model, since both runs of every item would be made again.
     """
 
     def __init__(
-        self, questions: PersonaQuestions, *, n_pairs: int = PAIRS, each: int = EACH, bands: Sequence[Site] = ()
+        self,
+        questions: PersonaQuestions,
+        *,
+        n_pairs: int = PAIRS,
+        each: int = EACH,
+        bands: Sequence[Site] = (),
+        alternatives: Sequence[Site] = (),
     ) -> None:
         self.questions, self.adapter, self.seed = questions, questions.adapter, questions.seed
         self.n_pairs, self.each = n_pairs, each
-        self._bands = tuple(bands)
+        self._bands, self._alternatives = tuple(bands), tuple(alternatives)
         self._restorations: dict[float, Restoration] = {}
 
     def recovery(self, site: Restored) -> Estimate:
@@ -79,7 +87,7 @@ class PersonaPatching:
             NotApplicable: the model shows no persona effect, or see `Restoration.recoveries`.
         """
         restoration = self.on(share)
-        together = [w for band in self._bands for w in (band, RandomBands(band))]
+        together = [*self._alternatives, *(w for band in self._bands for w in (band, RandomBands(band)))]
         if share == 1 and not set(what).isdisjoint(together):
             bands = (w for w in together if isinstance(w, Site) or w.starts(self.adapter.layers))
             # Asked for from the runs that the bands are patched into, which so run once.
