@@ -54,8 +54,8 @@ class PersonaPatching:
             questions each make shorter intervals than few pairs with all questions, in as many runs.
         bands: sites that run in one batch with their random bands, as soon as one of them is used: what they have in
             common then runs once.
-        alternatives: further sites of that batch, without random bands. By themselves two such bands would cost about 2.7
-            times as much on the default model, since both runs of every item would be made again.
+        alternatives: further sites of that batch, without random bands. In a batch of their own two such bands would
+            cost about 2.7 times as much on the default model, since both runs of every item would be made again.
     """
 
     def __init__(
