@@ -115,7 +115,7 @@ def test_a_lost_behaviour_fails_and_says_what_the_baseline_shows(audits: Any, ba
     assert claim.reason.startswith(f"the baseline shows this behaviour (shown: {value.estimate:.3g} [")
     assert claim.reason.endswith("logit), the candidate does not: the model is at chance")
     assert claim.lack == "behaviour"
-    result.stdout.fnmatch_lines(["*suite/shown: the baseline shows this behaviour*"])
+    result.stdout.fnmatch_lines(["FAIL  suite/shown", " * the baseline shows this behaviour*"])
     result.stdout.no_fnmatch_line("*raise NotApplicable*")
     assert "the baseline shows this behaviour (change: " in audits.claim("change").reason
 
