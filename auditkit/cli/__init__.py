@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from auditkit.cli import baselines, calibrate, comparing, data, gate, models, plan, runs, verify
+from auditkit.cli import baselines, calibrate, comparing, data, gate, models, plan, runs, several, verify
 
 BROKEN_PIPE = 141
 """Exit code of a command whose reader has gone, as a shell says it (128 + SIGPIPE): it says nothing of a verdict."""
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="auditkit", description="Audits of language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (models, data, runs, verify, plan, comparing, calibrate, baselines, gate):
+    for group in (models, data, runs, verify, plan, comparing, several, calibrate, baselines, gate):
         group.add(commands)
     arguments = parser.parse_args(argv)
     try:

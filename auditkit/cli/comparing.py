@@ -39,8 +39,9 @@ def _diff(arguments: argparse.Namespace) -> int:
     from auditkit.gate.verified import verified_recorded
     from auditkit.record.naming import apart
     from auditkit.record.store import RecordError, atomic_write, item_rows
-    from auditkit.report.compare import comparison_code, render_comparison, rows
-    from auditkit.report.terminal import comparison
+    from auditkit.report.compare import comparison_code, rows
+    from auditkit.report.compare_page import render_comparison
+    from auditkit.report.compare_terminal import comparison
 
     for text in (arguments.was, arguments.now):
         note_if_old(text)

@@ -8,7 +8,7 @@ item's content, an item that only one has) is said, and then nothing is subtract
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -17,10 +17,12 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from auditkit.claims.outcomes import NotApplicable, NotAsked
+from auditkit.claims.changed import judged_changes, one_interval
+from auditkit.claims.outcomes import NotAsked
 from auditkit.gate.lost import is_lost, loosened, lost_claims
+from auditkit.gate.paired import other_content, paired
 from auditkit.record.baseline import BASELINE_LABEL, NO_BASELINE, Recorded
-from auditkit.record.differences import differences, not_comparable
+from auditkit.record.differences import differences, not_comparable, other_threshold
 from auditkit.record.identity import compared_in_words, differences_of, is_known
 from auditkit.record.schema import (
     Baseline,
@@ -37,11 +39,9 @@ from auditkit.record.schema import (
 from auditkit.stats.effects.kept import Kept, read_effects, read_rows
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import ALPHA
-from auditkit.stats.measurement import Measurement, MeasurementError, content_digest
+from auditkit.stats.measurement import Measurement, content_digest
 
 _CHANGES = "changes since the baseline"
-_NAMED = 3
-"""Effects without a partner that a claim's change names one by one."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Past:
     recorded: Recorded
     plan: Plan
     model: ModelInfo
+    baseline: Baseline | None = None
+    """The recorded run that the run's own verdicts are about, where it has one."""
 
     def why_not(self, claim: str, suite: str, *, chats: bool = True) -> str:
         """Why the claim was not asked in the same way of both; empty if it was.
@@ -66,6 +68,20 @@ class Past:
     def other_code(self, claim: str) -> bool:
         """Whether the claim's statement or code is another than on the baseline."""
         return self.recorded.run.plan.claims.get(claim) != self.plan.claims.get(claim)
+
+    def other_change(self, claim: Claim) -> str:
+        """Why the verdict of a claim on a change is not about the change since this recorded run; empty if it is."""
+        if self.baseline is None or self.is_own or not judged_changes(claim):
+            return ""
+        theirs = self.recorded.run.baseline
+        if theirs is not None and theirs.audit_sha256 == self.baseline.audit_sha256:
+            return ""  # both runs judge the change since one and the same baseline
+        return f"the claim judges the change since another baseline, {self.baseline.run}"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the run's own verdicts on changes are about the change since this recorded run."""
+        return self.baseline is None or self.baseline.audit_sha256 == self.recorded.audit_sha256
 
     def unreadable(self, claim: str) -> str:
         """Why no number of the claim on the baseline may be read; empty if they may."""
@@ -170,7 +186,7 @@ class Counterpart:
         kept = None if reason else self.past.effects(self.claim).get(estimate.name)
         if kept is None:
             return _undecidable(estimate, reason or f"'{estimate.name}' was not measured on the baseline")
-        reason = _other_content(_digests(estimate.measurement), kept.digests)
+        reason = other_content(_digests(estimate.measurement), kept.digests)
         if reason:
             return _undecidable(estimate, reason)
         ids = {str(item): item for item in estimate.measurement.values.index}
@@ -222,7 +238,7 @@ def _loss_by_chance(here: Mapping[str, Kept], there: Mapping[str, Kept]) -> str:
     changes = []
     for name in shares:
         now, then = (_total(kept[name].estimate) for kept in (here, there))
-        if then is None or now is None or _other_content(here[name].digests, there[name].digests):
+        if then is None or now is None or other_content(here[name].digests, there[name].digests):
             continue
         change = now.change_from(then, label=BASELINE_LABEL)
         tail, effect = change.tail(0.0), change.describe()
@@ -261,7 +277,7 @@ def compare(
         elsewhere: claims that other shards of the run measure.
         why: claim -> why the run did not measure it, where that is known.
     """
-    past = Past(recorded, run.plan, run.model)
+    past = Past(recorded, run.plan, run.model, run.baseline)
     kept: dict[str, list[ItemRow]] = {}
     for row in rows:
         if row.effect:
@@ -306,7 +322,8 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
     """What became of one claim; `rows` are the values that its effects average."""
     then = past.claim(claim.id)
     verdict = then.verdict if then is not None else None
-    reason = past.why_not(claim.id, claim.suite) or (_other_threshold(claim, then) if then is not None else "")
+    reason = past.why_not(claim.id, claim.suite) or past.other_change(claim)
+    reason = reason or (other_threshold(then, claim) if then is not None else "")
     if reason:
         return Change(verdict=verdict, comparable=False, effects=(), reason=reason)
     unread = past.unreadable(claim.id)
@@ -316,70 +333,15 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
         return Change(verdict=verdict, comparable=True, effects=(), reason=unread)
     here = read_rows(rows)
     there = past.effects(claim.id)
-    effects: list[Effect] = []
-    problems = _only([name for name in here if name not in there], "here")
-    problems += _only([name for name in there if name not in here], "on the baseline")
-    comparable = True
-    for name in [name for name in here if name in there]:
-        try:
-            problem, effect = _paired(here[name], there[name])
-        except (NotApplicable, MeasurementError) as error:
-            problems.append(str(error))
-            continue
-        if effect is None:
-            comparable = False
-        else:
-            effects.append(effect)
-        problems += [f"'{name}': {problem}"] if problem else []
+    effects, problems, comparable = paired(here, there)
     if not here and not there:
         kept = "exact values and contrasts of rates are not paired"
         problems.append("no effect was measured" if claim.effect is None else kept)
-    return Change(verdict=verdict, comparable=comparable, effects=tuple(effects), reason="; ".join(problems))
-
-
-def _only(names: Sequence[str], where: str) -> list[str]:
-    if len(names) > _NAMED:
-        return [f"{len(names)} effects were measured only {where} (the first: '{names[0]}')"]
-    return [f"'{name}' was measured only {where}" for name in names]
-
-
-def _paired(here: Kept, there: Kept) -> tuple[str, Effect | None]:
-    """The paired difference as a record, and why it has none, or no interval."""
-    content = _other_content(here.digests, there.digests)
-    change = here.estimate.change_from(there.estimate, label=BASELINE_LABEL)
-    reason = content or change.refused
-    if reason:
-        return reason, None
-    return change._degenerate or "", change.describe()
-
-
-def _other_threshold(claim: Claim, then: Claim) -> str:
-    """Which effect is compared with another number than on the baseline, if any."""
-    was = {effect.name: effect for effect in then.compared}
-    for effect in claim.compared:
-        if effect.name not in was:
-            continue
-        before = was[effect.name]
-        there, here = _limit(before), _limit(effect)
-        if there != here:
-            return f"other threshold: '{effect.name}' {there} there, {here} here"
-    return ""
-
-
-def _limit(effect: Effect) -> str:
-    if effect.threshold is None:
-        return "not compared"
-    counts = f", counts from {effect.counts_from!r}" if effect.counts_from else ""
-    return f"{effect.relation} {effect.threshold!r}{counts}"
-
-
-def _other_content(here: Mapping[str, str], there: Mapping[str, str]) -> str:
-    other = [item for item, digest in here.items() if item in there and there[item] != digest]
-    if not other:
-        return ""
-    return (
-        f"unmatched_content: {len(other)} of {len(here)} items have other prompts or clusters on the baseline "
-        f"(first: {other[0]})"
+    return Change(
+        verdict=verdict,
+        comparable=comparable,
+        effects=one_interval(effects, claim) if past.is_own else tuple(effects),
+        reason="; ".join(problems),
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from auditkit.record.schema import ModelInfo, Plan
+from auditkit.record.schema import Claim, Effect, ModelInfo, Plan
 from auditkit.record.store import AUDIT_JSON, JOURNAL
 
 OWN_DATA = "auditkit"
@@ -28,8 +28,14 @@ _NO_DATA = ("conftest.py", AUDIT_JSON, JOURNAL, "pyvenv.cfg")
 TEMPLATE_ARGUMENT = "template-arg "
 """First part of the names of settings that give the chat template a value."""
 
-_ASKED = ("seed", "items", "alpha")
+_NOT_ASKED_WITH = f"{OWN_DATA}/gate/"
+"""Data files that no claim reads: they serve forecasts."""
+_DRAWN = "seed"
+"""The setting that decides which items are drawn."""
+_ASKED = ("items", "effort", "alpha")
 """Settings that change what is asked. The others change how it is run; what came of them stands with the model."""
+_BY_DEFAULT = {"effort": "standard"}
+"""What a setting is that a plan does not name."""
 
 
 def plan_digest(plan: Plan) -> str:
@@ -119,27 +125,57 @@ def not_comparable(
         now, present: plan and model of this run.
         chats: the claim's prompts are made by the chat template; False for plain text, which no template touches.
     """
-    reasons = []
-    if was.claims.get(claim) != now.claims.get(claim):
-        reasons.append("the claim's statement or code, or what its suite shares, has changed")
-    methods = [name for name in _common(suite, was, now) if was.code.get(name) != now.code.get(name)]
-    if methods:
-        reasons.append(f"other code of the methods it calls: {_listed(methods)}")
-    touching = [name for name in _differing(was.data, now.data) if name.split("/")[0] in (OWN_DATA, suite)]
-    if touching:
-        reasons.append(f"other data: {_listed(touching)}")
-    for name in _ASKED:
-        if was.settings.get(name) != now.settings.get(name):
-            reasons.append(f"{name}: {was.settings.get(name)} there, {now.settings.get(name)} here")
-    if was.versions.get("auditkit") != now.versions.get("auditkit"):
-        there, here = (plan.versions.get("auditkit") for plan in (was, now))
-        reasons.append(f"measured by auditkit {there} there, {here} here")
+    reasons = [*asked_otherwise(claim, suite, was, now), *_other_settings(was, now, (_DRAWN,))]
     if chats:
         reasons += _other_prompts(was, then, now, present)
     for word, there, here in (("dtype", then.dtype, present.dtype), ("adapter", then.adapter, present.adapter)):
         if there != here:
             reasons.append(f"{word}: {there} there, {here} here")
     return "; ".join(reasons)
+
+
+def asked_otherwise(claim: str, suite: str, was: Plan, now: Plan) -> Iterator[str]:
+    """Why the verdicts of two runs on a claim are no answers to one question, whatever the model, the seed and the way
+    it was run; nothing where they are."""
+    if was.claims.get(claim) != now.claims.get(claim):
+        yield "the claim's statement or code, or what its suite shares, has changed"
+    methods = [name for name in _common(suite, was, now) if was.code.get(name) != now.code.get(name)]
+    if methods:
+        yield f"other code of the methods it calls: {_listed(methods)}"
+    other = [name for name in _differing(was.data, now.data) if not name.startswith(_NOT_ASKED_WITH)]
+    touching = [name for name in other if name.split("/")[0] in (OWN_DATA, suite)]
+    if touching:
+        yield f"other data: {_listed(touching)}"
+    yield from _other_settings(was, now, _ASKED)
+    if was.versions.get("auditkit") != now.versions.get("auditkit"):
+        there, here = (plan.versions.get("auditkit") for plan in (was, now))
+        yield f"measured by auditkit {there} there, {here} here"
+
+
+def other_threshold(then: Claim, claim: Claim) -> str:
+    """Which effect a claim compares with another number than in another run; empty for none."""
+    was = {effect.name: effect for effect in then.compared}
+    for effect in claim.compared:
+        if effect.name not in was:
+            continue
+        there, here = _limit(was[effect.name]), _limit(effect)
+        if there != here:
+            return f"other threshold: '{effect.name}' {there} there, {here} here"
+    return ""
+
+
+def _limit(effect: Effect) -> str:
+    if effect.threshold is None:
+        return "not compared"
+    counts = f", counts from {effect.counts_from!r}" if effect.counts_from else ""
+    return f"{effect.relation} {effect.threshold!r}{counts}"
+
+
+def _other_settings(was: Plan, now: Plan, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        there, here = (plan.settings.get(name, _BY_DEFAULT.get(name)) for plan in (was, now))
+        if there != here:
+            yield f"{name}: {there} there, {here} here"
 
 
 def _other_prompts(was: Plan, then: ModelInfo, now: Plan, present: ModelInfo) -> Iterator[str]:

@@ -9,7 +9,7 @@ blocks nothing is counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditkit.claims.verdicts import blocks
@@ -40,7 +40,7 @@ _OF_VERDICT = {
 
 @dataclass(frozen=True)
 class Action:
-    """Something that needs a human: a claim that failed, or the claims that were stopped for one reason."""
+    """Something that needs a human: a claim, or the claims that one fault has stopped."""
 
     verdict: Verdict
     claims: tuple[Claim, ...]
@@ -79,7 +79,7 @@ def table(run: Run) -> list[tuple[str, ...]]:
 
 
 def actions(run: Run, folder: str = "") -> list[Action]:
-    """What needs a human, the worst first; claims that were stopped for one reason stand together.
+    """What needs a human, the worst first; claims that one fault has stopped stand together.
 
     Args:
         folder: the run's folder, for commands that read it; "" where it is not known, as in a file of the run.
@@ -89,7 +89,7 @@ def actions(run: Run, folder: str = "") -> list[Action]:
     groups: dict[tuple[str, ...], list[Claim]] = {}
     for claim in (*attention, *others):
         if needs_a_human(claim, run.profile):
-            own = (claim.id,) if claim.verdict is Verdict.FAIL else ()
+            own = () if claim.verdict is Verdict.ERROR else (claim.id,)
             groups.setdefault((claim.verdict, why(claim), *own), []).append(claim)
     return [
         Action(claims[0].verdict, tuple(claims), why(claims[0]), _command(run, claims[0], folder))
@@ -129,13 +129,6 @@ def named(claims: Sequence[Claim], most: int = 3) -> str:
     if len(ids) <= most:
         return ", ".join(ids)
     return f"{', '.join(ids[: most - 1])} and {len(ids) - most + 1} more"
-
-
-def counted(claims: Iterable[Claim]) -> str:
-    """Claims by verdict: "4 PASS, 2 NOT APPLICABLE"."""
-    verdicts = [claim.verdict for claim in claims]
-    parts = [(verdicts.count(verdict), wording.WORDS[verdict]) for verdict in Verdict]
-    return ", ".join(f"{count} {word}" for count, word in parts if count)
 
 
 def _column(run: Run, claim: Claim) -> str:

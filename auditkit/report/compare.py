@@ -1,39 +1,26 @@
-"""The comparison page of two runs: every claim with both effects, their paired difference, and both verdicts.
+"""Two runs compared: every claim with both verdicts and its paired differences, what got worse first, in words.
 
 The candidate comes with its changes since the other run (`auditkit.gate.changes.compare`), the same that a run with
-`--baseline` records. Nothing is subtracted here, and what is not comparable stands side by side with the reason.
+`--baseline` records, and what became of a claim is decided by the same rule (`auditkit.claims.changed`). Nothing is
+subtracted here, and what is not comparable stands side by side with the reason.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-import msgspec
-from markupsafe import Markup
-
-from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
-from auditkit.record import escaping
-from auditkit.record.canonical import canonical
-from auditkit.record.schema import Change, Claim, Effect, Run, Struct, Verdict
+from auditkit.claims.changed import BECAME, CODES, WORSE, Became, became, is_identical, judged_changes, judges_it
+from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY, WORST_FIRST
+from auditkit.record.baseline import BASELINE_LABEL, NO_BASELINE
+from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.report import wording
-from auditkit.report.figures import forest
-from auditkit.report.html import environment, json_text, own, policy
 
-Kind = Literal[
-    "fails now", "broken now", "no longer decided", "not comparable", "gone", "new", "no longer fails", "as before"
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-_CODES: dict[Kind, int] = {
-    "fails now": 1,
-    "broken now": EXIT_INTEGRITY,
-    "no longer decided": EXIT_INCONCLUSIVE,
-    "not comparable": EXIT_INCONCLUSIVE,
-    "gone": EXIT_INCONCLUSIVE,
-}
+_MINUS = f" minus {BASELINE_LABEL}"
+_PLURAL = {"is": "are", "fails": "fail", "holds": "hold", "does": "do"}
+_NAMED = 3
+"""Reasons why claims are not comparable that one sentence names."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,7 @@ class Pair:
 class ClaimInBoth:
     """One claim in both runs."""
 
-    kind: Kind
+    kind: Became
     id: str
     statement: str
     was: Claim | None
@@ -58,6 +45,17 @@ class ClaimInBoth:
     reason: str
     """Why nothing, or not everything, was subtracted."""
     pairs: tuple[Pair, ...]
+
+    @property
+    def about_change(self) -> bool:
+        """Whether the claim is about the change, so that what the baseline's run came to says nothing."""
+        return self.now is not None and judges_it(self.now)
+
+    @property
+    def counts(self) -> bool:
+        """Whether what became of the claim counts: not where it is waived, and not where only the baseline names it,
+        without a value."""
+        return self.now is not None and self.now.waiver is None
 
 
 def rows(was: Run, now: Run) -> list[ClaimInBoth]:
@@ -72,10 +70,10 @@ def rows(was: Run, now: Run) -> list[ClaimInBoth]:
     found = [_row(before.get(claim.id), claim) for claim in now.claims]
     for claim in was.claims:
         if claim.id not in here:
-            reason = "the candidate holds no such claim"
+            reason = "the candidate does not hold the claim, and the baseline has no value of it"
             pairs = tuple(Pair(effect.name, effect, None, None) for effect in _effects(claim))
-            found.append(ClaimInBoth("gone", claim.id, claim.statement, claim, None, reason, pairs))
-    return sorted(found, key=lambda row: KINDS.index(row.kind))
+            found.append(ClaimInBoth("is not asked", claim.id, claim.statement, claim, None, reason, pairs))
+    return sorted(found, key=lambda row: BECAME.index(row.kind))
 
 
 def comparison_code(was: Run, now: Run, table: Sequence[ClaimInBoth]) -> int:
@@ -87,132 +85,123 @@ def comparison_code(was: Run, now: Run, table: Sequence[ClaimInBoth]) -> int:
     """
     if wording.distrust(was.cross_check) or wording.distrust(now.cross_check):
         return EXIT_INTEGRITY
-    codes = {_CODES.get(row.kind, 0) for row in table if row.now is not None and row.now.waiver is None}
-    if not any(row.was and row.now and row.kind != "not comparable" and _decided(row.now) for row in table):
-        codes.add(EXIT_INCONCLUSIVE)  # nothing was compared that says anything
-    return next((code for code in (1, EXIT_INTEGRITY, EXIT_INCONCLUSIVE) if code in codes), 0)
+    codes = {CODES.get(row.kind, 0) for row in table if row.counts}
+    if not any(_says_something(row) for row in table):
+        codes.add(EXIT_INCONCLUSIVE)
+    return next(code for code in WORST_FIRST if code in codes or code == 0)
+
+
+def counted(kind: Became, count: int) -> str:
+    """ "1 fails now", "2 fail now"."""
+    words = kind.split()
+    return " ".join([str(count), *(words if count == 1 else [_PLURAL.get(word, word) for word in words])])
 
 
 def in_one_line(table: Sequence[ClaimInBoth]) -> str:
-    """ "1 claim fails now, 2 are not comparable, 40 are as before"."""
+    """ "1 fails now, 2 are not comparable, 40 still hold"."""
     counts = Counter(row.kind for row in table)
-    return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]) or "neither run holds a claim"
+    return ", ".join(counted(kind, counts[kind]) for kind in BECAME if counts[kind])
 
 
-def render_comparison(was: Run, now: Run) -> str:
-    """The page of both runs; the same two runs give the same text."""
-    was, now = canonical(was), canonical(now)
-    table = rows(was, now)
-    style = own("style.css")
-    page = (
-        environment()
-        .get_template("compare.html.j2")
-        .render(
-            was=was,
-            now=now,
-            rows=table,
-            kinds={kind: [row for row in table if row.kind == kind] for kind in KINDS},
-            lead=in_one_line(table),
-            distrust=[text for text in (wording.distrust(run.cross_check) for run in (was, now)) if text],
-            identity=_side_by_side(was, now),
-            packages=_differing(was.environment.packages, now.environment.packages),
-            drawing=forest.drawn,
-            drawn_change=forest.drawn_change,
-            policy=policy(style),
-            # Safe: the style sheet is a file of this package and holds no "</style".
-            style=Markup(style),
-            # Safe: `json_text` leaves no character that could end the element or open another.
-            data=Markup(json_text(_embedded(now))),
-            baseline_data=Markup(json_text(_embedded(was))),
-        )
-    )
-    return escaping.document(page)
+def sentences(was: Run, now: Run, table: Sequence[ClaimInBoth]) -> list[str]:
+    """What changed, in words: the first sentence answers, what got worse comes first."""
+    distrust = [text for text in (wording.distrust(run.cross_check) for run in (was, now)) if text]
+    if distrust:
+        return ["No number can be compared, because the adapters of one run do not agree.", *distrust]
+    if not table:
+        return ["Nothing was compared: neither run holds a claim."]
+    said = [_first(table), f"Of {_claims(len(table))} {in_one_line(table)}."]
+    waived = sum(row.now is not None and row.now.waiver is not None and row.kind in CODES for row in table)
+    if waived:
+        said.append(f"{_claims(waived)} got worse and {'is' if waived == 1 else 'are'} waived.")
+    return said
+
+
+def needing_baseline(table: Sequence[ClaimInBoth]) -> list[ClaimInBoth]:
+    """Claims that judge the change itself, which the candidate was not asked for want of a baseline."""
+    return [row for row in table if row.now is not None and NO_BASELINE in row.now.reason]
+
+
+def not_compared(table: Sequence[ClaimInBoth]) -> dict[str, list[ClaimInBoth]]:
+    """Reason -> the claims that are not comparable for it, the most frequent reason first."""
+    found: dict[str, list[ClaimInBoth]] = {}
+    for row in table:
+        if row.kind == "is not comparable":
+            found.setdefault(row.reason, []).append(row)
+    return dict(sorted(found.items(), key=lambda entry: -len(entry[1])))
+
+
+def _first(table: Sequence[ClaimInBoth]) -> str:
+    """The sentence that answers whether something got worse."""
+    worse = [row for row in table if row.kind in WORSE and row.counts]
+    apart = not_compared(table)
+    without = sum(map(len, apart.values()))
+    if worse:
+        rest = f", and {_claims(without)} cannot be compared" if without else ""
+        return f"{_claims(len(worse))} got worse: {in_one_line(worse)}{rest}."
+    if without and without == sum(
+        row.now is not None and row.kind not in ("is new", "is not asked") for row in table
+    ):
+        return f"No claim can be compared: {_reasons(apart)}."
+    if without:
+        return f"No claim is shown to be worse, but {_claims(without)} cannot be compared: {_reasons(apart)}."
+    changes = [pair.change for row in table for pair in row.pairs if pair.change is not None]
+    if changes and all(map(is_identical, changes)):
+        return f"Nothing changed: {wording.directions(changes)}, item by item."
+    if not any(_says_something(row) for row in table):
+        return "Nothing can be said: no claim that was asked of both runs is decided."
+    still = sum(row.kind == "is still open" for row in table)
+    return f"No claim got worse, and {counted('is still open', still)}." if still else "No claim got worse."
+
+
+def _reasons(apart: dict[str, list[ClaimInBoth]]) -> str:
+    named = list(apart)[:_NAMED]
+    more = f"; and {len(apart) - _NAMED} further reasons" if len(apart) > _NAMED else ""
+    return "; or ".join(named) + more
+
+
+def _claims(count: int) -> str:
+    return "1 claim" if count == 1 else f"{count} claims"
+
+
+def _says_something(row: ClaimInBoth) -> bool:
+    """Whether the claim was asked the same of both runs, and is decided on the candidate."""
+    asked = row.was is not None and row.kind not in ("is not comparable", "is gone")
+    return asked and row.now is not None and row.now.verdict in (Verdict.PASS, Verdict.FAIL)
 
 
 def _row(was: Claim | None, now: Claim) -> ClaimInBoth:
-    change = now.change
+    kind, change = became(now), now.change
+    assert kind is not None
     assert change is not None
-    before = {effect.name: effect for effect in _effects(was)}
-    names = dict.fromkeys([*(effect.name for effect in _effects(now)), *before])
-    here = {effect.name: effect for effect in _effects(now)}
-    pairs = tuple(Pair(n, before.get(n), here.get(n), wording.change_of(now, here.get(n))) for n in names)
-    shown = {id(pair.change) for pair in pairs}
-    # An effect that no comparison of the claim used is subtracted all the same.
-    pairs += tuple(Pair(effect.name, None, None, effect) for effect in change.effects if id(effect) not in shown)
-    return ClaimInBoth(_kind(was, now, change), now.id, now.statement, was, now, change.reason, pairs)
+    return ClaimInBoth(
+        kind, now.id, now.statement, was, now, change.reason, tuple(_pairs(was, now, change.effects))
+    )
 
 
-def _kind(was: Claim | None, now: Claim, change: Change) -> Kind:
-    if was is None:
-        return "new"
-    if now.lack == "not measured":
-        return "gone"
-    if not change.comparable:
-        return "not comparable"
-    if now.verdict is Verdict.ERROR:
-        return "broken now"
-    if now.verdict is Verdict.FAIL:
-        return "as before" if was.verdict is Verdict.FAIL else "fails now"
-    if wording.lost(now):
-        return "no longer decided"
-    return "no longer fails" if was.verdict in (Verdict.FAIL, Verdict.ERROR) else "as before"
+def _pairs(was: Claim | None, now: Claim, changes: Sequence[Effect]) -> Iterator[Pair]:
+    """The effects of both runs with their differences, each difference once."""
+    own = judges_it(now)
+    before = {effect.name: effect for effect in _effects(was, without_changes=own)}
+    here = {effect.name: effect for effect in _effects(now, without_changes=own)}
+    differences = {effect.name.removesuffix(_MINUS): effect for effect in changes}
+    for name in dict.fromkeys([*here, *before]):
+        yield Pair(name, before.get(name), here.get(name), differences.pop(name, None))
+    for (
+        name,
+        effect,
+    ) in differences.items():  # what no comparison of the claim used, or what the claim judges itself
+        yield Pair(name, None, None, effect)
 
 
-def _decided(claim: Claim) -> bool:
-    return claim.verdict in (Verdict.PASS, Verdict.FAIL)
+def _effects(claim: Claim | None, *, without_changes: bool = False) -> list[Effect]:
+    """The effects that a claim compared; of one name, the first.
 
-
-def _effects(claim: Claim | None) -> list[Effect]:
-    """The effects that a claim compared; of several comparisons of one effect, the first."""
+    Args:
+        without_changes: leave out differences from a baseline, which stand as differences.
+    """
     if claim is None:
         return []
-    every = claim.compared
+    changes = {id(effect) for effect in judged_changes(claim)} if without_changes else set[int]()
+    every = [effect for effect in claim.compared if id(effect) not in changes]
     return list({effect.name: effect for effect in reversed(every)}.values())[::-1]
-
-
-def _side_by_side(was: Run, now: Run) -> list[tuple[str, str, str]]:
-    """Rows that describe both runs: name, baseline, candidate."""
-    facts = []
-    for run in (was, now):
-        facts.append(
-            {
-                "verdict": f"{wording.WORDS[run.summary.verdict]}: {run.summary.reason}",
-                "created": run.created,
-                "profile": run.profile,
-                "seed": str(run.seed),
-                "plan SHA-256": run.plan_sha256,
-                "model identity SHA-256": wording.identity(run.model) or wording.MISSING,
-                **_texts("model", run.model, ("identity",)),
-                **_texts("auditkit", run.tool),
-                "python": run.environment.python,
-                "cpu": run.environment.cpu,
-                "gpu": run.environment.gpu or wording.MISSING,
-            }
-        )
-    return [(name, facts[0][name], facts[1][name]) for name in facts[0]]
-
-
-def _texts(prefix: str, record: Struct, without: tuple[str, ...] = ()) -> dict[str, str]:
-    values = {name: value for name, value in msgspec.structs.asdict(record).items() if name not in without}
-    return {
-        f"{prefix} {name.replace('_', ' ')}": wording.number(value)
-        if isinstance(value, float) and math.isfinite(value)
-        else wording.MISSING
-        if value is None
-        else str(value)
-        for name, value in values.items()
-    }
-
-
-def _differing(was: dict[str, str], now: dict[str, str]) -> list[tuple[str, str, str]]:
-    return [
-        (name, was.get(name, wording.MISSING), now.get(name, wording.MISSING))
-        for name in sorted({*was, *now})
-        if was.get(name) != now.get(name)
-    ]
-
-
-def _embedded(run: Run) -> Run:
-    """The record without figures, items and grids, which its own page holds."""
-    claims = tuple(msgspec.structs.replace(claim, figures=(), examples=(), grids=()) for claim in run.claims)
-    return msgspec.structs.replace(run, claims=claims)

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from auditkit.record import escaping
 from auditkit.record.canonical import canonical
 from auditkit.record.schema import Claim, Figure, Run, Verdict
-from auditkit.report import effects, wording
+from auditkit.report import changes, effects, wording
 from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import is_finding, word
 from auditkit.report.comparisons import Comparisons, comparisons
@@ -60,7 +60,8 @@ def render_html(run: Run) -> str:
             methods=methods,
             units=effects.units_of(effect for claim in run.claims for effect in wording.effects_of(claim)),
             in_words=lambda claim: effects.in_words(claim.effect, claim.suite),
-            drawn_change=lambda change, claim: forest.drawn_change(change, wording.changed(claim, change)),
+            apart=changes.apart(run.claims),
+            moved=changes.moved(run.claims, lambda claim: anchors[id(claim)]),
             drawing=forest.drawn,
             thousands=len(run.claims) > _THOUSANDS,
             words=_words(run),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -19,11 +19,11 @@ from auditkit.record.schema import Control, Effect, Run, Verdict
 from auditkit.report import brief, wording
 from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import needs_base
-from auditkit.report.compare import ClaimInBoth, in_one_line
 
 MOST_NEEDED = 10
-"""What needs a human and is shown in a summary; the rest is counted."""
+"""What needs a human and is shown with its command in a summary; the rest is named."""
 
+_MOST_NAMES = 100
 _WIDTH, _NARROWEST = 100, 40
 _INDENT = 6
 _LONGEST_REASON = 4
@@ -89,7 +89,9 @@ def attention(
             yield from _command(one.command)
     left = [claim for one in actions[len(actions) if most is None else most :] for claim in one.claims]
     if left:
-        yield f"{'':<{_INDENT}}and {brief.counted(left)} more (-v shows each)"
+        yield from wrapped(
+            f"and {len(left)} more (-v shows each): {brief.named(left, _MOST_NAMES)}", indent=_INDENT
+        )
     for number, hint in enumerate(() if short else brief.hints(run, folder)):
         if actions and not number:
             yield ""
@@ -232,31 +234,3 @@ def _command(text: str) -> Iterator[str]:
 
 def _coloured(text: str, value: Verdict, colour: bool) -> str:
     return f"\x1b[{_COLOURS.get(value, 33)}m{text}\x1b[0m" if colour else text
-
-
-def comparison(was: Run, now: Run, table: Sequence[ClaimInBoth], colour: bool = False) -> Iterator[str]:
-    """Lines that compare the claims of `was` and `now`; claims that got worse come first."""
-    assert now.baseline is not None
-    for name, run in (("baseline", was), ("candidate", now)):
-        yield f"{name:<10}{verdict(run.summary.verdict, colour)} {plain(run.model.name)}, {plain(run.created)}"
-    yield from wrapped(wording.changes(now))
-    yield from (f"  the plan differs: {plain(difference)}" for difference in now.baseline.plan_differences)
-    for run in (was, now):
-        yield from wrapped(wording.distrust(run.cross_check))
-    kind = ""
-    for row in table:
-        if row.kind != kind:
-            kind = row.kind
-            yield from ("", kind.capitalize())
-        waived = " (waived)" if row.now is not None and row.now.waiver is not None else ""
-        sides = [verdict(one.verdict, colour) if one else f"{wording.MISSING:<17}" for one in (row.was, row.now)]
-        yield f"  {' → '.join(sides)} {plain(row.id)}{waived}"
-        for pair in row.pairs:
-            if pair.change is not None:
-                yield f"    {wording.moved(pair.change)}: {plain(wording.line(pair.change))}"
-            elif row.kind == "not comparable":
-                both = " there, ".join(wording.effect_text(effect) for effect in (pair.was, pair.now))
-                yield f"    {plain(pair.name)}: {plain(both)} here, not subtracted"
-        if row.reason:
-            yield from wrapped(row.reason, indent=4)
-    yield from ("", in_one_line(table))

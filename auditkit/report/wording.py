@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from auditkit.claims.changed import became, difference, is_identical
 from auditkit.record.baseline import BASELINE_LABEL
 from auditkit.record.identity import compared_in_words, is_known, model_digest
 from auditkit.record.needed import needed
@@ -39,6 +40,9 @@ MEANINGS = {
     Verdict.NOT_APPLICABLE: "the model lacks something that the claim needs, or does not show the behaviour",
     Verdict.ERROR: "a control, a guard or the measurement itself failed; nothing is known",
 }
+
+_MOVED = ("higher", "lower", "no change shown", "identical", "no interval")
+"""How an effect can have moved since a baseline, in words."""
 
 ATTENTION = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
 
@@ -197,6 +201,8 @@ def distrust(check: CrossCheck | None) -> str:
 
 def moved(change: Effect) -> str:
     """The direction in which an effect changed since the baseline, by its whole interval."""
+    if is_identical(change):
+        return "identical"
     if change.lower is None or change.upper is None:
         return "no interval"
     if change.lower > 0:
@@ -207,10 +213,17 @@ def moved(change: Effect) -> str:
 
 
 def _directions(changes: Sequence[Effect]) -> str:
+    """ "2 higher, 1 lower, 40 no change shown"; the words that count nothing are left out."""
     words = [moved(change) for change in changes]
-    return ", ".join(
-        f"{words.count(word)} {word}" for word in ("higher", "lower", "no change shown", "no interval")
-    )
+    return ", ".join(f"{words.count(word)} {word}" for word in _MOVED if word in words)
+
+
+def directions(changes: Sequence[Effect]) -> str:
+    """ "of 5 effects 1 higher, 4 no change shown", "all 3 effects are identical"."""
+    words = {moved(change) for change in changes}
+    if words == {"identical"}:
+        return "the one effect is identical" if len(changes) == 1 else f"all {len(changes)} effects are identical"
+    return f"of {len(changes)} effects {_directions(changes)}" if changes else "no effect could be subtracted"
 
 
 def further(changes: Sequence[Effect]) -> str:
@@ -231,23 +244,16 @@ def changed(claim: Claim, change: Effect) -> Effect | None:
 
 
 def lost(claim: Claim) -> bool:
-    """Whether a claim was decided on the baseline and is not decided now, though the same was asked or nothing was
-    measured.
-
-    A claim that this run does not ask by design is not lost.
-    """
-    change = claim.change
-    decided = (Verdict.PASS, Verdict.FAIL)
-    if claim.lack in ("not measured", "not asked"):
-        return claim.lack == "not measured"
-    return change is not None and change.comparable and change.verdict in decided and claim.verdict not in decided
+    """Whether a claim was decided on the baseline and is not decided now, or was not measured."""
+    return became(claim) in ("is no longer decided", "is gone")
 
 
 def remarks(claim: Claim) -> list[str]:
     """What the terminal says under a claim besides its effect: changes since the baseline, and a waiver."""
     lines = []
     if claim.change is not None:
-        effects = claim.change.effects
+        decides = difference(claim.effect) if claim.effect is not None else ""
+        effects = [effect for effect in claim.change.effects if effect.name != decides]
         said = [f"{moved(effect)}: {line(effect)}" for effect in effects[:AT_ONCE]]
         said += [further(effects[AT_ONCE:])] if effects[AT_ONCE:] else []
         if claim.change.reason:
@@ -291,7 +297,7 @@ def changes(run: Run) -> str:
     same = "the same plan" if not run.baseline.plan_differences else "another plan"
     text = (
         f"baseline {run.baseline.run} ({run.baseline.model.name}, {run.baseline.created}, {same}): "
-        f"{compared} of {len(run.claims)} claims comparable; of {len(effects)} effects {_directions(effects)}"
+        f"{compared} of {len(run.claims)} claims comparable; {directions(effects)}"
     )
     if run.baseline.absent:
         text += f"; {len(run.baseline.absent)} of its claims were not asked here"

@@ -77,13 +77,14 @@ def mark(choice: str, other: str) -> str:
 def held_to(alternative: Alternative, compared: Iterable[Effect]) -> Alternative:
     """The alternative, or an ERROR of it where it does not compare as the claim does.
 
-    A comparison that fails or is undecided ends the claim's test or the alternative, so one of the two may have made
-    fewer kinds of comparison than the other.
+    The level itself may differ a little, as that of equivalence depends on the clusters. A comparison that fails or is
+    undecided ends the claim's test or the alternative, so one of the two may have made fewer kinds of comparison than
+    the other.
     """
-    own, its = ({(e.relation, e.threshold, e.alpha) for e in some} for some in (compared, alternative.effects))
+    own, its = ({(e.relation, e.threshold, e.spent) for e in some} for some in (compared, alternative.effects))
     if not own or own <= its or its <= own:
         return alternative
-    reason = "it compares with another threshold, on another side or at another level than the claim does"
+    reason = "it compares with another threshold, on another side or at another look than the claim does"
     return msgspec.structs.replace(alternative, verdict=Verdict.ERROR, reason=reason)
 
 

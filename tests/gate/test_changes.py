@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from auditkit.claims.evidence import Evidence, gathering
 from auditkit.claims.verdicts import control
-from auditkit.gate.changes import _only, _paired
+from auditkit.gate.paired import difference, only
 from auditkit.record.schema import ItemRow
 from auditkit.stats.effects.kept import Kept, read_effects
 from auditkit.stats.effects.mean import Estimate
@@ -82,7 +82,7 @@ def test_a_recorded_share_of_one_is_compared_as_a_share(scale: float) -> None:
     half = Estimate("effect", "logit", half.measurement, scale * half.numerator, scale * half.denominator)
     digests = read_effects(recorded(half))["effect"].digests
     then = read_effects(recorded_shares(whole))["effect"]
-    reason, change = _paired(Kept(half, digests), then)
+    reason, change = difference(Kept(half, digests), then)
     assert (reason, change is not None) == ("", True)
     assert change is not None
     expected = half.describe().estimate
@@ -98,7 +98,7 @@ def test_a_recorded_share_that_cannot_be_compared_has_no_change(broken: str) -> 
     kept = read_effects(recorded(share))["effect"]
     rows = np.arange(4) if broken == "few" else np.arange(40)
     part = Kept(share._taken(rows), kept.digests)
-    reason, change = _paired(part, Kept(share._taken(rows), kept.digests) if broken == "few" else kept)
+    reason, change = difference(part, Kept(share._taken(rows), kept.digests) if broken == "few" else kept)
     assert reason.startswith("too_few_clusters" if broken == "few" else "unmatched_items")
     assert change is None
 
@@ -164,7 +164,7 @@ def test_a_digest_depends_on_prompts_and_clusters_and_on_nothing_else() -> None:
 
 
 def test_few_effects_without_a_partner_are_named_and_many_are_counted() -> None:
-    assert _only(["a", "b"], "here") == ["'a' was measured only here", "'b' was measured only here"]
+    assert only(["a", "b"], "here") == ["'a' was measured only here", "'b' was measured only here"]
     many = [f"e{i}" for i in range(13)]
-    assert _only(many, "on the baseline") == ["13 effects were measured only on the baseline (the first: 'e0')"]
-    assert _only([], "here") == []
+    assert only(many, "on the baseline") == ["13 effects were measured only on the baseline (the first: 'e0')"]
+    assert only([], "here") == []

@@ -16,7 +16,7 @@ from auditkit.record.schema import Run
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 ENDED_BY = {"td": {"td", "th", "tr"}, "th": {"td", "th", "tr"}, "tr": {"tr"}, "li": {"li"}}
 """Elements whose end tag HTML lets away -> what ends them when it begins; the end of what holds them does, too."""
-CLOSED = {"ended", "compare", "profile", "verdict", "relation", "kind", "rank", "state", "scale"}
+CLOSED = {"ended", "lack", "compare", "profile", "verdict", "relation", "kind", "rank", "state", "scale"}
 """Fields whose values come from a closed list and cannot hold other text."""
 
 KINDS: dict[str, list[str]] = {

@@ -174,12 +174,12 @@ def test_claims_that_one_fault_has_stopped_stand_together(a_run: Run) -> None:
     ]  # fmt: skip
 
 
-def test_of_many_claims_that_fail_the_first_are_shown_and_the_rest_counted(a_run: Run) -> None:
+def test_of_many_claims_that_fail_the_first_are_shown_and_the_rest_named(a_run: Run) -> None:
     failed = tuple(replace(a_run.claims[0], id=f"suite/c{i}", verdict=FAIL) for i in range(MOST_NEEDED + 3))
     run = replace(a_run, claims=failed)
     lines = attention(written(run))
     assert sum(line.startswith("FAIL") for line in lines) == MOST_NEEDED
-    assert lines[-1] == "      and 3 FAIL more (-v shows each)"
+    assert lines[-1] == "      and 3 more (-v shows each): suite/c10, suite/c11, suite/c12"
     assert sum(line.startswith("FAIL  ") for line in attention(written(run, verbosity=1))) == MOST_NEEDED + 3
 
 

@@ -23,8 +23,9 @@ from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Image, Interse
 from auditkit.record.schema import Figure, Run, Verdict
 from auditkit.report import page as page_module
 from auditkit.report import render_html, wording
-from auditkit.report.compare import render_comparison
+from auditkit.report.compare_page import render_comparison
 from auditkit.report.page import bare
+from auditkit.report.several.page import render_several
 
 pytestmark = pytest.mark.unit
 
@@ -348,9 +349,10 @@ def _pdf_text(pdf: bytes) -> str:
     return done.stdout.decode()
 
 
-def both_pages(run: Run) -> list[str]:
-    """The page of the run, and that of the run beside itself."""
-    return [render_html(run), render_comparison(run, run)]
+def every_page(run: Run) -> list[str]:
+    """The page of the run, that of the run beside itself, and that of several runs."""
+    other = msgspec.structs.replace(run, seed=run.seed + 1, claims=run.claims[1:])
+    return [render_html(run), render_comparison(run, run), render_several([run, other, run])]
 
 
 OVERLAPS = """() => [...document.querySelectorAll('.scorecard tbody tr, .claim > summary, .controls tbody tr')].filter(
@@ -379,7 +381,7 @@ def test_nothing_overlaps_and_nothing_leaves_the_page_at_any_width(opened: Any, 
 def test_nobody_is_left_out(opened: Any, node_modules: Path, full_run: Run, scheme: str) -> None:
     """axe-core finds nothing of any weight, with everything opened, in both colour sets and on a phone."""
     script = (node_modules / "axe-core" / "axe.min.js").read_text("utf-8")
-    for width, html in itertools.product((1280, 390), both_pages(full_run)):
+    for width, html in itertools.product((1280, 390), every_page(full_run)):
         size = {"width": width, "height": 900}
         with opened(html, color_scheme=scheme, viewport=size, bypass_csp=True) as page:
             page.evaluate(OPEN_ALL)
@@ -406,8 +408,8 @@ def test_the_document_is_valid_html(
         },
     }
     (tmp_path / ".htmlvalidate.json").write_text(json.dumps(rules))
-    pages = [tmp_path / "audit.html", tmp_path / "diff.html"]
-    for page, html in zip(pages, both_pages(replace_text(full_run, lambda old: f"{old} <b>&\"' 🙂")), strict=True):
+    pages = [tmp_path / "audit.html", tmp_path / "diff.html", tmp_path / "compare.html"]
+    for page, html in zip(pages, every_page(replace_text(full_run, lambda old: f"{old} <b>&\"' 🙂")), strict=True):
         page.write_text(html, "utf-8")
     broken = tmp_path / "broken.html"
     broken.write_text("<!DOCTYPE html><p id=a><p id=a>", "utf-8")

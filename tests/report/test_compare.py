@@ -13,8 +13,9 @@ from hostile import HOSTILE
 from auditkit.record.identity import model_digest
 from auditkit.record.schema import Change, Claim, CrossCheck, Run, Verdict
 from auditkit.report import render_html
-from auditkit.report.compare import ClaimInBoth, comparison_code, in_one_line, render_comparison, rows
-from auditkit.report.terminal import comparison
+from auditkit.report.compare import ClaimInBoth, comparison_code, in_one_line, rows, sentences
+from auditkit.report.compare_page import render_comparison
+from auditkit.report.compare_terminal import comparison
 
 pytestmark = pytest.mark.unit
 
@@ -55,11 +56,12 @@ def became(
 @pytest.mark.parametrize(
     ("was", "now", "kind", "code"),
     [
-        (PASS, FAIL, "fails now", 1), (UNDECIDED, FAIL, "fails now", 1), (FAIL, FAIL, "as before", 0),
-        (PASS, ERROR, "broken now", 11), (ERROR, ERROR, "broken now", 11), (ERROR, PASS, "no longer fails", 0),
-        (PASS, UNDECIDED, "no longer decided", 10), (FAIL, NOT, "no longer decided", 10),
-        (FAIL, PASS, "no longer fails", 0), (UNDECIDED, NOT, "as before", 10), (PASS, PASS, "as before", 0),
-        (UNDECIDED, PASS, "as before", 0), (None, FAIL, "new", 10), (PASS, None, "gone", 10),
+        (PASS, FAIL, "fails now", 1), (UNDECIDED, FAIL, "fails now", 1), (FAIL, FAIL, "still fails", 0),
+        (PASS, ERROR, "is broken now", 11), (ERROR, ERROR, "is broken now", 11), (ERROR, PASS, "holds now", 0),
+        (PASS, UNDECIDED, "is no longer decided", 10), (FAIL, NOT, "is no longer decided", 10),
+        (FAIL, PASS, "no longer fails", 0), (UNDECIDED, NOT, "does not apply", 10), (PASS, PASS, "still holds", 0),
+        (ERROR, NOT, "does not apply", 10), (ERROR, UNDECIDED, "is still open", 10),
+        (UNDECIDED, PASS, "holds now", 0), (None, FAIL, "is new", 10), (PASS, None, "is not asked", 10),
     ],
 )  # fmt: skip
 def test_what_became_of_a_claim_decides_the_exit_code(
@@ -69,7 +71,7 @@ def test_what_became_of_a_claim_decides_the_exit_code(
     assert (row.kind, comparison_code(sample_run, sample_run, [row])) == (kind, code)
     if was is not None and now is not None:
         apart = became(sample_run, was, now, comparable=False)
-        assert (apart.kind, comparison_code(sample_run, sample_run, [apart])) == ("not comparable", 10)
+        assert (apart.kind, comparison_code(sample_run, sample_run, [apart])) == ("is not comparable", 10)
 
 
 def test_the_worst_decides_and_a_waived_claim_does_not(sample_run: Run, gated_run: Run) -> None:
@@ -128,13 +130,16 @@ def test_the_page_shows_both_effects_their_difference_and_why_not(before: Run, a
     page = Elements(render_comparison(before, after))
     text = " ".join(page.text.split())
     assert "compared with Released" in text
-    order = ["Broken now", "No longer decided", "Not comparable", "Gone: 1", "New: 1", "As before"]
-    places = [text.index(word) for word in order]
+    assert sentences(before, after, rows(before, after))[0] == (
+        "2 claims got worse: 1 is broken now, 1 is no longer decided, and 1 claim cannot be compared."
+    )
+    first = text.index("2 claims got worse")
+    order = ["1 is broken now", "1 is no longer decided", "1 is new", "2 still hold", "1 is not asked"]
+    places = [text.index(word, text.index("Claims, what got worse first", first)) for word in order]
     assert places == sorted(places), "what got worse comes first"
     assert "lower −0.0412 [−0.0671, −0.0153]" in text
     assert text.count("0.583 [0.512, 0.652]") >= 2, "there and here"
-    apart = text.split("Not comparable: 1")[1].split("Gone: 1")[0]
-    assert "not comparable — other data: persona_patching/a.csv" in apart
+    apart = text.split("1 is not comparable: other data: persona_patching/a.csv")[1].split("The two runs")[0]
     assert "minus the baseline" not in apart
     assert apart.count("0.232 [0.148, 0.315]") == 2, "both are shown, and nothing is subtracted"
     assert "seed was 0, is 20250711" in text
@@ -175,19 +180,20 @@ def test_hostile_text_stays_text(before: Run, after: Run, text: str) -> None:
 def test_the_terminal_says_the_same(before: Run, after: Run) -> None:
     table = rows(before, after)
     lines = list(comparison(before, after, table))
-    assert lines[-1] == in_one_line(table)
-    assert lines[-1] == ("1 broken now, 1 no longer decided, 1 not comparable, 1 gone, 1 new, 2 as before")
+    assert " ".join(lines).startswith(sentences(before, after, table)[0])
+    assert in_one_line(table) == (
+        "1 is broken now, 1 is no longer decided, 1 is not comparable, 1 is new, 2 still hold, 1 is not asked"
+    )
     text = "\n".join(lines)
-    assert "lower: recovery by MLP layers 2-5 minus the baseline: −0.0412 [−0.0671, −0.0153]" in text
-    assert "✓ PASS            → — " in text
-    assert "there, " in text
-    assert "not subtracted" in text
+    assert f"Of 7 claims {in_one_line(table)}." in " ".join(lines)
+    assert "1 is not comparable: other data: persona_patching/a.csv\n  persona_patching/" in text
+    assert max(map(len, lines)) <= 100
 
 
 def test_two_runs_without_claims(empty_run: Run, after: Run) -> None:
     now = replace(empty_run, baseline=after.baseline)
-    assert "neither run holds a claim" in render_comparison(empty_run, now)
-    assert in_one_line(rows(empty_run, now)) == "neither run holds a claim"
+    assert "Nothing was compared: neither run holds a claim." in render_comparison(empty_run, now)
+    assert comparison_code(empty_run, now, []) == 10
 
 
 @pytest.mark.slow

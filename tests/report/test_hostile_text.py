@@ -28,7 +28,8 @@ from auditkit.report import (
     render_markdown,
 )
 from auditkit.report.compare import rows
-from auditkit.report.terminal import comparison, details, overview
+from auditkit.report.compare_terminal import comparison
+from auditkit.report.terminal import details, overview
 
 pytestmark = pytest.mark.unit
 

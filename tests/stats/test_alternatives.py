@@ -203,6 +203,22 @@ def test_an_alternative_with_another_threshold_or_side_is_an_error_of_its_own() 
     assert "another threshold" in claim.alternatives[0].reason
 
 
+def test_an_alternative_of_equivalence_over_fewer_clusters_is_held_to_the_same_rule() -> None:
+    """Equivalence has a level that depends on the number of clusters, so the two levels differ."""
+    whole = effect(0.0)
+
+    def compare(items: int = 12) -> None:
+        few = np.arange(items, dtype=np.intp)
+        part = Estimate("effect", "logit", whole.measurement.take(few), whole.numerator[few])
+        assert part.equals(0.0, within=0.5)
+
+    claim = under({"half of the items": {"items": 6}}, compare)
+    (alternative,) = claim.alternatives
+    assert claim.effect is not None
+    assert alternative.effects[0].alpha != claim.effect.alpha
+    assert (claim.verdict, alternative.verdict) == (PASS, PASS)
+
+
 def test_a_claim_that_ends_at_its_first_comparison_still_holds_alternatives_to_its_rule() -> None:
     def compare(mean: float = 0.5) -> None:
         assert effect(mean) >= 0.5

@@ -32,7 +32,7 @@ from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.pairs import Condition, PatchPair, answer_rows
 from auditkit.engine.patching import plain as patching
 from auditkit.engine.patching.plain import GUARDED_PAIRS, Patched
-from auditkit.engine.patching.walks import ADDED, Row, Runs, Spot, differ
+from auditkit.engine.patching.walks import ADDED, PairRuns, WalkRow, WalkSpot, differ
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Site
 
@@ -66,7 +66,7 @@ def restarted(
     if able and not conditions:  # as beside conditions, to the last bit
         return Patched(*ends(adapter, pairs, description), {}, 0.0, 0.0)
     made = {name: [_row(adapter, run) for run in plan] for name, plan in plans.items()} if able else {}
-    rows = {name: cast(list[Row], mine) for name, mine in made.items() if all(mine)}
+    rows = {name: cast(list[WalkRow], mine) for name, mine in made.items() if all(mine)}
     work = _Work(cast(Restartable, adapter), pairs, rows) if rows else None
     if known is not None:
         known(*(work.ends(description) if work else ends(adapter, pairs, description)))
@@ -86,13 +86,13 @@ class _Work:
     """Walks of some conditions, in batches of pairs."""
 
     def __init__(
-        self, adapter: Restartable, pairs: Sequence[PatchPair], rows: Mapping[str, Sequence[Row]]
+        self, adapter: Restartable, pairs: Sequence[PatchPair], rows: Mapping[str, Sequence[WalkRow]]
     ) -> None:
         self.adapter, self.pairs, self.rows = adapter, pairs, rows
         self.lengths = [len(pair.base) for pair in pairs]
         self.base, self.source = torch.empty(len(pairs), 2), torch.empty(len(pairs), 2)
         self.results = {name: torch.empty(len(pairs), 2) for name in rows}
-        self._held: dict[tuple[int, ...], Runs] = {}
+        self._held: dict[tuple[int, ...], PairRuns] = {}
         self._room: int | None = None
 
     def ends(self, description: str) -> tuple[Tensor, Tensor]:
@@ -102,7 +102,7 @@ class _Work:
         def work(some: list[int]) -> None:
             nonlocal room
             with self._declared(some) as mine:
-                runs = Runs.made(self.adapter, mine.chunk, mine.every)
+                runs = PairRuns.made(self.adapter, mine.chunk, mine.every)
                 mine.cost = self.adapter.layers * runs.tokens
             self.base[some], self.source[some] = runs.base, runs.source
             held = runs.trimmed(mine.rows.values())
@@ -119,7 +119,7 @@ class _Work:
             with self._declared(some) as mine:
                 runs = self._held.pop(tuple(some), None)
                 if runs is None:
-                    runs = Runs.made(self.adapter, mine.chunk, mine.every)
+                    runs = PairRuns.made(self.adapter, mine.chunk, mine.every)
                     mine.cost = self.adapter.layers * runs.tokens
                 self.base[some], self.source[some] = runs.base, runs.source
                 for name, whole in mine.rows.items():
@@ -150,11 +150,11 @@ class _Part:
     """Some pairs, their rows by condition, and what running them costs in token-layers."""
 
     chunk: Sequence[PatchPair]
-    rows: Mapping[str, Sequence[Row]]
+    rows: Mapping[str, Sequence[WalkRow]]
     cost: int = 0
 
     @property
-    def every(self) -> list[Row]:
+    def every(self) -> list[WalkRow]:
         return [row for mine in self.rows.values() for row in mine]
 
 
@@ -189,20 +189,20 @@ def ends(adapter: Adapter, pairs: Sequence[PatchPair], description: str = "answe
     base, source = torch.empty(len(pairs), 2), torch.empty(len(pairs), 2)
 
     def work(some: list[int]) -> None:
-        runs = Runs.made(cast(Restartable, adapter), [pairs[i] for i in some], [])
+        runs = PairRuns.made(cast(Restartable, adapter), [pairs[i] for i in some], [])
         base[some], source[some] = runs.base, runs.source
 
     in_batches(work, [len(pair.base) for pair in pairs], description)
     return base, source
 
 
-def _row(adapter: Adapter, run: Edited) -> Row | None:
+def _row(adapter: Adapter, run: Edited) -> WalkRow | None:
     """The run as a row, or None where its edits cannot be made within a walk."""
-    found: list[Spot] = []
+    found: list[WalkSpot] = []
     for place, start, stop, heads, edit in spots(adapter, run):
         if place[0] not in (*ADDED, Component.RESIDUAL) or heads is not None or isinstance(edit.give, Edited):
             return None
-        found.append(Spot(place, start, stop, edit.give, edit.keep, edit.factor))
+        found.append(WalkSpot(place, start, stop, edit.give, edit.keep, edit.factor))
     if not found:
         return None
     level = min(spot.place[1] - (spot.place[0] in ADDED) for spot in found)
@@ -210,14 +210,14 @@ def _row(adapter: Adapter, run: Edited) -> Row | None:
     if stream - {level} or level >= adapter.layers - 1:
         return None  # the stream is edited on the way, or after the last block
     first = min(spot.changes_from(run.prompt) for spot in found)
-    return Row(run.prompt, tuple(found), level, min(first, len(run.prompt) - 1), run.prompt)
+    return WalkRow(run.prompt, tuple(found), level, min(first, len(run.prompt) - 1), run.prompt)
 
 
 def _guards(
     adapter: Restartable,
     pairs: Sequence[PatchPair],
     plans: Mapping[str, Sequence[Edited]],
-    rows: Mapping[str, Sequence[Row]],
+    rows: Mapping[str, Sequence[WalkRow]],
 ) -> tuple[float, float] | None:
     """Largest error of the identity edit at all places, and of the full patch, in logits; None where walks with edits
     do not give what whole runs give on this model."""
@@ -230,10 +230,10 @@ def _guards(
     def work(some: list[int]) -> None:
         chunk = [few[i] for i in some]
         same = list(zip(*(_identities(places, [mine[i] for mine in rows.values()]) for i in some), strict=True))
-        full = [Row(pair.base, (), -1, differ(pair), pair.source) for pair in chunk]
+        full = [WalkRow(pair.base, (), -1, differ(pair), pair.source) for pair in chunk]
         tried = {name: [rows[name][i] for i in some] for name in first_of_its_kind.values()}
         every = [row for mine in (*same, full, *tried.values()) for row in mine]
-        runs = Runs.made(adapter, chunk, every)
+        runs = PairRuns.made(adapter, chunk, every)
         within = partial(within_noise, adapter, pieces=runs.pieces)
         for name, some_rows in tried.items():
             whole, _ = execute(adapter, [plans[name][i] for i in some], runs.donated)
@@ -254,7 +254,7 @@ def _guards(
     return max(error for error, _ in errors), max(error for _, error in errors)
 
 
-def _identities(places: Collection[Place], rows: Sequence[Row]) -> list[Row]:
+def _identities(places: Collection[Place], rows: Sequence[WalkRow]) -> list[WalkRow]:
     """Rows that write a prompt's own activations back, from the first token on that its `rows` change: at all places of
     MLPs and attention together, and into the stream at each layer."""
     prompt, first = rows[0].prompt, min(row.first for row in rows)
@@ -263,6 +263,6 @@ def _identities(places: Collection[Place], rows: Sequence[Row]) -> list[Row]:
     out = []
     for some in [*together, *([place] for place in sorted(set(places).difference(added)))]:
         level = min(layer - (component in ADDED) for component, layer in some)
-        own = tuple(Spot(place, 0, len(prompt), prompt) for place in some)
-        out.append(Row(prompt, own, level, first, prompt))
+        own = tuple(WalkSpot(place, 0, len(prompt), prompt) for place in some)
+        out.append(WalkRow(prompt, own, level, first, prompt))
     return out

@@ -42,7 +42,7 @@ STREAM = Component.BLOCK_INPUT
 """Where the stream is read with which a row joins."""
 
 
-class Spot(NamedTuple):
+class WalkSpot(NamedTuple):
     """At one place, positions [start, stop) become `keep * value + factor * give`."""
 
     place: Place
@@ -75,11 +75,11 @@ class Spot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class WalkRow:
     """One edited run: what it is run on, where it joins (`level`: after this block), and from what position on."""
 
     prompt: Prompt
-    spots: tuple[Spot, ...]
+    spots: tuple[WalkSpot, ...]
     level: int
     first: int
     joins: Prompt
@@ -91,7 +91,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Runs:
+class PairRuns:
     """Some pairs' base and source runs, as walks need them, and what donors gave.
 
     Attributes:
@@ -109,7 +109,7 @@ class Runs:
     pieces: bool
 
     @classmethod
-    def made(cls, adapter: Restartable, chunk: Sequence[PatchPair], rows: Sequence[Row]) -> Runs:
+    def made(cls, adapter: Restartable, chunk: Sequence[PatchPair], rows: Sequence[WalkRow]) -> PairRuns:
         """Every base and source run, and those of other donors of the rows' edits."""
         own, sources = [pair.base for pair in chunk], [pair.source for pair in chunk]
         at = {prompt: i for i, prompt in enumerate(own)}
@@ -144,10 +144,10 @@ class Runs:
         tokens += donated.tokens + apart.tokens
         return cls(adapter, batch, memory, donated, base, source, tokens, pieces)
 
-    def trimmed(self, conditions: Iterable[Sequence[Row]]) -> Runs:
+    def trimmed(self, conditions: Iterable[Sequence[WalkRow]]) -> PairRuns:
         """The same with no more than walks of these rows need, so that the runs of many pairs can be held."""
         some = [list(rows) for rows in conditions]
-        keys = {(row.joins, (STREAM, row.level + 1)) for rows in some for row in rows}
+        keys: set[tuple[Donor, Place]] = {(row.joins, (STREAM, row.level + 1)) for rows in some for row in rows}
         for rows in some:
             for row in rows:
                 keys |= {(spot.give, spot.place) for spot in row.spots if isinstance(spot.give, Prompt)}
@@ -166,7 +166,7 @@ class Runs:
         held = [*self.memory.keys, *self.memory.values, *self.donated.activations.values()]
         return sum(value.numel() * value.element_size() for value in held)
 
-    def walk(self, rows: Sequence[Row], chunk: Sequence[PatchPair]) -> tuple[Tensor, int]:
+    def walk(self, rows: Sequence[WalkRow], chunk: Sequence[PatchPair]) -> tuple[Tensor, int]:
         """Answers (row, 2) of one row for each pair, and what they cost.
 
         Raises:
@@ -174,7 +174,7 @@ class Runs:
         """
         tokens = restarted_tokens(rows)
         cut, order = self.batch.width - tokens, sorted(range(len(rows)), key=lambda i: rows[i].level)
-        edits: dict[Place, list[tuple[int, int, Spot]]] = {}
+        edits: dict[Place, list[tuple[int, int, WalkSpot]]] = {}
         for place_in_walk, i in enumerate(order):
             for spot in rows[i].spots:
                 if spot.place[0] in ADDED:
@@ -209,7 +209,7 @@ class Runs:
             raise GuardTripped("edited runs have answers that are NaN or infinite (try --dtype float32)")
         return out, sum(row.cost(self.adapter.layers, tokens) for row in rows)
 
-    def _stream(self, row: Row, i: int) -> Tensor:
+    def _stream(self, row: WalkRow, i: int) -> Tensor:
         """(position, width) of the padded batch, with the row's edits of it."""
         whole = self.donated.activations[row.joins, (STREAM, row.level + 1)]
         stream = torch.cat([whole.new_zeros(self.batch.pads[i], whole.shape[1]), whole])
@@ -219,7 +219,7 @@ class Runs:
         return stream
 
 
-def restarted_tokens(rows: Sequence[Row]) -> int:
+def restarted_tokens(rows: Sequence[WalkRow]) -> int:
     """Tokens on which a walk of these rows is made."""
     return max(len(row.prompt) - row.first for row in rows)
 

@@ -11,9 +11,11 @@ A template (`_forest.html.j2`) draws what is computed here, and writes the numbe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from auditkit.record.schema import Claim, Effect, Verdict
 from auditkit.report.wording import MINUS, number
@@ -23,8 +25,6 @@ WIDTH, HEIGHT = 320, 28
 FIRST, LAST = -2.0, 3.0
 """Ends of the axis, in units from the threshold. Of the 62 effects that decide the claims of a default run, 54 lie
 inside; what leaves it ends in an arrow with its number."""
-Order = Literal["suite", "distance", "change"]
-Of = Literal["threshold", "half-width"]
 
 _MARGIN = 10.0
 _AT_MOST = ("<=", "<")
@@ -38,8 +38,6 @@ class Scale:
     """The value at the common line: the threshold, or no change."""
     unit: float
     """The value of one unit; negative where larger values lie to the left."""
-    of: Of
-    """What one unit is."""
 
     def units(self, value: float) -> float:
         """How many units `value` lies on the claimed side of the common line; below zero: on the other side."""
@@ -139,16 +137,16 @@ def scale_of(effect: Effect, unit: float | None = None) -> Scale | None:
     """
     compared = effect.relation is not None and effect.threshold is not None
     threshold = effect.threshold if compared and effect.threshold is not None else 0.0
-    size, of = _unit(effect, threshold, unit)
+    size = _unit(effect, threshold, unit)
     if size is None:
         return None
     if not compared:
-        return Scale(none_of(effect), size, of)
+        return Scale(none_of(effect), size)
     if effect.relation == "within":
         # From the limit that the estimate is nearer to, so that left is away from zero.
         upper = (effect.estimate or 0.0) > 0
-        return Scale(threshold, -size, of) if upper else Scale(-threshold, size, of)
-    return Scale(threshold, -size if effect.relation in _AT_MOST else size, of)
+        return Scale(threshold, -size) if upper else Scale(-threshold, size)
+    return Scale(threshold, -size if effect.relation in _AT_MOST else size)
 
 
 def scale_of_change(change: Effect, claimed: Effect | None, unit: float | None = None) -> Scale | None:
@@ -158,18 +156,14 @@ def scale_of_change(change: Effect, claimed: Effect | None, unit: float | None =
         claimed: the effect of the claim that changed. Where it is compared with nothing, lower values lie left.
     """
     threshold = claimed.threshold if claimed is not None and claimed.relation is not None else None
-    size, of = _unit(change, threshold or 0.0, unit)
+    size = _unit(change, threshold or 0.0, unit)
     if size is None:
         return None
-    return Scale(0.0, -size if more_is_worse(change, claimed) else size, of)
+    return Scale(0.0, -size if more_is_worse(change, claimed) else size)
 
 
-def _unit(
-    effect: Effect, threshold: float, unit: float | None
-) -> tuple[float | None, Literal["threshold", "half-width"]]:
-    if threshold:
-        return abs(threshold), "threshold"
-    return unit or half_width(effect) or effect.mde or None, "half-width"
+def _unit(effect: Effect, threshold: float, unit: float | None) -> float | None:
+    return abs(threshold) or unit or half_width(effect) or effect.mde or None
 
 
 def common_unit(effects: Iterable[Effect]) -> float | None:
@@ -238,8 +232,14 @@ def drawn(effect: Effect, unit: float | None = None) -> Drawn | None:
 
 
 def drawn_change(change: Effect, claimed: Effect | None, unit: float | None = None) -> Drawn | None:
-    """The row of a difference from a baseline."""
-    return draw(change, scale_of_change(change, claimed, unit))
+    """The row of a difference from a baseline.
+
+    Where the claim judges the difference itself, one unit is the margin that it allows. Nothing is shaded, since the
+    common line is no change and not the threshold.
+    """
+    judged = change if claimed is None and change.relation is not None else claimed
+    shown = msgspec.structs.replace(change, relation=None, threshold=None)
+    return draw(shown, scale_of_change(change, judged, unit))
 
 
 def change_size(claim: Claim) -> float | None:
@@ -306,18 +306,3 @@ def claim_row(claim: Claim, words: str = "", href: str = "", name: str = "") -> 
         waived=claim.waiver is not None,
         name=name,
     )
-
-
-def effect_rows(
-    effects: Sequence[Effect], label: Callable[[Effect], str], words: Callable[[Effect], str]
-) -> list[Row]:
-    """Rows of effects that answer one question (groups, sites, models), in one unit also where the threshold is 0."""
-    unit = common_unit(effects)
-    return [Row(label(one), one, drawn(one, unit), words(one)) for one in effects]
-
-
-def ordered(rows: Iterable[Row], order: Order) -> list[Row]:
-    """Rows as they came, or what lies furthest on the wrong side first; rows without a drawing come last."""
-    if order == "suite":
-        return list(rows)
-    return sorted(rows, key=lambda row: math.inf if row.drawn is None else row.drawn.units)

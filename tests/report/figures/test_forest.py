@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -101,7 +100,6 @@ def test_a_threshold_of_zero_is_drawn_in_half_widths(a: float, b: float, c: floa
     assume(lower < upper)
     scale = forest.scale_of(effect(estimate=estimate, lower=lower, upper=upper, threshold=0.0, relation=relation))
     assert scale
-    assert scale.of == "half-width"
     assert abs(scale.units(upper) - scale.units(lower)) == pytest.approx(2)
 
 
@@ -195,17 +193,16 @@ def test_a_change_without_a_side_is_higher_or_lower() -> None:
 # -- rows ------------------------------------------------------------------------------------------------------
 
 
-def test_rows_are_ordered_by_their_distance_and_what_has_no_drawing_comes_last() -> None:
+def test_a_claim_without_an_effect_has_a_row_with_the_reason() -> None:
     rows = [forest.claim_row(claim) for claim in build_run().claims]
-    assert forest.ordered(rows, "suite") == rows
-    found = [row.drawn.units if row.drawn else math.inf for row in forest.ordered(rows, "distance")]
-    assert found == sorted(found)
-    assert math.inf in found
     assert {row.verdict for row in rows if row.missing} == {Verdict.NOT_APPLICABLE, Verdict.ERROR}
+    assert all((row.drawn is None) == bool(row.missing) for row in rows)
 
 
-def test_rows_of_one_question_share_a_unit() -> None:
+def test_rows_of_one_question_can_share_a_unit() -> None:
     narrow = effect(estimate=0.2, lower=0.1, upper=0.3, threshold=0.0, relation=">")
     wide = effect(estimate=0.2, lower=-0.8, upper=1.2, threshold=0.0, relation=">")
-    rows = forest.effect_rows([narrow, wide], label=lambda one: one.name, words=lambda one: "")
-    assert [row.drawn.units for row in rows if row.drawn] == [pytest.approx(0.2)] * 2
+    unit = forest.common_unit([narrow, wide])
+    drawn = [forest.drawn(one, unit) for one in (narrow, wide)]
+    assert [row.units for row in drawn if row] == [pytest.approx(0.2)] * 2
+    assert forest.common_unit([effect(lower=None, upper=None)]) is None

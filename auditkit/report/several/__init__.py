@@ -1,0 +1,1 @@
+"""Several recorded runs on one page: models beside each other, or the checkpoints of a training in their order."""
