@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import zlib
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -178,6 +179,11 @@ class Document(HTMLParser):
     @property
     def text(self) -> str:
         return "".join(self.texts)
+
+
+def level(text: str) -> str:
+    """The text without tabs and line breaks: where numbers stand in columns they would make a cell or a row."""
+    return re.sub("\r\n|[\t\r\n]", " ", text)
 
 
 def replace_text(run: Run, change: Callable[[str], str]) -> Run:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hostile import HOSTILE, Document, replace_text, texts_of
+from hostile import HOSTILE, Document, level, replace_text, texts_of
 
 from auditkit.record.canonical import canonical
 from auditkit.record.escaping import document
@@ -92,11 +92,6 @@ def test_an_image_is_embedded_and_shown(opened: Any, sample_run: Run) -> None:
         shown = page.evaluate("[...document.images].map((i) => [i.naturalWidth, i.alt, i.src.slice(0, 22)])")
         assert shown == [[1, alt, "data:image/png;base64,"]]
         assert "A dot." in page.content()
-
-
-def level(text: str) -> str:
-    """The text without tabs and line breaks: where numbers stand in columns they would make a cell or a row."""
-    return text.translate({9: " ", 10: " ", 13: " "})
 
 
 # -- hostile text ----------------------------------------------------------------------------------------------

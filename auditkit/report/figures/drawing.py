@@ -214,7 +214,9 @@ def _plain(value: Number) -> str:
 
 
 def _flat(text: str) -> str:
-    return re.sub("\r\n|[\t\r\n]", " ", text)
+    """The text as one cell; one that a spreadsheet would run as a formula begins with an apostrophe."""
+    said = re.sub("\r\n|[\t\r\n]", " ", text)
+    return f"'{said}" if escaping.cell(said).startswith("'") and not said.startswith("'") else said
 
 
 def cells_of(grid: Grid) -> Numbers:

@@ -203,6 +203,7 @@ def test_tables_hold_every_number() -> None:
 
 def test_numbers_as_text_are_those_of_a_spreadsheet() -> None:
     """Signs that programs read, a column for each end of an interval, and names that cannot add a cell."""
+    assert as_columns(Numbers("", ("=1+1",), (("@SUM(A1)",),))).lines == "'=1+1\n'@SUM(A1)"
     rows = (("a\tb\nc", Measured(-1.25e-7, -2.0, 3e7)), ("d", None), ("e", 12345.6))
     lines, stop = as_columns(Numbers("", ("name", "value"), rows))
     assert lines.split("\n") == [
