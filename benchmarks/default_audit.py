@@ -22,11 +22,10 @@ from typing import NamedTuple
 from common import MODEL, ROOT, matmul_rate, report, table, timed
 
 from auditkit import open_model
+from auditkit.claims.verdicts import sits_at_threshold
 from auditkit.engine.batching import speed
-from auditkit.gate.verify import decided as decided_by
-from auditkit.record.needed import at_threshold
 from auditkit.record.plan import EFFORTS, STEPWISE
-from auditkit.record.schema import Claim, Run, Verdict
+from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_run
 
 APPLY = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
@@ -82,7 +81,7 @@ def row(effort: str, one: Audited) -> tuple[str, ...]:
         f"{one.seconds * one.plain / work:.2f}",
         f"{one.memory:.1f}",
         f"{decided} of {apply} ({decided / apply:.0%})",
-        str(sum(map(sits, one.run.claims))),
+        str(sum(map(sits_at_threshold, one.run.claims))),
         " / ".join(str(counts[verdict]) for verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)),
     )
 
@@ -101,12 +100,6 @@ HEAD = (
     "undecided, at their threshold",
     "PASS / FAIL / INCONCLUSIVE",
 )
-
-
-def sits(claim: Claim) -> bool:
-    """Whether an undecided claim sits at its threshold in every comparison that is open."""
-    undecided = [one for one in claim.compared if decided_by(one) is Verdict.INCONCLUSIVE]
-    return claim.verdict is Verdict.INCONCLUSIVE and bool(undecided) and all(map(at_threshold, undecided))
 
 
 def between(audits: list[Audited]) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from auditkit.claims.evidence import Decision, Evidence, current
-from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable, place
+from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotReadable, place, sides
+from auditkit.record.needed import at_threshold
 from auditkit.record.schema import Claim, Control, Effect, Ended, Summary, Verdict
 
 EXIT_INCONCLUSIVE = 10
@@ -166,6 +167,19 @@ def _room(effect: Effect) -> float:
     if effect.relation == "within":
         return threshold - max(-lower, upper)
     return lower - threshold if effect.relation in (">=", ">") else threshold - upper
+
+
+def sits_at_threshold(claim: Claim) -> bool:
+    """Whether only comparisons that sit at their threshold keep a claim undecided: more items would not matter."""
+    undecided = [
+        effect
+        for effect in claim.compared
+        if effect.relation is not None and effect.threshold is not None
+        if effect.lower is None
+        or effect.upper is None
+        or not any(sides(effect.relation, effect.lower, effect.upper, effect.threshold))
+    ]
+    return claim.verdict is Verdict.INCONCLUSIVE and bool(undecided) and all(map(at_threshold, undecided))
 
 
 def deciding(decisions: Sequence[Decision], verdict: Verdict) -> Decision | None:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from auditkit.claims.verdicts import blocks
+from auditkit.claims.verdicts import blocks, sits_at_threshold
 from auditkit.record.escaping import shell
-from auditkit.record.plan import EFFORTS, OTHER_SHARDS
+from auditkit.record.plan import EFFORTS, OTHER_SHARDS, STEPWISE
 from auditkit.record.schema import Claim, Run, Untested, Verdict
 from auditkit.report import wording
 from auditkit.report.answers.kinds import asked, is_finding, needs_base
@@ -116,14 +116,21 @@ def _findings(findings: Sequence[Claim]) -> str:
     if not findings:
         return ""
     verdicts = [claim.verdict for claim in findings]
+    hold = "" if Verdict.PASS in verdicts else " hold on this model"
     parts = [
         _part(verdicts.count(Verdict.PASS), "holds on this model", "hold on this model"),
-        _part(verdicts.count(Verdict.FAIL), "does not", "do not"),
-        _part(verdicts.count(Verdict.INCONCLUSIVE), "is undecided", "are undecided"),
+        _part(verdicts.count(Verdict.FAIL), f"does not{hold}", f"do not{hold}"),
+        _part(verdicts.count(Verdict.INCONCLUSIVE), "is undecided", "are undecided") + _sitting(findings),
         _part(verdicts.count(Verdict.ERROR), "could not be measured", "could not be measured"),
         _part(verdicts.count(Verdict.NOT_APPLICABLE), "does not apply to it", "do not apply to it"),
     ]
     return _of(len(findings), "published finding", parts)
+
+
+def _sitting(findings: Sequence[Claim]) -> str:
+    """ " (2 with no effect that counts)": of the undecided findings, those that more items would leave so."""
+    count = sum(map(sits_at_threshold, findings))
+    return f" ({count} with no effect that counts)" if count else ""
 
 
 def _checks(checks: Sequence[Claim]) -> str:
@@ -175,7 +182,7 @@ def _effort(run: Run, undecided: Sequence[Claim]) -> str:
     settings = run.plan.settings
     now = EFFORTS.get(settings.get("effort", "standard"), 1.0)
     times = EFFORTS[_MOST_EFFORT] / now
-    if settings.get("items", "None") != "None" or times <= 1:
+    if settings.get("items", "None") != "None" or settings.get("effort") == STEPWISE or times <= 1:
         return ""
     ranges = [(c.effect.items_range, c.effect.n) for c in undecided if c.effect is not None]
     within_reach = sum(found is not None and found[0] <= times * n for found, n in ranges)

@@ -178,3 +178,17 @@ def test_names_are_words() -> None:
 )
 def test_durations_are_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_findings_that_sit_at_their_threshold_are_counted_among_the_undecided() -> None:
+    small = effect(0.01, -0.1, 0.12, relation=">", threshold=0.0, counts_from=0.25)
+    vague = effect(0.01, -0.9, 0.92, relation=">", threshold=0.0, counts_from=0.25)
+    claims = [
+        claim(Verdict.INCONCLUSIVE, name, "Statement.", "Reason.", measured)
+        for name, measured in (("a", small), ("b", vague))
+    ]
+    said = answer(research(*claims)).sentence
+    assert said == "Of 2 published findings 2 are undecided (1 with no effect that counts)."
+    assert (
+        answer(research(finding(Verdict.FAIL))).sentence == "Of 1 published finding 1 does not hold on this model."
+    )
