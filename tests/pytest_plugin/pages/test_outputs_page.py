@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def test_every_command_works(audits: Any, recorded: Path, monkeypatch: pytest.Mo
         "suites/": "suites",
         "./candidate": str(audits.model),
     }
+    for step in ("step-500", "step-1000", "step-1500"):
+        shutil.copytree(recorded, audits.path / "reports" / step)
     for name in ("alpha", "beta"):
         folder = audits.path / "suites" / name
         folder.mkdir(parents=True)
