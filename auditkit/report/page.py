@@ -107,7 +107,7 @@ def _embedded(run: Run) -> tuple[str, bool]:
 
 
 def bare(run: Run) -> Run:
-    """The run without the data of figures and without the cells of grids: the page prints all their numbers."""
+    """The run without the data of figures, the cells of grids and the prompts of items: the page prints all of them."""
     return msgspec.structs.replace(
         run,
         claims=tuple(
@@ -115,6 +115,7 @@ def bare(run: Run) -> Run:
                 claim,
                 figures=tuple(msgspec.structs.replace(figure, data={}) for figure in claim.figures),
                 grids=tuple(msgspec.structs.replace(grid, cells=()) for grid in claim.grids),
+                examples=tuple(msgspec.structs.replace(example, prompts={}) for example in claim.examples),
             )
             for claim in run.claims
         ),

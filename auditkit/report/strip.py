@@ -60,7 +60,7 @@ class ChoiceRow:
 
 @dataclass(frozen=True)
 class Strip:
-    """A claim's own row and one for each alternative."""
+    """A claim's own row and one for each alternative; no row where the claim applies under none of them."""
 
     sentence: str
     rows: tuple[ChoiceRow, ...]
@@ -90,7 +90,9 @@ def strip_of(claim: Claim) -> Strip | None:
         )
         for one, effect, drawing in zip(claim.alternatives, effects[1:], drawings[1:], strict=True)
     ]
-    return Strip(sentence(claim), (own, *others))
+    rows = (own, *others)
+    applies = any(row.verdict is not Verdict.NOT_APPLICABLE for row in rows)
+    return Strip(sentence(claim), rows if applies else ())
 
 
 def verdict_alone(claim: Claim) -> Verdict:
