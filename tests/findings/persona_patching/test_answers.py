@@ -50,6 +50,7 @@ class Encoder:
     def __init__(self, extra: dict[str, int] | None = None, *, split_letters: bool = False) -> None:
         self.known: dict[str, int] = {}
         self.extra, self.split_letters = extra or {}, split_letters
+        self.texts: dict[tuple[int, ...], str] = {}
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []
@@ -57,6 +58,7 @@ class Encoder:
             number = self.known.setdefault(word, len(self.known) + 1)
             ids.append(number + SPACED if space and word in LETTERS else number)
             ids += [1] * (self.extra.get(word, 0) + (self.split_letters and word in LETTERS))
+        self.texts[tuple(ids)] = text
         return ids
 
     def render(self, chat) -> str:
@@ -80,11 +82,9 @@ class Oracle:
         self.group = {word.word: name for name, words in persona_groups().items() for word in words}
         self.group |= {NOBODY: NOBODY, "student.": PLAIN}
         self.asked: Counter[str] = Counter()
-        self.texts: dict[tuple[int, ...], str] = {}
 
     def batch(self, prompts) -> Batch:
-        self.texts |= {prompt.ids: prompt.text for prompt in prompts}
-        self.asked.update(prompt.text for prompt in prompts)
+        self.asked.update(self.chat.texts[prompt.ids] for prompt in prompts)
         longest = max(map(len, prompts))
         pads = tuple(longest - len(prompt) for prompt in prompts)
         ids = torch.tensor([[0] * pad + list(prompt.ids) for pad, prompt in zip(pads, prompts, strict=True)])
@@ -94,7 +94,7 @@ class Oracle:
         logits = torch.zeros(len(batch), VOCABULARY)
         for row, (ids, pad) in enumerate(zip(batch.ids.tolist(), batch.pads, strict=True)):
             system, question, start = re.fullmatch(
-                r"system: (.*) user: (.*) assistant:(.*)", self.texts[tuple(ids[pad:])], re.DOTALL
+                r"system: (.*) user: (.*) assistant:(.*)", self.chat.texts[tuple(ids[pad:])], re.DOTALL
             ).groups()
             word = (system.split() or [NOBODY] * 4)[3]
             margin = self.knowledge + self.effect.get(self.group[word], 0.0) + self._chance(word, question)
