@@ -169,16 +169,18 @@ def _room(effect: Effect) -> float:
     return lower - threshold if effect.relation in (">=", ">") else threshold - upper
 
 
+def decided(effect: Effect) -> Verdict:
+    """What an effect says of its threshold, by its whole interval, or by its value where it is exact."""
+    lower, upper = (effect.estimate, effect.estimate) if effect.exact else (effect.lower, effect.upper)
+    if effect.relation is None or effect.threshold is None or lower is None or upper is None:
+        return Verdict.INCONCLUSIVE
+    holds, fails = sides(effect.relation, lower, upper, effect.threshold)
+    return Verdict.PASS if holds else Verdict.FAIL if fails else Verdict.INCONCLUSIVE
+
+
 def sits_at_threshold(claim: Claim) -> bool:
     """Whether only comparisons that sit at their threshold keep a claim undecided: more items would not matter."""
-    undecided = [
-        effect
-        for effect in claim.compared
-        if effect.relation is not None and effect.threshold is not None
-        if effect.lower is None
-        or effect.upper is None
-        or not any(sides(effect.relation, effect.lower, effect.upper, effect.threshold))
-    ]
+    undecided = [effect for effect in claim.compared if decided(effect) is Verdict.INCONCLUSIVE]
     return claim.verdict is Verdict.INCONCLUSIVE and bool(undecided) and all(map(at_threshold, undecided))
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from auditkit.claims.evidence import Decision, Evidence
-from auditkit.claims.outcomes import Inconclusive, sides
-from auditkit.claims.verdicts import judge, summarize
+from auditkit.claims.outcomes import Inconclusive
+from auditkit.claims.verdicts import decided, judge, summarize
 from auditkit.gate.waivers import WAIVABLE
 from auditkit.record.differences import plan_digest
 from auditkit.record.plan import LOOKS, OTHER_SHARDS, STEPWISE
@@ -252,15 +252,6 @@ def derived(claim: Claim, again: Mapping[int, _Again]) -> Verdict:
     evidence = Evidence(decisions=list(fail_within_claim(decisions)), controls=list(claim.controls))
     verdict, _ = judge(evidence, Inconclusive("undecided") if claim.ended == "undecided" else None)
     return Verdict.ERROR if claim.ended == "failed assertion" and verdict is Verdict.PASS else verdict
-
-
-def decided(effect: Effect) -> Verdict:
-    """What an effect says of its threshold, by its whole interval, or by its value where it is exact."""
-    lower, upper = (effect.estimate, effect.estimate) if effect.exact else (effect.lower, effect.upper)
-    if effect.relation is None or effect.threshold is None or lower is None or upper is None:
-        return Verdict.INCONCLUSIVE
-    holds, fails = sides(effect.relation, lower, upper, effect.threshold)
-    return Verdict.PASS if holds else Verdict.FAIL if fails else Verdict.INCONCLUSIVE
 
 
 def _family_problems(run: Run) -> Iterator[str]:

@@ -51,7 +51,7 @@ def interval_of(sentence: str) -> str:
 
 
 def rates(name: str, compare: str = "") -> dict[str, Any]:
-    return {"name": name, "unit": "1", "recipe": Recipe(kind="rates", rows=name, compare=compare)}  # type: ignore[arg-type]
+    return {"name": name, "unit": "1", "recipe": Recipe(kind="rates", rows=name, compare=compare)}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_odds_have_the_direction_and_the_size_of_the_logits(a: float, b: float, 
 
     def back(text: str, ending: str) -> float:
         """The factor that words stand for; `ending` is what a range says once."""
-        number = read(re.match(NUMBER, text)[0])  # type: ignore[index]
+        number = read(re.match(NUMBER, text)[0])
         words = text if text.endswith(("lower", "higher", "high")) else f"{text} {ending}"
         if "times as high" in words:
             return number
@@ -210,9 +210,9 @@ def test_differences_have_the_direction_and_the_size_of_the_estimate(
         assert estimate == 0
     first, _, last = interval_of(said).partition(" to ")
     last = last or first
-    sides = [(re.search("above|below", end) or re.search("above|below", last))[0] for end in (first, last)]  # type: ignore[index]
+    sides = [(re.search("above|below", end) or re.search("above|below", last))[0] for end in (first, last)]
     ends = [
-        read(re.match(NUMBER, end)[0]) * scale * (1 if side == "above" else -1)  # type: ignore[index]
+        read(re.match(NUMBER, end)[0]) * scale * (1 if side == "above" else -1)
         for end, side in zip((first, last), sides, strict=True)
     ]
     assert sorted(ends) == pytest.approx([lower, upper], rel=0.06)
@@ -227,7 +227,7 @@ def test_the_limit_in_words_is_the_relation(threshold: float, relation: Relation
     limit = said.partition("; ")[2].rstrip(".")
 
     def signed(words: str) -> float:
-        number = read(re.search(NUMBER, words)[0])  # type: ignore[index]
+        number = read(re.search(NUMBER, words)[0])
         return -number if "below" in words else number
 
     if limit.startswith("allowed is from") or " between " in limit:
@@ -237,7 +237,7 @@ def test_the_limit_in_words_is_the_relation(threshold: float, relation: Relation
         accepted = (value > 0) == (limit in ("it must be above", "it must be not below"))
     else:
         words = limit.removeprefix("it must be ")
-        way, bound = re.match("(at least|at most|more than|less than)", words)[0], signed(words)  # type: ignore[index]
+        way, bound = re.match("(at least|at most|more than|less than)", words)[0], signed(words)
         larger = way in ("at least", "more than")
         # "At least 3 below" is a size on that side.
         accepted = (value > bound) == larger if "below" not in words else (value < bound) == larger

@@ -187,6 +187,8 @@ def test_findings_that_sit_at_their_threshold_are_counted_among_the_undecided() 
         claim(Verdict.INCONCLUSIVE, name, "Statement.", "Reason.", measured)
         for name, measured in (("a", small), ("b", vague))
     ]
+    whole = msgspec.structs.replace(effect(0.5, None, None, relation=">=", threshold=0.3), exact=True)
+    claims[0] = msgspec.structs.replace(claims[0], also=(whole,))  # decided without an interval
     said = answer(research(*claims)).sentence
     assert said == "Of 2 published findings 2 are undecided (1 with no effect that counts)."
     assert (

@@ -174,7 +174,7 @@ def test_a_change_is_worse_where_the_candidate_lies_further_from_the_claim(
     assume(abs(inside(now) - inside(before)) > 1e-9)
     claimed = effect(estimate=now, relation=relation, threshold=threshold)
     moved = effect(estimate=change, lower=change - 1e-3, upper=change + 1e-3, relation=None, threshold=None)
-    assume(not moved.lower <= 0 <= moved.upper)  # type: ignore[operator]
+    assume(not moved.lower <= 0 <= moved.upper)
     expected = "worse" if inside(now) < inside(before) else "better"
     assert forest.got(moved, claimed) == expected
     drawn = forest.drawn_change(moved, claimed)

@@ -114,7 +114,7 @@ def test_a_run_whose_adapters_disagree_has_no_number(ten: list[Run]) -> None:
         ),
     ],
 )
-def test_what_was_asked_otherwise_is_said_and_not_joined(ten: list[Run], change, reason: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_was_asked_otherwise_is_said_and_not_joined(ten: list[Run], change, reason: str) -> None:
     runs = [*ten[:4], change(ten[4]), *ten[5:]]
     card = scorecard(runs)
     row = row_of(card, "early_mlps_carry_the_persona")
