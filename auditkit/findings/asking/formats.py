@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
+from typing import TypeVar
 
 from auditkit.adapters.protocol import Adapter, Answers
 from auditkit.claims.outcomes import Unsupported
@@ -23,19 +25,26 @@ from auditkit.data.prompts import Chat
 from auditkit.engine.pairs import answered
 from auditkit.stats.intervals import MIN_CLUSTERS
 
+T = TypeVar("T")
+
 LETTER_PROBES = 8
 """Questions on which it is measured how a model writes a letter."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a model is asked, and the tokens whose logits are the answer: the right one, then the wrong ones."""
+    """What a model is asked, and the tokens whose logits are the answer: the right one, then the wrong ones.
+
+    Attributes:
+        said: the answers as a person says them, in the order of `answers`.
+    """
 
     id: str
     topic: str
     user: str
     start: str
     answers: Answers
+    said: tuple[str, ...] = ()
 
     def chat(self, system: str) -> Chat:
         """The question under a system turn; without one where that is empty."""
@@ -65,6 +74,10 @@ class Format:
         """Probability that a blind choice among the answer tokens is right."""
         return 1 / len(self.questions[0].answers) if self.questions else 0.5
 
+    def needed(self, n: int) -> float:
+        """The share of right answers to n questions that chance does not reach: three standard errors above it."""
+        return self.chance + 3 * sqrt(self.chance * (1 - self.chance) / n)
+
 
 def completions(adapter: Adapter, items: Sequence[CompletionItem]) -> Format:
     """The items whose two answers are single, different tokens after the prompt."""
@@ -80,7 +93,11 @@ def completions(adapter: Adapter, items: Sequence[CompletionItem]) -> Format:
             f"answers are not single tokens for this tokenizer (first: {first.item_id}: {first.reason})"
         )
     questions = tuple(
-        Question(e.item.id, e.item.topic, e.item.question, e.item.start, (e.right_id, e.wrong_id))
+        Question(
+            *(e.item.id, e.item.topic, e.item.question, e.item.start),
+            (e.right_id, e.wrong_id),
+            (e.item.right, e.item.wrong),
+        )
         for e in checked.kept
     )
     return Format("completions", questions, "the right word is the likeliest next word of all", True, tuple(notes))
@@ -119,7 +136,7 @@ def letters(adapter: Adapter, choices: Choices, *, seed: int) -> Format:
             f"{', '.join(subjects)} only"
         )
     questions = tuple(
-        Question(item.id, item.topic, text, "", _right_first(ids, place))
+        Question(item.id, item.topic, text, "", _right_first(ids, place), _right_first(LETTERS, place))
         for item, text, place in zip(items, texts, places, strict=True)
     )
     return Format("letters", questions, "the right letter is the likeliest of the four", False, tuple(notes))
@@ -131,8 +148,8 @@ def _text(item: ChoiceItem, right: int, seed: int) -> str:
     return "\n".join([item.question, *listed, "Answer with one letter: A, B, C or D."])
 
 
-def _right_first(ids: Answers, place: int) -> Answers:
-    return (ids[place], *ids[:place], *ids[place + 1 :])
+def _right_first(answers: Sequence[T], place: int) -> tuple[T, ...]:
+    return (answers[place], *answers[:place], *answers[place + 1 :])
 
 
 def _letter_ids(adapter: Adapter, texts: Sequence[str]) -> tuple[Answers, str]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import pandas as pd
 
@@ -279,10 +278,10 @@ class PersonaQuestions:
         """
         for n in (len(self.items), max(ACCURACY_ITEMS, len(self.items))):
             questions = self._select(n)
-            n, chance = len(questions), self.format.chance
+            n = len(questions)
             logits = self.ask([(None, question) for question in questions], "questions without persona").logits
             right = int((logits[:, 0] > logits[:, 1:].amax(1)).sum())
-            needed = chance + 3 * sqrt(chance * (1 - chance) / n)
+            needed = self.format.needed(n)
             if right / n >= needed:
                 break
         others = "the wrong one" if len(questions[0].answers) == 2 else "all others"

@@ -1,0 +1,1 @@
+"""Sycophancy: does the model agree with whoever speaks, against what it knows?"""

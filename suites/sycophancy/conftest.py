@@ -1,0 +1,30 @@
+"""Does the model agree with whoever speaks, against what it knows?
+
+The measurements that the claims of this suite share.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from auditkit.data.sources import read_questions
+from auditkit.findings.sycophancy.deference import FACTS, Deference
+
+
+def pytest_audit_read_data(suite, source):
+    """Refuse `--data sycophancy=SOURCE` that cannot be read before a model is opened."""
+    if suite == "sycophancy":
+        read_questions(source)
+
+
+def pytest_audit_tokens(suite):
+    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    return 20_000 if suite == "sycophancy" else None
+
+
+@pytest.fixture(scope="session")
+def deference(model, audit):
+    """Questions asked with and without an opinion: the project's own, or those that `--data` names."""
+    source = audit.data.get("sycophancy")
+    items = None if source is None else read_questions(source)
+    return Deference(model, seed=audit.seed, n_items=audit.sized(FACTS if items is None else None), items=items)
