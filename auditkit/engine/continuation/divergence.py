@@ -145,7 +145,7 @@ def compare(
     Raises:
         ValueError: runs of another number of rows or other windows.
         TypeError: an argument of another kind.
-        GuardTripped: logits that are NaN, or a row without finite ones.
+        GuardTripped: logits that are NaN or +inf, or a row without finite ones.
     """
     arguments.model(adapter)
     arguments.one("reference", reference, Forced, "a Forced run, such as forced(...) makes")
@@ -180,7 +180,7 @@ class _Work:
                 raise ValueError(f"condition '{name}' is not over the continuations of the reference")
 
     def run(self, rows: list[int]) -> None:
-        known = _checked(self.reference.logits(rows))
+        known = self.reference.logits(rows)
         expected = [known[k, -self.reference.windows[row] :] for k, row in enumerate(rows)]
         references = [_references(logits) for logits in expected]  # once, however many conditions there are
         likeliest = [logits.argmax(-1) for logits in expected]
@@ -196,10 +196,14 @@ class _Reference(NamedTuple):
     """A few positions of the reference, (position, vocabulary) in float64.
 
     Attributes:
+        logits: as the run gave them.
+        total: (position,) their log-sum-exp.
+        probabilities: their softmax.
         ruled_out: where its logits are -inf; None where none is.
     """
 
-    logarithms: Tensor
+    logits: Tensor
+    total: Tensor
     probabilities: Tensor
     ruled_out: Tensor | None
 
@@ -208,39 +212,44 @@ def nats(reference: Tensor, other: Tensor) -> Tensor:
     """KL(reference || other) of logits (position, vocabulary), in nats and float64: (position,).
 
     Raises:
-        GuardTripped: logits that are NaN, or a position without finite ones.
+        GuardTripped: logits that are NaN or +inf, or a position without finite ones.
     """
-    return _nats(_references(_checked(reference)), other)
-
-
-def _checked(logits: Tensor) -> Tensor:
-    if torch.isnan(logits).any() or not torch.isfinite(logits).any(-1).all():
-        raise GuardTripped("logits contain NaN, or nothing finite (try --dtype float32)")
-    return logits
+    return _nats(_references(reference), other)
 
 
 def _references(logits: Tensor) -> list[_Reference]:
     made = []
     for some in torch.split(logits, _POSITIONS):
-        logarithms = some.double().log_softmax(-1)
-        ruled_out = logarithms == -torch.inf
-        made.append(_Reference(logarithms, logarithms.exp(), ruled_out if ruled_out.any() else None))
+        wide = some.double()
+        total = _total(wide)
+        ruled_out = wide == -torch.inf if torch.isneginf(some.amin(-1)).any() else None
+        made.append(_Reference(wide, total, (wide - total[:, None]).exp_(), ruled_out))
     return made
 
 
+def _total(logits: Tensor) -> Tensor:
+    """(position, vocabulary) -> (position,) log-sum-exp, which is finite exactly where no logit is NaN or +inf and one
+    is finite."""
+    total = logits.logsumexp(-1)
+    if not torch.isfinite(total).all():
+        raise GuardTripped("logits contain NaN or +infinity, or nothing finite (try --dtype float32)")
+    return total
+
+
 def _nats(reference: Sequence[_Reference], other: Tensor) -> Tensor:
-    """The divergence of logits that are checked here, where that costs nothing: by what comes of them."""
+    """The sum of p (a - b) over the vocabulary, for logits a of the reference and b, less that of their totals.
+
+    Differences of logits come first, so that equal ones cancel exactly and close ones lose no digits.
+    """
     out = []
     for known, some in zip(reference, torch.split(other, _POSITIONS), strict=True):
-        logarithms = some.double().log_softmax(-1)
+        wide = some.double()
+        total = _total(wide)
         # In place: fresh memory for a vocabulary of float64 takes longer than the arithmetic.
-        terms = torch.sub(known.logarithms, logarithms, out=logarithms).mul_(known.probabilities)
+        apart = torch.sub(known.logits, wide, out=wide)
         if known.ruled_out is not None:  # tokens that the model rules out have logits of -inf on both sides
-            terms.masked_fill_(known.ruled_out, 0.0)
-        found = terms.sum(-1)
-        if not torch.isfinite(found).all():  # infinite where only the other run rules a token out
-            _checked(some)
-        out.append(found)
+            apart.masked_fill_(known.ruled_out, 0.0)
+        out.append(torch.linalg.vecdot(known.probabilities, apart) + (total - known.total))
     return torch.cat(out)
 
 
