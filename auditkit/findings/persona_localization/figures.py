@@ -60,14 +60,15 @@ def embedded(values: Array, method: str, seed: int) -> tuple[Array, str]:
 
 
 def pictures(activations: PersonaActivations) -> Iterator[Figure]:
-    """Statements of one persona of each topic, after the blocks at `DEPTHS`."""
+    """Statements of one persona of each topic: principal components after the blocks at `DEPTHS`, and t-SNE, whose
+    computing takes a hundred times as long, after the published block."""
     for items in activations.one_of_each_topic():
         drawn = _drawn(items, activations.seed)
         positive = items.positive[drawn]
         kinds = (("for the persona", drawn[positive]), ("against it", drawn[~positive]))
         some = "" if len(drawn) == len(items.ids) else f", {len(drawn)} of the {len(items.ids)} that were embedded"
         for layer in dict.fromkeys(map(activations.at_depth, DEPTHS)):
-            for method in (PCA, TSNE):
+            for method in (PCA, TSNE) if layer == activations.published_layer else (PCA,):
                 with one_thread():
                     values = activations.at(items, layer).astype(np.float64)
                     points, said = embedded(values, method, activations.seed)

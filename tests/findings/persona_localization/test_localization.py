@@ -476,9 +476,8 @@ def test_pictures_are_of_statements_at_several_depths() -> None:
         with gathering() as evidence:
             figure(*pictures(invented({"a": range(10)}, pairs=pairs)))
         titles = [one.title for one in evidence.figures]
-        assert titles == [
-            f"a after block {layer}, {method}" for layer in (0, 1, 2, 4, 5) for method in (PCA, TSNE)
-        ]
+        drawn = [*((layer, PCA) for layer in (0, 1, 2, 4, 5)), (5, TSNE)]
+        assert titles == [f"a after block {layer}, {method}" for layer, method in drawn]
         for one in evidence.figures:
             assert [len(cloud["x"]) for cloud in one.data["clouds"]] == [min(pairs, DRAWN)] * 2
             assert ("48 of the 120" in one.data["caption"]) == (pairs == 60)
