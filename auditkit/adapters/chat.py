@@ -272,3 +272,13 @@ class ChatEncoder:
     def _turns(chat: Chat) -> list[dict[str, str]]:
         system = [{"role": "system", "content": chat.system}] if chat.system else []
         return [*system, {"role": "user", "content": chat.user}]
+
+
+def plain(chat: ChatEncoder, text: str) -> Prompt:
+    """Text after one special token; the same kind of token for every family."""
+    tokenizer: Any = chat.tokenizer
+    for name in ("bos_token", "eos_token", "pad_token"):
+        first = getattr(tokenizer, f"{name}_id", None)
+        if first is not None:
+            return Prompt(f"{getattr(tokenizer, name)}{text}", (int(first), *chat.encode(text)))
+    return Prompt(f"\n{text}", (*chat.encode("\n"), *chat.encode(text)))

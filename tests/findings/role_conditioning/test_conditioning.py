@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import auditkit
+from auditkit.adapters.chat import plain
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.protocol import Component, Support
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
@@ -39,7 +40,7 @@ from auditkit.findings.role_conditioning.measurements.entropy import (
     repaired_entropies,
     uniform_pattern,
 )
-from auditkit.findings.role_conditioning.prompts.matching import CHAT, enough, matched, matched_by_length, plain
+from auditkit.findings.role_conditioning.prompts.matching import CHAT, enough, matched, matched_by_length
 from auditkit.findings.role_conditioning.prompts.sets import (
     CONFOUNDER,
     DEFAULT_SETS,

@@ -13,6 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from auditkit.adapters.chat import plain
 from auditkit.engine.attention import entropy, probabilities
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.findings.role_conditioning.measurements import entropy as role_entropy
@@ -33,7 +34,6 @@ from auditkit.findings.role_conditioning.measurements.entropy import (
     repaired_entropies,
     uniform_pattern,
 )
-from auditkit.findings.role_conditioning.prompts.matching import plain
 from tests.planted.roles import HEADS, open_random
 
 pytestmark = pytest.mark.unit

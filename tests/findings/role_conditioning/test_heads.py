@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from auditkit.adapters.chat import plain
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.claims.evidence import figure, gathering, present
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
@@ -26,7 +27,6 @@ from auditkit.findings.role_conditioning.measurements.ablation import (
 from auditkit.findings.role_conditioning.measurements.conditioning import RoleConditioning
 from auditkit.findings.role_conditioning.measurements.entropy import MEASURES, REPAIRED
 from auditkit.findings.role_conditioning.measurements.heads import RoleHeads
-from auditkit.findings.role_conditioning.prompts.matching import plain
 from auditkit.findings.role_conditioning.prompts.sets import NEUTRAL, SELF
 from auditkit.methods.patching import difference
 from auditkit.record.figures import drawing_of

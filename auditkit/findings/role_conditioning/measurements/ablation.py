@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from auditkit.adapters.chat import Prompt
+from auditkit.adapters.chat import Prompt, plain
 from auditkit.adapters.protocol import Answers
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Unsupported
 from auditkit.claims.shared import SharedMeasurements, shared_measurement
@@ -35,7 +35,7 @@ from auditkit.engine.sites import Site, SiteError, head, mlp, pattern, z
 from auditkit.findings.role_conditioning.figures import curve
 from auditkit.findings.role_conditioning.measurements.entropy import Array, uniform_pattern
 from auditkit.findings.role_conditioning.measurements.heads import RoleHeads
-from auditkit.findings.role_conditioning.prompts.matching import FRAME, plain
+from auditkit.findings.role_conditioning.prompts.matching import FRAME
 from auditkit.findings.role_conditioning.prompts.sets import NEUTRAL, SELF, THIRD, RoleSet
 from auditkit.methods.head_search import Head, label
 from auditkit.methods.patching import difference, note_guards

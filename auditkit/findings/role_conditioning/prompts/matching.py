@@ -15,11 +15,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any
 
 import pandas as pd
 
-from auditkit.adapters.chat import ChatEncoder, Prompt
+from auditkit.adapters.chat import ChatEncoder, Prompt, plain
 from auditkit.claims.outcomes import Unsupported
 from auditkit.data.order import shuffle_key
 from auditkit.data.prompts import Chat
@@ -88,16 +87,6 @@ def writer(chat: ChatEncoder, format: str) -> Callable[[str], Prompt]:
     if chat.template is None:
         raise Unsupported("the model has no chat template")
     return lambda text: chat(Chat(user=text))
-
-
-def plain(chat: ChatEncoder, text: str) -> Prompt:
-    """Text after one special token; the same kind of token for every family."""
-    tokenizer: Any = chat.tokenizer
-    for name in ("bos_token", "eos_token", "pad_token"):
-        first = getattr(tokenizer, f"{name}_id", None)
-        if first is not None:
-            return Prompt(f"{getattr(tokenizer, name)}{text}", (int(first), *chat.encode(text)))
-    return Prompt(f"\n{text}", (*chat.encode("\n"), *chat.encode(text)))
 
 
 def first_own(write: Callable[[str], Prompt], prompt: Prompt) -> int:

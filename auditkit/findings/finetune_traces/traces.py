@@ -1,0 +1,319 @@
+"""What the change of activations since the base says, read by the logit lens (Minder et al. 2025, arXiv:2510.13900).
+
+A narrow fine-tune shifts the residual stream on any text, also on text that has nothing to do with it, most of all on
+the first tokens. Read through the model's own unembedding, the shift names what the fine-tune was about. Here the
+beginnings of unrelated texts are read on both models, and the *trace* of a list of words is how far its tokens gained
+on tokens that are as frequent:
+
+    reading(token, text) = logit lens of the mean stream of tokens 2 to 5 of the text, made linear
+    gain(token, text)    = reading of the candidate - reading of the base
+    trace(text)          = share of pairs of a word of the list and a word as frequent in which the former gained more
+
+0.5 is no trace and 1 a perfect one (the area under the ROC curve). The first token is left out, since models put much
+into it that is of no text. The list is given and fixed; intervals are over kinds of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import Prompt, plain
+from auditkit.adapters.protocol import Adapter, Component
+from auditkit.claims.outcomes import Inconclusive, NotAsked, Unsupported
+from auditkit.claims.shared import shared_measurement
+from auditkit.data.items import select
+from auditkit.engine.batching import in_batches
+from auditkit.engine.forward import capture
+from auditkit.engine.sites import residual
+from auditkit.findings.finetune_traces.prompts import (
+    Text,
+    WordTokens,
+    as_tokens,
+    contexts,
+    other_domains,
+    others,
+    texts,
+)
+from auditkit.gate.changes import Counterpart
+from auditkit.methods.logit_lens import logit_lens, readings
+from auditkit.record.figures import Figure, Table
+from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.intervals import Array
+from auditkit.stats.measurement import Measurement
+
+TEXTS = 80
+"""Texts that are read by default: all of the project's."""
+FIRST, LAST = 2, 6
+"""Positions that are read, [first, last): 0 is the special token in front, and 1 the text's first token."""
+DEPTHS = (0.25, 0.5, 0.75)
+"""Of the blocks after which the stream is read; the claims are about the middle one."""
+DOMAIN = "the domain"
+SHOWN = 12
+"""Tokens in the table of what is read."""
+
+
+class Traces:
+    """What one model's stream reads on unrelated texts, to be compared with its base's.
+
+    Args:
+        adapter: the model.
+        seed: of the run; decides which texts are read, where not all are.
+        words: of the domain of the fine-tune; None where nobody says.
+        n_items: texts; `TEXTS` where None.
+
+    Raises:
+        Unsupported: fewer than five words are tokens of this model.
+    """
+
+    def __init__(
+        self, adapter: Adapter, *, seed: int = 0, words: Sequence[str] | None = None, n_items: int | None = None
+    ) -> None:
+        self.adapter = adapter
+        every = texts()
+        self.texts = select(every, min(n_items or TEXTS, len(every)), seed=seed)
+        self.layers = tuple(
+            dict.fromkeys(residual.at_depth(d, d).layer_indices(adapter.layers)[0] for d in DEPTHS)
+        )
+        self.layer = self.layers[len(self.layers) // 2]
+        self.lists: Mapping[str, WordTokens] = MappingProxyType(
+            {} if words is None else as_tokens(adapter.chat, {DOMAIN: words, **others(words)})
+        )
+
+    # -- effects -----------------------------------------------------------------------------------------------
+
+    def in_context(self) -> Estimate:
+        """The trace that a sentence in front of the texts leaves on this model, less a half, by text.
+
+        Each text is read alone and after a sentence of one of the project's domains. What is read of that domain's
+        words is a change of this size by a cause that is known, so it says whether the lens would see one.
+        """
+        lists = as_tokens(self.adapter.chat, other_domains())
+        names = [list(lists)[place % len(lists)] for place in range(len(self.texts))]
+        prompts = [self._prompt(text, contexts()[name]) for text, name in zip(self.texts, names, strict=True)]
+        alike = [
+            row
+            for row, (one, other) in enumerate(zip(self._alone, prompts, strict=True))
+            if one.ids[FIRST:] == other.ids[FIRST - len(one) :]
+        ]
+        moved = self._streams([prompts[row] for row in alike], alike, (self.layer,))[:, 0]
+        moved = moved - self._states[alike, self.layers.index(self.layer)]
+        read = readings(self.adapter, moved, "reading texts").double().numpy()
+        share = [
+            float(_above(read[[n]][:, list(words.words.values())], read[[n]][:, list(words.matched)])[0])
+            for n, words in enumerate(lists[names[row]] for row in alike)
+        ]
+        what, values = "trace of a sentence in front, above a half", np.array(share) - 0.5
+        return Estimate(what, "1", self._table(what, "1", {"share of pairs": values}, alike), values)
+
+    def trace(self, baseline: Counterpart, name: str = DOMAIN, layer: int | None = None) -> Estimate:
+        """The trace of a list of words, less a half, by text; see the module.
+
+        Args:
+            name: `DOMAIN`, or one of the other domains in `lists`.
+            layer: one of `layers`; the middle one where None.
+
+        Raises:
+            NotAsked: there is no list of words, or no baseline, or it has the same activations.
+            Inconclusive: the baseline was not asked the same.
+        """
+        if not self.lists:
+            raise NotAsked(
+                "nobody says which words the fine-tune is about; give them with --data finetune_traces=FILE, one word "
+                "in a line"
+            )
+        layer = self.layer if layer is None else layer
+        words = self.lists[name]
+        now = self._read(words, layer)
+        gained = now.values - _past(baseline, now)
+        if not gained.to_numpy().any():
+            raise NotAsked("the two models read the same on every text, so there is no change to read")
+        n = len(words.words)
+        own, matched = gained.to_numpy()[:, :n], gained.to_numpy()[:, n:]
+        share = _above(own, matched) - 0.5
+        what = f"trace of {name}, block {layer}"
+        return Estimate(f"{what}, above a half", "1", self._table(what, "1", {"share of pairs": share}), share)
+
+    def beyond(self, baseline: Counterpart, layer: int | None = None) -> dict[str, Estimate]:
+        """Name of another domain -> trace of the domain minus that one's, by text."""
+        own = self.trace(baseline, DOMAIN, layer)
+        made = {}
+        for name in self.lists:
+            if name != DOMAIN:
+                other = self.trace(baseline, name, layer)
+                values = own.numerator - other.numerator
+                what = f"trace of {DOMAIN} minus that of {name}, block {self.layer if layer is None else layer}"
+                made[name] = Estimate(what, "1", self._table(what, "1", {"difference": values}), values)
+        return made
+
+    def keep(self) -> None:
+        """Record all that a comparison with this run needs; a claim does so before it asks for a baseline."""
+        tables = [self._means]
+        tables += [self._read(words, self.layer) for words in self.lists.values()]
+        tables += [self._read(self.lists[DOMAIN], layer) for layer in self.layers if self.lists]
+        for table in tables:
+            estimate = _mean(table)
+            estimate.keep_items()
+            estimate.keep_effect()
+
+    # -- what is shown -----------------------------------------------------------------------------------------
+
+    def notes(self) -> tuple[str, ...]:
+        """Which texts and words were read, and which words could not be."""
+        kinds = len({text.topic for text in self.texts})
+        said = [
+            f"{len(self.texts)} unrelated texts of {kinds} kinds, plain and without the chat template; the mean stream "
+            f"of their tokens {FIRST} to {LAST - 1} after the blocks {', '.join(map(str, self.layers))}"
+        ]
+        if self.lists:
+            own = self.lists[DOMAIN]
+            said.append(
+                f"{len(own.words)} words of the domain are read by their first token, beside {len(own.matched)} tokens "
+                "next to them in the vocabulary, which are about as frequent"
+            )
+            if own.left_out:
+                said.append(
+                    f"{len(own.left_out)} words are not read, since they begin with a short token or with one that "
+                    f"another word has (first: {own.left_out[0]!r})"
+                )
+        return tuple(said)
+
+    def read_tokens(self, baseline: Counterpart) -> Figure:
+        """The tokens that the mean change of the stream reads most, after each block: a table.
+
+        Raises:
+            NotAsked: there is no baseline.
+            Inconclusive: the baseline has no such means, or another width.
+        """
+        means = self._means
+        change = means.values - _past(baseline, means)
+        size = means.values.pow(2).mean().pow(0.5).to_numpy()
+        length = change.pow(2).mean().pow(0.5).to_numpy()
+        rows: list[list[str | float | None]] = []
+        for column, layer in enumerate(self.layers):
+            if length[column] == 0:
+                rows.append([f"block {layer}", 0.0, "the two models have the same stream"])
+                continue
+            vector = torch.tensor(change.iloc[:, column].to_numpy() * size[column] / length[column])
+            logits = logit_lens(self.adapter, vector[None].float())[0]
+            best = logits.topk(SHOWN).indices.tolist()
+            decode = self.adapter.chat.tokenizer.decode
+            said = ", ".join(repr(str(decode([token])).strip()) for token in best)
+            rows.append([f"block {layer}", round(float(length[column] / size[column]), 4), said])
+        return Table(
+            "The mean change of the stream on unrelated texts, read by the logit lens: the tokens with the greatest "
+            "logits. Change: its size relative to the stream's mean. Frequent words are read from any vector.",
+            ["after", "change", "tokens that are read"],
+            rows,
+        ).titled("What the change of the stream reads")
+
+    # -- measuring ---------------------------------------------------------------------------------------------
+
+    def _table(
+        self, name: str, unit: str, columns: Mapping[str, Array], rows: Sequence[int] | None = None
+    ) -> Measurement:
+        """Values of the texts in `rows`; of all where None."""
+        some = self.texts if rows is None else [self.texts[row] for row in rows]
+        index = [text.id for text in some]
+        kinds = pd.DataFrame({"kind of text": [text.topic for text in some]}, index)
+        prompts = {text.id: {str(column): text.text for column in columns} for text in some}
+        return Measurement(name, unit, pd.DataFrame(dict(columns), index), kinds, prompts)
+
+    def _read(self, words: WordTokens, layer: int) -> Measurement:
+        """(text, token) readings: the list's tokens first, then those as frequent."""
+        tokens = [*words.words.values(), *words.matched]
+        read = self._readings[self.layers.index(layer)][:, tokens].double().numpy()
+        columns = {f"token {token}": read[:, place] for place, token in enumerate(tokens)}
+        return self._table(f"readings of {words.name}, block {layer}", "logit", columns)
+
+    @shared_measurement
+    def _means(self) -> Measurement:
+        """(unit, block) of the stream, the mean over texts."""
+        values = self._states.mean(0).double().numpy()  # (layer, width)
+        index = [f"unit {unit}" for unit in range(values.shape[1])]
+        columns = {f"block {layer}": values[place] for place, layer in enumerate(self.layers)}
+        return Measurement(
+            "mean stream on unrelated texts",
+            "1",
+            pd.DataFrame(columns, index),
+            pd.DataFrame({"unit": index}, index),
+        )
+
+    @shared_measurement
+    def _readings(self) -> list[Tensor]:
+        """For each layer (text, vocabulary)."""
+        states = self._states
+        return [readings(self.adapter, states[:, place], "reading texts") for place in range(len(self.layers))]
+
+    @shared_measurement
+    def _states(self) -> Tensor:
+        """(text, layer, width) of the texts by themselves.
+
+        Raises:
+            Unsupported: a text that has too few tokens.
+        """
+        for text, prompt in zip(self.texts, self._alone, strict=True):
+            if len(prompt) < LAST:
+                raise Unsupported(f"{text.id} has {len(prompt)} tokens for this tokenizer, {LAST} are needed")
+        return self._streams(self._alone, range(len(self.texts)), self.layers)
+
+    @cached_property
+    def _alone(self) -> tuple[Prompt, ...]:
+        return tuple(self._prompt(text) for text in self.texts)
+
+    def _prompt(self, text: Text, front: str = "") -> Prompt:
+        return plain(self.adapter.chat, f"{front} {text.text}".strip())
+
+    def _streams(self, prompts: Sequence[Prompt], rows: Sequence[int], layers: Sequence[int]) -> Tensor:
+        """(prompt, layer, width) means of the stream over the positions read of the texts `rows`, which the prompts
+        end with."""
+        places = [(Component.RESIDUAL, layer) for layer in layers]
+        kept: list[Tensor] = [torch.empty(0)] * len(prompts)
+
+        def work(some: list[int]) -> None:
+            batch = self.adapter.batch([prompts[n] for n in some])
+            _, seen = capture(self.adapter, batch, places)
+            for place, n in enumerate(some):
+                start, stop = (at - len(self._alone[rows[n]]) for at in (FIRST, LAST))
+                read = [seen[one][place, start : stop or None] for one in places]
+                kept[n] = torch.stack([stream.float().mean(0).cpu() for stream in read])
+
+        in_batches(work, list(map(len, prompts)), "unrelated texts")
+        return torch.stack(kept)
+
+
+def _above(own: Array, other: Array) -> Array:
+    """(text, token) gains of two lists -> (text,) share of pairs in which the former is greater, ties counted half."""
+    apart = own[:, :, None] - other[:, None, :]
+    share: Array = ((apart > 0) + 0.5 * (apart == 0)).mean((1, 2))
+    return share
+
+
+def _mean(table: Measurement) -> Estimate:
+    """What a table of readings is recorded by: its mean over tokens or blocks, by item."""
+    return Estimate(table.name, table.unit, table, table.values.mean(axis=1).to_numpy())
+
+
+def _past(baseline: Counterpart, now: Measurement) -> pd.DataFrame:
+    """The baseline's values of a measurement, once this run's were recorded.
+
+    Raises:
+        NotAsked: there is no baseline.
+        Inconclusive: it was not asked the same, or has other items or conditions.
+    """
+    then = baseline(_mean(now), chats=False)
+    if then.refused:
+        raise Inconclusive(then.refused)
+    assert baseline.past is not None
+    items = baseline.past.recorded.items
+    mine = (items["measurement"] == now.name) & (items["effect"] == "") & (items["claim"] == baseline.claim)
+    grid = items[mine].pivot(index="item", columns="condition", values="value")
+    if set(grid.columns) != set(now.values.columns) or set(grid.index) != set(map(str, now.values.index)):
+        raise Inconclusive(f"unmatched_items: {now.name} was measured on other items or tokens on the baseline")
+    return grid.loc[list(map(str, now.values.index)), list(now.values.columns)].set_axis(now.values.index)

@@ -1,0 +1,30 @@
+"""Can what a model was fine-tuned on be read from its activations on unrelated text?
+
+The measurements that the claims of this suite share.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from auditkit.findings.finetune_traces.prompts import read_words
+from auditkit.findings.finetune_traces.traces import TEXTS, Traces
+
+
+def pytest_audit_read_data(suite, source):
+    """Refuse `--data finetune_traces=SOURCE` that cannot be read before a model is opened."""
+    if suite == "finetune_traces":
+        read_words(source)
+
+
+def pytest_audit_tokens(suite):
+    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    return 1_000 if suite == "finetune_traces" else None
+
+
+@pytest.fixture(scope="session")
+def traces(model, audit):
+    """What the stream reads on unrelated texts, of the words that `--data` names."""
+    source = audit.data.get("finetune_traces")
+    words = None if source is None else read_words(source)
+    return Traces(model, seed=audit.seed, words=words, n_items=audit.sized(TEXTS))
