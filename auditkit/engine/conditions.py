@@ -45,7 +45,7 @@ Take = Callable[[str, int, Tensor], None]
 
 
 @dataclass(frozen=True)
-class Ran:
+class HowRun:
     """How conditions were run.
 
     Attributes:
@@ -104,7 +104,7 @@ class ConditionRuns:
             self.windows = [1] * len(self.prompts)
         touched(self.adapter, (run for plan in self.plans.values() for run in plan))
 
-    def run(self, take: Take, description: str) -> Ran:
+    def run(self, take: Take, description: str) -> HowRun:
         """Give `take` the logits of the plain runs, named `BASE`, and of every condition.
 
         Raises:
@@ -125,7 +125,7 @@ class ConditionRuns:
             error = self._guards()
         assert error is not None  # only walks are given up
         in_batches(lambda rows: self._some(rows, take), self._costs(), description)
-        return Ran(tuple(self._rows), reason, error)
+        return HowRun(tuple(self._rows), reason, error)
 
     def _able(self) -> str:
         """Why no condition can walk; empty where some can."""

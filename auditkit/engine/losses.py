@@ -20,7 +20,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
 from auditkit.engine import arguments
-from auditkit.engine.conditions import BASE, ConditionRuns, Conditions, Ran, edited_runs
+from auditkit.engine.conditions import BASE, ConditionRuns, Conditions, HowRun, edited_runs
 from auditkit.engine.continuation.divergence import nats
 from auditkit.engine.edits import Edit
 from auditkit.engine.sites import SiteError, Span
@@ -35,13 +35,14 @@ class Losses:
 
     Attributes:
         log_probabilities: for each prompt, of every token of its span, (tokens,) in nats.
-        divergences: for each prompt, KL(plain || edited) where each of these tokens is predicted, (tokens,) in nats.
+        divergences: for each prompt, KL(plain || edited) where each of these tokens is predicted, (tokens,) in nats;
+            empty where they were not asked for.
         ran: how they were run, and what the guards measured.
     """
 
     log_probabilities: tuple[Tensor, ...]
     divergences: tuple[Tensor, ...]
-    ran: Ran
+    ran: HowRun
 
     @property
     def losses(self) -> Tensor:
@@ -50,7 +51,13 @@ class Losses:
 
     @property
     def damage(self) -> Tensor:
-        """(prompts,) mean divergence from the plain runs, in nats per token."""
+        """(prompts,) mean divergence from the plain runs, in nats per token.
+
+        Raises:
+            ValueError: divergences were not asked for.
+        """
+        if not self.divergences:
+            raise ValueError("divergences were not measured; ask for them with compare=True")
         return torch.stack([row.mean() for row in self.divergences])
 
 
@@ -73,6 +80,8 @@ def losses(
     spans: Sequence[Span],
     conditions: Conditions,
     named: Sequence[Mapping[str, Span]] | None = None,
+    *,
+    compare: bool = True,
     description: str = "losses",
 ) -> dict[str, Losses]:
     """Losses without edits, named "", and under every condition.
@@ -81,6 +90,7 @@ def losses(
         spans: for each prompt, the half-open span of tokens whose loss is read, from 1 on.
         conditions: name -> for each prompt, its edits.
         named: for each prompt, further named spans of tokens for sites.
+        compare: whether to measure divergences from the plain runs, which takes a softmax over the vocabulary.
 
     Raises:
         SiteError: no prompts, a span that the prompt does not have or that begins at its first token, a site or
@@ -108,11 +118,15 @@ def losses(
     windows = [len(prompt) - start + 1 for prompt, (start, _) in zip(prompts, spans, strict=True)]
     runs = ConditionRuns(adapter, prompts, edited_runs(prompts, conditions, sites), None, windows)
     scored = [tuple(p.ids[start:stop]) for p, (start, stop) in zip(prompts, spans, strict=True)]
-    work = _Work(scored, len(conditions))
+    work = _Work(scored, len(conditions), compare)
     ran = runs.run(work.take, description)
     order = range(len(prompts))
     return {
-        name: Losses(tuple(work.found[name, i] for i in order), tuple(work.moved[name, i] for i in order), ran)
+        name: Losses(
+            tuple(work.found[name, i] for i in order),
+            tuple(work.moved[name, i] for i in order) if compare else (),
+            ran,
+        )
         for name in (BASE, *conditions)
     }
 
@@ -120,8 +134,8 @@ def losses(
 class _Work:
     """What logits say of the scored tokens; each prompt's plain logits come before its edited ones."""
 
-    def __init__(self, scored: Sequence[tuple[int, ...]], conditions: int) -> None:
-        self.scored, self.conditions = scored, conditions
+    def __init__(self, scored: Sequence[tuple[int, ...]], conditions: int, compare: bool) -> None:
+        self.scored, self.conditions, self.compare = scored, conditions, compare
         self.found: dict[tuple[str, int], Tensor] = {}
         self.moved: dict[tuple[str, int], Tensor] = {}
         self._plain: dict[int, tuple[Tensor, int]] = {}
@@ -131,6 +145,8 @@ class _Work:
         some = logits[: len(ids)]
         wanted = some.gather(1, ids[:, None])[:, 0]
         self.found[name, i] = (wanted - some.logsumexp(-1)).double().cpu()
+        if not self.compare:
+            return
         plain, waiting = (some, self.conditions + 1) if name == BASE else self._plain[i]
         self.moved[name, i] = nats(plain, some).cpu()
         self._plain[i] = plain, waiting - 1

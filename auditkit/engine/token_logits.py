@@ -19,7 +19,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
 from auditkit.engine import arguments
-from auditkit.engine.conditions import BASE, ConditionRuns, Conditions, Ran, edited_runs
+from auditkit.engine.conditions import BASE, ConditionRuns, Conditions, HowRun, edited_runs
 from auditkit.engine.edits import Edit
 from auditkit.engine.pairs import PatchPair, right_and_wrong
 from auditkit.engine.sampling import offer
@@ -40,7 +40,7 @@ class TokenLogits:
     tokens: tuple[int, ...]
     base: Tensor
     conditions: Mapping[str, Tensor]
-    ran: Ran
+    ran: HowRun
 
 
 def token_logits(
