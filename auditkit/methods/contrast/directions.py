@@ -267,8 +267,8 @@ class Contrast:
                 differences.append(values[yes].mean(0) - values[no].mean(0))
         if len(differences) < k:
             raise ContrastError(
-                f"'{self.name}': {len(differences)} clusters hold both kinds of prompts, and {k} directions need {k} or "
-                "more"
+                f"'{self.name}': {len(differences)} clusters hold both kinds of prompts; {k} directions need at least "
+                f"{k} of them"
             )
         rest = np.stack(differences)
         rest -= np.outer(rest @ first.unit, first.unit)

@@ -62,13 +62,17 @@ class Separated:
         return self._estimate(AUC, layer, position, direction)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for each place: gap and AUC with their intervals."""
+        """A row for each place: gap and AUC with their intervals; missing where there is no direction."""
         rows = []
         for layer in self.contrast.states.layers:
             for position in self.contrast.states.positions:
                 row: dict[str, object] = {"layer": layer, "position": position}
                 for what in (GAP, AUC):
-                    effect = self._estimate(what, layer, position, None).describe()
+                    try:
+                        effect = self._estimate(what, layer, position, None).describe()
+                    except ContrastError:  # such as one mean of both kinds: nothing can be measured there
+                        row |= dict.fromkeys((what, f"{what} lower", f"{what} upper"))
+                        continue
                     row |= {what: effect.estimate, f"{what} lower": effect.lower, f"{what} upper": effect.upper}
                 rows.append(row)
         return pd.DataFrame(rows)

@@ -22,7 +22,7 @@ from auditkit.adapters.protocol import Adapter
 from auditkit.engine.edits import Edit
 from auditkit.engine.sites import Position
 from auditkit.methods.contrast.directions import Contrast, Direction, Layers
-from auditkit.methods.contrast.effects import Effects, Sign
+from auditkit.methods.contrast.effects import Sign
 from auditkit.methods.contrast.outcomes import AFTER, PLAIN, Outcome
 from auditkit.methods.contrast.states import ContrastError
 from auditkit.record.figures import Figure, Heatmap
@@ -53,7 +53,7 @@ class Swept:
         kind: whether directions were removed or added.
         depth: layers of the model.
         layers, positions: the places.
-        changes: (items, layers, positions) change from the run without edits.
+        changes: (items, layers, positions) change from the run without edits; 0 where both kinds have one mean.
         table: (item x factor) cluster labels.
         directions: layer, position -> the direction that was edited there.
     """
@@ -83,9 +83,10 @@ class Swept:
         means = self.changes.mean(0).T
         done = "removed" if self.kind == "remove" else "added"
         frame = [(self.positions.index(chosen.position), self.layers.index(chosen.layer))] if chosen else []
+        framed = "; the frame marks the chosen place" if chosen else ""
         caption = (
             f"Mean change of {self.name} on the discovery half when the direction of each layer and position is "
-            f"{done}{'; the frame marks the chosen place' if chosen else ''}. This is exploratory: the other half judges."
+            f"{done}{framed}. This is exploratory: the other half judges."
         )
         grid = Heatmap(
             "layer", "position", f"change of {self.name} ({self.unit})", caption, [str(n) for n in self.layers],
@@ -120,7 +121,7 @@ def sweep(
         reach: at which layers it is edited: the place's "own", "all", or (first, last).
 
     Raises:
-        ContrastError: an unknown kind, a layer that was not read, or as `Contrast.direction`.
+        ContrastError: an unknown kind, a layer that was not read, equal means at every place, or too few prompts.
         SiteError, NotApplicable, GuardTripped: see `auditkit.engine.conditions`.
     """
     if kind not in ("remove", "add"):
@@ -128,19 +129,32 @@ def sweep(
     states, fitted = contrast.states, None if items is None else list(items)
     chosen = states.layers if layers is None else tuple(layers)
     places = [(layer, position) for layer in chosen for position in states.positions]
-    differences = contrast.differences(states.values, fitted)  # all places at once
+    differences = contrast.differences(states.values, fitted)  # at all places together
     directions: dict[tuple[int, Position], Direction] = {}
     conditions: dict[str, list[Edit]] = {}
     for layer, position in places:
+        if not differences[states.place(layer, position)].any():
+            continue  # both kinds have one mean there, so there is no direction to edit
         one = Direction(contrast.name, differences[states.place(layer, position)][None], layer, position)
         directions[layer, position] = one
         edit = one.remove(reach, at) if kind == "remove" else one.add(dose, reach, at)
         conditions[f"layer {layer}, position {position}"] = [edit]
-    found = Effects(outcome.name, outcome.unit, outcome.table, outcome.under(adapter, conditions, description))
-    changes = np.stack([found.values[name] - found.values[PLAIN] for name in conditions], axis=1)
-    grid = changes.reshape(len(outcome.table), len(chosen), len(states.positions))
+    if not conditions:
+        raise ContrastError(f"'{contrast.name}': both kinds have one mean at every place")
+    values = outcome.under(adapter, conditions, description)
+    changes = np.zeros((len(outcome.table), len(chosen), len(states.positions)))
+    for name, (layer, position) in zip(conditions, directions, strict=True):
+        changes[:, chosen.index(layer), states.positions.index(position)] = values[name] - values[PLAIN]
     return Swept(
-        outcome.name, outcome.unit, kind, adapter.layers, chosen, states.positions, grid, outcome.table, directions
+        outcome.name,
+        outcome.unit,
+        kind,
+        adapter.layers,
+        chosen,
+        states.positions,
+        changes,
+        outcome.table,
+        directions,
     )
 
 
