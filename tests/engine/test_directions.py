@@ -15,6 +15,8 @@ from auditkit.adapters.nnterp import NnterpAdapter
 from auditkit.engine.conditions import BASE
 from auditkit.engine.continuation.divergence import divergence
 from auditkit.engine.continuation.generation import generate
+from auditkit.engine.continuation.late import late_divergence
+from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.continuation.timed import Continued, Timed
 from auditkit.engine.crosscheck import cross_check
 from auditkit.engine.directions import Along, orthonormal
@@ -22,6 +24,8 @@ from auditkit.engine.edits import Edited, add, project_out, unchanging
 from auditkit.engine.forward import Donated, execute
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.losses import loss, losses
+from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.sampling import Sample, sampling
 from auditkit.engine.sites import SiteError, block_input, mlp, pattern, residual, z
 from auditkit.engine.token_logits import token_logits
@@ -336,3 +340,23 @@ def test_spans_and_conditions_that_do_not_fit_are_refused(tiny, pairs, r) -> Non
         with pytest.raises(error, match=message):
             measure()
     assert torch.equal(loss(tiny, prompts, [(1, 5)] * 2).damage, torch.zeros(2, dtype=torch.float64))
+
+
+# -- the other ways to run -------------------------------------------------------------------------------------
+
+
+def test_restarted_patching_and_late_edits_take_directions(tiny, pairs, r) -> None:
+    edits = {
+        "mlp": project_out(mlp.layers(1, 3), r),
+        "stream": add(residual.layer(2)["word"], r, 0.3, relative=True),
+    }
+    conditions = {name: [[edit]] * len(pairs) for name, edit in edits.items()}
+    fast, plain = restarted(tiny, pairs, conditions), patch(tiny, pairs, conditions)
+    for name in conditions:
+        torch.testing.assert_close(fast.conditions[name], plain.conditions[name], rtol=0, atol=2e-5)
+    prompt, tokens = pairs[0].base, (21, 22)
+    cut, edit = len(prompt) - 1, project_out(block_input.layer(3)[-1], r)
+    tails = Tails(tiny, [prompt], [tokens], [cut])
+    late = late_divergence(tails, {"late": [[project_out(block_input.layer(3)[0], r)]]})["late"].nats[0]
+    whole = divergence(tiny, [prompt], [tokens], {"late": [Continued(prompt, (edit,))]}).conditions["late"].nats[0]
+    torch.testing.assert_close(late, whole, rtol=0, atol=1e-6)
