@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.touches import keep
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
 from auditkit.engine import arguments
-from auditkit.engine.edits import Donor, Edit, Edited, layers_of, located, remaining, spots
+from auditkit.engine.directions import Along, AsLong, FromValue
+from auditkit.engine.edits import Donor, Edit, Edited, Spot, layers_of, located, remaining, spots
 from auditkit.engine.guards import GuardTripped, costing, note_edits
 from auditkit.engine.sites import Site, SiteError
 
@@ -42,8 +44,9 @@ class Donated:
                 self.activations[donor, place] = _unpadded(place, value[row], length)
 
 
-_Alike = tuple[int, int, int, tuple[int, ...] | None, float]
-"""What edits at one place share that are made together: order, first and last column, heads, share kept."""
+_Alike = tuple[int, int, int, tuple[int, ...] | None, float, tuple[FromValue, float] | None]
+"""What edits at one place share that are made together: order, first and last column, heads, share kept, and what is
+made of the value with its factor."""
 
 
 class Interventions:
@@ -58,12 +61,27 @@ class Interventions:
     """
 
     def __init__(self, adapter: Adapter, batch: Batch, runs: Sequence[Edited], donated: Donated) -> None:
+        self._place([list(spots(adapter, run)) for run in runs], batch.pads, donated)
+
+    @classmethod
+    def at(cls, rows: Sequence[Sequence[Spot]], pads: Sequence[int]) -> Interventions:
+        """Edits that take from no other run, where it is known already that they fit.
+
+        Args:
+            pads: for each row, how much further in the batch a position is than in the row's prompt.
+        """
+        made = cls.__new__(cls)
+        made._place(rows, pads, Donated())
+        return made
+
+    def _place(self, rows: Sequence[Sequence[Spot]], pads: Sequence[int], donated: Donated) -> None:
         groups: dict[Place, dict[_Alike, _Group]] = {}
-        for row, (run, pad) in enumerate(zip(runs, batch.pads, strict=True)):
+        for row, (found, pad) in enumerate(zip(rows, pads, strict=True)):
             earlier: dict[Place, int] = {}
-            for place, start, stop, heads, edit in spots(adapter, run):
+            for place, start, stop, heads, edit in found:
                 order = earlier[place] = earlier.get(place, -1) + 1
-                key = (order, start + pad, stop + pad, heads, edit.keep)
+                made = (edit.give, edit.factor) if isinstance(edit.give, Along | AsLong) else None
+                key = (order, start + pad, stop + pad, heads, edit.keep, made)
                 group = groups.setdefault(place, {}).setdefault(key, _Group(edit, start + pad, stop + pad))
                 group.rows.append(row)
                 group.gives.append(_given(donated, edit, place, start, stop))
@@ -71,7 +89,7 @@ class Interventions:
             note_edits()
         self.fired = dict.fromkeys(groups, 0)
         self.touches: dict[Place, Touch] = {
-            place: self._touch(place, [parts[key] for key in sorted(parts, key=lambda key: key[0])])
+            place: self._touch(place, [parts[key] for key in sorted(parts, key=itemgetter(0))])
             for place, parts in groups.items()
         }
 
@@ -121,6 +139,8 @@ class _Group:
             index = (rows[..., None], positions[:, None], torch.tensor(heads, device=value.device))
         old = view[index]
         new = remaining(old, self.edit.keep)
+        if isinstance(self.edit.give, Along | AsLong):
+            new = new + self.edit.factor * self.edit.give.of(old)
         for row, give in enumerate(self.gives):
             if give is not None:
                 given = give.to(device=value.device, dtype=value.dtype)
@@ -131,7 +151,7 @@ class _Group:
 
 
 def _given(donated: Donated, edit: Edit, place: Place, start: int, stop: int) -> Tensor | None:
-    if edit.give is None:
+    if edit.give is None or isinstance(edit.give, Along | AsLong):  # the latter is made where the value is known
         return None
     if isinstance(edit.give, Tensor):
         give = edit.give
