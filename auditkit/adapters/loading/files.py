@@ -294,7 +294,7 @@ def _move_into_place(folder: Path, target: Path) -> Path:
 
 
 def _pip() -> list[str]:
-    """The command of pip: this environment's own, that of the path, or that of uv, which makes none for environments."""
+    """The command of pip: this environment's own, that of the path, or that of uv (uv's have no pip)."""
     if find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     if (found := shutil.which("pip") or shutil.which("pip3")) is not None:
