@@ -7,7 +7,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from auditkit.cli import audit, baselines, calibrate, comparing, data, gate, models, plan, runs, several, verify
+from auditkit.cli import (
+    audit,
+    baselines,
+    calibrate,
+    comparing,
+    data,
+    gate,
+    models,
+    new_suite,
+    plan,
+    runs,
+    several,
+    verify,
+)
 from interp_auditkit import mistaken
 
 BROKEN_PIPE = 141
@@ -30,7 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return audit.audit(given[1:])
     parser = argparse.ArgumentParser(prog="auditkit", description="Audits of language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (audit, models, data, runs, verify, plan, comparing, several, calibrate, baselines, gate):
+    for group in (
+        audit,
+        new_suite,
+        models,
+        data,
+        runs,
+        verify,
+        plan,
+        comparing,
+        several,
+        calibrate,
+        baselines,
+        gate,
+    ):
         group.add(commands)
     arguments = parser.parse_args(given)
     try:
