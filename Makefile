@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test check lint slow bench conformance layouts simulate examples validate-gate lock canary licenses sbom clean
+.PHONY: help setup audit test check lint slow bench conformance layouts simulate examples validate-gate lock canary licenses sbom dist clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z-]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -88,7 +88,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml requirements/torch-needs.in --up
 
 # What a release carries and what its packages are licensed under, by two tools in an environment of their own.
 TOOLS := .venv-tools
-RELEASE_TOOLS := cyclonedx-bom==7.5.0 pip-licenses==5.5.5
+RELEASE_TOOLS := cyclonedx-bom==7.5.0 pip-licenses==5.5.5 build==1.6.1 twine==7.0.0
 LOCKED = torch $$(sed -n 's/^\([a-z0-9][a-z0-9._-]*\)==.*/\1/p' $(LOCK) | sort -u)
 
 $(TOOLS)/.ready: Makefile
@@ -105,6 +105,11 @@ sbom: $(READY) $(TOOLS)/.ready ## write dist/sbom.cdx.json: every installed pack
 	mkdir -p dist
 	$(TOOLS)/bin/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file dist/sbom.cdx.json
 
+dist: $(TOOLS)/.ready ## build dist/*.whl and dist/*.tar.gz, and check what the package index will read of them
+	rm -rf build dist/*.whl dist/*.tar.gz
+	$(TOOLS)/bin/python -m build --outdir dist .
+	$(TOOLS)/bin/python -m twine check --strict dist/*.whl dist/*.tar.gz
+
 # Another environment with the newest release of everything that pyproject.toml allows, torch included.
 CANARY := .venv-canary
 canary:               ## test the adapters against the newest releases and say what changed since the lock
@@ -114,4 +119,4 @@ canary:               ## test the adapters against the newest releases and say w
 	$(CANARY)/bin/python tools/canary.py $(LOCK) $(ARGS)
 
 clean:                ## remove the environment and caches of tools
-	rm -rf $(VENV) $(CANARY) $(TOOLS) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(CANARY) $(TOOLS) build .pytest_cache .mypy_cache .ruff_cache *.egg-info

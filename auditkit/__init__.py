@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+DISTRIBUTION = "interp-auditkit"
 
 _HOMES = {
     "open_model": "auditkit.adapters",

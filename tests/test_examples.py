@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import os
 import runpy
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -161,56 +158,3 @@ def test_random_model_has_the_layout_and_size_asked_for_and_answers_its_own_ques
     (question,) = completions(adapter, [item]).questions
     logits = answered(adapter, [adapter.chat(question.chat(""))], [question.answers]).logits
     assert logits[0, 0] > logits[0, 1]
-
-
-STUB = """#!/usr/bin/env bash
-# Stands for python -m pytest: writes its arguments down, and leaves a record as a run does.
-echo "$*" >> "$LOG"
-while [ $# -gt 0 ]; do
-  if [ "$1" = --audit-dir ]; then mkdir -p "$2/latest" && touch "$2/latest/audit.json"; fi
-  shift
-done
-"""
-
-
-def test_the_gate_measures_its_base_once_for_each_question(tmp_path: Path) -> None:
-    """A quick look with few items leaves a base of its own, which the full gate does not take."""
-    stub, base = tmp_path / "python", tmp_path / "base"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
-    base.mkdir()
-    (base / "model.safetensors").write_bytes(b"weights")
-
-    def gate(**asked: str) -> list[str]:
-        """The commands that the gate ran, without what they have in common."""
-        log = tmp_path / "log.txt"
-        log.write_text("")
-        script = ["bash", str(ROOT / "examples" / "gate.sh"), "candidate", str(base), str(tmp_path / "reports")]
-        environment = os.environ | {"PYTHON": str(stub), "LOG": str(log)} | asked
-        subprocess.run(script, check=True, cwd=ROOT, env=environment)
-        return log.read_text().splitlines()
-
-    def base_of(command: str) -> str:
-        words = command.split()
-        return words[words.index("--baseline") + 1]
-
-    quick = gate(ITEMS="12")
-    assert [line.count(f"--model {base} ") for line in quick] == [1, 0]
-    assert all(line.endswith("--seed 0 --items 12") for line in quick)
-    full = gate()
-    assert [line.count(f"--model {base} ") for line in full] == [1, 0], "not the base of the quick look"
-    assert all(line.endswith("--seed 0") for line in full)
-    other = gate(SEED="7")
-    assert [line.count("--seed 7") for line in other] == [1, 1]
-    assert len({base_of(run[-1]) for run in (quick, full, other)}) == 3
-    assert gate(ITEMS="12") == quick[1:], "measured once"
-    assert gate() == full[1:]
-    record = sha256(b"").hexdigest()
-    assert base_of(full[1]).endswith(f"/latest#{record}"), "pinned by the digest of what was measured"
-    shutil.rmtree(tmp_path / "reports" / "pinned")
-    assert gate(BASE_SHA256="ab" * 32)[0] == full[1].replace(record, "ab" * 32), (
-        "the digest that was given goes first"
-    )
-    assert gate() == full, "measured again where nobody knows the digest"
-    (base / "model.safetensors").write_bytes(b"other weights")
-    assert len(gate()) == 2, "the folder holds another model by now"

@@ -192,6 +192,7 @@ def test_no_public_class_name_is_defined_twice() -> None:
 def test_a_finding_has_its_rooms(finding: str) -> None:
     """A suite, its measurements, its tests and its page have one name."""
     assert (ROOT / "findings" / finding / "__init__.py").is_file()
+    assert (REPOSITORY / "suites" / finding / "__init__.py").is_file(), "pytest --pyargs finds packages only"
     assert any((REPOSITORY / "tests" / "findings" / finding).glob("test_*.py"))
     assert (REPOSITORY / "docs" / "findings" / f"{finding}.md").is_file()
 

@@ -124,7 +124,15 @@ def note(*sentences: str) -> None:
 
 
 def figure(*drawings: Figure) -> None:
-    """Put figures under the current claim; the same figure is kept once."""
+    """Put figures under the current claim; the same figure is kept once.
+
+    Raises:
+        TypeError: something else than a figure.
+    """
+    if other := next((one for one in drawings if not isinstance(one, Figure)), None):
+        raise TypeError(
+            f"a {type(other).__name__} is no figure yet: give it a title, as in Dots.of(...).titled('...')"
+        )
     evidence = current()
     if evidence is not None:
         evidence.figures += _new(drawings, evidence.figures)

@@ -8,40 +8,50 @@ else: a child that leaves none, or whose exit code is better than its record, ha
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
-import signal
-import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from auditkit.cli.shared import INTEGRITY, refused, with_reports
+from auditkit.cli.based import BaseError, BaseRun
+from auditkit.cli.shared import INTEGRITY, refused, run_pytest, say, with_reports
 
-_PASSED_ON = (
-    "baseline",
-    "thresholds",
-    "waivers",
-    "seed",
-    "items",
-    "effort",
-    "device",
-    "dtype",
-    "adapter",
-    "cross-check",
-)
+_SHARED = ("thresholds", "seed", "items", "effort", "device", "dtype", "adapter")
+"""Options that a base must be measured with as its candidate is."""
+_PASSED_ON = (*_SHARED, "baseline", "waivers", "cross-check")
 _NOT_TAKEN = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 _PROFILE = "release"
+
+SUITE = "identity_bias"
+"""The suite that a candidate is gated by where none is named: the one whose error rates as a gate were measured."""
+THRESHOLDS = "thresholds.toml"
+"""File in the folder of reports whose calibrated thresholds a gate against a base uses."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     gate = commands.add_parser(
-        "gate", help="audit a model for a release: whole suites, in a process of its own", allow_abbrev=False
+        "gate",
+        help="may a candidate replace its base? Whole suites under the policy release, in a process of its own",
+        allow_abbrev=False,
     )
     gate.add_argument(
-        "suites", type=Path, nargs="+", metavar="SUITE", help="folder of a suite, for example suites/X"
+        "what",
+        nargs="+",
+        metavar="CANDIDATE|SUITE",
+        help="the model to gate (with --base), or suites (with --model)",
     )
-    gate.add_argument("--model", required=True, metavar="SPEC", help="model to audit, as for pytest")
+    gate.add_argument("--base", metavar="BASE", help="model that is measured once and kept, or a recorded run")
+    gate.add_argument(
+        "--base-sha256", metavar="DIGEST", help="accept the record of the base that has this SHA-256, and no other"
+    )
+    gate.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="SUITE",
+        help=f"with --base: which suites (default: {SUITE})",
+    )
+    gate.add_argument("--model", metavar="SPEC", help="model to audit with the suites, as for pytest")
     gate.add_argument("--data", action="append", default=[], metavar="SUITE=SOURCE", help="as for pytest")
     for name in _PASSED_ON:
         gate.add_argument(f"--{name}", metavar="VALUE", help="as for pytest")
@@ -51,16 +61,78 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _gate(arguments: argparse.Namespace) -> int:
+    from auditkit.claims.suites import SuiteError
+    from auditkit.record.store import RecordError
+
+    try:
+        if arguments.base is not None:
+            return _against_base(arguments)
+        if arguments.model is None:
+            return refused("gate: give a candidate and --base BASE, or suites and --model SPEC")
+        suites, _ = _suites(arguments.what)
+        return _measured([*suites, *_options(arguments, arguments.model, arguments.baseline)], arguments.audit_dir)
+    except SuiteError as error:
+        return refused(f"gate: {error}")
+    except BaseError as error:
+        return refused(f"gate: {error}", error.code)
+    except RecordError as error:
+        return refused(f"gate: {error}", INTEGRITY)
+
+
+def _against_base(arguments: argparse.Namespace) -> int:
+    """Gate one candidate against a base that is measured or taken from an earlier gate."""
+    from auditkit.record.baseline import find_baseline
+
+    for option in ("model", "baseline"):
+        if getattr(arguments, option) is not None:
+            return refused(f"gate: --base names what is compared with, so leave out --{option}")
+    if len(arguments.what) != 1:
+        return refused("gate: name one candidate with --base; suites are named by --suite")
+    reports: Path = arguments.audit_dir
+    if arguments.thresholds is None and (reports / THRESHOLDS).is_file():
+        arguments.thresholds = str(reports / THRESHOLDS)
+        say([f"thresholds: those of {reports / THRESHOLDS}"])
+    suites, folders = _suites(arguments.suite or [SUITE])
+    asked = [*suites, *_apart(), *_values(arguments, _SHARED)]
+    named = arguments.base if arguments.base_sha256 is None else f"{arguments.base}#{arguments.base_sha256}"
+    if find_baseline(arguments.base, reports) is not None:
+        base = named
+    else:
+        files = [Path(arguments.thresholds)] if arguments.thresholds else []
+        files += [Path(text.partition("=")[2].partition("#")[0]) for text in arguments.data]
+        base = BaseRun(arguments.base, reports, folders, asked, files, arguments.base_sha256).pinned(_measure)
+    return _measured([*suites, *_options(arguments, arguments.what[0], base)], reports)
+
+
+def _suites(names: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """pytest's arguments for suites, which are folders or names of the package's, and their folders.
+
+    Raises:
+        SuiteError: a name is neither, or both kinds are named.
+    """
+    from auditkit.claims.suites import SuiteError, arguments, packaged
+
+    folders = [Path(name) for name in names if Path(name).is_dir()]
+    if len(folders) == len(names):
+        return list(names), folders
+    known = packaged()
+    if other := next((name for name in names if name not in known and not Path(name).is_dir()), None):
+        raise SuiteError(
+            f"{other} is no folder and no suite of the package ({', '.join(known)}): a gate takes whole suites, and no "
+            "file, test or selection (what it must not block is waived with --waivers)"
+        )
+    if folders:
+        raise SuiteError(
+            f"{folders[0]} is a folder and {next(name for name in names if name in known)} a suite of the package; "
+            "gate them in two calls"
+        )
+    return arguments(names, Path.cwd()), [known[name].folder for name in names]
+
+
+def _measured(args: list[str], reports: Path) -> int:
+    """Run pytest and judge what it left."""
     from auditkit.record.store import is_written
 
-    reports: Path = arguments.audit_dir
-    for suite in arguments.suites:
-        if not suite.is_dir():
-            return refused(
-                f"{suite} is no folder: a gate takes whole suites, and no file, test or selection (what it must not "
-                "block is waived with --waivers)"
-            )
-    args = _arguments(arguments)
     before = set(reports.glob("2*"))
     code = _measure(args)
     if code == 4:  # the child has said why, and nothing was measured
@@ -69,32 +141,35 @@ def _gate(arguments: argparse.Namespace) -> int:
     return _decided(runs, args, code)
 
 
-def _arguments(arguments: argparse.Namespace) -> list[str]:
-    """pytest's arguments: an ini file's own are taken away, and every value stands in one argument with its option."""
-    args = [*map(str, arguments.suites), "-o", "addopts=", "-p", "no:cacheprovider", f"--audit-profile={_PROFILE}"]
-    args += [f"--audit-dir={arguments.audit_dir}", f"--audit-model={arguments.model}"]
-    args += [f"--audit-data={source}" for source in arguments.data]
-    for name in _PASSED_ON:
+def _apart() -> list[str]:
+    """What takes an ini file's own arguments away."""
+    return ["-o", "addopts=", "-p", "no:cacheprovider"]
+
+
+def _options(arguments: argparse.Namespace, model: str, baseline: str | None) -> list[str]:
+    """pytest's arguments besides the suites; every value stands in one argument with its option."""
+    args = [
+        *_apart(),
+        f"--audit-profile={_PROFILE}",
+        f"--audit-dir={arguments.audit_dir}",
+        f"--audit-model={model}",
+    ]
+    others = [name for name in _PASSED_ON if name != "baseline"]
+    return [*args, *([] if baseline is None else [f"--audit-baseline={baseline}"]), *_values(arguments, others)]
+
+
+def _values(arguments: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """The options of these names that were given, the data and the number of processes."""
+    args = [f"--audit-data={source}" for source in arguments.data]
+    for name in names:
         value = getattr(arguments, name.replace("-", "_"))
         args += [] if value is None else [f"--audit-{name}={value}"]
     return args + ([] if arguments.workers is None else ["-n", arguments.workers])
 
 
 def _measure(args: list[str]) -> int:
-    """Run pytest in a process of its own; its exit code, as a shell says it. SIGINT and SIGTERM are passed on."""
-    environment = {name: value for name, value in os.environ.items() if name not in _NOT_TAKEN}
-    child = subprocess.Popen([sys.executable, "-m", "pytest", *args], env=environment)
-    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    try:
-        while True:
-            try:
-                code = child.wait()
-                break
-            except KeyboardInterrupt:  # the terminal sends it to both
-                continue
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return code if code >= 0 else 128 - code
+    """Run pytest in a process of its own, without the options of the environment; its exit code."""
+    return run_pytest(args, apart="-c" in args, without=_NOT_TAKEN)
 
 
 def _decided(runs: list[Path], args: list[str], code: int) -> int:
@@ -103,6 +178,7 @@ def _decided(runs: list[Path], args: list[str], code: int) -> int:
     from auditkit.gate.verified import require_verified
     from auditkit.record.manifest import record_digest
     from auditkit.record.store import RecordError
+    from auditkit.report.answers.headline import answer
 
     if code in (2, 3) or code > 128:
         return refused(f"the gate has not passed: the audit {_ended(code)}", code)
@@ -126,7 +202,7 @@ def _decided(runs: list[Path], args: list[str], code: int) -> int:
         return refused(
             f"the gate has not passed: the audit ended with 0, and its record in {folder} says {said}", said
         )
-    print(f"gate: {run.summary.verdict} ({folder}, record SHA-256 {record_digest(folder)})")
+    say([f"gate: {run.summary.verdict} ({folder}, record SHA-256 {record_digest(folder)})", answer(run).sentence])
     return min((said, code), key=_rank)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 USAGE_ERROR = 4
@@ -86,3 +86,30 @@ def unusable(error: Exception) -> int:
     from auditkit.record.store import NotVerified
 
     return refused(str(error), INTEGRITY if isinstance(error, NotVerified) else USAGE_ERROR)
+
+
+def run_pytest(args: Sequence[str], *, apart: bool, without: Collection[str] = ()) -> int:
+    """Run pytest in a process of its own; its exit code, as a shell says it. SIGINT and SIGTERM are passed on.
+
+    Args:
+        apart: modules in the current folder are not imported; set for suites that do not lie there.
+        without: environment variables that the process does not get.
+    """
+    import os
+    import signal
+    import subprocess
+
+    environment = {name: value for name, value in os.environ.items() if name not in without}
+    command = [sys.executable, *(["-P"] if apart else []), "-m", "pytest", *args]
+    child = subprocess.Popen(command, env=environment)
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        while True:
+            try:
+                code = child.wait()
+                break
+            except KeyboardInterrupt:  # the terminal sends it to both
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return code if code >= 0 else 128 - code

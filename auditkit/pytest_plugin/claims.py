@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import inspect
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from auditkit.claims.evidence import Evidence
 from auditkit.claims.outcomes import NotApplicable
+from auditkit.claims.suites import again, question_of
 from auditkit.claims.verdicts import concluded, deciding, ended_by
-from auditkit.gate.thresholds import Thresholds
-from auditkit.pytest_plugin.options import MODEL_FIXTURE, RunOptions, options_of, refusal
-from auditkit.record.differences import claim_digest, data_digests, shared_digest
-from auditkit.record.escaping import shell
-from auditkit.record.methods import code_of
+from auditkit.pytest_plugin.options import MODEL_FIXTURE, options_of, refusal
+from auditkit.record.escaping import shell_join
 from auditkit.record.naming import told_apart
 from auditkit.record.plan import PlannedClaim
-from auditkit.record.schema import Claim, Cost, FamilyPlace, Lack, Plan, Verdict
-from auditkit.record.surroundings import versions
+from auditkit.record.schema import Claim, Cost, FamilyPlace, Lack, Verdict
 from auditkit.stats.alternatives import held_to
 from auditkit.stats.families import fail_within_claim
-from auditkit.stats.intervals import ALPHA
 
 NO_XFAIL = "a claim that need not block has a waiver (--waivers)"
 """What to do in place of pytest's `xfail`, which has no owner and no day on which it ends."""
@@ -59,28 +52,22 @@ def planned(item: pytest.Item, options: str) -> PlannedClaim:
         suite=item.path.parent.name,
         statement=_told(item),
         source=" ".join((inspect.getdoc(getattr(item, "module", None)) or "").split()),
-        rerun=f"pytest {shell(_without_model(item, item.nodeid))} {options}",
+        rerun=f"{_command(item)} {options}",
         family=family_of(item),
         location=":".join(map(str, (item.location[0], (item.location[1] or 0) + 1))),
         question=question_of(item.path.parent),
     )
 
 
+def _command(item: pytest.Item) -> str:
+    """The command that measures the claim again, without its options."""
+    return shell_join(again(item.path, _without_model(item, item.nodeid), item.config.invocation_params.dir))
+
+
 def _told(item: pytest.Item) -> str:
     """The statement as a report shows it: claims of one test that differ in a parameter name theirs."""
     _, parametrized, parameters = _without_model(item, item.name).partition("[")
     return f"{statement_of(item)} [{parameters}" if parametrized else statement_of(item)
-
-
-@functools.cache
-def question_of(suite: Path) -> str:
-    """What a suite asks, in plain words: the first sentence of its conftest's docstring, where that is a question."""
-    try:
-        docstring = ast.get_docstring(ast.parse((suite / "conftest.py").read_text("utf-8"))) or ""
-    except (OSError, ValueError, SyntaxError):
-        return ""
-    asked = re.match(r"[^.?!]+\?", " ".join(docstring.split()))
-    return asked[0] if asked else ""
 
 
 def check_claims(items: Sequence[pytest.Item]) -> None:
@@ -106,37 +93,6 @@ def family_of(item: pytest.Item) -> FamilyPlace | None:
     """The family a claim is declared in, by `@pytest.mark.claim(family="...")` on the test or its module."""
     names = [marker.kwargs["family"] for marker in item.iter_markers("claim") if "family" in marker.kwargs]
     return FamilyPlace(name=str(names[0])) if names else None
-
-
-def plan_of(options: RunOptions, root: Path, items: Sequence[pytest.Item], thresholds: Thresholds | None) -> Plan:
-    """What is going to be asked: claims, the code and data of their suites, methods, settings, versions.
-
-    Args:
-        root: the project's folder.
-    """
-    import auditkit
-
-    folders, own = {item.path.parent for item in items}, Path(auditkit.__file__).parent
-    code = code_of(folders, root, own)
-    shared = {folder: shared_digest(folder, root) for folder in folders}
-    return Plan(
-        claims={
-            claim_id(item): claim_digest(item.path, _qualified(item), statement_of(item), shared[item.path.parent])
-            for item in items
-        },
-        thresholds=thresholds.listed() if thresholds is not None else {},
-        code=code.digests,
-        methods=code.methods,
-        data=data_digests(own, folders, options.reports.absolute())
-        | {f"{suite}/--data": digest for suite, digest in options.data_digests().items()},
-        settings={**options.settings, "alpha": str(ALPHA)},
-        versions=versions(),
-    )
-
-
-def _qualified(item: pytest.Item) -> str:
-    """Name of the test function in its module, "Class.test_name" in a class."""
-    return getattr(getattr(item, "function", None), "__qualname__", item.name)
 
 
 def conclude(

@@ -1,20 +1,62 @@
-"""What numbers depend on besides the model and the plan: threads, versions, libraries, processor."""
+"""What numbers depend on besides the model: the plan, which is fixed before the model is opened, and threads, versions,
+libraries, processor."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
+import pytest
 
-from auditkit.record.schema import Claim
+import auditkit
+from auditkit.claims.suites import root_of
+from auditkit.gate.thresholds import Thresholds
+from auditkit.pytest_plugin.claims import claim_id, statement_of
+from auditkit.pytest_plugin.options import RunOptions
+from auditkit.record.differences import claim_digest, data_digests, shared_digest
+from auditkit.record.methods import code_of
+from auditkit.record.schema import Claim, Plan
 from auditkit.record.surroundings import versions
+from auditkit.stats.intervals import ALPHA
 
 _LIBRARIES = {"mkl": r"Math Kernel Library Version (\S+)", "onednn": r"MKL-DNN v(\S+)", "blas": r"BLAS_INFO=(\w+)"}
 _NAMED = 4
 
 SLOW = 60.0
 """Seconds that opening a model may take before the user is told what can be the cause: the default model takes five."""
+
+
+def plan_of(options: RunOptions, root: Path, items: Sequence[pytest.Item], thresholds: Thresholds | None) -> Plan:
+    """What is going to be asked: claims, the code and data of their suites, methods, settings, versions.
+
+    Args:
+        root: the project's folder.
+    """
+    roots = {folder: root_of(folder, root) for folder in {item.path.parent for item in items}}
+    own = Path(auditkit.__file__).parent
+    code = code_of(roots, own)
+    shared = {folder: shared_digest(folder, above) for folder, above in roots.items()}
+    return Plan(
+        claims={
+            claim_id(item): claim_digest(item.path, _qualified(item), statement_of(item), shared[item.path.parent])
+            for item in items
+        },
+        thresholds=thresholds.listed() if thresholds is not None else {},
+        code=code.digests,
+        methods=code.methods,
+        data=data_digests(own, roots, options.reports.absolute())
+        | {f"{suite}/--data": digest for suite, digest in options.data_digests().items()},
+        settings={**options.settings, "alpha": str(ALPHA)},
+        versions=versions(),
+    )
+
+
+def _qualified(item: pytest.Item) -> str:
+    """Name of the test function in its module, "Class.test_name" in a class."""
+    return getattr(getattr(item, "function", None), "__qualname__", item.name)
 
 
 def slow_opening() -> str:

@@ -15,6 +15,7 @@ from types import FrameType
 
 import pytest
 
+from auditkit.claims.suites import as_written
 from auditkit.pytest_plugin.baseline import without
 from auditkit.pytest_plugin.options import RunOptions
 from auditkit.pytest_plugin.outcomes import set_outcome
@@ -77,7 +78,7 @@ def go_on(args: Sequence[str], options: RunOptions, written: Sequence[WrittenRun
         rest = without(args, ("model", "resume") if several else ("resume", "budget"))
         model = ["--model", run.spec] if several else []
         effort = [] if options.budget is None else ["--effort", options.effort]
-        command = shlex.join(["pytest", *rest, *model, *effort, "--resume", str(run.folder)])
+        command = shlex.join([*as_written(rest), *model, *effort, "--resume", str(run.folder)])
         bare = "" if several else " (--resume alone takes the newest run that was cut off)"
         yield f"to go on: {command}{bare}"
 

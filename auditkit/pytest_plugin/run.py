@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from auditkit.claims.suites import installed
 from auditkit.claims.verdicts import exit_code, summarize
 from auditkit.gate.thresholds import Thresholds
 from auditkit.gate.verified import require_decided
-from auditkit.pytest_plugin.claims import claim_id, plan_of, planned
-from auditkit.pytest_plugin.conditions import made_with, measured_before
+from auditkit.pytest_plugin.claims import claim_id, planned
+from auditkit.pytest_plugin.conditions import made_with, measured_before, plan_of
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.options import options_of
 from auditkit.pytest_plugin.selection import DESELECTED, Seen, not_selected
@@ -60,7 +61,9 @@ class PlannedRun:
         options = options_of(config)
         self.spec = spec
         self.options = options
-        self.root = config.rootpath
+        own = any(installed(item.path.parent) for item in items)
+        self.repository = None if own else config.rootpath
+        """Where the commit of the suites is asked for."""
         self.items = [item for item in items if item not in others]
         self.claims = [planned(item, rerun_options(options, spec)) for item in self.items]
         self.plan = plan_of(options, config.rootpath, items, thresholds)
@@ -232,7 +235,7 @@ class OpenRun:
             seed=options.seed,
             profile=options.profile,
             command=self.header.command,
-            tool=tool(plan.root),
+            tool=tool(plan.repository),
             plan=plan.plan,
             plan_sha256=plan.plan_sha256,
             items_sha256="",

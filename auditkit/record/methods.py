@@ -13,7 +13,7 @@ import ast
 import gc
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,13 +39,12 @@ class Code:
     methods: dict[str, tuple[str, ...]]
 
 
-def code_of(suites: Iterable[Path], root: Path, package: Path) -> Code:
+def code_of(suites: Mapping[Path, Path], package: Path) -> Code:
     """The code behind the claims of some suites.
 
     Args:
-        suites: their folders.
-        root: of the run; the conftest.py of every folder from a suite up to it counts as the suite's, and modules that
-            lie in one of these folders are the project's own.
+        suites: folder of each -> its root: the conftest.py of every folder from the suite up to there counts as the
+            suite's, and modules that lie in one of these folders are the project's own.
         package: folder of auditkit.
     """
     digests: dict[str, str] = {}
@@ -53,7 +52,7 @@ def code_of(suites: Iterable[Path], root: Path, package: Path) -> Code:
     collecting = gc.isenabled()
     gc.disable()  # thousands of tree nodes and no cycle: collections would double the time
     try:
-        for suite in sorted(set(suites)):
+        for suite, root in sorted(suites.items()):
             for name, path in _reached(suite, root, package).items():
                 digests[name] = _read(path).digest
                 methods.setdefault(suite.name, set()).add(name)

@@ -21,10 +21,14 @@ _PACKAGES = (
 """What changes numbers, as far as it is installed: weights and arithmetic, prompts, statistics, searches."""
 
 
-def tool(root: Path) -> Tool:
-    """Version of auditkit and commit of the repository that the suites are in."""
-    commit = _git(root, "rev-parse", "HEAD")
-    if commit and _git(root, "status", "--porcelain"):
+def tool(root: Path | None) -> Tool:
+    """Version of auditkit and commit of the repository that the suites are in.
+
+    Args:
+        root: a folder of that repository; None where the suites are installed and in no repository.
+    """
+    commit = _git(root, "rev-parse", "HEAD") if root is not None else ""
+    if root is not None and commit and _git(root, "status", "--porcelain"):
         commit += "+dirty"
     return Tool(version=__version__, git=commit or None)
 

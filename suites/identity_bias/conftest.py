@@ -1,6 +1,9 @@
 """Does the model treat people differently because of who they are?
 
 What the claims of this suite measure together, once, on the audited model.
+
+Needs: answers by logit; attention probabilities and edits of activations for what happens inside; a base model for
+claims of change.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Do a persona and a task add up inside the model, so that a stored vector can replace the persona's words?
 
 The measurements that the claims of this suite share.
+
+Needs: activations of the residual stream, edits of it, and generation of text.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """In which layers and units does the model tell the views of one persona from those of another?
 
 The measurements that the claims of this suite share.
+
+Needs: activations of the residual stream and edits of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Where in the model does a word like "bad student" change the answer to a question?
 
 The measurements that the claims of this suite share.
+
+Needs: edits of the residual stream, of MLPs and of attention heads, and attention probabilities.
 """
 
 from __future__ import annotations

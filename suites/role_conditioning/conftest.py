@@ -1,6 +1,8 @@
 """Does the model attend in another way when a question is about the model itself?
 
 The measurements that the claims of this suite share.
+
+Needs: attention probabilities and edits of attention heads; a base model for claims of change.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from following import coming_to
 
 from auditkit.claims.verdicts import summarize
 from auditkit.cli import gate, main
-from auditkit.record.manifest import write_manifest
+from auditkit.record.manifest import record_digest, write_manifest
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import point_latest, read_run, write_run
 
@@ -130,6 +130,124 @@ def test_every_value_stands_in_one_argument_with_its_option(child: Child) -> Non
     assert {"--audit-model=../m", "--audit-baseline=released", "--audit-data=a=b", "--audit-seed=3"} <= set(args)
     assert args[args.index("-o") + 1] == "addopts="
     assert args[-2:] == ["-n", "2"]
+
+
+@pytest.fixture
+def measured(reports: Path, a_run: Run, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Stands for the process that measures bases and candidates, each with a record of its own; its calls."""
+    seen: list[list[str]] = []
+
+    def measure(args: list[str]) -> int:
+        seen.append(args)
+        (into,) = [Path(arg.partition("=")[2]) for arg in args if arg.startswith("--audit-dir=")]
+        run = msgspec.structs.replace(
+            a_run, claims=tuple(coming_to(claim, Verdict.PASS) for claim in a_run.claims), command=("pytest", *args),
+            profile="release", seed=len(seen),
+        )  # fmt: skip
+        folder = into / f"2026010{len(seen)}T000000Z-m"
+        folder.mkdir(parents=True)
+        write_run(folder, msgspec.structs.replace(run, summary=summarize(run.claims)), [])
+        write_manifest(folder)
+        point_latest(folder)
+        return 0
+
+    monkeypatch.setattr(gate, "_measure", measure)
+    return seen
+
+
+def baseline_of(args: list[str]) -> str:
+    (value,) = [arg.partition("=")[2] for arg in args if arg.startswith("--audit-baseline=")]
+    return value
+
+
+def test_a_base_is_measured_once_for_each_question(
+    measured: list[list[str]], reports: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = reports.parent / "base"
+    base.mkdir()
+    (base / "model.safetensors").write_bytes(b"weights")
+    (base / "config.json").write_text("{}")
+    asked = ["gate", "./candidate", "--base", str(base)]
+
+    def gated(*more: str) -> list[list[str]]:
+        """The calls that a gate made."""
+        before = len(measured)
+        assert main([*asked, *more]) == 0
+        return measured[before:]
+
+    first, candidate = gated("--items", "12")
+    assert [f"--audit-model={base}", "--audit-as-baseline"] == [first[-3], first[-1]]
+    assert {"--audit-model=./candidate", "--audit-profile=release", "--audit-items=12"} <= set(candidate)
+    assert any(arg.endswith("/suites/identity_bias") for arg in candidate)
+    folder, _, digest = baseline_of(candidate).partition("#")
+    assert record_digest(Path(folder)) == digest, "the record that was measured and no other"
+    printed = capsys.readouterr().out.splitlines()
+    assert f"the base is recorded; to accept this record and no other: --base-sha256 {digest}" in printed
+    assert printed[-1].endswith("."), "the answer, in one sentence"
+    assert printed[-2].startswith("gate: PASS (")
+    assert [baseline_of(args) for args in gated("--items", "12")] == [f"{folder}#{digest}"], "measured once"
+    assert len(gated()) == 2, "not the base of a quick look"
+    assert len(gated("--seed", "7")) == 2
+    assert len(gated("--suite", "role_conditioning")) == 2
+    assert baseline_of(gated("--items", "12", "--base-sha256", "ab" * 32)[-1]) == f"{folder}#{'ab' * 32}"
+    (reports / "pinned" / Path(folder).parent.name).unlink()
+    assert len(gated("--items", "12")) == 2, "measured again where nobody knows the digest"
+    (base / "model.safetensors").write_bytes(b"other weights")
+    assert len(gated("--items", "12")) == 2, "the folder holds another model by now"
+
+
+def test_a_recorded_run_is_taken_as_the_base_as_it_stands(measured: list[list[str]], reports: Path) -> None:
+    main(["gate", "./candidate", "--base", "./base"])
+    recorded = str(next(reports.glob("base-*/latest")))
+    before = len(measured)
+    assert main(["gate", "./candidate", "--base", recorded]) == 0
+    assert [baseline_of(args) for args in measured[before:]] == [recorded]
+
+
+def test_calibrated_thresholds_of_the_reports_are_used_and_named(
+    measured: list[list[str]], reports: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (reports / "thresholds.toml").write_text("[default]\n")
+    main(["gate", "./candidate", "--base", "./base"])
+    assert all("--audit-thresholds=reports/thresholds.toml" in args for args in measured)
+    assert "thresholds: those of reports/thresholds.toml\n" in capsys.readouterr().out
+    (reports / "thresholds.toml").write_text("[family.llama]\n")
+    main(["gate", "./candidate", "--base", "./base"])
+    assert len(measured) == 4, "other thresholds are another question"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["./candidate"], 4, "give a candidate and --base BASE, or suites and --model SPEC"),
+        (["./candidate", "./second", "--base", "b"], 4, "name one candidate with --base"),
+        (["./candidate", "--base", "b", "--model", "m"], 4, "leave out --model"),
+        (["./candidate", "--base", "b", "--baseline", "r"], 4, "leave out --baseline"),
+        (
+            ["./candidate", "--base", "b", "--suite", "nowhere"],
+            4,
+            "nowhere is no folder and no suite of the package",
+        ),
+        (["suite", "identity_bias", "--model", "m"], 4, "gate them in two calls"),
+    ],
+)
+def test_a_gate_that_cannot_be_carried_out_is_refused_in_one_line(
+    measured: list[list[str]], capsys: pytest.CaptureFixture[str], args: list[str], code: int, said: str
+) -> None:
+    assert main(["gate", *args]) == code
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert printed.count("\n") == 1
+    assert measured == []
+
+
+def test_a_base_that_cannot_be_measured_ends_the_gate_with_its_code(
+    reports: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code in (4, 11):
+        monkeypatch.setattr(gate, "_measure", lambda args, code=code: code)
+        assert main(["gate", "./candidate", "--base", "./base"]) == code
+        assert f"the base ./base could not be measured (exit code {code})" in capsys.readouterr().err
 
 
 def test_a_process_that_ends_itself_with_zero_does_not_pass_and_options_from_outside_select_nothing(

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 import auditkit
-from auditkit.cli.data import parts_of
+from auditkit.cli.held import parts_of
 from auditkit.data.errors import DataError
 
 pytestmark = pytest.mark.unit

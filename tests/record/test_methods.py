@@ -48,7 +48,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def code(suite: Path, tmp_path: Path, package: Path) -> Code:
-    return code_of([suite], tmp_path, package)
+    return code_of({suite: tmp_path}, package)
 
 
 def test_methods_are_reached_through_imports_inside_functions_too(
@@ -143,7 +143,7 @@ def test_every_suite_of_the_project_reaches_the_methods_that_it_names() -> None:
     """What an import of the suite's conftest loads of findings and methods is among its methods."""
     root = PACKAGE.parent
     suites = sorted(path.parent for path in (root / "suites").glob("*/conftest.py"))
-    found = code_of(suites, root, PACKAGE)
+    found = code_of(dict.fromkeys(suites, root), PACKAGE)
     assert set(found.methods) == {suite.name for suite in suites}
     for names in found.methods.values():
         assert {name.split("/")[1] for name in names} <= {"findings", "methods", "testing", "data"}

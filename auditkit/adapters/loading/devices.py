@@ -31,7 +31,14 @@ def check(device: str, dtype: str) -> None:
     if kind == "meta":
         raise ModelError(f"unknown device {device!r}; use auto, cpu, cuda, cuda:N or spread")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device '{device}' was asked for, but torch sees no CUDA GPU; use --device cpu")
+        raise ModelError(f"device '{device}' was asked for, but {_without_gpu()} use --device cpu")
+
+
+def _without_gpu() -> str:
+    """Why there is no GPU to use: a build of torch that cannot, or no GPU that it can."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is a build without CUDA; install torch's build for your GPU, or"
+    return "torch sees no CUDA GPU;"
 
 
 def chosen(device: str, dtype: str, config: Any, size: int) -> tuple[torch.device | None, torch.dtype]:

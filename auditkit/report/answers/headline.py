@@ -21,6 +21,8 @@ from auditkit.report.answers.kinds import asked, is_finding, needs_base
 Tone = Literal["good", "bad", "open", "plain"]
 
 _MOST_EFFORT = "thorough"
+AUDIT = "auditkit audit"
+"""The command by which suites of the package are measured from any folder."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,13 @@ def _base(needing: Sequence[Claim]) -> str:
 
 def _base_command(run: Run, needing: Iterable[Claim]) -> str:
     """The command that measures the claims that need a baseline; empty where the record does not say where they are."""
+    needing = list(needing)
     folders = dict.fromkeys(claim.location.rpartition("/")[0] for claim in needing if "/" in claim.location)
+    called = "pytest"
+    if needing and all(
+        claim.rerun.startswith(AUDIT) for claim in needing
+    ):  # suites that lie in no folder of the user's
+        called, folders = AUDIT, dict.fromkeys(claim.suite for claim in needing)
     if not folders or not run.model.spec:
         return ""
-    return f"pytest {' '.join(map(shell, folders))} --model {shell(run.model.spec)} --baseline BASE"
+    return f"{called} {' '.join(map(shell, folders))} --model {shell(run.model.spec)} --baseline BASE"

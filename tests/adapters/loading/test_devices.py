@@ -64,9 +64,18 @@ def test_a_model_is_spread_where_one_gpu_of_several_is_too_small(gpus, count, si
     assert devices.chosen(*asked, config, size) == (expected, dtype)
 
 
-def test_spreading_needs_a_gpu(gpus) -> None:
+@pytest.mark.parametrize(
+    ("built", "why"),
+    [
+        ("13.0", "torch sees no CUDA GPU; use --device cpu"),
+        (None, r"torch \S+ is a build without CUDA; install torch's build for your GPU, or use --device cpu"),
+    ],
+)
+def test_spreading_needs_a_gpu(gpus, monkeypatch, built: str | None, why: str) -> None:
     gpus(0, 0)
-    with pytest.raises(devices.ModelError, match="device 'spread' was asked for, but torch sees no CUDA GPU"):
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(torch.version, "hip", None)
+    with pytest.raises(devices.ModelError, match=f"device 'spread' was asked for, but {why}"):
         devices.check("spread", "auto")
 
 

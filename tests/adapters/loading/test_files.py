@@ -302,6 +302,34 @@ def test_pip_that_says_nothing_is_still_an_error(tmp_path: Path) -> None:
         weights._download("tiny==1.0", tmp_path, run)
 
 
+@pytest.mark.parametrize(
+    ("there", "command"),
+    [
+        ({"pip": "/bin/pip", "uv": "/bin/uv"}, ["/bin/pip", "download"]),
+        ({"uv": "/bin/uv"}, ["/bin/uv", "tool", "run", "pip", "download"]),
+    ],
+)
+def test_an_environment_without_pip_fetches_with_what_the_path_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: dict[str, str], command: list[str]
+) -> None:
+    """uv makes environments without pip."""
+    commands: list[list[str]] = []
+
+    def run(called: list[str], **options: Any) -> Any:
+        commands.append(called)
+        (tmp_path / "tiny-1.0-py3-none-any.whl").touch()
+        return type("Done", (), {"returncode": 0, "stderr": ""})()
+
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights.shutil, "which", there.get)
+    monkeypatch.delenv("UV", raising=False)
+    weights._download("tiny==1.0", tmp_path, run)
+    assert commands[0][: len(command)] == command
+    monkeypatch.setattr(weights.shutil, "which", {}.get)
+    with pytest.raises(ModelError, match="neither this environment nor the path has pip or uv"):
+        weights._download("tiny==1.0", tmp_path, run)
+
+
 def zero(file: Path) -> None:
     """Overwrite the last bytes of a file with zeros; its size and its times stay as they were."""
     status = file.stat()

@@ -157,6 +157,7 @@ def test_unknown_device_or_dtype_is_refused_before_weights_are_fetched(
 
 def test_an_absent_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert "torch sees no CUDA GPU; use --device cpu" in refused(DEFAULT_MODEL, device="cuda:0")
 
 
