@@ -23,7 +23,7 @@ import pandas as pd
 from auditkit.claims.evidence import Section
 from auditkit.claims.outcomes import Inconclusive, NotAsked, Unsupported
 from auditkit.findings.role_conditioning.figures import words
-from auditkit.findings.role_conditioning.measurements.conditioning import MeasuredFormat, two_halves
+from auditkit.findings.role_conditioning.measurements.conditioning import MeasuredFormat
 from auditkit.findings.role_conditioning.measurements.entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.findings.role_conditioning.prompts.matching import PLAIN
 from auditkit.findings.role_conditioning.prompts.sets import NEUTRAL, SELF
@@ -32,7 +32,7 @@ from auditkit.methods.head_search import Head, label
 from auditkit.record.figures import Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.resampled import Resampled
-from auditkit.stats.halves import Halves, cross_fit
+from auditkit.stats.halves import Halves, cross_fit, two_halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 
