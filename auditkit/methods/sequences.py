@@ -20,6 +20,7 @@ from auditkit.engine.continuation.divergence import LOGIT_BUDGET
 from auditkit.engine.edits import Edited, touched
 from auditkit.engine.forward import Interventions, donate
 from auditkit.engine.guards import GuardTripped, costing
+from auditkit.engine.losses import token_losses
 from auditkit.engine.sites import pattern
 
 Reduce = Callable[[Tensor, Sequence[int]], Tensor]
@@ -83,19 +84,6 @@ def read_sequences(
 
     in_batches(work, _room(adapter, lengths), description)
     return SequenceRuns(losses, torch.stack([values for values in attention if values is not None]))
-
-
-def token_losses(logits: Tensor, ids: Tensor) -> Tensor:
-    """Negative log likelihood (row, position) in nats and float64 of the tokens `ids`, on the CPU.
-
-    Raises:
-        GuardTripped: logits that are NaN, or a token that the model rules out.
-    """
-    picked = logits.gather(-1, ids.to(logits.device)[..., None])[..., 0]
-    losses: Tensor = (logits.logsumexp(-1).double() - picked.double()).cpu()
-    if not torch.isfinite(losses).all():
-        raise GuardTripped("losses of a sequence contain NaN or infinity (try --dtype float32)")
-    return losses
 
 
 def _reading(
