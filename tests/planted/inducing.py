@@ -119,9 +119,9 @@ def _attend_back(module: LlamaForCausalLM, layer: int, head: int, distance: int)
     attention = module.model.layers[layer].self_attn
     phases = distance * THETA ** (-2 * torch.arange(FAST) / SIZE)
     rows = head * SIZE + torch.arange(FAST)
-    attention.q_proj.weight[rows, CONSTANT] = SHARP * phases.cos()
-    attention.q_proj.weight[rows + SIZE // 2, CONSTANT] = -SHARP * phases.sin()
-    attention.k_proj.weight[rows, CONSTANT] = 4.0
+    attention.q_proj.weight[rows, CONSTANT] = phases.cos()
+    attention.q_proj.weight[rows + SIZE // 2, CONSTANT] = -phases.sin()
+    attention.k_proj.weight[rows, CONSTANT] = 1.0
 
 
 def _carry(module: LlamaForCausalLM, layer: int, head: int, to: slice) -> None:
