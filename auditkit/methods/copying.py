@@ -18,37 +18,39 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Answers, Attending, Capability, Component, Differentiable, Place
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine.batching import in_batches
-from auditkit.engine.forward import capture
 
 
 def written(
-    adapter: Adapter, prompts: Sequence[Prompt], answers: Sequence[Answers], description: str = "copying"
+    adapter: Adapter,
+    prompts: Sequence[Prompt],
+    answers: Sequence[Answers],
+    outputs: Tensor,
+    description: str = "copying",
 ) -> Tensor:
     """(prompt, layer, head) in logits: what each head adds at the last token to the right answer against the others.
 
-    Cost: one run per prompt, and one with a pass back through the unembedding.
+    Cost: one run per prompt with a pass back.
+
+    Args:
+        outputs: (prompt, layer, head, size), what the heads have attended to at the last token.
 
     Raises:
-        Unsupported: no gradients, or heads whose part of the output projection is not known.
+        Unsupported: no gradients, or the heads' parts of the output projection are not known.
     """
-    support = adapter.support()
-    for needed in (Capability.GRADIENTS, Component.Z):
-        if not support.get(needed):
-            raise Unsupported(f"direct effects of heads need {needed}, which this adapter does not offer here")
+    if not adapter.support().get(Capability.GRADIENTS):
+        raise Unsupported("direct effects of heads need gradients, which this adapter does not offer")
     projections = cast(Attending, adapter).projections
     end: Place = (Component.RESIDUAL, adapter.layers - 1)
-    places = [(Component.Z, layer) for layer in range(adapter.layers)]
-    out = torch.empty(len(prompts), adapter.layers, adapter.heads)
+    out = torch.empty(outputs.shape[:3])
 
     def work(rows: list[int]) -> None:
         batch = adapter.batch([prompts[i] for i in rows])
         _, _, gradients = cast(Differentiable, adapter).gradients(batch, {end}, [answers[i] for i in rows])
-        _, kept = capture(adapter, batch, places)
-        direction = gradients[end][:, -1].float()
-        for place in places:
-            z = kept[place][:, -1].float()  # (row, head, size)
-            added = torch.einsum("rhs,hsw->rhw", z, projections[place[1]].to(z.device).float())
-            out[rows, place[1]] = torch.einsum("rhw,rw->rh", added, direction.to(z.device)).cpu()
+        direction = gradients[end][:, -1].float().cpu()
+        for layer, projection in enumerate(projections):
+            # Every head's direction comes first: what it adds would be as wide as the stream.
+            read = torch.einsum("hsw,rw->rhs", projection.float().cpu(), direction)
+            out[rows, layer] = (outputs[rows, layer] * read).sum(-1)
 
     in_batches(work, [len(prompt) for prompt in prompts], description)
     return out

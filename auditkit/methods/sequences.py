@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from auditkit.adapters.hf.touches import keep
 from auditkit.adapters.protocol import Adapter, Component, Place, Touch
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.divergence import LOGIT_BUDGET
 from auditkit.engine.edits import Edited, touched
-from auditkit.engine.forward import Interventions, donate
+from auditkit.engine.forward import Interventions, donate, reached
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.losses import token_losses
 from auditkit.engine.sites import pattern
@@ -34,19 +35,29 @@ class SequenceRuns:
     Attributes:
         losses: (run, position) in nats: of the token at position p + 1, given those up to p.
         attention: (run, measure, layer, head), what `reduce` made of the attention.
+        outputs: (run, layer, head, size), what each head has attended to at one position; None where none was asked
+            for, or the model does not show it.
     """
 
     losses: Tensor
     attention: Tensor
+    outputs: Tensor | None = None
 
 
 def read_sequences(
-    adapter: Adapter, runs: Sequence[Edited], reduce: Reduce, description: str = "sequences"
+    adapter: Adapter,
+    runs: Sequence[Edited],
+    reduce: Reduce,
+    description: str = "sequences",
+    outputs_at: int | None = None,
 ) -> SequenceRuns:
     """Run sequences of equal length once, with their edits, and read losses and attention on the way.
 
     Cost: one forward pass per run, and one for every other run that gives activations. Where several runs take from one
     donor it is run once for those in one batch.
+
+    Args:
+        outputs_at: position at which the heads' outputs are kept, where the model shows them.
 
     Raises:
         ValueError: no runs, or runs of different lengths, whose positions would not correspond.
@@ -63,7 +74,9 @@ def read_sequences(
     touched(adapter, runs)
     ids = torch.tensor([run.prompt.ids for run in runs])
     losses = torch.empty(len(runs), lengths[0] - 1, dtype=torch.float64)
-    attention: list[Tensor | None] = [None] * len(runs)
+    attention: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
+    kept_places = _outputs(adapter) if outputs_at is not None else []
 
     def work(rows: list[int]) -> None:
         chunk = [runs[i] for i in rows]
@@ -75,15 +88,32 @@ def read_sequences(
         for layer in range(adapter.layers):
             place: Place = (Component.PATTERN, layer)
             touches[place] = _reading(seen, layer, rows, reduce, touches.get(place))
+        kept: dict[Place, Tensor] = {}
+        for place in kept_places:
+            touches[place] = keep(kept, place, touches.get(place))
         with costing(adapter, len(rows) * lengths[0]):
             logits = adapter.predict(batch, touches, lengths[0])
         edits.confirm()
         losses[rows] = token_losses(logits[:, :-1], ids[rows, 1:])
-        for row, values in zip(rows, _by_run(seen, adapter.layers), strict=True):
-            attention[row] = values
+        reached(kept, kept_places)
+        attention.update(zip(rows, _by_run(seen, adapter.layers), strict=True))
+        if kept_places:
+            at = torch.stack([kept[place][:, outputs_at].float().cpu() for place in kept_places], 1)
+            outputs.update(zip(rows, at, strict=True))
 
     in_batches(work, _room(adapter, lengths), description)
-    return SequenceRuns(losses, torch.stack([values for values in attention if values is not None]))
+    read = [
+        torch.stack([values[i] for i in range(len(runs))]) if values else None for values in (attention, outputs)
+    ]
+    assert read[0] is not None
+    return SequenceRuns(losses, read[0], read[1])
+
+
+def _outputs(adapter: Adapter) -> list[Place]:
+    """Where the heads' outputs are, in the order of layers; nowhere if this model does not show them alike."""
+    places: list[Place] = [(Component.Z, layer) for layer in range(adapter.layers)]
+    shown = adapter.support()[Component.Z] and len({adapter.sizes[place] for place in places}) == 1
+    return places if shown else []
 
 
 def _reading(

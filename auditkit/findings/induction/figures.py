@@ -87,20 +87,44 @@ def found(heads: InductionHeads) -> Section:
     """The map of induction heads, the stripe of the best one, and every found head with its scores."""
     searched = heads.searched()
     table = _table(heads, searched.found or searched.strongest[:FEWEST])
-    return Section((str(searched),), (map_of_heads(heads), stripe(heads), table))
+    return Section((str(searched),), (map_of_heads(heads), stripe(heads), table, *_copying(heads)))
+
+
+def _copying(heads: InductionHeads) -> tuple[Figure, ...]:
+    """What every head writes for the token that comes again; nothing where the model does not show it."""
+    copying = heads.repeats.copying
+    if copying is None:
+        return ()
+    by_layer = copying.mean(0)
+    drawn = Heatmap(
+        "layer",
+        "head",
+        "logits for the repeated token",
+        "What each head's output adds directly to the logit of the token that comes next on the repeat, against the "
+        f"mean of the other tokens of the sequence (mean over {len(copying)} sequences, to first order). Above zero a "
+        "head copies; below zero it suppresses the copy. Framed: confirmed induction heads.",
+        [str(layer) for layer in range(by_layer.shape[0])],
+        [str(head) for head in range(by_layer.shape[1])],
+        by_layer.T.tolist(),
+        outlined=[(head, layer) for layer, head in heads.searched().confirmed],
+        scale="centred",
+    )
+    return (drawn.titled("Which heads copy, and which suppress the copy"),)
 
 
 def _table(heads: InductionHeads, some: tuple[Head, ...]) -> Figure:
-    repeats, searched = heads.repeats, heads.searched()
+    repeats, searched, copying = heads.repeats, heads.searched(), heads.repeats.copying
     other = heads.rows(False)[1]
     rows: list[list[str | float | None]] = []
     for head in some:
         became = "confirmed" if head in searched.confirmed else searched.why_not.get(head, "not found")
         numbers = [repeats.head(head, score, rows=other).describe().estimate for score in SHOWN]
+        numbers.append(None if copying is None else float(copying[:, *head].mean()))
         rows.append([label(*head), became, *(None if value is None else round(value, 3) for value in numbers)])
     return Table(
-        "Each row: a head found on one half of the sequences, and its scores on the other half, as shares of its "
-        "attention." + ("" if searched.found else " None was found: these are the strongest heads."),
-        ["head", "on the other half", *SHOWN],
+        "Each row: a head found on one half of the sequences, its scores on the other half as shares of its attention, "
+        "and what it writes for the token that comes again, in logits (below zero it suppresses the copy)."
+        + ("" if searched.found else " None was found: these are the strongest heads."),
+        ["head", "on the other half", *SHOWN, "copying"],
         rows,
     ).titled("Induction heads and their scores")

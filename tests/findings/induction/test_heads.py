@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.engine.edits import Edited
-from auditkit.engine.edits import replace as restore
-from auditkit.engine.forward import Donated, donate, execute
+from auditkit.engine.forward import donate
 from auditkit.engine.patching.paths import path
 from auditkit.engine.sites import head, k, mlp, z
 from auditkit.findings.induction.measurements.ablation import ABLATIONS, MEAN, InductionAblation
@@ -190,9 +190,22 @@ def test_donors_of_a_path_are_run_once_for_all_its_conditions(heads: InductionHe
     (pair,) = paths._pairs([3])
     runs = [Edited(pair.base, paths.edits(pair, [PREVIOUS], [INDUCTION])) for _ in range(3)]
     assert donate(heads.repeats.adapter, runs, 10**6).tokens == 2 * len(pair.base)
-    logits, _ = execute(
-        heads.repeats.adapter,
-        [Edited(pair.base, (restore(z.layer(0), pair.base),))],
-        donate(heads.repeats.adapter, [Edited(pair.base, (restore(z.layer(0), pair.base),))], 10**6),
-    )
-    assert torch.allclose(logits, execute(heads.repeats.adapter, [Edited(pair.base)], Donated())[0], atol=1e-4)
+
+
+def test_the_planted_head_copies_and_its_copy_is_the_logits_own(heads: InductionHeads) -> None:
+    """Removing what the head adds at the end of the stream moves the logits by what it is said to write, to first
+    order; with its output turned round it suppresses the copy."""
+    plant(heads.repeats.adapter, Inducing())
+    copying = heads.repeats.copying
+    assert copying is not None
+    assert np.unravel_index(np.abs(copying.mean(0)).argmax(), copying.shape[1:]) == INDUCTION
+    assert copying[:, *INDUCTION].min() > 1
+    attention = heads.repeats.adapter.module.model.layers[INDUCTION[0]].self_attn
+    with torch.no_grad():
+        attention.o_proj.weight[:, INDUCTION[1] * SIZE : (INDUCTION[1] + 1) * SIZE] *= -1
+    heads.repeats.adapter.__dict__.pop("projections", None)
+    turned = Repeats(heads.repeats.adapter, seed=0).copying
+    assert turned is not None
+    assert turned[:, *INDUCTION].max() < -1
+    plant(heads.repeats.adapter, Inducing())
+    heads.repeats.adapter.__dict__.pop("projections", None)

@@ -32,8 +32,10 @@ from auditkit.stats.halves import CrossFitted
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 
-SETS = 4
+SETS = 3
 """Random sets of heads that the found ones are compared with, all of them."""
+ITEMS = 16
+"""Sequences on which heads are ablated, half of them from each half."""
 MEAN, RESAMPLE = ABLATIONS = ("mean ablation", "resample ablation")
 AS_IT_IS = "as it is"
 
@@ -114,27 +116,21 @@ class InductionAblation:
         Raises:
             NotApplicable: the model has no induction heads, or no other heads beside them.
         """
-        found = self.heads.by_row()
+        found = self.heads.by_row(most=ITEMS // 2)
         rows = sorted(found)
         sets = {n: {row: random_heads(self.heads, found[row], n) for row in rows} for n in range(SETS)}
-        tails = self._tails
         layers = sorted({layer for each in (found, *sets.values()) for some in each.values() for layer, _ in some})
-        values = tails.read([(Component.Z, layer) for layer in layers])
+        values = self._of(range(len(self.repeats.sequences))).read([(Component.Z, layer) for layer in layers])
         conditions: dict[str, list[list[Edit]]] = {AS_IT_IS: [[] for _ in rows]}
         for ablation, give in ((MEAN, self._average(values)), (RESAMPLE, self._other(values))):
             for name, heads in ((ablation, found), *((of_set(ablation, n), each) for n, each in sets.items())):
                 conditions[name] = [
                     _edits(heads[row], give(row), self.repeats.sequences.length - 1) for row in rows
                 ]
-        some = self._of(rows) if len(rows) < len(self.repeats.sequences) else tails
-        losses = late_losses(some, conditions, "ablation of induction heads")
+        losses = late_losses(self._of(rows), conditions, "ablation of induction heads")
         columns = {name: np.array([float(loss.mean()) for loss in by_row]) for name, by_row in losses.items()}
         everything = Estimate("", NATS, self.repeats.table("loss on the repeat", NATS, {}), np.zeros(len(values)))
         return taken(everything, rows).measurement.with_conditions(columns)
-
-    @shared_measurement
-    def _tails(self) -> Tails:
-        return self._of(range(len(self.repeats.sequences)))
 
     def _of(self, rows: Sequence[int]) -> Tails:
         """The repeats of some sequences, as tails after their first copy.

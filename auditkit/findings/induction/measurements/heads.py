@@ -11,7 +11,7 @@ confirmed where all of this holds on the other half. Each half of the sequences 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,15 +138,18 @@ class InductionHeads:
         over = "" if against is None else f" minus {against}"
         one, other = (
             self.repeats.mean(way.judged, kind.score, against, self.rows(exchanged)[1])
-            for exchanged, way in enumerate(ways)
+            for exchanged, way in zip((False, True), ways, strict=True)
         )
         estimate = joined(f"{kind.name} that the other half found: {kind.score}{over}", one, other)
         if any(way.confirmed for way in ways) or not any(way.found for way in ways):
             return estimate
         return replace(estimate, refused=f"no_head_confirmed: {ways[0]}; with the halves exchanged none either")
 
-    def by_row(self, kind: Kind = INDUCTION) -> Mapping[int, tuple[Head, ...]]:
-        """Sequence -> the heads that the other half found, for all sequences of a half for which heads were found.
+    def by_row(self, kind: Kind = INDUCTION, most: int | None = None) -> Mapping[int, tuple[Head, ...]]:
+        """Sequence -> the heads that the other half found, for the sequences of a half for which heads were found.
+
+        Args:
+            most: sequences of each half; all where None.
 
         Raises:
             NotApplicable: no head of this kind is confirmed on either half. Inconclusive: as `searched`.
@@ -156,16 +159,12 @@ class InductionHeads:
             raise NotApplicable(f"the model has no {kind.name}: {ways[0]}")
         return {
             row: way.found
-            for exchanged, way in enumerate(ways)
+            for exchanged, way in zip((False, True), ways, strict=True)
             if way.found
-            for row in self.rows(bool(exchanged))[1]
+            for row in self.rows(exchanged)[1][:most]
         }
 
 
 def listed(heads: Sequence[Head]) -> str:
     """Heads in words."""
     return "; ".join(label(*head) for head in heads)
-
-
-Chosen = Callable[[int], Sequence[Head]]
-"""Sequence -> heads."""

@@ -8,14 +8,18 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
+from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Attending
 from auditkit.claims.evidence import note
+from auditkit.claims.outcomes import Unsupported
 from auditkit.claims.shared import shared_measurement
 from auditkit.engine.attention import probabilities
 from auditkit.engine.edits import Edited
 from auditkit.findings.induction.measurements.scores import REPEATED, RESTING, SHUFFLED, Array, readers
 from auditkit.findings.induction.prompts import SEQUENCES, Sequences, sequences
+from auditkit.methods.copying import written
 from auditkit.methods.head_search import Head
 from auditkit.methods.sequences import read_sequences
 from auditkit.stats.effects.mean import Estimate, mean_difference
@@ -25,6 +29,8 @@ FIRST, REPEAT, ORDER = LOSSES = ("first copy", "repeat", "the same tokens in ano
 """Where losses are taken: the first copy, the second one, and the second copy of the shuffled sequence."""
 NATS, ATTENTION = "nats", "of attention"
 SEQUENCE = "sequence"
+COPIED = 8
+"""Sequences on which copying is shown; no claim rests on it."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,13 @@ class Measured:
     Attributes:
         losses: one of `LOSSES` -> (sequence, token) nats, of the second to the last token of that copy.
         scores: score -> (sequence, layer, head).
+        outputs: (sequence, layer, head, size), what heads have attended to where the last token is predicted; None
+            where the model does not show it.
     """
 
     losses: Mapping[str, Array]
     scores: Mapping[str, Array]
+    outputs: Tensor | None
 
 
 class Repeats:
@@ -74,7 +83,7 @@ class Repeats:
         """
         made = self.sequences
         repeated, shuffled = (
-            read_sequences(self.adapter, [Edited(prompt) for prompt in prompts], reader, what)
+            read_sequences(self.adapter, [Edited(prompt) for prompt in prompts], reader, what, outputs_at=-2)
             for prompts, reader, what in zip(
                 (made.repeated, made.shuffled), readers(made), ("repeated tokens", "shuffled tokens"), strict=True
             )
@@ -92,7 +101,28 @@ class Repeats:
             for some, runs in zip(names, (repeated, shuffled), strict=True)
             for n, name in enumerate(some)
         }
-        return Measured(losses, scores)
+        return Measured(losses, scores, repeated.outputs)
+
+    @shared_measurement
+    def copying(self) -> Array | None:
+        """(sequence, layer, head) in logits: what each head writes for the last token of the repeat, against the other
+        tokens of the sequence; below zero it suppresses the copy. None where the model does not show it.
+
+        Only the first `COPIED` sequences are measured. A note says why there is nothing.
+        """
+        made, outputs = self.sequences, self.measured.outputs
+        if outputs is None:
+            note("copying is not measured: this model does not show the outputs of its heads")
+            return None
+        whole = [prompt.ids for prompt in made.repeated[:COPIED]]
+        answers = [(ids[-1], *ids[-made.length : -1]) for ids in whole]
+        try:
+            values = written(self.adapter, [Prompt("", ids[:-1]) for ids in whole], answers, outputs[: len(whole)])
+        except Unsupported as error:
+            note(f"copying is not measured: {error}")
+            return None
+        copied: Array = values.double().numpy()
+        return copied
 
     def loss(self, where: str = REPEAT) -> Estimate:
         """Mean loss of one copy."""

@@ -110,5 +110,5 @@ def readers(sequences: Sequences) -> tuple[partial[Tensor], partial[Tensor]]:
 
 def _picked(pattern: Tensor, queries: NDArray[np.intp], keys: NDArray[np.intp]) -> Tensor:
     """(head, pair) of attention (head, query, key)."""
-    at = (torch.from_numpy(part).to(pattern.device) for part in (queries, keys))
-    return pattern[(slice(None), *at)]
+    rows, columns = (torch.from_numpy(part).to(pattern.device) for part in (queries, keys))
+    return pattern[:, rows, columns]

@@ -65,10 +65,14 @@ class AttentionSinks:
             for key in range(1, KEYS)
         )
 
-    def figures(self) -> tuple[Figure, ...]:
-        """Every format's rates by token, and a map of the heads that rest on the first token."""
-        formats = [format for format in FORMATS if format != BEGUN or self._passages.begun]
-        rates = Dots.of(
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats that this tokenizer allows: all, or those without a beginning-of-text token where it has none."""
+        return FORMATS if self._passages.begun else (BARE, RANDOM)
+
+    def rates(self, formats: Sequence[str]) -> Figure:
+        """Sink rates by token."""
+        return Dots.of(
             "share of heads and queries",
             "Share of all heads and queries that give more than 0.3 of their attention to one token at the beginning. "
             "A sink is a token on which they rest whatever it says.",
@@ -77,19 +81,17 @@ class AttentionSinks:
                 for format in formats
             },
             reference=0.0,
-        )
-        values = self._by_head(formats[0])[:, 0]
-        table = self._table(formats[0])
+        ).titled("Where heads rest")
+
+    def by_head(self, format: str) -> Figure:
+        """Every head's share of queries that rest on the first token."""
+        values, table = self._by_head(format)[:, 0], self._table(format)
         effects = [
             [Estimate("", UNIT, table, values[:, layer, head]).describe() for head in range(self.adapter.heads)]
             for layer in range(self.adapter.layers)
         ]
-        caption = (
-            "Share of each head's queries that give more than 0.3 of their attention to the first token; "
-            f"{formats[0]}."
-        )
-        by_head = head_map(effects, "share of queries", caption)
-        return rates.titled("Where heads rest"), by_head.titled("Heads that rest on the first token")
+        caption = f"Share of each head's queries that give more than 0.3 of their attention to the first token; {format}."
+        return head_map(effects, "share of queries", caption).titled("Heads that rest on the first token")
 
     # -- measuring ---------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ def test_some_heads_attend_to_what_followed_before(heads, threshold):
     order is another, the previous occurrence, the token before that, and the token before the current one. Heads are
     found on one half of the sequences and measured on the other."""
     present(found(heads))
-    least = threshold(0.4, "protocol I.b: the usual bound of an induction head")
+    least = threshold(0.4, "protocol W5.b: the usual bound of an induction head")
 
     def compare(candidates=LEAST_ATTENTION):
         assert heads.held_out(least=candidates) >= least
@@ -42,7 +42,7 @@ def test_a_repeat_is_predicted(repeats, threshold):
     """On random tokens that come a second time in the same order, the loss is at least 0.4 nats lower than on their
     first copy, and at least 0.4 nats lower than on the same tokens in another order."""
     figure(loss_by_token(repeats))
-    least = threshold(0.4, "protocol I.a: what later tokens of a context gain in models with induction heads")
+    least = threshold(0.4, "protocol W5.a: what later tokens of a context gain in models with induction heads")
     for where in (FIRST, ORDER):
         assert repeats.gain(where) >= least
 
@@ -50,7 +50,7 @@ def test_a_repeat_is_predicted(repeats, threshold):
 @pytest.mark.causal(control="random heads of the same layers")
 def test_removing_those_heads_raises_the_loss(ablation):
     """The outputs of the induction heads are replaced on the repeat, by their mean or by those of another sequence. The
-    loss on the repeat then rises by more than under the same ablation of each of four sets of as many random heads of
+    loss on the repeat then rises by more than under the same ablation of each of three sets of as many random heads of
     the same layers."""
     present(ablation)
     for name in ABLATIONS:

@@ -3,7 +3,7 @@ of a sequence, whatever it says."""
 
 import pytest
 
-from auditkit import any_effect, beside, present
+from auditkit import any_effect, beside, figure
 from auditkit.findings.identity_bias.measurements.verdicts import every
 from auditkit.findings.induction.measurements.sinks import FORMATS
 
@@ -14,6 +14,6 @@ pytestmark = pytest.mark.causal(edits=False)
 def test_heads_rest_on_the_first_token(sinks, format):
     """More heads and queries give above 0.3 of their attention to the first token than to each of the seven tokens
     after it. (A query counts for a token that is at least four tokens before it.)"""
-    present(sinks)
+    figure(sinks.rates([format]), sinks.by_head(format))
     beside(f"sink rate, {format}", sinks.rate(format))
     assert every(sinks.over_others(format), lambda difference: difference > any_effect(0.05))
