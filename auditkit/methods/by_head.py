@@ -35,7 +35,7 @@ def recorded(
     """
     rows = items[(items["measurement"] == measurement) & (items["effect"] == "")]
     if not len(rows):
-        raise Inconclusive(f"not_measured: the baseline recorded no {measurement}; run its whole suite")
+        raise Inconclusive(f"not_measured: the baseline recorded no values of {measurement}; run its whole suite")
     grid = rows.pivot(index="item", columns="condition", values="value")
     wanted = [names(layers, heads, prefix) for prefix in prefixes]
     if set(grid.columns) != {name for each in wanted for name in each}:

@@ -33,7 +33,8 @@ class SequenceRuns:
     """What runs over whole sequences showed.
 
     Attributes:
-        losses: (run, position) in nats: of the token at position p + 1, given those up to p.
+        losses: (run, position) in nats: of the token at position p + 1, given those up to p; NaN where they were not
+            asked for.
         attention: (run, measure, layer, head), what `reduce` made of the attention.
         outputs: (run, layer, head, size), what each head has attended to at one position; None where none was asked
             for, or the model does not show it.
@@ -49,7 +50,9 @@ def read_sequences(
     runs: Sequence[Edited],
     reduce: Reduce,
     description: str = "sequences",
+    *,
     outputs_at: int | None = None,
+    with_losses: bool = True,
 ) -> SequenceRuns:
     """Run sequences of equal length once, with their edits, and read losses and attention on the way.
 
@@ -58,6 +61,7 @@ def read_sequences(
 
     Args:
         outputs_at: position at which the heads' outputs are kept, where the model shows them.
+        with_losses: False leaves them out, and the unembedding of every token but the last.
 
     Raises:
         ValueError: no runs, or runs of different lengths, whose positions would not correspond.
@@ -73,7 +77,7 @@ def read_sequences(
         raise Unsupported(f"{pattern.everywhere()} cannot be read on this model: {offered.reason}")
     touched(adapter, runs)
     ids = torch.tensor([run.prompt.ids for run in runs])
-    losses = torch.empty(len(runs), lengths[0] - 1, dtype=torch.float64)
+    losses = torch.full((len(runs), lengths[0] - 1), torch.nan, dtype=torch.float64)
     attention: dict[int, Tensor] = {}
     outputs: dict[int, Tensor] = {}
     kept_places = _outputs(adapter) if outputs_at is not None else []
@@ -92,9 +96,10 @@ def read_sequences(
         for place in kept_places:
             touches[place] = keep(kept, place, touches.get(place))
         with costing(adapter, len(rows) * lengths[0]):
-            logits = adapter.predict(batch, touches, lengths[0])
+            logits = adapter.predict(batch, touches, lengths[0] if with_losses else 1)
         edits.confirm()
-        losses[rows] = token_losses(logits[:, :-1], ids[rows, 1:])
+        if with_losses:
+            losses[rows] = token_losses(logits[:, :-1], ids[rows, 1:])
         reached(kept, kept_places)
         attention.update(zip(rows, _by_run(seen, adapter.layers), strict=True))
         if kept_places:

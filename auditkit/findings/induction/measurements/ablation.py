@@ -24,7 +24,7 @@ from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.edits import Edit, replace
 from auditkit.engine.sites import head as site
 from auditkit.findings.induction.measurements.heads import INDUCTION, InductionHeads, listed
-from auditkit.findings.induction.measurements.repeats import NATS, taken
+from auditkit.findings.induction.measurements.repeats import NATS
 from auditkit.methods.head_search import Head
 from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
@@ -39,8 +39,8 @@ ITEMS = 16
 MEAN, RESAMPLE = ABLATIONS = ("mean ablation", "resample ablation")
 AS_IT_IS = "as it is"
 
-Values = Sequence[Mapping[Place, Tensor]]
-"""By sequence: place -> (token of the repeat, head, size)."""
+Values = Mapping[int, Mapping[Place, Tensor]]
+"""Sequence -> place -> (token of the repeat, head, size)."""
 
 
 class InductionAblation:
@@ -116,23 +116,26 @@ class InductionAblation:
         Raises:
             NotApplicable: the model has no induction heads, or no other heads beside them.
         """
-        found = self.heads.by_row(most=ITEMS // 2)
-        rows = sorted(found)
-        sets = {n: {row: random_heads(self.heads, found[row], n) for row in rows} for n in range(SETS)}
-        layers = sorted({layer for each in (found, *sets.values()) for some in each.values() for layer, _ in some})
-        values = self._of(range(len(self.repeats.sequences))).read([(Component.Z, layer) for layer in layers])
+        found = self.heads.by_row()
+        rows = [row for exchanged in (False, True) for row in self.heads.rows(exchanged)[1][: ITEMS // 2]]
+        ablated = {row: found.get(row, ()) for row in rows}
+        sets = {n: {row: random_heads(self.heads, ablated[row], n) for row in rows} for n in range(SETS)}
+        tails, tokens = self._tails(rows), self.repeats.sequences.length - 1
+        layers = sorted(
+            {layer for each in (ablated, *sets.values()) for some in each.values() for layer, _ in some}
+        )
+        values = dict(zip(rows, tails.read([(Component.Z, layer) for layer in layers]), strict=True))
         conditions: dict[str, list[list[Edit]]] = {AS_IT_IS: [[] for _ in rows]}
         for ablation, give in ((MEAN, self._average(values)), (RESAMPLE, self._other(values))):
-            for name, heads in ((ablation, found), *((of_set(ablation, n), each) for n, each in sets.items())):
-                conditions[name] = [
-                    _edits(heads[row], give(row), self.repeats.sequences.length - 1) for row in rows
-                ]
-        losses = late_losses(self._of(rows), conditions, "ablation of induction heads")
+            for name, heads in ((ablation, ablated), *((of_set(ablation, n), each) for n, each in sets.items())):
+                conditions[name] = [_edits(heads[row], give(row), tokens) for row in rows]
+        losses = late_losses(tails, conditions, "ablation of induction heads")
         columns = {name: np.array([float(loss.mean()) for loss in by_row]) for name, by_row in losses.items()}
-        everything = Estimate("", NATS, self.repeats.table("loss on the repeat", NATS, {}), np.zeros(len(values)))
-        return taken(everything, rows).measurement.with_conditions(columns)
+        kept = [k for k, row in enumerate(rows) if row in found]
+        whole = self.repeats.table("loss on the repeat", NATS, {}).take(np.array([rows[k] for k in kept]))
+        return whole.with_conditions({name: values[kept] for name, values in columns.items()})
 
-    def _of(self, rows: Sequence[int]) -> Tails:
+    def _tails(self, rows: Sequence[int]) -> Tails:
         """The repeats of some sequences, as tails after their first copy.
 
         The first token of the repeat has not been seen to come next, so the losses are of those after it.
@@ -149,23 +152,26 @@ class InductionAblation:
 
     def _average(self, values: Values) -> Callable[[int], Mapping[Place, Tensor]]:
         """For a sequence, the mean over the tokens of the other half's sequences."""
-        means: dict[bool, Mapping[Place, Tensor]] = {}
-        half: dict[int, bool] = {}
-        for exchanged in (False, True):
-            one, other = self.heads.rows(exchanged)
-            means[exchanged] = {
-                place: torch.stack([values[row][place] for row in one]).double().mean((0, 1)).float()[None]
-                for place in values[0]
+        second = set(self.heads.rows(False)[1])
+        means = {
+            half: {
+                place: torch.stack([each[place] for row, each in values.items() if (row in second) is not half])
+                .double()
+                .mean((0, 1))
+                .float()[None]
+                for place in next(iter(values.values()))
             }
-            half |= dict.fromkeys(other, exchanged)
-        return lambda row: means[half[row]]
+            for half in (False, True)
+        }
+        return lambda row: means[row in second]
 
     def _other(self, values: Values) -> Callable[[int], Mapping[Place, Tensor]]:
         """For a sequence, what another one of its half has at the same places."""
         partner: dict[int, int] = {}
-        for exchanged in (False, True):
-            rows = self.heads.rows(exchanged)[1]
-            order = stream(self.seed, "resampled heads", str(exchanged)).permutation(rows).tolist()
+        second = set(self.heads.rows(False)[1])
+        for half in (False, True):
+            rows = sorted(row for row in values if (row in second) is half)
+            order = stream(self.seed, "resampled heads", str(half)).permutation(rows).tolist()
             partner |= dict(zip(order, [*order[1:], order[0]], strict=True))
         return lambda row: values[partner[row]]
 

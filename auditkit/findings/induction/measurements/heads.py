@@ -145,11 +145,8 @@ class InductionHeads:
             return estimate
         return replace(estimate, refused=f"no_head_confirmed: {ways[0]}; with the halves exchanged none either")
 
-    def by_row(self, kind: Kind = INDUCTION, most: int | None = None) -> Mapping[int, tuple[Head, ...]]:
+    def by_row(self, kind: Kind = INDUCTION) -> Mapping[int, tuple[Head, ...]]:
         """Sequence -> the heads that the other half found, for the sequences of a half for which heads were found.
-
-        Args:
-            most: sequences of each half; all where None.
 
         Raises:
             NotApplicable: no head of this kind is confirmed on either half. Inconclusive: as `searched`.
@@ -161,7 +158,7 @@ class InductionHeads:
             row: way.found
             for exchanged, way in zip((False, True), ways, strict=True)
             if way.found
-            for row in self.rows(exchanged)[1][:most]
+            for row in self.rows(exchanged)[1]
         }
 
 

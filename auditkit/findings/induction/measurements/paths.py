@@ -130,7 +130,8 @@ class PreviousTokenPath:
             run for each in zip(*runs.values(), strict=True) for run in each
         ]  # those of one sequence share donors
         reader, _ = readers(self.repeats.sequences)
-        read = read_sequences(self.repeats.adapter, together, reader, "paths into keys").attention[:, 0].double()
+        runs_read = read_sequences(self.repeats.adapter, together, reader, "paths into keys", with_losses=False)
+        read = runs_read.attention[:, 0].double()
         columns = {AS_IT_IS: self.repeats.scores(MATCH)[rows]}
         columns |= {name: read[n :: len(runs)].numpy() for n, name in enumerate(runs)}
         values = {

@@ -90,8 +90,10 @@ class AttentionSinks:
             [Estimate("", UNIT, table, values[:, layer, head]).describe() for head in range(self.adapter.heads)]
             for layer in range(self.adapter.layers)
         ]
-        caption = f"Share of each head's queries that give more than 0.3 of their attention to the first token; {format}."
-        return head_map(effects, "share of queries", caption).titled("Heads that rest on the first token")
+        caption = "Share of each head's queries that give more than 0.3 of their attention to the first token"
+        return head_map(effects, "share of queries", f"{caption}; {format}.").titled(
+            "Heads that rest on the first token"
+        )
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
@@ -115,7 +117,8 @@ class AttentionSinks:
     def _attention(self, format: str, prompts: Sequence[Prompt]) -> Array:
         note(f"{len(prompts)} passages of ordinary text, {len(prompts[0])} tokens each ({format})")
         runs = [Edited(prompt) for prompt in prompts]
-        shares: Array = read_sequences(self.adapter, runs, _resting, format).attention.double().numpy()
+        read = read_sequences(self.adapter, runs, _resting, format, with_losses=False)
+        shares: Array = read.attention.double().numpy()
         return shares
 
     def _table(self, format: str) -> Measurement:
