@@ -69,13 +69,8 @@ def read_sequences(
         GuardTripped: an edit that did not fire exactly once, a run that cost more than itself, or losses or attention
             that are not finite.
     """
+    _check(adapter, runs)
     lengths = [len(run.prompt) for run in runs]
-    if len(set(lengths)) != 1:
-        raise ValueError(f"sequences of equal length are read together, got lengths {sorted(set(lengths))}")
-    offered = adapter.support()[Component.PATTERN]
-    if not offered:
-        raise Unsupported(f"{pattern.everywhere()} cannot be read on this model: {offered.reason}")
-    touched(adapter, runs)
     ids = torch.tensor([run.prompt.ids for run in runs])
     losses = torch.full((len(runs), lengths[0] - 1), torch.nan, dtype=torch.float64)
     attention: dict[int, Tensor] = {}
@@ -112,6 +107,17 @@ def read_sequences(
     ]
     assert read[0] is not None
     return SequenceRuns(losses, read[0], read[1])
+
+
+def _check(adapter: Adapter, runs: Sequence[Edited]) -> None:
+    """Refuse what cannot be read before anything runs."""
+    lengths = [len(run.prompt) for run in runs]
+    if len(set(lengths)) != 1:
+        raise ValueError(f"sequences of equal length are read together, got lengths {sorted(set(lengths))}")
+    offered = adapter.support()[Component.PATTERN]
+    if not offered:
+        raise Unsupported(f"{pattern.everywhere()} cannot be read on this model: {offered.reason}")
+    touched(adapter, runs)
 
 
 def _outputs(adapter: Adapter) -> list[Place]:

@@ -39,8 +39,8 @@ def test_some_heads_attend_to_what_followed_before(heads, threshold):
 
 @pytest.mark.causal(edits=False)
 def test_a_repeat_is_predicted(repeats, threshold):
-    """On random tokens that come a second time in the same order, the loss is at least 0.4 nats lower than on their
-    first copy, and at least 0.4 nats lower than on the same tokens in another order."""
+    """Random tokens come twice in the same order. Their loss is at least 0.4 nats lower the second time than the first.
+    It is also at least 0.4 nats lower than where the same tokens come again in another order."""
     figure(loss_by_token(repeats))
     least = threshold(0.4, "protocol W5.a: what later tokens of a context gain in models with induction heads")
     for where in (FIRST, ORDER):
@@ -50,7 +50,7 @@ def test_a_repeat_is_predicted(repeats, threshold):
 @pytest.mark.causal(control="random heads of the same layers")
 def test_removing_those_heads_raises_the_loss(ablation):
     """The outputs of the induction heads are replaced on the repeat, by their mean or by those of another sequence. The
-    loss on the repeat then rises by more than under the same ablation of each of three sets of as many random heads of
+    loss on the repeat then rises by more than under the same ablation of each of two sets of as many random heads of
     the same layers."""
     present(ablation)
     for name in ABLATIONS:

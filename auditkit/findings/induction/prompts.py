@@ -10,9 +10,7 @@ No token occurs in two sequences, so that sequences are independent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -44,14 +42,17 @@ class Sequences:
     Attributes:
         tokens: (sequence, TOKENS) ids of the first copies.
         orders: (sequence, TOKENS) which token of the first copy stands at each place of the shuffled second copy.
-        first: ids in front of every sequence: the beginning-of-text token, or none.
+        start: position of the first random token: 1 behind a beginning-of-text token, else 0.
+        repeated: every sequence with its tokens twice in the same order.
+        shuffled: every sequence with its tokens a second time in another order.
         wanted: how many sequences were asked for.
     """
 
-    chat: ChatEncoder
     tokens: NDArray[np.intp]
     orders: NDArray[np.intp]
-    first: tuple[int, ...]
+    start: int
+    repeated: tuple[Prompt, ...]
+    shuffled: tuple[Prompt, ...]
     wanted: int
 
     def __len__(self) -> int:
@@ -63,42 +64,20 @@ class Sequences:
         return int(self.tokens.shape[1])
 
     @property
-    def start(self) -> int:
-        """Position of the first random token."""
-        return len(self.first)
-
-    @property
     def ids(self) -> list[str]:
         """Item ids, in order."""
         return [f"sequence {number}" for number in range(len(self))]
 
-    @cached_property
-    def repeated(self) -> list[Prompt]:
-        """Every sequence with its tokens twice in the same order."""
-        return [self._prompt([*row, *row]) for row in self.tokens.tolist()]
-
-    @cached_property
-    def shuffled(self) -> list[Prompt]:
-        """Every sequence with its tokens a second time in another order."""
-        return [
-            self._prompt([*row.tolist(), *row[order].tolist()])
-            for row, order in zip(self.tokens, self.orders, strict=True)
-        ]
-
     @property
     def note(self) -> str:
         """What was read, and whether the vocabulary has too few tokens for as many sequences as were asked for."""
-        begun = "after the beginning-of-text token" if self.first else "without a beginning-of-text token"
+        begun = "after the beginning-of-text token" if self.start else "without a beginning-of-text token"
         fewer = (
             f"; the vocabulary has tokens for {len(self)} of {self.wanted} sequences"
             if len(self) < self.wanted
             else ""
         )
         return f"{len(self)} sequences of {self.length} different random tokens, {begun}{fewer}"
-
-    def _prompt(self, row: Sequence[int]) -> Prompt:
-        ids = (*self.first, *row)
-        return Prompt(str(self.chat.tokenizer.decode(list(ids))), ids)
 
 
 def sequences(chat: ChatEncoder, seed: int, n: int = SEQUENCES, length: int = TOKENS) -> Sequences:
@@ -113,13 +92,21 @@ def sequences(chat: ChatEncoder, seed: int, n: int = SEQUENCES, length: int = TO
     fit = len(drawn) // length
     if fit < min(n, LEAST):
         raise Unsupported(
-            f"the vocabulary has {len(drawn)} ordinary tokens; {min(n, LEAST)} sequences of {length} different tokens "
-            f"need {min(n, LEAST) * length}"
+            f"the vocabulary has {len(drawn)} usable tokens, and {min(n, LEAST)} sequences of {length} tokens need "
+            f"{min(n, LEAST) * length}"
         )
     rows = min(n, fit)
     tokens = np.array(drawn[: rows * length], dtype=np.intp).reshape(rows, length)
     orders = np.stack([another_order(length, stream(seed, "order", str(row))) for row in range(rows)])
-    return Sequences(chat, tokens, orders, first, n)
+    repeated, shuffled = (
+        tuple(_prompt(chat, (*first, *row)) for row in np.hstack([tokens, second]).tolist())
+        for second in (tokens, np.take_along_axis(tokens, orders, 1))
+    )
+    return Sequences(tokens, orders, len(first), repeated, shuffled, n)
+
+
+def _prompt(chat: ChatEncoder, ids: tuple[int, ...]) -> Prompt:
+    return Prompt(str(chat.tokenizer.decode(list(ids))), ids)
 
 
 def beginning(chat: ChatEncoder) -> tuple[int, ...]:
@@ -192,6 +179,6 @@ def passages(chat: ChatEncoder, seed: int, n: int | None = None, path: Path | No
         raise Unsupported(
             f"the passage '{short}' has {len(rows[short])} tokens in this tokenizer, {WINDOW} are needed"
         )
-    plain = tuple(Prompt(str(chat.tokenizer.decode(list(row))), row) for row in rows.values())
+    plain = tuple(_prompt(chat, row) for row in rows.values())
     begun = tuple(Prompt(prompt.text, (*first, *prompt.ids)) for prompt in plain) if first else ()
     return Passages(tuple(names), plain, begun)

@@ -62,7 +62,7 @@ def test_a_lost_head_fails_a_kept_one_passes_and_itself_is_undecided(
     assert kept.found(False) == [INDUCTION]
     assert kept.figures()
 
-    part.mul_(0.1)
+    part.zero_()
     now, then = kept_heads(searched(inducing), base).both()
     assert not now.no_worse_than(then, by=0.1, better="higher")
 

@@ -80,7 +80,7 @@ def test_no_token_is_in_two_sequences_and_none_is_special(inducing: HFAdapter) -
     assert made.tokens.shape == (20, 25)
     assert len(set(made.tokens.ravel().tolist())) == made.tokens.size
     assert not set(made.tokens.ravel().tolist()) & set(inducing.tokenizer.all_special_ids)
-    assert [len(prompt) for prompt in (*made.repeated, *made.shuffled)] == [51] * 40
+    assert [len(prompt) for prompt in made.repeated + made.shuffled] == [51] * 40
     again = sequences(inducing.chat, 0)
     assert again.repeated == made.repeated
     assert again.shuffled == made.shuffled

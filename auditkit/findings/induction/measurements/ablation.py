@@ -32,8 +32,8 @@ from auditkit.stats.halves import CrossFitted
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 
-SETS = 3
-"""Random sets of heads that the found ones are compared with, all of them."""
+SETS = 2
+"""Random sets of heads that the found ones are compared with, both of them."""
 ITEMS = 16
 """Sequences on which heads are ablated, half of them from each half."""
 MEAN, RESAMPLE = ABLATIONS = ("mean ablation", "resample ablation")

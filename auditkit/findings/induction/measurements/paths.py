@@ -190,10 +190,13 @@ class PreviousTokenPath:
         )
 
     def _pairs(self, rows: Sequence[int]) -> list[PatchPair]:
-        """Sequences, each with another one that gives the senders' output."""
+        """Sequences, each with the next one, which gives the senders' output."""
         repeated = self.repeats.sequences.repeated
         answers = (repeated[0].ids[-1], repeated[1].ids[-1])
-        return [PatchPair(repeated[row], repeated[(row + 1) % len(repeated)], answers) for row in rows]
+        following = [*rows[1:], rows[0] if len(rows) > 1 else (rows[0] + 1) % len(repeated)]
+        return [
+            PatchPair(repeated[row], repeated[other], answers) for row, other in zip(rows, following, strict=True)
+        ]
 
 
 def of_set(number: int) -> str:

@@ -34,7 +34,7 @@ COPIED = 8
 
 
 @dataclass(frozen=True)
-class Measured:
+class RepeatValues:
     """What the two passes gave.
 
     Attributes:
@@ -74,7 +74,7 @@ class Repeats:
         return made
 
     @shared_measurement
-    def measured(self) -> Measured:
+    def measured(self) -> RepeatValues:
         """Losses and scores on all sequences.
 
         Raises:
@@ -101,7 +101,7 @@ class Repeats:
             for some, runs in zip(names, (repeated, shuffled), strict=True)
             for n, name in enumerate(some)
         }
-        return Measured(losses, scores, repeated.outputs)
+        return RepeatValues(losses, scores, repeated.outputs)
 
     @shared_measurement
     def copying(self) -> Array | None:

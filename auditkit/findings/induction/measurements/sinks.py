@@ -28,11 +28,8 @@ from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
 
-BEGUN, BARE, RANDOM = FORMATS = (
-    "text after the beginning-of-text token",
-    "text alone",
-    "random tokens",
-)
+BEGUN, BARE, RANDOM = FORMATS = ("text with BOS", "text without BOS", "random tokens")
+"""Passages after the tokenizer's beginning-of-text (BOS) token, the same alone, and first copies of the sequences."""
 UNIT = "of heads and queries"
 PASSAGES = 16
 """By default; as many subjects, of which each is a cluster."""
@@ -111,7 +108,7 @@ class AttentionSinks:
             return np.stack([self.repeats.scores(name) for name in RESTING], 1)
         prompts = self._passages.begun if format == BEGUN else self._passages.plain
         if not prompts:
-            raise Unsupported("this tokenizer has no beginning-of-text token")
+            raise Unsupported("this tokenizer has no BOS token")
         return self._read.get(format, lambda: self._attention(format, prompts))
 
     def _attention(self, format: str, prompts: Sequence[Prompt]) -> Array:
