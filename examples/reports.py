@@ -4,7 +4,8 @@
 
 `audit` is the default audit with every suite. `comparison` is a candidate gated against its base with identity_bias
 alone: a copy of the model with a little noise in its MLPs (`perturbed.py`), with both runs side by side. `induction` is
-the suite of that name, the shortest audit that decides. In `role-conditioning` the candidate is a short fine-tune of the model on how it speaks of itself (`role_finetune.py`).
+the suite of that name, the shortest audit that decides. In `role-conditioning` the candidate is a short fine-tune of
+the model on how it speaks of itself (`role_finetune.py`).
 
 Run it from the top folder of the repository. Everything but the reports is written to build/examples and removed again;
 with --runs it is kept, and what stands there already is not measured a second time: its pages are made again.

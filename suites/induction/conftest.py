@@ -1,4 +1,4 @@
-"""Does the model look up what followed a token before, with heads made for it, and do heads rest on the first token?
+"""Does the model predict what repeats, do induction heads do it, and do heads rest on the first token?
 
 The measurements that the claims of this suite share.
 """
@@ -17,7 +17,7 @@ from auditkit.findings.induction.prompts import SEQUENCES
 
 def pytest_audit_tokens(suite):
     """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
-    return 20_000 if suite == "induction" else None
+    return 12_500 if suite == "induction" else None
 
 
 @pytest.fixture(scope="session")

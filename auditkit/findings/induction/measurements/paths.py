@@ -89,7 +89,7 @@ class PreviousTokenPath:
             "their keys get the output of previous-token heads from a sequence of other tokens, and when they get that "
             "of as many random heads of the same layers.",
             {
-                "attention to the token after the previous occurrence": {
+                "prefix matching": {
                     name: CrossFitted.of(
                         Estimate(name, ATTENTION, self._table, self._table.condition(name))
                     ).describe()
