@@ -14,7 +14,7 @@ from auditkit.engine.edits import Edited
 from auditkit.engine.forward import donate
 from auditkit.engine.patching.paths import path
 from auditkit.engine.sites import head, k, mlp, z
-from auditkit.findings.induction.measurements.ablation import ABLATIONS, ITEMS, MEAN, InductionAblation
+from auditkit.findings.induction.measurements.ablation import ABLATIONS, MEAN, SHARE, InductionAblation, some_of
 from auditkit.findings.induction.measurements.heads import PREVIOUS_TOKEN, InductionHeads
 from auditkit.findings.induction.measurements.paths import PreviousTokenPath
 from auditkit.findings.induction.measurements.repeats import FIRST, ORDER, Repeats
@@ -93,7 +93,7 @@ def test_an_ablated_loss_is_that_of_plain_forward_hooks(heads: InductionHeads) -
             return module(torch.tensor([made.repeated[number].ids])).logits[0]
 
     watching = projection.register_forward_pre_hook(lambda _, args: seen.append(args[0][0, 26:50, part].clone()))
-    for number in heads.rows(True)[1][: ITEMS // 2]:
+    for number in some_of(heads.rows(True)[1], SHARE):
         run(number)
     watching.remove()
 

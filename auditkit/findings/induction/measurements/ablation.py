@@ -34,8 +34,8 @@ from auditkit.stats.streams import stream
 
 SETS = 2
 """Random sets of heads that the found ones are compared with, both of them."""
-ITEMS = 16
-"""Sequences on which heads are ablated, half of them from each half."""
+SHARE = 0.8
+"""Share of the sequences of each half on which heads are ablated: 16 of 20."""
 MEAN, RESAMPLE = ABLATIONS = ("mean ablation", "resample ablation")
 AS_IT_IS = "as it is"
 
@@ -117,7 +117,7 @@ class InductionAblation:
             NotApplicable: the model has no induction heads, or no other heads beside them.
         """
         found = self.heads.by_row()
-        rows = [row for exchanged in (False, True) for row in self.heads.rows(exchanged)[1][: ITEMS // 2]]
+        rows = [row for exchanged in (False, True) for row in some_of(self.heads.rows(exchanged)[1], SHARE)]
         ablated = {row: found.get(row, ()) for row in rows}
         sets = {n: {row: random_heads(self.heads, ablated[row], n) for row in rows} for n in range(SETS)}
         tails, tokens = self._tails(rows), self.repeats.sequences.length - 1
@@ -174,6 +174,11 @@ class InductionAblation:
             order = stream(self.seed, "resampled heads", str(half)).permutation(rows).tolist()
             partner |= dict(zip(order, [*order[1:], order[0]], strict=True))
         return lambda row: values[partner[row]]
+
+
+def some_of(rows: Sequence[int], share: float) -> Sequence[int]:
+    """The first ones, as many as the share says and at least one."""
+    return rows[: max(1, round(share * len(rows)))]
 
 
 def of_set(ablation: str, number: int) -> str:

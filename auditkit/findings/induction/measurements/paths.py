@@ -21,7 +21,7 @@ from auditkit.engine.pairs import PatchPair
 from auditkit.engine.patching.plain import GUARDED_PAIRS, guarded
 from auditkit.engine.sites import head as site
 from auditkit.engine.sites import mlp, z
-from auditkit.findings.induction.measurements.ablation import random_heads
+from auditkit.findings.induction.measurements.ablation import random_heads, some_of
 from auditkit.findings.induction.measurements.heads import INDUCTION, PREVIOUS_TOKEN, InductionHeads, listed
 from auditkit.findings.induction.measurements.repeats import ATTENTION, mean_over, taken
 from auditkit.findings.induction.measurements.scores import MATCH, readers
@@ -35,8 +35,8 @@ from auditkit.stats.measurement import Measurement
 
 SETS = 2
 """Random sets of heads that the previous-token heads are compared with, both of them."""
-ITEMS = 12
-"""Sequences on which paths are patched, half of them from each half."""
+SHARE = 0.6
+"""Share of the sequences of each half on which paths are patched: 12 of 20."""
 AS_IT_IS, PATCHED = "as it is", "path from previous-token heads"
 
 
@@ -167,14 +167,14 @@ class PreviousTokenPath:
 
     @shared_measurement
     def _by_row(self) -> Mapping[int, tuple[Sequence[Head], Sequence[Head]]]:
-        """Sequence -> previous-token heads and induction heads that the other half found, for `ITEMS` sequences."""
+        """Sequence -> previous-token heads and induction heads that the other half found, for some of the sequences."""
         for kind in (INDUCTION, PREVIOUS_TOKEN):
             self.heads.by_row(kind)
         ends: dict[int, tuple[Sequence[Head], Sequence[Head]]] = {}
         for exchanged in (False, True):
             senders, receivers = self._ends(exchanged)
             if senders and receivers:
-                ends |= dict.fromkeys(self.heads.rows(exchanged)[1][: ITEMS // 2], (senders, receivers))
+                ends |= dict.fromkeys(some_of(self.heads.rows(exchanged)[1], SHARE), (senders, receivers))
         if not ends:
             raise NotApplicable("no previous-token head lies in a layer below an induction head")
         return ends
