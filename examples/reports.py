@@ -3,8 +3,9 @@
     python examples/reports.py [--only REPORT] [--items N] [--model SPEC] [--out FOLDER] [--runs FOLDER]
 
 `audit` is the default audit with every suite. `comparison` is a candidate gated against its base with identity_bias
-alone: a copy of the model with a little noise in its MLPs (`perturbed.py`), with both runs side by side. In
-`role-conditioning` the candidate is a short fine-tune of the model on how it speaks of itself (`role_finetune.py`).
+alone: a copy of the model with a little noise in its MLPs (`perturbed.py`), with both runs side by side. `induction` is
+the suite of that name, the shortest audit that decides. In `role-conditioning` the candidate is a short fine-tune of
+the model on how it speaks of itself (`role_finetune.py`).
 
 Run it from the top folder of the repository. Everything but the reports is written to build/examples and removed again;
 with --runs it is kept, and what stands there already is not measured a second time: its pages are made again.
@@ -22,7 +23,7 @@ from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 
 WORK = Path("build/examples")
 KEPT = ("audit.html", "summary.md", "claims.csv", "model-card.md")
-REPORTS = ("audit", "comparison", "role-conditioning")
+REPORTS = ("audit", "comparison", "induction", "role-conditioning")
 MEASURED = (0, 1, 10)
 """Exit codes of an audit that came to its end, whatever it found."""
 
@@ -50,6 +51,8 @@ def main() -> None:
                     keep(candidate, out / name)
                     page = out / name / "diff.html"
                     run("-m", "auditkit.cli", "diff", str(released), str(candidate), "--out", str(page))
+                case "induction":
+                    keep(runs.audit(name, "suites/induction", "--model", model, *asked), out / name)
                 case "role-conditioning":
                     runs.make("tuned", "examples/role_finetune.py", "--model", model, "--every", "0")
                     keep(runs.pair("suites/role_conditioning", model, "tuned", *asked)[1], out / name)

@@ -16,9 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from auditkit.record.figures import Heatmap
+from auditkit.record.schema import Effect
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.families import explore
 from auditkit.stats.intervals import ALPHA
@@ -43,6 +46,7 @@ class Searched:
         confirmed: those of them that other items confirm, in this order.
         contrasts: found head -> its contrasts on those other items.
         why_not: found head that was not confirmed -> reason.
+        described: what candidates do, as the end of "12 heads ...".
     """
 
     candidates: int
@@ -51,6 +55,7 @@ class Searched:
     confirmed: tuple[Head, ...]
     contrasts: Mapping[Head, Sequence[Estimate]]
     why_not: Mapping[Head, str]
+    described: str = "attend to the word"
 
     @property
     def judged(self) -> tuple[Head, ...]:
@@ -59,7 +64,7 @@ class Searched:
 
     def __str__(self) -> str:
         return (
-            f"of {len(self.strongest)} heads, {self.candidates} attend to the word, {counted(len(self.found))} "
+            f"of {len(self.strongest)} heads, {self.candidates} {self.described}, {counted(len(self.found))} "
             f"selected on one half of the items, {counted(len(self.confirmed))} confirmed on the other half"
         )
 
@@ -70,6 +75,7 @@ def search(
     contrasts: Callable[[Head], Sequence[Estimate]],
     candidates: Collection[Head] | None = None,
     rate: float = 0.05,
+    described: str = Searched.described,
 ) -> Searched:
     """Find heads whose estimate is above zero, and confirm them on other items.
 
@@ -78,6 +84,7 @@ def search(
         contrasts: a found head's estimates on the items to confirm; all must hold.
         candidates: heads that may be found; all where None.
         rate: false discovery rate among the found heads; that of the confirmed ones is `CONFIRMED`.
+        described: what candidates do, as the end of "12 heads ...".
     """
     tails = {head: _known(estimate.tail(0.0)) for head, estimate in discovery.items()}
     order = sorted(discovery, key=lambda head: (-tails[head], head))
@@ -100,7 +107,7 @@ def search(
         elif not dz(least) >= LEAST:
             why_not[head] = f"{least.name} is {dz(least):.2f} standard deviations, {LEAST:g} are needed"
     confirmed = tuple(head for head in found if head not in why_not)
-    return Searched(len(asked), tuple(order), tuple(found), confirmed, held, why_not)
+    return Searched(len(asked), tuple(order), tuple(found), confirmed, held, why_not, described)
 
 
 def dz(estimate: Estimate) -> float:
@@ -122,3 +129,32 @@ def counted(number: int) -> str:
 def label(layer: int, head: int) -> str:
     """A head in words."""
     return f"layer {layer}, head {head}"
+
+
+def head_map(
+    effects: Sequence[Sequence[Effect]],
+    value_label: str,
+    caption: str,
+    outlined: Sequence[tuple[int, int]] = (),
+    scale: Literal["linear", "centred"] = "linear",
+) -> Heatmap:
+    """Heads by layers.
+
+    Args:
+        effects: of each layer, that of each head.
+        outlined: (layer, head) to frame.
+    """
+    columns = [list(column) for column in zip(*effects, strict=True)]
+    return Heatmap(
+        "layer",
+        "head",
+        value_label,
+        caption,
+        [str(n) for n in range(len(effects))],
+        [str(n) for n in range(len(columns))],
+        [[effect.estimate for effect in column] for column in columns],
+        [[effect.lower for effect in column] for column in columns],
+        [[effect.upper for effect in column] for column in columns],
+        [(head, layer) for layer, head in outlined],
+        scale,
+    )

@@ -27,7 +27,7 @@ from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import edits
 from auditkit.engine.pairs import Condition, PatchPair
 from auditkit.engine.patching.paths import path
-from auditkit.engine.patching.plain import Patched, patch
+from auditkit.engine.patching.plain import Guarded, Patched, patch
 from auditkit.engine.patching.restarted import ends, restarted, walkable
 from auditkit.engine.patching.sweep import Sweep, sweep
 from auditkit.engine.sites import Site
@@ -362,7 +362,7 @@ def of_probability(scale: str) -> str:
     return "" if scale == LOGITS else f", {scale}"
 
 
-def guards(description: str, measured: Patched | Sweep) -> str:
+def guards(description: str, measured: Patched | Sweep | Guarded) -> str:
     """What the engine's guards measured, as a sentence."""
     return (
         f"guards ({description}): the identity edit changed logits by at most {measured.identity_error:.1e}, the full "

@@ -25,9 +25,10 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from auditkit.claims.evidence import note
+from auditkit.claims.outcomes import Inconclusive
 from auditkit.record.schema import Recipe
 from auditkit.stats.effects.mean import Estimate
-from auditkit.stats.intervals import Moments
+from auditkit.stats.intervals import MIN_CLUSTERS, Moments
 from auditkit.stats.measurement import Measurement, MeasurementError
 from auditkit.stats.signs import Signs
 from auditkit.stats.streams import stream
@@ -172,6 +173,21 @@ def halves(items: Measurement | pd.DataFrame, seed: int, name: str) -> Halves:
         f"discover, {len(split.confirmation)} other items to confirm{out if split.left_out else ''}"
     )
     return split
+
+
+def two_halves(table: pd.DataFrame, seed: int, name: str) -> Halves:
+    """Split items, by their (item x factor) cluster labels, into items to discover on and items to confirm on.
+
+    Raises:
+        Inconclusive: too few clusters for both.
+    """
+    count = table.iloc[:, 0].nunique()
+    if count < 2 * MIN_CLUSTERS:
+        raise Inconclusive(
+            f"too_few_clusters: {count} {table.columns[0]}s; to discover and to confirm on others, {2 * MIN_CLUSTERS} "
+            "are needed"
+        )
+    return halves(table, seed, name)
 
 
 def _sides(labels: pd.Series, seed: int, name: str) -> NDArray[np.bool_]:

@@ -43,7 +43,7 @@ def same(row: dict[str, str], statement: str | None) -> bool:
 
 
 def test_there_are_reports() -> None:
-    assert {"audit", "comparison", "role-conditioning"} == set(REPORTS)
+    assert {"audit", "comparison", "induction", "role-conditioning"} == set(REPORTS)
 
 
 @pytest.mark.parametrize("report", REPORTS)

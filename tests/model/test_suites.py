@@ -115,6 +115,18 @@ def test_a_short_audit_of_roles_measures_and_does_not_pretend_to_decide(audit: P
     assert {claims[name].verdict for name in without} == {Verdict.NOT_APPLICABLE}
 
 
+def test_a_short_audit_of_induction_decides_what_needs_no_halves(audit: Path) -> None:
+    run = read_run(audit)
+    claims = {claim.id.split("/")[1]: claim for claim in run.claims if claim.suite == "induction"}
+    assert len(claims) == 10
+    halved = [claim for claim in claims.values() if "to discover and to confirm on others" in claim.reason]
+    assert {claim.verdict for claim in halved} == {Verdict.INCONCLUSIVE}
+    assert len(halved) == 4  # heads, what they do, where their keys come from, and whether they are kept
+    assert claims["a_repeat_is_predicted"].verdict is Verdict.PASS
+    rests = [claim for name, claim in claims.items() if name.startswith("heads_rest_on_the_first_token[")]
+    assert [claim.verdict for claim in rests] == [Verdict.PASS] * 3
+
+
 def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit: Path) -> None:
     claims = {claim.id: claim for claim in read_run(default_audit).claims}
     first = claims["persona_patching/first_mlp_acts_at_the_identity_word"]

@@ -1,20 +1,26 @@
-"""Late edits and what they do to the predictions after them: `divergence`, at the price of tails.
+"""Late edits and what they do to the predictions after them, at the price of tails.
 
 tails = Tails(model, prompts, continuations, cuts)
 late_divergence(tails, {"patched": [[replace(block_input.layer(12)[0], h)] for h in states]})
+late_losses(tails, {"ablated": [[replace(head(5, 8)[0, 24], average)] for _ in prompts]})
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+from torch import Tensor
+
 from auditkit.engine import arguments
-from auditkit.engine.continuation.divergence import Divergence, compare
+from auditkit.engine.batching import TOKEN_BUDGET, in_batches
+from auditkit.engine.continuation.divergence import LOGIT_BUDGET, Divergence, compare
 from auditkit.engine.continuation.prefix_cached import Edits, Tails
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Forced
 from auditkit.engine.edits import replace
 from auditkit.engine.guards import GuardTripped, pieces_floor
-from auditkit.engine.sites import Site
+from auditkit.engine.sites import Position, Site, Span, block_input
+from auditkit.engine.token_losses import token_losses
 
 
 def late_divergence(
@@ -52,10 +58,60 @@ def late_divergence(
     return compared
 
 
+def late_losses(
+    tails: Tails, conditions: Mapping[str, Edits], description: str = "losses"
+) -> dict[str, list[Tensor]]:
+    """Loss of every token of the continuations under every condition: by row, (window,) in nats and float64.
+
+    Cost: as `late_divergence`. In addition to its guards the first few tails are given the embeddings of their own
+    tokens in reverse order, and must have the logits of the reversed tails (the full patch).
+
+    Raises:
+        SiteError, NotApplicable, GuardTripped, TypeError: as `late_divergence`; losses that are not finite.
+    """
+    arguments.one("tails", tails, Tails, "Tails of the prompts")
+    arguments.named("conditions", conditions, arguments.EDITED)
+    runs = tails.together(conditions)
+    few = tails.guarded()
+    _guard(few, {name: edits[:GUARDED_ROWS] for name, edits in conditions.items()})
+    _guard_full(few)
+    losses: dict[str, dict[int, Tensor]] = {name: {} for name in conditions}
+
+    def work(rows: list[int]) -> None:
+        for name, run in runs.items():
+            logits = run.logits(rows)
+            for k, row in enumerate(rows):
+                ids = torch.tensor([tails.continuations[row]])
+                losses[name][row] = token_losses(logits[k : k + 1, -ids.shape[1] :], ids)[0]
+
+    vocabulary = len(tails.adapter.chat.tokenizer)
+    in_batches(work, [max(n, w * vocabulary * TOKEN_BUDGET // LOGIT_BUDGET) for n, w in tails.sizes], description)
+    tails.forget()
+    return {name: [by_row[row] for row in range(len(tails.prompts))] for name, by_row in losses.items()}
+
+
+def _guard_full(tails: Tails) -> None:
+    """Tails that are given the embeddings of their own tokens in reverse order are the reversed tails."""
+    turned = tails.turned()
+    everything = block_input.layer(0)
+    given = [
+        [replace(everything[0, len(values)], values)]
+        for values in (read[everything.component, 0] for read in turned.read([(everything.component, 0)]))
+    ]
+    rows = list(range(len(tails.prompts)))
+    expected, got = turned.forced().logits(rows), tails.forced(given).logits(rows)
+    error, floor = float((got - expected).abs().max()), pieces_floor(tails.adapter, expected)
+    if not error <= floor:
+        raise GuardTripped(
+            f"guard: the full patch misses the logits of the reversed tails by up to {error:.3g}, the noise floor is "
+            f"{floor:.3g}"
+        )
+
+
 def _guard(tails: Tails, conditions: Mapping[str, Edits]) -> None:
     adapter = tails.adapter
     sites = {
-        (edit.site.component, layer, edit.site.position)
+        (edit.site.component, layer, _span(edit.site.position))
         for edits in conditions.values()
         for row in edits
         for edit in row
@@ -64,9 +120,8 @@ def _guard(tails: Tails, conditions: Mapping[str, Edits]) -> None:
     own = tails.read({(component, layer) for component, layer, _ in sites})
     back = [
         [
-            replace(Site(component, layer, layer)[position], values[component, layer][position])
-            for component, layer, position in sorted(sites)
-            if isinstance(position, int)
+            replace(Site(component, layer, layer)[start, stop], values[component, layer][start:stop])
+            for component, layer, (start, stop) in sorted(sites)
         ]
         for values in own
     ]
@@ -82,6 +137,12 @@ def _guard(tails: Tails, conditions: Mapping[str, Edits]) -> None:
                     f"guard: {what} the logits of prompt {row} by up to {error:.3g}, the noise floor is {floor:.3g}"
                 )
     _guard_restarts(tails, conditions)
+
+
+def _span(position: Position) -> Span:
+    """A position of a late edit as a half-open span."""
+    assert not isinstance(position, str)  # `Tails` has refused names
+    return (position, position + 1) if isinstance(position, int) else position
 
 
 def _guard_restarts(tails: Tails, conditions: Mapping[str, Edits]) -> None:

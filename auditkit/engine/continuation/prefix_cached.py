@@ -50,7 +50,7 @@ from auditkit.engine.guards import costing, spending
 from auditkit.engine.sites import SiteError
 
 Edits = Sequence[Sequence[Edit]]
-"""By row; sites name one position of the tail, and what is given is a tensor."""
+"""By row; sites name one position of the tail or a half-open span, and what is given is a tensor."""
 
 _At = tuple[int, int]
 """A condition and a row, by number."""
@@ -190,6 +190,20 @@ class Tails:
         some = (self.prompts[:rows], self.continuations[:rows], self.cuts[:rows])
         return Tails(self.adapter, *some, restarts=restarts and self.restarts, known=self._known)
 
+    def turned(self) -> Tails:
+        """The same prompts with the tokens of their tails in reverse order, read for the same tokens."""
+        prompts, continuations = [], []
+        for prompt, tokens, cut in zip(self.prompts, self.continuations, self.cuts, strict=True):
+            tail = (*prompt.ids[cut:], *tokens[:-1])[::-1]
+            prompts.append(Prompt("", (*prompt.ids[:cut], *tail[: len(prompt) - cut])))
+            continuations.append((*tail[len(prompt) - cut :], tokens[-1]))
+        return Tails(self.adapter, prompts, continuations, self.cuts, restarts=False, known=self._known)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Of each row: tokens of what is run, and of its window."""
+        return [(len(rest), window) for rest, window in zip(self._rests, self.windows, strict=True)]
+
     def guarded(self) -> Tails:
         """The first few rows, which guards look at: whatever is measured on these tails, the same ones."""
         if self._few is None:
@@ -303,12 +317,14 @@ class Tails:
         return base
 
     def _moved(self, row: int, edit: Edit) -> Edit:
-        """Its position counted in what is run."""
+        """Its position, or half-open span, counted in what is run."""
+        position, offset = edit.site.position, self.cuts[row] - len(self._heads[row])
+        span = (position, position + 1) if isinstance(position, int) else position
         given = isinstance(edit.give, Tensor | Along | AsLong)
-        if not isinstance(edit.site.position, int) or edit.site.position < 0 or not given:
-            raise SiteError(f"{edit.site}: late edits give a tensor at one position, counted from the cut on")
-        position = edit.site.position + self.cuts[row] - len(self._heads[row])
-        return changed(edit, site=changed(edit.site, position=position))
+        if not isinstance(span, tuple) or span[0] < 0 or not given:
+            raise SiteError(f"{edit.site}: late edits give a tensor at positions counted from the cut on")
+        moved = (span[0] + offset, span[1] + offset)
+        return changed(edit, site=changed(edit.site, position=moved))
 
     def _alike(self, rows: Sequence[int]) -> list[list[int]]:
         """Rows by length of what is run: what goes on has no padding."""

@@ -56,6 +56,19 @@ class Patched:
     full_patch_error: float
 
 
+@dataclass(frozen=True)
+class Guarded:
+    """What the guards of a measurement found, in logits.
+
+    Attributes:
+        identity_error: largest change by the identity edit.
+        full_patch_error: largest difference of the full patch from the source run.
+    """
+
+    identity_error: float
+    full_patch_error: float
+
+
 def patch(
     adapter: Adapter,
     pairs: Sequence[PatchPair],
@@ -116,10 +129,10 @@ def patch(
         if spent != declared:
             raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")
 
-    errors = _guards(adapter, pairs[:GUARDED_PAIRS], places)
+    guarding = guarded(adapter, pairs, places)
     in_batches(work, lengths, description)
     offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
-    return Patched(base, source, results, *errors)
+    return Patched(base, source, results, guarding.identity_error, guarding.full_patch_error)
 
 
 def checked(adapter: object, pairs: object, conditions: object) -> None:
@@ -152,9 +165,13 @@ def edited_runs(pairs: Sequence[PatchPair], condition: Condition) -> list[Edited
     ]
 
 
-def _guards(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place]) -> tuple[float, float]:
-    """Largest error of the identity edit at all `places` together, and of the full patch, in logits."""
-    everything = block_input.layer(0)
+def guarded(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place]) -> Guarded:
+    """The identity edit at all `places` together, and the full patch, on the first `GUARDED_PAIRS` pairs.
+
+    Raises:
+        GuardTripped: one of them moves logits beyond the noise floor.
+    """
+    pairs, everything = pairs[:GUARDED_PAIRS], block_input.layer(0)
     everywhere = [Site(component, layer, layer) for component, layer in places]
     errors = [(0.0, 0.0)]
 
@@ -176,7 +193,7 @@ def _guards(adapter: Adapter, pairs: Sequence[PatchPair], places: Sequence[Place
     in_batches(
         work, [len(pair.base) for pair in pairs], "guards", GUARDED_PAIRS * max(len(pair.base) for pair in pairs)
     )
-    return max(error for error, _ in errors), max(error for _, error in errors)
+    return Guarded(max(error for error, _ in errors), max(error for _, error in errors))
 
 
 def _within_noise(

@@ -10,7 +10,6 @@ table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from auditkit.claims.evidence import Section
 from auditkit.findings.role_conditioning.measurements.conditioning import (
@@ -29,8 +28,9 @@ from auditkit.findings.role_conditioning.measurements.entropy import (
 )
 from auditkit.findings.role_conditioning.prompts.matching import PLAIN
 from auditkit.findings.role_conditioning.prompts.sets import CONFOUNDER, NEUTRAL, SELF
-from auditkit.record.figures import Curves, Heatmap, Series, Table
-from auditkit.record.schema import Effect, Figure
+from auditkit.methods.head_search import head_map
+from auditkit.record.figures import Curves, Series, Table
+from auditkit.record.schema import Figure
 from auditkit.stats.effects.base import Comparable
 
 
@@ -48,35 +48,6 @@ def words(estimate: Comparable) -> str:
     if effect.lower is None or effect.upper is None:
         return f"{effect.estimate:.4f}, no interval"
     return f"{effect.estimate:.4f} [{effect.lower:.4f}, {effect.upper:.4f}]"
-
-
-def head_map(
-    effects: Sequence[Sequence[Effect]],
-    value_label: str,
-    caption: str,
-    outlined: Sequence[tuple[int, int]] = (),
-    scale: Literal["linear", "centred"] = "linear",
-) -> Heatmap:
-    """Heads by layers.
-
-    Args:
-        effects: of each layer, that of each head.
-        outlined: (layer, head) to frame.
-    """
-    columns = [list(column) for column in zip(*effects, strict=True)]
-    return Heatmap(
-        "layer",
-        "head",
-        value_label,
-        caption,
-        [str(n) for n in range(len(effects))],
-        [str(n) for n in range(len(columns))],
-        [[effect.estimate for effect in column] for column in columns],
-        [[effect.lower for effect in column] for column in columns],
-        [[effect.upper for effect in column] for column in columns],
-        [(head, layer) for layer, head in outlined],
-        scale,
-    )
 
 
 class RoleFigures:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component, Memory, Support
 from auditkit.engine.continuation.divergence import divergence
-from auditkit.engine.continuation.late import late_divergence
+from auditkit.engine.continuation.late import late_divergence, late_losses
 from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.continuation.timed import Continued
 from auditkit.engine.edits import add, replace
 from auditkit.engine.forward import capture
 from auditkit.engine.guards import GuardTripped
-from auditkit.engine.sites import SiteError, block_input, mlp
+from auditkit.engine.sites import SiteError, block_input, mlp, z
 
 pytestmark = pytest.mark.unit
 
@@ -256,3 +256,31 @@ def test_where_memory_ends_fewer_conditions_are_run_at_once(tiny, monkeypatch) -
     assert refused
     for name in every:
         torch.testing.assert_close(got[name].totals, expected[name].totals, rtol=1e-6, atol=1e-6)
+
+
+def test_losses_under_late_edits_of_a_span_equal_plain_forward_hooks(tiny) -> None:
+    """A head's output is replaced at several positions of the tail, by a tensor for each of them."""
+    same = [prompt(14, seed) for seed in (5, 6, 7)]
+    tokens = [(21, 22, 23), (31, 32, 33), (41, 42, 43)]
+    tails = Tails(tiny, same, tokens, [9] * 3)
+    size = tiny.sizes[Component.Z, 2]
+    values = [torch.randn(4, size, generator=torch.Generator().manual_seed(row)) for row in range(3)]
+    edits = [[replace(z.layer(2).head(1)[2, 6], value[:, None])] for value in values]
+    losses = late_losses(tails, {"as it is": [[]] * 3, "replaced": edits})
+    for row in range(3):
+        ids = torch.tensor([[*same[row].ids, *tokens[row][:-1]]])
+        for name, value in (("as it is", None), ("replaced", values[row])):
+
+            def hook(module, args, value=value):
+                if value is None:
+                    return None
+                changed_ = args[0].clone()
+                changed_[0, 11:15, size : 2 * size] = value
+                return (changed_, *args[1:])
+
+            handle = tiny.module.model.layers[2].self_attn.o_proj.register_forward_pre_hook(hook)
+            with torch.no_grad():
+                logits = tiny.module(ids).logits[0, -3:]
+            handle.remove()
+            expected = torch.nn.functional.cross_entropy(logits, torch.tensor(tokens[row]), reduction="none")
+            torch.testing.assert_close(losses[name][row].float(), expected, rtol=1e-4, atol=1e-4)

@@ -170,7 +170,7 @@ def test_heads_are_compared_with_a_recorded_run(a_run: Run, tmp_path: Path) -> N
     items = pd.DataFrame(msgspec.to_builtins(rows))
     with pytest.raises(Inconclusive, match="the baseline recorded 8 heads and this model has 6"):
         from_items(items, other)
-    with pytest.raises(Inconclusive, match="the baseline recorded no entropies by head"):
+    with pytest.raises(Inconclusive, match="the baseline recorded no values of entropy by head"):
         from_items(items[items["measurement"] != BY_HEAD], ByHead.of(two))
     with pytest.raises(Inconclusive, match="1 items are in one of the two runs only"):
         from_items(items[items["item"] != rows[0].item], ByHead.of(two))

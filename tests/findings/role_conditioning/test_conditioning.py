@@ -28,7 +28,6 @@ from auditkit.findings.role_conditioning.measurements.conditioning import (
     RSI,
     MeasuredFormat,
     RoleConditioning,
-    two_halves,
 )
 from auditkit.findings.role_conditioning.measurements.entropy import (
     FIRST_KEYS,
@@ -54,6 +53,7 @@ from auditkit.findings.role_conditioning.references import focus
 from auditkit.record.figures import Curves, Heatmap, drawing_of
 from auditkit.stats.effects.exact import exactly
 from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.halves import two_halves
 from auditkit.stats.measurement import Measurement
 from tests.planted.roles import open_random
 

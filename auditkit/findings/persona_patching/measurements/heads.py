@@ -29,7 +29,7 @@ from auditkit.engine.sites import Span, pattern
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.persona_patching.prompts import HeadItems, search_items
 from auditkit.methods.attention import COUNTS, NO_SINK, RAW, answer_side, shares
-from auditkit.methods.head_search import CONFIRMED, LEAST, Head, Searched, dz, label, search
+from auditkit.methods.head_search import CONFIRMED, LEAST, Head, Searched, dz, head_map, label, search
 from auditkit.record.figures import Figure, Heatmap, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.intervals import Array
@@ -201,20 +201,13 @@ class PersonaHeads:
 
     def _heatmap(self, searched: Searched, count: str) -> Heatmap:
         layers, heads = range(self.adapter.layers), range(self.adapter.heads)
-        effects = [[self._held_out((n, head), "valence", count).describe() for n in layers] for head in heads]
-        return Heatmap(
-            "layer",
-            "head",
+        return head_map(
+            [[self._held_out((n, head), "valence", count).describe() for head in heads] for n in layers],
             "difference in attention",
             "How much more of the last token's attention goes to a racial or colour word than to a valence word at the "
             f"same place, {count}, on items that no head was chosen by. Framed: confirmed heads, {searched}.",
-            [str(n) for n in layers],
-            [str(head) for head in heads],
-            [[effect.estimate for effect in row] for row in effects],
-            [[effect.lower for effect in row] for row in effects],
-            [[effect.upper for effect in row] for row in effects],
-            outlined=[(head, n) for n, head in searched.confirmed],
-            scale="centred",
+            searched.confirmed,
+            "centred",
         )
 
     def _table(self, searched: Searched) -> Table:

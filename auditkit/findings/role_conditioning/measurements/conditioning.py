@@ -25,7 +25,7 @@ import pandas as pd
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Attending, Component
 from auditkit.claims.evidence import note
-from auditkit.claims.outcomes import Inconclusive, Unsupported
+from auditkit.claims.outcomes import Unsupported
 from auditkit.engine.sites import pattern
 from auditkit.findings.role_conditioning.measurements.entropy import (
     MEASURES,
@@ -58,8 +58,7 @@ from auditkit.findings.role_conditioning.prompts.sets import (
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import Rate, rate
 from auditkit.stats.effects.resampled import Resampled
-from auditkit.stats.halves import Halves, halves
-from auditkit.stats.intervals import MIN_CLUSTERS, critical
+from auditkit.stats.intervals import critical
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 
@@ -364,21 +363,6 @@ class RoleConditioning:
             index=index,
         )
         return table, np.array([len(prompt) for prompt in prompts], dtype=float), values
-
-
-def two_halves(table: pd.DataFrame, seed: int, name: str) -> Halves:
-    """Split items, by their (item x factor) cluster labels, into items to discover on and items to confirm on.
-
-    Raises:
-        Inconclusive: too few clusters for both.
-    """
-    count = table.iloc[:, 0].nunique()
-    if count < 2 * MIN_CLUSTERS:
-        raise Inconclusive(
-            f"too_few_clusters: {count} {table.columns[0]}s; to discover and to confirm on others, {2 * MIN_CLUSTERS} "
-            "are needed"
-        )
-    return halves(table, seed, name)
 
 
 def _published(

@@ -23,16 +23,18 @@ import pandas as pd
 from auditkit.claims.evidence import Section
 from auditkit.claims.outcomes import Inconclusive, NotAsked, Unsupported
 from auditkit.findings.role_conditioning.figures import words
-from auditkit.findings.role_conditioning.measurements.conditioning import MeasuredFormat, two_halves
+from auditkit.findings.role_conditioning.measurements.conditioning import MeasuredFormat
 from auditkit.findings.role_conditioning.measurements.entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.findings.role_conditioning.prompts.matching import PLAIN
 from auditkit.findings.role_conditioning.prompts.sets import NEUTRAL, SELF
 from auditkit.gate.changes import Counterpart
+from auditkit.methods.by_head import names
+from auditkit.methods.by_head import recorded as recorded_by_head
 from auditkit.methods.head_search import Head, label
 from auditkit.record.figures import Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.resampled import Resampled
-from auditkit.stats.halves import Halves, cross_fit
+from auditkit.stats.halves import Halves, cross_fit, two_halves
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 
@@ -66,10 +68,13 @@ class ByHead:
 def recorded(arm: MeasuredFormat) -> Measurement:
     """Entropies by head as a measurement, with a condition for each category and head."""
     columns = {
-        f"{category} {layer}.{head}": arm.values[category][:, MEASURES.index(REPAIRED), layer, head]
+        name: value
         for category in (SELF, NEUTRAL)
-        for layer in range(arm.layers)
-        for head in range(arm.heads)
+        for name, value in zip(
+            names(arm.layers, arm.heads, f"{category} "),
+            arm.values[category][:, MEASURES.index(REPAIRED)].reshape(len(arm.matched), -1).T,
+            strict=True,
+        )
     }
     return arm.measurement(BY_HEAD, UNITS[REPAIRED], columns)
 
@@ -80,25 +85,9 @@ def from_items(items: pd.DataFrame, now: ByHead) -> ByHead:
     Raises:
         Inconclusive: none, or other heads or items than `now` has.
     """
-    rows = items[(items["measurement"] == BY_HEAD) & (items["effect"] == "")]
-    if not len(rows):
-        raise Inconclusive("not_measured: the baseline recorded no entropies by head; run its whole suite")
-    grid = rows.pivot(index="item", columns="condition", values="value")
     _, layers, heads = now.own.shape
-    names = {c: [f"{c} {n}.{h}" for n in range(layers) for h in range(heads)] for c in (SELF, NEUTRAL)}
-    wanted = {*names[SELF], *names[NEUTRAL]}
-    if set(grid.columns) != wanted:
-        raise Inconclusive(
-            f"not_comparable: the baseline recorded {len(grid.columns) // 2} heads and this model has "
-            f"{layers * heads}; heads of different models do not correspond"
-        )
-    ids = list(map(str, now.table.index))
-    if set(grid.index) != set(ids):
-        raise Inconclusive(
-            f"unmatched_items: {len(set(grid.index) ^ set(ids))} items are in one of the two runs only"
-        )
-    shape = (len(ids), layers, heads)
-    own, neutral = (grid.loc[ids, names[c]].to_numpy(dtype=float).reshape(shape) for c in (SELF, NEUTRAL))
+    prefixes = [f"{category} " for category in (SELF, NEUTRAL)]
+    own, neutral = recorded_by_head(items, BY_HEAD, list(now.table.index), layers, heads, prefixes)
     return ByHead(now.table, own, neutral)
 
 

@@ -17,19 +17,17 @@ import numpy as np
 
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.claims.shared import shared_measurement
-from auditkit.findings.role_conditioning.figures import head_map
 from auditkit.findings.role_conditioning.measurements.conditioning import (
     MeasuredFormat,
     RoleConditioning,
-    two_halves,
 )
 from auditkit.findings.role_conditioning.measurements.entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.findings.role_conditioning.prompts.sets import CONFOUNDER, NEUTRAL, SELF
-from auditkit.methods.head_search import CONFIRMED, Head, counted, dz, label
+from auditkit.methods.head_search import CONFIRMED, Head, counted, dz, head_map, label
 from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Figure, Heatmap, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.families import explore
-from auditkit.stats.halves import CrossFitted, joined
+from auditkit.stats.halves import CrossFitted, joined, two_halves
 
 LEAST_ENTROPY = 0.05
 """As a share of even spread: a head below it on neutral prompts has no entropy left to lose and is no candidate."""

@@ -1,0 +1,52 @@
+"""Values of single heads, kept with a run so that another run can compare head with head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from auditkit.claims.outcomes import Inconclusive
+from auditkit.stats.intervals import Array
+
+
+def names(layers: int, heads: int, prefix: str = "") -> list[str]:
+    """Names of the conditions that stand for the heads of a model, by layer."""
+    return [f"{prefix}{layer}.{head}" for layer in range(layers) for head in range(heads)]
+
+
+def recorded(
+    items: pd.DataFrame,
+    measurement: str,
+    ids: Sequence[object],
+    layers: int,
+    heads: int,
+    prefixes: Sequence[str] = ("",),
+) -> list[Array]:
+    """For each prefix, the (item, layer, head) values of a recorded run, in the order of `ids`.
+
+    Args:
+        items: the recorded run's items.
+        measurement: name of the table with a condition for each prefix and head.
+
+    Raises:
+        Inconclusive: the run recorded none, other heads, or other items.
+    """
+    rows = items[(items["measurement"] == measurement) & (items["effect"] == "")]
+    if not len(rows):
+        raise Inconclusive(f"not_measured: the baseline recorded no values of {measurement}; run its whole suite")
+    grid = rows.pivot(index="item", columns="condition", values="value")
+    wanted = [names(layers, heads, prefix) for prefix in prefixes]
+    if set(grid.columns) != {name for each in wanted for name in each}:
+        raise Inconclusive(
+            f"not_comparable: the baseline recorded {len(grid.columns) // len(prefixes)} heads and this model has "
+            f"{layers * heads}; heads of different models do not correspond"
+        )
+    known = list(map(str, ids))
+    if set(grid.index) != set(known):
+        raise Inconclusive(
+            f"unmatched_items: {len(set(grid.index) ^ set(known))} items are in one of the two runs only"
+        )
+    shape = (len(known), layers, heads)
+    return [np.asarray(grid.loc[known, each], dtype=float).reshape(shape) for each in wanted]

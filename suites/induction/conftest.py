@@ -1,0 +1,50 @@
+"""Does the model predict what repeats, do induction heads do it, and do heads rest on the first token?
+
+The measurements that the claims of this suite share.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from auditkit.findings.induction.measurements.ablation import InductionAblation
+from auditkit.findings.induction.measurements.heads import InductionHeads
+from auditkit.findings.induction.measurements.paths import PreviousTokenPath
+from auditkit.findings.induction.measurements.repeats import Repeats
+from auditkit.findings.induction.measurements.sinks import PASSAGES, AttentionSinks
+from auditkit.findings.induction.prompts import SEQUENCES
+
+
+def pytest_audit_tokens(suite):
+    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    return 12_500 if suite == "induction" else None
+
+
+@pytest.fixture(scope="session")
+def repeats(model, audit):
+    """Repeated random tokens and their shuffled controls; run once, used by every claim."""
+    return Repeats(model, seed=audit.seed, n_items=audit.sized(SEQUENCES))
+
+
+@pytest.fixture(scope="session")
+def heads(repeats):
+    """Induction heads and previous-token heads; searched once, used by every claim."""
+    return InductionHeads(repeats)
+
+
+@pytest.fixture(scope="session")
+def ablation(heads):
+    """Ablations of the induction heads; measured once, used by every claim."""
+    return InductionAblation(heads)
+
+
+@pytest.fixture(scope="session")
+def paths(heads):
+    """The path from previous-token heads into the keys of induction heads."""
+    return PreviousTokenPath(heads)
+
+
+@pytest.fixture(scope="session")
+def sinks(repeats, audit):
+    """Where heads rest, in text and on random tokens."""
+    return AttentionSinks(repeats, n_items=audit.sized(PASSAGES))
