@@ -100,13 +100,11 @@ def _ids(chat: ChatEncoder, prefix: str, phrases: Sequence[str]) -> Iterator[tup
     tokenizer: Any = chat.tokenizer
     seen: set[int] = set()
     for phrase in phrases:
-        for spelling in (phrase, f" {phrase}"):
-            whole = chat.encode(prefix + spelling)
-            if whole[: len(before)] != before or len(whole) == len(before):
-                if spelling == phrase:
-                    raise Unsupported(f"the opening {phrase!r} changes the tokens of the prompt before it")
-                continue
-            token = whole[len(before)]
+        wholes = [chat.encode(prefix + spelling) for spelling in (phrase, f" {phrase}")]
+        fitting = [whole for whole in wholes if whole[: len(before)] == before and len(whole) > len(before)]
+        if not fitting:
+            raise Unsupported(f"the opening {phrase!r} changes the tokens of the prompt before it")
+        for token in (whole[len(before)] for whole in fitting):
             if tokenizer.decode([token]).strip() and token not in seen:
                 seen.add(token)
                 yield token, phrase
