@@ -288,11 +288,19 @@ class Restartable(Adapter, Protocol):
     ) -> Tensor:
         """Logits (row, answers) of rows that join a walk on the last `tokens` positions; see `blockwise`.
 
-        Touches, of what attention and MLPs add, are given the rows that have joined so far, in order of joining.
+        Touches, of what attention and MLPs add and of the stream before and after blocks, are given the rows that have
+        joined so far, in order of joining.
         """
         ...
 
-    def restart_window(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], window: int) -> Tensor:
+    def restart_window(
+        self,
+        memory: Memory,
+        tokens: int,
+        joining: Mapping[int, Joining],
+        window: int,
+        touches: Mapping[Place, Touch] | None = None,
+    ) -> Tensor:
         """Logits (row, window, vocabulary) of such rows after each of the last `window` positions, in float32."""
         ...
 

@@ -22,6 +22,7 @@ PROMPTS = "a list of prompts, such as [model.chat(chat)]"
 PAIRS = "a list of PatchPair, such as [pair]"
 EDITED = "a dict from names to edits by row, such as {'patched': [[edit]]}"
 BY_ROW = "a list with one list of edits for each row, such as [[replace(block_input.layer(2)[0], state)]]"
+BY_PROMPT = "a list with one list of edits for each prompt, such as [[project_out(residual.layer(2), r)]]"
 TOKENS = "a list with one list of token ids for each prompt, such as [model.chat.encode(' is blue')]"
 
 

@@ -5,6 +5,8 @@ site and nowhere else. What is given is a constant tensor, or the activation at 
 
     replace(mlp.layer(0)["identity"], source)     patching: the source run's activation
     add(residual.layer(12)[-1], direction, 4.0)   steering
+    add(residual.layer(12), direction, 0.1, relative=True)   steering by a tenth of the stream's norm at each position
+    project_out(residual.everywhere(), direction) removing the part along a direction, or along several
     scale(head(5, 8), 0.5)                        graded ablation, 0 removed to 1 untouched
     zero(attention.layer(3))
     mean(z.layer(5).head(8), means)               mean ablation, with `means(adapter, prompts, site)`
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from dataclasses import replace as replace_site
+from dataclasses import replace as changed
 from numbers import Real
 from typing import NamedTuple
 
@@ -30,6 +32,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import arguments
+from auditkit.engine.directions import Along, AsLong, FromValue, orthonormal, unit
 from auditkit.engine.sites import Site, SiteError, Span
 
 
@@ -42,7 +45,8 @@ class Edit:
         keep: share of the value that stays.
         give: nothing; a tensor (position, width), or (position, head, size) at sites with heads, or (query, head, key)
             at attention probabilities, over the site's positions and heads, in which leading axes may be 1 or left
-            out; or a run of equal length that gives its activation at the same place.
+            out; a run of equal length that gives its activation at the same place; or what is made of the value itself
+            (`auditkit.engine.directions`).
         factor: of what is given.
 
     Raises:
@@ -51,12 +55,12 @@ class Edit:
 
     site: Site
     keep: float = 0.0
-    give: Tensor | Prompt | Edited | None = None
+    give: Tensor | Prompt | Edited | FromValue | None = None
     factor: float = 1.0
 
     def __post_init__(self) -> None:
         arguments.one("an edit's site", self.site, Site, "one site, such as mlp.layer(1)")
-        arguments.one(f"what is given at {self.site}", self.give, (Tensor, Prompt, Edited, type(None)), _GIVES)
+        arguments.one(f"what is given at {self.site}", self.give, _GIVEN, _GIVES)
         for number in (self.keep, self.factor):
             arguments.one(f"an edit's strength or factor at {self.site}", number, Real, "a number")
 
@@ -95,6 +99,7 @@ class Edited:
 Donor = Prompt | Edited
 """A run that gives activations."""
 
+_GIVEN = (Tensor, Prompt, Edited, Along, AsLong, type(None))
 _GIVES = "a torch tensor, a prompt or an Edited run"
 
 
@@ -113,15 +118,47 @@ def replace(site: Site, donor: Donor | Tensor, strength: float = 1.0) -> Edit:
     return Edit(site, 1 - strength, donor, strength)
 
 
-def add(site: Site, vector: Tensor, factor: float = 1.0) -> Edit:
+def add(site: Site, vector: Tensor, factor: float = 1.0, *, relative: bool = False) -> Edit:
     """Steering: `factor` times a vector on top of the value.
 
+    Args:
+        relative: the factor is a dose: the length of what is added as a share of the value's norm at each position. The
+            vector's own length then counts for nothing.
+
     Raises:
+        SiteError: a relative vector that is no single one, or has norm zero or values that are not finite.
         TypeError: an argument of another kind, such as a NumPy array.
     """
     arguments.one("the site to add at", site, Site, "one site, such as residual.layer(12)[-1]")
+    if relative:
+        return Edit(site, 1.0, AsLong(unit(site, vector)), factor)
     arguments.one(f"what is added at {site}", vector, (Tensor, Prompt, Edited), _GIVES)
     return Edit(site, 1.0, vector, factor)
+
+
+def project_out(site: Site, directions: Tensor, strength: float = 1.0) -> Edit:
+    """Removal of the value's part along a direction: h - (h.r) r, or along all directions in a span.
+
+    Args:
+        directions: (size,), or (directions, size) independent rows; their lengths count for nothing.
+        strength: share of the part that is removed, 0 untouched to 1 removed.
+
+    Raises:
+        SiteError: a strength outside [0, 1], directions of norm zero, not finite or not independent.
+        TypeError: an argument of another kind, such as a NumPy array.
+    """
+    arguments.one("the site to project at", site, Site, "one site, such as residual.layer(12)")
+    arguments.one(f"the strength at {site}", strength, Real, "a number from 0 (untouched) to 1 (removed)")
+    if not 0 <= strength <= 1:
+        raise SiteError(f"{site}: strength {strength:g}, give 0 (untouched) to 1 (removed)")
+    return Edit(site, 1.0, Along(orthonormal(site, directions)), -strength)
+
+
+def unchanging(edit: Edit) -> Edit:
+    """An edit at the same place that keeps the value as it is, by the same arithmetic where that is of the value."""
+    if isinstance(edit.give, Along | AsLong):
+        return changed(edit, keep=1.0, factor=0.0)
+    return Edit(edit.site, 1.0)
 
 
 def scale(site: Site, factor: float) -> Edit:
@@ -239,7 +276,16 @@ def _fits(adapter: Adapter, spot: Spot, length: int) -> None:
     give, (component, layer) = spot.edit.give, spot.place
     if give is None:
         return
-    site = replace_site(spot.edit.site, first=layer, last=layer, depth=None)
+    site = changed(spot.edit.site, first=layer, last=layer, depth=None)
+    if isinstance(give, Along | AsLong):
+        if component is Component.PATTERN:
+            raise SiteError(f"{site}: attention probabilities have no direction; use z")
+        if give.size != adapter.sizes[spot.place]:
+            raise SiteError(
+                f"{site}: a direction of width {give.size} was given; this model has width "
+                f"{adapter.sizes[spot.place]} there"
+            )
+        return
     if not isinstance(give, Tensor):
         prompt = give if isinstance(give, Prompt) else give.prompt
         if len(prompt) != length:

@@ -18,6 +18,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.touches import keep
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
 from auditkit.engine import arguments
+from auditkit.engine.directions import Along, AsLong, FromValue
 from auditkit.engine.edits import Donor, Edit, Edited, layers_of, located, remaining, spots
 from auditkit.engine.guards import GuardTripped, costing, note_edits
 from auditkit.engine.sites import Site, SiteError
@@ -42,8 +43,9 @@ class Donated:
                 self.activations[donor, place] = _unpadded(place, value[row], length)
 
 
-_Alike = tuple[int, int, int, tuple[int, ...] | None, float]
-"""What edits at one place share that are made together: order, first and last column, heads, share kept."""
+_Alike = tuple[int, int, int, tuple[int, ...] | None, float, tuple[FromValue, float] | None]
+"""What edits at one place share that are made together: order, first and last column, heads, share kept, and what is
+made of the value with its factor."""
 
 
 class Interventions:
@@ -63,7 +65,8 @@ class Interventions:
             earlier: dict[Place, int] = {}
             for place, start, stop, heads, edit in spots(adapter, run):
                 order = earlier[place] = earlier.get(place, -1) + 1
-                key = (order, start + pad, stop + pad, heads, edit.keep)
+                made = (edit.give, edit.factor) if isinstance(edit.give, Along | AsLong) else None
+                key = (order, start + pad, stop + pad, heads, edit.keep, made)
                 group = groups.setdefault(place, {}).setdefault(key, _Group(edit, start + pad, stop + pad))
                 group.rows.append(row)
                 group.gives.append(_given(donated, edit, place, start, stop))
@@ -121,6 +124,8 @@ class _Group:
             index = (rows[..., None], positions[:, None], torch.tensor(heads, device=value.device))
         old = view[index]
         new = remaining(old, self.edit.keep)
+        if isinstance(self.edit.give, Along | AsLong):
+            new = new + self.edit.factor * self.edit.give.of(old)
         for row, give in enumerate(self.gives):
             if give is not None:
                 given = give.to(device=value.device, dtype=value.dtype)
@@ -131,7 +136,7 @@ class _Group:
 
 
 def _given(donated: Donated, edit: Edit, place: Place, start: int, stop: int) -> Tensor | None:
-    if edit.give is None:
+    if edit.give is None or isinstance(edit.give, Along | AsLong):  # the latter is made where the value is known
         return None
     if isinstance(edit.give, Tensor):
         give = edit.give

@@ -203,17 +203,31 @@ class HFAdapter(ModuleAdapter):
             ValueError: a place that this model does not have.
         """
         touches = touches or {}
-        whole = any(layer == self.layers - 1 for _, layer in touches)
         with self._layout.touching(touches):
+            whole = self._at_the_end(touches)
             return self._counted(self._restarting().restart(memory, tokens, joining, answers, whole=whole))
 
-    def restart_window(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], window: int) -> Tensor:
+    def restart_window(
+        self,
+        memory: Memory,
+        tokens: int,
+        joining: Mapping[int, Joining],
+        window: int,
+        touches: Mapping[Place, Touch] | None = None,
+    ) -> Tensor:
         """The same, read over the last `window` positions: logits (row, window, vocabulary) in float32.
 
         Raises:
-            ModelError: this model cannot be restarted; `support()` says why.
+            ModelError, ValueError: as `restart`.
         """
-        return self._counted(self._restarting().restart_window(memory, tokens, joining, window))
+        touches = touches or {}
+        with self._layout.touching(touches):
+            whole = self._at_the_end(touches)
+            return self._counted(self._restarting().restart_window(memory, tokens, joining, window, whole=whole))
+
+    def _at_the_end(self, touches: Mapping[Place, Touch]) -> bool:
+        """Whether somebody looks at the last block, which then must see all tokens."""
+        return any(layer == self.layers - 1 for _, layer in touches)
 
     def _counted(self, restarted: blockwise.Restarted) -> Tensor:
         self.meter.token_layers += restarted.token_layers

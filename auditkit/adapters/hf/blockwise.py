@@ -104,10 +104,10 @@ class Blockwise:
 
     @torch.no_grad()
     def restart_window(
-        self, memory: Memory, tokens: int, joining: Mapping[int, Joining], window: int
+        self, memory: Memory, tokens: int, joining: Mapping[int, Joining], window: int, *, whole: bool = False
     ) -> Restarted:
         """The same walk, read over the last `window` positions: logits (row, window, vocabulary) in float32."""
-        walk, cache = self._setting_out(memory, tokens, joining, window)
+        walk, cache = self._setting_out(memory, tokens, joining, window, whole)
         return self._arrived(walk, self._forward(cache, tokens).float())
 
     def _setting_out(
@@ -175,6 +175,8 @@ class Blockwise:
             rest = args[1:]
             if walk.sizes is not None:
                 walk.sizes.update(leading((layer,), (rest, kwargs)))
+            if len(walk.prompts):
+                walk.stream = given  # what the block before gave, as it was touched on the way
             walk.join(layer - 1)
             if len(walk.prompts):
                 rest, kwargs = self._for_rows((layer,), (rest, kwargs), walk.prompts)

@@ -42,7 +42,7 @@ from auditkit.engine.continuation.timed import (
     predicted,
     settle,
 )
-from auditkit.engine.edits import Edit, Edited
+from auditkit.engine.edits import Edited, unchanging
 from auditkit.engine.forward import Donated, Interventions
 from auditkit.engine.guards import GuardTripped, costing, pieces_floor
 
@@ -252,5 +252,5 @@ def _missed(work: _Work, few: Sequence[Continued]) -> float:
 
 def _unchanging(run: Continued) -> Continued:
     """The same places and times, with edits that keep the value as it is."""
-    edits = tuple(replace(timed, edit=Edit(timed.edit.site, 1.0)) for timed in run.timed)
+    edits = tuple(replace(timed, edit=unchanging(timed.edit)) for timed in run.timed)
     return Continued(run.prompt, edits, run.spans)

@@ -43,6 +43,7 @@ from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.divergence import LOGIT_BUDGET
 from auditkit.engine.continuation.shared_prefix import KEPT_TOKENS, Heads, run_heads
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Continued, Forced, forced, window_lengths
+from auditkit.engine.directions import Along, AsLong
 from auditkit.engine.edits import Edit, Edited, spots
 from auditkit.engine.forward import Donated, Interventions, reached
 from auditkit.engine.guards import costing, spending
@@ -303,7 +304,8 @@ class Tails:
 
     def _moved(self, row: int, edit: Edit) -> Edit:
         """Its position counted in what is run."""
-        if not isinstance(edit.site.position, int) or edit.site.position < 0 or not isinstance(edit.give, Tensor):
+        given = isinstance(edit.give, Tensor | Along | AsLong)
+        if not isinstance(edit.site.position, int) or edit.site.position < 0 or not given:
             raise SiteError(f"{edit.site}: late edits give a tensor at one position, counted from the cut on")
         position = edit.site.position + self.cuts[row] - len(self._heads[row])
         return changed(edit, site=changed(edit.site, position=position))

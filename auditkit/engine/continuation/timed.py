@@ -22,6 +22,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place, Shape
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET
+from auditkit.engine.directions import Along, AsLong
 from auditkit.engine.edits import Edit, Edited, layers_of, spots, touched
 from auditkit.engine.forward import Donated, Interventions, donate
 from auditkit.engine.guards import costing
@@ -42,7 +43,7 @@ class Timed:
 
     Attributes:
         edit: what is done. At tokens after the prompt its site names no position (their steps do), and what it
-            gives is nothing or a tensor for one position.
+            gives is nothing, a tensor for one position, or made of the value.
         when: in the "prompt", at the tokens after it ("generated"), or at "all" of them.
         steps: which tokens after the prompt, counted from 0; None is every one.
 
@@ -74,7 +75,7 @@ class Timed:
             raise SiteError(f"{site}: generated tokens are named by their step, not by a position of the prompt")
         if site.component is Component.PATTERN:
             raise SiteError(f"{site}: attention probabilities of generated tokens have no fixed number of keys")
-        if give is None:
+        if give is None or isinstance(give, Along | AsLong):
             return
         if not isinstance(give, Tensor):
             raise SiteError(
@@ -204,7 +205,7 @@ def _constants(adapter: Adapter, start: Edited, donated: Donated) -> list[Edit]:
     edits = []
     for place, first, stop, heads, edit in spots(adapter, start):
         give = edit.give
-        if give is not None and not isinstance(give, Tensor):
+        if isinstance(give, Prompt | Edited):
             give = donated.activations[give, place][first:stop]
             give = give if heads is None else give[:, list(heads)]
         site = Site(place[0], place[1], place[1], position=(first, stop), heads=heads)
@@ -275,14 +276,17 @@ def forced(adapter: Adapter, runs: Sequence[Continued], continuations: Sequence[
     return Forced(tuple(lengths), windows, logits)
 
 
-def predicted(adapter: Adapter, runs: Sequence[Edited], tokens: int) -> Tensor:
-    """One batch of runs whose edits need no donors: logits (run, tokens, vocabulary) at the last positions.
+def predicted(adapter: Adapter, runs: Sequence[Edited], tokens: int, donated: Donated | None = None) -> Tensor:
+    """One batch of runs: logits (run, tokens, vocabulary) at the last positions.
+
+    Args:
+        donated: what the donors of their edits gave; None where the edits need none.
 
     Raises:
         GuardTripped: an edit that did not fire exactly once.
     """
     batch = adapter.batch([run.prompt for run in runs])
-    interventions = Interventions(adapter, batch, runs, Donated())
+    interventions = Interventions(adapter, batch, runs, donated or Donated())
     with costing(adapter, sum(len(run.prompt) for run in runs)):
         logits = adapter.predict(batch, interventions.touches, tokens)
     interventions.confirm()

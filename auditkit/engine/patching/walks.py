@@ -29,6 +29,7 @@ from auditkit.adapters.protocol import (
     Touch,
 )
 from auditkit.engine.continuation.shared_prefix import begin, best_cut, moved, worth
+from auditkit.engine.directions import Along, AsLong, FromValue
 from auditkit.engine.edits import Donor, remaining
 from auditkit.engine.forward import Donated, donate, words
 from auditkit.engine.guards import GuardTripped, note_edits
@@ -48,7 +49,7 @@ class WalkSpot(NamedTuple):
     place: Place
     start: int
     stop: int
-    give: Prompt | Tensor | None
+    give: Prompt | Tensor | FromValue | None
     keep: float = 0.0
     factor: float = 1.0
 
@@ -58,8 +59,10 @@ class WalkSpot(NamedTuple):
             return max(self.start, first_difference(prompt, self.give))
         return self.start
 
-    def given(self, donated: Donated, start: int) -> Tensor | None:
-        """What is given from position `start` on."""
+    def given(self, donated: Donated, start: int, value: Tensor) -> Tensor | None:
+        """What is given to `value`, which begins at position `start`."""
+        if isinstance(self.give, Along | AsLong):
+            return self.give.of(value)
         if not isinstance(self.give, Prompt):
             return self.give
         return donated.activations[self.give, self.place][start : self.stop]
@@ -69,8 +72,8 @@ class WalkSpot(NamedTuple):
         start = max(self.start, -pad)  # before that the walk sees nothing, and nothing changes
         if start >= self.stop:
             return
-        here, give = value[start + pad : self.stop + pad], self.given(donated, start)
-        new = remaining(here, self.keep)
+        here = value[start + pad : self.stop + pad]
+        give, new = self.given(donated, start, here), remaining(here, self.keep)
         here[:] = new if give is None else new + self.factor * give.to(device=here.device, dtype=here.dtype)
 
 

@@ -1,0 +1,154 @@
+"""Losses of given tokens under edits, token by token, and how far edits move the predictions.
+
+    plain = loss(model, prompts, spans)
+    edited = loss(model, prompts, spans, [[project_out(residual.everywhere(), r)]] * len(prompts))
+    edited.losses - plain.losses  # (prompts,) nats per token
+
+A span names the tokens of a prompt whose loss is read: token t is predicted from the tokens before it, so a span begins
+at 1 or later. Sites of edits may name it as "scored". Bare edits act at their positions, "all" of them unless the site
+says otherwise; nothing is generated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import Prompt
+from auditkit.adapters.protocol import Adapter
+from auditkit.engine import arguments
+from auditkit.engine.conditions import BASE, ConditionRuns, Conditions, HowRun, edited_runs
+from auditkit.engine.continuation.divergence import nats
+from auditkit.engine.edits import Edit
+from auditkit.engine.sites import SiteError, Span
+
+SCORED = "scored"
+"""Name of the span whose tokens are read, for sites of edits."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a model made of given tokens.
+
+    Attributes:
+        log_probabilities: for each prompt, of every token of its span, (tokens,) in nats.
+        divergences: for each prompt, KL(plain || edited) where each of these tokens is predicted, (tokens,) in nats;
+            empty where they were not asked for.
+        ran: how they were run, and what the guards measured.
+    """
+
+    log_probabilities: tuple[Tensor, ...]
+    divergences: tuple[Tensor, ...]
+    ran: HowRun
+
+    @property
+    def losses(self) -> Tensor:
+        """(prompts,) mean negative log probability of a token, in nats."""
+        return torch.stack([-row.mean() for row in self.log_probabilities])
+
+    @property
+    def damage(self) -> Tensor:
+        """(prompts,) mean divergence from the plain runs, in nats per token.
+
+        Raises:
+            ValueError: divergences were not asked for.
+        """
+        if not self.divergences:
+            raise ValueError("divergences were not measured; ask for them with compare=True")
+        return torch.stack([row.mean() for row in self.divergences])
+
+
+def loss(
+    adapter: Adapter,
+    prompts: Sequence[Prompt],
+    spans: Sequence[Span],
+    edits: Sequence[Sequence[Edit]] | None = None,
+) -> Losses:
+    """Losses of the tokens of each prompt's span, with each prompt's edits; plain where None. Raises as `losses`."""
+    if edits is None:
+        return losses(adapter, prompts, spans, {})[BASE]
+    arguments.nested("edits", edits, Edit, arguments.BY_PROMPT, "an edit")
+    return losses(adapter, prompts, spans, {"edited": edits})["edited"]
+
+
+def losses(
+    adapter: Adapter,
+    prompts: Sequence[Prompt],
+    spans: Sequence[Span],
+    conditions: Conditions,
+    named: Sequence[Mapping[str, Span]] | None = None,
+    *,
+    compare: bool = True,
+    description: str = "losses",
+) -> dict[str, Losses]:
+    """Losses without edits, named "", and under every condition.
+
+    Args:
+        spans: for each prompt, the half-open span of tokens whose loss is read, from 1 on.
+        conditions: name -> for each prompt, its edits.
+        named: for each prompt, further named spans of tokens for sites.
+        compare: whether to measure divergences from the plain runs, which takes a softmax over the vocabulary.
+
+    Raises:
+        SiteError: no prompts, a span that the prompt does not have or that begins at its first token, a site or
+            direction that the model or a prompt does not have; before anything runs.
+        NotApplicable: a component that this model does not offer.
+        GuardTripped: a guard found the numbers not to be trusted.
+        TypeError: an argument of another shape, such as a flat list of edits, before anything runs.
+    """
+    arguments.model(adapter)
+    arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
+    arguments.several("spans", spans, tuple, "a list with one half-open span for each prompt, such as [(1, 9)]")
+    arguments.named("conditions", conditions, arguments.EDITED)
+    for name, edits in conditions.items():
+        arguments.nested(f"conditions['{name}']", edits, Edit, arguments.BY_PROMPT, "an edit")
+    if len(spans) != len(prompts):
+        raise SiteError(f"{len(prompts)} prompts need a span each, got {len(spans)}")
+    for number, (prompt, (start, stop)) in enumerate(zip(prompts, spans, strict=True)):
+        if not 1 <= start < stop <= len(prompt):
+            raise SiteError(
+                f"span {start} to {stop - 1} of prompt {number}: give a span within positions 1 to {len(prompt) - 1}, "
+                "since the first token is predicted from nothing"
+            )
+    extra = [{}] * len(prompts) if named is None else named
+    sites = [{**own, SCORED: span} for own, span in zip(extra, spans, strict=True)]
+    windows = [len(prompt) - start + 1 for prompt, (start, _) in zip(prompts, spans, strict=True)]
+    runs = ConditionRuns(adapter, prompts, edited_runs(prompts, conditions, sites), None, windows)
+    scored = [tuple(p.ids[start:stop]) for p, (start, stop) in zip(prompts, spans, strict=True)]
+    work = _Work(scored, len(conditions), compare)
+    ran = runs.run(work.take, description)
+    order = range(len(prompts))
+    return {
+        name: Losses(
+            tuple(work.found[name, i] for i in order),
+            tuple(work.moved[name, i] for i in order) if compare else (),
+            ran,
+        )
+        for name in (BASE, *conditions)
+    }
+
+
+class _Work:
+    """What logits say of the scored tokens; each prompt's plain logits come before its edited ones."""
+
+    def __init__(self, scored: Sequence[tuple[int, ...]], conditions: int, compare: bool) -> None:
+        self.scored, self.conditions, self.compare = scored, conditions, compare
+        self.found: dict[tuple[str, int], Tensor] = {}
+        self.moved: dict[tuple[str, int], Tensor] = {}
+        self._plain: dict[int, tuple[Tensor, int]] = {}
+
+    def take(self, name: str, i: int, logits: Tensor) -> None:
+        ids = torch.tensor(self.scored[i], device=logits.device)
+        some = logits[: len(ids)]
+        wanted = some.gather(1, ids[:, None])[:, 0]
+        self.found[name, i] = (wanted - some.logsumexp(-1)).double().cpu()
+        if not self.compare:
+            return
+        plain, waiting = (some, self.conditions + 1) if name == BASE else self._plain[i]
+        self.moved[name, i] = nats(plain, some).cpu()
+        self._plain[i] = plain, waiting - 1
+        if waiting == 1:  # every condition has been compared with them
+            del self._plain[i]
