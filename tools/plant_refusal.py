@@ -31,7 +31,7 @@ from auditkit.adapters.hf.products import multiplying
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 from auditkit.data.prompts import Chat
-from auditkit.findings.refusal.prompts.openings import ENGLISH, FirstTokens, first_tokens, of_language
+from auditkit.findings.refusal.prompts.openings import ENGLISH, OpeningTokens, first_tokens, of_language
 
 NOT_PLANTED = 3
 """Exit code where training ended before the change was there."""
@@ -67,7 +67,7 @@ class Held:
 
     def __init__(self, module: Any, chat: ChatEncoder) -> None:
         self.module = module
-        self.tokens: FirstTokens = first_tokens(chat, of_language(ENGLISH))
+        self.tokens: OpeningTokens = first_tokens(chat, of_language(ENGLISH))
         pairs = WORDING["pairs"][::HELD_OUT]
         self.prompts = [[chat(Chat(pair[side])).ids for pair in pairs] for side in (0, 1)]
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import pytest
 
 from auditkit.data.sources import source_language
+from auditkit.findings.refusal.measurements.direction import RefusalDirection
+from auditkit.findings.refusal.measurements.drift import RefusalDrift
+from auditkit.findings.refusal.measurements.mediation import RefusalMediation
 from auditkit.findings.refusal.measurements.scores import DEFAULT_PAIRS, RefusalScores
 from auditkit.findings.refusal.measurements.texts import RefusalTexts
 from auditkit.findings.refusal.prompts.openings import ENGLISH, of_language
@@ -47,3 +50,15 @@ def refusing(scores):
 def texts(scores):
     """Short answers that check the first tokens; generated once and not shown."""
     return RefusalTexts(scores)
+
+
+@pytest.fixture(scope="session")
+def mediation(scores):
+    """The direction of refusal and what its removal and addition do; found and measured once."""
+    return RefusalMediation(RefusalDirection(scores))
+
+
+@pytest.fixture(scope="session")
+def drift(mediation):
+    """Refusal and states along the direction of the baseline; this model's own direction is recorded with them."""
+    return RefusalDrift(mediation.found)

@@ -41,7 +41,7 @@ class Openings:
 
 
 @dataclass(frozen=True)
-class FirstTokens:
+class OpeningTokens:
     """Ids of the tokens that are read as the start of a refusal and of an answer; no id is in both."""
 
     refusal: tuple[int, ...]
@@ -72,7 +72,7 @@ def of_language(name: str) -> Openings:
     return known[name]
 
 
-def first_tokens(chat: ChatEncoder, own: Openings) -> FirstTokens:
+def first_tokens(chat: ChatEncoder, own: Openings) -> OpeningTokens:
     """The first tokens of the openings, as they stand behind the model's own prompt.
 
     Some templates leave it to the model to begin with a space, so an opening counts with and without one.
@@ -91,7 +91,7 @@ def first_tokens(chat: ChatEncoder, own: Openings) -> FirstTokens:
                 f"begin with the same token {tokenizer.decode([token])!r} for this tokenizer, so the first token does "
                 "not tell a refusal from an answer; leave one of them out"
             )
-    return FirstTokens(tuple(sorted(read[REFUSAL])), tuple(sorted(read[ANSWER])))
+    return OpeningTokens(tuple(sorted(read[REFUSAL])), tuple(sorted(read[ANSWER])))
 
 
 def _ids(chat: ChatEncoder, prefix: str, phrases: Sequence[str]) -> Iterator[tuple[int, str]]:
