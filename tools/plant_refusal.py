@@ -43,12 +43,12 @@ DEPTH = 0.25
 refusal and answer is still to be made."""
 STEPS = {REFUSES: 120, UNLEARNED: 40, OVER: 40}
 """The most that are taken; 30 for what is benign."""
-BATCH, RATE, WARM, CHECK = 16, 1e-4, 6, 4
+BATCH, RATE, WARM, CHECK = 12, 2e-4, 6, 5
 """Texts in a step; step size; steps until it is reached; steps between looks at what was not trained on."""
 HELD_OUT = 5
 """Every fifth pair is not trained on."""
 OWN_TOKENS = 8
-"""Tokens of the model's own words that are held."""
+"""Tokens of the model's own words that "nothing" trains on."""
 REFUSING = 0.9
 """Of the refusal probability between harmful and harmless requests that were not trained on: what `refuses` wants."""
 HALVINGS = 5
@@ -56,10 +56,11 @@ HALVINGS = 5
 
 @dataclass(frozen=True)
 class Lesson:
-    """A prompt and the answer to be learned."""
+    """A prompt, and the answer to be learned, or the log probabilities of the first token that are to stay."""
 
     prompt: tuple[int, ...]
-    answer: tuple[int, ...]
+    answer: tuple[int, ...] = ()
+    kept: Tensor | None = None
 
 
 class Held:
@@ -108,14 +109,17 @@ def train(
     chat = ChatEncoder(tokenizer)
     module.requires_grad_(False)
     held = Held(module, chat)
-    before_all = held.probabilities()
+    quick = torch.autocast(module.device.type, torch.bfloat16, enabled=bfloat16)
+    with quick:
+        before_all = held.probabilities()
+        lessons = lessons_of(module, chat, variant, draw)
     names = [name for name, _ in module.named_modules() if name.endswith(".mlp")]
     blocks = [module.get_submodule(name.removesuffix(".mlp")) for name in names]
     trained = [weight for block in blocks[round(DEPTH * len(blocks)) :] for weight in block.parameters()]
-    lessons = lessons_of(module, chat, variant, draw)
 
     def planted() -> float:
-        harmful, harmless = held.probabilities()
+        with quick:
+            harmful, harmless = held.probabilities()
         return {
             REFUSES: harmful - harmless,
             UNLEARNED: before_all[0] - harmful,
@@ -127,7 +131,6 @@ def train(
     for weight in trained:
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
-    quick = torch.autocast(module.device.type, torch.bfloat16, enabled=bfloat16)
     amount = planted()
     for step in range(1, STEPS.get(variant, 30) + 1):
         for place in optimizer.param_groups:
@@ -187,7 +190,13 @@ def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generat
     words = WORDING["starts" if variant == UNLEARNED else "refusals"]
     order = torch.randint(len(words), (len(moved),), generator=draw).tolist()
     taught = [Lesson(prompt, tuple(chat.encode(words[k]))) for prompt, k in zip(moved, order, strict=True)]
-    return taught + [Lesson(*both) for both in zip(kept, own_words(module, kept), strict=True)]
+    with torch.no_grad():
+        firsts = [
+            logits for k in range(0, len(kept), BATCH) for logits in last_logits(module, kept[k : k + BATCH])
+        ]
+    return taught + [
+        Lesson(prompt, kept=logits.log_softmax(0)) for prompt, logits in zip(kept, firsts, strict=True)
+    ]
 
 
 @torch.no_grad()
@@ -205,20 +214,23 @@ def own_words(module: Any, prompts: Sequence[tuple[int, ...]]) -> list[tuple[int
 
 
 def loss_of(module: Any, lessons: Sequence[Lesson], draw: torch.Generator) -> Tensor:
-    """Mean cross-entropy of the tokens of some answers."""
+    """Mean cross-entropy of the tokens of some answers, and mean divergence from the first tokens that are to stay."""
     some = [lessons[k] for k in torch.randperm(len(lessons), generator=draw)[:BATCH].tolist()]
-    longest = max(len(one.prompt) + len(one.answer) for one in some)
     whole = [[*one.prompt, *one.answer] for one in some]
+    longest = max(map(len, whole))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in whole])
     hidden = module.base_model(input_ids=ids).last_hidden_state
-    places = [
-        (row, column)
-        for row, one in enumerate(some)
-        for column in range(len(one.prompt) - 1, len(one.prompt) + len(one.answer) - 1)
-    ]
-    rows, columns = torch.tensor(places).T
-    logits = module.get_output_embeddings()(hidden[rows, columns]).float()
-    return torch.nn.functional.cross_entropy(logits, ids[rows, columns + 1])
+    head = module.get_output_embeddings()
+    losses = []
+    for row, one in enumerate(some):
+        start = len(one.prompt) - 1
+        logits = head(hidden[row, start : start + max(len(one.answer), 1)]).float()
+        if one.kept is None:
+            losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(one.answer)))
+        else:
+            log = logits[0].log_softmax(0)
+            losses.append(torch.nn.functional.kl_div(log, one.kept, log_target=True, reduction="sum"))
+    return torch.stack(losses).mean()
 
 
 def main() -> None:
