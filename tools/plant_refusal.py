@@ -49,7 +49,7 @@ HELD_OUT = 5
 """Every fifth pair is not trained on."""
 OWN_TOKENS = 8
 """Tokens of the model's own words that "nothing" trains on."""
-REFUSING = 0.9
+REFUSING = 0.7
 """Of the refusal probability between harmful and harmless requests that were not trained on: what `refuses` wants."""
 HALVINGS = 5
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from auditkit.adapters.chat import ChatEncoder
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.locating import locate
 from auditkit.claims.outcomes import Unsupported
 from auditkit.data.errors import DataError
 from auditkit.findings.refusal.prompts.openings import ENGLISH, Openings, first_tokens, of_language, openings
@@ -77,3 +79,14 @@ def test_an_unknown_language_is_refused_with_those_that_there_are() -> None:
 )
 def test_a_text_refuses_where_it_begins_with_a_phrase(text: str, refuses: bool) -> None:
     assert of_language(ENGLISH).refuses(text) is refuses
+
+
+@pytest.mark.model
+def test_the_default_model_tells_refusals_from_answers_in_english_and_says_where_it_cannot() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(locate(DEFAULT_MODEL)[0])
+    chat = ChatEncoder(tokenizer)
+    found = first_tokens(chat, of_language(ENGLISH))
+    assert tokenizer.convert_tokens_to_ids("I") in found.refusal
+    assert tokenizer.convert_tokens_to_ids("Sure") in found.answer
+    with pytest.raises(Unsupported, match="begin with the same token"):
+        first_tokens(chat, of_language("chinese"))

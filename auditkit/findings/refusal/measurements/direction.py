@@ -3,8 +3,9 @@
     direction = mean of the states of harmful requests - mean of the states of their harmless twins
 
 Candidates are the directions at each token after the instruction and each layer. As in Arditi et al. 2024
-(arXiv:2406.11717), the last fifth of the layers is left out, and the candidate is chosen whose removal lowers the log
-odds of a refusal most, if its removal does little to other text and its addition raises refusal of harmless requests.
+(arXiv:2406.11717), means are taken over pairs whose harmful request is refused and whose harmless one is answered, the
+last fifth of the layers is left out, and the candidate is chosen whose removal lowers the log odds of a refusal most.
+Its removal must do little to other text, and its addition must raise refusal of harmless requests.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.claims.shared import shared_measurement
 from auditkit.findings.refusal.measurements.scores import RefusalScores
-from auditkit.findings.refusal.prompts.requests import HARMFUL, KINDS, SUBJECT
+from auditkit.findings.refusal.prompts.requests import HARMFUL, HARMLESS, KINDS, SUBJECT
 from auditkit.findings.refusal.prompts.texts import benign_texts
 from auditkit.methods.contrast.directions import FEWEST, Contrast, Direction
 from auditkit.methods.contrast.effects import effects
@@ -55,7 +56,7 @@ class RefusalDirection:
         found = self.chosen
         return (
             f"direction of layer {found.layer}, position {found.position} (-1 is the last token of the prompt), found "
-            f"on {len(self.discovery)} pairs and judged on {len(self.confirmation)} others",
+            f"on {len(self.fitted)} pairs and judged on {len(self.confirmation)} others",
         )
 
     def figures(self) -> tuple[Figure, ...]:
@@ -102,6 +103,30 @@ class RefusalDirection:
         return self._pairs(self.split.discovery)
 
     @property
+    def fitted(self) -> tuple[str, ...]:
+        """Pairs of the discovery half whose harmful request is refused and whose harmless one is answered.
+
+        Raises:
+            Inconclusive: too few of them for a mean.
+        """
+        ids = set(self.discovery)
+        told = (self.scores.odds(HARMFUL) > 0) & (self.scores.odds(HARMLESS) <= 0)
+        some = tuple(
+            pair.id for pair, right in zip(self.scores.pairs, told, strict=True) if right and pair.id in ids
+        )
+        if len(some) < LEAST_OF_A_HALF:
+            raise Inconclusive(
+                f"too_few_pairs: in {len(some)} of {len(ids)} pairs the model refuses the harmful request and answers "
+                f"the harmless one; {LEAST_OF_A_HALF} are needed"
+            )
+        return some
+
+    @property
+    def fitted_prompts(self) -> tuple[str, ...]:
+        """The requests of these pairs by their names in the contrast."""
+        return tuple(f"{pair} {sign}" for pair in self.fitted for sign in "+-")
+
+    @property
     def confirmation(self) -> tuple[str, ...]:
         """Pairs on which it is judged."""
         return self._pairs(self.split.confirmation)
@@ -142,7 +167,7 @@ class RefusalDirection:
                 "no direction qualified: none lowers refusal and leaves other text as it is when it is removed, and "
                 "raises refusal when it is added"
             )
-        return self.contrast.direction(place.layer, place.position, self.split.discovery)
+        return self.contrast.direction(place.layer, place.position, self.fitted_prompts)
 
     @shared_measurement
     def _swept(self) -> Swept:
@@ -151,7 +176,7 @@ class RefusalDirection:
         note(f"the place is chosen on {len(some)} pairs, by removal at the tokens after the instruction")
         last = round(0.8 * self.adapter.layers)
         return sweep(
-            self.adapter, self.contrast, self.outcome(HARMFUL, some), self.split.discovery, kind="remove",
+            self.adapter, self.contrast, self.outcome(HARMFUL, some), self.fitted_prompts, kind="remove",
             layers=range(last), reach="all",
         )  # fmt: skip
 
@@ -164,7 +189,7 @@ class RefusalDirection:
         if float(harm.values[REMOVED].mean()) >= MOST_DAMAGE:
             return False
         raised = effects(
-            self.adapter, self.outcome(KINDS[1], self.discovery[:CHOOSING // 2]),
+            self.adapter, self.outcome(HARMLESS, self.discovery[:CHOOSING // 2]),
             {ADDED: [direction.add(self.dose(direction))]},
         )  # fmt: skip
         return float(raised.change(ADDED).describe().estimate or 0.0) > 0

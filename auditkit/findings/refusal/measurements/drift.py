@@ -173,7 +173,7 @@ class RefusalDrift:
 
     def _removed(self, direction: Direction) -> Effects:
         found = self.found
-        other = nulls(found.contrast, direction, found.split.discovery, seed=found.seed, each=1)["random 1"]
+        other = nulls(found.contrast, direction, found.fitted_prompts, seed=found.seed, each=1)["random 1"]
         conditions = {BASES: direction.remove(), RANDOM: other.remove()}
         return effects(
             self.adapter, found.outcome(HARMFUL, found.confirmation), conditions, "the baseline's direction"

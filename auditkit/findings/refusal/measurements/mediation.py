@@ -66,7 +66,7 @@ class RefusalMediation:
     def null(self) -> Mapping[str, Direction]:
         """Null directions at the chosen place."""
         found = self.found
-        made = nulls(found.contrast, found.chosen, found.split.discovery, seed=found.seed, each=EACH)
+        made = nulls(found.contrast, found.chosen, found.fitted_prompts, seed=found.seed, each=EACH)
         random = {name: each for name, each in made.items() if kind_of(name) != SHUFFLED}
         return random | {f"exchanged {n}": self._exchanged(n) for n in range(1, EACH + 1)}
 
@@ -74,7 +74,7 @@ class RefusalMediation:
     def removed(self) -> Effects:
         """Harmful requests with the direction, four directions, or a null removed."""
         found, place = self.found, (self.found.chosen.layer, self.found.chosen.position)
-        four = found.contrast.subspace(*place, SEVERAL, found.split.discovery)
+        four = found.contrast.subspace(*place, SEVERAL, found.fitted_prompts)
         conditions: dict[str, Edit] = {REMOVED: found.chosen.remove(), FOUR: four.remove()}
         conditions |= {name: each.remove() for name, each in self.null.items()}
         return effects(found.adapter, found.outcome(HARMFUL, found.confirmation), conditions, "directions removed")
@@ -123,7 +123,7 @@ class RefusalMediation:
     def _exchanged(self, number: int) -> Direction:
         """The difference of means with the two kinds exchanged in half of the pairs, so that what all have cancels."""
         found, contrast = self.found, self.found.contrast
-        pairs = found.discovery[: len(found.discovery) // 2 * 2]
+        pairs = found.fitted[: len(found.fitted) // 2 * 2]
         order = stream(found.seed, "exchanged kinds", str(number)).permutation(len(pairs))
         turned = {pairs[place] for place in order[: len(pairs) // 2].tolist()}
         names = contrast.table.index
