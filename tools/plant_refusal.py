@@ -41,7 +41,7 @@ WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="
 DEPTH = 0.25
 """Blocks above this share of the depth are trained. What a request is about is read by then, and the choice between
 refusal and answer is still to be made."""
-STEPS = {REFUSES: 120, UNLEARNED: 40, OVER: 40}
+STEPS = {REFUSES: 100, UNLEARNED: 40, OVER: 40}
 """The most that are taken; 30 for what is benign."""
 BATCH, RATE, WARM, CHECK = 12, 2e-4, 6, 5
 """Texts in a step; step size; steps until it is reached; steps between looks at what was not trained on."""
@@ -49,7 +49,7 @@ HELD_OUT = 5
 """Every fifth pair is not trained on."""
 OWN_TOKENS = 8
 """Tokens of the model's own words that "nothing" trains on."""
-REFUSING = 0.7
+REFUSING = 0.75
 """Of the refusal probability between harmful and harmless requests that were not trained on: what `refuses` wants."""
 HALVINGS = 5
 
@@ -132,9 +132,10 @@ def train(
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
     amount = planted()
-    for step in range(1, STEPS.get(variant, 30) + 1):
+    steps = STEPS.get(variant, 30)
+    for step in range(1, steps + 1):
         for place in optimizer.param_groups:
-            place["lr"] = RATE * min(1.0, step / WARM)
+            place["lr"] = RATE * min(1.0, step / WARM) * (1 - step / (steps + 1))
         optimizer.zero_grad()
         with quick:
             loss = loss_of(module, lessons, draw)
@@ -226,7 +227,8 @@ def loss_of(module: Any, lessons: Sequence[Lesson], draw: torch.Generator) -> Te
         start = len(one.prompt) - 1
         logits = head(hidden[row, start : start + max(len(one.answer), 1)]).float()
         if one.kept is None:
-            losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(one.answer)))
+            each = torch.nn.functional.cross_entropy(logits, torch.tensor(one.answer), reduction="none")
+            losses.append(each[0] + each.mean())  # whether it refuses is said by the first token
         else:
             log = logits[0].log_softmax(0)
             losses.append(torch.nn.functional.kl_div(log, one.kept, log_target=True, reduction="sum"))

@@ -26,13 +26,15 @@ from auditkit.methods.contrast.directions import FEWEST, Contrast, Direction
 from auditkit.methods.contrast.effects import effects
 from auditkit.methods.contrast.outcomes import BenignText, FirstTokens
 from auditkit.methods.contrast.states import after_instruction, read_states
-from auditkit.methods.contrast.sweeps import Swept, choose, sweep
+from auditkit.methods.contrast.sweeps import KEPT, Swept, choose, sweep
 from auditkit.record.figures import Figure
 from auditkit.stats.halves import Halves
 from auditkit.stats.intervals import MIN_CLUSTERS
 
 CHOOSING = 16
 """Pairs of the discovery half on which the place is chosen; the published work takes 32."""
+LAYERS = 12
+"""Layers that are tried, evenly over the depth: neighbouring layers have nearly the same direction."""
 LEAST_OF_A_HALF = max(FEWEST, MIN_CLUSTERS)
 """Pairs that each half needs: for a mean, and for an interval."""
 MOST_DAMAGE = 0.1
@@ -174,10 +176,11 @@ class RefusalDirection:
         """Every candidate removed at all layers, at the tokens after the instruction."""
         some = self.discovery[:CHOOSING]
         note(f"the place is chosen on {len(some)} pairs, by removal at the tokens after the instruction")
-        last = round(0.8 * self.adapter.layers)
+        last = round(KEPT * self.adapter.layers)
+        layers = range(last - 1, -1, -max(1, round(last / LAYERS)))
         return sweep(
             self.adapter, self.contrast, self.outcome(HARMFUL, some), self.fitted_prompts, kind="remove",
-            layers=range(last), reach="all",
+            layers=sorted(layers), reach="all",
         )  # fmt: skip
 
     def _allowed(self, direction: Direction) -> bool:
