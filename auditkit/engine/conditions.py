@@ -15,7 +15,7 @@ Every edit fires exactly as often as declared, for the declared token-layers, on
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -102,7 +102,12 @@ class ConditionRuns:
     def __post_init__(self) -> None:
         if self.tokens is not None:
             self.windows = [1] * len(self.prompts)
-        touched(self.adapter, (run for plan in self.plans.values() for run in plan))
+        for name, plan in self.plans.items():
+            rows = [stream_row(self.adapter, i, run) for i, run in enumerate(plan)]
+            if all(rows):
+                self._rows[name] = cast(list[StreamRow], rows)
+            else:
+                touched(self.adapter, plan)  # refuses, before anything runs, what donors cannot do
 
     def run(self, take: Take, description: str) -> HowRun:
         """Give `take` the logits of the plain runs, named `BASE`, and of every condition.
@@ -111,14 +116,10 @@ class ConditionRuns:
             GuardTripped: a guard found the numbers not to be trusted.
         """
         reason = self._able()
-        if not reason:
-            made = {
-                name: [stream_row(self.adapter, i, run) for i, run in enumerate(plan)]
-                for name, plan in self.plans.items()
-            }
-            self._rows = {name: cast(list[StreamRow], rows) for name, rows in made.items() if all(rows)}
-            if len(self._rows) < len(self.plans):
-                reason = "edits of heads, or of another run's activations, are made in whole runs"
+        if reason:
+            self._rows = {}
+        elif len(self._rows) < len(self.plans):
+            reason = "edits of heads, or of another run's activations, are made in whole runs"
         error = self._guards()
         if error is None:
             self._rows, reason = {}, "restarted blocks do not give this model's whole runs"
@@ -164,7 +165,7 @@ class ConditionRuns:
         self, rows: Sequence[int], walking: Sequence[tuple[str, int, StreamRow]]
     ) -> Iterator[tuple[str, int, Tensor]]:
         """Condition, prompt and logits of the plain runs and of rows that walk; `walking` names prompts by place."""
-        some = [StreamRow(k, row.run, row.level, row.first) for _, k, row in walking]
+        some = [replace(row, prompt=k) for _, k, row in walking]
         window = max(self.windows[i] for i in rows)
         runs = StreamRuns.made(cast(Restartable, self.adapter), [self.prompts[i] for i in rows], some, window)
         for k, i in enumerate(rows):
@@ -235,7 +236,7 @@ class ConditionRuns:
 
     def _kind(self, name: str) -> tuple[frozenset[Component], bool]:
         """The components that a condition edits, and whether at several depths."""
-        places = {(edit.site.component, edit.site.first) for edit in self._rows[name][0].run.early}
+        places = {spot.place for spot in self._rows[name][0].spots}
         return frozenset(component for component, _ in places), len(places) > 1
 
     def _unchanging(self, i: int, without: Collection[str]) -> Edited:

@@ -276,16 +276,16 @@ def _fits(adapter: Adapter, spot: Spot, length: int) -> None:
     give, (component, layer) = spot.edit.give, spot.place
     if give is None:
         return
+    if isinstance(give, Along | AsLong) and give.size == adapter.sizes.get(spot.place):
+        return  # before a site is made for words that nobody needs: a sweep has many such edits
     site = changed(spot.edit.site, first=layer, last=layer, depth=None)
     if isinstance(give, Along | AsLong):
         if component is Component.PATTERN:
             raise SiteError(f"{site}: attention probabilities have no direction; use z")
-        if give.size != adapter.sizes[spot.place]:
-            raise SiteError(
-                f"{site}: a direction of width {give.size} was given; this model has width "
-                f"{adapter.sizes[spot.place]} there"
-            )
-        return
+        raise SiteError(
+            f"{site}: a direction of width {give.size} was given; this model has width {adapter.sizes[spot.place]} "
+            "there"
+        )
     if not isinstance(give, Tensor):
         prompt = give if isinstance(give, Prompt) else give.prompt
         if len(prompt) != length:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from auditkit.adapters.hf.touches import keep
 from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
 from auditkit.engine import arguments
 from auditkit.engine.directions import Along, AsLong, FromValue
-from auditkit.engine.edits import Donor, Edit, Edited, layers_of, located, remaining, spots
+from auditkit.engine.edits import Donor, Edit, Edited, Spot, layers_of, located, remaining, spots
 from auditkit.engine.guards import GuardTripped, costing, note_edits
 from auditkit.engine.sites import Site, SiteError
 
@@ -60,10 +61,24 @@ class Interventions:
     """
 
     def __init__(self, adapter: Adapter, batch: Batch, runs: Sequence[Edited], donated: Donated) -> None:
+        self._place([list(spots(adapter, run)) for run in runs], batch.pads, donated)
+
+    @classmethod
+    def at(cls, rows: Sequence[Sequence[Spot]], pads: Sequence[int]) -> Interventions:
+        """Edits that take from no other run, where it is known already that they fit.
+
+        Args:
+            pads: for each row, how much further in the batch a position is than in the row's prompt.
+        """
+        made = cls.__new__(cls)
+        made._place(rows, pads, Donated())
+        return made
+
+    def _place(self, rows: Sequence[Sequence[Spot]], pads: Sequence[int], donated: Donated) -> None:
         groups: dict[Place, dict[_Alike, _Group]] = {}
-        for row, (run, pad) in enumerate(zip(runs, batch.pads, strict=True)):
+        for row, (found, pad) in enumerate(zip(rows, pads, strict=True)):
             earlier: dict[Place, int] = {}
-            for place, start, stop, heads, edit in spots(adapter, run):
+            for place, start, stop, heads, edit in found:
                 order = earlier[place] = earlier.get(place, -1) + 1
                 made = (edit.give, edit.factor) if isinstance(edit.give, Along | AsLong) else None
                 key = (order, start + pad, stop + pad, heads, edit.keep, made)
@@ -74,7 +89,7 @@ class Interventions:
             note_edits()
         self.fired = dict.fromkeys(groups, 0)
         self.touches: dict[Place, Touch] = {
-            place: self._touch(place, [parts[key] for key in sorted(parts, key=lambda key: key[0])])
+            place: self._touch(place, [parts[key] for key in sorted(parts, key=itemgetter(0))])
             for place, parts in groups.items()
         }
 

@@ -14,7 +14,7 @@ An adapter of another package is tested by a subclass:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from inspect import signature
 from typing import Any
@@ -29,13 +29,15 @@ from auditkit.adapters.protocol import Adapter, Batch, Capability, Component, Pl
 from auditkit.data.prompts import Chat
 from auditkit.engine.continuation.generation import generate
 from auditkit.engine.continuation.timed import Continued, Timed
-from auditkit.engine.edits import scale
+from auditkit.engine.edits import Edit, add, project_out, scale
 from auditkit.engine.forward import capture, words
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.patching.plain import patch
 from auditkit.engine.patching.sweep import grid, restartable, sweep
 from auditkit.engine.sites import residual
+from auditkit.engine.token_logits import token_logits
 from auditkit.testing.check_results import CHECKS, Check, CheckResult, Failed, Largest, Refused, named
+from auditkit.testing.raw_hooks import hooked_logits
 
 __all__ = ["CHECKS", "Check", "CheckResult", "Conformance", "example_pairs", "example_prompts"]
 
@@ -181,38 +183,57 @@ def sweep_is_one_at_a_time(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
 def patched_is_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """Patching the stream after each block gives what plain forward hooks on the module give."""
     largest = Largest(adapter)
-    module = _module(adapter)
     pair = max(example_pairs(prompts), key=lambda pair: len(pair.base))
-    lists = [
-        child for child in module.modules() if isinstance(child, nn.ModuleList) and len(child) == adapter.layers
-    ]
-    blocks = max(lists, key=lambda blocks: sum(p.numel() for p in blocks.parameters()))
-
-    def hooked(prompt: Prompt, layer: int, change: Callable[[Tensor], Tensor | None]) -> Tensor:
-        def after(block: nn.Module, args: Any, output: Any) -> Any:
-            whole = isinstance(output, Tensor)
-            new = change(output if whole else output[0])
-            return None if new is None else new if whole else (new, *output[1:])
-
-        handle = blocks[layer].register_forward_hook(after)
-        try:
-            with torch.no_grad():
-                logits: Tensor = module(torch.tensor([prompt.ids], device=module.device)).logits[0, -1].float()
-        finally:
-            handle.remove()
-        return logits.cpu()[list(pair.answers)]
-
     sites = {layer: residual.layer(layer)[1, 3] for layer in range(adapter.layers)}
     ours = patch(adapter, [pair], {str(layer): [[site]] for layer, site in sites.items()}).conditions
     for layer, site in sites.items():
         kept: dict[Place, Tensor] = {}
         place = (Component.RESIDUAL, layer)
-        hooked(pair.source, layer, keep(kept, place))
+        hooked_logits(_module(adapter), adapter.layers, pair.source, pair.answers, {layer: keep(kept, place)})
 
         def exchange(value: Tensor, donor: Tensor = kept[place]) -> Tensor:
             return torch.cat((value[:, :1], donor[:, 1:3], value[:, 3:]), dim=1)
 
-        largest.compare(str(site), ours[str(layer)][0], hooked(pair.base, layer, exchange))
+        expected = hooked_logits(_module(adapter), adapter.layers, pair.base, pair.answers, {layer: exchange})
+        largest.compare(str(site), ours[str(layer)][0], expected)
+    return largest
+
+
+@named("directions = raw hooks")
+def directions_are_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
+    """Projecting a direction out, and adding one as a share of the norm, gives what plain forward hooks give.
+
+    In the stream after one block, at the last two tokens, and after every block; padded prompts beside each other.
+    """
+    largest = Largest(adapter)
+    size, middle = adapter.sizes[Component.RESIDUAL, 0], adapter.layers // 2
+    vector = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    unit = vector / vector.norm()
+
+    def removed(value: Tensor) -> Tensor:
+        part: Tensor = (value * unit.to(value)).sum(-1, keepdim=True) * unit.to(value)
+        return value - part
+
+    def added(value: Tensor) -> Tensor:
+        dosed = value[:, -2:] + 0.2 * value[:, -2:].norm(dim=-1, keepdim=True) * unit.to(value)
+        return torch.cat((value[:, :-2], dosed), dim=1)
+
+    everywhere = dict.fromkeys(range(adapter.layers), removed)
+    both: dict[str, tuple[Edit, Mapping[int, Callable[[Tensor], Tensor]]]] = {
+        "removed": (project_out(residual.layer(middle), vector), {middle: removed}),
+        "removed everywhere": (project_out(residual.everywhere(), vector), everywhere),
+        "added": (add(residual.layer(middle)["end"], vector, 0.2, relative=True), {middle: added}),
+    }
+    tokens = list(dict.fromkeys(token for prompt in prompts for token in prompt.ids))[:3]
+    spans = [{"end": (len(prompt) - 2, len(prompt))} for prompt in prompts]
+    conditions = {name: [[edit]] * len(prompts) for name, (edit, _) in both.items()}
+    ours = token_logits(adapter, prompts, tokens, conditions, spans)
+    if len(ours.ran.walked) < len(both) and adapter.support().get(Capability.BLOCKWISE):
+        raise Failed(f"the model can be restarted, and its stream was edited in whole runs: {ours.ran.reason}")
+    for name, (_, changes) in both.items():
+        for row, prompt in enumerate(prompts):
+            expected = hooked_logits(_module(adapter), adapter.layers, prompt, tokens, changes)
+            largest.compare(f"prompt {row}, {name},", ours.conditions[name][row], expected)
     return largest
 
 
@@ -286,6 +307,9 @@ class Conformance:
 
     def test_patched_is_raw_hooks(self, adapter: Adapter) -> None:
         self._hold(patched_is_raw_hooks, adapter)
+
+    def test_directions_are_raw_hooks(self, adapter: Adapter) -> None:
+        self._hold(directions_are_raw_hooks, adapter)
 
     def test_tap_is_eager(self, adapter: Adapter) -> None:
         self._hold(tap_is_eager, adapter)

@@ -18,7 +18,6 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import (
     Adapter,
-    Batch,
     Component,
     Continuable,
     Joining,
@@ -28,13 +27,11 @@ from auditkit.adapters.protocol import (
     Touch,
 )
 from auditkit.engine.continuation.divergence import LOGIT_BUDGET
-from auditkit.engine.continuation.timed import Settled
-from auditkit.engine.edits import Edit, Edited, spots
-from auditkit.engine.forward import Donated, Interventions, reached
+from auditkit.engine.edits import Edited, Spot, spots
+from auditkit.engine.forward import Interventions, reached
 from auditkit.engine.guards import costing, spending
 from auditkit.engine.patching.rows import ROW_BUDGET
 from auditkit.engine.patching.walks import ADDED
-from auditkit.engine.sites import Site
 
 STREAM = frozenset({Component.RESIDUAL, Component.BLOCK_INPUT})
 """Components that are the stream between two blocks."""
@@ -50,24 +47,26 @@ class StreamRow:
 
     Attributes:
         prompt: which of the prompts it runs.
-        run: the prompt and its edits, each of one layer and with positions as numbers.
+        length: tokens of that prompt.
+        spots: its edits, each at one layer and with positions as numbers.
         level: the block after which it joins, -1 for before the first.
         first: the first token that an edit changes, or the last one.
     """
 
     prompt: int
-    run: Settled
+    length: int
+    spots: tuple[Spot, ...]
     level: int
     first: int
 
     def cost(self, layers: int, tokens: int) -> int:
         """Token-layers where `tokens` are run."""
-        return (layers - 1 - self.level) * min(tokens, len(self.run.prompt))
+        return (layers - 1 - self.level) * min(tokens, self.length)
 
     @property
     def tokens(self) -> int:
         """Tokens that must be run."""
-        return len(self.run.prompt) - self.first
+        return self.length - self.first
 
 
 def stream_row(adapter: Adapter, prompt: int, run: Edited) -> StreamRow | None:
@@ -76,16 +75,14 @@ def stream_row(adapter: Adapter, prompt: int, run: Edited) -> StreamRow | None:
     Raises:
         SiteError, NotApplicable: see `auditkit.engine.edits.spots`.
     """
-    edits: list[Edit] = []
-    levels, starts = [adapter.layers - 1], [len(run.prompt) - 1]
-    for (component, layer), start, stop, heads, edit in spots(adapter, run):
-        if component not in STREAM | ADDED or heads is not None or isinstance(edit.give, Prompt | Edited):
+    found = tuple(spots(adapter, run))
+    level, first, walked = adapter.layers - 1, len(run.prompt) - 1, STREAM | ADDED
+    for (component, layer), start, _, heads, edit in found:
+        if component not in walked or heads is not None or isinstance(edit.give, Prompt | Edited):
             return None
-        site = Site(component, layer, layer, position=(start, stop))
-        edits.append(Edit(site, edit.keep, edit.give, edit.factor))
-        levels.append(layer - (component is not Component.RESIDUAL))
-        starts.append(start)
-    return StreamRow(prompt, Settled(run.prompt, tuple(edits), ()), min(levels), min(starts))
+        level = min(level, layer - (component is not Component.RESIDUAL))
+        first = min(first, start)
+    return StreamRow(prompt, len(run.prompt), found, level, first)
 
 
 @dataclass(frozen=True)
@@ -189,18 +186,13 @@ class StreamRuns:
 
     def _interventions(self, rows: Sequence[StreamRow], tokens: int, later: bool) -> Interventions:
         """The edits of rows where they join, or on the way after that."""
-        runs = []
-        for row in rows:
-            end = row.run.last(min(tokens, len(row.run.prompt)))
-            runs.append(Edited(end.prompt, tuple(e for e in end.edits if _where_it_joins(e, row) is not later)))
-        pads = tuple(tokens - len(run.prompt) for run in runs)
-        nothing = self.memory.batch.ids[:0]  # edits are placed by the padding alone
-        return Interventions(self.adapter, Batch(nothing, nothing, pads), runs, Donated())
+        chosen = [[spot for spot in row.spots if _where_it_joins(spot, row) is not later] for row in rows]
+        return Interventions.at(chosen, [tokens - row.length for row in rows])
 
 
-def _where_it_joins(edit: Edit, row: StreamRow) -> bool:
+def _where_it_joins(spot: Spot, row: StreamRow) -> bool:
     """Whether the edit is made where the row joins."""
-    component, layer = edit.site.component, edit.site.first
+    component, layer = spot.place
     return component in STREAM and layer == row.level + (component is Component.BLOCK_INPUT)
 
 

@@ -34,6 +34,9 @@ Array = NDArray[np.float64]
 Layers = Literal["own", "all"] | tuple[int, int]
 """The direction's own layer, every layer, or (first, last), both included."""
 
+_ROUNDING = 1e-4
+"""Share of the difference of means below which what else differs between the kinds is rounding."""
+
 FEWEST = 4
 """Prompts of each kind that a half needs: the mean of fewer is mostly one prompt's own words."""
 
@@ -272,8 +275,14 @@ class Contrast:
             )
         rest = np.stack(differences)
         rest -= np.outer(rest @ first.unit, first.unit)
-        others = np.linalg.svd(rest, full_matrices=False)[2][: k - 1]
-        vectors = np.concatenate([first.vectors, others * first.length])
+        _, strengths, others = np.linalg.svd(rest, full_matrices=False)
+        found = int((strengths > _ROUNDING * first.length).sum())
+        if found < k - 1:
+            raise ContrastError(
+                f"'{self.name}': the clusters' differences span {found + 1} directions at layer {layer}, position "
+                f"{position}; give k of at most that"
+            )
+        vectors = np.concatenate([first.vectors, others[: k - 1] * first.length])
         return Direction(f"{self.name}, {k} directions", vectors, layer, position)
 
     def _enough(self, what: str, rows: NDArray[np.intp]) -> None:

@@ -29,8 +29,8 @@ from auditkit.engine.sites import Position, Site, SiteError, Span
 
 Array = NDArray[np.float32]
 
-_ENDINGS = ("Where does the heron sleep?", "Count to 7", "a long list of birds:")
-"""User turns with different ends, by which the tokens that the template writes after them are found."""
+_TURNS = ("Where does the heron sleep?", "Count to 7", "a long list of birds:")
+"""User turns with different ends; the last token of some may merge with what the template writes after it."""
 
 
 class ContrastError(ValueError):
@@ -92,11 +92,14 @@ class States:
 
 def after_instruction(chat: ChatEncoder) -> int:
     """How many tokens the chat template writes after the user's text: 1 where it writes none."""
-    ids = [chat(Chat(user=text)).ids for text in _ENDINGS]
-    alike = 0
-    while alike < min(map(len, ids)) and len({row[-1 - alike] for row in ids}) == 1:
-        alike += 1
-    return max(alike, 1)
+    found = []
+    for turn in _TURNS:
+        prompt = chat(Chat(user=turn))
+        before = chat.encode(prompt.text[: prompt.text.rindex(turn) + len(turn)])
+        both = zip(before, prompt.ids, strict=False)
+        same = next((i for i, (a, b) in enumerate(both) if a != b), len(before))
+        found.append(len(prompt) - same)
+    return max(min(found), 1)
 
 
 def read_states(
