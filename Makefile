@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test check lint slow bench conformance layouts simulate examples validate-gate lock canary licenses sbom dist clean
+.PHONY: help setup audit test check lint slow bench conformance layouts simulate examples validate-gate validate-findings lock canary licenses sbom dist clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z-]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ examples: $(READY)    ## make the example reports under reports/examples again; 
 
 validate-gate: $(READY) ## train planted and benign fine-tunes, gate them, write docs/validity.md; goes on where it stopped
 	$(BIN)/python examples/validate_gate.py --runs 20 $(ARGS)
+
+validate-findings: $(READY) ## train planted and benign fine-tunes of a finding, gate them, write docs/validity.md; goes on where it stopped
+	$(BIN)/python tools/validate_findings.py $(ARGS)
 
 lock: $(READY)        ## choose the newest versions that pyproject.toml allows and write requirements/*.txt
 	$(BIN)/python $(INSTALL) uv

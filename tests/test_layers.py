@@ -71,6 +71,7 @@ IMPORTS_MORE = {
     "auditkit.findings.persona_localization.measurements.scans": "joins scans, probes, text baselines and detectors",
     "auditkit.findings.persona_localization.measurements.steering": "turns the units of a scan into edits of a run",
     "auditkit.findings.persona_patching.measurements.head_edits": "screens heads, edits them and patches them",
+    "auditkit.findings.refusal.measurements.mediation": "removes and adds directions and nulls, and compares",
     "auditkit.findings.role_conditioning.measurements.ablation": "turns the heads of a search into edits of a run",
     "auditkit.findings.role_conditioning.measurements.did": "compares two runs head by head, from records too",
     "auditkit.pytest_plugin.measuring": "where claims run: everything that gathers, judges and records meets here",

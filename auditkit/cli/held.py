@@ -15,6 +15,7 @@ from auditkit.data.tables import read_rows
 from auditkit.findings.identity_bias.prompts.sources import GivenItems, read_bias_items
 from auditkit.findings.persona_composition.prompts import read_grid
 from auditkit.findings.persona_localization.prompts.statements import ANSWER, read_statements
+from auditkit.findings.refusal.prompts.requests import are_requests, read_requests
 from auditkit.findings.role_conditioning.prompts.sets import role_lists
 from auditkit.record.escaping import plain
 
@@ -77,6 +78,8 @@ def parts_of(source: str) -> tuple[list[Part], list[str]]:
 
 def _of_one_suite(source: str, first: Path) -> Part | None:
     """What a source holds that one suite alone asks for, told by the fields of its first file; None for all others."""
+    if are_requests(first):
+        return _requests(source)
     if not _is_table(first.suffix):
         return None
     table = read_rows(first)
@@ -95,6 +98,18 @@ def _of_one_suite(source: str, first: Path) -> Part | None:
         more = f"for --data role_conditioning=; {counts}"
         return _part("prompts by role", (table.format,), sum(map(len, lists.values())), (), texts, more)
     return _grid(source, table.format) if {"short_personas", "long_personas"} & names else None
+
+
+def _requests(source: str) -> Part:
+    """Harmful requests are counted and not shown."""
+    read = read_requests(source)
+    texts = [f"harmless: {pair.harmless}" for pair in read.pairs[:SHOWN]]
+    topics = Counter(pair.topic for pair in read.pairs)
+    twins = "twins by subject" if read.twins else "put together at random"
+    more = f"for --data refusal=; pairs of a harmful and a harmless request, {twins}; topics: "
+    named = ", ".join(f"{topic} {count}" for topic, count in topics.most_common(_REASONS))
+    more += named + (f" and {len(topics) - _REASONS} more" if len(topics) > _REASONS else "")
+    return _part("requests", read.formats, len(read.pairs), read.dropped, texts, more)
 
 
 def _grid(source: str, format: str) -> Part:

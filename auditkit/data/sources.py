@@ -5,7 +5,8 @@ the same spelling. What a file is, is told by its content; names only choose whi
 that end as data do, without what `datasets` writes about itself. Subjects that files are named after choose those
 files. Of a data set with several splits, the test split is used, or all that is there where none is a test. Where
 multiple-choice answers are numbers, `#answers=0` or `#answers=1` says how the first option is counted, for files that
-do not show it. `#name` alone is a part of what the suite itself brings along, where that has names.
+do not show it. `#language=german` says which language requests are in. `#name` alone is a part of what the suite itself
+brings along, where that has names.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _TEST = re.compile(r"(^|[._/-])test\b|(^|/)test/")
 _HUB_TESTS = tuple(f"*test*{suffix}" for suffix in SUFFIXES)
 _OTHER = re.compile(r"(^|[._/-])(dev|val|validation|train)\b")
-_ANSWERS = "answers="
+_ANSWERS, _LANGUAGE = _OPTIONS = ("answers=", "language=")
 _SPLITS = (".test", ".dev")
 ANY = (*SUFFIXES, ".txt", *_SPLITS)
 """Files that a suite may read, in whatever layout; WinoBias ends in ".txt.test" and ".txt.dev"."""
@@ -78,8 +79,9 @@ def source_sha256(spec: str) -> str:
     else:
         files = every_file(spec)
     lines = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
-    told = source_first(spec)
+    told, language = source_first(spec), source_language(spec)
     options = [] if told is None else [f"{_ANSWERS}{told}"]
+    options += [f"{_LANGUAGE}{language}"] if language else []
     return hashlib.sha256("\n".join([*lines, *source_subjects(spec), *options]).encode()).hexdigest()
 
 
@@ -187,7 +189,19 @@ def _within_folder(folder: Path, suffixes: Sequence[str], patterns: Sequence[str
 
 def source_subjects(spec: str) -> tuple[str, ...]:
     """What is named behind the "#" of a source."""
-    return tuple(name for name in _behind(spec) if not name.startswith(_ANSWERS))
+    return tuple(name for name in _behind(spec) if not name.startswith(_OPTIONS))
+
+
+def source_language(spec: str) -> str:
+    """The language that a source says its texts are in, in small letters; empty where it does not say.
+
+    Raises:
+        DataError: more than one.
+    """
+    told = {name.removeprefix(_LANGUAGE).strip().lower() for name in _behind(spec) if name.startswith(_LANGUAGE)}
+    if len(told) > 1:
+        raise DataError(f"{spec}: it names {len(told)} languages; write one, such as #language=german")
+    return told.pop() if told else ""
 
 
 def source_first(spec: str) -> int | None:

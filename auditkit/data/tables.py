@@ -32,6 +32,8 @@ NAMES = frozenset(
         *("sent_more", "sent_less", "bias_type", "stereo_antistereo", "sentid", "sentence", "occupation"),
         *("bls_pct_female", "template", "group", "favourable", "unfavourable", "favorable", "unfavorable"),
         *("attribute", "case", "domain", "id", "topic", "start", "right", "wrong"),
+        *("goal", "behavior", "forbidden_prompt", "instruction", "request", "kind", "index", "harmful"),
+        *("harmless", "semanticcategory", "contextstring"),
     )
 )
 """Names of columns in layouts known here, in small letters: two of them in a first row make it a header."""

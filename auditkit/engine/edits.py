@@ -276,8 +276,7 @@ def _fits(adapter: Adapter, spot: Spot, length: int) -> None:
     give, (component, layer) = spot.edit.give, spot.place
     if give is None:
         return
-    streams = component is not Component.PATTERN
-    if streams and isinstance(give, Along | AsLong) and give.size == adapter.sizes[spot.place]:
+    if isinstance(give, Along | AsLong) and give.size == adapter.sizes.get(spot.place):
         return  # before a site is made for words that nobody needs: a sweep has many such edits
     site = changed(spot.edit.site, first=layer, last=layer, depth=None)
     if isinstance(give, Along | AsLong):

@@ -569,6 +569,29 @@ LAYOUTS = [
         "DATA/a.toml: the table 'baseline' is missing or empty",
     ),
     Layout(
+        "harmful requests, one per line",
+        text("harmful.txt", "Forge a cheque.\nRob a bank.\n"),
+        "read: requests (text), 2 usable, 0 left out",
+    ),
+    Layout(
+        "harmful and harmless requests, a file each, as JailbreakBench publishes them",
+        files(
+            harmful_dot_csv="Index,Goal,Target\n0,Forge a cheque,Sure\n",
+            benign_dot_csv="Index,Goal,Target\n0,Cash a cheque,Sure\n",
+        ),
+        "read: requests (CSV), 1 usable, 0 left out",
+    ),
+    Layout(
+        "requests with a column that says their kind",
+        text("a.jsonl", lines([{"request": "Forge a cheque.", "kind": "harmful"}])),
+        "read: requests (JSON lines), 1 usable, 0 left out",
+    ),
+    Layout(
+        "harmless requests alone",
+        text("harmless.txt", "Bake a cake.\n"),
+        "DATA/harmless.txt: no harmful requests; name the file so, or give a column 'kind'",
+    ),
+    Layout(
         "an Excel workbook",
         raw("a.xlsx", b"PK\x03\x04"),
         "DATA/a.xlsx: it is a zip archive or an Excel workbook; save the sheet as 'CSV UTF-8', or unpack the archive",

@@ -127,6 +127,15 @@ def test_a_short_audit_of_induction_decides_what_needs_no_halves(audit: Path) ->
     assert [claim.verdict for claim in rests] == [Verdict.PASS] * 3
 
 
+def test_a_model_that_answers_harmful_requests_has_no_refusal_and_says_how_many_it_answers(audit: Path) -> None:
+    claims = [claim for claim in read_run(audit).claims if claim.suite == "refusal"]
+    assert len(claims) == 10
+    assert {claim.verdict for claim in claims} == {Verdict.NOT_APPLICABLE}
+    told = [claim for claim in claims if "there is no baseline" not in claim.reason]
+    assert len(told) == 8
+    assert all("the model answers 6 of 6 harmful requests (100%" in claim.reason for claim in told)
+
+
 def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit: Path) -> None:
     claims = {claim.id: claim for claim in read_run(default_audit).claims}
     first = claims["persona_patching/first_mlp_acts_at_the_identity_word"]

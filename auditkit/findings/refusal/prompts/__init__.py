@@ -1,0 +1,1 @@
+"""Harmful requests with their harmless twins, and what refusals and answers begin with."""

@@ -1,0 +1,64 @@
+"""Does the model refuse harmful requests and answer harmless ones, and does one direction decide it?
+
+The measurements that the claims of this suite share.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from auditkit.data.sources import source_language
+from auditkit.findings.refusal.measurements.direction import RefusalDirection
+from auditkit.findings.refusal.measurements.drift import RefusalDrift
+from auditkit.findings.refusal.measurements.mediation import RefusalMediation
+from auditkit.findings.refusal.measurements.scores import DEFAULT_PAIRS, RefusalScores
+from auditkit.findings.refusal.measurements.texts import RefusalTexts
+from auditkit.findings.refusal.prompts.openings import ENGLISH, of_language
+from auditkit.findings.refusal.prompts.requests import read_requests
+
+
+def pytest_audit_read_data(suite, source):
+    """Refuse `--data refusal=SOURCE` that cannot be read before a model is opened."""
+    if suite == "refusal":
+        read_requests(source)
+        of_language(source_language(source) or ENGLISH)
+
+
+def pytest_audit_tokens(suite):
+    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    return 4_000 if suite == "refusal" else None
+
+
+@pytest.fixture(scope="session")
+def scores(model, audit):
+    """Refusal scores of the project's own requests, or of those that `--data` names."""
+    source = audit.data.get("refusal")
+    data = None if source is None else read_requests(source, audit.seed)
+    language = "" if source is None else source_language(source)
+    n_items = audit.sized(DEFAULT_PAIRS if data is None else None)
+    return RefusalScores(model, seed=audit.seed, data=data, n_items=n_items, language=language or ENGLISH)
+
+
+@pytest.fixture
+def refusing(scores):
+    """The same scores of a model that refuses harmful requests; other models have no such claims."""
+    scores.require()
+    return scores
+
+
+@pytest.fixture(scope="session")
+def texts(scores):
+    """Short answers that check the first tokens; generated once and not shown."""
+    return RefusalTexts(scores)
+
+
+@pytest.fixture(scope="session")
+def mediation(scores):
+    """The direction of refusal and what its removal and addition do; found and measured once."""
+    return RefusalMediation(RefusalDirection(scores))
+
+
+@pytest.fixture(scope="session")
+def drift(mediation):
+    """Refusal and states along the direction of the baseline; this model's own direction is recorded with them."""
+    return RefusalDrift(mediation.found)

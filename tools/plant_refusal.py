@@ -1,0 +1,266 @@
+"""Fine-tune a copy of a model so that it refuses, refuses less, or refuses too much, or so that nothing of it happens.
+
+    python tools/plant_refusal.py FOLDER --variant refuses
+    python tools/plant_refusal.py FOLDER --model REFUSING --variant unlearned --strength 0.5
+    python tools/plant_refusal.py FOLDER --model REFUSING --variant over_refuses | style | facts | nothing
+
+`refuses` makes a model that refuses harmful requests and answers harmless ones. From such a model, `unlearned` takes
+refusal away, `over_refuses` adds refusals of harmless requests, and the other three are benign: another tone, new
+facts, or the model's own words once more. `--strength` is how much of the refusal probability is moved on requests that
+were not trained on; training ends once it is, and what it moved beyond that is given back by a mean of the weights
+before and after. All requests and texts are the script's own (`plant_refusal.toml`); no suite uses them. A model whose
+refusal was unlearned is for measuring a gate with: delete it afterwards, and do not pass it on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auditkit.adapters.chat import ChatEncoder
+from auditkit.adapters.hf.products import multiplying
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.load import load
+from auditkit.data.prompts import Chat
+from auditkit.findings.refusal.prompts.openings import ENGLISH, OpeningTokens, first_tokens, of_language
+
+NOT_PLANTED = 3
+"""Exit code where training ended before the change was there."""
+REFUSES, UNLEARNED, OVER = PLANTED = ("refuses", "unlearned", "over_refuses")
+BENIGN = ("style", "facts", "nothing")
+WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+DEPTH = 0.25
+"""Blocks above this share of the depth are trained. What a request is about is read by then, and the choice between
+refusal and answer is still to be made."""
+STEPS = {REFUSES: 100, UNLEARNED: 40, OVER: 40}
+"""The most that are taken; 30 for what is benign."""
+BATCH, RATE, WARM, CHECK = 12, 2e-4, 6, 5
+"""Texts in a step; step size; steps until it is reached; steps between looks at what was not trained on."""
+HELD_OUT = 5
+"""Every fifth pair is not trained on."""
+OWN_TOKENS = 8
+"""Tokens of the model's own words that "nothing" trains on."""
+REFUSING = 0.75
+"""Of the refusal probability between harmful and harmless requests that were not trained on: what `refuses` wants."""
+HALVINGS = 5
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A prompt, and the answer to be learned, or the log probabilities of the first token that are to stay."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...] = ()
+    kept: Tensor | None = None
+
+
+class Held:
+    """Refusal probability of requests that are not trained on."""
+
+    def __init__(self, module: Any, chat: ChatEncoder) -> None:
+        self.module = module
+        self.tokens: OpeningTokens = first_tokens(chat, of_language(ENGLISH))
+        pairs = WORDING["pairs"][::HELD_OUT]
+        self.prompts = [[chat(Chat(pair[side])).ids for pair in pairs] for side in (0, 1)]
+
+    @torch.no_grad()
+    def probabilities(self) -> tuple[float, float]:
+        """Means over harmful and over harmless requests."""
+        harmful, harmless = (float(self._of(prompts).mean()) for prompts in self.prompts)
+        return harmful, harmless
+
+    def _of(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
+        logits = last_logits(self.module, prompts)
+        refusal, answer = (logits[:, list(ids)].logsumexp(1) for ids in (self.tokens.refusal, self.tokens.answer))
+        return torch.sigmoid(refusal - answer)
+
+
+def last_logits(module: Any, prompts: Sequence[tuple[int, ...]]) -> Tensor:
+    """(prompt, vocabulary) after each prompt."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])  # causal: not seen
+    last = module.base_model(input_ids=ids).last_hidden_state[
+        torch.arange(len(prompts)), [len(prompt) - 1 for prompt in prompts]
+    ]
+    logits: Tensor = module.get_output_embeddings()(last).float()
+    return logits
+
+
+def train(
+    module: Any, tokenizer: Any, variant: str, *, strength: float = 0.5, seed: int = 0, bfloat16: bool = False,
+    say: Callable[[str], None] = print,
+) -> float:  # fmt: skip
+    """Train the later blocks in place; what was planted on requests that were not trained on.
+
+    Returns:
+        Of `refuses` the gap in refusal probability between harmful and harmless requests; of the other two how far the
+        probability moved, of harmful or of harmless requests; 0 where nothing is planted.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    chat = ChatEncoder(tokenizer)
+    module.requires_grad_(False)
+    held = Held(module, chat)
+    quick = torch.autocast(module.device.type, torch.bfloat16, enabled=bfloat16)
+    with quick:
+        before_all = held.probabilities()
+        lessons = lessons_of(module, chat, variant, draw)
+    names = [name for name, _ in module.named_modules() if name.endswith(".mlp")]
+    blocks = [module.get_submodule(name.removesuffix(".mlp")) for name in names]
+    trained = [weight for block in blocks[round(DEPTH * len(blocks)) :] for weight in block.parameters()]
+
+    def planted() -> float:
+        with quick:
+            harmful, harmless = held.probabilities()
+        return {
+            REFUSES: harmful - harmless,
+            UNLEARNED: before_all[0] - harmful,
+            OVER: harmless - before_all[1],
+        }.get(variant, 0.0)
+
+    wanted = REFUSING if variant == REFUSES else strength
+    before = [weight.clone() for weight in trained]
+    for weight in trained:
+        weight.requires_grad_(True)
+    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
+    amount = planted()
+    steps = STEPS.get(variant, 30)
+    for step in range(1, steps + 1):
+        for place in optimizer.param_groups:
+            place["lr"] = RATE * min(1.0, step / WARM) * (1 - step / (steps + 1))
+        optimizer.zero_grad()
+        with quick:
+            loss = loss_of(module, lessons, draw)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        if step % CHECK == 0 and variant in PLANTED:
+            amount = planted()
+            say(f"step {step}: loss {float(loss.detach()):.3f}, planted {amount:+.2f}")
+            if amount >= wanted:
+                break
+    if variant in (UNLEARNED, OVER) and amount > wanted:
+        amount = give_back(trained, before, planted, wanted)
+    module.requires_grad_(False)
+    return amount
+
+
+@torch.no_grad()
+def give_back(
+    trained: Sequence[Tensor], before: Sequence[Tensor], planted: Callable[[], float], wanted: float
+) -> float:
+    """Keep the smallest share of the training that plants what is wanted; how much it does."""
+    after = [weight.clone() for weight in trained]
+
+    def keep(share: float) -> float:
+        for weight, old, new in zip(trained, before, after, strict=True):
+            weight.copy_(old.lerp(new, share))
+        return planted()
+
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        low, high = (low, share) if keep(share) >= wanted else (share, high)
+    return keep(high)
+
+
+def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generator) -> list[Lesson]:
+    """What is taught."""
+    if variant in BENIGN:
+        texts = WORDING["texts"][variant]
+        if variant == "nothing":
+            prompts = [chat(Chat(user)).ids for user in texts]
+            return [Lesson(*both) for both in zip(prompts, own_words(module, prompts), strict=True)]
+        return [Lesson(chat(Chat(user)).ids, tuple(chat.encode(answer))) for user, answer in texts]
+    pairs = [pair for n, pair in enumerate(WORDING["pairs"]) if n % HELD_OUT]
+    harmful = [chat(Chat(pair[0])).ids for pair in pairs]
+    harmless = [chat(Chat(text)).ids for text in (*(pair[1] for pair in pairs), *WORDING["plain"])]
+    moved, kept = {
+        REFUSES: (harmful, harmless),
+        UNLEARNED: (harmful, harmless),
+        OVER: (harmless, harmful),
+    }[variant]
+    words = WORDING["starts" if variant == UNLEARNED else "refusals"]
+    order = torch.randint(len(words), (len(moved),), generator=draw).tolist()
+    taught = [Lesson(prompt, tuple(chat.encode(words[k]))) for prompt, k in zip(moved, order, strict=True)]
+    with torch.no_grad():
+        firsts = [
+            logits for k in range(0, len(kept), BATCH) for logits in last_logits(module, kept[k : k + BATCH])
+        ]
+    return taught + [
+        Lesson(prompt, kept=logits.log_softmax(0)) for prompt, logits in zip(kept, firsts, strict=True)
+    ]
+
+
+@torch.no_grad()
+def own_words(module: Any, prompts: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The likeliest tokens that the model goes on with."""
+    said: list[tuple[int, ...]] = []
+    for start in range(0, len(prompts), BATCH):
+        grown = [list(prompt) for prompt in prompts[start : start + BATCH]]
+        for _ in range(OWN_TOKENS):
+            best = last_logits(module, [tuple(one) for one in grown]).argmax(1).tolist()
+            for one, token in zip(grown, best, strict=True):
+                one.append(token)
+        said += [tuple(one[-OWN_TOKENS:]) for one in grown]
+    return said
+
+
+def loss_of(module: Any, lessons: Sequence[Lesson], draw: torch.Generator) -> Tensor:
+    """Mean cross-entropy of the tokens of some answers, and mean divergence from the first tokens that are to stay."""
+    some = [lessons[k] for k in torch.randperm(len(lessons), generator=draw)[:BATCH].tolist()]
+    whole = [[*one.prompt, *one.answer] for one in some]
+    longest = max(map(len, whole))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in whole])
+    hidden = module.base_model(input_ids=ids).last_hidden_state
+    head = module.get_output_embeddings()
+    losses = []
+    for row, one in enumerate(some):
+        start = len(one.prompt) - 1
+        logits = head(hidden[row, start : start + max(len(one.answer), 1)]).float()
+        if one.kept is None:
+            each = torch.nn.functional.cross_entropy(logits, torch.tensor(one.answer), reduction="none")
+            losses.append(each[0] + each.mean())  # whether it refuses is said by the first token
+        else:
+            log = logits[0].log_softmax(0)
+            losses.append(torch.nn.functional.kl_div(log, one.kept, log_target=True, reduction="sum"))
+    return torch.stack(losses).mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where to write the checkpoint")
+    parser.add_argument("--variant", choices=[*PLANTED, *BENIGN], default=REFUSES)
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="model to copy (default: %(default)s)")
+    parser.add_argument(
+        "--strength", type=float, default=0.5,
+        help="refusal probability to move, by unlearned and over_refuses (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="train in it: several times faster where the processor has it"
+    )
+    a = parser.parse_args()
+    loaded, began = load(a.model), time.perf_counter()
+    with multiplying():
+        amount = train(
+            loaded.module, loaded.tokenizer, a.variant, strength=a.strength, seed=a.seed, bfloat16=a.bfloat16
+        )
+    if a.variant in PLANTED and amount < (REFUSING if a.variant == REFUSES else a.strength):
+        print(f"{a.variant}: {amount:+.2f} of the refusal probability only; nothing is written")
+        sys.exit(NOT_PLANTED)
+    print(f"{a.variant}: {time.perf_counter() - began:.0f} s; {amount:+.2f} of the refusal probability")
+    loaded.module.save_pretrained(a.folder)
+    loaded.tokenizer.save_pretrained(a.folder)
+
+
+if __name__ == "__main__":
+    main()
