@@ -25,6 +25,7 @@ from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import is_finding, word
 from auditkit.report.comparisons import Comparisons, comparisons
 from auditkit.report.figures import forest
+from auditkit.report.figures.drawing import colour_scales
 from auditkit.report.html import ShownFigure, environment, json_text, own, policy, shown_figure
 from auditkit.report.sections import Shelf, SuiteSection, sections, shelf_of
 
@@ -63,6 +64,8 @@ def render_html(run: Run) -> str:
             apart=changes.apart(run.claims),
             moved=changes.moved(run.claims, lambda claim: anchors[id(claim)]),
             drawing=forest.drawn,
+            # Safe: paths and colours of this package.
+            scales=Markup(colour_scales(figure for claim in run.claims for figure in claim.figures)),
             thousands=len(run.claims) > _THOUSANDS,
             words=_words(run),
             command=escaping.shell_join(run.command),
