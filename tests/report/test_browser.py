@@ -446,7 +446,7 @@ def test_a_page_without_implied_end_tags_is_the_same_document(
 def test_a_large_run_paints_at_once(opened: Any, large_run: Run) -> None:
     html = render_html(large_run)
     assert len(html.encode()) < 2_000_000
-    assert len(re.findall('class="plot"', html)) == 55, "and 5 tables"
+    assert len(re.findall("class=plot", html)) == 55, "and 5 tables"
     paints = []
     for _ in range(3):
         with opened(html) as page:

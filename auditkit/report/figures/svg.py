@@ -39,15 +39,18 @@ class Pen:
     """Edges are not smoothed: cells that meet would otherwise show a seam."""
 
     def attributes(self) -> str:
-        """The same in SVG."""
+        """The same in SVG, but for the colour."""
         kind = "fill" if self.filled else "stroke"
-        said = {kind: self.colour}
-        said |= {} if self.filled else {"stroke-width": f"{UNITS * self.width:g}"}
+        said = {} if self.filled else {"stroke-width": f"{UNITS * self.width:g}"}
         said |= {"stroke-dasharray": " ".join(f"{UNITS * part:g}" for part in self.dash)} if self.dash else {}
         said |= {f"{kind}-opacity": f"{self.alpha:g}".lstrip("0")} if self.alpha < 1 else {}
         said |= {"stroke-linecap": "round"} if self.round else {}
         said |= {"shape-rendering": "crispEdges"} if self.crisp else {}
         return _attributes(said)
+
+    def ink(self) -> str:
+        """The colour in SVG."""
+        return _attributes({"fill" if self.filled else "stroke": self.colour})
 
 
 @dataclass(frozen=True)
@@ -134,14 +137,20 @@ def _attributes(named: Mapping[str, str]) -> str:
 
 
 def _elements(marks: Iterable[Mark | Copy]) -> Iterable[str]:
-    """Neighbours that look alike as one path."""
-    for pen, run in groupby(marks, lambda mark: mark.pen if isinstance(mark, Mark) else None):
-        if pen is None:
-            yield from (_copied(mark) for mark in run if isinstance(mark, Copy))
+    """Neighbours that look alike as one path, and those that differ in colour alone as one group."""
+    for looks, group in groupby(marks, lambda mark: mark.pen.attributes() if isinstance(mark, Mark) else None):
+        if looks is None:
+            yield from (_copied(mark) for mark in group if isinstance(mark, Copy))
             continue
-        data = path(line for mark in run if isinstance(mark, Mark) for line in mark.lines)
-        if data:
-            yield f'<path d="{data}"{pen.attributes()}/>'
+        drawn = [mark for mark in group if isinstance(mark, Mark)]
+        inks = [(ink, path(line for mark in run for line in mark.lines)) for ink, run in groupby(drawn, _ink)]
+        around = looks if len(inks) == 1 else ""
+        paths = "".join(f'<path d="{data}"{ink}{around}/>' for ink, data in inks)
+        yield paths if len(inks) == 1 else f"<g{looks}>{paths}</g>"
+
+
+def _ink(mark: Mark) -> str:
+    return mark.pen.ink()
 
 
 def _copied(copy: Copy) -> str:

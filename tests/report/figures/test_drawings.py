@@ -239,7 +239,7 @@ def test_page_shows_every_kind(sample_run: Run) -> None:
     for figure in claim.figures:
         assert f">{figure.title}<" in page
         assert f">{figure.data['caption']}<" in page
-    assert page.count('class="plot"') == len(KINDS)
+    assert page.count("class=plot") == len(KINDS)
     assert '<table class="data w3">' in page, "the third column holds words"
     assert "<td>&lt;b&gt;yes" in page
     assert re.search(r"\b(nan|inf|None)\b", re.sub(r"<script.*?</script>", "", page, flags=re.S)) is None
