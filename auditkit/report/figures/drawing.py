@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from auditkit.record import escaping
@@ -127,8 +128,7 @@ def numbers_of(drawing: AnyDrawing) -> list[Numbers]:
         case Sets():
             return _of_sets(drawing)
         case Points():
-            rows = tuple((c.name, x, y) for c in drawing.clouds for x, y in zip(c.x, c.y, strict=True))
-            return [Numbers("Places of all points", ("Kind", drawing.x_label, drawing.y_label), rows)]
+            return [_of_points(drawing)]
         case Image():
             return []
 
@@ -265,6 +265,17 @@ def _of_dots(dots: Dots) -> Numbers:
     ]
     filled = (tuple(row + [""] * (len(columns) - len(row))) for row in rows)
     return Numbers(dots.x_label + _reference(dots.reference), tuple(columns), tuple(filled))
+
+
+def _of_points(points: Points) -> Numbers:
+    """Two columns for each kind; one of fewer points has empty cells below."""
+    columns = [
+        (f"{label}, {cloud.name}", values)
+        for cloud in points.clouds
+        for label, values in ((points.x_label, cloud.x), (points.y_label, cloud.y))
+    ]
+    rows: Iterable[tuple[Cell, ...]] = zip_longest(*(values for _, values in columns), fillvalue="")
+    return Numbers("Places of all points", tuple(name for name, _ in columns), tuple(rows))
 
 
 def _of_sets(sets: Sets) -> list[Numbers]:
