@@ -29,6 +29,8 @@ from auditkit.report.figures import forest
 
 _TURNS = {"R", "AL", "AN", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 """Classes of characters that turn the writing direction, or that take it back."""
+_BATCH = 50
+"""Claims, or rows of a forest plot, that a large page lays out together when they come near the screen."""
 _ESCAPED = f"[<>&\u2028\u2029{CONTROLS}{DIRECTIONS}]"
 
 
@@ -52,6 +54,7 @@ def environment() -> Environment:
         "MISSING": wording.MISSING,
         "AT_ONCE": wording.AT_ONCE,
         "BESIDE": BESIDE,
+        "BATCH": _BATCH,
         "PLOT_WIDTH": forest.WIDTH,
         "PLOT_HEIGHT": forest.HEIGHT,
         "PLOT_AXIS": forest.axis(),

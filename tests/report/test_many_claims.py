@@ -22,9 +22,12 @@ FILTERED = """(text) => new Promise((done) => {
 """Filters by a text and waits for the frame after the one that shows it."""
 
 
-def test_5000_claims_open_and_filter(opened: Any, many_claims_run: Run) -> None:
+@pytest.mark.parametrize("apart", [True, False], ids=["in many suites", "in one suite"])
+def test_5000_claims_open_and_filter(opened: Any, many_claims_run: Run, apart: bool) -> None:
     claims = tuple(
-        msgspec.structs.replace(claim, id=f"{claim.id}_{turn}", suite=f"{claim.suite}_{turn}")
+        msgspec.structs.replace(
+            claim, id=f"{claim.id}_{turn}", suite=f"{claim.suite}_{turn}" if apart else "suite"
+        )
         for turn in range(17)
         for claim in many_claims_run.claims
     )[:5000]
