@@ -5,6 +5,8 @@
 `audit` is the default audit with every suite. `comparison` is a candidate gated against its base with identity_bias
 alone: a copy of the model with a little noise in its MLPs (`perturbed.py`), with both runs side by side. In
 `role-conditioning` the candidate is a short fine-tune of the model on how it speaks of itself (`role_finetune.py`).
+`checkpoints` has ten checkpoints of a training that plants a bias against women (`plant_bias.py`), each gated against
+the model from which it starts, on one page.
 
 Run it from the top folder of the repository. Everything but the reports is written to build/examples and removed again;
 with --runs it is kept, and what stands there already is not measured a second time: its pages are made again.
@@ -20,9 +22,14 @@ from pathlib import Path
 
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 
+sys.path.insert(0, str(Path(__file__).parent))
+from plant_bias import CHECK
+
 WORK = Path("build/examples")
 KEPT = ("audit.html", "summary.md", "claims.csv", "model-card.md")
-REPORTS = ("audit", "comparison", "role-conditioning")
+REPORTS = ("audit", "comparison", "role-conditioning", "checkpoints")
+LAST_STEP = 36
+"""Of the training whose checkpoints are compared."""
 MEASURED = (0, 1, 10)
 """Exit codes of an audit that came to its end, whatever it found."""
 
@@ -53,6 +60,9 @@ def main() -> None:
                 case "role-conditioning":
                     runs.make("tuned", "examples/role_finetune.py", "--model", model, "--every", "0")
                     keep(runs.pair("suites/role_conditioning", model, "tuned", *asked)[1], out / name)
+                case "checkpoints":
+                    folders = runs.series("suites/identity_bias", model, *(asked or ("--effort", "quick")))
+                    run("-m", "auditkit.cli", "compare", *map(str, folders), "--out", str(out / name))
     finally:
         shutil.rmtree(WORK, ignore_errors=True)
 
@@ -86,6 +96,22 @@ class Runs:
         base = self.audit(f"{candidate}-base", suite, "--model", model, *asked)
         against = ("--model", str(self.work / candidate), *asked, "--baseline", str(base))
         return base, self.audit(f"{candidate}-run", suite, *against)
+
+    def series(self, suite: str, model: str, *asked: str) -> list[Path]:
+        """Run folders of the checkpoints of a training, in their order; a checkpoint that was measured is removed."""
+        base = self.audit("series-base", suite, "--model", model, *asked)
+        steps = range(0, LAST_STEP + 1, CHECK)
+        if not all((self.work / f"series-{step:02}-run" / "latest").exists() for step in steps):
+            self.make(
+                "series", "examples/plant_bias.py", "--model", model, "--steps", str(LAST_STEP), "--checkpoints"
+            )
+        found = []
+        for step in steps:
+            model_of = self.work / "series" / f"step-{step:02}"
+            options = (suite, "--model", str(model_of), *asked, "--baseline", str(base))
+            found.append(self.audit(f"series-{step:02}-run", *options))
+            shutil.rmtree(model_of, ignore_errors=True)
+        return found
 
 
 def keep(folder: Path, to: Path) -> None:
