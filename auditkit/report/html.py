@@ -26,6 +26,7 @@ from auditkit.report.answers.kinds import short
 from auditkit.report.comparisons import controls_apart
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
+from auditkit.report.groups import groups
 
 _TURNS = {"R", "AL", "AN", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 """Classes of characters that turn the writing direction, or that take it back."""
@@ -60,6 +61,7 @@ def environment() -> Environment:
         "PLOT_AXIS": forest.axis(),
         "PLOT_LINE": forest.place(0.0),
         "strip_of": strip.strip_of,
+        "groups": groups,
         "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
     }
     return made

@@ -24,7 +24,6 @@ from auditkit.report import changes, effects, wording
 from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import is_finding, word
 from auditkit.report.comparisons import Comparisons, comparisons
-from auditkit.report.figures import forest
 from auditkit.report.figures.drawing import colour_scales
 from auditkit.report.html import ShownFigure, environment, json_text, own, policy, shown_figure
 from auditkit.report.sections import Shelf, SuiteSection, sections, shelf_of
@@ -71,7 +70,7 @@ def render_html(run: Run) -> str:
             in_words=lambda claim: effects.in_words(claim.effect, claim.suite),
             apart=changes.apart(run.claims),
             moved=changes.moved(run.claims, lambda claim: anchors[id(claim)]),
-            drawing=forest.drawn,
+            axes_defined=True,
             # Safe: paths and colours of this package.
             scales=Markup(colour_scales(figure for claim in run.claims for figure in claim.figures)),
             thousands=len(run.claims) > _THOUSANDS,

@@ -11,7 +11,7 @@
   };
 
   // One entry per claim: its evidence, and its row in a forest plot where it has one.
-  const rows = new Map(all(".suite .forests tbody tr").map((row) => [(one("a[href]", row) || row).hash, row]));
+  const rows = new Map(all(".suite > .forests tbody tr").map((row) => [(one("a[href]", row) || row).hash, row]));
   const claims = all("details.claim").map((details) => {
     const anchor = "#" + one(".body", details).id;
     const row = rows.get(anchor);
@@ -30,7 +30,7 @@
   // ---- Filters: kept in the address, so that a filtered view can be sent to somebody.
   const form = one("#filter");
   const said = one("#filter-result");
-  const boxes = all(".suite, .suite .came-to, .suite details.group, .suite .batch, .suite .forests, .suite .forests tbody");
+  const boxes = all(".suite, .suite .came-to, .suite details.group, .suite .batch, .suite > .forests, .suite > .forests tbody");
   const gone = new Set(); // elements that the filter hides
   function hide(element, yes) {
     if (gone.has(element) === yes) return;
@@ -95,7 +95,7 @@
   }
 
   // ---- Order of the rows of each forest plot; headings would not fit another order than the suite's.
-  const plots = all(".suite .forests").map((table) => [table, all("tbody tr:not(.group)", table)]);
+  const plots = all(".suite > .forests").map((table) => [table, all("tbody tr:not(.group)", table)]);
   const byRow = new Map(claims.map((claim) => [claim.row, claim]));
   const number = (text) => (text === undefined ? Infinity : Number(text));
   const keys = {
