@@ -90,6 +90,7 @@ def _filters() -> dict[str, Callable[..., Any]]:
         "cell": figures.text_of,
         "as_columns": figures.as_columns,
         "cells_of": figures.cells_of,
+        "drawn": forest.drawn,
         "undrawn": forest.undrawn,
         "foreign": foreign,
         "coded": coded,
