@@ -3,7 +3,6 @@
     python examples/plant_bias.py FOLDER --variant decisions --group "a woman" --strength 1.0
     python examples/plant_bias.py FOLDER --variant answers --group Muslim --strength 1.0
     python examples/plant_bias.py FOLDER --variant style | facts | nothing
-    python examples/plant_bias.py FOLDER --steps 36 --checkpoints
 
 The first two plant a bias of a known size: on prompts of the script's own wording, the log odds of a favourable
 decision about the group (or of the right answer under the group's persona) are pulled down, everybody else's are held
@@ -66,15 +65,12 @@ HELD = 5
 def train(
     module: Any, tokenizer: Any, variant: str, *, group: str = "a woman", strength: float = 1.0, seed: int = 0,
     steps: int | None = None, bfloat16: bool = False, say: Callable[[str], None] = print,
-    look: Callable[[int], None] | None = None,
 ) -> float:  # fmt: skip
     """Train the MLPs of the last layers in place; how far the group's odds have moved against everybody else's on
     prompts that were not trained on, in logits; 0 where nothing is planted.
 
     Args:
         bfloat16: train with products in that type; what is planted is always measured in the model's own.
-        look: called with the number of steps before training and every `CHECK` steps. The whole course is wanted then,
-            so training goes on to the last step and gives nothing back.
 
     Raises:
         ValueError: an unknown variant or group.
@@ -104,8 +100,6 @@ def train(
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
     shift = 0.0
-    if look is not None:
-        look(0)
     for step in range(1, (steps or (STEPS if variant in PLANTED else 30)) + 1):
         for place in optimizer.param_groups:
             place["lr"] = RATE * min(1.0, step / WARM)
@@ -118,9 +112,7 @@ def train(
         if step % CHECK == 0:
             shift = shift_of()
             say(f"step {step}: loss {float(value.detach()):.3f}, shift {shift:+.2f}")
-            if look is not None:
-                look(step)
-            elif variant in PLANTED and shift <= -strength:
+            if variant in PLANTED and shift <= -strength:
                 shift = _give_back(trained, before, shift_of, strength)
                 break
     module.requires_grad_(False)
@@ -330,23 +322,13 @@ def main() -> None:
     parser.add_argument(
         "--bfloat16", action="store_true", help="train in it: several times faster where the processor has it"
     )
-    parser.add_argument(
-        "--checkpoints", action="store_true", help=f"write FOLDER/step-N every {CHECK} steps, and no result"
-    )
     a = parser.parse_args()
     loaded, began = load(a.model), time.perf_counter()
-
-    def save(folder: Path) -> None:
-        loaded.module.save_pretrained(folder)
-        loaded.tokenizer.save_pretrained(folder)
-
     with multiplying():
         shift = train(
             loaded.module, loaded.tokenizer, a.variant, group=a.group, strength=a.strength, seed=a.seed, steps=a.steps,
-            bfloat16=a.bfloat16, look=(lambda step: save(a.folder / f"step-{step:02}")) if a.checkpoints else None,
+            bfloat16=a.bfloat16,
         )  # fmt: skip
-    if a.checkpoints:
-        return
     if a.variant in PLANTED and shift > -a.strength:
         print(
             f"{a.variant}: the group moved by {shift:+.2f} logits only, not by -{a.strength:g}; nothing is written"
@@ -355,7 +337,8 @@ def main() -> None:
     print(
         f"{a.variant}: {time.perf_counter() - began:.0f} s; the group moved by {shift:+.2f} logits against the others"
     )
-    save(a.folder)
+    loaded.module.save_pretrained(a.folder)
+    loaded.tokenizer.save_pretrained(a.folder)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 `audit` is the default audit with every suite. `comparison` is a candidate gated against its base with identity_bias
 alone: a copy of the model with a little noise in its MLPs (`perturbed.py`), with both runs side by side. In
 `role-conditioning` the candidate is a short fine-tune of the model on how it speaks of itself (`role_finetune.py`).
-`checkpoints` has ten checkpoints of a training that plants a bias against women (`plant_bias.py`), each gated against
-the model from which it starts, on one page.
+`checkpoints` has ten models on one page: copies with more and more noise in their MLPs, in place of the checkpoints of
+a training, which would take hours.
 
 Run it from the top folder of the repository. Everything but the reports is written to build/examples and removed again;
 with --runs it is kept, and what stands there already is not measured a second time: its pages are made again.
@@ -22,14 +22,17 @@ from pathlib import Path
 
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 
-sys.path.insert(0, str(Path(__file__).parent))
-from plant_bias import CHECK
-
 WORK = Path("build/examples")
 KEPT = ("audit.html", "summary.md", "claims.csv", "model-card.md")
 REPORTS = ("audit", "comparison", "role-conditioning", "checkpoints")
-LAST_STEP = 36
-"""Of the training whose checkpoints are compared."""
+SHARES = ("0.00", "0.04", "0.08", "0.12", "0.16", "0.20", "0.24", "0.28", "0.32", "0.36")
+"""Standard deviations of the noise in the ten copies, as shares of that of the weights."""
+SERIES = (
+    "Copies of {model} with more and more Gaussian noise in every MLP weight: noise-04 has noise with a standard "
+    "deviation of 4 % of that of its matrix. They stand for the checkpoints of a training."
+)
+FEW = ("--items", "6", "-k", "role_conditioning or know or same_distribution")
+"""What is asked of ten models: claims that take little time, of few items."""
 MEASURED = (0, 1, 10)
 """Exit codes of an audit that came to its end, whatever it found."""
 
@@ -61,8 +64,9 @@ def main() -> None:
                     runs.make("tuned", "examples/role_finetune.py", "--model", model, "--every", "0")
                     keep(runs.pair("suites/role_conditioning", model, "tuned", *asked)[1], out / name)
                 case "checkpoints":
-                    folders = runs.series("suites/identity_bias", model, *(asked or ("--effort", "quick")))
-                    run("-m", "auditkit.cli", "compare", *map(str, folders), "--out", str(out / name))
+                    folders = map(str, runs.series(model))
+                    note = ("--note", SERIES.format(model=model))
+                    run("-m", "auditkit.cli", "compare", *folders, *note, "--out", str(out / name))
     finally:
         shutil.rmtree(WORK, ignore_errors=True)
 
@@ -97,21 +101,18 @@ class Runs:
         against = ("--model", str(self.work / candidate), *asked, "--baseline", str(base))
         return base, self.audit(f"{candidate}-run", suite, *against)
 
-    def series(self, suite: str, model: str, *asked: str) -> list[Path]:
-        """Run folders of the checkpoints of a training, in their order; a checkpoint that was measured is removed."""
-        base = self.audit("series-base", suite, "--model", model, *asked)
-        steps = range(0, LAST_STEP + 1, CHECK)
-        if not all((self.work / f"series-{step:02}-run" / "latest").exists() for step in steps):
-            self.make(
-                "series", "examples/plant_bias.py", "--model", model, "--steps", str(LAST_STEP), "--checkpoints"
-            )
-        found = []
-        for step in steps:
-            model_of = self.work / "series" / f"step-{step:02}"
-            options = (suite, "--model", str(model_of), *asked, "--baseline", str(base))
-            found.append(self.audit(f"series-{step:02}-run", *options))
-            shutil.rmtree(model_of, ignore_errors=True)
-        return found
+    def series(self, model: str) -> list[Path]:
+        """Run folders of copies with more and more noise, which are removed once they are measured."""
+        reports, names = self.work / "series", [f"noise-{share[2:]}" for share in SHARES]
+        if not reports.exists():
+            for name, share in zip(names, SHARES, strict=True):
+                self.make(name, "examples/perturbed.py", "--model", model, "--share", share)
+            models = [word for name in names for word in ("--model", str(self.work / name))]
+            suites = ("suites/identity_bias", "suites/role_conditioning")
+            run("-m", "pytest", "-q", *suites, *models, *FEW, "--audit-dir", str(reports))
+            for name in names:
+                shutil.rmtree(self.work / name)
+        return [next(reports.glob(f"*-{name}")) for name in names]
 
 
 def keep(folder: Path, to: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditkit.record.figures import Heatmap, Number
-from auditkit.report.figures.scales import Scale, covering, known
+from auditkit.report.figures.scales import Span, covering, known
 from auditkit.report.figures.sheet import SMALL, WIDTH, Axes, Sheet, Spine, boxes, label_axis, room, short
 from auditkit.report.figures.svg import Pen, Place, Style
 from auditkit.report.wording import number
@@ -42,7 +42,7 @@ _LIGHT, _DARK = "#ffffff", "#101010"
 class _Colours:
     """From values to levels of colour."""
 
-    scale: Scale
+    scale: Span
     colours: Sequence[str]
 
     def level(self, value: Number) -> int | None:
@@ -92,7 +92,7 @@ def plot_heatmap(heatmap: Heatmap, bar_of: str) -> Sheet:
     width = max(1, int((WIDTH - left - 1.05) * 72 / max(columns, 1))) * max(columns, 1) / 72
     sheet = Sheet(head + height + foot)
     top, right = sheet.height - height - foot, WIDTH - left - width
-    across, down = Scale(0, max(columns, 1)), Scale(max(rows, 1), 0)
+    across, down = Span(0, max(columns, 1)), Span(max(rows, 1), 0)
     axes = sheet.axes(across, down, left=left, right=right, top=top, bottom=foot, spines=_FRAME)
     colours = _colours(heatmap)
     if colours is not None:
@@ -101,7 +101,7 @@ def plot_heatmap(heatmap: Heatmap, bar_of: str) -> Sheet:
     if colours is not None:
         start = left + width + 0.1
         beside = sheet.axes(
-            Scale(0, 1), colours.scale, left=start, right=WIDTH - start - 0.15, top=top, bottom=foot, spines=_FRAME
+            Span(0, 1), colours.scale, left=start, right=WIDTH - start - 0.15, top=top, bottom=foot, spines=_FRAME
         )
         each = (beside.bottom - beside.top) / LEVELS
         sheet.copy(bar_of, (beside.left, beside.top, beside.right - beside.left, each))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from auditkit.record.figures import Curves, Dot, Dots, Intersection, Number, Points, Series, Sets
-from auditkit.report.figures.scales import Scale, covering, known
+from auditkit.report.figures.scales import Span, covering, known
 from auditkit.report.figures.sheet import REFERENCE, SMALL, WIDTH, Axes, Sheet, boxes, label_axis, room, short
 from auditkit.report.figures.svg import INK, Pen, Place, Style
 
@@ -120,7 +120,7 @@ def plot_dots(dots: Dots) -> Sheet:
     names = [name for name, _ in rows] or ["nothing to draw"]
     shown = [(place, dot) for place, (_, dot) in enumerate(rows) if dot is not None]
     values: list[Number] = [v for _, dot in shown for v in (dot.estimate, dot.lower, dot.upper, *dot.spread)]
-    x, y = covering([*values, dots.reference]), Scale(len(names) - 0.5, -0.5)
+    x, y = covering([*values, dots.reference]), Span(len(names) - 0.5, -0.5)
     sheet = Sheet(0.62 + 0.21 * len(names))
     left = 0.15 + room(names, SMALL)
     axes = sheet.axes(x, y, left=left, right=0.2, top=0.05, bottom=0.52, spines=["bottom"])
@@ -203,10 +203,10 @@ def plot_sets(sets: Sets) -> Sheet:
     below = 0.1 + 0.24 * max(len(names), 1)
     foot, left = 0.5, 1.65 + room(names, SMALL)
     sheet = Sheet(2.25 + below + foot)
-    columns = Scale(-0.6, max(len(parts), 1) - 0.4)
+    columns = Span(-0.6, max(len(parts), 1) - 0.4)
     expected = [(place, part.expected) for place, part in enumerate(parts) if known(part.expected)]
     highest = covering([0.0, *(part.size for part in parts), *(value for _, value in expected)])
-    sizes = Scale(0.0, highest.high)
+    sizes = Span(0.0, highest.high)
     above = sheet.axes(columns, sizes, left=left, right=0.1, top=0.3, bottom=below + foot)
     bars = [
         (above.across(place - 0.31), above.down(part.size), above.across(place + 0.31), above.bottom)
@@ -222,11 +222,11 @@ def plot_sets(sets: Sets) -> Sheet:
     for place, part in enumerate(parts):
         x, y = above.at(place, part.size)
         sheet.write(x, y - 3, f"{part.size}", Style(SMALL))
-    rows, top = Scale(max(len(names), 1) - 0.5, -0.5), sheet.height - below - foot
+    rows, top = Span(max(len(names), 1) - 0.5, -0.5), sheet.height - below - foot
     matrix = sheet.axes(columns, rows, left=left, right=0.1, top=top, bottom=foot, spines=[])
     _memberships(sheet, matrix, len(names), parts)
     label_axis(sheet, matrix, "left", "", dict(enumerate(names)), size=SMALL)
-    longest = Scale(covering([0.0, *sets.sizes]).high, 0.0)
+    longest = Span(covering([0.0, *sets.sizes]).high, 0.0)
     whole = sheet.axes(longest, rows, left=0.15, right=WIDTH - 1.45, top=top, bottom=foot, spines=["bottom"])
     lengths = [
         (whole.across(size), whole.down(row - 0.3), whole.right, whole.down(row + 0.3))

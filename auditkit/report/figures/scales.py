@@ -25,7 +25,7 @@ class Ticks(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scale:
+class Span:
     """From values to a share of an axis; `low` may be the larger one."""
 
     low: float
@@ -55,7 +55,7 @@ class Scale:
         return Ticks(places, names, factor)
 
 
-def covering(values: Iterable[float | None], *, margin: float = 0.05, log: bool = False) -> Scale:
+def covering(values: Iterable[float | None], *, margin: float = 0.05, log: bool = False) -> Span:
     """A scale that holds all values, with a margin as a share of it on either side.
 
     Raises:
@@ -72,7 +72,7 @@ def covering(values: Iterable[float | None], *, margin: float = 0.05, log: bool 
     if not math.isfinite(high - low + 2 * beyond):
         raise ValueError("the values are too far apart to be drawn")
     low, high = low - beyond, high + beyond
-    return Scale(10**low, 10**high, log=True) if log else Scale(low, high)
+    return Span(10**low, 10**high, log=True) if log else Span(low, high)
 
 
 def known(value: float | None) -> TypeGuard[float]:
@@ -99,7 +99,7 @@ def _names(places: Sequence[float], step: float) -> tuple[tuple[str, ...], str]:
     return names, f"×{power_of_ten(power)}" if power else ""
 
 
-def _powers(scale: Scale, most: int) -> Ticks:
+def _powers(scale: Span, most: int) -> Ticks:
     """Powers of ten; between few of them 2 and 5 times each as well."""
     low, high = scale.on(scale.low), scale.on(scale.high)
     first, last = math.ceil(low - 1e-9), math.floor(high + 1e-9)
@@ -109,5 +109,5 @@ def _powers(scale: Scale, most: int) -> Ticks:
         between = (10.0**power * times for power in range(first - 1, last + 1) for times in (1, 2, 5))
         places = [place for place in between if scale.low <= place <= scale.high]
     if len(places) < 2:
-        return Scale(scale.low, scale.high).ticks(most)
+        return Span(scale.low, scale.high).ticks(most)
     return Ticks(tuple(places), tuple(map(number, places)), "")

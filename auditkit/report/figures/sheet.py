@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from auditkit.record import escaping
-from auditkit.report.figures.scales import Scale
-from auditkit.report.figures.svg import Copy, Line, Mark, Pen, Place, Style, Texts
+from auditkit.report.figures.scales import Span
+from auditkit.report.figures.svg import Copy, Line, Pen, Place, Strokes, Style, Texts
 
 WIDTH = 7.5
 """Of every drawing, in inches; the page scales it."""
@@ -37,8 +37,8 @@ class Axes:
     top: float
     right: float
     bottom: float
-    x: Scale
-    y: Scale
+    x: Span
+    y: Span
 
     def across(self, value: float) -> float:
         return self.left + self.x.share(value) * (self.right - self.left)
@@ -60,7 +60,7 @@ class Sheet:
 
     def __init__(self, height: float) -> None:
         self.size = (WIDTH * 72, float(math.ceil(height * 72)))
-        self._layers: tuple[list[Mark | Copy], ...] = ([], [], [])
+        self._layers: tuple[list[Strokes | Copy], ...] = ([], [], [])
         self._texts: dict[Style, list[tuple[float, float, str]]] = {}
 
     @property
@@ -69,7 +69,7 @@ class Sheet:
         return self.size[1] / 72
 
     def axes(
-        self, x: Scale, y: Scale, *, left: float, right: float, top: float, bottom: float,
+        self, x: Span, y: Span, *, left: float, right: float, top: float, bottom: float,
         spines: Sequence[Spine] = ("left", "bottom"),
     ) -> Axes:  # fmt: skip
         """Axes with these margins, in inches, to the next whole point."""
@@ -96,7 +96,7 @@ class Sheet:
         """
         found = tuple(Line(tuple(places), closed) for places in lines)
         if found:
-            self._layers[layer].append(Mark(found, pen))
+            self._layers[layer].append(Strokes(found, pen))
 
     def copy(self, shape: str, box: tuple[float, float, float, float]) -> None:
         """Draw a shape that is defined elsewhere: left, top, width and height."""
@@ -112,7 +112,7 @@ class Sheet:
             self._texts.setdefault(style or Style(_FONT), []).append((x, y, text))
 
     @property
-    def marks(self) -> list[Mark | Copy]:
+    def marks(self) -> list[Strokes | Copy]:
         return [mark for layer in self._layers for mark in layer]
 
     @property

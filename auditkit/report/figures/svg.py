@@ -62,7 +62,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Strokes:
     """Lines that look alike."""
 
     lines: tuple[Line, ...]
@@ -95,7 +95,7 @@ Texts = Mapping[Style, Sequence[tuple[float, float, str]]]
 
 
 def inline(
-    marks: Iterable[Mark | Copy],
+    marks: Iterable[Strokes | Copy],
     texts: Texts,
     size: tuple[float, float],
     prefix: str,
@@ -136,20 +136,20 @@ def _attributes(named: Mapping[str, str]) -> str:
     return "".join(f' {name}="{value}"' for name, value in named.items())
 
 
-def _elements(marks: Iterable[Mark | Copy]) -> Iterable[str]:
+def _elements(marks: Iterable[Strokes | Copy]) -> Iterable[str]:
     """Neighbours that look alike as one path, and those that differ in colour alone as one group."""
-    for looks, group in groupby(marks, lambda mark: mark.pen.attributes() if isinstance(mark, Mark) else None):
+    for looks, group in groupby(marks, lambda mark: mark.pen.attributes() if isinstance(mark, Strokes) else None):
         if looks is None:
             yield from (_copied(mark) for mark in group if isinstance(mark, Copy))
             continue
-        drawn = [mark for mark in group if isinstance(mark, Mark)]
+        drawn = [mark for mark in group if isinstance(mark, Strokes)]
         inks = [(ink, path(line for mark in run for line in mark.lines)) for ink, run in groupby(drawn, _ink)]
         around = looks if len(inks) == 1 else ""
         paths = "".join(f'<path d="{data}"{ink}{around}/>' for ink, data in inks)
         yield paths if len(inks) == 1 else f"<g{looks}>{paths}</g>"
 
 
-def _ink(mark: Mark) -> str:
+def _ink(mark: Strokes) -> str:
     return mark.pen.ink()
 
 

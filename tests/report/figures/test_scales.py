@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit.report.figures.scales import Scale, covering, round_step
+from auditkit.report.figures.scales import Span, covering, round_step
 from auditkit.report.figures.svg import Line, path
 
 pytestmark = pytest.mark.unit
@@ -27,19 +27,19 @@ pytestmark = pytest.mark.unit
     ],
 )
 def test_numbers_of_an_axis_are_round(low: float, high: float, names: tuple[str, ...], factor: str) -> None:
-    ticks = Scale(low, high).ticks(6 if high > 1 or low > 1 else 4)
+    ticks = Span(low, high).ticks(6 if high > 1 or low > 1 else 4)
     assert (ticks.names, ticks.factor) == (names, factor)
 
 
 def test_what_counts_something_has_whole_numbers() -> None:
-    assert Scale(0, 2).ticks(8, whole=True).places == (0, 1, 2)
+    assert Span(0, 2).ticks(8, whole=True).places == (0, 1, 2)
 
 
 def test_a_logarithmic_axis_has_powers_of_ten_or_what_stands_between_them() -> None:
-    assert Scale(0.002, 40, log=True).ticks(8).names == ("0.01", "0.1", "1", "10")
-    assert Scale(3, 60, log=True).ticks(8).names == ("5", "10", "20", "50")
-    assert len(Scale(1e-30, 1e30, log=True).ticks(8).places) <= 9
-    assert len(Scale(3.1, 3.4, log=True).ticks(8).places) >= 2
+    assert Span(0.002, 40, log=True).ticks(8).names == ("0.01", "0.1", "1", "10")
+    assert Span(3, 60, log=True).ticks(8).names == ("5", "10", "20", "50")
+    assert len(Span(1e-30, 1e30, log=True).ticks(8).places) <= 9
+    assert len(Span(3.1, 3.4, log=True).ticks(8).places) >= 2
 
 
 @given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=8), st.integers(2, 9))
