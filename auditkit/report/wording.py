@@ -305,7 +305,8 @@ def changes(run: Run) -> str:
         f"{compared} of {len(run.claims)} claims comparable; {directions(effects)}"
     )
     if run.baseline.absent:
-        text += f"; {len(run.baseline.absent)} of its claims were not asked here"
+        gone = len(run.baseline.absent)
+        text += f"; {gone} of its claims {'was' if gone == 1 else 'were'} not asked here"
     return f"{text}; {compared_in_words(run.baseline.model, run.model)}"
 
 

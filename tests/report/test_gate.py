@@ -33,7 +33,7 @@ def test_changes_are_summed_up_in_one_line(gated_run: Run) -> None:
     assert wording.changes(gated_run) == (
         "baseline 20250601T101112Z-base (SmolLM2-135M-Instruct, 2025-06-01T10:11:12Z, another plan): 4 of 6 claims "
         "comparable; of 2 effects 1 lower, 1 no interval; "
-        "1 of its claims were not asked here; "
+        "1 of its claims was not asked here; "
         f"the models are the same in every part (identity {model_digest(gated_run.model)[:12]})"
     )
 
