@@ -127,13 +127,13 @@ def looked_at(figures: dict[str, str]) -> dict[str, float]:
 
 
 def installed(command: Sequence[str], peers: Path | None) -> str:
-    """Megabytes that the library and what it needs take; the project has matplotlib in any case."""
+    """Megabytes that the library and what it needs take."""
     if peers is None or not command[0].startswith(str(peers)):
         folder = peers / "plot" / "node_modules" if peers is not None and command[0] == "node" else None
     else:
         folder = next((peers / command[2] / "lib").glob("python*/site-packages"))
     if folder is None:
-        return "none besides matplotlib"
+        return "nothing"
     packages = [path for path in folder.iterdir() if not path.name.startswith(("pip", "setuptools"))]
     files = [
         file for path in packages for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()

@@ -6,6 +6,8 @@
 alone: a copy of the model with a little noise in its MLPs (`perturbed.py`), with both runs side by side. `induction` is
 the suite of that name, the shortest audit that decides. In `role-conditioning` the candidate is a short fine-tune of
 the model on how it speaks of itself (`role_finetune.py`).
+`checkpoints` has ten models on one page: copies with more and more noise in their MLPs, in place of the checkpoints of
+a training, which would take hours.
 
 Run it from the top folder of the repository. Everything but the reports is written to build/examples and removed again;
 with --runs it is kept, and what stands there already is not measured a second time: its pages are made again.
@@ -23,7 +25,15 @@ from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 
 WORK = Path("build/examples")
 KEPT = ("audit.html", "summary.md", "claims.csv", "model-card.md")
-REPORTS = ("audit", "comparison", "induction", "role-conditioning")
+REPORTS = ("audit", "comparison", "induction", "role-conditioning", "checkpoints")
+SHARES = ("0.00", "0.04", "0.08", "0.12", "0.16", "0.20", "0.24", "0.28", "0.32", "0.36")
+"""Standard deviations of the noise in the ten copies, as shares of that of the weights."""
+SERIES = (
+    "Copies of {model} with more and more Gaussian noise in every MLP weight: noise-04 has noise with a standard "
+    "deviation of 4 % of that of its matrix. They stand for the checkpoints of a training."
+)
+FEW = ("--items", "6", "-k", "role_conditioning or know or same_distribution")
+"""What is asked of ten models: claims that take little time, of few items."""
 MEASURED = (0, 1, 10)
 """Exit codes of an audit that came to its end, whatever it found."""
 
@@ -56,6 +66,10 @@ def main() -> None:
                 case "role-conditioning":
                     runs.make("tuned", "examples/role_finetune.py", "--model", model, "--every", "0")
                     keep(runs.pair("suites/role_conditioning", model, "tuned", *asked)[1], out / name)
+                case "checkpoints":
+                    folders = map(str, runs.series(model))
+                    note = ("--note", SERIES.format(model=model))
+                    run("-m", "auditkit.cli", "compare", *folders, *note, "--out", str(out / name))
     finally:
         shutil.rmtree(WORK, ignore_errors=True)
 
@@ -89,6 +103,19 @@ class Runs:
         base = self.audit(f"{candidate}-base", suite, "--model", model, *asked)
         against = ("--model", str(self.work / candidate), *asked, "--baseline", str(base))
         return base, self.audit(f"{candidate}-run", suite, *against)
+
+    def series(self, model: str) -> list[Path]:
+        """Run folders of copies with more and more noise, which are removed once they are measured."""
+        reports, names = self.work / "series", [f"noise-{share[2:]}" for share in SHARES]
+        if not reports.exists():
+            for name, share in zip(names, SHARES, strict=True):
+                self.make(name, "examples/perturbed.py", "--model", model, "--share", share)
+            models = [word for name in names for word in ("--model", str(self.work / name))]
+            suites = ("suites/identity_bias", "suites/role_conditioning")
+            run("-m", "pytest", "-q", *suites, *models, *FEW, "--audit-dir", str(reports))
+            for name in names:
+                shutil.rmtree(self.work / name)
+        return [next(reports.glob(f"*-{name}")) for name in names]
 
 
 def keep(folder: Path, to: Path) -> None:

@@ -50,8 +50,8 @@ FOREIGN: dict[str, set[str]] = {
     "engine": {"pytest"},
     "adapters": {"pytest"},
     "stats": {"torch", "transformers", "pytest"},
-    "claims": {"torch", "transformers", "pytest", "scipy", "matplotlib"},
-    "record": {"torch", "transformers", "pytest", "scipy", "matplotlib"},
+    "claims": {"torch", "transformers", "pytest", "scipy"},
+    "record": {"torch", "transformers", "pytest", "scipy"},
     "data": {"torch", "transformers", "pytest", "pandas", "numpy"},
 }
 

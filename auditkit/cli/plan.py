@@ -106,15 +106,12 @@ def _planned(found: Sequence[ClaimPlan]) -> Iterator[str]:
 
 
 def _cannot(found: Sequence[ClaimPlan], effort: str) -> Iterator[str]:
-    from auditkit.gate.planned import cannot_pass
+    from auditkit.gate.planned import cannot_pass, cannot_pass_in_words
     from auditkit.record.escaping import plain
 
     claims = cannot_pass(found, effort)
     if claims:
-        yield plain(
-            f"at {effort}, {len(claims)} claims of no difference cannot pass, since their intervals are wider than "
-            f"their margins: {', '.join(claims)}"
-        )
+        yield plain(cannot_pass_in_words(claims, effort))
 
 
 def _weak(weak: Sequence[ClaimPlan], power: float | None, effort: str) -> Iterator[str]:

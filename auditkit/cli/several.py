@@ -20,6 +20,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="FOLDER",
         help="where to write compare.html and compare.csv (default: DIR/compare)",
     )
+    compare.add_argument(
+        "--note", default="", metavar="TEXT", help="a sentence for the page that says what the runs are"
+    )
     with_reports(compare)
     compare.set_defaults(command=_compare)
 
@@ -47,7 +50,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out or arguments.audit_dir / "compare"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, text in {"compare.html": render_several(runs), "compare.csv": render_table(runs)}.items():
+        for name, text in {
+            "compare.html": render_several(runs, arguments.note),
+            "compare.csv": render_table(runs),
+        }.items():
             atomic_write(out / name, text.encode())
     except OSError as error:
         return refused(f"cannot write to {out}: {error.strerror or error}")

@@ -162,3 +162,14 @@ def _half_width(half: float, effect: Effect, times: float) -> float:
 def cannot_pass(plans: Iterable[ClaimPlan], effort: str) -> Sequence[str]:
     """The claims whose "no difference" cannot be shown at this effort."""
     return [one.claim for one in plans if one.cannot_pass(effort)]
+
+
+def cannot_pass_in_words(claims: Sequence[str], effort: str) -> str:
+    """The same in a sentence without its end."""
+    what = "1 claim" if len(claims) == 1 else f"{len(claims)} claims"
+    wide = (
+        "its interval is wider than its margin"
+        if len(claims) == 1
+        else "their intervals are wider than their margins"
+    )
+    return f"at {effort}, {what} of no difference cannot pass, since {wide}: {', '.join(claims)}"

@@ -51,15 +51,14 @@ def not_selected(
 ) -> list[Untested]:
     """An entry for each claim that was left out, and one for each class or file of tests that was not read.
 
-    A file is one of the same suites that the command line does not name, or that `--lf` skips as a whole. Other suites
-    are not part of what was asked.
+    A file is one of the same suites that the command line does not name, that `--lf` skips as a whole, or that its
+    suite leaves out of this run. Other suites are not part of what was asked.
     """
     left = [(item.nodeid, DESELECTED) for item in deselected] + [
         (name, DESELECTED) for name in sorted(seen.classes)
     ]
-    why = "skipped by --lf" if vars(config.option).get("lf") else "not among the paths of the command line"
     left += [
-        (_relative(path, config.rootpath), f"the file was not read: {why}")
+        (_relative(path, config.rootpath), f"the file was not read: {_why_not_read(path, config)}")
         for folder in sorted({item.path.parent for item in items})
         for path in _test_files(folder, config.getini("python_files"))
         if path not in seen.files
@@ -67,6 +66,15 @@ def not_selected(
     from auditkit.record.schema import Untested
 
     return [Untested(what=what, reason=reason) for what, reason in left]
+
+
+def _why_not_read(path: Path, config: pytest.Config) -> str:
+    if vars(config.option).get("lf"):
+        return "skipped by --lf"
+    named = [(config.invocation_params.dir / str(arg).partition("::")[0]).resolve() for arg in config.args]
+    if any(path.resolve().is_relative_to(one) for one in named):
+        return "its suite, or an option such as --ignore, leaves it out of this run"
+    return "not among the paths of the command line"
 
 
 def _test_files(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:

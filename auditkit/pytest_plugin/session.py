@@ -21,7 +21,7 @@ from auditkit.claims.verdicts import EXIT_INTEGRITY, WORST_FIRST
 from auditkit.engine.batching import speed
 from auditkit.engine.sampling import Sample
 from auditkit.gate.budget import fitting, taken
-from auditkit.gate.planned import cannot_pass, earlier, planned
+from auditkit.gate.planned import cannot_pass, cannot_pass_in_words, earlier, planned
 from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
 from auditkit.pytest_plugin.conditions import SLOW, slow_opening
@@ -172,11 +172,8 @@ class Audit:
         for suite, before in earlier(options.reports, self.gate.names(spec)[0], sorted(self._suites)).items():
             cannot = [claim for claim in cannot_pass(planned(before, suite), options.effort) if claim in own]
             if cannot:
-                yield plain(
-                    f"{suite}: {len(cannot)} claims of no difference cannot pass at {options.effort}, since their "
-                    f"intervals will be wider than their margins: {', '.join(cannot)} (by the variances of "
-                    f"{before.named()}; auditkit plan)"
-                )
+                said = cannot_pass_in_words(cannot, options.effort)
+                yield plain(f"{suite}: {said} (by the variances of {before.named()}; auditkit plan)")
 
     def _declared(self) -> int:
         """Tokens of all suites of this run at `--effort standard`.

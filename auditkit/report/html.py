@@ -26,9 +26,12 @@ from auditkit.report.answers.kinds import short
 from auditkit.report.comparisons import controls_apart
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
+from auditkit.report.groups import groups
 
 _TURNS = {"R", "AL", "AN", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 """Classes of characters that turn the writing direction, or that take it back."""
+_BATCH = 50
+"""Claims, or rows of a forest plot, that a large page lays out together when they come near the screen."""
 _ESCAPED = f"[<>&\u2028\u2029{CONTROLS}{DIRECTIONS}]"
 
 
@@ -52,11 +55,13 @@ def environment() -> Environment:
         "MISSING": wording.MISSING,
         "AT_ONCE": wording.AT_ONCE,
         "BESIDE": BESIDE,
+        "BATCH": _BATCH,
         "PLOT_WIDTH": forest.WIDTH,
         "PLOT_HEIGHT": forest.HEIGHT,
         "PLOT_AXIS": forest.axis(),
         "PLOT_LINE": forest.place(0.0),
         "strip_of": strip.strip_of,
+        "groups": groups,
         "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
     }
     return made
@@ -85,6 +90,7 @@ def _filters() -> dict[str, Callable[..., Any]]:
         "cell": figures.text_of,
         "as_columns": figures.as_columns,
         "cells_of": figures.cells_of,
+        "drawn": forest.drawn,
         "undrawn": forest.undrawn,
         "foreign": foreign,
         "coded": coded,

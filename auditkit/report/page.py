@@ -24,7 +24,7 @@ from auditkit.report import changes, effects, wording
 from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import is_finding, word
 from auditkit.report.comparisons import Comparisons, comparisons
-from auditkit.report.figures import forest
+from auditkit.report.figures.drawing import colour_scales
 from auditkit.report.html import ShownFigure, environment, json_text, own, policy, shown_figure
 from auditkit.report.sections import Shelf, SuiteSection, sections, shelf_of
 
@@ -33,11 +33,19 @@ _READABLE = 250_000
 _THOUSANDS = 1000
 """Claims from which on parts of the page are laid out only when they come near the screen."""
 
+_FOREIGN = re.compile(r"(<(?:style|script)\b.*?</(?:style|script)>)", re.S)
+"""What is no HTML inside."""
+_IMPLIED = re.compile(
+    r"</(?:td|th|tr|li)>|</p>(?=<(?:p|div|h[2-6]|table|ul|ol|dl|pre|details|section|figure|form|nav)\b)"
+)
+_TAG = re.compile(r"<[a-z][^<>]*>")
+_SIMPLE = re.compile(r'="([A-Za-z0-9_.#-]+)"(?=[ >])')
+
 
 def render_html(run: Run) -> str:
     """The audit page of `run`; the same run gives the same text."""
     run = canonical(run)
-    style, script = _without_remarks(own("style.css") + own("audit.css")), _without_remarks(own("page.js"))
+    style, script = _tight(own("style.css") + own("audit.css")), _without_remarks(own("page.js"))
     anchors = _anchors(run)
     methods = _methods(run)
     suites = sections(run, anchors)
@@ -62,7 +70,9 @@ def render_html(run: Run) -> str:
             in_words=lambda claim: effects.in_words(claim.effect, claim.suite),
             apart=changes.apart(run.claims),
             moved=changes.moved(run.claims, lambda claim: anchors[id(claim)]),
-            drawing=forest.drawn,
+            axes_defined=True,
+            # Safe: paths and colours of this package.
+            scales=Markup(colour_scales(figure for claim in run.claims for figure in claim.figures)),
             thousands=len(run.claims) > _THOUSANDS,
             words=_words(run),
             command=escaping.shell_join(run.command),
@@ -107,9 +117,11 @@ def _embedded(run: Run) -> tuple[str, bool]:
 
 
 def bare(run: Run) -> Run:
-    """The run without the data of figures, the cells of grids and the prompts of items: the page prints all of them."""
+    """The run without what the page prints and nothing else is made of: digests of the plan, data of figures, cells of
+    grids and prompts of items."""
     return msgspec.structs.replace(
         run,
+        plan=msgspec.structs.replace(run.plan, claims={}, data={}, code={}),
         claims=tuple(
             msgspec.structs.replace(
                 claim,
@@ -128,12 +140,24 @@ def _without_remarks(source: str) -> str:
     return re.sub(r"\n\s*", "\n", bare_source)
 
 
+def _tight(style: str) -> str:
+    """A style sheet without the blanks that separate nothing; no string in it holds one of the signs."""
+    return re.sub(r";?\s*([{};,])\s*", r"\1", _without_remarks(style)).replace(": ", ":")
+
+
 def shortened(page: str) -> str:
-    """The same document in fewer bytes: HTML implies the end of a cell, a row and an item of a list.
+    """The same document in fewer bytes: HTML implies the end of a cell, a row, an item of a list, and of a paragraph
+    before a block, and a simple value of an attribute needs no quotes.
 
     Lines between elements would be nodes of their own, a third of all. No text has one of these, since "<" is escaped.
     """
-    return re.sub(r"</(?:td|th|tr|li)>", "", re.sub(r">\n+<", "><", page))
+    parts = _FOREIGN.split(re.sub(r">\n+<", "><", page))
+    parts[::2] = [_TAG.sub(_unquoted, _IMPLIED.sub("", part)) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _unquoted(tag: re.Match[str]) -> str:
+    return _SIMPLE.sub(r"=\1", tag[0])
 
 
 def _anchors(run: Run) -> dict[int, str]:

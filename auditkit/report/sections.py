@@ -148,9 +148,7 @@ def _headed(source: str) -> str:
 
 
 def _plot_row(run: Run, claim: Claim, anchor: str) -> forest.Row:
-    row = forest.claim_row(
-        claim, in_words(claim.effect, claim.suite), href=anchor, name=anchor.replace("claim-", "drawn-", 1)
-    )
+    row = forest.claim_row(claim, in_words(claim.effect, claim.suite), href=anchor)
     said = word(run, claim)
     return replace(
         row, label=short(claim), said=said, finding=is_finding(claim), waived=row.waived and said != WAIVED

@@ -68,7 +68,7 @@ def number(value: float | None) -> str:
     size = abs(rounded)
     if size < 1e-4 or size >= 1e6:
         mantissa, exponent = short.split("e")
-        text = f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+        text = f"{mantissa}×{power_of_ten(int(exponent))}"
     elif size >= 1000:
         text = f"{value:,.0f}"
     elif rounded == value:
@@ -76,6 +76,11 @@ def number(value: float | None) -> str:
     else:
         text = f"{value:.{2 - math.floor(math.log10(size))}f}"
     return text.replace("-", MINUS)
+
+
+def power_of_ten(power: int) -> str:
+    """ "10⁻⁶"."""
+    return f"10{str(power).translate(_SUPERSCRIPTS)}"
 
 
 def interval(effect: Effect) -> str:
@@ -300,7 +305,8 @@ def changes(run: Run) -> str:
         f"{compared} of {len(run.claims)} claims comparable; {directions(effects)}"
     )
     if run.baseline.absent:
-        text += f"; {len(run.baseline.absent)} of its claims were not asked here"
+        gone = len(run.baseline.absent)
+        text += f"; {gone} of its claims {'was' if gone == 1 else 'were'} not asked here"
     return f"{text}; {compared_in_words(run.baseline.model, run.model)}"
 
 

@@ -17,7 +17,7 @@ Data = dict[str, list[dict[str, Any]]]
 
 
 def own(data: Data) -> dict[str, Callable[[], str]]:
-    """The project's drawings: matplotlib's paths in a document of its own, and a template for forest plots."""
+    """The project's drawings: paths of its own, and a template for forest plots."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from auditkit.record.figures import Curves, Heatmap, Series
     from auditkit.record.schema import Effect

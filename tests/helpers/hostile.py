@@ -14,7 +14,14 @@ import msgspec
 from auditkit.record.schema import Run
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
-ENDED_BY = {"td": {"td", "th", "tr"}, "th": {"td", "th", "tr"}, "tr": {"tr"}, "li": {"li"}}
+BLOCKS = {"p", "div", "table", "ul", "ol", "dl", "pre", "details", "section", "figure", "form", "nav"}
+ENDED_BY = {
+    "td": {"td", "th", "tr"},
+    "th": {"td", "th", "tr"},
+    "tr": {"tr"},
+    "li": {"li"},
+    "p": BLOCKS | {"h2", "h3", "h4", "h5", "h6"},
+}
 """Elements whose end tag HTML lets away -> what ends them when it begins; the end of what holds them does, too."""
 CLOSED = {"ended", "lack", "compare", "profile", "verdict", "relation", "kind", "rank", "state", "scale"}
 """Fields whose values come from a closed list and cannot hold other text."""

@@ -109,6 +109,19 @@ def test_a_selection_on_the_command_line(
     assert untested(run) == left
 
 
+def test_a_file_that_its_suite_leaves_out_was_among_the_paths(audit: Any, pytester: pytest.Pytester) -> None:
+    ignoring = (
+        "def pytest_ignore_collect(collection_path):\n    return collection_path.name == 'test_second.py' or None"
+    )
+    (pytester.path / "suite" / "conftest.py").write_text(f"{CONFTEST}\n\n{ignoring}\n")
+    _, run = audit()
+    (entry,) = [entry for entry in run.untested if entry.what == "suite/test_second.py"]
+    assert (
+        entry.reason
+        == "the file was not read: its suite, or an option such as --ignore, leaves it out of this run"
+    )
+
+
 def test_the_last_failed_alone(audit: Any) -> None:
     """`--lf` leaves claims of a file out before anybody sees them, and does not read the other files."""
     result, run = audit()

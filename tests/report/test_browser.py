@@ -442,11 +442,22 @@ def test_a_page_without_implied_end_tags_is_the_same_document(
 # -- size and speed --------------------------------------------------------------------------------------------
 
 
+def test_the_page_of_a_default_run_is_not_too_tall_when_folded(opened: Any) -> None:
+    """The committed example, which `make examples` writes."""
+    page_of = Path(__file__).parents[2] / "reports" / "examples" / "audit" / "audit.html"
+    with opened(page_of.read_text("utf-8"), viewport={"width": 1400, "height": 900}) as page:
+        assert page.evaluate("document.documentElement.scrollHeight") <= 25_000
+        rows = page.locator(".scorecard tbody tr").all()
+        assert len(rows) >= 5
+        for row in rows:
+            assert row.evaluate("(e) => e.getBoundingClientRect().bottom <= innerHeight"), "without scrolling"
+
+
 @pytest.mark.slow
 def test_a_large_run_paints_at_once(opened: Any, large_run: Run) -> None:
     html = render_html(large_run)
     assert len(html.encode()) < 2_000_000
-    assert len(re.findall("<svg xmlns", html)) == 55, "and 5 tables"
+    assert len(re.findall("class=plot", html)) == 55, "and 5 tables"
     paints = []
     for _ in range(3):
         with opened(html) as page:

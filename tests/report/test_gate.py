@@ -33,7 +33,7 @@ def test_changes_are_summed_up_in_one_line(gated_run: Run) -> None:
     assert wording.changes(gated_run) == (
         "baseline 20250601T101112Z-base (SmolLM2-135M-Instruct, 2025-06-01T10:11:12Z, another plan): 4 of 6 claims "
         "comparable; of 2 effects 1 lower, 1 no interval; "
-        "1 of its claims were not asked here; "
+        "1 of its claims was not asked here; "
         f"the models are the same in every part (identity {model_digest(gated_run.model)[:12]})"
     )
 
@@ -56,16 +56,16 @@ def test_a_change_is_shown_only_by_its_whole_interval(
 
 def test_the_page_shows_changes_plan_and_waivers(gated_run: Run) -> None:
     page = render_html(gated_run)
-    section = page.split('id="changes"')[1].split('id="waivers"')[0]
+    section = page.split("id=changes ")[1].split("id=waivers ")[0]
     assert section.count("<strong>not comparable</strong>") == 3, "one differs, one is new, one is gone"
     assert "other data: persona_patching/a.csv" in section
     assert "persona_patching/old_claim" in section
     assert "seed was 0, is 20250711" in section
     assert "−0.0671, −0.0153" in section
-    waivers = page.split('id="waivers"')[1].split('id="claims"')[0]
+    waivers = page.split("id=waivers ")[1].split("id=claims ")[0]
     assert all(f"owner {waiver.state}" in waivers for waiver in gated_run.waivers)
     assert "expired, so ignored" in waivers
-    assert 'href="#changes"' in page
+    assert "href=#changes" in page
     assert 'style="' not in page
 
 
@@ -78,7 +78,7 @@ def test_changes_of_every_layer_are_summed_up_and_stand_folded(gated_run: Run) -
     changed = msgspec.structs.replace(claim, change=change)
     run = msgspec.structs.replace(gated_run, claims=(changed, *gated_run.claims[1:]))
     said = "22 further effects of this claim: 1 higher, 21 lower"
-    page = render_html(run).split('id="changes"')[1].split('id="waivers"')[0]
+    page = render_html(run).split("id=changes ")[1].split("id=waivers ")[0]
     assert page.count(f">{claim.statement}<") == 1
     before, folded = page.split(said)
     assert [before.count(f"layer {k} minus") for k in (0, 7, 8)] == [1, 1, 0]
@@ -110,7 +110,7 @@ def test_what_got_worse_for_a_claim_comes_first_and_says_so(gated_run: Run) -> N
     assert "Better by 0.15" in words[-1]
     assert "192 items in 24 clusters." in words[0]
     page = render_html(msgspec.structs.replace(gated_run, claims=tuple(claims)))
-    section = page.split('id="changes"')[1].split('id="waivers"')[0]
+    section = page.split("id=changes ")[1].split("id=waivers ")[0]
     places = [section.index(f">{name}</") for name in "dacb"]
     assert places == sorted(places)
     assert "nothing, or not everything, could be subtracted" in section, "one claim of the baseline is gone"
@@ -132,8 +132,8 @@ def test_changes_of_one_claim_share_a_scale_where_their_unit_is_one(gated_run: R
 
 def test_a_run_without_a_gate_has_no_empty_sections(sample_run: Run) -> None:
     page, summary = render_html(sample_run), render_markdown(sample_run)
-    assert 'id="changes"' not in page
-    assert 'id="waivers"' not in page
+    assert "id=changes " not in page
+    assert "id=waivers " not in page
     assert "baseline" not in summary.lower()
 
 

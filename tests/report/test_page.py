@@ -155,7 +155,7 @@ def test_remote_code_is_shown_in_the_strip(sample_run: Run) -> None:
     assert "trust_remote_code is on" not in render_html(sample_run)
     model = msgspec.structs.replace(sample_run.model, trust_remote_code=True)
     page = render_html(msgspec.structs.replace(sample_run, model=model))
-    assert '<li class="danger">' in page
+    assert "<li class=danger>" in page
     assert "own code ran during this audit" in page
 
 

@@ -101,17 +101,25 @@ def _gate(run: Run, checks: Sequence[Claim], missing: Sequence[str]) -> tuple[st
 
 
 def _failures(run: Run, failed: Sequence[Claim]) -> list[str]:
-    """Failed checks by how they failed: lost, changed where no change was allowed, or worse."""
+    """Failed checks by how they failed: worse, changed where no change was allowed, lost, or whatever the base does."""
     if run.baseline is None:
         return [f"{len(failed)} failed"] if failed else []
     lost = [claim for claim in failed if claim.lack is not None]
-    kept = [claim for claim in failed if claim.lack is None]
+    alone = [claim for claim in failed if claim.lack is None and _by_itself(claim)]
+    kept = [claim for claim in failed if claim.lack is None and not _by_itself(claim)]
     changed = [claim for claim in kept if claim.effect is not None and claim.effect.relation == "within"]
     worse = len(kept) - len(changed)
     parts = [f"{worse} got worse than the base"] if worse else []
     parts += [f"{len(changed)} changed from the base"] if changed else []
     parts += [f"{len(lost)} lost what the base shows"] if lost else []
+    parts += [_part(len(alone), "fails by itself", "fail by themselves")] if alone else []
     return parts
+
+
+def _by_itself(claim: Claim) -> bool:
+    """Whether a claim judges its model alone, also in a run that has a base."""
+    recipes = [effect.recipe for effect in claim.compared]
+    return bool(recipes) and all(recipe is not None and recipe.kind != "change" for recipe in recipes)
 
 
 def _findings(findings: Sequence[Claim]) -> str:

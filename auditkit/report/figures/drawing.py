@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from auditkit.record import escaping
@@ -26,9 +28,9 @@ from auditkit.record.figures import (
     drawing_of,
 )
 from auditkit.record.schema import Figure, Grid
-from auditkit.report.figures.heatmap import plot_heatmap
+from auditkit.report.figures.heatmap import PALETTES, bar, palette, plot_heatmap
 from auditkit.report.figures.plots import MOST_INTERSECTIONS, plot_curves, plot_dots, plot_points, plot_sets
-from auditkit.report.figures.sheet import Sheet, settings
+from auditkit.report.figures.sheet import Sheet
 from auditkit.report.figures.svg import inline
 from auditkit.report.wording import MISSING, number
 
@@ -40,6 +42,9 @@ class Measured(NamedTuple):
     lower: Number
     upper: Number
 
+
+BARS = "bar-"
+"""How the identifiers of colour scales begin, where they are those of the whole page."""
 
 Cell = str | float | Measured | None
 """Words, a number, or nothing that could be measured; empty where nothing belongs."""
@@ -65,7 +70,7 @@ def render_svg(figure: Figure, prefix: str, *, apart: bool = False) -> str:
     """Draw `figure`; `prefix` makes its identifiers unique within the page. Tables and images are not drawn: empty.
 
     Args:
-        apart: title and caption stand beside the drawing, see `svg.inline`.
+        apart: title and caption stand beside the drawing, and `colour_scales` elsewhere in the page; see `svg.inline`.
 
     Raises:
         ValueError: the figure's data do not fit its kind, or cannot be drawn.
@@ -73,25 +78,34 @@ def render_svg(figure: Figure, prefix: str, *, apart: bool = False) -> str:
     drawing = drawing_of(figure)
     if isinstance(drawing, Table | Image):
         return ""
-    with settings():
-        sheet = _plot(drawing)
-        document = sheet.svg()
+    bars = BARS if apart else f"{prefix}-"
+    sheet = _plot(drawing, bars)
+    own = bar(palette(drawing), f"{bars}{palette(drawing)}") if isinstance(drawing, Heatmap) and not apart else ""
     return inline(
-        document,
+        sheet.marks,
         sheet.texts,
+        sheet.size,
         prefix,
         title=escaping.document(figure.title),
         description=escaping.document(drawing.caption),
         apart=apart,
+        shapes=own,
     )
 
 
-def _plot(drawing: Curves | Heatmap | Dots | Sets | Points) -> Sheet:
+def colour_scales(figures: Iterable[Figure]) -> str:
+    """Definitions of what heat maps share, for a page whose figures stand apart; empty where there are none."""
+    if not any(figure.kind == "heatmap" for figure in figures):
+        return ""
+    return "".join(bar(name, f"{BARS}{name}") for name in PALETTES)
+
+
+def _plot(drawing: Curves | Heatmap | Dots | Sets | Points, bars: str) -> Sheet:
     match drawing:
         case Curves():
             return plot_curves(drawing)
         case Heatmap():
-            return plot_heatmap(drawing)
+            return plot_heatmap(drawing, f"{bars}{palette(drawing)}")
         case Dots():
             return plot_dots(drawing)
         case Sets():
@@ -114,8 +128,7 @@ def numbers_of(drawing: AnyDrawing) -> list[Numbers]:
         case Sets():
             return _of_sets(drawing)
         case Points():
-            rows = tuple((c.name, x, y) for c in drawing.clouds for x, y in zip(c.x, c.y, strict=True))
-            return [Numbers("Places of all points", ("Kind", drawing.x_label, drawing.y_label), rows)]
+            return [_of_points(drawing)]
         case Image():
             return []
 
@@ -252,6 +265,17 @@ def _of_dots(dots: Dots) -> Numbers:
     ]
     filled = (tuple(row + [""] * (len(columns) - len(row))) for row in rows)
     return Numbers(dots.x_label + _reference(dots.reference), tuple(columns), tuple(filled))
+
+
+def _of_points(points: Points) -> Numbers:
+    """Two columns for each kind; one of fewer points has empty cells below."""
+    columns = [
+        (f"{label}, {cloud.name}", values)
+        for cloud in points.clouds
+        for label, values in ((points.x_label, cloud.x), (points.y_label, cloud.y))
+    ]
+    rows: Iterable[tuple[Cell, ...]] = zip_longest(*(values for _, values in columns), fillvalue="")
+    return Numbers("Places of all points", tuple(name for name, _ in columns), tuple(rows))
 
 
 def _of_sets(sets: Sets) -> list[Numbers]:

@@ -93,8 +93,6 @@ class Row:
     missing: str = ""
     """Why there is no effect."""
     waived: bool = False
-    name: str = ""
-    """Identifier of the drawing, where it is shown a second time; empty: none."""
 
 
 def axis() -> list[tuple[float, str]]:
@@ -292,7 +290,7 @@ def _beyond(effect: Effect, scale: Scale) -> tuple[tuple[float, Literal["start",
     return tuple(found)
 
 
-def claim_row(claim: Claim, words: str = "", href: str = "", name: str = "") -> Row:
+def claim_row(claim: Claim, words: str = "", href: str = "") -> Row:
     """The row of a claim by its deciding effect."""
     effect = claim.effect
     return Row(
@@ -304,5 +302,4 @@ def claim_row(claim: Claim, words: str = "", href: str = "", name: str = "") -> 
         href=href,
         missing="" if effect is not None else claim.reason,
         waived=claim.waiver is not None,
-        name=name,
     )

@@ -1,64 +1,55 @@
 """Heat maps: one path per colour, so that a map of a thousand cells stays small and stays vector.
 
-Colours fall into levels; neighbours of one level become one rectangle, and all rectangles of a level one path. What
-colour says is said without it too: a cell below 0 on the centred scale is struck through, a cell without a value is
-crossed, and small maps carry their numbers. The linear scale runs from dark to bright without turning, so it keeps
+Colours fall into levels; neighbours of one level are one stroke as broad as a row, and all strokes of a level one path.
+What colour says is said without it too: a cell below 0 on the centred scale is struck through, a cell without a value
+is crossed, and small maps carry their numbers. The linear scale runs from dark to bright without turning, so it keeps
 its order in black and white.
 """
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from auditkit.record.figures import Heatmap, Number
-from auditkit.report.figures.sheet import SMALL, WIDTH, Sheet, label_axis, logarithmic, room, short
-from auditkit.report.figures.svg import CRISP, INK, Style
+from auditkit.report.figures.scales import Span, covering, known
+from auditkit.report.figures.sheet import SMALL, WIDTH, Axes, Sheet, Spine, boxes, label_axis, room, short
+from auditkit.report.figures.svg import Pen, Place, Style
 from auditkit.report.wording import number
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.patches import PathPatch
-
+PALETTES = {
+    "centred": (
+        "#15508d #1f63a8 #2c75b4 #3885bc #4695c4 #65a9cf #81bad8 #9dcbe1 #b3d6e8 #cae1ee #dbeaf2 #e9f0f4 #f6f7f7 "
+        "#f9ede5 #fbe3d4 #fcd5bf #f9c2a7 #f6af8e #ee9677 #e37e64 #d7634f #cb4942 #be3036 #ae172a #930e26"
+    ),
+    "linear": (
+        "#00224e #002a5f #003170 #1a386f #2a3f6d #38476c #434e6c #4d556c #575d6d #61656f #6a6c71 #737475 #7d7c78 "
+        "#868379 #918b78 #9b9476 #a59c74 #b0a571 #bcae6c #c6b667 #d2c060 #dec958 #e9d34e #f6dd3f #fee838"
+    ),
+}
+"""ColorBrewer's RdBu (Harrower & Brewer 2003), turned round and without its ends, which are too dark to carry a mark;
+and cividis (Nuñez, Anderton & Renslow 2018, doi:10.1371/journal.pone.0199239)."""
 LEVELS = 25
-"""Colours of a scale; odd, so that a centred one has its own colour around 0."""
+"""Colours of a palette; odd, so that 0 has a colour of its own on the centred scale."""
 _WRITTEN = 130
 """Maps of at most so many cells, and twelve columns, carry their numbers."""
-_FRAME = "left right top bottom"
+_FRAME: tuple[Spine, ...] = ("left", "right", "top", "bottom")
 _LIGHT, _DARK = "#ffffff", "#101010"
-
-Rectangle = tuple[float, float, float, float]
-"""Left, top, right, bottom, in columns and rows."""
 
 
 @dataclass(frozen=True)
-class _Scale:
+class _Colours:
     """From values to levels of colour."""
 
-    low: float
-    high: float
-    log: bool
-    colours: tuple[str, ...]
+    scale: Span
+    colours: Sequence[str]
 
     def level(self, value: Number) -> int | None:
         """Index of the value's colour; None where it has none."""
-        if value is None or (self.log and value <= 0):
+        if not known(value) or (self.scale.log and value <= 0):
             return None
-        low, high, at = (self.on(x) for x in (self.low, self.high, value))
-        share = (at - low) / (high - low) if high > low else 0.5
-        return min(LEVELS - 1, max(0, int(share * LEVELS)))
-
-    def on(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-    def edges(self) -> list[float]:
-        """The values between which each colour stands, one more than colours."""
-        low, high = self.on(self.low), self.on(self.high)
-        steps = [low + (high - low) * step / LEVELS for step in range(LEVELS + 1)]
-        return [10**step for step in steps] if self.log else steps
+        return min(LEVELS - 1, int(self.scale.share(value) * LEVELS))
 
     def ink(self, level: int) -> str:
         """Black or white, whichever is legible on the colour."""
@@ -66,8 +57,26 @@ class _Scale:
         return _LIGHT if 0.299 * red + 0.587 * green + 0.114 * blue < 120 else _DARK
 
 
-def plot_heatmap(heatmap: Heatmap) -> Sheet:
-    """Cells in colours with their scale; rows run downward, as in the table."""
+def palette(heatmap: Heatmap) -> str:
+    """The name of a map's colours."""
+    return "centred" if heatmap.scale == "centred" else "linear"
+
+
+def bar(name: str, identifier: str) -> str:
+    """The colours of a palette one above the other, as a shape one wide and one high."""
+    rows = "".join(
+        f'<path d="M0 {LEVELS - 1 - level}h1v1H0z" fill="{colour}"/>'
+        for level, colour in enumerate(PALETTES[name].split())
+    )
+    return f'<g id="{identifier}" shape-rendering="crispEdges">{rows}</g>'
+
+
+def plot_heatmap(heatmap: Heatmap, bar_of: str) -> Sheet:
+    """Cells in colours with their scale; rows run downward, as in the table.
+
+    Args:
+        bar_of: identifier of the shape that shows the map's colours (`bar`).
+    """
     rows, columns = len(heatmap.rows), len(heatmap.columns)
     row_names, every_row = _names(heatmap.rows, 44)
     column_names, every_column = _names(heatmap.columns, 24)
@@ -82,58 +91,38 @@ def plot_heatmap(heatmap: Heatmap) -> Sheet:
     height = max(80, cell * rows) / 72
     width = max(1, int((WIDTH - left - 1.05) * 72 / max(columns, 1))) * max(columns, 1) / 72
     sheet = Sheet(head + height + foot)
-    top = sheet.height - height - foot
-    axes = sheet.axes(left=left, right=WIDTH - left - width, top=top, bottom=foot, spines=_FRAME)
-    scale = _scale(heatmap)
-    if scale is not None:
-        _fill(axes, heatmap, scale)
+    top, right = sheet.height - height - foot, WIDTH - left - width
+    across, down = Span(0, max(columns, 1)), Span(max(rows, 1), 0)
+    axes = sheet.axes(across, down, left=left, right=right, top=top, bottom=foot, spines=_FRAME)
+    colours = _colours(heatmap)
+    if colours is not None:
+        _fill(sheet, axes, heatmap, colours)
+    _marks(sheet, axes, heatmap)
+    if colours is not None:
         start = left + width + 0.1
-        bar = sheet.axes(left=start, right=WIDTH - start - 0.15, top=top, bottom=foot, spines=_FRAME)
-        _bar(sheet, bar, scale, short(heatmap.value_label, 44))
-    _marks(axes, heatmap, scale)
-    axes.set_xlim(0, max(columns, 1))
-    axes.set_ylim(max(rows, 1), 0)
+        beside = sheet.axes(
+            Span(0, 1), colours.scale, left=start, right=WIDTH - start - 0.15, top=top, bottom=foot, spines=_FRAME
+        )
+        each = (beside.bottom - beside.top) / LEVELS
+        sheet.copy(bar_of, (beside.left, beside.top, beside.right - beside.left, each))
+        value_label = "\n".join(textwrap.wrap(short(heatmap.value_label, 44), 26))
+        label_axis(sheet, beside, "right", value_label, size=SMALL)
     at_columns = {every_column * i + 0.5: name for i, name in enumerate(column_names)}
     label_axis(sheet, axes, "bottom", short(heatmap.x_label, 80), at_columns, turned=turned, size=SMALL)
     at_rows = {every_row * i + 0.5: name for i, name in enumerate(row_names)}
     label_axis(sheet, axes, "left", "\n".join(label), at_rows, size=SMALL)
-    if key:
-        sheet.write(sheet.box(axes)[0], 14, key, Style(SMALL, "start"))
-    if _written(heatmap) and scale is not None:
-        for row, column, value in _cells(heatmap):
-            level = scale.level(value)
-            if level is not None:
-                x, y = sheet.place(axes, column + 0.5, row + 0.5)
-                sheet.write(x, y + 2.7, number(value), Style(7.5, colour=scale.ink(level)))
+    sheet.write(axes.left, 14, key, Style(SMALL, "start"))
     return sheet
 
 
-def merged(levels: Sequence[Sequence[int | None]]) -> dict[int, list[Rectangle]]:
-    """Level -> rectangles that cover its cells: runs along rows, joined where rows repeat them.
-
-    Args:
-        levels: levels[row][column]; None is covered by nothing.
-    """
-    found: dict[int, list[Rectangle]] = {}
-    since: dict[tuple[int, int, int], int] = {}
-    for row in range(len(levels) + 1):
-        runs = set(_runs(levels[row])) if row < len(levels) else set()
-        for run in [run for run in since if run not in runs]:
-            level, start, stop = run
-            found.setdefault(level, []).append((start, since.pop(run), stop, row))
-        for run in runs:
-            since.setdefault(run, row)
-    return {level: sorted(found[level]) for level in sorted(found)}
-
-
-def _runs(row: Sequence[int | None]) -> Iterable[tuple[int, int, int]]:
-    """(level, start, stop) of each run."""
+def runs(levels: Sequence[Number | int]) -> Iterable[tuple[int, int, int]]:
+    """(level, start, stop) of each run of neighbours in a row; None is part of none."""
     start = 0
-    for stop in range(1, len(row) + 1):
-        if stop == len(row) or row[stop] != row[start]:
-            level = row[start]
+    for stop in range(1, len(levels) + 1):
+        if stop == len(levels) or levels[stop] != levels[start]:
+            level = levels[start]
             if level is not None:
-                yield level, start, stop
+                yield int(level), start, stop
             start = stop
 
 
@@ -143,64 +132,59 @@ def _names(names: Sequence[str], most: int) -> tuple[list[str], int]:
     return [short(name, 24) for name in names[::every]], every
 
 
-def _scale(heatmap: Heatmap) -> _Scale | None:
-    """The map's scale; None where no cell has a place on it."""
-    import matplotlib
-    from matplotlib.colors import to_hex
-
+def _colours(heatmap: Heatmap) -> _Colours | None:
+    """The map's colours; None where no cell has one."""
     log = heatmap.scale == "log"
-    values = [value for row in heatmap.values for value in row if value is not None and not (log and value <= 0)]
+    values = [v for row in heatmap.values for v in row if known(v) and not (log and v <= 0)]
     if not values:
         return None
-    low, high = min(values), max(values)
     if heatmap.scale == "centred":
-        high = max(abs(low), abs(high)) or 1.0
-        low = -high
-    elif low == high and log:
-        low, high = low / 10, high * 10
-    elif low == high:
-        low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
-    if not math.isfinite(high - low):
-        raise ValueError("the values are too far apart to be drawn")
-    colours = matplotlib.colormaps["RdBu_r" if heatmap.scale == "centred" else "cividis"]
-    # The ends of RdBu are too dark to carry a mark.
-    span = (0.06, 0.94) if heatmap.scale == "centred" else (0.0, 1.0)
-    shares = [span[0] + (span[1] - span[0]) * step / (LEVELS - 1) for step in range(LEVELS)]
-    return _Scale(low, high, log, tuple(to_hex(colours(share)) for share in shares))
+        most = max(map(abs, values)) or 1.0
+        scale = covering([-most, most], margin=0)
+    else:
+        scale = covering(values, margin=0, log=log)
+    return _Colours(scale, PALETTES[palette(heatmap)].split())
 
 
-def _fill(axes: Axes, heatmap: Heatmap, scale: _Scale) -> None:
-    levels = [[scale.level(value) for value in row] for row in heatmap.values]
-    for level, rectangles in merged(levels).items():
-        axes.add_artist(_boxes(rectangles, facecolor=scale.colours[level], edgecolor="none", gid=CRISP))
-    struck: dict[str, list[tuple[float, float]]] = {_LIGHT: [], _DARK: []}
+def _fill(sheet: Sheet, axes: Axes, heatmap: Heatmap, colours: _Colours) -> None:
+    """Colour the cells; strike what is below 0, or write the numbers."""
+    strokes: dict[int, list[list[Place]]] = {}
+    for row, values in enumerate(heatmap.values):
+        for level, start, stop in runs([colours.level(value) for value in values]):
+            strokes.setdefault(level, []).append([axes.at(start, row + 0.5), axes.at(stop, row + 0.5)])
+    broad = (axes.bottom - axes.top) / max(len(heatmap.rows), 1)
+    for level, lines in sorted(strokes.items()):
+        sheet.draw(lines, Pen(colours.colours[level], broad, crisp=True))
+    struck: dict[str, list[Place]] = {_LIGHT: [], _DARK: []}
     for row, column, value in _cells(heatmap):
-        level_of = scale.level(value)
-        if heatmap.scale == "centred" and value is not None and value < 0 and level_of is not None:
-            struck[scale.ink(level_of)].append((column, row))
-    if _written(heatmap):
-        return
+        level_of = colours.level(value)
+        if level_of is None or value is None:
+            continue
+        if _written(heatmap):
+            x, y = axes.at(column + 0.5, row + 0.5)
+            sheet.write(x, y + 2.7, number(value), Style(7.5, colour=colours.ink(level_of)))
+        elif heatmap.scale == "centred" and value < 0:
+            struck[colours.ink(level_of)].append((column, row))
     for ink, places in struck.items():
-        _strokes(axes, places, [((0.3, 0.75), (0.7, 0.25))], ink, 0.7)
+        _strokes(sheet, axes, places, [((0.3, 0.75), (0.7, 0.25))], Pen(ink, 0.7))
 
 
-def _marks(axes: Axes, heatmap: Heatmap, scale: _Scale | None) -> None:
+def _marks(sheet: Sheet, axes: Axes, heatmap: Heatmap) -> None:
     """Draw the marks that are no colours: cells without a value, values off a logarithmic scale, frames."""
-    crossed = [(column, row) for row, column, value in _cells(heatmap) if value is None]
-    _strokes(axes, crossed, [((0.25, 0.25), (0.75, 0.75)), ((0.25, 0.75), (0.75, 0.25))], INK, 0.6)
+    crossed = [(column, row) for row, column, value in _cells(heatmap) if not known(value)]
+    _strokes(sheet, axes, crossed, [((0.25, 0.25), (0.75, 0.75)), ((0.25, 0.75), (0.75, 0.25))], Pen())
     if heatmap.scale == "log":
-        barred = [(column, row) for row, column, value in _cells(heatmap) if value is not None and value <= 0]
-        _strokes(axes, barred, [((0.25, 0.5), (0.75, 0.5))], INK, 0.9)
-    frames = [(column, row, column + 1, row + 1) for row, column in heatmap.outlined]
-    if frames:
-        for colour, width in ((_LIGHT, 3.0), (_DARK, 1.4)):  # seen on dark and on light cells
-            axes.add_artist(_boxes(frames, facecolor="none", edgecolor=colour, linewidth=width))
+        barred = [(column, row) for row, column, value in _cells(heatmap) if known(value) and value <= 0]
+        _strokes(sheet, axes, barred, [((0.25, 0.5), (0.75, 0.5))], Pen(width=0.9))
+    frames = [(*axes.at(column, row), *axes.at(column + 1, row + 1)) for row, column in heatmap.outlined]
+    for colour, width in ((_LIGHT, 3.0), (_DARK, 1.4)):  # seen on dark and on light cells
+        sheet.draw(boxes(frames), Pen(colour, width), closed=True)
 
 
 def _key(heatmap: Heatmap) -> str:
     """What the marks mean, as far as the map has them."""
     values = [value for row in heatmap.values for value in row]
-    measured = [value for value in values if value is not None]
+    measured = [value for value in values if known(value)]
     said = [
         ("× not measured", len(measured) < len(values)),
         ("⁄ below 0", heatmap.scale == "centred" and not _written(heatmap) and min(measured, default=0) < 0),
@@ -208,18 +192,6 @@ def _key(heatmap: Heatmap) -> str:
         ("□ outlined", bool(heatmap.outlined)),
     ]
     return " · ".join(text for text, there in said if there)
-
-
-def _bar(sheet: Sheet, axes: Axes, scale: _Scale, label: str) -> None:
-    edges = scale.edges()
-    for level, colour in enumerate(scale.colours):
-        box = (0.0, edges[level], 1.0, edges[level + 1])
-        axes.add_artist(_boxes([box], facecolor=colour, edgecolor="none", gid=CRISP))
-    if scale.log:
-        logarithmic(axes)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(edges[0], edges[-1])
-    label_axis(sheet, axes, "right", "\n".join(textwrap.wrap(label, 26)), size=SMALL)
 
 
 def _written(heatmap: Heatmap) -> bool:
@@ -230,29 +202,8 @@ def _cells(heatmap: Heatmap) -> Iterable[tuple[int, int, Number]]:
     return ((i, j, value) for i, row in enumerate(heatmap.values) for j, value in enumerate(row))
 
 
-def _boxes(rectangles: Sequence[Rectangle], **style: Any) -> PathPatch:
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    corners: list[tuple[float, float]] = []
-    for left, top, right, bottom in rectangles:
-        corners += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(rectangles)
-    return PathPatch(Path(corners, codes), **style)
-
-
 def _strokes(
-    axes: Axes,
-    places: Sequence[tuple[float, float]],
-    lines: Sequence[tuple[tuple[float, float], tuple[float, float]]],
-    colour: str,
-    width: float,
+    sheet: Sheet, axes: Axes, places: Sequence[Place], lines: Sequence[tuple[Place, Place]], pen: Pen
 ) -> None:
-    """The same lines in each of the cells (column, row), as one path."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    if places:
-        ends = [(x + dx, y + dy) for x, y in places for line in lines for dx, dy in line]
-        codes = [Path.MOVETO, Path.LINETO] * (len(ends) // 2)
-        axes.add_artist(PathPatch(Path(ends, codes), facecolor="none", edgecolor=colour, linewidth=width))
+    """Draw the same lines in each of the cells (column, row)."""
+    sheet.draw([[axes.at(x + dx, y + dy) for dx, dy in line] for x, y in places for line in lines], pen)

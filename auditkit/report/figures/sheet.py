@@ -1,123 +1,130 @@
-"""What all drawings share: the sheet they stand on, its settings, and how numbers and names are written on it.
+"""What all drawings share: the sheet they stand on, its axes, and how numbers and names are written on it.
 
-matplotlib draws, and texts are written as SVG beside it: the page's own font sets them, so nothing that matplotlib
-measures of them would hold, and measuring is most of the time that a figure takes. Margins are set from the lengths of
-the labels.
+The page's own font sets the texts, so their size is not known here: margins are set from the lengths of the labels.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from auditkit.record import escaping
-from auditkit.report.figures.svg import INK, Style
-from auditkit.report.wording import number
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-Line = tuple[tuple[float, float], tuple[float, float]]
+from auditkit.report.figures.scales import Span
+from auditkit.report.figures.svg import Copy, Line, Pen, Place, Strokes, Style, Texts
 
 WIDTH = 7.5
 """Of every drawing, in inches; the page scales it."""
 _FONT = 9.5
 SMALL = 8.5
 """Size of names and keys, in points."""
-REFERENCE: dict[str, Any] = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 3)), "alpha": 0.75}
+REFERENCE = Pen(width=0.8, dash=(3.2, 2.4), alpha=0.75)
 """How a line to compare with is drawn."""
-NOTHING = float("nan")
-"""matplotlib's word for "draw nothing here"; it never reaches the page."""
+FRAME = Pen()
+_GRID = Pen(alpha=0.12)
+_APART = {True: 55, False: 26}
+"""Points from one number of a level or an upright axis to the next, at least."""
 
-_SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "auditkit",
-    "axes.edgecolor": INK,
-    "axes.linewidth": 0.6,
-    "axes.unicode_minus": True,
-}
+Spine = Literal["left", "right", "top", "bottom"]
 
 
-@contextmanager
-def settings() -> Iterator[None]:
-    """A context in which matplotlib draws the same on every machine."""
-    import matplotlib
+@dataclass(frozen=True)
+class Axes:
+    """A box on the sheet, in points, in which values have a place."""
 
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # the reader's own matplotlibrc must not change the report
-        matplotlib.rcParams.update(_SETTINGS)
-        warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks is the browser's to find
-        yield
+    left: float
+    top: float
+    right: float
+    bottom: float
+    x: Span
+    y: Span
+
+    def across(self, value: float) -> float:
+        return self.left + self.x.share(value) * (self.right - self.left)
+
+    def down(self, value: float) -> float:
+        return self.bottom - self.y.share(value) * (self.bottom - self.top)
+
+    def at(self, x: float, y: float) -> Place:
+        return self.across(x), self.down(y)
+
+    def room(self, *, level: bool) -> int:
+        """How many numbers an axis has room for."""
+        length = self.right - self.left if level else self.bottom - self.top
+        return max(2, int(length / _APART[level]))
 
 
 class Sheet:
     """An empty drawing of `WIDTH` by `height` inches, to the next whole point, without a background."""
 
     def __init__(self, height: float) -> None:
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-        from matplotlib.transforms import Affine2D
+        self.size = (WIDTH * 72, float(math.ceil(height * 72)))
+        self._layers: tuple[list[Strokes | Copy], ...] = ([], [], [])
+        self._texts: dict[Style, list[tuple[float, float, str]]] = {}
 
-        self.height = height = math.ceil(height * 72) / 72
-        self.figure = Figure(figsize=(WIDTH, height), dpi=72)
-        FigureCanvasSVG(self.figure)
-        self.figure.patch.set_visible(False)
-        self.points = Affine2D().scale(1, -1).translate(0, height * 72)
-        """From points, counted from the left and the top, to matplotlib's."""
-        self.texts: dict[Style, list[tuple[float, float, str]]] = {}
+    @property
+    def height(self) -> float:
+        """In inches."""
+        return self.size[1] / 72
 
-    def axes(self, left: float, right: float, top: float, bottom: float, spines: str = "left bottom") -> Axes:
-        """Axes with these margins, in inches; whole points, so that coordinates are short."""
-        left, right, top, bottom = (round(margin * 72) / 72 for margin in (left, right, top, bottom))
-        place = (
-            left / WIDTH,
-            bottom / self.height,
-            (WIDTH - left - right) / WIDTH,
-            (self.height - top - bottom) / self.height,
-        )
-        axes = self.figure.add_axes(place)
-        axes.patch.set_visible(False)
-        axes.xaxis.set_visible(False)
-        axes.yaxis.set_visible(False)
-        for name, spine in axes.spines.items():
-            spine.set_visible(name in spines)
-        return axes
+    def axes(
+        self, x: Span, y: Span, *, left: float, right: float, top: float, bottom: float,
+        spines: Sequence[Spine] = ("left", "bottom"),
+    ) -> Axes:  # fmt: skip
+        """Axes with these margins, in inches, to the next whole point."""
+        width, height = self.size
+        left, right, top, bottom = (round(margin * 72) for margin in (left, right, top, bottom))
+        box = Axes(left, top, width - right, height - bottom, x, y)
+        corners = {
+            "left": ((box.left, box.bottom), (box.left, box.top)),
+            "right": ((box.right, box.bottom), (box.right, box.top)),
+            "top": ((box.left, box.top), (box.right, box.top)),
+            "bottom": ((box.left, box.bottom), (box.right, box.bottom)),
+        }
+        self.draw([corners[name] for name in spines], FRAME, layer=2)
+        return box
+
+    def draw(
+        self, lines: Iterable[Sequence[Place]], pen: Pen, *, closed: bool = False, layer: Literal[0, 1, 2] = 1
+    ) -> None:
+        """Draw lines from place to place, in points.
+
+        Args:
+            closed: each ends where it begins.
+            layer: behind the others (0), or in front of them (2).
+        """
+        found = tuple(Line(tuple(places), closed) for places in lines)
+        if found:
+            self._layers[layer].append(Strokes(found, pen))
+
+    def copy(self, shape: str, box: tuple[float, float, float, float]) -> None:
+        """Draw a shape that is defined elsewhere: left, top, width and height."""
+        self._layers[1].append(Copy(shape, box))
+
+    def dots(self, places: Iterable[Place], colour: str, size: float) -> None:
+        """Discs of `size` points: lines of no length with round ends."""
+        self.draw([(place, place) for place in places], Pen(colour, size, round=True))
 
     def write(self, x: float, y: float, text: str, style: Style | None = None) -> None:
         """Write one line with its baseline at (x, y), in points from the left and the top."""
-        self.texts.setdefault(style or Style(_FONT), []).append((x, y, text))
+        if text:
+            self._texts.setdefault(style or Style(_FONT), []).append((x, y, text))
 
-    def strokes(self, lines: Iterable[Line], *, width: float = 0.6, alpha: float = 1.0) -> None:
-        """Straight lines in points, as one path."""
-        from matplotlib.patches import PathPatch
-        from matplotlib.path import Path
+    @property
+    def marks(self) -> list[Strokes | Copy]:
+        return [mark for layer in self._layers for mark in layer]
 
-        ends = [end for line in lines for end in line]
-        if ends:
-            path = Path(ends, [Path.MOVETO, Path.LINETO] * (len(ends) // 2))
-            style: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linewidth": width, "alpha": alpha}
-            self.figure.add_artist(PathPatch(path, transform=self.points, zorder=0.5, **style))
+    @property
+    def texts(self) -> Texts:
+        return self._texts
 
-    def place(self, axes: Axes, x: float, y: float) -> tuple[float, float]:
-        """A point of the data, in points from the left and the top."""
-        across, up = axes.transData.transform((x, y))
-        return float(across), self.height * 72 - float(up)
 
-    def box(self, axes: Axes) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of axes, in points."""
-        box = axes.bbox
-        return float(box.x0), self.height * 72 - float(box.y1), float(box.x1), self.height * 72 - float(box.y0)
-
-    def svg(self) -> bytes:
-        """matplotlib's SVG document, without the texts."""
-        stream = io.BytesIO()
-        metadata: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        self.figure.savefig(stream, format="svg", dpi=72, metadata=metadata)
-        return stream.getvalue()
+def boxes(rectangles: Iterable[tuple[float, float, float, float]]) -> list[list[Place]]:
+    """The corners of rectangles (left, top, right, bottom)."""
+    return [
+        [(left, top), (right, top), (right, bottom), (left, bottom)] for left, top, right, bottom in rectangles
+    ]
 
 
 def label_axis(
@@ -131,56 +138,47 @@ def label_axis(
     turned: bool = False,
     bold: Collection[float] = (),
     size: float = _FONT,
+    whole: bool = False,
 ) -> None:
-    """Write an axis, once its data are drawn.
-
-    matplotlib's own axes make ten objects for every tick and measure all texts, which is most of the time that a
-    figure takes.
+    """Write an axis.
 
     Args:
         names: place -> what is written there; None: numbers, with marks.
         grid: a faint line at every place.
         turned: names stand at an angle.
         bold: places of headings.
+        whole: only whole numbers are written.
     """
     level = side == "bottom"
-    axis = axes.xaxis if level else axes.yaxis
     marked = names is None
     if names is None:
-        low, high = sorted(axis.get_view_interval())
-        places = [float(place) for place in axis.get_majorticklocs() if low <= place <= high]
-        names = dict(zip(places, axis.get_major_formatter().format_ticks(places), strict=True))
-        offset = axis.get_major_formatter().get_offset()
-        label = f"{label} ({offset})" if offset else label
-    left, top, right, bottom = sheet.box(axes)
-    corner = (axes.get_xlim()[0], axes.get_ylim()[0])
-    at = {place: sheet.place(axes, *((place, corner[1]) if level else (corner[0], place))) for place in names}
-    edge = right if side == "right" else left
+        ticks = (axes.x if level else axes.y).ticks(axes.room(level=level), whole=whole)
+        names = dict(zip(ticks.places, ticks.names, strict=True))
+        label = f"{label} ({ticks.factor})" if ticks.factor else label
+    edge = axes.right if side == "right" else axes.left
     outward = -1 if side == "left" else 1
+    at = {place: axes.across(place) if level else axes.down(place) for place in names}
     if marked and not grid:
-        sheet.strokes(
-            [
-                ((x, bottom), (x, bottom + 3)) if level else ((edge, y), (edge + 3 * outward, y))
-                for x, y in at.values()
-            ]
-        )
+        ends = axes.bottom if level else edge
+        marks = [(ends, ends + 3)] if level else [(edge, edge + 3 * outward)]
+        sheet.draw([[(x, a), (x, b)] if level else [(a, x), (b, x)] for x in at.values() for a, b in marks], FRAME)
     if grid:
-        sheet.strokes(
-            [((x, top), (x, bottom)) if level else ((left, y), (right, y)) for x, y in at.values()], alpha=0.12
-        )
+        a, b = (axes.top, axes.bottom) if level else (axes.left, axes.right)
+        sheet.draw([[(x, a), (x, b)] if level else [(a, x), (b, x)] for x in at.values()], _GRID, layer=0)
     anchor: Literal["start", "middle", "end"] = "middle" if level else "end" if side == "left" else "start"
-    for place, (x, y) in at.items():
+    for place, x in at.items():
         style = Style(size, "end" if turned else anchor, -45 if turned else 0, bold=place in bold)
         if level:
-            sheet.write(x, bottom + 4 + 0.9 * size, names[place], style)
+            sheet.write(x, axes.bottom + 4 + 0.9 * size, names[place], style)
         else:
-            sheet.write(edge + 5 * outward, y + 0.35 * size, names[place], style)
+            sheet.write(edge + 5 * outward, x + 0.35 * size, names[place], style)
     wide = room(names.values(), size) * 72
     if level:
         beyond = 0.72 * wide if turned else 1.2 * size
-        sheet.write((left + right) / 2, bottom + 6 + beyond + size, label, Style(size))
+        sheet.write((axes.left + axes.right) / 2, axes.bottom + 6 + beyond + size, label, Style(size))
     else:
-        _write_upwards(sheet, label, edge, (top + bottom) / 2, wide, size, to_the_right=side == "right")
+        middle = (axes.top + axes.bottom) / 2
+        _write_upwards(sheet, label, edge, middle, wide, size, to_the_right=side == "right")
 
 
 def _write_upwards(
@@ -190,7 +188,7 @@ def _write_upwards(
     lines = label.split("\n")
     for nth, line in enumerate(lines if to_the_right else reversed(lines)):
         # Written upwards: the baseline is the side away from the names on the left, and towards them on the right.
-        away = 10 + beyond + 1.15 * size * nth + (0.8 * size if to_the_right else 0)
+        away = 12 + beyond + 1.15 * size * nth + (0.8 * size if to_the_right else 0)
         sheet.write(edge + (away if to_the_right else -away), middle, line, Style(size, turn=-90))
 
 
@@ -203,12 +201,3 @@ def short(text: str, length: int) -> str:
 def room(texts: Iterable[str], size: float = _FONT) -> float:
     """Inches that the longest of `texts` takes, at most: a letter is about 0.6 of the font's size wide."""
     return max(map(len, texts), default=0) * 0.6 * size / 72
-
-
-def logarithmic(axes: Axes) -> None:
-    """Put y on a logarithmic scale, its numbers written as everywhere in the report."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    axes.set_yscale("log", nonpositive="mask")
-    axes.yaxis.set_major_locator(LogLocator(numticks=8))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))

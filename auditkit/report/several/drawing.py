@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditkit.record.schema import Effect
+from auditkit.report.figures.scales import round_step
 from auditkit.report.several.matrix import ClaimInRuns, State
 
 WIDTH, HEIGHT = 320, 130
@@ -161,8 +162,7 @@ def _axis(values: Sequence[float], start: float, stop: float) -> Axis:
     low, high = min(values), max(values)
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
-    step = 10.0 ** math.floor(math.log10((high - low) / 2))
-    step = next(step * times for times in (1, 2, 5, 10) if (high - low) / (step * times) <= 5)
+    step = round_step(high - low, 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple(round(step * k, 12) for k in range(first, last + 1))
     return Axis(ticks[0], ticks[-1], start, stop, ticks)

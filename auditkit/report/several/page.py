@@ -19,8 +19,12 @@ from auditkit.report.several.matrix import MEASURED, SEVERAL, STATES, Scorecard,
 from auditkit.report.several.pareto import against
 
 
-def render_several(runs: Sequence[Run]) -> str:
-    """The page of runs in the order that was given; the same runs give the same text."""
+def render_several(runs: Sequence[Run], note: str = "") -> str:
+    """The page of runs in the order that was given; the same runs give the same text.
+
+    Args:
+        note: what the runs are, in the words of whoever compares them.
+    """
     card = scorecard([canonical(run) for run in runs])
     changes = words.changed(card)
     named = {change.row.id for change in changes}
@@ -31,6 +35,7 @@ def render_several(runs: Sequence[Run]) -> str:
         .get_template("several.html.j2")
         .render(
             card=card,
+            note=note,
             sentences=words.sentences(card),
             changes=changes,
             facts=_facts(card),

@@ -11,14 +11,16 @@
   };
 
   // One entry per claim: its evidence, and its row in a forest plot where it has one.
-  const rows = new Map(all(".suite .forests tbody tr").map((row) => [(one("a[href]", row) || row).hash, row]));
+  const rows = new Map(all(".suite > .forests tbody tr").map((row) => [(one("a[href]", row) || row).hash, row]));
   const claims = all("details.claim").map((details) => {
     const anchor = "#" + one(".body", details).id;
+    const row = rows.get(anchor);
     return {
       details,
       anchor,
-      row: rows.get(anchor),
+      row,
       suite: details.closest(".suite"),
+      around: [details.closest(".suite"), details.closest(".came-to, details.group"), row && row.closest("table")],
       verdict: details.classList[1],
       text: (one("summary", details).textContent + " " + one(".facts", details).textContent).toLowerCase(),
       hidden: false,
@@ -28,7 +30,14 @@
   // ---- Filters: kept in the address, so that a filtered view can be sent to somebody.
   const form = one("#filter");
   const said = one("#filter-result");
-  const hide = (element, yes) => element && element.classList.toggle("filtered", yes);
+  const boxes = all(".suite, .suite .came-to, .suite details.group, .suite .batch, .suite > .forests, .suite > .forests tbody");
+  const gone = new Set(); // elements that the filter hides
+  function hide(element, yes) {
+    if (gone.has(element) === yes) return;
+    if (yes) gone.add(element);
+    else gone.delete(element);
+    element.classList.toggle("filtered", yes);
+  }
 
   function filter() {
     const verdicts = new Set(all("input[name=verdict]:checked", form).map((box) => box.value));
@@ -37,27 +46,27 @@
     const open = new Set();
     let count = 0;
     for (const claim of claims) {
-      const yes =
+      claim.hidden = !(
         (!verdicts.size || verdicts.has(claim.verdict)) &&
         (!suite || claim.suite.id === suite) &&
-        words.every((word) => claim.text.includes(word));
-      if (claim.hidden === yes) {
-        claim.hidden = !yes;
-        hide(claim.details, !yes);
-        hide(claim.row, !yes);
-      }
-      if (yes) {
-        count += 1;
-        const { parentNode } = claim.details; // the group that it stands in
-        const plot = claim.row ? [claim.row.closest("table"), claim.row.parentNode] : [];
-        for (const box of [claim.suite, parentNode, ...plot]) open.add(box);
-      }
+        words.every((word) => claim.text.includes(word))
+      );
+      if (claim.hidden) continue;
+      count += 1;
+      for (const box of claim.around) open.add(box);
+      open.add(claim.details.parentNode);
+      if (claim.row) open.add(claim.row.parentNode);
+    }
+    for (const box of boxes) hide(box, !open.has(box));
+    // What stands in a hidden box is left as it is: most claims of a large page never change.
+    for (const { details, row, hidden } of claims) {
+      if (open.has(details.parentNode)) hide(details, hidden);
+      if (row && open.has(row.parentNode)) hide(row, hidden);
     }
     const narrowed = count < claims.length;
     one("main").classList.toggle("narrowed", narrowed);
-    all(".suite, .suite .came-to, .suite details.group, .suite .forests, .suite .forests tbody").forEach((box) => hide(box, !open.has(box)));
     // What is found must be seen: folded groups that hold it are opened.
-    if (narrowed) all(".suite details.group").forEach((box) => (box.open = open.has(box)));
+    if (narrowed) for (const box of boxes) if (box.matches("details.group")) box.open = open.has(box);
     said.textContent = narrowed ? `${count} of ${claims.length} claims are shown.` : `All ${count} claims are shown.`;
     const state = new URLSearchParams();
     verdicts.forEach((verdict) => state.append("verdict", verdict));
@@ -86,7 +95,7 @@
   }
 
   // ---- Order of the rows of each forest plot; headings would not fit another order than the suite's.
-  const plots = all(".suite .forests").map((table) => [table, all("tbody tr:not(.group)", table)]);
+  const plots = all(".suite > .forests").map((table) => [table, all("tbody tr:not(.group)", table)]);
   const byRow = new Map(claims.map((claim) => [claim.row, claim]));
   const number = (text) => (text === undefined ? Infinity : Number(text));
   const keys = {

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from auditkit.record.plan import OTHER_SHARDS
+from auditkit.record.provenance import Recipe
 from auditkit.record.schema import Claim, CrossCheck, Run, Untested, Verdict
 from auditkit.report.answers.headline import answer, duration
 from auditkit.report.answers.kinds import is_finding, short, word
@@ -110,6 +111,17 @@ def test_changed_and_lost_are_told_from_worse(gated_run: Run) -> None:
     )
     assert (
         answer(run).sentence == "Not ready: 1 of 2 gate checks changed from the base; 1 lost what the base shows."
+    )
+
+
+def test_a_check_that_compares_with_no_base_did_not_get_worse_than_it(gated_run: Run) -> None:
+    mean = msgspec.structs.replace(SHARE, recipe=Recipe(kind="mean", rows="share"))
+    change = msgspec.structs.replace(SHARE, recipe=Recipe(kind="change", rows="share"))
+    alone, compared = check(Verdict.FAIL, decided=mean), check(Verdict.FAIL, "b", decided=change)
+    assert answer(gate(gated_run, alone)).sentence == "Not ready: 1 of 1 gate check fails by itself."
+    assert (
+        answer(gate(gated_run, alone, compared)).sentence
+        == "Not ready: 1 of 2 gate checks got worse than the base; 1 fails by itself."
     )
 
 

@@ -59,14 +59,6 @@ def test_same_data_same_bytes(figure: Figure) -> None:
     assert render_svg(figure, "f") == render_svg(figure, "f")
 
 
-def test_reader_settings_do_not_matter(figure: Figure) -> None:
-    import matplotlib
-
-    expected = render_svg(figure, "f")
-    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
-        assert render_svg(figure, "f") == expected
-
-
 def test_sparse_data_can_be_drawn(figure: Figure) -> None:
     one = {"name": "one", "x": [3], "y": [0.5], "lower": [None], "upper": [None]}
     gap = {
@@ -92,7 +84,7 @@ def test_sparse_data_can_be_drawn(figure: Figure) -> None:
 )
 def test_malformed_data_cost_the_figure_only(sample_run: Run, figure: Figure, data: dict[str, Any]) -> None:
     bad = changed(figure, **data)
-    with pytest.raises(ValueError, match=r"series|reference|lists|array|float|arange"):
+    with pytest.raises(ValueError, match=r"series|reference|lists|array|float|too far apart"):
         render_svg(bad, "f")
     claim = msgspec.structs.replace(sample_run.claims[0], figures=(bad,))
     html = render_html(msgspec.structs.replace(sample_run, claims=(claim,)))

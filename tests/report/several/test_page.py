@@ -48,10 +48,12 @@ def test_the_same_runs_give_the_same_page_without_a_script(ten: list[Run]) -> No
 @pytest.mark.parametrize("text", HOSTILE[::7])
 def test_hostile_text_stays_text(ten: list[Run], text: str) -> None:
     def page(word: str) -> Document:
-        return Document(render_several([replace_text(run, lambda old: f"{word} {old}") for run in ten[:3]]))
+        runs = [replace_text(run, lambda old: f"{word} {old}") for run in ten[:3]]
+        return Document(render_several(runs, f"{word} a note"))
 
     hostile, harmless = page(text), page("x")
     assert hostile.elements == harmless.elements
+    assert "x a note" in harmless.text
 
 
 @pytest.mark.parametrize("scripts", [True, False])
