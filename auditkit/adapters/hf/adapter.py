@@ -158,20 +158,25 @@ class HFAdapter(ModuleAdapter):
 
     @torch.no_grad()
     def extend(
-        self, past: Memory | None, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1
+        self,
+        past: Memory | None,
+        batch: Batch,
+        touches: Mapping[Place, Touch] | None = None,
+        tokens: int = 1,
+        looks: Mapping[int, Look] | None = None,
     ) -> tuple[Tensor, Memory]:
         """Run `batch` on the keys and values of `past`; logits as `predict`, and the memory of the whole.
 
         Raises:
             ModelError: this model cannot go on from a run; `support()[Capability.GENERATION]` says why.
-            ValueError: padding between tokens, another number of prompts, or as `predict`.
+            ValueError: padding between tokens, another number of prompts, or as `predict` and `attend`.
             Unsupported: the whole is longer than the model's context.
         """
         if past is not None:  # `batch` has checked its own length
             require_room(_longest(past.batch, batch), self.context)
         if not self._generation_support:
             raise ModelError(self._generation_support.reason)
-        with self._touching(touches or {}):
+        with self._touching(touches or {}, looks):
             extended = continuing.extended(self.module, self.layers, self._accepts, past, batch, tokens)
         self._count(batch)
         return extended
