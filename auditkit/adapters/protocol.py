@@ -285,6 +285,10 @@ class Restartable(Adapter, Protocol):
         """A whole run, as `run`, and what restarts need of it."""
         ...
 
+    def reach(self, batch: Batch, touches: Mapping[Place, Touch], blocks: int) -> None:
+        """Run the first `blocks` blocks only, for what touches see there."""
+        ...
+
     def restart(
         self,
         memory: Memory,

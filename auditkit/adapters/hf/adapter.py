@@ -193,6 +193,20 @@ class HFAdapter(ModuleAdapter):
         self._count(batch)
         return recorded
 
+    @torch.no_grad()
+    def reach(self, batch: Batch, touches: Mapping[Place, Touch], blocks: int) -> None:
+        """Run the first `blocks` blocks only, for what touches see there.
+
+        Raises:
+            ModelError: this model cannot be restarted; `support()` says why.
+            ValueError: a place that this model does not have.
+        """
+        self._restarting()
+        with self._touching(touches), blockwise.stopping(self._layout.blocks, blocks):
+            self._window(batch)
+        self.meter.token_layers += int(batch.mask.sum()) * blocks
+        self.meter.runs += 1
+
     def restart(
         self,
         memory: Memory,
@@ -209,7 +223,7 @@ class HFAdapter(ModuleAdapter):
         """
         touches = touches or {}
         whole = any(layer == self.layers - 1 for _, layer in touches)
-        with self._layout.touching(touches):
+        with self._touching(touches):
             return self._counted(self._restarting().restart(memory, tokens, joining, answers, whole=whole))
 
     def restart_window(self, memory: Memory, tokens: int, joining: Mapping[int, Joining], window: int) -> Tensor:

@@ -47,6 +47,8 @@ class Patched:
         base, source: the two runs without edits.
         conditions: condition -> logits of the base run with its edits.
         identity_error, full_patch_error: what the guards measured, in logits.
+        whole: why whole runs were made where restarts from the first edited block were asked for; empty where they
+            were not, or where nothing was found against them.
     """
 
     base: Tensor
@@ -54,6 +56,7 @@ class Patched:
     conditions: Mapping[str, Tensor]
     identity_error: float
     full_patch_error: float
+    whole: str = ""
 
 
 def patch(
@@ -99,7 +102,8 @@ def patch(
         edited = {name: [plan[i] for i in rows] for name, plan in plans.items()}
         sources: dict[Prompt | Edited, Sequence[Place]] = {pair.source: () for pair in chunk}
         room = len(rows) * max(lengths[i] for i in rows)
-        donated = donate(adapter, [run for plan in edited.values() for run in plan], room, sources)
+        every = [run for plan in edited.values() for run in plan]
+        donated = donate(adapter, every, room, sources, answered=True)
         source[rows] = answer_rows(torch.stack([donated.logits[pair.source] for pair in chunk]), answers)
         given = known or all(pair.base in donated.logits for pair in chunk)  # as where a source is its own base
         if not known and given:
@@ -111,7 +115,7 @@ def patch(
             logits, _ = execute(adapter, plan, donated)
             results[name][rows] = answer_rows(logits, answers)
         tokens = sum(lengths[i] for i in rows)
-        declared = adapter.layers * (tokens * (len(plans) + (not given)) + donated.tokens)
+        declared = adapter.layers * tokens * (len(plans) + (not given)) + donated.cost
         spent = adapter.meter.token_layers - before
         if spent != declared:
             raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")

@@ -28,6 +28,7 @@ from auditkit.engine.edits import Edit, Edited, layers_of, replace, zero
 from auditkit.engine.forward import donate, means
 from auditkit.engine.guards import within_noise
 from auditkit.engine.patching.plain import GUARDED_PAIRS, patch
+from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.patching.screening import Screening, screen
 from auditkit.engine.sites import Site, head, z
 from auditkit.findings.persona_patching.measurements.heads import QUERIES, UNIT, PersonaHeads, mean_over
@@ -209,7 +210,7 @@ class HeadEdits:
                 conditions[f"{who}, mean"].append(
                     [replace(head(layer, n), average[layer][n]) for layer, n in some]
                 )
-        measured = patch(self.adapter, items.pairs, conditions, "removing heads")
+        measured = restarted(self.adapter, items.pairs, conditions, "removing heads")
         note_guards("removing heads", measured)
         plain = difference(measured.base)
         return items, {name: np.abs(difference(value) - plain) for name, value in measured.conditions.items()}
@@ -273,7 +274,7 @@ class HeadEdits:
                 for item in held.table.index
             ],
         }
-        measured = patch(self.adapter, held.pairs, conditions, "restoring heads")
+        measured = restarted(self.adapter, held.pairs, conditions, "restoring heads")
         note_guards("restoring heads", measured)
         for text in (*self.questions.notes(), *notes):
             note(text)
