@@ -191,10 +191,8 @@ class HeadEdits:
         """Items, and by condition the absolute change (item,) of the answer difference in logits."""
         heads = self.heads.qualified()
         items = self.heads.items["valence"].first(1 / 2)
-        neutral = [pair.source for pair in self.heads.items["neutral"].pairs[:AVERAGED]]
-        average = means(self.adapter, neutral, z.everywhere(), TOKEN_BUDGET)
         pool = list(dict.fromkeys(pair.base for pair in self.heads.items["valence"].pairs))
-        conditions: dict[str, list[list[Edit]]] = defaultdict(list)
+        drawn: list[tuple[Prompt, list[Head]]] = []
         for item, pair in zip(items.table.index, items.pairs, strict=True):
             draw = stream(self.seed, "removed heads", str(item))
             donors = [prompt for prompt in pool if len(prompt) == len(pair.base) and prompt.ids != pair.base.ids]
@@ -202,8 +200,12 @@ class HeadEdits:
                 raise Unsupported(
                     f"no other prompt of {len(pair.base)} tokens to resample the heads of '{item}' from"
                 )
-            donor = donors[int(draw.integers(len(donors)))]
-            for who, some in (("those heads", heads), ("random heads", self._alike(heads, draw))):
+            drawn.append((donors[int(draw.integers(len(donors)))], self._alike(heads, draw)))
+        neutral = [pair.source for pair in self.heads.items["neutral"].pairs[:AVERAGED]]
+        average = means(self.adapter, neutral, z.everywhere(), TOKEN_BUDGET)
+        conditions: dict[str, list[list[Edit]]] = defaultdict(list)
+        for donor, random in drawn:
+            for who, some in (("those heads", heads), ("random heads", random)):
                 sites = _sites(some)
                 conditions[f"{who}, zero"].append([zero(site) for site in sites])
                 conditions[f"{who}, resample"].append([replace(site, donor) for site in sites])

@@ -351,7 +351,8 @@ class RoleAblation:
 
     @shared_measurement
     def _average_mlp(self) -> Mapping[int, torch.Tensor]:
-        return means(self.adapter, self._pool, mlp.everywhere(), TOKEN_BUDGET)
+        last = max(layer for layer, _ in self.those)  # no run goes further
+        return means(self.adapter, self._pool, mlp.layers(0, last), TOKEN_BUDGET)
 
 
 def graded(ablation: str, strength: float) -> str:
