@@ -32,6 +32,7 @@ class Dealt(NamedTuple):
             others of the second.
         cells: so many of the first ones are measured; all where None.
         used: so many clusters of the second factor are; what is dealt to the others is left out.
+        adjacent: items of a cluster of the first factor follow each other, and do not come round in turn.
     """
 
     first: int
@@ -40,6 +41,7 @@ class Dealt(NamedTuple):
     items: int
     cells: int | None = None
     used: int | None = None
+    adjacent: bool = False
 
 
 DESIGNS: dict[str, Dealt] = {
@@ -63,21 +65,28 @@ SUITES: dict[str, Dealt] = {
     "patching, paths and donors: the first 18": Dealt(17, 28, 3, 48, cells=18),
     "answers: 48 questions of 17 topics x 2 of 16 words": Dealt(17, 16, 2, 48),
     "synonyms: the same with 12 of the words": Dealt(17, 16, 2, 48, used=12),
-    "heads: 43 items of 11 questions of 8 topics x 32 pairs": Dealt(8, 32, 4, 11, cells=43),
-    "attention after a swap: the first 21 of these items": Dealt(8, 32, 4, 11, cells=21),
-    "heads that restore: 21 items of 10 questions of 8 topics x 16 pairs": Dealt(8, 16, 3, 10, cells=21),
+    "heads: 43 items of 11 questions of 8 topics x 32 pairs": Dealt(8, 32, 4, 11, cells=43, adjacent=True),
+    "attention after a swap: the first 21 of these items": Dealt(8, 32, 4, 11, cells=21, adjacent=True),
+    "heads that restore: 21 items of 10 questions of 8 topics x 16 pairs": Dealt(
+        8, 16, 3, 10, cells=21, adjacent=True
+    ),
 }
 """The crossings that the suites have at their own size on the default model."""
 
 
-def mask(
-    first: int, second: int, met: int, items: int, cells: int | None = None, used: int | None = None
-) -> Array:
-    """(first, second) 1 where a cell is measured, without clusters of which none is; see `Dealt`."""
-    names = [str(item) for item in range(items)], [str(column) for column in range(second)]
-    taken = np.zeros((first, second))
-    for item, column in incomplete_crossing(*names, met, seed=0, name="simulation")[:cells]:
-        taken[int(item) % first, int(column)] = int(column) < (used or second)
+def mask(design: Dealt) -> Array:
+    """(first, second) 1 where a cell is measured, without clusters of which none is.
+
+    Raises:
+        ValueError: two items fall into one cell.
+    """
+    names = [str(item) for item in range(design.items)], [str(column) for column in range(design.second)]
+    taken = np.zeros((design.first, design.second))
+    for item, column in incomplete_crossing(*names, design.met, seed=0, name="simulation")[: design.cells]:
+        row = int(item) * design.first // design.items if design.adjacent else int(item) % design.first
+        taken[row, int(column)] += int(column) < (design.used or design.second)
+    if taken.max() > 1:
+        raise ValueError(f"two items of {design} fall into one cell")
     return taken[taken.any(axis=1)][:, taken.any(axis=0)]
 
 
@@ -118,7 +127,7 @@ def crossings(rounds: int, designs: Mapping[str, Dealt] = DESIGNS) -> list[list[
     """Coverage by the smaller factor's degrees of freedom and by each test's own, and how wide the latter is."""
     rows = []
     for name, design in designs.items():
-        cells = mask(*design)
+        cells = mask(design)
         one, two = cells.shape
         for who, shares in SHARES.items():
             mean, found = _experiments(("normal", name, who), draw_normal, cells, shares, rounds)

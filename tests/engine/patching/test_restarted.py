@@ -74,6 +74,15 @@ def test_a_band_costs_the_blocks_and_tokens_behind_it(tiny) -> None:
     assert costs[1] - costs[0] == 8 * (2 * tiny.layers * 12 + 2 * 9)
 
 
+def test_a_condition_with_other_donors_is_the_same_alone_and_beside_others(tiny, pairs) -> None:
+    """To the last bit: neither the runs that all share nor the donors of another condition are run otherwise."""
+    together = restarted(tiny, pairs, conditions(tiny, pairs))
+    for name in ("donor", "held", "both"):
+        alone = restarted(tiny, pairs, {name: conditions(tiny, pairs)[name]})
+        assert torch.equal(alone.conditions[name], together.conditions[name]), name
+        assert torch.equal(alone.base, together.base)
+
+
 def edits_of(adapter) -> dict[str, list]:
     """Edits of every arithmetic, at one place, on a prompt of nine tokens."""
     vector, many = torch.randn(adapter.width), torch.randn(6, adapter.width)

@@ -47,7 +47,7 @@ def test_arrays_of_one_factor_are_estimates():
 @pytest.mark.parametrize("met", [7, 3])
 @pytest.mark.parametrize("spread", [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
 def test_arrays_of_two_factors_are_estimates(met, spread):
-    rng, cells = np.random.default_rng(1), crossings.mask(6, 7, met, 6)
+    rng, cells = np.random.default_rng(1), crossings.mask(crossings.Dealt(6, 7, met, 6))
     values = rng.normal(size=(10, 6, 7)) + spread[0] * rng.normal(size=(10, 6, 1))
     values += spread[1] * rng.normal(size=(10, 1, 7))
     mean, found = crossings.variances(values, cells)
