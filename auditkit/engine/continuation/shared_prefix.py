@@ -107,6 +107,11 @@ def by_beginning(
     shared = {head: own for head, own in uses.items() if head and len(own) > 1}
     alone = sorted(i for head, own in uses.items() if head not in shared for i in own)
     groups: list[tuple[tuple[Ids, ...], list[int]]] = [((), alone)] if alone else []
+    if alone and shared:  # without the others they may share a shorter beginning
+        groups = [
+            (some, [alone[k] for k in own])
+            for some, own in by_beginning(adapter, [prompts[i] for i in alone], most)
+        ]
     heads = list(shared)
     for group in batches([len(head) for head in heads]):
         some = tuple(heads[k] for k in group)

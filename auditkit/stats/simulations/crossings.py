@@ -60,9 +60,9 @@ DESIGNS: dict[str, Dealt] = {
 SUITES: dict[str, Dealt] = {
     "composition, states: 20 personas x 20 tasks, each once": Dealt(24, 24, 1, 24, cells=20),
     "composition, texts: 24 personas x 3 of 24 tasks": Dealt(24, 24, 3, 24),
-    "patching, bands: 48 questions of 17 topics x 3 of 28 pairs": Dealt(17, 28, 3, 48),
-    "patching, first MLP: the first 24 of these items": Dealt(17, 28, 3, 48, cells=24),
-    "patching, paths and donors: the first 18": Dealt(17, 28, 3, 48, cells=18),
+    "patching, bands: 48 questions of 17 topics x 3 of 32 pairs": Dealt(17, 32, 3, 48),
+    "patching, first MLP: the first 24 of these items": Dealt(17, 32, 3, 48, cells=24),
+    "patching, paths and donors: the first 18": Dealt(17, 32, 3, 48, cells=18),
     "answers: 48 questions of 17 topics x 2 of 16 words": Dealt(17, 16, 2, 48),
     "synonyms: the same with 12 of the words": Dealt(17, 16, 2, 48, used=12),
     "heads: 43 items of 11 questions of 8 topics x 32 pairs": Dealt(8, 32, 4, 11, cells=43, adjacent=True),
@@ -70,6 +70,7 @@ SUITES: dict[str, Dealt] = {
     "heads that restore: 21 items of 10 questions of 8 topics x 16 pairs": Dealt(
         8, 16, 3, 10, cells=21, adjacent=True
     ),
+    "sentences: 42 wordings x 2 of 39 pairs of groups": Dealt(42, 39, 2, 42),
 }
 """The crossings that the suites have at their own size on the default model."""
 
