@@ -155,7 +155,10 @@ def begin(
     kept: dict[Place, Tensor] = {}
     touches = {place: keep(kept, place) for place in places}
     with costing(adapter, tokens := sum(map(len, prompts))):
-        return Begun(*adapter.extend(None, adapter.batch(prompts), touches, 1, looks), tokens, kept)
+        batch = adapter.batch(prompts)
+        if looks:  # an adapter that shows no attention need not know them
+            return Begun(*adapter.extend(None, batch, touches, looks=looks), tokens, kept)
+        return Begun(*adapter.extend(None, batch, touches), tokens, kept)
 
 
 def further(
