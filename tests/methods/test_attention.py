@@ -220,7 +220,7 @@ def test_what_prompts_begin_with_is_run_once_and_changes_no_share(adapter, span,
     """The span stands in what is run once, or behind it, in prompts of unequal length."""
     monkeypatch.setattr("auditkit.engine.continuation.shared_prefix.WORTH", 4)
     heads = [tuple(range(30, 36)), tuple(range(40, 47))]
-    tails = [(50, 51, 52, 53), (60, 61, 62), (50, 61, 70, 71, 72)]
+    tails = [(50, 51, 52, 53), (60, 61, 62), (80, 61, 70, 71, 72)]
     runs = [
         Edited(Prompt("", head + tail), (), {"word": span, "answer": (len(head + tail) - 2, len(head + tail))})
         for head in heads
