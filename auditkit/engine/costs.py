@@ -98,6 +98,8 @@ def memory(size: Size, length: int, bytes_each: int) -> dict[str, int]:
 # -- the page ------------------------------------------------------------------------------------------------------
 
 _SPENT = """\
+# Costs
+
 ## How runs are spent
 
 The unit is the token-layer: one token through one block. A run of a prompt costs its tokens times the blocks of the
@@ -133,6 +135,8 @@ beginning has to save 128 tokens to be run by itself, since a short run takes as
 **What is left.** Most of a default audit is runs that no other run contains: other words in front of the same question
 (a causal model reads the question anew), generated tokens, and edits of other blocks. The last block is run on all
 tokens although only the last one is read; restarts spare most of it and count it in full.
+
+## What larger models need
 """
 
 SIZES = (
@@ -166,11 +170,7 @@ def page() -> str:
         for size in SIZES
     ]
     names = " | ".join(memory(SIZES[0], LENGTH, 2))
-    return f"""# Costs
-
-{_SPENT}
-## What larger models need
-
+    return f"""{_SPENT}
 These numbers are computed, not measured, with the formulas of `auditkit.engine.costs`; tests compare the formulas with
 the counts of real runs on a small model. `python -m auditkit.engine.costs` writes this page.
 

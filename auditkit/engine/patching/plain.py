@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -102,8 +103,7 @@ def patch(
         edited = {name: [plan[i] for i in rows] for name, plan in plans.items()}
         sources: dict[Prompt | Edited, Sequence[Place]] = {pair.source: () for pair in chunk}
         room = len(rows) * max(lengths[i] for i in rows)
-        every = [run for plan in edited.values() for run in plan]
-        donated = donate(adapter, every, room, sources, answered=True)
+        donated = donate(adapter, chain.from_iterable(edited.values()), room, sources, answered=True)
         source[rows] = answer_rows(torch.stack([donated.logits[pair.source] for pair in chunk]), answers)
         given = known or all(pair.base in donated.logits for pair in chunk)  # as where a source is its own base
         if not known and given:
