@@ -137,7 +137,7 @@ def test_without_families_prompts_are_cut_where_most_is_saved(circuit) -> None:
 
 
 def test_a_cut_counts_what_beginnings_save_in_turn() -> None:
-    """Cut behind 60 tokens, four pairs save 240, and their beginnings 3 x 50 more; behind 50, seven prompts save 350."""
+    """Cut behind 60 tokens, four pairs save 240, and their beginnings 3 x 50 more; behind 50, seven save 350."""
     prompts = [(*COMMON, *[pair] * 10, tail, *range(20)) for pair in range(100, 104) for tail in (200, 201)]
     assert best_cut(prompts) == 60
     assert best_cut(prompts, 55) == 55
