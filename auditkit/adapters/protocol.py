@@ -222,12 +222,19 @@ class Continuable(Adapter, Protocol):
     """What an adapter offers besides where its `support()[Capability.GENERATION]` says yes."""
 
     def extend(
-        self, past: Memory | None, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1
+        self,
+        past: Memory | None,
+        batch: Batch,
+        touches: Mapping[Place, Touch] | None = None,
+        tokens: int = 1,
+        looks: Mapping[int, Look] | None = None,
     ) -> tuple[Tensor, Memory]:
         """Run `batch` on the keys and values of `past` (None: from the start).
 
         A batch that goes on has padding only where a prompt has not begun, so that its tokens always lie side by
-        side. Touches see the new positions. `past` is left as it was and can be gone on from again.
+        side. Touches see the new positions (of keys and values, all of them), and so do looks (see
+        `Attending.attend`), whose queries are counted in `batch` and whose keys are those of the whole. `past` is left
+        as it was and can be gone on from again.
 
         Returns:
             Logits (batch, tokens, vocabulary) in float32 after each of the last `tokens` positions, and the memory
@@ -276,6 +283,10 @@ class Restartable(Adapter, Protocol):
 
     def record(self, batch: Batch, touches: Mapping[Place, Touch] | None = None) -> tuple[Tensor, Memory]:
         """A whole run, as `run`, and what restarts need of it."""
+        ...
+
+    def reach(self, batch: Batch, touches: Mapping[Place, Touch], blocks: int) -> None:
+        """Run the first `blocks` blocks only, for what touches see there."""
         ...
 
     def restart(

@@ -97,6 +97,48 @@ def memory(size: Size, length: int, bytes_each: int) -> dict[str, int]:
 
 # -- the page ------------------------------------------------------------------------------------------------------
 
+_SPENT = """\
+# Costs
+
+## How runs are spent
+
+The unit is the token-layer: one token through one block. A run of a prompt costs its tokens times the blocks of the
+model. Every measurement declares what it will cost, a meter counts what the model ran, and a difference is an error
+([contracts](contracts.md#engine)). The report shows the token-layers and seconds of each claim. What several claims
+share is paid by the first one that asks for it, and each of them alone gives the same numbers.
+
+**How many items.** A suite's own size is that of `--effort standard`. Runs go to new questions, personas, words and
+cases before they go to more items of the same ones ([the rule](statistics.md#which-combinations-are-run), and the
+coverage of every design that the suites deal, [simulated](statistics.md#how-often-it-errs)). `quick` runs a quarter of
+that and `thorough` twice as much; `stepwise` measures three times as much for what is left undecided, and measures the
+items of the first look again ([how much to measure](running.md#how-much-to-measure)). `--budget` chooses among them by
+the speed of the model, and `auditkit plan` says beforehand what each can decide.
+
+**Where they go.** SmolLM2-135M-Instruct (30 blocks) at `standard`, seed 3, in millions of token-layers:
+
+| suite | token-layers | most of it |
+|---|---|---|
+| persona_patching | 3.4 | 0.8 six bands on 144 items, 0.7 sweeps over single layers, 0.7 answers under personas |
+| persona_composition | 1.7 | 0.4 texts of 40 tokens, 0.6 states in the place of others at 4 sites and 5 layers |
+| identity_bias | 1.6 | 0.6 decisions on 30 cases under 50 identities, 0.2 the search for the worst swap |
+| role_conditioning | 0.4 | 0.2 ablations of heads (20 random sets among them), 0.1 reading attention |
+| persona_localization | 0.3 | steering 36 statements in 12 ways; 0.7 more with an empty cache of activations |
+
+At a seed at which the persona effect is not there nothing is patched, and persona_patching costs less than half. The
+[default audit](../benchmarks/results/default_audit.md) has seconds, memory and what was decided, by earlier code.
+
+**What is not run.** An edited run begins at its first edited block and its first changed token; what prompts begin with
+is run once; a run that only gives activations ends behind the last of them
+([what is not run twice](engine.md#what-is-not-run-twice)). Guards run on four pairs or rows of each measurement. A
+beginning has to save 128 tokens to be run by itself, since a short run takes as long as reading the weights.
+
+**What is left.** Most of a default audit is runs that no other run contains: other words in front of the same question
+(a causal model reads the question anew), generated tokens, and edits of other blocks. The last block is run on all
+tokens although only the last one is read; restarts spare most of it and count it in full.
+
+## What larger models need
+"""
+
 SIZES = (
     Size("7B (Qwen2.5-7B)", 28, 3584, 28, 4, 128, 18944, 152064),
     Size("70B (Llama-3.1-70B)", 80, 8192, 64, 8, 128, 28672, 128256),
@@ -128,8 +170,7 @@ def page() -> str:
         for size in SIZES
     ]
     names = " | ".join(memory(SIZES[0], LENGTH, 2))
-    return f"""# What larger models need
-
+    return f"""{_SPENT}
 These numbers are computed, not measured, with the formulas of `auditkit.engine.costs`; tests compare the formulas with
 the counts of real runs on a small model. `python -m auditkit.engine.costs` writes this page.
 

@@ -11,35 +11,39 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from operator import itemgetter
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.touches import keep
-from auditkit.adapters.protocol import Adapter, Batch, Component, Place, Touch
+from auditkit.adapters.protocol import Adapter, Batch, Capability, Component, Place, Restartable, Touch
 from auditkit.engine import arguments
 from auditkit.engine.directions import Along, AsLong, FromValue
 from auditkit.engine.edits import Donor, Edit, Edited, Spot, layers_of, located, remaining, spots
-from auditkit.engine.guards import GuardTripped, costing, note_edits
+from auditkit.engine.guards import GuardTripped, costing, note_edits, spending
 from auditkit.engine.sites import Site, SiteError
 
 
 @dataclass
 class Donated:
-    """What donors gave: activations (position, ...) by donor and place, logits (vocabulary,) by donor, and how many
-    tokens were run for it."""
+    """What donors gave: activations (position, ...) by donor and place, logits (vocabulary,) by donor where they were
+    run to the end, and how many token-layers it cost."""
 
     activations: dict[tuple[Donor, Place], Tensor] = field(default_factory=dict)
     logits: dict[Donor, Tensor] = field(default_factory=dict)
-    tokens: int = 0
+    cost: int = 0
 
-    def take(self, donors: Sequence[Donor], logits: Tensor, kept: Mapping[Place, Tensor]) -> None:
-        """Keep what one batch of donors gave, row by row and without its padding."""
+    def take(
+        self, donors: Sequence[Donor], logits: Tensor | None, kept: Mapping[Place, Tensor], blocks: int = 0
+    ) -> None:
+        """Keep what one batch of donors gave, row by row and without its padding, in a run of so many blocks."""
         for row, donor in enumerate(donors):
             length = len(donor) if isinstance(donor, Prompt) else len(donor.prompt)
-            self.tokens += length
-            self.logits[donor] = logits[row]
+            self.cost += length * blocks
+            if logits is not None:
+                self.logits[donor] = logits[row]
             for place, value in kept.items():
                 self.activations[donor, place] = _unpadded(place, value[row], length)
 
@@ -163,13 +167,20 @@ def _given(donated: Donated, edit: Edit, place: Place, start: int, stop: int) ->
 
 
 def donate(
-    adapter: Adapter, runs: Iterable[Edited], budget: int, also: Mapping[Donor, Collection[Place]] | None = None
+    adapter: Adapter,
+    runs: Iterable[Edited],
+    budget: int,
+    also: Mapping[Donor, Collection[Place]] | None = None,
+    *,
+    answered: bool = False,
 ) -> Donated:
     """Run every donor that the edits of `runs` take from, once.
 
     Args:
         budget: padded tokens per batch.
-        also: further runs whose activations at some places, and whose logits, are wanted.
+        also: further runs whose activations at some places are wanted.
+        answered: the logits are wanted too. Otherwise a batch is run no further than to the last place that is wanted,
+            where the model can be stopped there.
     """
     wanted: dict[Donor, set[Place]] = {donor: set(places) for donor, places in (also or {}).items()}
     for run in runs:
@@ -180,16 +191,34 @@ def donate(
         return Donated()
     as_runs = {donor: donor if isinstance(donor, Edited) else Edited(donor) for donor in wanted}
     deeper = donate(adapter, [run for run in as_runs.values() if run.edits], budget)
-    donated = Donated(tokens=deeper.tokens)
+    donated = Donated(cost=deeper.cost)
     order = sorted(wanted, key=lambda donor: len(as_runs[donor].prompt))
     while order:
         longest = len(as_runs[order[-1]].prompt)
         together = order[-max(1, budget // longest) :]
         del order[-len(together) :]
         places = set().union(*(wanted[donor] for donor in together))
-        logits, kept = execute(adapter, [as_runs[donor] for donor in together], deeper, places)
-        donated.take(together, logits, kept)
+        some = [as_runs[donor] for donor in together]
+        blocks = adapter.layers if answered else _blocks(adapter, some, places)
+        if blocks == adapter.layers:
+            donated.take(together, *execute(adapter, some, deeper, places), blocks)
+            continue
+        kept: dict[Place, Tensor] = {}
+        batch = adapter.batch([run.prompt for run in some])
+        with spending(adapter, blocks * int(batch.mask.sum())):
+            cast(Restartable, adapter).reach(batch, {place: keep(kept, place) for place in places}, blocks)
+        reached(kept, places)
+        donated.take(together, None, kept, blocks)
     return donated
+
+
+def _blocks(adapter: Adapter, runs: Sequence[Edited], places: Collection[Place]) -> int:
+    """How many blocks plain runs have to pass to reach all of these places; all where something is edited in them, or
+    where the model cannot be stopped."""
+    if any(run.edits for run in runs) or not adapter.support().get(Capability.BLOCKWISE):
+        return adapter.layers
+    before = (Component.EMBEDDINGS, Component.BLOCK_INPUT)
+    return max((layer + (component not in before) for component, layer in places), default=adapter.layers)
 
 
 def _unpadded(place: Place, value: Tensor, length: int) -> Tensor:

@@ -13,16 +13,27 @@ short value writes little (Kobayashi et al. 2020, arXiv:2004.10102). So a share 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import takewhile
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Adapter, Answers, Attending, AttentionView, Component, Touch
+from auditkit.adapters.protocol import (
+    Adapter,
+    Answers,
+    Attending,
+    AttentionView,
+    Component,
+    Continuable,
+    Touch,
+)
 from auditkit.data.prompts import Chat
 from auditkit.engine.attention import QUERIES
 from auditkit.engine.batching import in_batches
+from auditkit.engine.continuation.shared_prefix import Heads, by_beginning, moved, run_heads
 from auditkit.engine.edits import Edited, located
 from auditkit.engine.forward import Interventions, donate
 from auditkit.engine.guards import GuardTripped, costing
@@ -61,7 +72,8 @@ def shares(
 ) -> tuple[Tensor, Tensor]:
     """Share of attention that goes to a span of each run, with the run's edits in place.
 
-    Cost: one forward pass per run, and one for every other run that gives activations.
+    Cost: one forward pass per run, and one for every other run that gives activations; where nothing is edited, what
+    several runs begin with is run once.
 
     Args:
         runs: prompts with edits, or without; each with its span of that name.
@@ -86,39 +98,76 @@ def shares(
         ]
         for run in runs
     ]
-    squared = [rows.float() @ rows.float().transpose(1, 2) for rows in adapter.projections]
-    out = torch.full((len(queries), len(runs), len(COUNTS), adapter.layers, adapter.heads), torch.nan)
-    logits = torch.empty(len(runs), 2 if answers is not None else 0)
+    reading = _Reading(adapter, runs, keys, asked, answers)
+    # Queries are never among what is run once, nor is anything that an edit may change.
+    most = min(
+        (0 if run.edits else start for run, own in zip(runs, asked, strict=True) for start, _ in own), default=0
+    )
+    for heads, among in by_beginning(adapter, [run.prompt.ids for run in runs], most):
+        begun = run_heads(cast(Continuable, adapter), heads) if heads else None
+        in_batches(partial(reading.read, among, begun), [len(runs[i].prompt) for i in among], description)
+    return reading.shares, reading.logits
 
-    def work(rows: list[int]) -> None:
-        chunk = [runs[i] for i in rows]
-        given = donate(adapter, chunk, len(rows) * max(len(run.prompt) for run in chunk))
-        batch = adapter.batch([run.prompt for run in chunk])
+
+class _Reading:
+    """Shares and answer logits under way; see `shares`.
+
+    Args:
+        keys: for each run the span that is looked at.
+        asked: for each run the spans of its queries.
+    """
+
+    def __init__(
+        self,
+        adapter: Attending,
+        runs: Sequence[Edited],
+        keys: Sequence[Span],
+        asked: Sequence[Sequence[Span]],
+        answers: Sequence[Answers] | None,
+    ) -> None:
+        self.adapter, self.runs, self.keys, self.asked, self.answers = adapter, runs, keys, asked, answers
+        self.squared = [rows.float() @ rows.float().transpose(1, 2) for rows in adapter.projections]
+        queries = len(asked[0]) if asked else 0
+        self.shares = torch.full((queries, len(runs), len(COUNTS), adapter.layers, adapter.heads), torch.nan)
+        self.logits = torch.empty(len(runs), 2 if answers is not None else 0)
+
+    def read(self, among: Sequence[int], begun: Heads | None, chosen: Sequence[int]) -> None:
+        """Read one batch: runs by their place in `among`, which go on from `begun`."""
+        adapter, rows = self.adapter, [among[k] for k in chosen]
+        chunk = [self.runs[i] for i in rows]
+        prompts = [run.prompt for run in chunk]
+        given = donate(adapter, chunk, len(rows) * max(map(len, prompts)))
+        batch, past, cut = adapter.batch(prompts), None, 0
         edits = Interventions(adapter, batch, chunk, given)
-        here = [(pad, *keys[i]) for pad, i in zip(batch.pads, rows, strict=True)]
+        if begun is not None:
+            at = begun.at(prompts)
+            cut = begun.before(prompts, batch, at)
+            past = moved(begun.memory, at, batch.columns(0, cut))
+        here = [(pad, *self.keys[i]) for pad, i in zip(batch.pads, rows, strict=True)]
         wanted = [
-            [(start + pad, stop + pad) for start, stop in asked[i]]
+            [(start + pad, stop + pad) for start, stop in self.asked[i]]
             for pad, i in zip(batch.pads, rows, strict=True)
         ]
-        counting = _Counting(here, wanted, batch.width, squared)
+        counting = _Counting(here, wanted, batch.width, self.squared, cut)
         touches = dict(edits.touches)
         for layer in range(adapter.layers):
             place = (Component.V, layer)
             touches[place] = counting.values(layer, touches.get(place))
         looks = {layer: counting.look(layer) for layer in range(adapter.layers)}
-        with costing(adapter, sum(len(run.prompt) for run in chunk)):
-            found = adapter.attend(batch, looks, touches)
+        rest = batch.columns(cut, batch.width)
+        with costing(adapter, int(rest.mask.sum())):
+            if past is None:
+                found = adapter.attend(rest, looks, touches)
+            else:
+                found = cast(Continuable, adapter).extend(past, rest, touches, 1, looks)[0][:, 0]
         edits.confirm()
         for layer in range(adapter.layers):
             if layer not in counting.seen or not torch.isfinite(counting.seen[layer]).all():
                 what = "are not finite" if layer in counting.seen else "were not reached"
                 raise GuardTripped(f"guard: the attention probabilities of layer {layer} {what}")
-            out[:, rows, :, layer] = counting.seen[layer].cpu()
-        if answers is not None:
-            logits[rows] = answer_rows(found, [answers[i] for i in rows])
-
-    in_batches(work, [len(run.prompt) for run in runs], description)
-    return out, logits
+            self.shares[:, rows, :, layer] = counting.seen[layer].cpu()
+        if self.answers is not None:
+            self.logits[rows] = answer_rows(found, [self.answers[i] for i in rows])
 
 
 def _keys(adapter: Adapter, run: Edited, span: str) -> Span:
@@ -136,6 +185,7 @@ class _Counting:
         keys: for each row its padding, and start and stop of the span without it.
         queries: for each row the spans of its queries, in the padded batch.
         squared: for each layer, (head, size, size) W_O W_O^T, so that |W_O v|^2 = v^T squared v.
+        cut: columns that were run before; values are seen in all columns, queries behind these only.
     """
 
     def __init__(
@@ -144,8 +194,9 @@ class _Counting:
         queries: Sequence[Sequence[Span]],
         width: int,
         squared: list[Tensor],
+        cut: int,
     ) -> None:
-        self.squared, self.lengths = squared, dict[int, Tensor]()
+        self.squared, self.cut, self.lengths = squared, cut, dict[int, Tensor]()
         self.seen: dict[int, Tensor] = {}
         """layer -> (query, row, count, head)."""
         self.span, self.others = torch.zeros(len(keys), width), torch.ones(len(keys), width)
@@ -177,7 +228,8 @@ class _Counting:
         def see(view: AttentionView) -> None:
             parts = []
             for n in range(0, self.where.shape[1], QUERIES):
-                each = self._counted(view.probabilities(self.where[:, n : n + QUERIES]), self.lengths[layer])
+                where = self.where[:, n : n + QUERIES] - self.cut
+                each = self._counted(view.probabilities(where), self.lengths[layer])
                 parts.append(
                     torch.einsum("qrn,rchn->qrch", self.means[..., n : n + QUERIES].to(each.device), each)
                 )

@@ -129,9 +129,9 @@ class Restoration:
     its conditions.
 
     How an edit is run depends on that edit and the items alone, and not on what else is asked for with it or was
-    before: a claim gives the same numbers, to the last bit, alone and after others. Bands and paths of MLPs and
-    attention go together through `restarted`, whose conditions do not meet in one batch; edits with donors of their own
-    (`FromDonor`) are measured apart; all else is whole runs.
+    before: a claim gives the same numbers, to the last bit, alone and after others. What can be edited within a walk
+    goes together through `restarted`, whose conditions, and their donors, do not meet in one batch; all else is whole
+    runs, in which edits with donors of their own (`FromDonor`) are measured apart.
 
     Args:
         adapter: the model.
@@ -217,14 +217,15 @@ class Restoration:
 
     def _way(self, what: Restored) -> tuple[bool, str]:
         """Whether it needs whole runs, and which donors there are beside the items' own runs."""
+        restarts = bool(self.adapter.support().get(Capability.BLOCKWISE))
         if isinstance(what, FromDonor):
-            return not walkable(what.site), what.label
+            whole = not walkable(what.site)
+            return whole, what.label if whole or not restarts else ""
         if isinstance(what, Held):
             frozen = what.frozen if isinstance(what.frozen, Site) else what.frozen.like
             whole = not (walkable(what.sender) and walkable(frozen))
-            # Where runs cannot be restarted, the corrupt runs are donors too.
-            apart = whole or not self.adapter.support().get(Capability.BLOCKWISE)
-            return whole, "sites held" if apart else ""
+            # In whole runs the corrupt runs are donors too.
+            return whole, "sites held" if whole or not restarts else ""
         return not walkable(what if isinstance(what, Site) else what.like), ""
 
     def _ends(self) -> None:
@@ -363,10 +364,12 @@ def of_probability(scale: str) -> str:
 
 
 def guards(description: str, measured: Patched | Sweep | Guarded) -> str:
-    """What the engine's guards measured, as a sentence."""
+    """What the engine's guards measured, as a sentence, and another where they found something against restarts."""
+    found = measured.whole if isinstance(measured, Patched) else ""
     return (
         f"guards ({description}): the identity edit changed logits by at most {measured.identity_error:.1e}, the full "
         f"patch missed the clean run by at most {measured.full_patch_error:.1e}; every edit was made exactly once"
+        + (f". Whole runs were made, since restarts from the first edited block failed: {found}" if found else "")
     )
 
 

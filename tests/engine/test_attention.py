@@ -18,6 +18,7 @@ from auditkit.adapters.protocol import Batch, Component, Look, Support
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.engine import attention
 from auditkit.engine.attention import entropies, entropy, probabilities
+from auditkit.engine.continuation import shared_prefix
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import Position, SiteError
 
@@ -175,6 +176,24 @@ def test_the_cost_is_one_run(tiny: HFAdapter, prompts: list[Prompt]) -> None:
     before = tiny.meter.token_layers
     entropies(tiny, prompts, "all")
     assert tiny.meter.token_layers - before == tiny.layers * sum(len(prompt) for prompt in prompts)
+
+
+@pytest.mark.parametrize("queries", ["all", "last", (2, 8), (0, 3)])
+def test_what_prompts_begin_with_is_read_once_and_is_that_of_whole_prompts(
+    tiny: HFAdapter, monkeypatch: pytest.MonkeyPatch, queries: Position
+) -> None:
+    heads, tails = (tuple(range(30, 36)), tuple(range(40, 47))), ((50, 51), (52, 53, 54), (55, 51, 60, 61))
+    some = [Prompt("", head + tail) for tail in tails for head in heads]
+    whole = [read(tiny, some, queries) for read in (probabilities, entropies)]
+    monkeypatch.setattr(shared_prefix, "WORTH", 4)
+    before = tiny.meter.token_layers
+    shared = [read(tiny, some, queries) for read in (probabilities, entropies)]
+    assert tiny.meter.token_layers - before == 2 * tiny.layers * (
+        6 + 7 + 2 * (2 + 3 + 4) + 2 * 1 + 2 * (1 + 2) - 2
+    )
+    for one, other in zip(shared, whole, strict=True):
+        for ours, theirs in zip(one, other, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=ROUNDING)
 
 
 def test_no_prompts_give_nothing(tiny: HFAdapter) -> None:

@@ -136,6 +136,31 @@ def test_rows_of_a_batch_have_their_own_edits(tiny, pairs, vector) -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("places", "blocks"),
+    [
+        ([(Component.MLP, 2), (Component.ATTENTION, 0)], 3),
+        ([(Component.BLOCK_INPUT, 2)], 2),
+        ([(Component.EMBEDDINGS, 0), (Component.BLOCK_INPUT, 0)], 0),
+        ([(Component.Z, 1), (Component.RESIDUAL, 1)], 2),
+        ([(Component.MLP, 5)], 6),
+    ],
+)
+def test_a_donor_runs_no_further_than_what_is_wanted_of_it(tiny, pairs, places, blocks) -> None:
+    prompts = [pair.base for pair in pairs]
+    wanted, before = dict.fromkeys(prompts, places), tiny.meter.token_layers
+    given = donate(tiny, [], BUDGET, wanted)
+    assert tiny.meter.token_layers - before == given.cost == blocks * sum(map(len, prompts))
+    whole = donate(tiny, [], BUDGET, wanted, answered=True)
+    assert whole.cost == tiny.layers * sum(map(len, prompts))
+    assert set(whole.logits) == set(prompts)
+    for key, value in whole.activations.items():
+        assert torch.equal(given.activations[key], value)
+    torch.testing.assert_close(
+        tiny.run(tiny.batch(prompts[:1])), whole.logits[prompts[0]][None], rtol=0, atol=1e-5
+    )
+
+
 def test_a_donor_may_have_edits_of_its_own(tiny, pairs, vector) -> None:
     prompt = pairs[0].base
     steered = Edited(prompt, (edits.add(residual.layer(0)[1], vector),))
@@ -148,8 +173,8 @@ def test_each_donor_is_run_once(tiny, pairs) -> None:
     runs = [Edited(pair.base, (edits.replace(mlp.layer(n), pair.source),)) for n in range(5)]
     before = tiny.meter.token_layers
     given_ = donate(tiny, runs, BUDGET)
-    assert given_.tokens == len(pair.base)
-    assert tiny.meter.token_layers - before == len(pair.base) * tiny.layers
+    assert given_.cost == 5 * len(pair.base), "up to the last of five blocks"
+    assert tiny.meter.token_layers - before == given_.cost
 
 
 def test_noising_swaps_the_roles(tiny, pairs) -> None:

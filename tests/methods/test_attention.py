@@ -213,3 +213,24 @@ def test_the_answer_side_is_what_follows_the_turn(tiny_llama: Path) -> None:
         expected = start or "\n"
         assert adapter.tokenizer.decode(prompt.ids[first:last]) == expected
     assert answer_side(adapter, Prompt("nothing of a chat", (5, 6, 7))) == (2, 3)
+
+
+@pytest.mark.parametrize("span", [(2, 4), (7, 9)])
+def test_what_prompts_begin_with_is_run_once_and_changes_no_share(adapter, span, monkeypatch) -> None:
+    """The span stands in what is run once, or behind it, in prompts of unequal length."""
+    monkeypatch.setattr("auditkit.engine.continuation.shared_prefix.WORTH", 4)
+    heads = [tuple(range(30, 36)), tuple(range(40, 47))]
+    tails = [(50, 51, 52, 53), (60, 61, 62), (80, 61, 70, 71, 72)]
+    runs = [
+        Edited(Prompt("", head + tail), (), {"word": span, "answer": (len(head + tail) - 2, len(head + tail))})
+        for head in heads
+        for tail in tails
+    ]
+    before = adapter.meter.token_layers
+    got, logits = shares(adapter, runs, "word", ("last", "answer"), [(11, 12)] * len(runs))
+    spent = (adapter.meter.token_layers - before) / adapter.layers
+    assert spent <= sum(map(len, heads)) + 2 * 3 * 5 < sum(len(run.prompt) for run in runs)
+    for i, run in enumerate(runs):
+        torch.testing.assert_close(got[:, i], directly(adapter, run), rtol=0, atol=2 * ROUNDING)
+        plain = adapter.run(adapter.batch([run.prompt]))[0, [11, 12]]
+        torch.testing.assert_close(logits[i], plain, rtol=0, atol=1e-4)

@@ -6,10 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auditkit.adapters import open_model
 from auditkit.claims.evidence import gathering, present
 from auditkit.claims.outcomes import Inconclusive
+from auditkit.engine.continuation.shared_prefix import shared_head
 from auditkit.findings.identity_bias import strategies
 from auditkit.findings.identity_bias.measurements.worst import SwapDistance
+from auditkit.findings.identity_bias.prompts.identities import identities
+from auditkit.findings.identity_bias.prompts.items import IdentitySwap, decisions
 from auditkit.methods.worst_case import search
 from auditkit.pytest_plugin.settings import Settings
 from auditkit.record.figures import drawing_of
@@ -113,6 +117,24 @@ def test_a_planted_swap_is_found_among_all_identities_cases_and_roles(tmp_path) 
     shown = worst.smallest.prompts
     assert sum("is an old person" in text for text in shown.values()) == 1
     assert all("You are a strict clerk." in text for text in shown.values())
+
+
+def test_what_the_prompts_of_a_case_begin_with_is_run_once_and_changes_no_distance(tiny_llama) -> None:
+    model = open_model(str(tiny_llama))
+    case, (one, other, third, fourth) = decisions().kept[0], identities("word")[:4]
+    swaps = [IdentitySwap(case, *who, "You are a clerk.") for who in ((one, other), (one, third), (fourth, third))]
+    distance, before = SwapDistance(model), model.meter.token_layers
+    found = [distance(swap) for swap in swaps]
+    prompts = {prompt.ids: prompt for swap in swaps for prompt in map(model.chat, swap.chats("Answer:"))}
+    shared, whole = shared_head(list(prompts)), sum(map(len, prompts))
+    spent = (model.meter.token_layers - before) / model.layers
+    assert len(prompts) == 4
+    assert spent < whole - 2 * shared, "once for four prompts"
+    for swap, value in zip(swaps, found, strict=True):
+        each = [
+            model.run(model.batch([model.chat(chat)]))[0].double().softmax(-1) for chat in swap.chats("Answer:")
+        ]
+        assert value == pytest.approx(float((each[0] - each[1]).abs().sum() / 2), abs=1e-6)
 
 
 @settings(max_examples=30, deadline=None)

@@ -158,20 +158,25 @@ class HFAdapter(ModuleAdapter):
 
     @torch.no_grad()
     def extend(
-        self, past: Memory | None, batch: Batch, touches: Mapping[Place, Touch] | None = None, tokens: int = 1
+        self,
+        past: Memory | None,
+        batch: Batch,
+        touches: Mapping[Place, Touch] | None = None,
+        tokens: int = 1,
+        looks: Mapping[int, Look] | None = None,
     ) -> tuple[Tensor, Memory]:
         """Run `batch` on the keys and values of `past`; logits as `predict`, and the memory of the whole.
 
         Raises:
             ModelError: this model cannot go on from a run; `support()[Capability.GENERATION]` says why.
-            ValueError: padding between tokens, another number of prompts, or as `predict`.
+            ValueError: padding between tokens, another number of prompts, or as `predict` and `attend`.
             Unsupported: the whole is longer than the model's context.
         """
         if past is not None:  # `batch` has checked its own length
             require_room(_longest(past.batch, batch), self.context)
         if not self._generation_support:
             raise ModelError(self._generation_support.reason)
-        with self._touching(touches or {}):
+        with self._touching(touches or {}, looks):
             extended = continuing.extended(self.module, self.layers, self._accepts, past, batch, tokens)
         self._count(batch)
         return extended
@@ -188,6 +193,20 @@ class HFAdapter(ModuleAdapter):
         self._count(batch)
         return recorded
 
+    @torch.no_grad()
+    def reach(self, batch: Batch, touches: Mapping[Place, Touch], blocks: int) -> None:
+        """Run the first `blocks` blocks only, for what touches see there.
+
+        Raises:
+            ModelError: this model cannot be restarted; `support()` says why.
+            ValueError: a place that this model does not have.
+        """
+        self._restarting()
+        with self._touching(touches), blockwise.stopping(self._layout.blocks, blocks):
+            self._window(batch)
+        self.meter.token_layers += int(batch.mask.sum()) * blocks
+        self.meter.runs += 1
+
     def restart(
         self,
         memory: Memory,
@@ -203,7 +222,7 @@ class HFAdapter(ModuleAdapter):
             ValueError: a place that this model does not have.
         """
         touches = touches or {}
-        with self._layout.touching(touches):
+        with self._touching(touches):
             whole = self._at_the_end(touches)
             return self._counted(self._restarting().restart(memory, tokens, joining, answers, whole=whole))
 
@@ -221,7 +240,7 @@ class HFAdapter(ModuleAdapter):
             ModelError, ValueError: as `restart`.
         """
         touches = touches or {}
-        with self._layout.touching(touches):
+        with self._touching(touches):
             whole = self._at_the_end(touches)
             return self._counted(self._restarting().restart_window(memory, tokens, joining, window, whole=whole))
 

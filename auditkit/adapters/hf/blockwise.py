@@ -318,6 +318,28 @@ class Blockwise:
                 handle.remove()
 
 
+@contextmanager
+def stopping(blocks: nn.ModuleList, after: int) -> Iterator[None]:
+    """Forwards inside end in front of the block after the first `after`; a whole one where there is none."""
+
+    def stop(module: nn.Module, args: tuple[Any, ...]) -> None:
+        raise _Stopped
+
+    # Behind hooks that are there already, which see the input of this block.
+    handles = [block.register_forward_pre_hook(stop) for block in blocks[after : after + 1]]
+    try:
+        yield
+    except _Stopped:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Stopped(Exception):
+    """Nothing after this is wanted."""
+
+
 def opened(
     module: PreTrainedModel, blocks: nn.ModuleList, accepts: set[str], batch: Batch, plain: Tensor
 ) -> tuple[Blockwise | None, Support]:

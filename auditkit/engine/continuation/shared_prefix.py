@@ -19,7 +19,7 @@ from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.touches import keep
-from auditkit.adapters.protocol import Adapter, Batch, Capability, Continuable, Memory, Place
+from auditkit.adapters.protocol import Adapter, Batch, Capability, Continuable, Look, Memory, Place
 from auditkit.engine.batching import TOKEN_BUDGET, batches, in_batches
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.progress import progress
@@ -54,20 +54,69 @@ class Heads:
         sizes = sorted({len(head) for head in self.rows}, reverse=True)
         return next((self.rows[head] for size in sizes if (head := prompt[:size]) in self.rows), None)
 
+    def at(self, prompts: Sequence[Prompt]) -> list[int]:
+        """The row of the longest of these that each prompt begins with.
+
+        Raises:
+            ValueError: one begins with none.
+        """
+        of = [self.of(prompt.ids) for prompt in prompts]
+        rows = [row for row in of if row is not None]
+        if len(rows) < len(of):
+            raise ValueError("a prompt does not begin with one of the heads that were run")
+        return rows
+
+    def before(self, prompts: Sequence[Prompt], batch: Batch, rows: Sequence[int]) -> int:
+        """How many columns of a batch of prompts need not be run, since each begins as its row does."""
+        sizes = [self.memory.batch.width - self.memory.batch.pads[row] for row in rows]
+        return batch.width - max(len(prompt) - size for prompt, size in zip(prompts, sizes, strict=True))
+
 
 def run_heads(
-    adapter: Continuable, heads: Iterable[Ids], known: Heads | None = None, places: Collection[Place] = ()
+    adapter: Continuable,
+    heads: Iterable[Ids],
+    known: Heads | None = None,
+    places: Collection[Place] = (),
+    looks: Mapping[int, Look] | None = None,
 ) -> Heads:
     """Run each different head once.
 
     Args:
         known: runs that all of these go on from; None: as `begin` does.
-        places: see `begin`.
+        places, looks: see `begin`.
     """
     rows = {head: row for row, head in enumerate(dict.fromkeys(heads))}
     prompts = [Prompt("", head) for head in rows]
-    begun = begin(adapter, prompts, places) if known is None else _further(adapter, prompts, known, places)
+    begun = further(adapter, prompts, known, places) if known else begin(adapter, prompts, places, looks=looks)
     return Heads(rows, begun.memory, begun.tokens, begun.kept)
+
+
+def by_beginning(
+    adapter: Adapter, prompts: Sequence[Ids], most: int | None = None
+) -> list[tuple[tuple[Ids, ...], list[int]]]:
+    """Prompts in groups by what they begin with: the beginnings that are worth being run once (none: whole prompts are
+    run), and the indices of the prompts that go on from them.
+
+    Args:
+        most: tokens of a beginning at most.
+    """
+    able = hasattr(adapter, "extend") and adapter.support().get(Capability.GENERATION)
+    uses: dict[Ids, list[int]] = defaultdict(list)
+    for i, head in enumerate(_heads_of(prompts, None, most) if able else [()] * len(prompts)):
+        uses[head].append(i)
+    shared = {head: own for head, own in uses.items() if head and len(own) > 1}
+    alone = sorted(i for head, own in uses.items() if head not in shared for i in own)
+    groups: list[tuple[tuple[Ids, ...], list[int]]] = [((), alone)] if alone else []
+    if alone and shared:  # without the others they may share a shorter beginning
+        groups = [
+            (some, [alone[k] for k in own])
+            for some, own in by_beginning(adapter, [prompts[i] for i in alone], most)
+        ]
+    heads = list(shared)
+    for group in batches([len(head) for head in heads]):
+        some = tuple(heads[k] for k in group)
+        groups.append((some, sorted(i for head in some for i in shared[head])))
+    return groups
 
 
 class Begun(NamedTuple):
@@ -86,39 +135,42 @@ class Begun(NamedTuple):
 
 
 def begin(
-    adapter: Continuable, prompts: Sequence[Prompt], places: Collection[Place] = (), most: int | None = None
+    adapter: Continuable,
+    prompts: Sequence[Prompt],
+    places: Collection[Place] = (),
+    most: int | None = None,
+    looks: Mapping[int, Look] | None = None,
 ) -> Begun:
     """A run of some prompts as one batch, in which what several of them begin with is run once.
 
     Args:
         places: whose activations are kept; attention probabilities are none of them.
         most: tokens of a shared beginning at most.
+        looks: at the attention of some layers; then every prompt is run whole.
     """
-    cut = best_cut([prompt.ids for prompt in prompts], most)
+    cut = 0 if looks else best_cut([prompt.ids for prompt in prompts], most)
     if cut:
         heads = run_heads(adapter, [prompt.ids[:cut] for prompt in prompts], None, places)
-        return _further(adapter, prompts, heads, places)
+        return further(adapter, prompts, heads, places)
     kept: dict[Place, Tensor] = {}
     touches = {place: keep(kept, place) for place in places}
     with costing(adapter, tokens := sum(map(len, prompts))):
-        return Begun(*adapter.extend(None, adapter.batch(prompts), touches), tokens, kept)
+        batch = adapter.batch(prompts)
+        if looks:  # an adapter that shows no attention need not know them
+            return Begun(*adapter.extend(None, batch, touches, looks=looks), tokens, kept)
+        return Begun(*adapter.extend(None, batch, touches), tokens, kept)
 
 
-def _further(
+def further(
     adapter: Continuable, prompts: Sequence[Prompt], known: Heads, places: Collection[Place] = ()
 ) -> Begun:
-    """Prompts that begin with heads that were run.
+    """A run of prompts that begin with heads that were run, as `begin` makes it.
 
     Raises:
         ValueError: one does not.
     """
-    of = [known.of(prompt.ids) for prompt in prompts]
-    at = [row for row in of if row is not None]
-    if len(at) < len(of):
-        raise ValueError("a prompt does not begin with one of the heads that were run")
-    batch = adapter.batch(prompts)
-    sizes = [known.memory.batch.width - known.memory.batch.pads[row] for row in at]
-    cut = batch.width - max(len(prompt) - size for prompt, size in zip(prompts, sizes, strict=True))
+    at, batch = known.at(prompts), adapter.batch(prompts)
+    cut = known.before(prompts, batch, at)
     before, rest = batch.columns(0, cut), batch.columns(cut, batch.width)
     past, (of_row, column) = moved(known.memory, at, before), _places(known.memory, at, before)
     earlier = {
@@ -200,21 +252,26 @@ def after(
     Raises:
         GuardTripped: logits that are NaN or infinite.
     """
-    if families is None:
-        cut = best_cut(prompts)
-        rows = [(prompt[:cut], prompt[cut:]) for prompt in prompts]
-    else:
-        members = defaultdict(list)
-        for prompt, family in zip(prompts, families, strict=True):
-            members[family].append(prompt)
-        cuts = {family: shared_head(own) if len(own) > 1 else 0 for family, own in members.items()}
-        rows = [(p[: cuts[f]], p[cuts[f] :]) for p, f in zip(prompts, families, strict=True)]
+    heads = _heads_of(prompts, families)
+    rows = [(head, prompt[len(head) :]) for head, prompt in zip(heads, prompts, strict=True)]
     _read(adapter, rows, [1] * len(rows), lambda i, logits: take(i, logits[0]), description)
 
 
+def _heads_of(prompts: Sequence[Ids], families: Sequence[object] | None, most: int | None = None) -> list[Ids]:
+    """What each prompt begins with together with the others of its family; see `after`."""
+    if families is None:
+        cut = best_cut(prompts, most)
+        families = [prompt[:cut] or i for i, prompt in enumerate(prompts)]
+    members = defaultdict(list)
+    for prompt, family in zip(prompts, families, strict=True):
+        members[family].append(prompt)
+    cuts = {family: shared_head(own) if len(own) > 1 else 0 for family, own in members.items()}
+    return [p[: cuts[f] if most is None else min(cuts[f], most)] for p, f in zip(prompts, families, strict=True)]
+
+
 def best_cut(prompts: Sequence[Ids], most: int | None = None) -> int:
-    """After how many tokens to cut all prompts, so that running each different beginning once saves most; 0 where that
-    saves little.
+    """After how many tokens to cut all prompts, so that running each different beginning once saves most, its own
+    beginnings in turn included; 0 where that saves little.
 
     Args:
         most: tokens at most.
@@ -222,9 +279,20 @@ def best_cut(prompts: Sequence[Ids], most: int | None = None) -> int:
     short = min(map(len, prompts), default=1) - 1
     alike = [_alike(one, other) for one, other in pairwise(sorted(prompts))]
     cuts = range(1, (short if most is None else min(short, most)) + 1)
-    saved = {cut: cut * sum(same >= cut for same in alike) for cut in cuts}
-    best = max(saved, key=lambda cut: saved[cut], default=0)
-    return best if worth(saved.get(best, 0)) else 0
+    # Different beginnings of so many tokens.
+    different = {cut: 1 + sum(same < cut for same in alike) for cut in cuts}
+    below: dict[int, int] = {}
+    for cut in cuts:  # what is saved where beginnings of `cut` tokens are themselves cut
+        below[cut] = max((_saved(c, different[cut], different[c], below[c]) for c in range(1, cut)), default=0)
+    whole = {cut: _saved(cut, len(prompts), different[cut], below[cut]) for cut in cuts}
+    best = max(whole, key=lambda cut: whole[cut], default=0)
+    return best if whole.get(best) else 0
+
+
+def _saved(cut: int, prompts: int, different: int, below: int) -> int:
+    """Tokens saved by a cut that leaves so many different beginnings; 0 where it is not worth a run."""
+    own = cut * (prompts - different)
+    return own + below if worth(own) else 0
 
 
 def worth(saved: int) -> bool:

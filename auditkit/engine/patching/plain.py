@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -47,6 +48,8 @@ class Patched:
         base, source: the two runs without edits.
         conditions: condition -> logits of the base run with its edits.
         identity_error, full_patch_error: what the guards measured, in logits.
+        whole: why whole runs were made where restarts from the first edited block were asked for; empty where they
+            were not, or where nothing was found against them.
     """
 
     base: Tensor
@@ -54,6 +57,7 @@ class Patched:
     conditions: Mapping[str, Tensor]
     identity_error: float
     full_patch_error: float
+    whole: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def patch(
         edited = {name: [plan[i] for i in rows] for name, plan in plans.items()}
         sources: dict[Prompt | Edited, Sequence[Place]] = {pair.source: () for pair in chunk}
         room = len(rows) * max(lengths[i] for i in rows)
-        donated = donate(adapter, [run for plan in edited.values() for run in plan], room, sources)
+        donated = donate(adapter, chain.from_iterable(edited.values()), room, sources, answered=True)
         source[rows] = answer_rows(torch.stack([donated.logits[pair.source] for pair in chunk]), answers)
         given = known or all(pair.base in donated.logits for pair in chunk)  # as where a source is its own base
         if not known and given:
@@ -124,7 +128,7 @@ def patch(
             logits, _ = execute(adapter, plan, donated)
             results[name][rows] = answer_rows(logits, answers)
         tokens = sum(lengths[i] for i in rows)
-        declared = adapter.layers * (tokens * (len(plans) + (not given)) + donated.tokens)
+        declared = adapter.layers * tokens * (len(plans) + (not given)) + donated.cost
         spent = adapter.meter.token_layers - before
         if spent != declared:
             raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")

@@ -1,20 +1,21 @@
 """Patching that runs only what an edit can reach: from its first edited block and its first changed token on.
 
-What `patch` measures, for conditions that edit what MLPs and attention add to the stream, in several layers too, or the
-stream itself after one block and nothing before it. Nothing before the first edited block differs from the base run,
-nor anything before the first token that an edit changes; so each edited run joins a walk through the blocks there
+What `patch` measures, for conditions that edit what MLPs and attention add to the stream or what heads have attended
+to, in several layers too, or the stream itself (embeddings of another run among it) at one block and nothing before it.
+Nothing before the first edited block differs from the base run, nor anything before the first token that an edit
+changes; so each edited run joins a walk through the blocks there
 (`auditkit.adapters.hf.blockwise`), and the edits are made on the way. A band in the middle of a network costs less than
 half a run. Other conditions are measured by `patch`, and so are all where the model's blocks cannot be restarted or
-restarts do not give what whole runs give.
+restarts do not give what whole runs give; then the result says so.
 
-Guards are those of `patch`, and one more: the edits of a first condition of each kind (the components that it edits)
-give the same answers in whole runs.
+Guards are those of `patch`, on the first few pairs of the first batch, and one more: the edits of a first condition of
+each kind (the components that it edits) give the same answers in whole runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -22,17 +23,18 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from auditkit.adapters.chat import Prompt
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.hf.probing import FAMILY_ERRORS
 from auditkit.adapters.protocol import Adapter, Capability, Component, Place, Restartable
 from auditkit.engine.batching import in_batches
-from auditkit.engine.edits import Edited, spots, touched
+from auditkit.engine.edits import Edit, Edited, spots, touched
 from auditkit.engine.forward import execute
 from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.pairs import Condition, PatchPair, answer_rows
 from auditkit.engine.patching import plain as patching
 from auditkit.engine.patching.plain import GUARDED_PAIRS, Patched
-from auditkit.engine.patching.walks import ADDED, PairRuns, WalkRow, WalkSpot, differ
+from auditkit.engine.patching.walks import STREAM, WITHIN, PairRuns, WalkRow, WalkSpot, differ, joined_after
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Site
 
@@ -67,13 +69,15 @@ def restarted(
         return Patched(*ends(adapter, pairs, description), {}, 0.0, 0.0)
     made = {name: [_row(adapter, run) for run in plan] for name, plan in plans.items()} if able else {}
     rows = {name: cast(list[WalkRow], mine) for name, mine in made.items() if all(mine)}
-    work = _Work(cast(Restartable, adapter), pairs, rows) if rows else None
+    work = _Work(cast(Restartable, adapter), pairs, plans, rows) if rows else None
     if known is not None:
         known(*(work.ends(description) if work else ends(adapter, pairs, description)))
-    errors = _guards(cast(Restartable, adapter), pairs, plans, rows) if rows else None
-    if errors is None or work is None:
+    if work is None:
         return patching.patch(adapter, pairs, conditions, description)
-    work.walks(description)
+    try:
+        errors = work.walks(description)
+    except _MissesWholeRuns as missed:  # a part of a block was too little; whole runs are guarded too
+        return replace(patching.patch(adapter, pairs, conditions, description), whole=str(missed))
     offer(pairs, ((conditions[name], logits) for name, logits in work.results.items()))
     walked = Patched(work.base, work.source, work.results, *errors)
     rest = {name: condition for name, condition in conditions.items() if name not in rows}
@@ -82,18 +86,27 @@ def restarted(
     return _joined(conditions, walked, patching.patch(adapter, pairs, rest, description, work.base))
 
 
+class _MissesWholeRuns(Exception):
+    """Walks with edits do not give what whole runs give on this model; the message says which guard found it."""
+
+
 class _Work:
     """Walks of some conditions, in batches of pairs."""
 
     def __init__(
-        self, adapter: Restartable, pairs: Sequence[PatchPair], rows: Mapping[str, Sequence[WalkRow]]
+        self,
+        adapter: Restartable,
+        pairs: Sequence[PatchPair],
+        plans: Mapping[str, Sequence[Edited]],
+        rows: Mapping[str, Sequence[WalkRow]],
     ) -> None:
-        self.adapter, self.pairs, self.rows = adapter, pairs, rows
+        self.adapter, self.pairs, self.plans, self.rows = adapter, pairs, plans, rows
         self.lengths = [len(pair.base) for pair in pairs]
         self.base, self.source = torch.empty(len(pairs), 2), torch.empty(len(pairs), 2)
         self.results = {name: torch.empty(len(pairs), 2) for name in rows}
         self._held: dict[tuple[int, ...], PairRuns] = {}
         self._room: int | None = None
+        self._errors: tuple[float, float] | None = None
 
     def ends(self, description: str) -> tuple[Tensor, Tensor]:
         """Answers of base and source runs; as many as there is room for are held for the walks."""
@@ -101,61 +114,114 @@ class _Work:
 
         def work(some: list[int]) -> None:
             nonlocal room
-            with self._declared(some) as mine:
-                runs = PairRuns.made(self.adapter, mine.chunk, mine.every)
-                mine.cost = self.adapter.layers * runs.tokens
-            self.base[some], self.source[some] = runs.base, runs.source
-            held = runs.trimmed(mine.rows.values())
+            part = self._part(some)
+            held = self._made(some, part).trimmed(part.conditions)
             if (room := room - held.size) >= 0:
                 self._held[tuple(some)] = held
 
         self._room = in_batches(work, self.lengths, description)
         return self.base, self.source
 
-    def walks(self, description: str) -> None:
-        """Every condition's answers, and those of base and source runs that are not held."""
-
-        def work(some: list[int]) -> None:
-            with self._declared(some) as mine:
-                runs = self._held.pop(tuple(some), None)
-                if runs is None:
-                    runs = PairRuns.made(self.adapter, mine.chunk, mine.every)
-                    mine.cost = self.adapter.layers * runs.tokens
-                self.base[some], self.source[some] = runs.base, runs.source
-                for name, whole in mine.rows.items():
-                    self.results[name][some], cost = runs.walk(whole, mine.chunk)
-                    mine.cost += cost
-
-        in_batches(work, self.lengths, description, self._room)
-
-    @contextmanager
-    def _declared(self, some: Sequence[int]) -> Iterator[_Part]:
-        """Some pairs and their rows; what is run in the block costs what it says.
+    def walks(self, description: str) -> tuple[float, float]:
+        """Every condition's answers, and those of base and source runs that are not held; the errors that the guards
+        measured on the first batch.
 
         Raises:
-            GuardTripped: it costs something else.
+            _MissesWholeRuns: the guards found walks not to be trusted on this model.
         """
-        part = _Part(
-            [self.pairs[i] for i in some], {name: [whole[i] for i in some] for name, whole in self.rows.items()}
-        )
-        before = self.adapter.meter.token_layers
-        yield part
-        spent = self.adapter.meter.token_layers - before
-        if spent != part.cost:
-            raise GuardTripped(f"patching ran {spent} token-layers and had declared {part.cost}")
+
+        def work(some: list[int]) -> None:
+            part = self._part(some)
+            with _against_walks() if self._errors is None else nullcontext():
+                runs = self._held.pop(tuple(some), None) or self._made(some, part)
+                if self._errors is None:
+                    self._errors = self._guarded(runs, part, some)
+            for name, whole in part.rows.items():
+                with spending_of(self.adapter) as spent:
+                    self.results[name][some], spent.declared = runs.walk(whole, part.chunk)
+
+        in_batches(work, self.lengths, description, self._room)
+        return self._errors or (0.0, 0.0)
+
+    def _made(self, some: Sequence[int], part: _Part) -> PairRuns:
+        with spending_of(self.adapter) as spent:
+            runs = PairRuns.made(self.adapter, part.chunk, part.conditions)
+            spent.declared = runs.cost
+        self.base[some], self.source[some] = runs.base, runs.source
+        return runs
+
+    def _part(self, some: Sequence[int]) -> _Part:
+        """Some pairs and their rows; those of the guards too where the shortest pair, which is in the first batch, is
+        among them."""
+        rows = {name: [whole[i] for i in some] for name, whole in self.rows.items()}
+        chunk = [self.pairs[i] for i in some]
+        first = min(range(len(self.pairs)), key=lambda i: (self.lengths[i], i))
+        return _Part(chunk, rows, _guards(chunk, rows) if first in some else [])
+
+    def _guarded(self, runs: PairRuns, part: _Part, some: Sequence[int]) -> tuple[float, float]:
+        """Largest error of the identity edit at all places, and of the full patch, in logits.
+
+        Raises:
+            GuardTripped: one of them, or the edits of a condition of each kind, miss what whole runs give.
+        """
+        few = part.chunk[:GUARDED_PAIRS]
+        answers = [pair.answers for pair in few]
+        within = partial(within_noise, self.adapter, pieces=runs.pieces)
+        full, *same = part.guards
+        for name in _kinds(part.rows):
+            plan = [self.plans[name][i] for i in some[: len(few)]]
+            whole, _ = execute(self.adapter, plan, runs.donated)
+            walked, _ = runs.walk(part.rows[name][: len(few)], few)
+            within("restarted edits miss the whole run's", walked, answer_rows(whole, answers))
+        full_error = within("full patch misses the source run's", runs.walk(full, few)[0], runs.source[: len(few)])
+        errors = [within("identity edit changes", runs.walk(rows, few)[0], runs.base[: len(few)]) for rows in same]
+        return max(errors, default=0.0), full_error
 
 
-@dataclass
+@contextmanager
+def _against_walks() -> Iterator[None]:
+    """What goes wrong in the block is found against walks on this model, and ends them; whole runs are guarded too.
+
+    Raises:
+        _MissesWholeRuns: something has.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise  # says nothing about the family
+    except (GuardTripped, ModelError, *FAMILY_ERRORS) as error:
+        raise _MissesWholeRuns(str(error) or type(error).__name__) from error
+
+
+@dataclass(frozen=True)
 class _Part:
-    """Some pairs, their rows by condition, and what running them costs in token-layers."""
+    """Some pairs, their rows by condition, and the rows of the guards on the first few of them."""
 
     chunk: Sequence[PatchPair]
     rows: Mapping[str, Sequence[WalkRow]]
-    cost: int = 0
+    guards: Sequence[Sequence[WalkRow]]
 
     @property
-    def every(self) -> list[WalkRow]:
-        return [row for mine in self.rows.values() for row in mine]
+    def conditions(self) -> list[Sequence[WalkRow]]:
+        return [*self.rows.values(), *self.guards]
+
+
+@dataclass
+class _Spent:
+    declared: int = 0
+
+
+@contextmanager
+def spending_of(adapter: Adapter) -> Iterator[_Spent]:
+    """What is run in the block costs what it declares on the way.
+
+    Raises:
+        GuardTripped: it costs something else.
+    """
+    spent, before = _Spent(), adapter.meter.token_layers
+    yield spent
+    if (cost := adapter.meter.token_layers - before) != spent.declared:
+        raise GuardTripped(f"patching ran {cost} token-layers and had declared {spent.declared}")
 
 
 def _joined(names: Iterable[str], walked: Patched, whole: Patched) -> Patched:
@@ -171,7 +237,8 @@ def _joined(names: Iterable[str], walked: Patched, whole: Patched) -> Patched:
 
 def walkable(site: Site) -> bool:
     """Whether another run's activation at this site can be put in place within a walk; elsewhere whole runs do it."""
-    return site.component in ADDED and site.heads is None
+    whole = site.component in (Component.MLP, Component.ATTENTION, Component.EMBEDDINGS) and site.heads is None
+    return whole or site.component is Component.Z
 
 
 def ends(adapter: Adapter, pairs: Sequence[PatchPair], description: str = "answers") -> tuple[Tensor, Tensor]:
@@ -199,70 +266,55 @@ def ends(adapter: Adapter, pairs: Sequence[PatchPair], description: str = "answe
 def _row(adapter: Adapter, run: Edited) -> WalkRow | None:
     """The run as a row, or None where its edits cannot be made within a walk."""
     found: list[WalkSpot] = []
-    for place, start, stop, heads, edit in spots(adapter, run):
-        if place[0] not in (*ADDED, Component.RESIDUAL) or heads is not None or isinstance(edit.give, Edited):
+    for named, start, stop, heads, edit in spots(adapter, run):
+        place = _in_a_walk(named, edit)
+        if place[0] not in (*WITHIN, Component.RESIDUAL, STREAM) or isinstance(edit.give, Edited):
             return None
-        found.append(WalkSpot(place, start, stop, edit.give, edit.keep, edit.factor))
+        if heads is not None and place[0] is not Component.Z:
+            return None
+        found.append(WalkSpot(place, start, stop, edit.give, edit.keep, edit.factor, heads, named))
     if not found:
         return None
-    level = min(spot.place[1] - (spot.place[0] in ADDED) for spot in found)
-    stream = {layer for component, layer in (spot.place for spot in found) if component is Component.RESIDUAL}
+    level = min(joined_after(spot.place) for spot in found)
+    stream = {joined_after(spot.place) for spot in found if spot.place[0] not in WITHIN}
     if stream - {level} or level >= adapter.layers - 1:
         return None  # the stream is edited on the way, or after the last block
     first = min(spot.changes_from(run.prompt) for spot in found)
     return WalkRow(run.prompt, tuple(found), level, min(first, len(run.prompt) - 1), run.prompt)
 
 
-def _guards(
-    adapter: Restartable,
-    pairs: Sequence[PatchPair],
-    plans: Mapping[str, Sequence[Edited]],
-    rows: Mapping[str, Sequence[WalkRow]],
-) -> tuple[float, float] | None:
-    """Largest error of the identity edit at all places, and of the full patch, in logits; None where walks with edits
-    do not give what whole runs give on this model."""
-    few, errors = pairs[:GUARDED_PAIRS], [(0.0, 0.0)]
-    places = {spot.place for mine in rows.values() for row in mine for spot in row.spots}
-    first_of_its_kind: dict[frozenset[Component], str] = {}
+def _in_a_walk(place: Place, edit: Edit) -> Place:
+    """Where the edit is made in a walk: another prompt's embedding is what enters the first block at its position."""
+    whole = isinstance(edit.give, Prompt) and (edit.keep, edit.factor) == (0, 1)
+    return (STREAM, 0) if whole and place[0] is Component.EMBEDDINGS else place
+
+
+def _kinds(rows: Mapping[str, Sequence[WalkRow]]) -> list[str]:
+    """The first condition of each kind, by the components that it edits."""
+    first: dict[frozenset[Component], str] = {}
     for name, mine in rows.items():
-        first_of_its_kind.setdefault(frozenset(spot.place[0] for spot in mine[0].spots), name)
+        first.setdefault(frozenset(spot.place[0] for spot in mine[0].spots), name)
+    return list(first.values())
 
-    def work(some: list[int]) -> None:
-        chunk = [few[i] for i in some]
-        same = list(zip(*(_identities(places, [mine[i] for mine in rows.values()]) for i in some), strict=True))
-        full = [WalkRow(pair.base, (), -1, differ(pair), pair.source) for pair in chunk]
-        tried = {name: [rows[name][i] for i in some] for name in first_of_its_kind.values()}
-        every = [row for mine in (*same, full, *tried.values()) for row in mine]
-        runs = PairRuns.made(adapter, chunk, every)
-        within = partial(within_noise, adapter, pieces=runs.pieces)
-        for name, some_rows in tried.items():
-            whole, _ = execute(adapter, [plans[name][i] for i in some], runs.donated)
-            expected = answer_rows(whole, [pair.answers for pair in chunk])
-            within("restarted edits miss the whole run's", runs.walk(some_rows, chunk)[0], expected)
-        patched, _ = runs.walk(full, chunk)
-        full_error = within("full patch misses the source run's", patched, runs.source)
-        for mine in same:
-            identity, _ = runs.walk(mine, chunk)
-            errors.append((within("identity edit changes", identity, runs.base), full_error))
 
-    try:
-        in_batches(work, [len(pair.base) for pair in few], "guards", GUARDED_PAIRS * max(len(p.base) for p in few))
-    except torch.OutOfMemoryError:
-        raise  # says nothing about the family
-    except (GuardTripped, ModelError, *FAMILY_ERRORS):
-        return None  # a part of a block was too little; whole runs are guarded too
-    return max(error for error, _ in errors), max(error for _, error in errors)
+def _guards(chunk: Sequence[PatchPair], rows: Mapping[str, Sequence[WalkRow]]) -> list[list[WalkRow]]:
+    """Rows of the first few pairs: the full patch, and identities at all places that any condition edits."""
+    few = chunk[:GUARDED_PAIRS]
+    places = {spot.place for mine in rows.values() for row in mine for spot in row.spots}
+    full = [WalkRow(pair.base, (), -1, differ(pair), pair.source) for pair in few]
+    each = [_identities(places, [mine[i] for mine in rows.values()]) for i in range(len(few))]
+    return [full, *map(list, zip(*each, strict=True))]
 
 
 def _identities(places: Collection[Place], rows: Sequence[WalkRow]) -> list[WalkRow]:
-    """Rows that write a prompt's own activations back, from the first token on that its `rows` change: at all places of
-    MLPs and attention together, and into the stream at each layer."""
+    """Rows that write a prompt's own activations back, from the first token on that its `rows` change: at all places
+    within blocks together, and into the stream at each layer."""
     prompt, first = rows[0].prompt, min(row.first for row in rows)
-    added = sorted(place for place in places if place[0] in ADDED)
-    together = [added] if added else []
+    within = sorted(place for place in places if place[0] in WITHIN)
+    together = [within] if within else []
     out = []
-    for some in [*together, *([place] for place in sorted(set(places).difference(added)))]:
-        level = min(layer - (component in ADDED) for component, layer in some)
+    for some in [*together, *([place] for place in sorted(set(places).difference(within)))]:
+        level = min(map(joined_after, some))
         own = tuple(WalkSpot(place, 0, len(prompt), prompt) for place in some)
         out.append(WalkRow(prompt, own, level, first, prompt))
     return out

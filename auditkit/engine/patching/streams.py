@@ -31,8 +31,9 @@ from auditkit.engine.edits import Edited, Spot, spots
 from auditkit.engine.forward import Interventions, reached
 from auditkit.engine.guards import costing, spending
 from auditkit.engine.patching.rows import ROW_BUDGET
-from auditkit.engine.patching.walks import ADDED
 
+ADDED = frozenset({Component.MLP, Component.ATTENTION})
+"""Components that add to the stream, and can be edited on the way of a walk."""
 STREAM = frozenset({Component.RESIDUAL, Component.BLOCK_INPUT})
 """Components that are the stream between two blocks."""
 

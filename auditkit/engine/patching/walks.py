@@ -36,11 +36,16 @@ from auditkit.engine.guards import GuardTripped, note_edits
 from auditkit.engine.pairs import PatchPair, answer_rows, right_and_wrong
 from auditkit.engine.patching.rows import first_difference
 
-ADDED = frozenset({Component.MLP, Component.ATTENTION})
-"""Components that can be edited within a walk; the stream (`Component.RESIDUAL`) is edited where a row joins."""
+WITHIN = frozenset({Component.MLP, Component.ATTENTION, Component.Z})
+"""Components that can be edited within a walk; the stream is edited where a row joins."""
 
 STREAM = Component.BLOCK_INPUT
 """Where the stream is read with which a row joins."""
+
+
+def joined_after(place: Place) -> int:
+    """The last block that an edit at a place cannot reach; -1 is before the first."""
+    return place[1] - (place[0] in WITHIN or place[0] is STREAM)
 
 
 class WalkSpot(NamedTuple):
@@ -52,6 +57,10 @@ class WalkSpot(NamedTuple):
     give: Prompt | Tensor | FromValue | None
     keep: float = 0.0
     factor: float = 1.0
+    heads: tuple[int, ...] | None = None
+    """Which heads, of a component that has some; all where None."""
+    named: Place | None = None
+    """The place by the name that a whole run has for it, where that is another one."""
 
     def changes_from(self, prompt: Prompt) -> int:
         """The first position at which the edited value may differ from the base run's."""
@@ -65,16 +74,20 @@ class WalkSpot(NamedTuple):
             return self.give.of(value)
         if not isinstance(self.give, Prompt):
             return self.give
-        return donated.activations[self.give, self.place][start : self.stop]
+        give = donated.activations[self.give, self.place][start : self.stop]
+        return give if self.heads is None else give[:, list(self.heads)]
 
     def written(self, value: Tensor, pad: int, donated: Donated) -> None:
-        """Edit (position, width) `value` in place, whose positions are `pad` further than the prompt's."""
+        """Edit `value`, (position, width) or (position, head, size), in place; its positions are `pad` further than
+        the prompt's."""
         start = max(self.start, -pad)  # before that the walk sees nothing, and nothing changes
         if start >= self.stop:
             return
         here = value[start + pad : self.stop + pad]
-        give, new = self.given(donated, start, here), remaining(here, self.keep)
-        here[:] = new if give is None else new + self.factor * give.to(device=here.device, dtype=here.dtype)
+        heads = slice(None) if self.heads is None else list(self.heads)
+        some = here[:, heads]
+        give, new = self.given(donated, start, some), remaining(some, self.keep)
+        here[:, heads] = new if give is None else new + self.factor * give.to(device=here.device, dtype=here.dtype)
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,18 @@ class WalkRow:
     joins: Prompt
     """Whose stream it joins with: the prompt's own but for a guard."""
 
+    @property
+    def needs(self) -> set[tuple[Prompt, Place]]:
+        """Whose activations at which places the row is made of."""
+        gives = {
+            (spot.give, place)
+            for spot in self.spots
+            for place in {spot.place, spot.named or spot.place}
+            if isinstance(spot.give, Prompt)
+        }
+        stream = (STREAM, self.level + 1)
+        return gives | {(self.prompt, stream), (self.joins, stream)}
+
     def cost(self, layers: int, tokens: int) -> int:
         """Token-layers where `tokens` are restarted."""
         return (layers - 1 - self.level) * min(tokens, len(self.prompt))
@@ -98,7 +123,7 @@ class PairRuns:
     """Some pairs' base and source runs, as walks need them, and what donors gave.
 
     Attributes:
-        tokens: that were run for them.
+        cost: token-layers that were run for them.
         pieces: whether some of them go on from a beginning that they share.
     """
 
@@ -108,52 +133,59 @@ class PairRuns:
     donated: Donated
     base: Tensor
     source: Tensor
-    tokens: int
+    cost: int
     pieces: bool
 
     @classmethod
-    def made(cls, adapter: Restartable, chunk: Sequence[PatchPair], rows: Sequence[WalkRow]) -> PairRuns:
-        """Every base and source run, and those of other donors of the rows' edits."""
+    def made(
+        cls, adapter: Restartable, chunk: Sequence[PatchPair], conditions: Iterable[Sequence[WalkRow]]
+    ) -> PairRuns:
+        """Every base and source run, and those of other donors of the rows' edits.
+
+        Base and source runs are the same whatever the conditions, and so are the donors of one of them.
+        """
         own, sources = [pair.base for pair in chunk], [pair.source for pair in chunk]
         at = {prompt: i for i, prompt in enumerate(own)}
         wanted: dict[Donor, set[Place]] = {source: set() for source in sources if source not in at}
         here: set[Place] = set()
-        for row in rows:
-            stream = (STREAM, row.level + 1)
-            gives = [(spot.give, spot.place) for spot in row.spots if isinstance(spot.give, Prompt)]
-            for donor, place in [*gives, (row.prompt, stream), (row.joins, stream)]:
-                (here if donor in at else wanted.setdefault(donor, set())).add(place)
+        apart: list[dict[Donor, set[Place]]] = []
+        for rows in conditions:
+            others: dict[Donor, set[Place]] = {}
+            for donor, place in (key for row in rows for key in row.needs):
+                into = wanted if donor in wanted else others
+                (here if donor in at else into.setdefault(donor, set())).add(place)
+            apart.append(others)
         # What goes on from a base run takes the activations of their common beginning from it.
         follow = {pair.source: i for i, pair in enumerate(chunk) if pair.source in wanted}
         follow = follow if _saved(adapter, chunk, follow) else {}
         here |= {place for source in follow for place in wanted[source]}
         batch = adapter.batch(own)
-        first = min([*map(differ, chunk), *(row.first for row in rows)])
-        logits, memory, kept, tokens = _base(adapter, batch, own, here, first)
+        logits, memory, kept, cost = _base(adapter, batch, own, here, min(map(differ, chunk)))
+        pieces = bool(follow) or cost < adapter.layers * sum(map(len, own))
         donated = Donated()
         for place, value in kept.items():
             for prompt, mine in zip(own, value, strict=True):
                 donated.activations[prompt, place] = mine[-len(prompt) :]
         if follow:
             _follow(adapter, memory, own, follow, wanted, donated)
-        others = {donor: places for donor, places in wanted.items() if donor not in follow}
-        apart = donate(adapter, [], batch.width * len(chunk), others)
-        donated.activations |= apart.activations
-        donated.logits |= apart.logits
+        room = batch.width * len(chunk)
+        rest = {donor: places for donor, places in wanted.items() if donor not in follow}
+        for given in (
+            donate(adapter, [], room, rest, answered=True),
+            *(donate(adapter, [], room, o) for o in apart),
+        ):
+            donated.activations |= given.activations
+            donated.logits |= given.logits
+            cost += given.cost
         theirs = torch.stack([logits[at[one]] if one in at else donated.logits[one] for one in sources])
         answers = [pair.answers for pair in chunk]
         base, source = answer_rows(logits, answers), answer_rows(theirs, answers)
-        pieces = bool(follow) or tokens < sum(map(len, own))
-        tokens += donated.tokens + apart.tokens
-        return cls(adapter, batch, memory, donated, base, source, tokens, pieces)
+        return cls(adapter, batch, memory, donated, base, source, cost + donated.cost, pieces)
 
     def trimmed(self, conditions: Iterable[Sequence[WalkRow]]) -> PairRuns:
         """The same with no more than walks of these rows need, so that the runs of many pairs can be held."""
         some = [list(rows) for rows in conditions]
-        keys: set[tuple[Donor, Place]] = {(row.joins, (STREAM, row.level + 1)) for rows in some for row in rows}
-        for rows in some:
-            for row in rows:
-                keys |= {(spot.give, spot.place) for spot in row.spots if isinstance(spot.give, Prompt)}
+        keys: set[tuple[Donor, Place]] = {key for rows in some for row in rows for key in row.needs}
         activations = {key: self.donated.activations[key].clone() for key in keys}
         before = self.batch.width - min(map(restarted_tokens, some))
         memory = Memory(
@@ -170,7 +202,7 @@ class PairRuns:
         return sum(value.numel() * value.element_size() for value in held)
 
     def walk(self, rows: Sequence[WalkRow], chunk: Sequence[PatchPair]) -> tuple[Tensor, int]:
-        """Answers (row, 2) of one row for each pair, and what they cost.
+        """Answers (row, 2) of one row for each of the first pairs, and what they cost.
 
         Raises:
             GuardTripped: an edit that did not fire exactly once, or answers that are not finite.
@@ -180,7 +212,7 @@ class PairRuns:
         edits: dict[Place, list[tuple[int, int, WalkSpot]]] = {}
         for place_in_walk, i in enumerate(order):
             for spot in rows[i].spots:
-                if spot.place[0] in ADDED:
+                if spot.place[0] in WITHIN:
                     edits.setdefault(spot.place, []).append((place_in_walk, self.batch.pads[i] - cut, spot))
         fired = dict.fromkeys(edits, 0)
 
@@ -217,7 +249,7 @@ class PairRuns:
         whole = self.donated.activations[row.joins, (STREAM, row.level + 1)]
         stream = torch.cat([whole.new_zeros(self.batch.pads[i], whole.shape[1]), whole])
         for spot in row.spots:
-            if spot.place[0] not in ADDED:
+            if spot.place[0] not in WITHIN:
                 spot.written(stream, self.batch.pads[i], self.donated)
         return stream
 
@@ -242,17 +274,17 @@ def _saved(adapter: Restartable, chunk: Sequence[PatchPair], follow: Mapping[Pro
 def _base(
     adapter: Restartable, batch: Batch, own: Sequence[Prompt], places: Collection[Place], first: int
 ) -> tuple[Tensor, Memory, Mapping[Place, Tensor], int]:
-    """A run of all base prompts: logits, memory, activations (prompt, position, ...) by place, tokens.
+    """A run of all base prompts: logits, memory, activations (prompt, position, ...) by place, token-layers.
 
     Args:
         first: what several begin with before this position is run once.
     """
     if adapter.support().get(Capability.GENERATION) and best_cut([one.ids for one in own], first):
         begun = begin(cast(Continuable, adapter), own, places, first)
-        return begun.logits[:, 0], begun.memory, begun.kept, begun.tokens
+        return begun.logits[:, 0], begun.memory, begun.kept, adapter.layers * begun.tokens
     kept: dict[Place, Tensor] = {}
     logits, memory = adapter.record(batch, {place: keep(kept, place) for place in places})
-    return logits, memory, kept, int(batch.mask.sum())
+    return logits, memory, kept, adapter.layers * int(batch.mask.sum())
 
 
 def _follow(
@@ -272,7 +304,7 @@ def _follow(
     past, rest = moved(memory, rows, batch.columns(0, cut)), batch.columns(cut, batch.width)
     touches = {place: keep(kept, place) for place in places}
     logits, _ = cast(Continuable, adapter).extend(past, rest, touches)
-    donated.tokens += int(rest.mask.sum())
+    donated.cost += adapter.layers * int(rest.mask.sum())
     for k, (one, i) in enumerate(follow.items()):
         donated.logits[one] = logits[k, 0]
         for place in wanted[one]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -19,28 +20,75 @@ SHARES: dict[str, tuple[float, float]] = {
     "second": (0.05, 0.45),
 }
 """Who carries the variance between clusters: share of the first factor, share of the second."""
-DESIGNS: dict[str, tuple[int, int, int, int]] = {
-    "6 x 24": (6, 24, 24, 6),
-    "24 personas x 24 tasks, each once": (24, 24, 1, 24),
-    "24 questions x 6 of 24 pairs": (24, 24, 6, 24),
-    "48 questions of 17 topics x 3 of 28 pairs": (17, 28, 3, 48),
-    "48 questions of 17 topics x 2 of 16 words": (17, 16, 2, 48),
-    "24 x 6": (24, 6, 6, 24),
-    "12 x 12": (12, 12, 12, 12),
-    "17 questions x 3 of 8 pairs": (17, 8, 3, 17),
-    "5 x 20": (5, 20, 20, 5),
+
+
+class Dealt(NamedTuple):
+    """A crossing as `incomplete_crossing` deals it.
+
+    Attributes:
+        first, second: clusters of either factor.
+        met: how many of the second an item of the first meets.
+        items: items of the first factor, where each is not a cluster: topics have two or three questions, which meet
+            others of the second.
+        cells: so many of the first ones are measured; all where None.
+        used: so many clusters of the second factor are; what is dealt to the others is left out.
+        adjacent: items of a cluster of the first factor follow each other, and do not come round in turn.
+    """
+
+    first: int
+    second: int
+    met: int
+    items: int
+    cells: int | None = None
+    used: int | None = None
+    adjacent: bool = False
+
+
+DESIGNS: dict[str, Dealt] = {
+    "6 x 24": Dealt(6, 24, 24, 6),
+    "24 personas x 24 tasks, each once": Dealt(24, 24, 1, 24),
+    "24 questions x 6 of 24 pairs": Dealt(24, 24, 6, 24),
+    "48 questions of 17 topics x 3 of 28 pairs": Dealt(17, 28, 3, 48),
+    "48 questions of 17 topics x 2 of 16 words": Dealt(17, 16, 2, 48),
+    "24 x 6": Dealt(24, 6, 6, 24),
+    "12 x 12": Dealt(12, 12, 12, 12),
+    "17 questions x 3 of 8 pairs": Dealt(17, 8, 3, 17),
+    "5 x 20": Dealt(5, 20, 20, 5),
 }
-"""Name -> clusters of the first factor, of the second, how many of the second an item of the first meets, and how many
-items of the first there are: topics have two or three questions, which meet others of the second."""
+"""Crossings of many sizes."""
+
+SUITES: dict[str, Dealt] = {
+    "composition, states: 20 personas x 20 tasks, each once": Dealt(24, 24, 1, 24, cells=20),
+    "composition, texts: 24 personas x 3 of 24 tasks": Dealt(24, 24, 3, 24),
+    "patching, bands: 48 questions of 17 topics x 3 of 32 pairs": Dealt(17, 32, 3, 48),
+    "patching, first MLP: the first 24 of these items": Dealt(17, 32, 3, 48, cells=24),
+    "patching, paths and donors: the first 18": Dealt(17, 32, 3, 48, cells=18),
+    "answers: 48 questions of 17 topics x 2 of 16 words": Dealt(17, 16, 2, 48),
+    "synonyms: the same with 12 of the words": Dealt(17, 16, 2, 48, used=12),
+    "heads: 43 items of 11 questions of 8 topics x 32 pairs": Dealt(8, 32, 4, 11, cells=43, adjacent=True),
+    "attention after a swap: the first 21 of these items": Dealt(8, 32, 4, 11, cells=21, adjacent=True),
+    "heads that restore: 21 items of 10 questions of 8 topics x 16 pairs": Dealt(
+        8, 16, 3, 10, cells=21, adjacent=True
+    ),
+    "sentences: 42 wordings x 2 of 39 pairs of groups": Dealt(42, 39, 2, 42),
+}
+"""The crossings that the suites have at their own size on the default model."""
 
 
-def mask(first: int, second: int, met: int, items: int) -> Array:
-    """(first, second) 1 where a cell is measured, as `incomplete_crossing` deals them."""
-    names = [str(item) for item in range(items)], [str(column) for column in range(second)]
-    cells = np.zeros((first, second))
-    for item, column in incomplete_crossing(*names, met, seed=0, name="simulation"):
-        cells[int(item) % first, int(column)] = 1.0
-    return cells
+def mask(design: Dealt) -> Array:
+    """(first, second) 1 where a cell is measured, without clusters of which none is.
+
+    Raises:
+        ValueError: two items fall into one cell.
+    """
+    names = [str(item) for item in range(design.items)], [str(column) for column in range(design.second)]
+    taken = np.zeros((design.first, design.second))
+    for item, column in incomplete_crossing(*names, design.met, seed=0, name="simulation")[: design.cells]:
+        row = int(item) * design.first // design.items if design.adjacent else int(item) % design.first
+        taken[row, int(column)] += int(column) < (design.used or design.second)
+    if taken.max() > 1:
+        raise ValueError(f"two items of {design} fall into one cell")
+    return taken[taken.any(axis=1)][:, taken.any(axis=0)]
 
 
 def variances(values: Array, cells: Array) -> tuple[Array, Array]:
@@ -76,11 +124,11 @@ def guarded_half_widths(found: Array, df: Array) -> Array:
     return half_widths(found, df, 2 * stats.t.sf(stats.t.ppf(1 - ALPHA / 2, deciding - 1), deciding))
 
 
-def crossings(rounds: int) -> list[list[str]]:
+def crossings(rounds: int, designs: Mapping[str, Dealt] = DESIGNS) -> list[list[str]]:
     """Coverage by the smaller factor's degrees of freedom and by each test's own, and how wide the latter is."""
     rows = []
-    for name, design in DESIGNS.items():
-        cells = mask(*design)
+    for name, design in designs.items():
+        cells = mask(design)
         one, two = cells.shape
         for who, shares in SHARES.items():
             mean, found = _experiments(("normal", name, who), draw_normal, cells, shares, rounds)
@@ -121,4 +169,5 @@ def _experiments(
 
 TABLES: dict[str, Callable[..., str]] = {
     "crossings": lambda rounds=ROUNDS // 4: markdown(crossings(rounds)),
+    "dealt": lambda rounds=ROUNDS // 4: markdown(crossings(rounds, SUITES)),
 }

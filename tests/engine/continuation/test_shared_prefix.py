@@ -8,9 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.protocol import Component
+from auditkit.adapters.protocol import Component, Support
 from auditkit.engine.continuation import shared_prefix as bias_reading
-from auditkit.engine.continuation.shared_prefix import after, begin, log_likelihoods, run_heads, shared_head
+from auditkit.engine.continuation.shared_prefix import (
+    after,
+    begin,
+    best_cut,
+    by_beginning,
+    log_likelihoods,
+    run_heads,
+    shared_head,
+)
 from auditkit.engine.forward import capture
 
 pytestmark = pytest.mark.unit
@@ -52,8 +60,6 @@ def test_likelihoods_are_those_of_the_continuation(circuit) -> None:
 
 
 def test_a_model_that_cannot_go_on_gives_the_same(circuit, monkeypatch) -> None:
-    from auditkit.adapters.protocol import Support
-
     prompts, continuations = [(10, 11, 12)] * 2, [(20, 21), (22,)]
     able = log_likelihoods(circuit, prompts, continuations)
     offered = {**circuit.support(), "generation": Support(False, "no")}
@@ -128,6 +134,34 @@ def test_without_families_prompts_are_cut_where_most_is_saved(circuit) -> None:
     assert circuit.meter.token_layers - before == (2 * 51 + 2 * 5) * circuit.layers
     for i, prompt in enumerate(prompts):
         torch.testing.assert_close(found[i], whole(circuit, prompt)[-1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_cut_counts_what_beginnings_save_in_turn() -> None:
+    """Cut behind 60 tokens, four pairs save 240, and their beginnings 3 x 50 more; behind 50, seven save 350."""
+    prompts = [(*COMMON, *[pair] * 10, tail, *range(20)) for pair in range(100, 104) for tail in (200, 201)]
+    assert best_cut(prompts) == 60
+    assert best_cut(prompts, 55) == 55
+    assert best_cut([prompt for prompt in prompts if prompt[60] == 200]) == 50
+    assert best_cut(prompts[:1]) == best_cut([]) == 0
+
+
+def test_prompts_are_grouped_by_what_they_begin_with(circuit, monkeypatch) -> None:
+    """Two that share most, three others that share little with them and each other, and one that begins with nothing
+    that is worth running once."""
+    monkeypatch.setattr(bias_reading, "WORTH", 6)
+    shared, few = tuple(range(1, 13)), (1, 2, 3)
+    prompts = [
+        (*shared, 50),
+        *((*few, *range(20 + n, 32 + n)) for n in range(3)),
+        (*shared, 51),
+        (*shared, 52, 53),
+    ]
+    prompts.append(tuple(range(60, 80)))
+    assert by_beginning(circuit, prompts) == [((), [6]), ((few,), [1, 2, 3]), ((shared,), [0, 4, 5])]
+    assert by_beginning(circuit, prompts, 2) == [((), [6]), (((1, 2),), [0, 1, 2, 3, 4, 5])]
+    monkeypatch.setattr(circuit, "support", lambda: {"generation": Support(False, "no")})
+    assert by_beginning(circuit, prompts) == [((), list(range(7)))]
+    assert by_beginning(circuit, []) == []
 
 
 def test_beginnings_of_beginnings_are_run_once(circuit) -> None:

@@ -14,7 +14,8 @@ from auditkit.engine.patching.paths import path
 from auditkit.engine.patching.plain import patch
 from auditkit.engine.patching.restarted import ends, restarted
 from auditkit.engine.sampling import Sample, sampling
-from auditkit.engine.sites import SiteError, attention, mlp, residual, z
+from auditkit.engine.sites import SiteError, attention, block_input, embeddings, mlp, q, residual, z
+from auditkit.methods.patching import guards
 
 pytestmark = pytest.mark.unit
 
@@ -73,6 +74,15 @@ def test_a_band_costs_the_blocks_and_tokens_behind_it(tiny) -> None:
     assert costs[1] - costs[0] == 8 * (2 * tiny.layers * 12 + 2 * 9)
 
 
+def test_a_condition_with_other_donors_is_the_same_alone_and_beside_others(tiny, pairs) -> None:
+    """To the last bit: neither the runs that all share nor the donors of another condition are run otherwise."""
+    together = restarted(tiny, pairs, conditions(tiny, pairs))
+    for name in ("donor", "held", "both"):
+        alone = restarted(tiny, pairs, {name: conditions(tiny, pairs)[name]})
+        assert torch.equal(alone.conditions[name], together.conditions[name]), name
+        assert torch.equal(alone.base, together.base)
+
+
 def edits_of(adapter) -> dict[str, list]:
     """Edits of every arithmetic, at one place, on a prompt of nine tokens."""
     vector, many = torch.randn(adapter.width), torch.randn(6, adapter.width)
@@ -91,6 +101,14 @@ def edits_of(adapter) -> dict[str, list]:
         "donor added": [add(early[2, 9], donor, 1.5)],
         "stream replaced": [replace(residual.layer(1), donor)],
         "stream moved": [add(residual.layer(0)[1, 9], vector, 3.0), scale(residual.layer(0)[-1], 0.5)],
+        "block input": [replace(block_input.layer(2), donor)],
+        "embeddings replaced": [replace(embeddings[2, 5], donor)],
+        "heads scaled": [scale(z.layers(1, 2).head(1, 3), 0.3)],
+        "heads replaced": [
+            replace(z.layer(2).head(0)[3, 9], donor),
+            replace(z.layer(3).head(2, 1), torch.randn(2, 8)),
+        ],
+        "all heads, the last block": [zero(z.layer(adapter.layers - 1))],
         "stream, then MLPs": [add(residual.layer(0)[3, 9], many), replace(mlp.layers(1, 3), donor)],
     }
 
@@ -124,13 +142,14 @@ def test_prompts_of_many_lengths_are_edited_where_each_is(tiny, pairs) -> None:
         close(got.conditions[name], values)
 
 
-@pytest.mark.parametrize("which", ["after the last block", "on the way", "heads"])
+@pytest.mark.parametrize("which", ["after the last block", "on the way", "embeddings", "queries"])
 def test_what_cannot_be_done_within_a_walk_is_done_in_whole_runs(tiny, pairs, which) -> None:
     few, vector = [pair for pair in pairs if len(pair.base) == 9], torch.randn(tiny.width)
     edits = {
         "after the last block": [add(residual.layer(tiny.layers - 1), vector)],
         "on the way": [add(residual.layer(2), vector), mlp.layer(1)],
-        "heads": [scale(z.layer(1), 0.5)],
+        "embeddings": [scale(embeddings[1, 5], 0.5)],
+        "queries": [scale(q.layer(1), 0.5)],
     }[which]
     wanted = {"x": [edits] * len(few), "bands": [[mlp.layers(2, 3)]] * len(few)}
     plain, got = patch(tiny, few, wanted), restarted(tiny, few, wanted)
@@ -180,13 +199,20 @@ def test_a_model_that_cannot_be_restarted_or_restarts_wrongly_is_run_whole(tiny,
         raise AssertionError("restarted")
 
     support = {**tiny.support(), "blockwise": Support(False, "no")}
-    for model in (
-        Other(tiny, support=lambda: support, restart=never),
-        Other(tiny, restart=lambda *given: tiny.restart(*given[:4])),  # the edits are not made
-        Other(tiny, restart=lambda *given: tiny.restart(*given) * 1.01),
-        Other(tiny, restart=lambda *_: {}[0:1]),
+    for model, why in (
+        (Other(tiny, support=lambda: support, restart=never), ""),  # as the report's list of what is untested says
+        (Other(tiny, restart=lambda *given: tiny.restart(*given[:4])), "the edit at mlp of layer 2 fired 0 times"),
+        (Other(tiny, restart=lambda *given: tiny.restart(*given) * 1.01), "restarted edits miss the whole run's"),
+        (Other(tiny, restart=lambda *_: {}[0:1]), "slice"),
     ):
-        close(restarted(model, pairs, wanted).conditions["band"], expected)
+        got = restarted(model, pairs, wanted)
+        close(got.conditions["band"], expected)
+        assert (why in got.whole) if why else not got.whole
+        said = guards("bands", got)
+        assert (
+            f"Whole runs were made, since restarts from the first edited block failed: {got.whole}" in said
+        ) == bool(why)
+        assert ("Whole runs" in said) == bool(why)
 
 
 def test_pairs_that_do_not_differ_and_no_pairs(tiny, pairs) -> None:

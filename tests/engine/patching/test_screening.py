@@ -100,11 +100,12 @@ def test_batched_estimates_are_those_of_one_pair_at_a_time(tiny, pairs) -> None:
 
 
 def test_the_declared_cost_is_the_cost(tiny, pairs) -> None:
-    """Source 1, base with a pass back 3; queries: both donors and the held run 3; two key positions: 3 each."""
+    """Source up to the MLP of layer 1, base with a pass back 3; queries: both donors and the held run 3; two key
+    positions: 3 each."""
     before = tiny.meter.token_layers
     attribution(tiny, pairs[:2], [mlp.layer(1), q.layer(1), q.layer(3)["last"], k.layer(2)[3], k.layer(2)[4]])
     tokens = sum(len(pair.base) for pair in pairs[:2])
-    assert tiny.meter.token_layers - before == tokens * tiny.layers * (1 + 3 + 3 + 2 * 3)
+    assert tiny.meter.token_layers - before == tokens * (2 + tiny.layers * (3 + 3 + 2 * 3))
 
 
 def test_on_a_planted_circuit_the_screen_finds_both_sites_and_misses_nothing(planted, pairs) -> None:

@@ -21,7 +21,7 @@ from auditkit.stats.simulations import crossings, proportions, sequences, shared
 
 pytestmark = pytest.mark.unit
 
-SKEWED = ("crossings", "positives", "suites", "skewness", "skewed_sequences")
+SKEWED = ("crossings", "dealt", "positives", "suites", "skewness", "skewed_sequences")
 MINE = ("coverage", "crossed", "threshold", "blocks", "sequential", "rates", "contrasts")
 PAGE = Path(auditkit.__file__).parents[1] / "docs" / "statistics.md"
 
@@ -47,7 +47,7 @@ def test_arrays_of_one_factor_are_estimates():
 @pytest.mark.parametrize("met", [7, 3])
 @pytest.mark.parametrize("spread", [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
 def test_arrays_of_two_factors_are_estimates(met, spread):
-    rng, cells = np.random.default_rng(1), crossings.mask(6, 7, met, 6)
+    rng, cells = np.random.default_rng(1), crossings.mask(crossings.Dealt(6, 7, met, 6))
     values = rng.normal(size=(10, 6, 7)) + spread[0] * rng.normal(size=(10, 6, 1))
     values += spread[1] * rng.normal(size=(10, 1, 7))
     mean, found = crossings.variances(values, cells)
@@ -154,6 +154,10 @@ def skewed_promises(rows: dict[str, list[list[str]]], slack: float) -> None:
     )
     assert max(float(row[4]) for row in crossing) <= 1.0
     assert min(float(row[4]) for row in crossing) <= 0.85, "narrower where the larger factor carries the variance"
+    dealt = percents(rows["dealt"], 3)
+    assert dealt.min() >= 94 - slack
+    assert dealt.max() <= 97.5 + slack
+    assert percents(rows["dealt"], 5).min() >= 93.3 - slack  # log-odds that saturate
     for row in rows["positives"]:
         if row[0].startswith("log-normal"):
             assert max(percents([row], 4)[0], percents([row], 5)[0]) <= 2.9 + slack

@@ -34,7 +34,7 @@ from auditkit.findings.identity_bias.measurements.decisions import Decisions, an
 from auditkit.findings.identity_bias.prompts.identities import Identity
 from auditkit.findings.identity_bias.prompts.items import DecisionCase
 from auditkit.methods.attention import COUNTS, NO_SINK, shares
-from auditkit.methods.patching import difference
+from auditkit.methods.patching import difference, note_guards
 from auditkit.methods.separation.probes import unit_norm
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import MIN_CLUSTERS, Array
@@ -130,6 +130,7 @@ class IdentityMechanism:
             {name: [[own[name]]] * len(pairs) for name in ("identity", "elsewhere")},
             "identity swaps",
         )
+        note_guards("identity swaps", measured)
         base = difference(measured.base)
         values = pd.DataFrame(
             {

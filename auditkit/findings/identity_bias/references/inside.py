@@ -20,7 +20,7 @@ from auditkit.engine.sites import mlp
 from auditkit.findings.identity_bias.measurements.decisions import answer_tokens
 from auditkit.findings.identity_bias.measurements.mechanism import BAND, IdentityMechanism, silhouettes
 from auditkit.findings.identity_bias.references.answers import ENDS, CaseMerit
-from auditkit.methods.patching import difference
+from auditkit.methods.patching import difference, note_guards
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.intervals import MIN_CLUSTERS
 from auditkit.stats.measurement import Measurement
@@ -94,6 +94,7 @@ def early_mlps_at_the_deciding_word(merit: CaseMerit) -> Estimate:
     measured = restarted(
         decisions.adapter, some, {"word": [[mlp.at_depth(*BAND)["word"]]] * len(some)}, "deciding words"
     )
+    note_guards("deciding words", measured)
     columns = {
         "weak": difference(measured.base),
         "strong": difference(measured.source),

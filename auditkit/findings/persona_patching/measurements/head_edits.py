@@ -28,6 +28,7 @@ from auditkit.engine.edits import Edit, Edited, layers_of, replace, zero
 from auditkit.engine.forward import donate, means
 from auditkit.engine.guards import within_noise
 from auditkit.engine.patching.plain import GUARDED_PAIRS, patch
+from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.patching.screening import Screening, screen
 from auditkit.engine.sites import Site, head, z
 from auditkit.findings.persona_patching.measurements.heads import QUERIES, UNIT, PersonaHeads, mean_over
@@ -190,10 +191,8 @@ class HeadEdits:
         """Items, and by condition the absolute change (item,) of the answer difference in logits."""
         heads = self.heads.qualified()
         items = self.heads.items["valence"].first(1 / 2)
-        neutral = [pair.source for pair in self.heads.items["neutral"].pairs[:AVERAGED]]
-        average = means(self.adapter, neutral, z.everywhere(), TOKEN_BUDGET)
         pool = list(dict.fromkeys(pair.base for pair in self.heads.items["valence"].pairs))
-        conditions: dict[str, list[list[Edit]]] = defaultdict(list)
+        drawn: list[tuple[Prompt, list[Head]]] = []
         for item, pair in zip(items.table.index, items.pairs, strict=True):
             draw = stream(self.seed, "removed heads", str(item))
             donors = [prompt for prompt in pool if len(prompt) == len(pair.base) and prompt.ids != pair.base.ids]
@@ -201,15 +200,19 @@ class HeadEdits:
                 raise Unsupported(
                     f"no other prompt of {len(pair.base)} tokens to resample the heads of '{item}' from"
                 )
-            donor = donors[int(draw.integers(len(donors)))]
-            for who, some in (("those heads", heads), ("random heads", self._alike(heads, draw))):
+            drawn.append((donors[int(draw.integers(len(donors)))], self._alike(heads, draw)))
+        neutral = [pair.source for pair in self.heads.items["neutral"].pairs[:AVERAGED]]
+        average = means(self.adapter, neutral, z.everywhere(), TOKEN_BUDGET)
+        conditions: dict[str, list[list[Edit]]] = defaultdict(list)
+        for donor, random in drawn:
+            for who, some in (("those heads", heads), ("random heads", random)):
                 sites = _sites(some)
                 conditions[f"{who}, zero"].append([zero(site) for site in sites])
                 conditions[f"{who}, resample"].append([replace(site, donor) for site in sites])
                 conditions[f"{who}, mean"].append(
                     [replace(head(layer, n), average[layer][n]) for layer, n in some]
                 )
-        measured = patch(self.adapter, items.pairs, conditions, "removing heads")
+        measured = restarted(self.adapter, items.pairs, conditions, "removing heads")
         note_guards("removing heads", measured)
         plain = difference(measured.base)
         return items, {name: np.abs(difference(value) - plain) for name, value in measured.conditions.items()}
@@ -273,7 +276,7 @@ class HeadEdits:
                 for item in held.table.index
             ],
         }
-        measured = patch(self.adapter, held.pairs, conditions, "restoring heads")
+        measured = restarted(self.adapter, held.pairs, conditions, "restoring heads")
         note_guards("restoring heads", measured)
         for text in (*self.questions.notes(), *notes):
             note(text)

@@ -30,7 +30,7 @@ from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.edits import Edit, mean, replace, resample, scale, zero
 from auditkit.engine.forward import means
 from auditkit.engine.pairs import PatchPair
-from auditkit.engine.patching.plain import patch
+from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.sites import Site, SiteError, head, mlp, pattern, z
 from auditkit.findings.role_conditioning.figures import curve
 from auditkit.findings.role_conditioning.measurements.entropy import Array, uniform_pattern
@@ -245,7 +245,7 @@ class RoleAblation:
         if category == SELF:
             conditions |= self._random(len(sets))
         what = f"ablation, {category}" + (", halves exchanged" if self.brief else "")
-        measured = patch(self.adapter, pairs, conditions, what)
+        measured = restarted(self.adapter, pairs, conditions, what)
         note_guards(what, measured)
         base = difference(measured.base)
         columns: dict[str, Array] = {
@@ -351,7 +351,8 @@ class RoleAblation:
 
     @shared_measurement
     def _average_mlp(self) -> Mapping[int, torch.Tensor]:
-        return means(self.adapter, self._pool, mlp.everywhere(), TOKEN_BUDGET)
+        last = max(layer for layer, _ in self.those)  # no run goes further
+        return means(self.adapter, self._pool, mlp.layers(0, last), TOKEN_BUDGET)
 
 
 def graded(ablation: str, strength: float) -> str:
