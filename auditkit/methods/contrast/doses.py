@@ -240,8 +240,8 @@ def length_of(dose: float | None, contrast: Contrast, direction: Direction) -> f
     """
     if dose is None:
         raise ContrastError(
-            f"'{direction.name}': no measured dose moves the outcome by its margin, so a shift has no unit; give larger "
-            "doses"
+            f"'{direction.name}': no measured dose moves the outcome by its margin, so a shift has no unit; give "
+            "larger doses"
         )
     states = contrast.states.at(direction.layer, direction.position)
     return dose * float(np.linalg.norm(states, axis=1).mean())
