@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -101,7 +102,11 @@ def losses(
     """
     arguments.model(adapter)
     arguments.several("prompts", prompts, Prompt, arguments.PROMPTS)
-    arguments.several("spans", spans, tuple, "a list with one half-open span for each prompt, such as [(1, 9)]")
+    expected = "a list with one half-open span for each prompt, such as [(1, 9)]"
+    arguments.nested("spans", spans, Integral, expected, "a position")
+    for number, span in enumerate(spans):
+        if len(span) != 2:
+            raise arguments.refused(f"spans[{number}]", span, "a half-open span of tokens, such as (1, 9)")
     arguments.named("conditions", conditions, arguments.EDITED)
     for name, edits in conditions.items():
         arguments.nested(f"conditions['{name}']", edits, Edit, arguments.BY_PROMPT, "an edit")

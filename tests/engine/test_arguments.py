@@ -27,6 +27,7 @@ from auditkit.engine.continuation.timed import Continued, Timed, forced
 from auditkit.engine.continuation.transplant import PrefixGraft, SpanGraft, answers, prefixes, spans
 from auditkit.engine.edits import Edit, Edited, replace
 from auditkit.engine.forward import capture, execute, means
+from auditkit.engine.losses import loss, losses
 from auditkit.engine.pairs import PatchPair, answer_logits, answered
 from auditkit.engine.patching.paths import path
 from auditkit.engine.patching.plain import patch
@@ -34,6 +35,7 @@ from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.patching.screening import attribution, screen
 from auditkit.engine.patching.sweep import grid, sweep
 from auditkit.engine.sites import Site, block_input, mlp, residual, z
+from auditkit.engine.token_logits import token_logits
 
 pytestmark = pytest.mark.unit
 
@@ -156,6 +158,31 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Make, Wrong]] = {
         )
         for read in (answered, answer_logits)
     },
+    "token_logits": (
+        token_logits,
+        lambda tiny: {"adapter": tiny, "prompts": [PROMPT], "tokens": [11, 12], "conditions": {"a": [[EDIT]]}},
+        {"adapter": NO_MODEL, "prompts": NO_LIST, "tokens": NO_LIST, "conditions": NO_MAPPING},
+    ),
+    "token_logits, one condition": (
+        lambda adapter, condition: token_logits(adapter, [PROMPT], [11, 12], {"a": condition}),
+        lambda tiny: {"adapter": tiny, "condition": [[EDIT]]},
+        {"condition": NO_NESTED},
+    ),
+    "losses": (
+        losses,
+        lambda tiny: {"adapter": tiny, "prompts": [PROMPT], "spans": [(1, 3)], "conditions": {"a": [[EDIT]]}},
+        {"adapter": NO_MODEL, "prompts": NO_LIST, "spans": NO_NESTED, "conditions": NO_MAPPING},
+    ),
+    "loss": (
+        loss,
+        lambda tiny: {"adapter": tiny, "prompts": [PROMPT], "spans": [(1, 3)], "edits": [[EDIT]]},
+        {
+            "adapter": NO_MODEL,
+            "prompts": NO_LIST,
+            "spans": NO_NESTED,
+            "edits": {name: make for name, make in NO_NESTED.items() if name != "None"},
+        },
+    ),
     "generate": (
         generate,
         lambda tiny: {"adapter": tiny, "runs": [PROMPT], "tokens": 2},
@@ -293,6 +320,15 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Make, Wrong]] = {
         edits.add,
         lambda _: {"site": SITE, "vector": torch.zeros(32)},
         {"site": NO_SITE, "vector": NO_GIVER, "factor": NO_NUMBER},
+    ),
+    "project_out": (
+        edits.project_out,
+        lambda _: {"site": SITE, "directions": torch.ones(32)},
+        {
+            "site": NO_SITE,
+            "directions": {name: make for name, make in NO_NESTED.items() if name != "a tensor"},
+            "strength": NO_NUMBER,
+        },
     ),
     "scale": (edits.scale, lambda _: {"site": SITE, "factor": 0.5}, {"site": NO_SITE, "factor": NO_NUMBER}),
     "zero": (edits.zero, lambda _: {"site": SITE}, {"site": NO_SITE}),
