@@ -20,8 +20,9 @@ import auditkit
 INSTALLED, IN_REPOSITORY = "auditkit_suites", "suites"
 _CONFTEST = "conftest.py"
 _TOKENS = "pytest_audit_tokens"
-_APART = 6
+_APART = 4
 """How many of pytest's arguments keep a run apart; see `arguments`."""
+_CACHE = "--override-ini=cache_dir="
 
 
 class SuiteError(ValueError):
@@ -80,13 +81,13 @@ def question_of(suite: Path) -> str:
     return asked[0] if asked else ""
 
 
-def arguments(names: Sequence[str], cwd: Path) -> list[str]:
+def arguments(names: Sequence[str], cwd: Path | None = None) -> list[str]:
     """pytest's arguments for suites of the package: the paths, and what keeps a run of them apart from any project
     around it or around Python's own packages (its ini file, its root, a cache beside installed files).
 
     Args:
         names: of suites, or of files and tests in them as "suite/test_file.py::test_name"; none for all suites.
-        cwd: where the run starts.
+        cwd: where pytest keeps its cache, for --lf; None where it keeps none.
 
     Raises:
         SuiteError: there is no such suite.
@@ -102,7 +103,8 @@ def arguments(names: Sequence[str], cwd: Path) -> list[str]:
         if _suite(name) not in known:
             raise SuiteError(unknown(name, known))
     apart = ["-c", os.devnull, f"--rootdir={folder.parent}", "--import-mode=importlib"]
-    return [*apart, "-o", f"cache_dir={cwd / '.pytest_cache'}", *(str(folder / name) for name in names or [""])]
+    cache = [] if cwd is None else [f"{_CACHE}{cwd / '.pytest_cache'}"]
+    return [*apart, *cache, *(str(folder / name) for name in names or [""])]
 
 
 def as_written(args: Sequence[str]) -> list[str]:
@@ -115,7 +117,7 @@ def as_written(args: Sequence[str]) -> list[str]:
     for part in args[_APART:]:
         own = next((one for one in homes if Path(part) == one or one in Path(part).parents), None)
         if own is None:
-            rest.append(part)
+            rest += [] if part.startswith(_CACHE) else [part]
         elif Path(part) != own:
             names.append(Path(part).relative_to(own).as_posix())
     return ["auditkit", "audit", *names, *rest]

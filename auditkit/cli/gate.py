@@ -126,7 +126,7 @@ def _suites(names: Sequence[str]) -> tuple[list[str], list[Path]]:
             f"{folders[0]} is a folder and {next(name for name in names if name in known)} a suite of the package; "
             "gate them in two calls"
         )
-    return arguments(names, Path.cwd()), [known[name].folder for name in names]
+    return arguments(names), [known[name].folder for name in names]
 
 
 def _measured(args: list[str], reports: Path) -> int:

@@ -43,6 +43,7 @@ def test_every_command_works(audits: Any, recorded: Path, monkeypatch: pytest.Mo
         folder.mkdir(parents=True)
         (folder / "conftest.py").write_text((audits.suite / "conftest.py").read_text())
         (folder / f"test_{name}.py").write_text((audits.suite / "test_finding.py").read_text())
+    (audits.path / "README.md").write_text("---\nlicense: mit\n---\n# The candidate\n")
     for line in COMMANDS:
         program, *args = (stands.get(word, word) for word in shlex.split(line))
         code = main(args) if program == "auditkit" else audits.pytester.runpytest_inprocess(*args).ret

@@ -153,6 +153,14 @@ def test_claims_that_need_a_base_are_one_sentence_with_a_command() -> None:
     assert said.base == "16 claims compare this model with a base, and the run was given none."
     assert said.base_command == "pytest suites/gate --model smollm2-135m-instruct --baseline BASE"
     assert answer(research(*needing)).sentence.startswith("Nothing could be decided")
+    installed = [
+        msgspec.structs.replace(one, suite="gate", rerun=f"auditkit audit gate/test_{i}.py")
+        for i, one in enumerate(needing)
+    ]
+    called = answer(research(*installed)).base_command
+    assert called == "auditkit audit gate --model smollm2-135m-instruct --baseline BASE", (
+        "it lies in no folder here"
+    )
 
 
 def test_one_verdict_has_two_words() -> None:
