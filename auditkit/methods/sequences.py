@@ -101,7 +101,7 @@ def read_sequences(
             at = torch.stack([kept[place][:, outputs_at].float().cpu() for place in kept_places], 1)
             outputs.update(zip(rows, at, strict=True))
 
-    in_batches(work, _room(adapter, lengths), description)
+    in_batches(work, _room(adapter, lengths) if with_losses else lengths, description)
     read = [
         torch.stack([values[i] for i in range(len(runs))]) if values else None for values in (attention, outputs)
     ]
