@@ -144,6 +144,19 @@ class RefusalDrift:
         table = found.scores.table(name, "units", {kind: values})
         return Estimate(name, "units", table, values, shown_conditions=(kind,))
 
+    def shift(self, now: Estimate, then: Estimate, known: KnownDirection) -> Estimate:
+        """Change of the mean projection since the baseline, in units.
+
+        Raises:
+            NotAsked: every state is that of the baseline, as where a fine-tune changed later layers alone.
+        """
+        change = now.change_from(then)
+        if not change.refused and not change.numerator.any():
+            raise NotAsked(
+                f"states at layer {known.direction.layer} are the same in both models, so only later layers were changed"
+            )
+        return change
+
     def apart(self, known: KnownDirection) -> Estimate:
         """Projection of harmful minus harmless requests, in units."""
         one, other = (self.projection(kind, known) for kind in KINDS)
