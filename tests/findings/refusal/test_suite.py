@@ -69,7 +69,7 @@ def test_a_benign_change_passes_the_gate(work: Path, base: Path) -> None:
     assert claims["the_direction_of_the_baseline_still_decides"].verdict is PASS
     moved = claims["states_have_not_moved_along_the_direction"]
     assert moved.verdict is NOT
-    assert "so only later layers were changed" in moved.reason
+    assert "so only later layers changed" in moved.reason
 
 
 def test_a_model_that_forgot_to_refuse_fails(work: Path, base: Path) -> None:
