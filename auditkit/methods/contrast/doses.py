@@ -232,8 +232,17 @@ def dose_curve(
     return DoseCurve(chosen, part(""), harm, {name: part(f"{name}: ") for name in null or {}})
 
 
-def length_of(dose: float, contrast: Contrast, direction: Direction) -> float:
-    """The length, along the direction, of what a dose adds in the mean over a contrast's prompts at its place."""
+def length_of(dose: float | None, contrast: Contrast, direction: Direction) -> float:
+    """The length, along the direction, of what a dose adds in the mean over a contrast's prompts at its place.
+
+    Raises:
+        ContrastError: no dose, as `DoseCurve.dose_for` gives where none moves the outcome by the margin.
+    """
+    if dose is None:
+        raise ContrastError(
+            f"'{direction.name}': no measured dose moves the outcome by its margin, so a shift has no unit; give "
+            "larger doses"
+        )
     states = contrast.states.at(direction.layer, direction.position)
     return dose * float(np.linalg.norm(states, axis=1).mean())
 

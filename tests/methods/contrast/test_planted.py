@@ -12,7 +12,7 @@ from auditkit.methods.contrast.effects import effects
 from auditkit.methods.contrast.nulls import kind_of, nulls
 from auditkit.methods.contrast.outcomes import PLAIN, BenignText
 from auditkit.methods.contrast.separation import separation
-from auditkit.methods.contrast.states import read_states
+from auditkit.methods.contrast.states import ContrastError, read_states
 from auditkit.methods.contrast.sweeps import choose, sweep
 from auditkit.record.figures import Heatmap, drawing_of
 from tests.methods.contrast.conftest import CARRIES, Asked, asked
@@ -110,6 +110,8 @@ def test_the_outcome_follows_the_dose(valence: Asked) -> None:
     half = curve.dose_for(float(curve.change(0.1).describe().estimate) / 2)
     assert half == pytest.approx(0.05, abs=0.01)
     assert curve.dose_for(100.0) is None
+    with pytest.raises(ContrastError, match="so a shift has no unit"):
+        length_of(curve.dose_for(100.0), valence.contrast, direction)
     assert {"dose", "change", "wrong way", "damage", "null lowest"} <= set(curve.to_frame().columns)
     assert len(curve.figures("Doses")) == 3
 
