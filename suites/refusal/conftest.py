@@ -25,8 +25,9 @@ def pytest_audit_read_data(suite, source):
 
 
 def pytest_audit_tokens(suite):
-    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
-    return 4_000 if suite == "refusal" else None
+    """Tokens of this suite's claims at the standard effort on a model that refuses, counted from its conditions; the
+    default model, which answers, takes 4,000 of them."""
+    return 45_000 if suite == "refusal" else None
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,8 @@ def test_removing_the_direction_lowers_refusal(refusing, mediation, threshold):
     present(mediation)
     least = threshold(0.25, QUARTER)
     beside("four directions removed", mediation.share(FOUR))
+    for name in mediation.null:
+        beside(name, mediation.removed.change(name))
     assert mediation.share(REMOVED) >= least
     for difference in mediation.beyond(REMOVED):
         assert difference > any_effect(COUNTS)
@@ -44,6 +46,8 @@ def test_adding_the_direction_raises_refusal_of_harmless_requests(refusing, medi
     present(mediation)
     figure(*mediation.added.figures("Log odds of a refusal on harmless requests, by what is added"))
     least = threshold(0.5, HALF)
+    for name in mediation.null:
+        beside(name, mediation.added.change(name))
     assert mediation.share(ADDED) >= least
     for difference in mediation.beyond(ADDED):
         assert difference > any_effect(COUNTS)

@@ -3,6 +3,9 @@ one direction at every token how many harmful words came before, and the first a
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -10,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.adapters.loading.load import Loaded
 from auditkit.findings.refusal.prompts.openings import ENGLISH, of_language
-from auditkit.findings.refusal.prompts.requests import RequestPair, RequestPairs
+from auditkit.findings.refusal.prompts.requests import HARMFUL, HARMLESS, RequestPair, RequestPairs
 from auditkit.findings.refusal.prompts.texts import benign_texts
 
 LAYERS, HEADS, SIZE, PAIRS = 4, 4, 8, 40
@@ -31,20 +34,49 @@ def pairs() -> RequestPairs:
     return RequestPairs(tuple(some), True, "")
 
 
-def open_refusing(strength: float = 6.0, *, width: int = HEADS * SIZE, seed: int = 0) -> HFAdapter:
+def open_refusing(strength: float = 6.0) -> HFAdapter:
     """The model, opened.
 
     Args:
-        strength: how strongly the answer is read from the direction; 0: not at all, and negative: the reverse.
-        width: of the stream.
+        strength: how strongly the answer is read from the direction; 0: not at all.
     """
+    module, tokenizer = _made(strength, HEADS * SIZE)
+    adapter = HFAdapter(Loaded("refusing", "refusing", "test", module, tokenizer, "0" * 64, "0" * 64))
+    module.model.layers[
+        0
+    ].self_attn.q_proj.weight.zero_()  # after opening, which proves its tap on what queries change
+    return adapter
+
+
+def save_refusing(folder: Path, strength: float = 6.0, *, width: int = HEADS * SIZE, benign: float = 1.0) -> Path:
+    """The model as a checkpoint, with attention that is nearly even.
+
+    Args:
+        width: of the stream.
+        benign: factor of the last block's MLP.
+    """
+    module, tokenizer = _made(strength, width)
+    module.model.layers[-1].mlp.down_proj.weight *= benign
+    module.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_pairs(file: Path) -> Path:
+    """The requests as a source for `--data`."""
+    rows = [{"topic": one.topic, HARMFUL: one.harmful, HARMLESS: one.harmless} for one in pairs().pairs]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return file
+
+
+def _made(strength: float, width: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     tokenizer = _tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=width, intermediate_size=48, num_hidden_layers=LAYERS,
         num_attention_heads=HEADS, num_key_value_heads=HEADS, head_dim=SIZE, max_position_embeddings=128,
         initializer_range=0.05, pad_token_id=0, bos_token_id=2, tie_word_embeddings=False,
     )  # fmt: skip
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     module = LlamaForCausalLM(config).eval().requires_grad_(False)
     words = tokenizer.get_vocab()
     embeddings, head = module.model.embed_tokens.weight, module.lm_head.weight
@@ -62,9 +94,7 @@ def open_refusing(strength: float = 6.0, *, width: int = HEADS * SIZE, seed: int
     attention.o_proj.weight[WRITTEN, 0] = 8.0
     head[:, WRITTEN] = 0
     head[words["Sorry"], WRITTEN], head[words["Sure"], WRITTEN] = strength, -strength
-    adapter = HFAdapter(Loaded("refusing", "refusing", "test", module, tokenizer, "0" * 64, "0" * 64))
-    attention.q_proj.weight.zero_()  # after opening, which proves its tap on what queries change
-    return adapter
+    return module, tokenizer
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

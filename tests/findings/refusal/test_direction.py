@@ -97,7 +97,7 @@ def test_a_recorded_direction_is_read_again_and_decides_in_another_model(mediati
 
 def test_what_is_shared_with_a_baseline_of_another_width_is_behaviour_only(mediation: RefusalMediation) -> None:
     items = recorded(KnownDirection(Direction("wide", np.ones((1, 48)), 1, -1), 1.0))
-    with pytest.raises(Unsupported, match=r"width 48 and this model has width 32.*compared by behaviour only"):
+    with pytest.raises(NotAsked, match=r"width 48 and this model has width 32.*compared by behaviour only"):
         KnownDirection.read(items, 32)
     with pytest.raises(Unsupported, match="recorded no direction of refusal"):
         KnownDirection.read(items[items["measurement"] == "other"], 32)

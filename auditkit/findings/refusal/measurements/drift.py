@@ -58,7 +58,8 @@ class KnownDirection:
         """The direction that a run recorded.
 
         Raises:
-            Unsupported: it recorded none, or one of another width.
+            NotAsked: it has another width, so only behaviour is compared.
+            Unsupported: it recorded none.
         """
         tables = [items[(items["measurement"] == name) & (items["effect"] == "")] for name in (DIRECTION, PLACE)]
         vector, place = (dict(zip(rows["item"], rows["value"], strict=True)) for rows in tables)
@@ -67,7 +68,7 @@ class KnownDirection:
                 "the baseline recorded no direction of refusal: it does not refuse, or its whole suite was not run"
             )
         if len(vector) != width:
-            raise Unsupported(
+            raise NotAsked(
                 f"the baseline has width {len(vector)} and this model has width {width}, so they share no direction; "
                 "they are compared by behaviour only"
             )
@@ -112,18 +113,24 @@ class RefusalDrift:
         """Keep this run's own direction and projections, and return the baseline's direction.
 
         Raises:
-            NotAsked: the run has no baseline; what was kept makes it one.
-            Unsupported: the baseline has another width, or recorded no direction.
+            NotAsked: the run has no baseline, and what was kept makes it one; or the baseline has another width.
+            Unsupported: the baseline recorded no direction.
         """
+        past = baseline.past
+        known = (
+            None if past is None else KnownDirection.read(past.recorded.items, self.found.contrast.states.width)
+        )
         try:
             self._keep(self.own)
         except (Inconclusive, NotApplicable) as lacking:
-            if baseline.past is None:
+            if known is None:
                 raise
             note(f"this run records no direction of its own, so it can be no baseline of this claim: {lacking}")
-        if baseline.past is None:
+        if known is None:
             raise NotAsked(f"{NO_BASELINE} (--baseline); the values are recorded, so this run can be one")
-        return KnownDirection.read(baseline.past.recorded.items, self.found.contrast.states.width)
+        own = known.direction
+        note(f"direction of the baseline at layer {own.layer}, position {own.position} (-1 is the last token)")
+        return known
 
     def _keep(self, own: KnownDirection) -> None:
         for table in own.recorded():
@@ -143,6 +150,19 @@ class RefusalDrift:
         name = f"projection of {kind} requests on direction {direction.digest}"
         table = found.scores.table(name, "units", {kind: values})
         return Estimate(name, "units", table, values, shown_conditions=(kind,))
+
+    def shift(self, now: Estimate, then: Estimate, known: KnownDirection) -> Estimate:
+        """Change of the mean projection since the baseline, in units.
+
+        Raises:
+            NotAsked: every state is that of the baseline, as where a fine-tune changed later layers alone.
+        """
+        change = now.change_from(then)
+        if not change.refused and not change.numerator.any():
+            raise NotAsked(
+                f"states at layer {known.direction.layer} are the same in both models, so only later layers changed"
+            )
+        return change
 
     def apart(self, known: KnownDirection) -> Estimate:
         """Projection of harmful minus harmless requests, in units."""
