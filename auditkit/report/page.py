@@ -163,9 +163,11 @@ def _unquoted(tag: re.Match[str]) -> str:
 def _anchors(run: Run) -> dict[int, str]:
     """Fragment per claim, by object identity: readable, stable between runs, unique, of safe characters."""
     anchors: dict[int, str] = {}
+    taken: set[str] = set()
     for position, claim in enumerate(run.claims, start=1):
         anchor = "claim-" + re.sub(r"[^A-Za-z0-9_]+", "-", claim.id)[:80].strip("-")
-        anchors[id(claim)] = f"{anchor}-{position}" if anchor in anchors.values() else anchor
+        anchors[id(claim)] = f"{anchor}-{position}" if anchor in taken else anchor
+        taken.add(anchors[id(claim)])
     return anchors
 
 
