@@ -270,8 +270,8 @@ def _heads_of(prompts: Sequence[Ids], families: Sequence[object] | None, most: i
 
 
 def best_cut(prompts: Sequence[Ids], most: int | None = None) -> int:
-    """After how many tokens to cut all prompts, so that running each different beginning once saves most, its own
-    beginnings in turn included; 0 where that saves little.
+    """After how many tokens to cut all prompts, so that running each different beginning once saves most; 0 where that
+    saves little.
 
     Args:
         most: tokens at most.
@@ -279,20 +279,9 @@ def best_cut(prompts: Sequence[Ids], most: int | None = None) -> int:
     short = min(map(len, prompts), default=1) - 1
     alike = [_alike(one, other) for one, other in pairwise(sorted(prompts))]
     cuts = range(1, (short if most is None else min(short, most)) + 1)
-    # Different beginnings of so many tokens.
-    different = {cut: 1 + sum(same < cut for same in alike) for cut in cuts}
-    below: dict[int, int] = {}
-    for cut in cuts:  # what is saved where beginnings of `cut` tokens are themselves cut
-        below[cut] = max((_saved(c, different[cut], different[c], below[c]) for c in range(1, cut)), default=0)
-    whole = {cut: _saved(cut, len(prompts), different[cut], below[cut]) for cut in cuts}
-    best = max(whole, key=lambda cut: whole[cut], default=0)
-    return best if whole.get(best) else 0
-
-
-def _saved(cut: int, prompts: int, different: int, below: int) -> int:
-    """Tokens saved by a cut that leaves so many different beginnings; 0 where it is not worth a run."""
-    own = cut * (prompts - different)
-    return own + below if worth(own) else 0
+    saved = {cut: cut * sum(same >= cut for same in alike) for cut in cuts}
+    best = max(saved, key=lambda cut: saved[cut], default=0)
+    return best if worth(saved.get(best, 0)) else 0
 
 
 def worth(saved: int) -> bool:

@@ -13,7 +13,6 @@ from auditkit.engine.continuation import shared_prefix as bias_reading
 from auditkit.engine.continuation.shared_prefix import (
     after,
     begin,
-    best_cut,
     by_beginning,
     log_likelihoods,
     run_heads,
@@ -134,15 +133,6 @@ def test_without_families_prompts_are_cut_where_most_is_saved(circuit) -> None:
     assert circuit.meter.token_layers - before == (2 * 51 + 2 * 5) * circuit.layers
     for i, prompt in enumerate(prompts):
         torch.testing.assert_close(found[i], whole(circuit, prompt)[-1], atol=1e-4, rtol=1e-4)
-
-
-def test_a_cut_counts_what_beginnings_save_in_turn() -> None:
-    """Cut behind 60 tokens, four pairs save 240, and their beginnings 3 x 50 more; behind 50, seven save 350."""
-    prompts = [(*COMMON, *[pair] * 10, tail, *range(20)) for pair in range(100, 104) for tail in (200, 201)]
-    assert best_cut(prompts) == 60
-    assert best_cut(prompts, 55) == 55
-    assert best_cut([prompt for prompt in prompts if prompt[60] == 200]) == 50
-    assert best_cut(prompts[:1]) == best_cut([]) == 0
 
 
 def test_prompts_are_grouped_by_what_they_begin_with(circuit, monkeypatch) -> None:
