@@ -1,6 +1,8 @@
 """Can what a model was fine-tuned on be read from its activations on unrelated text?
 
 The measurements that the claims of this suite share.
+
+Needs: a baseline and a list of words.
 """
 
 from __future__ import annotations

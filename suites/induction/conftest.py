@@ -1,6 +1,8 @@
 """Does the model predict what repeats, do induction heads do it, and do heads rest on the first token?
 
 The measurements that the claims of this suite share.
+
+Needs: attention probabilities and a vocabulary of words.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Does the model refuse harmful requests and answer harmless ones, and does one direction decide it?
 
 The measurements that the claims of this suite share.
+
+Needs: a model that refuses, answers by logit, and edits of the residual stream.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Does the model agree with whoever speaks, against what it knows?
 
 The measurements that the claims of this suite share.
+
+Needs: answers by logit.
 """
 
 from __future__ import annotations
