@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import html
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,17 @@ def test_there_are_reports() -> None:
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_makes_the_statements_of_the_suites(report: str) -> None:
     assert other_statements(REPORTS[report]) == []
+
+
+def test_the_page_of_several_runs_makes_the_statements_of_the_suites() -> None:
+    folder = ROOT / "reports" / "examples" / "checkpoints"
+    with (folder / "compare.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len({row["run"] for row in rows}) == 10
+    said, page = stated(), html.unescape((folder / "compare.html").read_text(encoding="utf-8"))
+    measured = {row["claim"] for row in rows if row["estimate"]}
+    assert len(measured) >= 5
+    assert [claim for claim in measured if said.get(claim.partition("[")[0], "not a claim") not in page] == []
 
 
 def test_the_page_of_a_default_run_is_small_enough() -> None:
