@@ -3,8 +3,8 @@
 Effects are shares of the gap: the log odds of a refusal of harmful requests minus those of their harmless twins, on the
 same pairs, without edits. The direction is removed at every layer and token, and added at its own layer to every token,
 as long as it is. Nulls have its place and length: random, random with the covariance of the states, and differences of
-means with the kinds exchanged in exactly half of the pairs. (Were they exchanged at random, part of the direction would
-stay, and scaling to its length would bring it back.)
+means with the kinds exchanged in half of the pairs, without their part along the direction. (Pairs differ in how much of
+the direction they have, so part of it stays in such a mean, and scaling to its length would bring it back.)
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class RefusalMediation:
         )
 
     def _exchanged(self, number: int) -> Direction:
-        """The difference of means with the two kinds exchanged in half of the pairs, so that what all have cancels."""
+        """The difference of means with the two kinds exchanged in half of the pairs, across the direction."""
         found, contrast = self.found, self.found.contrast
         pairs = found.fitted[: len(found.fitted) // 2 * 2]
         order = stream(found.seed, "exchanged kinds", str(number)).permutation(len(pairs))
@@ -131,6 +131,7 @@ class RefusalMediation:
         values = contrast.states.at(found.chosen.layer, found.chosen.position)
         items = [f"{pair} {sign}" for pair in pairs for sign in "+-"]
         vector = contrast.differences(values, items, flags)
+        vector = vector - (vector @ found.chosen.unit) * found.chosen.unit
         length = found.chosen.length / float(np.linalg.norm(vector))
         return replace(found.chosen, name=f"exchanged {number}", vectors=length * vector[None])
 
