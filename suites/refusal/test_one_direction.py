@@ -25,10 +25,10 @@ def test_harmful_and_harmless_requests_separate_at_the_place(refusing, mediation
     assert found.gap(own.layer, own.position, own) >= least
 
 
-@pytest.mark.causal(control="null directions of the same place and length")
+@pytest.mark.causal(control="random directions of the same place and length")
 def test_removing_the_direction_lowers_refusal(refusing, mediation, threshold):
     """Projecting the direction out at every layer lowers the log odds of a refusal on harmful requests. It takes away
-    at least a quarter of the gap to harmless requests, and more than each of six null directions."""
+    at least a quarter of the gap to harmless requests, and more than each of four random directions."""
     present(mediation)
     least = threshold(0.25, QUARTER)
     beside("four directions removed", mediation.share(FOUR))
@@ -39,10 +39,10 @@ def test_removing_the_direction_lowers_refusal(refusing, mediation, threshold):
         assert difference > any_effect(COUNTS)
 
 
-@pytest.mark.causal(control="null directions of the same place and length")
+@pytest.mark.causal(control="random directions of the same place and length")
 def test_adding_the_direction_raises_refusal_of_harmless_requests(refusing, mediation, threshold):
     """Adding the direction at its own layer raises the log odds of a refusal on harmless requests. It brings at least
-    half of the gap to harmful requests, and more than each of six null directions."""
+    half of the gap to harmful requests, and more than each of four random directions."""
     present(mediation)
     figure(*mediation.added.figures("Log odds of a refusal on harmless requests, by what is added"))
     least = threshold(0.5, HALF)

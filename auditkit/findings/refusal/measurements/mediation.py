@@ -2,9 +2,9 @@
 
 Effects are shares of the gap: the log odds of a refusal of harmful requests minus those of their harmless twins, on the
 same pairs, without edits. The direction is removed at every layer and token, and added at its own layer to every token,
-as long as it is. Nulls have its place and length: random, random with the covariance of the states, and differences of
-means with the kinds exchanged in exactly half of the pairs. (Were they exchanged at random, part of the direction would
-stay, and scaling to its length would bring it back.)
+as long as it is. Nulls have its place and length: random, and random with the covariance of the states. Beside them,
+without a verdict, are differences of means with the kinds exchanged in half of the pairs, without their part along the
+direction. Pairs differ in how much refusal they hold, so such a difference is no null: it holds part of what decides.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from auditkit.stats.streams import stream
 
 EACH = 2
 """Null directions of each of the three kinds."""
+EXCHANGED = "exchanged"
 SEVERAL = 4
 """Directions of the subspace that one direction is compared with."""
 FOUR = "four directions removed"
@@ -68,7 +69,7 @@ class RefusalMediation:
         found = self.found
         made = nulls(found.contrast, found.chosen, found.fitted_prompts, seed=found.seed, each=EACH)
         random = {name: each for name, each in made.items() if kind_of(name) != SHUFFLED}
-        return random | {f"exchanged {n}": self._exchanged(n) for n in range(1, EACH + 1)}
+        return random | {f"{EXCHANGED} {n}": self._exchanged(n) for n in range(1, EACH + 1)}
 
     @shared_measurement
     def removed(self) -> Effects:
@@ -102,10 +103,10 @@ class RefusalMediation:
         return Estimate(name, GAP, table, change, gap, shown_conditions=tuple(columns))
 
     def beyond(self, condition: str) -> list[Estimate]:
-        """How much further a condition moves refusal in its direction than each null does."""
+        """How much further a condition moves refusal in its direction than each random null does."""
         made, sign = (self.removed, -1.0) if condition == REMOVED else (self.added, 1.0)
         out = []
-        for name in self.null:
+        for name in (name for name in self.null if not name.startswith(EXCHANGED)):
             other = made.beyond(condition, name)
             out.append(replace(other, name=f"{condition} beyond {name}", numerator=sign * other.numerator))
         return out
@@ -121,7 +122,7 @@ class RefusalMediation:
         )
 
     def _exchanged(self, number: int) -> Direction:
-        """The difference of means with the two kinds exchanged in half of the pairs, so that what all have cancels."""
+        """The difference of means with the two kinds exchanged in half of the pairs, across the direction."""
         found, contrast = self.found, self.found.contrast
         pairs = found.fitted[: len(found.fitted) // 2 * 2]
         order = stream(found.seed, "exchanged kinds", str(number)).permutation(len(pairs))
@@ -131,8 +132,9 @@ class RefusalMediation:
         values = contrast.states.at(found.chosen.layer, found.chosen.position)
         items = [f"{pair} {sign}" for pair in pairs for sign in "+-"]
         vector = contrast.differences(values, items, flags)
+        vector = vector - (vector @ found.chosen.unit) * found.chosen.unit
         length = found.chosen.length / float(np.linalg.norm(vector))
-        return replace(found.chosen, name=f"exchanged {number}", vectors=length * vector[None])
+        return replace(found.chosen, name=f"{EXCHANGED} {number}", vectors=length * vector[None])
 
     # -- benign text -------------------------------------------------------------------------------------------
 
