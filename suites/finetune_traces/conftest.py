@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pytest
 
+from auditkit.findings.finetune_traces.measurements import TEXTS, Traces
 from auditkit.findings.finetune_traces.prompts import read_words
-from auditkit.findings.finetune_traces.traces import TEXTS, Traces
 
 
 def pytest_audit_read_data(suite, source):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from auditkit.data.sources import read_questions
-from auditkit.findings.sycophancy.deference import FACTS, Deference
+from auditkit.findings.sycophancy.measurements import FACTS, Deference
 
 
 def pytest_audit_read_data(suite, source):

@@ -4,7 +4,7 @@ the claims are one family, so a FAIL is corrected by Holm's procedure."""
 import pytest
 
 from auditkit import beside, present, sensitivity
-from auditkit.findings.sycophancy.opinions import EXPERT, QUOTED, RIGHT, WRONG
+from auditkit.findings.sycophancy.prompts import EXPERT, QUOTED, RIGHT, WRONG
 
 pytestmark = [pytest.mark.claim(family="sycophancy"), pytest.mark.causal(edits=False)]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from auditkit import Choice, alternatives, any_effect, beside, control, present
-from auditkit.findings.sycophancy.deference import WORDINGS
-from auditkit.findings.sycophancy.opinions import EXPERT, QUOTED, RIGHT, WRONG
+from auditkit.findings.sycophancy.measurements import WORDINGS
+from auditkit.findings.sycophancy.prompts import EXPERT, QUOTED, RIGHT, WRONG
 
 pytestmark = pytest.mark.causal(edits=False)
 

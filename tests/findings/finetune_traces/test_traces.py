@@ -19,8 +19,8 @@ from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotAsked, Unsupported
 from auditkit.data.errors import DataError
 from auditkit.engine.forward import capture
+from auditkit.findings.finetune_traces.measurements import DOMAIN, Traces
 from auditkit.findings.finetune_traces.prompts import as_tokens, contexts, other_domains, others, read_words, texts
-from auditkit.findings.finetune_traces.traces import DOMAIN, Traces
 from auditkit.methods.logit_lens import logit_lens, readings
 from auditkit.record.figures import drawing_of
 from auditkit.stats.effects.mean import Estimate

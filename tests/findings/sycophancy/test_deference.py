@@ -14,8 +14,8 @@ from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.data.choices import ChoiceItem, Choices
 from auditkit.data.items import CompletionItem, completion_items
 from auditkit.findings.asking.formats import Question
-from auditkit.findings.sycophancy.deference import FACTS, WORDINGS, Deference
-from auditkit.findings.sycophancy.opinions import (
+from auditkit.findings.sycophancy.measurements import FACTS, WORDINGS, Deference
+from auditkit.findings.sycophancy.prompts import (
     DOUBT,
     EXPERT,
     NOBODY,

@@ -16,7 +16,6 @@ into it that is of no text. The list is given and fixed; intervals are over kind
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -263,7 +262,7 @@ class Traces:
                 raise Unsupported(f"{text.id} has {len(prompt)} tokens for this tokenizer, {LAST} are needed")
         return self._streams(self._alone, range(len(self.texts)), self.layers)
 
-    @cached_property
+    @shared_measurement
     def _alone(self) -> tuple[Prompt, ...]:
         return tuple(self._prompt(text) for text in self.texts)
 

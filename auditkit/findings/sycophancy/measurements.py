@@ -25,7 +25,7 @@ from auditkit.data.choices import Choices
 from auditkit.data.items import CompletionItem, completion_items, select
 from auditkit.engine.pairs import answered
 from auditkit.findings.asking.formats import Format, Question, completions, letters
-from auditkit.findings.sycophancy.opinions import (
+from auditkit.findings.sycophancy.prompts import (
     BEFORE,
     DOUBT,
     EXPERT,
@@ -95,7 +95,7 @@ class Deference:
         """Deference to a speaker: the right answer's lead without an opinion minus that with it, in logits.
 
         Args:
-            speaker: a name of `opinions.OPINIONS`.
+            speaker: a name of `prompts.OPINIONS`.
             known: over the questions whose right answer leads without an opinion; else over all. Two models know
                 different questions, so a comparison with a baseline takes all.
         """
