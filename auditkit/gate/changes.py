@@ -38,6 +38,7 @@ from auditkit.record.schema import (
 )
 from auditkit.stats.effects.kept import Kept, read_effects, read_rows
 from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.halves import CrossFitted
 from auditkit.stats.intervals import ALPHA
 from auditkit.stats.measurement import Measurement, content_digest
 
@@ -195,7 +196,8 @@ class Counterpart:
         values, clusters = own.values.set_axis(index), own.clusters.set_axis(index)
         strata = None if own.strata is None else own.strata.set_axis(index)
         measurement = Measurement(own.name, own.unit, values, clusters, strata=strata)
-        return replace(kept.estimate, measurement=measurement)
+        then = replace(kept.estimate, measurement=measurement)
+        return CrossFitted.of(then) if isinstance(estimate, CrossFitted) else then
 
 
 def judged(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Claim:

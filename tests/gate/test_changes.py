@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pandas as pd
@@ -10,12 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit.claims.evidence import Evidence, gathering
+from auditkit.claims.outcomes import NotAsked
 from auditkit.claims.verdicts import control
+from auditkit.gate.changes import Counterpart, Past
 from auditkit.gate.paired import difference, only
-from auditkit.record.schema import ItemRow
+from auditkit.record.baseline import Recorded
+from auditkit.record.schema import ItemRow, Run
 from auditkit.stats.effects.kept import Kept, read_effects
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import rate
+from auditkit.stats.halves import CrossFitted
 from auditkit.stats.measurement import Measurement, content_digest, read_labels, written_labels
 
 pytestmark = pytest.mark.unit
@@ -168,3 +175,24 @@ def test_few_effects_without_a_partner_are_named_and_many_are_counted() -> None:
     many = [f"e{i}" for i in range(13)]
     assert only(many, "on the baseline") == ["13 effects were measured only on the baseline (the first: 'e0')"]
     assert only([], "here") == []
+
+
+def test_what_is_cross_fitted_is_so_on_the_baseline_too(a_run: Run, tmp_path: Path) -> None:
+    """A reference on the baseline is judged by its own interval, whose variance must be doubled there as well."""
+    index = [f"item {n}" for n in range(12)]
+    values = np.random.default_rng(0).normal(1.0, 0.3, 12)
+    table = Measurement("m", "1", pd.DataFrame({"a": values}, index), pd.DataFrame({"topic": index}, index))
+    plain = Estimate("plain", "1", table, values)
+    fitted = CrossFitted.of(dataclasses.replace(plain, name="cross-fitted"))
+    claim = a_run.claims[0].id
+    with gathering() as evidence:
+        for estimate in (plain, fitted):
+            with pytest.raises(NotAsked):
+                Counterpart(claim, "suite", None)(estimate)
+    rows = [msgspec.structs.replace(row, claim=claim) for row in evidence.items.values()]
+    run = msgspec.structs.replace(a_run, claims=a_run.claims[:1])
+    frame = pd.DataFrame(msgspec.to_builtins(rows))
+    baseline = Counterpart(claim, "suite", Past(Recorded("base", tmp_path, run, "ab", frame), run.plan, run.model))
+    for estimate in (plain, fitted):
+        then, now = baseline(estimate).describe(), estimate.describe()
+        assert (then.lower, then.upper) == pytest.approx((now.lower, now.upper))
