@@ -1,0 +1,77 @@
+"""Write docs/gallery.md: every finding, what it asks and needs, how long it takes, and what it says of some models.
+
+    python tools/gallery.py reports/RUN [reports/OTHER ...]
+
+Questions, needs and costs are those of the suites in this repository. Answers are those of the recorded runs that are
+named, with their models, seeds and dates; a suite that a run did not ask has an empty cell. Nothing is measured.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from auditkit.claims.suites import Suite, packaged
+from auditkit.record.schema import Run
+from auditkit.record.store import read_run
+from auditkit.report.answers.scorecard import scorecard
+
+PAGE = Path("docs/gallery.md")
+LAYERS, RATE = 30, 20_000
+"""Of the default model: blocks, and the token-layers a second of two cores that the times stand for."""
+INTRO = """# Gallery
+
+Every finding that comes with auditkit: what it asks, what a model must offer for all of its claims, and how long the
+default model, once it is open, takes for it at `--effort standard`, at 20,000 token-layers a second. `python tools/gallery.py RUN ...`
+writes this page from recorded runs.
+"""
+MEASURED = """## What it says of some models
+
+Each cell is the sentence of the report's scorecard. These runs have no base to compare with, so claims about a change
+are not decided in them. A cell is empty where the suite was not asked.
+"""
+
+
+def write(suites: Sequence[Suite], runs: Sequence[Run]) -> str:
+    """The page."""
+    rows = [f"| [{s.name}](findings/{s.name}.md) | {s.question} | {s.needs or '—'} | {_time(s)} |" for s in suites]
+    head = "| suite | question | needs | time |\n|---|---|---|---|"
+    parts = [INTRO, "\n".join([head, *rows]) + "\n"]
+    if runs:
+        parts += [MEASURED, _table(suites, runs)]
+    return "\n".join(parts)
+
+
+def _time(suite: Suite) -> str:
+    if suite.tokens is None:
+        return "—"
+    seconds = suite.tokens * LAYERS / RATE
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _table(suites: Sequence[Suite], runs: Sequence[Run]) -> str:
+    columns = [f"{run.model.name}, seed {run.seed}, {run.created[:10]}" for run in runs]
+    lines = [f"| suite | {' | '.join(columns)} |", f"|---|{'---|' * len(runs)}"]
+    for suite in suites:
+        cells = [_cell(run, suite.name) for run in runs]
+        lines.append(f"| {suite.name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(run: Run, suite: str) -> str:
+    """The sentence that the report says of a suite."""
+    row = next((row for row in scorecard(run) if row.suite == suite), None)
+    return "" if row is None else row.answer.replace("|", "\\|")
+
+
+def main() -> None:
+    if not (PAGE.parent / "findings").is_dir():
+        sys.exit("run it from the top folder of the repository, which holds docs/findings")
+    runs = [read_run(Path(one)) for one in sys.argv[1:]]
+    PAGE.write_text(write(list(packaged().values()), runs), encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
