@@ -23,8 +23,8 @@ LAYERS, RATE = 30, 20_000
 INTRO = """# Gallery
 
 Every finding that comes with auditkit: what it asks, what a model must offer for all of its claims, and how long the
-default model, once it is open, takes for it at `--effort standard`, at 20,000 token-layers a second. `python tools/gallery.py RUN ...`
-writes this page from recorded runs.
+default model, once it is open, takes for it at `--effort standard`, at 20,000 token-layers a second.
+`python tools/gallery.py RUN ...` writes this page from recorded runs.
 """
 MEASURED = """## What it says of some models
 
