@@ -56,3 +56,26 @@ def json_lines(source: Path | Traversable) -> Iterator[tuple[int, Mapping[str, A
         if not isinstance(fields, dict):
             raise DataError(f"{source}, line {number}: not an object of fields")
         yield number, fields
+
+
+def texts_of(where: str, texts: object, needed: int, what: str, seen: set[str]) -> tuple[str, ...]:
+    """The texts of one item that was written by hand, which no other item has.
+
+    Args:
+        where: file and item, in words.
+        needed: how many texts an item has.
+        what: they are, in words: "two texts: a harmful and a harmless request".
+        seen: texts of the items before; these are added.
+
+    Raises:
+        DataError: another number of texts, one that is empty or has outer spaces, or one that was seen.
+    """
+    if not (isinstance(texts, list) and len(texts) == needed):
+        raise DataError(f"{where}: needs {what}")
+    for text in texts:
+        if not isinstance(text, str) or not text or text != text.strip():
+            raise DataError(f"{where}: {text!r} is no text, is empty or has outer spaces")
+        if text in seen:
+            raise DataError(f"{where}: {text!r} is already in the file")
+        seen.add(text)
+    return tuple(texts)

@@ -23,12 +23,11 @@ from auditkit.engine.continuation.late import late_losses
 from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.edits import Edit, replace
 from auditkit.engine.sites import head as site
-from auditkit.findings.induction.measurements.heads import INDUCTION, InductionHeads, listed
+from auditkit.findings.induction.measurements.heads import INDUCTION, InductionHeads, difference, listed
 from auditkit.findings.induction.measurements.repeats import NATS
 from auditkit.methods.head_search import Head
 from auditkit.record.figures import Dots, Figure
-from auditkit.stats.effects.mean import Estimate, mean_difference
-from auditkit.stats.halves import CrossFitted
+from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
 from auditkit.stats.streams import stream
 
@@ -56,13 +55,13 @@ class InductionAblation:
 
     def raised(self, ablation: str) -> Estimate:
         """By how much an ablation of the found heads raises the loss on the repeat."""
-        return self._difference(ablation, AS_IT_IS, f"loss on the repeat, {ablation} minus as it is")
+        return difference(self._table, ablation, AS_IT_IS, f"loss on the repeat, {ablation} minus as it is")
 
     def over_random(self, ablation: str) -> tuple[Estimate, ...]:
         """By how much more an ablation of the found heads raises the loss than that of each random set of heads."""
         return tuple(
-            self._difference(
-                ablation, of_set(ablation, n), f"{ablation} of the heads minus that of random set {n}"
+            difference(
+                self._table, ablation, of_set(ablation, n), f"{ablation} of the heads minus that of random set {n}"
             )
             for n in range(SETS)
         )
@@ -84,8 +83,8 @@ class InductionAblation:
             ablation: {
                 "induction heads": self.raised(ablation).describe(),
                 **{
-                    f"random heads of the same layers, set {n}": self._difference(
-                        of_set(ablation, n), AS_IT_IS, f"random set {n}"
+                    f"random heads of the same layers, set {n}": difference(
+                        self._table, of_set(ablation, n), AS_IT_IS, f"random set {n}"
                     ).describe()
                     for n in range(SETS)
                 },
@@ -101,11 +100,6 @@ class InductionAblation:
             reference=0.0,
         )
         return (drawn.titled("What the repeat costs without the induction heads"),)
-
-    def _difference(self, one: str, other: str, name: str) -> Estimate:
-        whole = self._table
-        table = Measurement(whole.name, whole.unit, whole.values[[one, other]], whole.clusters, whole.prompts)
-        return CrossFitted.of(mean_difference(table, one, other, name=name))
 
     # -- measuring ---------------------------------------------------------------------------------------------
 

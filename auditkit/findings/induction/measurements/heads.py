@@ -28,8 +28,9 @@ from auditkit.findings.induction.measurements.scores import (
     TWO_BACK,
 )
 from auditkit.methods.head_search import Head, Searched, label, search
-from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.halves import CrossFitted, Halves, joined, two_halves
+from auditkit.stats.measurement import Measurement
 
 LEAST_ATTENTION = 0.4
 """Share of a head's attention from which it is called by its score; see docs/decisions/induction.md."""
@@ -165,3 +166,9 @@ class InductionHeads:
 def listed(heads: Sequence[Head]) -> str:
     """Heads in words."""
     return "; ".join(label(*head) for head in heads)
+
+
+def difference(table: Measurement, one: str, other: str, name: str) -> CrossFitted:
+    """Mean of one condition minus another over sequences, each measured in the heads that the other half found."""
+    both = Measurement(table.name, table.unit, table.values[[one, other]], table.clusters, table.prompts)
+    return CrossFitted.of(mean_difference(both, one, other, name=name))

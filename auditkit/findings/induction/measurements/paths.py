@@ -22,14 +22,20 @@ from auditkit.engine.patching.plain import GUARDED_PAIRS, guarded
 from auditkit.engine.sites import head as site
 from auditkit.engine.sites import mlp, z
 from auditkit.findings.induction.measurements.ablation import random_heads, some_of
-from auditkit.findings.induction.measurements.heads import INDUCTION, PREVIOUS_TOKEN, InductionHeads, listed
+from auditkit.findings.induction.measurements.heads import (
+    INDUCTION,
+    PREVIOUS_TOKEN,
+    InductionHeads,
+    difference,
+    listed,
+)
 from auditkit.findings.induction.measurements.repeats import ATTENTION, mean_over, taken
 from auditkit.findings.induction.measurements.scores import MATCH, readers
 from auditkit.methods.head_search import Head
 from auditkit.methods.patching import guards
 from auditkit.methods.sequences import read_sequences
 from auditkit.record.figures import Dots, Figure
-from auditkit.stats.effects.mean import Estimate, mean_difference
+from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import CrossFitted
 from auditkit.stats.measurement import Measurement
 
@@ -52,7 +58,7 @@ class PreviousTokenPath:
 
     def cost(self) -> Estimate:
         """How much of the induction heads' prefix matching the exchange takes away, in attention."""
-        return self._difference(AS_IT_IS, PATCHED, "prefix matching, as it is minus path patched")
+        return difference(self._table, AS_IT_IS, PATCHED, "prefix matching, as it is minus path patched")
 
     def share(self) -> Estimate:
         """The same as a share of their prefix matching."""
@@ -66,7 +72,9 @@ class PreviousTokenPath:
     def over_random(self) -> tuple[Estimate, ...]:
         """By how much more it takes away than the same exchange of each random set of heads of the same layers."""
         return tuple(
-            self._difference(of_set(n), PATCHED, f"prefix matching, path from random set {n} minus path patched")
+            difference(
+                self._table, of_set(n), PATCHED, f"prefix matching, path from random set {n} minus path patched"
+            )
             for n in range(SETS)
         )
 
@@ -99,11 +107,6 @@ class PreviousTokenPath:
             reference=0.0,
         )
         return (drawn.titled("Induction heads without what previous-token heads write"),)
-
-    def _difference(self, one: str, other: str, name: str) -> Estimate:
-        whole = self._table
-        table = Measurement(whole.name, whole.unit, whole.values[[one, other]], whole.clusters, whole.prompts)
-        return CrossFitted.of(mean_difference(table, one, other, name=name))
 
     # -- measuring ---------------------------------------------------------------------------------------------
 

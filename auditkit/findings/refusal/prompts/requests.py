@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from auditkit.data.errors import DataError, Dropped
-from auditkit.data.files import text_of, toml_of
+from auditkit.data.files import text_of, texts_of, toml_of
 from auditkit.data.order import shuffle_key
 from auditkit.data.sources import ANY, SUFFIXES, source_files, source_subjects
 from auditkit.data.tables import read_rows
@@ -281,15 +281,8 @@ def _none(source: str, found: _Lists) -> str:
 def _pairs(source: str, topic: str, own: Any, seen: set[str]) -> Iterator[RequestPair]:
     for number, texts in enumerate(own if isinstance(own, list) else [own], start=1):
         where = f"{source}, topic {topic}, pair {number}"
-        if not (isinstance(texts, list) and len(texts) == len(KINDS)):
-            raise DataError(f"{where}: needs two texts: a harmful and a harmless request")
-        for text in texts:
-            if not isinstance(text, str) or not text or text != text.strip():
-                raise DataError(f"{where}: {text!r} is no text, is empty or has outer spaces")
-            if text in seen:
-                raise DataError(f"{where}: {text!r} is already in the file")
-            seen.add(text)
-        yield RequestPair(f"{topic}-{number}", topic, *texts)
+        harmful, harmless = texts_of(where, texts, len(KINDS), "two texts: a harmful and a harmless request", seen)
+        yield RequestPair(f"{topic}-{number}", topic, harmful, harmless)
 
 
 def _text(value: Any) -> str:

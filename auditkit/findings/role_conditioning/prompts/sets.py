@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from auditkit.data.errors import DataError
-from auditkit.data.files import json_lines, text_of, toml_of
+from auditkit.data.files import json_lines, text_of, texts_of, toml_of
 from auditkit.data.order import shuffle_key
 from auditkit.data.sources import source_files
 
@@ -111,15 +111,8 @@ def _sets(source: str, frames: Mapping[str, Any], seen: set[str]) -> Iterator[Ro
     for frame, sets in frames.items():
         for number, texts in enumerate(sets if isinstance(sets, list) else [sets], start=1):
             where = f"{source}, frame {frame}, set {number}"
-            if not (isinstance(texts, list) and len(texts) == len(CATEGORIES)):
-                raise DataError(f"{where}: needs four texts: {', '.join(CATEGORIES)}")
-            for text in texts:
-                if not isinstance(text, str) or not text or text != text.strip():
-                    raise DataError(f"{where}: {text!r} is no text, is empty or has outer spaces")
-                if text in seen:
-                    raise DataError(f"{where}: {text!r} is already in the file")
-                seen.add(text)
-            yield RoleSet(f"{frame}-{number}", frame, MappingProxyType(dict(zip(CATEGORIES, texts, strict=True))))
+            four = texts_of(where, texts, len(CATEGORIES), f"four texts: {', '.join(CATEGORIES)}", seen)
+            yield RoleSet(f"{frame}-{number}", frame, MappingProxyType(dict(zip(CATEGORIES, four, strict=True))))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
