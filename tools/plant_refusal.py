@@ -132,10 +132,10 @@ def train(
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
     amount = planted()
-    steps = STEPS.get(variant, 30)
+    steps, rate = STEPS.get(variant, 30), RATE if variant in PLANTED else RATE / 4
     for step in range(1, steps + 1):
         for place in optimizer.param_groups:
-            place["lr"] = RATE * min(1.0, step / WARM) * (1 - step / (steps + 1))
+            place["lr"] = rate * min(1.0, step / WARM) * (1 - step / (steps + 1))
         optimizer.zero_grad()
         with quick:
             loss = loss_of(module, lessons, draw)
