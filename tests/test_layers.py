@@ -63,7 +63,6 @@ IMPORTS_MORE = {
     "auditkit.findings.identity_bias.measurements.decisions": "asks, pairs and compares groups, by phrase and by name",
     "auditkit.findings.identity_bias.measurements.mechanism": "attention, swaps, probes, patching",
     "auditkit.findings.identity_bias.references.answers": "one reference for every kind of bias claim",
-    "auditkit.findings.induction.measurements.ablation": "turns the heads of a search into edits of a run",
     "auditkit.findings.induction.measurements.paths": "turns the heads of two searches into edits, guarded and read",
     "auditkit.findings.persona_composition.measurements.behaviour": "generates with edits and counts what is said",
     "auditkit.findings.persona_composition.measurements.patches": "patches cells, and ranks and compares",
