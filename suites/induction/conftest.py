@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import pytest
 
+from auditkit.data.errors import DataError
 from auditkit.findings.induction.measurements.ablation import InductionAblation
 from auditkit.findings.induction.measurements.heads import InductionHeads
 from auditkit.findings.induction.measurements.paths import PreviousTokenPath
 from auditkit.findings.induction.measurements.repeats import Repeats
 from auditkit.findings.induction.measurements.sinks import PASSAGES, AttentionSinks
 from auditkit.findings.induction.prompts import SEQUENCES
+
+
+def pytest_audit_read_data(suite, source):
+    """Refuse `--data induction=SOURCE`: it would change nothing."""
+    if suite == "induction":
+        raise DataError(f"{source}: this suite draws tokens of the model's vocabulary at random and takes no data")
 
 
 def pytest_audit_tokens(suite):

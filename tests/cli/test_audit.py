@@ -68,7 +68,7 @@ def test_a_suite_of_ones_own_is_run_as_pytest_runs_it(called: list[tuple[list[st
     ("args", "said"),
     [
         (["identity_bais"], "there is no suite 'identity_bais'. Did you mean identity_bias? The suites are "),
-        (["zzz"], "there is no suite 'zzz'. The suites are identity_bias, "),
+        (["zzz"], "there is no suite 'zzz'. The suites are finetune_traces, identity_bias, "),
         (["./zzz"], "there is no folder or file ./zzz"),
         (["mine", "identity_bias"], "mine is a folder of your own and the others are suites of the package"),
     ],
