@@ -131,6 +131,7 @@ def test_a_bag_of_words_barely_tells_the_kinds_apart(persona: str) -> None:
     assert words_auc(PERSONAS[persona]) <= WORD_AUC
 
 
+@pytest.mark.slow
 def test_what_other_personas_teach_about_style_does_not_tell() -> None:
     made = [one for all_of_one in PERSONAS.values() for one in all_of_one]
     sentences = [set(words(one.text)) for one in made]

@@ -389,6 +389,7 @@ def test_all_of_one_claim(sample_run: Run) -> None:
 # -- all of them -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_5000_claims_are_written_and_nothing_is_lost_in_the_whole_files(gated_run: Run) -> None:
     run = many(gated_run, 5000)
     started = time.process_time()
