@@ -58,7 +58,7 @@ def test_other_text_is_as_likely_without_the_direction(refusing, mediation, thre
     """Projecting the direction out at every layer changes the loss on texts without requests by at most 0.05 nats per
     token."""
     present(mediation.found)
-    margin = threshold(0.05, "suite default: three times the published change (protocol W5.d)")
+    margin = threshold(0.05, "suite default: three times the published change (protocol W6.d)")
     with sensitivity("a text from the same words in another order", mediation.shuffling(), by=margin):
         assert mediation.damage().equals(0.0, within=margin)
 
