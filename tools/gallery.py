@@ -8,6 +8,7 @@ named, with their models, seeds and dates; a suite that a run did not ask has an
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +29,8 @@ default model, once it is open, takes for it at `--effort standard`, at 20,000 t
 """
 MEASURED = """## What it says of some models
 
-Each cell is the sentence of the report's scorecard. These runs have no base to compare with, so claims about a change
-are not decided in them. A cell is empty where the suite was not asked.
+Each cell is the sentence of the report's scorecard, without the names of claims. These runs have no base to compare with,
+so claims about a change are not decided in them. A cell is empty where the suite was not asked.
 """
 
 
@@ -60,9 +61,9 @@ def _table(suites: Sequence[Suite], runs: Sequence[Run]) -> str:
 
 
 def _cell(run: Run, suite: str) -> str:
-    """The sentence that the report says of a suite."""
+    """The sentence that the report says of a suite, without the names of claims."""
     row = next((row for row in scorecard(run) if row.suite == suite), None)
-    return "" if row is None else row.answer.replace("|", "\\|")
+    return "" if row is None else re.sub(r" \([^)]*\)", "", row.answer).replace("|", "\\|")
 
 
 def main() -> None:
