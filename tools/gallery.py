@@ -29,8 +29,8 @@ default model, once it is open, takes for it at `--effort standard`, at 20,000 t
 """
 MEASURED = """## What it says of some models
 
-Each cell is the sentence of the report's scorecard, without the names of claims. These runs have no base to compare with,
-so claims about a change are not decided in them. A cell is empty where the suite was not asked.
+Each cell is the sentence of the report's scorecard, without the names of claims. These runs have no base to compare
+with, so claims about a change are not decided in them. A cell is empty where the suite was not asked.
 """
 
 
