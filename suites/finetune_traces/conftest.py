@@ -24,7 +24,7 @@ def pytest_audit_tokens(suite):
     return 1_000 if suite == "finetune_traces" else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def traces(model, audit):
     """What the stream reads on unrelated texts, of the words that `--data` names."""
     source = audit.data.get("finetune_traces")

@@ -70,7 +70,7 @@ def pytest_audit_tokens(suite):
     return 53_000 if suite == "identity_bias" else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def given(request):
     """What `--data identity_bias=SOURCE` holds, by kind; None without it."""
     return _given_to(request.config)
@@ -114,7 +114,7 @@ def pytest_pyfunc_call(pyfuncitem):
         raise
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def answers(model, audit, given):
     """Factual questions under identity personas."""
     choices = given.choices if given is not None else None
@@ -122,19 +122,19 @@ def answers(model, audit, given):
     return IdentityAnswers(asked, n_items=audit.sized(QUESTIONS))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def decisions(model, audit):
     """Cases decided under every identity."""
     return Decisions(model, seed=audit.seed, n_items=audit.sized(CASES))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def own(model, audit, given):
     """`own(attribute)`: the user's own cases decided for every group of an attribute, asked once."""
     return cache(lambda attribute: OwnDecisions(model, given.own, attribute, seed=audit.seed, n_items=audit.items))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def questions(model, audit, given):
     """Questions about two people."""
     items = given.questions if given is not None else None
@@ -142,7 +142,7 @@ def questions(model, audit, given):
     return AskedQuestions(model, seed=audit.seed, n_items=n_items, items=items)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pronouns(model, audit, given):
     """Sentences paired by their pronoun."""
     items = given.pronouns if given is not None else None
@@ -150,7 +150,7 @@ def pronouns(model, audit, given):
     return Pronouns(model, seed=audit.seed, n_items=n_items, items=items)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sentences(model, audit, given):
     """Sentences paired by the group that they are about."""
     items = given.sentences if given is not None else None
@@ -158,31 +158,31 @@ def sentences(model, audit, given):
     return SentencePreference(model, seed=audit.seed, n_items=n_items, items=items)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def merit(decisions):
     """The same cases with a strong and a weak end: what decisions must react to."""
     return CaseMerit(decisions)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def own_pronouns(pronouns):
     """Sentences about a woman and a man: what the resolution of pronouns must react to."""
     return PronounReference(pronouns)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shuffled(sentences, audit):
     """Sentences against their words shuffled: what likelihoods must react to."""
     return SentenceReference(sentences, audit.seed)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mechanism(decisions):
     """What the model does inside with an identity word."""
     return IdentityMechanism(decisions)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def distance(model):
     """How far an identity swap moves the answer."""
     return SwapDistance(model)

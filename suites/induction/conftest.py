@@ -29,31 +29,31 @@ def pytest_audit_tokens(suite):
     return 12_500 if suite == "induction" else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def repeats(model, audit):
     """Repeated random tokens and their shuffled controls; run once, used by every claim."""
     return Repeats(model, seed=audit.seed, n_items=audit.sized(SEQUENCES))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def heads(repeats):
     """Induction heads and previous-token heads; searched once, used by every claim."""
     return InductionHeads(repeats)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ablation(heads):
     """Ablations of the induction heads; measured once, used by every claim."""
     return InductionAblation(heads)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def paths(heads):
     """The path from previous-token heads into the keys of induction heads."""
     return PreviousTokenPath(heads)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sinks(repeats, audit):
     """Where heads rest, in text and on random tokens."""
     return AttentionSinks(repeats, n_items=audit.sized(PASSAGES))

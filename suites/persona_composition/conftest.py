@@ -35,14 +35,14 @@ def pytest_audit_tokens(suite):
     return 57_000 if suite == "persona_composition" else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def grid(audit):
     """Personas and tasks: the project's own, or those that `--data persona_composition=FILE` names."""
     source = audit.data.get("persona_composition")
     return packaged_grid() if source is None else read_grid(source)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cells(model, grid, audit):
     """Answers and states: 20 cells of the project's own grid, all of a file's, or as many as `--items` says."""
     design = Design(model, grid, seed=audit.seed, n_cells=_asked_for(audit, CELLS))
@@ -50,25 +50,25 @@ def cells(model, grid, audit):
     return Cells(design, depths=[depth for depth in DEPTHS if depth <= DEEPEST] if quick else DEPTHS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def geometry(cells):
     """Directions of persona and task."""
     return Geometry(cells)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def patches(cells):
     """What stands in the place of a state, and what that does; run once, used by every claim."""
     return Patches(cells, deepest=DEEPEST)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vectors(cells):
     """What can be injected in the place of the persona's words."""
     return Vectors(cells, depth=DEEPEST)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def behaviour(model, grid, audit):
     """What is said: in 72 cells of the project's own grid, in all of a file's, or in as many as `--items` says."""
     return Behaviour(Design(model, grid, seed=audit.seed, n_cells=_asked_for(audit, TEXT_CELLS)), depth=DEEPEST)

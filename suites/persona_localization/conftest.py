@@ -31,7 +31,7 @@ def pytest_audit_tokens(suite):
     return 34_000 if suite == "persona_localization" else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def activations(model, audit):
     """What the model makes of persona statements: the project's own, or those of the files that `--data` names.
 
@@ -42,37 +42,37 @@ def activations(model, audit):
     return PersonaActivations(model, personas, seed=audit.seed)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def layers(activations):
     """How well each layer tells statements for a persona from those against it."""
     return LayerSeparability(activations)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def indices(activations):
     """The published indices of separability, by layer."""
     return LayerIndices(activations)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scans(activations):
     """Subset scans of the published layer: units found on one half of the statements, judged on the other."""
     return PersonaScans(activations)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def units(activations):
     """The units of each persona at the published layer."""
     return PersonaUnits(activations)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def specificity(activations, layers, scans, units):
     """The same measurements, asked for the topic of a statement."""
     return Specificity(activations, layers, scans, units)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def steering(activations):
     """What the units and directions of a persona do to agreement with its statements."""
     return PersonaSteering(activations)

@@ -35,7 +35,7 @@ def pytest_audit_tokens(suite):
     return 125_000 if suite == "persona_patching" else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def questions(model, audit):
     """Questions crossed with persona pairs on the audited model: the project's own, or those that `--data` names."""
     source = audit.data.get("persona_patching")
@@ -43,7 +43,7 @@ def questions(model, audit):
     return PersonaQuestions(model, seed=audit.seed, n_items=audit.sized(ITEMS), items=items)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def patching(questions):
     """Where the personas of these questions act; measured once, used by every claim.
 
@@ -53,25 +53,25 @@ def patching(questions):
     return PersonaPatching(questions, bands=(EARLY, MIDDLE), alternatives=(EARLY_FROM_ONE, MIDDLE_FROM_ONE))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def layers(patching):
     """What single layers do, on some of the questions; swept once, used by every claim."""
     return PersonaLayers(patching)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def answers(questions, audit):
     """How these questions are answered under each persona; asked once, used by every claim."""
     return PersonaAnswers(questions, n_items=audit.sized(ITEMS))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def heads(questions, audit):
     """Which heads of these questions' model see racial and colour personas."""
     return PersonaHeads(questions, n_questions=max(QUESTIONS, audit.sized(QUESTIONS)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def head_edits(heads):
     """What those heads do; measured once, used by every claim."""
     return HeadEdits(heads)

@@ -32,7 +32,7 @@ def pytest_audit_tokens(suite):
     return 45_000 if suite == "refusal" else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scores(model, audit):
     """Refusal scores of the project's own requests, or of those that `--data` names."""
     source = audit.data.get("refusal")
@@ -49,19 +49,19 @@ def refusing(scores):
     return scores
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def texts(scores):
     """Short answers that check the first tokens; generated once and not shown."""
     return RefusalTexts(scores)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mediation(scores):
     """The direction of refusal and what its removal and addition do; found and measured once."""
     return RefusalMediation(RefusalDirection(scores))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def drift(mediation):
     """Refusal and states along the direction of the baseline; this model's own direction is recorded with them."""
     return RefusalDrift(mediation.found)

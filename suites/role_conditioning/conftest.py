@@ -27,7 +27,7 @@ def pytest_audit_tokens(suite):
     return 14_000 if suite == "role_conditioning" else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def role(model, audit):
     """Attention on questions about different roles: the project's own sets, or the lists that `--data` names."""
     source = audit.data.get("role_conditioning")
@@ -36,19 +36,19 @@ def role(model, audit):
     return RoleConditioning(model, seed=audit.seed, lists=lists, n_items=n_items)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plots(role):
     """Figures of attention by role."""
     return RoleFigures(role)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def heads(role):
     """Heads that tell questions about the model from neutral ones; searched once, used by every claim."""
     return RoleHeads(role)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ablation(heads):
     """Ablations of those heads; measured once, used by every claim."""
     return RoleAblation(heads)

@@ -24,7 +24,7 @@ def pytest_audit_tokens(suite):
     return 29_000 if suite == "sycophancy" else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deference(model, audit):
     """Questions asked with and without an opinion: the project's own, or those that `--data` names."""
     source = audit.data.get("sycophancy")

@@ -7,7 +7,7 @@ import pytest
 from auditkit.findings.politeness.measurements import Politeness
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def politeness(model, audit):
     """Requests in three manners, asked of the audited model; asked once, used by every claim."""
     return Politeness(model, n_items=audit.items)
