@@ -114,18 +114,21 @@ that and `thorough` twice as much; `stepwise` measures three times as much for w
 items of the first look again ([how much to measure](running.md#how-much-to-measure)). `--budget` chooses among them by
 the speed of the model, and `auditkit plan` says beforehand what each can decide.
 
-**Where they go.** SmolLM2-135M-Instruct (30 blocks) at `standard`, seed 3, in millions of token-layers:
+**Where they go.** SmolLM2-135M-Instruct (30 blocks) at `standard`, seed 0, in millions of token-layers; 8.66 in all:
 
-| suite | token-layers | most of it |
-|---|---|---|
-| persona_patching | 3.4 | 0.8 six bands on 144 items, 0.7 sweeps over single layers, 0.7 answers under personas |
-| persona_composition | 1.7 | 0.4 texts of 40 tokens, 0.6 states in the place of others at 4 sites and 5 layers |
-| identity_bias | 1.6 | 0.6 decisions on 30 cases under 50 identities, 0.2 the search for the worst swap |
-| role_conditioning | 0.4 | 0.2 ablations of heads (20 random sets among them), 0.1 reading attention |
-| persona_localization | 0.3 | steering 36 statements in 12 ways; 0.7 more with an empty cache of activations |
+| suite | token-layers | seconds | most of it |
+|---|---|---|---|
+| persona_patching | 3.2 | 178 | 0.8 six bands on 144 items, 0.7 sweeps over layers, 0.7 answers under personas |
+| persona_composition | 1.7 | 156 | 0.4 texts of 40 tokens, 0.6 exchanged states; divergences over the vocabulary |
+| identity_bias | 1.6 | 144 | 0.6 decisions on 30 cases under 50 identities, 0.2 the search for the worst swap |
+| sycophancy | 0.9 | 40 | 120 questions from five speakers, and in three other wordings |
+| role_conditioning | 0.5 | 35 | 0.2 ablations of heads (20 random sets among them), 0.1 reading attention |
+| induction | 0.4 | 25 | ablations of the found heads and of random ones |
+| persona_localization | 0.3 | 95 | steering; hulls and scans take time and no runs; 0.7 more with an empty cache |
+| refusal, finetune_traces | 0.1 | 8 | one ends at its capability gate on this model, the other needs a baseline |
 
 At a seed at which the persona effect is not there nothing is patched, and persona_patching costs less than half. The
-[default audit](../benchmarks/results/default_audit.md) has seconds, memory and what was decided, by earlier code.
+[default audit](../benchmarks/results/default_audit.md) has the machine, the memory and what was decided.
 
 **What is not run.** An edited run begins at its first edited block and its first changed token; what prompts begin with
 is run once; a run that only gives activations ends behind the last of them
