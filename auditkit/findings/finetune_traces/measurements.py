@@ -123,6 +123,7 @@ class Traces:
             Inconclusive: the baseline was not asked the same.
         """
         if not self.lists:
+            _past(baseline, self._means)  # that there is no baseline is said first
             raise NotAsked(
                 "nobody says which words the fine-tune is about; give them with --data finetune_traces=FILE, one word "
                 "in a line"
