@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from auditkit.claims.suites import Suite, packaged
+from auditkit.cli.audit import AT, LAYERS
+from auditkit.gate.budget import REST, duration
 from auditkit.record.schema import Run
 from auditkit.record.store import read_run
 from auditkit.report.answers.scorecard import scorecard
 
 PAGE = Path("docs/gallery.md")
-LAYERS, RATE = 30, 20_000
-"""Of the default model: blocks, and the token-layers a second of two cores that the times stand for."""
 INTRO = """# Gallery
 
 Every finding that comes with auditkit: what it asks, what a model must offer for all of its claims, and how long the
@@ -45,10 +45,8 @@ def write(suites: Sequence[Suite], runs: Sequence[Run]) -> str:
 
 
 def _time(suite: Suite) -> str:
-    if suite.tokens is None:
-        return "—"
-    seconds = suite.tokens * LAYERS / RATE
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    """What `auditkit suites` says of the default model."""
+    return "—" if suite.tokens is None else duration(REST * suite.tokens * LAYERS / AT)
 
 
 def _table(suites: Sequence[Suite], runs: Sequence[Run]) -> str:

@@ -31,7 +31,7 @@ def test_a_run_is_named_with_seed_and_date_and_says_what_its_report_says(a_run: 
     suite = Suite("suite", Path(), "Does it?", "", 4_000, 2, 0)
     other = Suite("other", Path(), "Is it?", "logits", None, 1, 0)
     page = gallery.write([suite, other], [a_run])
-    assert "| [suite](findings/suite.md) | Does it? | — | 6 s |" in page
+    assert "| [suite](findings/suite.md) | Does it? | — | 12s |" in page
     assert "| [other](findings/other.md) | Is it? | logits | — |" in page
     assert f"| suite | {a_run.model.name}, seed {a_run.seed}, {a_run.created[:10]} |" in page
     answer = re.sub(r" \([^)]*\)", "", scorecard(a_run)[0].answer)
