@@ -15,6 +15,7 @@ Every edit fires exactly as often as declared, for the declared token-layers, on
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -22,8 +23,6 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.errors import ModelError
-from auditkit.adapters.hf.probing import FAMILY_ERRORS
 from auditkit.adapters.protocol import Adapter, Capability, Component, Restartable, Support
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.divergence import LOGIT_BUDGET
@@ -32,6 +31,7 @@ from auditkit.engine.edits import Edit, Edited, touched, unchanging
 from auditkit.engine.forward import donate, execute
 from auditkit.engine.guards import GuardTripped, pieces_floor
 from auditkit.engine.patching.streams import StreamRow, StreamRuns, stream_row
+from auditkit.engine.patching.walks import MissesWholeRuns, against_walks
 from auditkit.engine.sites import SiteError, Span
 
 Conditions = Mapping[str, Sequence[Sequence[Edit]]]
@@ -120,11 +120,12 @@ class ConditionRuns:
             self._rows = {}
         elif len(self._rows) < len(self.plans):
             reason = "edits of heads, or of another run's activations, are made in whole runs"
-        error = self._guards()
-        if error is None:
-            self._rows, reason = {}, "restarted blocks do not give this model's whole runs"
+        try:
+            with against_walks() if self._rows else nullcontext():
+                error = self._guards()
+        except MissesWholeRuns as missed:
+            self._rows, reason = {}, f"restarted blocks do not give this model's whole runs: {missed}"
             error = self._guards()
-        assert error is not None  # only walks are given up
         in_batches(lambda rows: self._some(rows, take), self._costs(), description)
         return HowRun(tuple(self._rows), reason, error)
 
@@ -196,8 +197,12 @@ class ConditionRuns:
                                "(try --dtype float32)")  # fmt: skip
         return logits
 
-    def _guards(self) -> float | None:
-        """The largest change by edits that change nothing, in logits; None where walks are not whole runs."""
+    def _guards(self) -> float:
+        """The largest change by edits that change nothing, in logits.
+
+        Raises:
+            GuardTripped, ModelError, RuntimeError: a change beyond the noise floor, or walks that are not whole runs.
+        """
         few, errors = list(range(min(GUARDED_ROWS, len(self.prompts)))), [0.0]
 
         def work(rows: list[int]) -> None:
@@ -208,14 +213,7 @@ class ConditionRuns:
             if self._rows:
                 errors.extend(self._guarded_walks(rows, plain))
 
-        try:
-            in_batches(work, [self._costs()[i] for i in few], "guards")
-        except torch.OutOfMemoryError:
-            raise
-        except (GuardTripped, ModelError, *FAMILY_ERRORS):
-            if not self._rows:
-                raise
-            return None
+        in_batches(work, [self._costs()[i] for i in few], "guards")
         return max(errors)
 
     def _guarded_walks(self, rows: Sequence[int], plain: Sequence[Tensor]) -> Iterator[float]:

@@ -24,8 +24,6 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
-from auditkit.adapters.errors import ModelError
-from auditkit.adapters.hf.probing import FAMILY_ERRORS
 from auditkit.adapters.protocol import Adapter, Capability, Component, Place, Restartable
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edit, Edited, spots, touched
@@ -34,7 +32,17 @@ from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.pairs import Condition, PatchPair, answer_rows
 from auditkit.engine.patching import plain as patching
 from auditkit.engine.patching.plain import GUARDED_PAIRS, Patched
-from auditkit.engine.patching.walks import STREAM, WITHIN, PairRuns, WalkRow, WalkSpot, differ, joined_after
+from auditkit.engine.patching.walks import (
+    STREAM,
+    WITHIN,
+    MissesWholeRuns,
+    PairRuns,
+    WalkRow,
+    WalkSpot,
+    against_walks,
+    differ,
+    joined_after,
+)
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Site
 
@@ -76,7 +84,7 @@ def restarted(
         return patching.patch(adapter, pairs, conditions, description)
     try:
         errors = work.walks(description)
-    except _MissesWholeRuns as missed:  # a part of a block was too little; whole runs are guarded too
+    except MissesWholeRuns as missed:  # a part of a block was too little; whole runs are guarded too
         return replace(patching.patch(adapter, pairs, conditions, description), whole=str(missed))
     offer(pairs, ((conditions[name], logits) for name, logits in work.results.items()))
     walked = Patched(work.base, work.source, work.results, *errors)
@@ -84,10 +92,6 @@ def restarted(
     if not rest:
         return walked
     return _joined(conditions, walked, patching.patch(adapter, pairs, rest, description, work.base))
-
-
-class _MissesWholeRuns(Exception):
-    """Walks with edits do not give what whole runs give on this model; the message says which guard found it."""
 
 
 class _Work:
@@ -127,12 +131,12 @@ class _Work:
         measured on the first batch.
 
         Raises:
-            _MissesWholeRuns: the guards found walks not to be trusted on this model.
+            MissesWholeRuns: the guards found walks not to be trusted on this model.
         """
 
         def work(some: list[int]) -> None:
             part = self._part(some)
-            with _against_walks() if self._errors is None else nullcontext():
+            with against_walks() if self._errors is None else nullcontext():
                 runs = self._held.pop(tuple(some), None) or self._made(some, part)
                 if self._errors is None:
                     self._errors = self._guarded(runs, part, some)
@@ -176,21 +180,6 @@ class _Work:
         full_error = within("full patch misses the source run's", runs.walk(full, few)[0], runs.source[: len(few)])
         errors = [within("identity edit changes", runs.walk(rows, few)[0], runs.base[: len(few)]) for rows in same]
         return max(errors, default=0.0), full_error
-
-
-@contextmanager
-def _against_walks() -> Iterator[None]:
-    """What goes wrong in the block is found against walks on this model, and ends them; whole runs are guarded too.
-
-    Raises:
-        _MissesWholeRuns: something has.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise  # says nothing about the family
-    except (GuardTripped, ModelError, *FAMILY_ERRORS) as error:
-        raise _MissesWholeRuns(str(error) or type(error).__name__) from error
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ which the two differ, since nothing before that differs either.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple, cast
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt
+from auditkit.adapters.errors import ModelError
+from auditkit.adapters.hf.probing import FAMILY_ERRORS
 from auditkit.adapters.hf.touches import keep
 from auditkit.adapters.protocol import (
     Batch,
@@ -46,6 +49,25 @@ STREAM = Component.BLOCK_INPUT
 def joined_after(place: Place) -> int:
     """The last block that an edit at a place cannot reach; -1 is before the first."""
     return place[1] - (place[0] in WITHIN or place[0] is STREAM)
+
+
+class MissesWholeRuns(Exception):
+    """Walks with edits do not give what whole runs give on this model; the message says which guard found it."""
+
+
+@contextmanager
+def against_walks() -> Iterator[None]:
+    """What goes wrong in the block is found against walks on this model, and ends them; whole runs are guarded too.
+
+    Raises:
+        MissesWholeRuns: something has.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise  # says nothing about the family
+    except (GuardTripped, ModelError, *FAMILY_ERRORS) as error:
+        raise MissesWholeRuns(str(error) or type(error).__name__) from error
 
 
 class WalkSpot(NamedTuple):
