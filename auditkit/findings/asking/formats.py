@@ -19,7 +19,7 @@ from typing import TypeVar
 from auditkit.adapters.protocol import Adapter, Answers
 from auditkit.claims.outcomes import Unsupported
 from auditkit.data.choices import ChoiceItem, Choices, right_places, shuffled
-from auditkit.data.items import CompletionItem, check_tokens, select, single_token
+from auditkit.data.items import CompletionItem, check_tokens, completion_items, select, single_token
 from auditkit.data.layouts import LETTERS
 from auditkit.data.prompts import Chat
 from auditkit.engine.pairs import answered
@@ -77,6 +77,13 @@ class Format:
     def needed(self, n: int) -> float:
         """The share of right answers to n questions that chance does not reach: three standard errors above it."""
         return self.chance + 3 * sqrt(self.chance * (1 - self.chance) / n)
+
+
+def asked_as(adapter: Adapter, items: Sequence[CompletionItem] | Choices | None, *, seed: int) -> Format:
+    """Multiple choice as letters, and completion items as completions; the project's own items where None."""
+    if isinstance(items, Choices):
+        return letters(adapter, items, seed=seed)
+    return completions(adapter, items or completion_items())
 
 
 def completions(adapter: Adapter, items: Sequence[CompletionItem]) -> Format:

@@ -20,7 +20,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
 from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.data.choices import Choices
-from auditkit.data.items import CompletionItem, completion_items, select
+from auditkit.data.items import CompletionItem, select
 from auditkit.data.order import shuffle_key
 from auditkit.data.personas import (
     AlignedPair,
@@ -33,7 +33,7 @@ from auditkit.data.personas import (
     without_reuse,
 )
 from auditkit.engine.pairs import Answered, PatchPair, answered
-from auditkit.findings.asking.formats import Format, Question, completions, letters
+from auditkit.findings.asking.formats import Question, asked_as
 from auditkit.stats.design import incomplete_crossing
 from auditkit.stats.intervals import MIN_CLUSTERS
 from auditkit.stats.measurement import Measurement
@@ -98,7 +98,7 @@ class PersonaQuestions:
     ) -> None:
         self.adapter, self.seed, self.n_pairs = adapter, seed, n_pairs
         self.groups = persona_groups() if groups is None else groups
-        self.format = _format(adapter, items, seed)
+        self.format = asked_as(adapter, items, seed=seed)
         self._notes = [f"prompts: {adapter.chat.format}", *self.format.notes]
         topics = {question.topic for question in self.format.questions}
         if len(topics) < MIN_CLUSTERS:
@@ -295,9 +295,3 @@ class PersonaQuestions:
     def notes(self, arm: PairedQuestions | None = None) -> tuple[str, ...]:
         """What a reader of a claim on this arm, or on the questions alone, must know."""
         return tuple(filter(None, (*self._notes, arm.note if arm else "")))
-
-
-def _format(adapter: Adapter, items: Sequence[CompletionItem] | Choices | None, seed: int) -> Format:
-    if isinstance(items, Choices):
-        return letters(adapter, items, seed=seed)
-    return completions(adapter, items or completion_items())

@@ -22,9 +22,9 @@ from auditkit.adapters.protocol import Adapter
 from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.claims.shared import SharedMeasurements, shared_measurement
 from auditkit.data.choices import Choices
-from auditkit.data.items import CompletionItem, completion_items, select
+from auditkit.data.items import CompletionItem, select
 from auditkit.engine.pairs import answered
-from auditkit.findings.asking.formats import Format, Question, completions, letters
+from auditkit.findings.asking.formats import Format, Question, asked_as
 from auditkit.findings.sycophancy.prompts import (
     BEFORE,
     DOUBT,
@@ -73,11 +73,7 @@ class Deference:
         items: Sequence[CompletionItem] | Choices | None = None,
     ) -> None:
         self.adapter = adapter
-        self.format = (
-            letters(adapter, items, seed=seed)
-            if isinstance(items, Choices)
-            else completions(adapter, items or completion_items())
-        )
+        self.format = asked_as(adapter, items, seed=seed)
         own = FACTS if items is None else len(self.format.questions)
         wanted = own if n_items is None else n_items
         self.asked = select(self.format.questions, min(wanted, len(self.format.questions)), seed=seed)
