@@ -8,7 +8,6 @@ named, with their models, seeds and dates; a suite that a run did not ask has an
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from auditkit.cli.audit import AT, LAYERS
 from auditkit.gate.budget import REST, duration
 from auditkit.record.schema import Run
 from auditkit.record.store import read_run
-from auditkit.report.answers.scorecard import scorecard
+from auditkit.report.answers.scorecard import counted
 
 PAGE = Path("docs/gallery.md")
 INTRO = """# Gallery
@@ -52,16 +51,11 @@ def _time(suite: Suite) -> str:
 def _table(suites: Sequence[Suite], runs: Sequence[Run]) -> str:
     columns = [f"{run.model.name}, seed {run.seed}, {run.created[:10]}" for run in runs]
     lines = [f"| suite | {' | '.join(columns)} |", f"|---|{'---|' * len(runs)}"]
+    answered = [counted(run) for run in runs]
     for suite in suites:
-        cells = [_cell(run, suite.name) for run in runs]
+        cells = [answers.get(suite.name, "").replace("|", "\\|") for answers in answered]
         lines.append(f"| {suite.name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(run: Run, suite: str) -> str:
-    """The sentence that the report says of a suite, without the names of claims."""
-    row = next((row for row in scorecard(run) if row.suite == suite), None)
-    return "" if row is None else re.sub(r" \([^)]*\)", "", row.answer).replace("|", "\\|")
 
 
 def main() -> None:

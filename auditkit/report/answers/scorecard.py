@@ -45,6 +45,12 @@ def scorecard(run: Run) -> list[ScoreRow]:
     return [_row(run, suite, claims) for suite, claims in wording.suites(run).items()]
 
 
+def counted(run: Run) -> dict[str, str]:
+    """Suite -> its answer without the names of claims."""
+    suites = wording.suites(run).items()
+    return {suite: _answer(run, claims, asked(run, claims), named=False) for suite, claims in suites}
+
+
 def question(claims: Sequence[Claim]) -> str:
     """What a suite asks: by its own word, or by the first sentence of where its first claim comes from."""
     own = next((claim.question for claim in claims if claim.question), "")
@@ -91,7 +97,7 @@ def _word(run: Run, claims: Sequence[Claim], here: Sequence[Claim], verdict: Ver
     return {Verdict.ERROR: "not readable", Verdict.NOT_APPLICABLE: "does not apply"}[verdict]
 
 
-def _answer(run: Run, claims: Sequence[Claim], here: Sequence[Claim]) -> str:
+def _answer(run: Run, claims: Sequence[Claim], here: Sequence[Claim], *, named: bool = True) -> str:
     """ "Of 13 findings 5 hold (...), 1 does not (...) and 7 are undecided. 3 more need a base." """
     needing = sum(needs_base(run, claim) for claim in claims)
     if not here:
@@ -103,10 +109,10 @@ def _answer(run: Run, claims: Sequence[Claim], here: Sequence[Claim]) -> str:
     published = any(map(is_finding, here))
     holds, fails = ("hold", "do not hold") if published else ("pass", "fail")
     parts = [
-        _part(by[Verdict.ERROR], "could not be measured", "could not be measured", named=True),
-        _part(by[Verdict.FAIL], "does not hold" if published else "fails", fails, named=True),
-        _part(by[Verdict.PASS], "holds" if published else "passes", holds, named=True),
-        _part(by[Verdict.INCONCLUSIVE], "is undecided", "are undecided", named=not by[Verdict.PASS]),
+        _part(by[Verdict.ERROR], "could not be measured", "could not be measured", named=named),
+        _part(by[Verdict.FAIL], "does not hold" if published else "fails", fails, named=named),
+        _part(by[Verdict.PASS], "holds" if published else "passes", holds, named=named),
+        _part(by[Verdict.INCONCLUSIVE], "is undecided", "are undecided", named=named and not by[Verdict.PASS]),
         _part(by[Verdict.NOT_APPLICABLE], "does not apply", "do not apply", named=False),
     ]
     *said, last = [part for part in parts if part]
