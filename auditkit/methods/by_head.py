@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from auditkit.claims.outcomes import Inconclusive
+from auditkit.stats.effects.kept import recorded_values
 from auditkit.stats.intervals import Array
 
 
@@ -33,20 +34,12 @@ def recorded(
     Raises:
         Inconclusive: the run recorded none, other heads, or other items.
     """
-    rows = items[(items["measurement"] == measurement) & (items["effect"] == "")]
-    if not len(rows):
-        raise Inconclusive(f"not_measured: the baseline recorded no values of {measurement}; run its whole suite")
-    grid = rows.pivot(index="item", columns="condition", values="value")
+    grid = recorded_values(items, measurement, ids)
     wanted = [names(layers, heads, prefix) for prefix in prefixes]
     if set(grid.columns) != {name for each in wanted for name in each}:
         raise Inconclusive(
             f"not_comparable: the baseline recorded {len(grid.columns) // len(prefixes)} heads and this model has "
             f"{layers * heads}; heads of different models do not correspond"
         )
-    known = list(map(str, ids))
-    if set(grid.index) != set(known):
-        raise Inconclusive(
-            f"unmatched_items: {len(set(grid.index) ^ set(known))} items are in one of the two runs only"
-        )
-    shape = (len(known), layers, heads)
-    return [np.asarray(grid.loc[known, each], dtype=float).reshape(shape) for each in wanted]
+    shape = (len(grid), layers, heads)
+    return [np.asarray(grid[each], dtype=float).reshape(shape) for each in wanted]

@@ -21,6 +21,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt, plain
@@ -43,9 +44,11 @@ from auditkit.findings.finetune_traces.prompts import (
 from auditkit.gate.changes import Counterpart
 from auditkit.methods.logit_lens import logit_lens, readings
 from auditkit.record.figures import Figure, Table
+from auditkit.stats.effects.kept import recorded_values
 from auditkit.stats.effects.mean import Estimate
-from auditkit.stats.intervals import Array
 from auditkit.stats.measurement import Measurement
+
+Array = NDArray[np.float64]
 
 TEXTS = 80
 """Texts that are read by default: all of the project's."""
@@ -311,9 +314,7 @@ def _past(baseline: Counterpart, now: Measurement) -> pd.DataFrame:
     if then.refused:
         raise Inconclusive(then.refused)
     assert baseline.past is not None
-    items = baseline.past.recorded.items
-    mine = (items["measurement"] == now.name) & (items["effect"] == "") & (items["claim"] == baseline.claim)
-    grid = items[mine].pivot(index="item", columns="condition", values="value")
-    if set(grid.columns) != set(now.values.columns) or set(grid.index) != set(map(str, now.values.index)):
-        raise Inconclusive(f"unmatched_items: {now.name} was measured on other items or tokens on the baseline")
-    return grid.loc[list(map(str, now.values.index)), list(now.values.columns)].set_axis(now.values.index)
+    grid = recorded_values(baseline.past.recorded.items, now.name, now.values.index, baseline.claim)
+    if set(grid.columns) != set(now.values.columns):
+        raise Inconclusive(f"unmatched_items: {now.name} was measured on other tokens or blocks on the baseline")
+    return grid[list(now.values.columns)].set_axis(now.values.index)

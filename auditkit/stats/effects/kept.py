@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from auditkit.claims.outcomes import Inconclusive
 from auditkit.record.schema import ItemRow
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement, read_clusters
@@ -55,3 +56,28 @@ def read_effects(items: pd.DataFrame) -> dict[str, Kept]:
         estimate = Estimate(str(name), unit, measurement, numerator, denominator, shown)
         found[str(name)] = Kept(estimate, dict(zip(top.index, top["digest"], strict=True)))
     return found
+
+
+def recorded_values(
+    items: pd.DataFrame, measurement: str, ids: Iterable[object], claim: str | None = None
+) -> pd.DataFrame:
+    """(item, condition) values that a run recorded of a measurement, in the order of `ids`.
+
+    Args:
+        items: the recorded run's items.
+        claim: whose; None where one claim alone records it.
+
+    Raises:
+        Inconclusive: none, or of other items.
+    """
+    mine = (items["measurement"] == measurement) & (items["effect"] == "")
+    rows = items[mine if claim is None else mine & (items["claim"] == claim)]
+    if not len(rows):
+        raise Inconclusive(f"not_measured: the baseline recorded no values of {measurement}; run its whole suite")
+    grid = rows.pivot(index="item", columns="condition", values="value")
+    known = list(map(str, ids))
+    if set(grid.index) != set(known):
+        raise Inconclusive(
+            f"unmatched_items: {measurement}: {len(set(grid.index) ^ set(known))} items are in one of the two runs only"
+        )
+    return grid.loc[known]
