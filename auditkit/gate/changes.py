@@ -36,7 +36,7 @@ from auditkit.record.schema import (
     Untested,
     Verdict,
 )
-from auditkit.stats.effects.kept import Kept, read_effects, read_rows
+from auditkit.stats.effects.kept import Kept, cross_fitted, read_effects, read_rows
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import CrossFitted
 from auditkit.stats.intervals import ALPHA
@@ -224,7 +224,7 @@ def judged(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Claim:
         reason += f"; whether a behaviour was lost cannot be told, since the two runs differ ({why_not})"
     elif claim.lack in (None, "behaviour"):
         reason = f"the baseline shows this behaviour ({value}), the candidate does not: {claim.reason}"
-        chance = _loss_by_chance(read_rows(rows), past.effects(claim.id))
+        chance = _loss_by_chance(*_of_both(claim, rows, past))
         verdict = Verdict.INCONCLUSIVE if chance else Verdict.FAIL
         reason += f"; {chance}" if chance else ""
     return msgspec.structs.replace(claim, verdict=verdict, reason=reason)
@@ -333,8 +333,7 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
         unread = f"an ERROR here, so no number of it may be read: {claim.reason}"
     if unread:
         return Change(verdict=verdict, comparable=True, effects=(), reason=unread)
-    here = read_rows(rows)
-    there = past.effects(claim.id)
+    here, there = _of_both(claim, rows, past)
     effects, problems, comparable = paired(here, there)
     if not here and not there:
         kept = "exact values and contrasts of rates are not paired"
@@ -345,6 +344,16 @@ def change_of(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Change:
         effects=one_interval(effects, claim) if past.is_own else tuple(effects),
         reason="; ".join(problems),
     )
+
+
+def _of_both(claim: Claim, rows: Iterable[ItemRow], past: Past) -> tuple[dict[str, Kept], dict[str, Kept]]:
+    """What the run and the baseline recorded of the claim's effects.
+
+    An effect is cross-fitted in both where one of the two says so: a run that did not judge it recorded its rows only.
+    """
+    then = past.claim(claim.id)
+    compared = (*claim.compared, *(() if then is None else then.compared))
+    return cross_fitted(read_rows(rows), compared), cross_fitted(past.effects(claim.id), compared)
 
 
 def _digests(measurement: Measurement) -> dict[str, str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from auditkit.claims.evidence import Evidence, gathering
 from auditkit.claims.outcomes import NotAsked
 from auditkit.claims.verdicts import control
-from auditkit.gate.changes import Counterpart, Past
+from auditkit.gate.changes import Counterpart, Past, change_of
 from auditkit.gate.paired import difference, only
 from auditkit.record.baseline import Recorded
 from auditkit.record.schema import ItemRow, Run
@@ -196,3 +196,34 @@ def test_what_is_cross_fitted_is_so_on_the_baseline_too(a_run: Run, tmp_path: Pa
     for estimate in (plain, fitted):
         then, now = baseline(estimate).describe(), estimate.describe()
         assert (then.lower, then.upper) == pytest.approx((now.lower, now.upper))
+
+
+@pytest.mark.parametrize("told", ["here", "on the baseline"])
+def test_the_change_of_what_is_cross_fitted_has_its_doubled_variance(told: str, a_run: Run, tmp_path: Path) -> None:
+    """Rows do not say that they were cross-fitted; either run's record of the effect does."""
+    index = [f"item {n}" for n in range(12)]
+    generator = np.random.default_rng(1)
+
+    def measured() -> tuple[CrossFitted, list[ItemRow]]:
+        values = generator.normal(1.0, 0.3, 12)
+        table = Measurement("m", "1", pd.DataFrame({"a": values}, index), pd.DataFrame({"topic": index}, index))
+        estimate = Estimate("found", "1", table, values)
+        with gathering() as evidence:
+            estimate.keep_effect()
+        rows = [msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values()]
+        return CrossFitted.of(estimate), rows
+
+    claim = msgspec.structs.replace(a_run.claims[0], effect=None, also=())
+    (now, rows), (then, past_rows) = measured(), measured()
+    judged = msgspec.structs.replace(claim, effect=now.recorded(">", 0.0))
+    here, there = (judged, claim) if told == "here" else (claim, judged)
+    run = msgspec.structs.replace(a_run, claims=(there,))
+    frame = pd.DataFrame(msgspec.to_builtins(past_rows))
+    change = change_of(here, rows, Past(Recorded("base", tmp_path, run, "ab", frame), run.plan, run.model))
+    expected = now.change_from(then).describe()
+    (effect,) = change.effects
+    assert (effect.lower, effect.upper) == pytest.approx((expected.lower, expected.upper))
+    plain = Estimate(now.name, now.unit, now.measurement, now.numerator).change_from(then).describe()
+    assert plain.upper is not None
+    assert effect.upper is not None
+    assert effect.upper > plain.upper

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from auditkit.claims.outcomes import Inconclusive
-from auditkit.record.schema import ItemRow
+from auditkit.record.schema import Effect, ItemRow
 from auditkit.stats.effects.mean import Estimate
+from auditkit.stats.halves import CrossFitted
 from auditkit.stats.measurement import Measurement, read_clusters
 
 if TYPE_CHECKING:
@@ -56,6 +57,19 @@ def read_effects(items: pd.DataFrame) -> dict[str, Kept]:
         estimate = Estimate(str(name), unit, measurement, numerator, denominator, shown)
         found[str(name)] = Kept(estimate, dict(zip(top.index, top["digest"], strict=True)))
     return found
+
+
+def cross_fitted(kept: Mapping[str, Kept], effects: Iterable[Effect]) -> dict[str, Kept]:
+    """`kept`, with the doubled variance of what is cross-fitted.
+
+    Args:
+        effects: as claims recorded them, with how each is computed; rows by themselves do not tell.
+    """
+    names = {effect.recipe.rows for effect in effects if effect.recipe is not None and effect.recipe.cross_fitted}
+    return {
+        name: replace(one, estimate=CrossFitted.of(one.estimate)) if name in names else one
+        for name, one in kept.items()
+    }
 
 
 def recorded_values(
