@@ -199,7 +199,9 @@ def test_what_is_cross_fitted_is_so_on_the_baseline_too(a_run: Run, tmp_path: Pa
 
 
 @pytest.mark.parametrize("told", ["here", "on the baseline"])
-def test_the_change_of_what_is_cross_fitted_has_its_doubled_variance(told: str, a_run: Run, tmp_path: Path) -> None:
+def test_the_change_of_what_is_cross_fitted_has_its_doubled_variance(
+    told: str, a_run: Run, tmp_path: Path
+) -> None:
     """Rows do not say that they were cross-fitted; either run's record of the effect does."""
     index = [f"item {n}" for n in range(12)]
     generator = np.random.default_rng(1)
