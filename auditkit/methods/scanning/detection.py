@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.methods.scanning.pvalues import Ranked, Tail
-from auditkit.methods.scanning.scan import FoundSubset, Search, row_scores, scan, scan_rows
+from auditkit.methods.scanning.scan import FoundSubset, Levels, Search, row_scores, scan, scan_rows
 from auditkit.methods.separation.auc import auc, precision_recall
 from auditkit.methods.separation.permutation import Groups, Significance, both_kinds, canonical, dealt, group_codes
 from auditkit.stats.halves import halves
@@ -235,14 +235,14 @@ class _Table:
         self.units = None if units is None else np.asarray(units, dtype=np.intp)
         self.ranked = Ranked(values if self.units is None else values[:, self.units])
 
-    def scan(self, background: Flags) -> tuple[Array, FoundSubset]:
-        """p-values of the scanned rows, and the best subset in their indices."""
+    def scan(self, background: Flags) -> tuple[Levels, FoundSubset]:
+        """p-values of the scanned rows, laid out, and the best subset in their indices."""
         ranked, scanner = self.ranked, self.scanner
         rank = ranked.against_others if scanner.scan_background else ranked.against
-        pvalues = rank(background, scanner.tail)
+        pvalues = Levels(rank(background, scanner.tail), scanner.search)
         if self.units is None:
             return pvalues, scan(pvalues, scanner.search)
-        return pvalues, scan_rows(pvalues, np.arange(pvalues.shape[1]), scanner.search)
+        return pvalues, scan_rows(pvalues, np.arange(pvalues.units), scanner.search)
 
     def detect(self, background: Flags) -> Detection:
         pvalues, found = self.scan(background)

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,9 @@ from auditkit.stats.streams import stream
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 Flags = NDArray[np.bool_]
+
+_CELLS = 1 << 12
+"""Into which the numbers from 0 to 1 are divided; a power of two, so that rounding takes no value to another cell."""
 
 
 def alpha_grid(largest: float = 0.5, steps: int = 50) -> tuple[float, ...]:
@@ -78,19 +83,20 @@ class FoundSubset:
     units: Indices
 
 
-def scan(pvalues: NDArray[Any], search: Search | None = None) -> FoundSubset:
+def scan(pvalues: NDArray[Any] | Levels, search: Search | None = None) -> FoundSubset:
     """The rows and units that together score highest (group mode).
 
     Deterministic, and equivariant under the order of rows: the same rows are found in whatever order they come.
 
     Args:
-        pvalues: (rows, units), between 0 and 1. To leave a unit out, set its p-values to 1.
+        pvalues: (rows, units), between 0 and 1. To leave a unit out, set its p-values to 1. Where the same ones are
+            looked at several times, they can be laid out once, as `Levels`.
 
     Raises:
         ValueError: p-values that are not a table of numbers between 0 and 1.
     """
     search = search or Search()
-    table = _Table(pvalues, search)
+    table = _laid_out(pvalues, search)
     best = _Step(0.0, 0, np.zeros(table.rows, dtype=bool))
     units = np.zeros(table.units, dtype=bool)
     seen: set[bytes] = set()
@@ -109,26 +115,31 @@ def scan(pvalues: NDArray[Any], search: Search | None = None) -> FoundSubset:
     return table.found(best, best.chosen, units)
 
 
-def scan_units(pvalues: NDArray[Any], rows: Sequence[int] | Indices, search: Search | None = None) -> FoundSubset:
+def scan_units(
+    pvalues: NDArray[Any] | Levels, rows: Sequence[int] | Indices, search: Search | None = None
+) -> FoundSubset:
     """The best units for these rows, exactly."""
-    table = _Table(pvalues, search or Search())
+    table = _laid_out(pvalues, search or Search())
     chosen = _flags(rows, table.rows)
     step = table.best_units(chosen)
     return table.found(step, chosen, step.chosen)
 
 
-def scan_rows(pvalues: NDArray[Any], units: Sequence[int] | Indices, search: Search | None = None) -> FoundSubset:
+def scan_rows(
+    pvalues: NDArray[Any] | Levels, units: Sequence[int] | Indices, search: Search | None = None
+) -> FoundSubset:
     """The best rows for these units, exactly: what is asked of units that were found on other rows."""
-    table = _Table(pvalues, search or Search())
+    table = _laid_out(pvalues, search or Search())
     chosen = _flags(units, table.units)
     step = table.best_rows(chosen)
     return table.found(step, step.chosen, chosen)
 
 
-def row_scores(pvalues: NDArray[Any], units: Sequence[int] | Indices, search: Search | None = None) -> Array:
+def row_scores(
+    pvalues: NDArray[Any] | Levels, units: Sequence[int] | Indices, search: Search | None = None
+) -> Array:
     """(rows,) how strongly each row by itself shows these units: the largest score over α with all of them."""
-    search = search or Search()
-    table = _Table(pvalues, search)
+    table = _laid_out(pvalues, search or Search())
     chosen = _flags(units, table.units)
     scores = table.score(table.per_row(chosen), int(chosen.sum()), table.alphas)
     best: Array = scores.max(axis=0)
@@ -180,7 +191,7 @@ class _Step:
     chosen: Flags
 
 
-class _Table:
+class Levels:
     """p-values as the index of the lowest level that they reach, laid out for counting along both sides."""
 
     def __init__(self, pvalues: NDArray[Any], search: Search) -> None:
@@ -188,7 +199,7 @@ class _Table:
         self.rows, self.units = values.shape
         self.score: Score = score_named(search.score)
         self.alphas = np.asarray(search.alphas, dtype=np.float64)[:, None]
-        level = np.searchsorted(_reached(self.alphas[:, 0]), values, side="left")
+        level = _lowest(_reached(self.alphas[:, 0]), values)
         self._by_unit = level * self.units + np.arange(self.units)
         self._by_row = np.ascontiguousarray((level * self.rows + np.arange(self.rows)[:, None]).T)
 
@@ -212,9 +223,7 @@ class _Table:
         if search.restarts > 1:
             yield self.best_rows(np.ones(self.units, dtype=bool)).chosen
         for restart in range(2, search.restarts):
-            rng = stream(search.seed, "scan restart", str(restart))
-            share = rng.random()
-            yield self.best_rows(np.asarray(rng.random(self.units) < share)).chosen
+            yield self.best_rows(_random_units(search.seed, restart, self.units)).chosen
 
     def found(self, step: _Step, rows: Flags, units: Flags) -> FoundSubset:
         if step.score <= 0:
@@ -225,7 +234,12 @@ class _Table:
     def _counts(self, places: NDArray[np.intp], width: int) -> NDArray[np.intp]:
         levels = len(self.alphas)
         tally = np.bincount(places.ravel(), minlength=(levels + 1) * width)[: levels * width]
-        return tally.reshape(levels, width).cumsum(axis=0)
+        counts = tally.reshape(levels, width)
+        if width < 4 * levels:
+            return counts.cumsum(axis=0)
+        for lower, higher in pairwise(counts):  # for wide tables in a third of the time
+            higher += lower
+        return counts
 
     def _best(self, counts: NDArray[np.intp], width: int) -> _Step:
         """The best subset of elements with `width` p-values each, `counts` (levels, elements) of them small.
@@ -251,6 +265,33 @@ class _Table:
         chosen = counts[level] >= least[level, place]
         score = self.score(counts[level, chosen].sum(), chosen.sum() * width, self.alphas[level, 0])
         return _Step(float(score), level, chosen)
+
+
+@lru_cache(maxsize=64)
+def _random_units(seed: int, restart: int, units: int) -> Flags:
+    """Units to start from, a random share of all; the same in every scan of as many units."""
+    rng = stream(seed, "scan restart", str(restart))
+    share = rng.random()
+    chosen = np.asarray(rng.random(units) < share)
+    chosen.flags.writeable = False
+    return chosen
+
+
+def _lowest(reached: Array, values: Array) -> Indices:
+    """As `np.searchsorted(reached, values)`, for values from 0 to 1: several times as fast for many values.
+
+    A value starts at the level of the lower end of its cell, and rises past the levels that lie within the cell.
+    """
+    first = np.searchsorted(reached, np.arange(_CELLS + 1) / _CELLS)
+    level = first[(values * _CELLS).astype(np.intp)]
+    ends = np.append(reached, np.inf)
+    for _ in range(int(np.diff(first).max())):
+        level += values > ends[level]
+    return level
+
+
+def _laid_out(pvalues: NDArray[Any] | Levels, search: Search) -> Levels:
+    return pvalues if isinstance(pvalues, Levels) else Levels(pvalues, search)
 
 
 def _reached(levels: Array) -> Array:

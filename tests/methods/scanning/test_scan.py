@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 from auditkit.methods.scanning.pvalues import empirical_pvalues
 from auditkit.methods.scanning.scan import (
     FoundSubset,
+    Levels,
     Search,
     alpha_grid,
     row_scores,
@@ -171,3 +172,24 @@ def test_bad_input_is_named() -> None:
         scan_rows(np.full((2, 5), 0.1), [5])
     with pytest.raises(ValueError, match="NaN"):
         scan(np.array([[0.1, np.nan]]))
+
+
+@given(
+    levels=st.lists(st.integers(1, 2**14 - 1), min_size=1, max_size=60, unique=True),
+    values=st.lists(st.integers(0, 2**14), min_size=1, max_size=60),
+)
+def test_a_pvalue_lies_at_the_lowest_level_that_it_reaches(levels: list[int], values: list[int]) -> None:
+    """Also where several levels lie within one cell of the table by which they are found, and on their borders."""
+    alphas, pvalues = np.sort(levels) / 2**14, np.array(values) / 2**14
+    table = Levels(pvalues[None], Search(alphas=alphas.tolist()))
+    counts = table.per_unit(np.ones(1, dtype=bool))
+    np.testing.assert_array_equal(counts, pvalues[None] <= alphas[:, None] * (1 + 1e-9))
+
+
+def test_pvalues_that_were_laid_out_give_what_they_give_by_themselves() -> None:
+    pvalues = np.random.default_rng(3).integers(1, 21, (12, 400)) / 20
+    laid_out = Levels(pvalues, Search())
+    found = scan(pvalues)
+    assert same(scan(laid_out), found)
+    assert same(scan_rows(laid_out, found.units), scan_rows(pvalues, found.units))
+    np.testing.assert_array_equal(row_scores(laid_out, found.units), row_scores(pvalues, found.units))
