@@ -33,9 +33,9 @@ COMPONENTS = 4
 SCALES: tuple[Scale, ...] = ("raw", "unit norm", "whitened")
 BY_LAYER: tuple[Scale, ...] = ("raw", "unit norm")
 
-DEALINGS, TABLE_DEALINGS = 39, 199
-"""Of the labels, at each layer of the curves, and in the table: with 39 a value beyond all of them has a chance of 5 %,
-both sides together."""
+DEALINGS, TABLE_DEALINGS = 19, 199
+"""Of the labels, at each layer of the curves, and in the table: with 19 a value farther apart than all of them has a
+chance of 5 %. More would say no more of curves that decide nothing, and most of their time goes into convex hulls."""
 
 NAMES = ("silhouette", "Calinski-Harabasz", "Davies-Bouldin", "hull distance")
 _HIGHER = np.array([1.0, 1.0, -1.0, 1.0])
