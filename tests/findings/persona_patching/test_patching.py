@@ -179,6 +179,9 @@ def test_the_heat_map_and_the_pairs_show_the_circuit(layers: PersonaLayers) -> N
         1, 1, 1,
     ]  # fmt: skip
     assert int(np.argmax(values["attention restored"])) == 3
+    assert list(values) == [
+        "MLP restored", "attention restored", "MLP restored at the word", "MLP taken away", "attention taken away",
+    ]  # fmt: skip
     assert all(lower is None or lower <= upper for rows in zip(pooled["lower"], pooled["upper"], strict=True)
                for lower, upper in zip(*rows, strict=True))  # fmt: skip
     assert len(by_pair["rows"]) == 12

@@ -33,6 +33,9 @@ SHARE = 1 / 24
 smallest measurement has."""
 
 COMPONENTS = (Component.MLP, Component.ATTENTION)
+SWEPT = {False: ((Component.MLP, "all"), (Component.ATTENTION, "all"), (Component.MLP, "identity")),
+         True: ((Component.MLP, "all"), (Component.ATTENTION, "all"))}  # fmt: skip
+"""Whether noising -> what is swept in every layer. The finding about the word is about what MLPs restore there."""
 POSITIONS = {"all": "", "identity": " at the word"}
 POINTS = 6
 """Points of the cumulative curve, from the first layer to the last."""
@@ -89,7 +92,7 @@ class PersonaLayers:
 
     def _sweep(self, items: PairedItems, *, noising: bool) -> LayerSweep:
         self.patching.require_effect()
-        sites = grid(COMPONENTS, self.layers, POSITIONS)
+        sites = [site for part, at in SWEPT[noising] for site in grid([part], self.layers, [at])]
         return LayerSweep(
             self.adapter,
             items,
@@ -147,11 +150,10 @@ class PersonaLayers:
         self.patching.require_effect()
         rows: dict[str, list[Estimate]] = {}
         for sweep, what in ((self.restoring, "restored"), (self.noising, "taken away")):
-            for component in COMPONENTS:
-                for position, at in POSITIONS.items():
-                    name = f"{component.upper() if component is Component.MLP else component} {what}{at}"
-                    sites = grid([component], self.layers, [position])
-                    rows[name] = [sweep.effect(site) for site in sites]
+            for component, position in SWEPT[sweep.noising]:
+                subject = component.upper() if component is Component.MLP else component
+                sites = grid([component], self.layers, [position])
+                rows[f"{subject} {what}{POSITIONS[position]}"] = [sweep.effect(site) for site in sites]
         described = [[estimate.describe() for estimate in row] for row in rows.values()]
         n, m = (len(sweep.items.pairs) for sweep in (self.restoring, self.noising))
         heatmap = Heatmap(
