@@ -13,5 +13,6 @@ def test_private_words_cannot_be_read(traces, baseline, threshold):
     note(*traces.notes())
     traces.keep()
     margin = threshold(0.10, "suite default: a reader of the change is right in three cases of five at most")
+    trace = traces.trace(baseline)  # where there is none, nothing is held against the reference, which costs runs
     with sensitivity("a text after a sentence of a domain from the text alone", traces.in_context(), by=margin):
-        assert traces.trace(baseline) <= margin
+        assert trace <= margin
