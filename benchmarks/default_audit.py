@@ -1,21 +1,25 @@
-"""What an audit of all suites costs and decides on the default model, at some seeds.
+"""What an audit of all suites costs and decides on the default model, at some seeds and efforts.
 
     python benchmarks/default_audit.py                          standard effort, seeds 1 and 2 (minutes each)
-    python benchmarks/default_audit.py --effort quick --seeds 3
+    python benchmarks/default_audit.py --effort quick standard thorough --seeds 3
+    python benchmarks/default_audit.py --keep FOLDER            audits that FOLDER holds are shown and not made again
 
 Each audit runs in a process of its own and starts with an open model cache. Seconds are to be read beside the rate of a
-plain 2048 x 2048 product in the same run, since machines differ. Prints tables and, with --write, stores them in
-benchmarks/results/default_audit.md with machine and versions.
+plain 2048 x 2048 product in the same run, since machines differ; where others use the machine too, the processor's
+seconds tell more than the clock's. Prints tables and, with --write, stores them in benchmarks/results/default_audit.md
+with machine and versions.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,57 +33,87 @@ from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_run
 
 APPLY = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
-_PEAK = "import resource, sys; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-CHILD = f"import subprocess, sys; subprocess.run(sys.argv[1:]); {_PEAK}"
+CHILD = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(code, used.ru_maxrss, used.ru_utime + used.ru_stime)
+"""
+MEASURED = "measured.json"
+"""What was measured around an audit, beside its run folder."""
 
 
-class Audited(NamedTuple):
-    """One audit: its record, seconds on the clock, peak memory in GiB, and the machine's rates before it."""
+class Around(NamedTuple):
+    """What was measured around an audit: seconds of the clock and of the processor, peak memory in GiB, the machine's
+    rates before it, and the model's blocks."""
 
-    run: Run
     seconds: float
+    processor: float
     memory: float
     product: float
     plain: float
+    layers: int
 
 
-def audited(effort: str, seed: int, reports: Path) -> Audited:
-    """Audit the default model in a process of its own."""
-    adapter = open_model(MODEL)
-    product, plain = matmul_rate(), speed(adapter)
-    layers = adapter.layers
-    del adapter
-    options = ["--model", MODEL, "--effort", effort, "--seed", str(seed), "--audit-dir", str(reports)]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "suites/", *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    seconds, done = timed(
-        lambda: subprocess.run(
-            [sys.executable, "-c", CHILD, *command], cwd=ROOT, capture_output=True, text=True, env=environment
+class Audited(NamedTuple):
+    """One audit: its record, and what was measured around it."""
+
+    run: Run
+    around: Around
+
+
+def audited(model: str, effort: str, seed: int, reports: Path, dtype: str = "auto") -> Audited:
+    """Audit a model in a process of its own; an audit that `reports` holds is read.
+
+    Raises:
+        SystemExit: the run wrote no record.
+    """
+    stored = reports / MEASURED
+    if not stored.is_file():
+        adapter = open_model(model, dtype=dtype)
+        product, plain, layers = matmul_rate(), speed(adapter), adapter.layers
+        del adapter
+        options = ["--model", model, "--dtype", dtype, "--effort", effort, "--seed", str(seed)]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "suites/", *options]
+        command += ["--audit-dir", str(reports)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        seconds, done = timed(
+            lambda: subprocess.run(
+                [sys.executable, "-c", CHILD, *command], cwd=ROOT, capture_output=True, text=True, env=environment
+            )
         )
-    )
-    run = read_run(reports / "latest")
+        code, memory, processor = done.stdout.split()[-3:]
+        if int(code) not in (0, 1, 10, 11):
+            sys.exit(f"{' '.join(command)} ended with {code}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        around = Around(seconds, float(processor), int(memory) / 2**20, product, plain, layers)
+        stored.write_text(json.dumps(around._asdict()))
+    return Audited(read_run(reports / "latest"), Around(**json.loads(stored.read_text())))
+
+
+def work(run: Run) -> Counter[str]:
+    """Suite -> token-layers."""
     by_suite = Counter[str]()
     for claim in run.claims:
-        by_suite[claim.suite] += claim.cost.token_layers // layers
-    print(f"seed {seed}: tokens by suite {dict(by_suite)}", file=sys.stderr, flush=True)
-    return Audited(run, seconds, int(done.stdout.split()[-1]) / 2**20, product, plain)
+        by_suite[claim.suite] += claim.cost.token_layers
+    return by_suite
 
 
 def row(effort: str, one: Audited) -> tuple[str, ...]:
     counts = Counter(claim.verdict for claim in one.run.claims)
     apply = sum(counts[verdict] for verdict in APPLY)
     decided = counts[Verdict.PASS] + counts[Verdict.FAIL]
-    work = sum(claim.cost.token_layers for claim in one.run.claims)
+    around, cost = one.around, work(one.run).total()
     return (
         effort,
         str(one.run.seed),
-        f"{one.product:.0f}",
-        f"{one.plain:,.0f}",
-        f"{one.seconds:.0f}",
-        f"{one.seconds * one.product / 300:.0f}",
-        f"{work / 1e6:.2f}",
-        f"{one.seconds * one.plain / work:.2f}",
-        f"{one.memory:.1f}",
+        f"{around.product:.0f}",
+        f"{around.plain:,.0f}",
+        f"{around.seconds:.0f}",
+        f"{around.processor:.0f}",
+        f"{around.seconds * around.product / 300:.0f}",
+        f"{cost / 1e6:.2f}",
+        f"{around.seconds * around.plain / cost:.2f}",
+        f"{around.memory:.1f}",
         f"{decided} of {apply} ({decided / apply:.0%})",
         str(sum(map(sits_at_threshold, one.run.claims))),
         " / ".join(str(counts[verdict]) for verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)),
@@ -92,6 +126,7 @@ HEAD = (
     "product, GFLOP/s",
     "plain batches, token-layers/s",
     "seconds",
+    "processor seconds",
     "seconds at 300 GFLOP/s",
     "million token-layers",
     "seconds per second of plain batches",
@@ -102,27 +137,47 @@ HEAD = (
 )
 
 
-def between(audits: list[Audited]) -> str:
-    """Which claims are PASS at one seed and FAIL at another."""
+def by_suite(audits: Sequence[tuple[str, Audited]]) -> str:
+    """A table of tokens and seconds, by suite; the tokens are those that `pytest_audit_tokens` states."""
+    suites = dict.fromkeys(claim.suite for _, one in audits for claim in one.run.claims)
+    head = ["suite", *(f"{effort}, seed {one.run.seed}: tokens, seconds" for effort, one in audits)]
+    rows = []
+    for suite in suites:
+        cells = []
+        for _, one in audits:
+            seconds = sum(claim.cost.seconds for claim in one.run.claims if claim.suite == suite)
+            cells.append(f"{work(one.run)[suite] // one.around.layers:,}, {seconds:.0f}")
+        rows.append([suite, *cells])
+    return table(head, rows)
+
+
+def between(audits: Sequence[Audited]) -> str:
+    """Which claims are PASS in one audit and FAIL in another."""
     verdicts: dict[str, set[Verdict]] = {}
     for one in audits:
         for claim in one.run.claims:
             verdicts.setdefault(claim.id, set()).add(claim.verdict)
     both = sorted(claim for claim, seen in verdicts.items() if {Verdict.PASS, Verdict.FAIL} <= seen)
-    return f"PASS at one seed and FAIL at another: {', '.join(both) or 'no claim'}."
+    return f"PASS in one of these audits and FAIL in another: {', '.join(both) or 'no claim'}."
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--effort", default="standard", choices=(*EFFORTS, STEPWISE))
+    parser.add_argument("--effort", nargs="+", default=["standard"], choices=(*EFFORTS, STEPWISE))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2], metavar="SEED")
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs there, by seed")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the runs there, by effort and seed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         reports = arguments.keep or Path(scratch)
-        audits = [audited(arguments.effort, seed, reports / str(seed)) for seed in arguments.seeds]
-    text = table(HEAD, [row(arguments.effort, one) for one in audits]) + "\n\n" + between(audits)
+        audits = [
+            (effort, audited(MODEL, effort, seed, reports / effort / str(seed)))
+            for effort in arguments.effort
+            for seed in arguments.seeds
+        ]
+        text = "\n\n".join(
+            (table(HEAD, [row(*one) for one in audits]), by_suite(audits), between([one for _, one in audits]))
+        )
     report("default_audit", "The default audit", text, ("torch", "transformers"), arguments.write)
 
 
