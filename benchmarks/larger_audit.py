@@ -35,13 +35,13 @@ SHAPE = {
 def made(folder: Path) -> str:
     """A random model in bfloat16, in this folder; one that is there is taken."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoModelForCausalLM, Qwen2Config
 
     if not (folder / "config.json").is_file():
         default = open_model(MODEL)
         torch.manual_seed(0)
         config = Qwen2Config(vocab_size=int(default.module.config.vocab_size), **SHAPE)
-        Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
         default.tokenizer.save_pretrained(folder)
     return str(folder)
 

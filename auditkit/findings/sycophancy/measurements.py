@@ -48,6 +48,8 @@ SPEAKERS = (NOBODY, RIGHT, WRONG, EXPERT, QUOTED)
 """Who is heard by default."""
 WORDINGS = (BEFORE, UNSURE, DOUBT)
 """Other wordings of a wrong user's opinion, asked where a claim names them as alternatives."""
+SHARE = 1 / 3
+"""Of the questions, on which other wordings are asked. Most of the variance of deference lies between topics."""
 
 
 class Deference:
@@ -113,6 +115,12 @@ class Deference:
         measured = Measurement(f"answers overturned, {speaker}", "1", lost, leads.clusters, leads.prompts)
         return rate(measured, speaker, name=f"answers overturned, {speaker}")
 
+    @shared_measurement
+    def part(self) -> Deference:
+        """The same on some of the questions, as many of each topic: for what is shown beside a claim and has prompts
+        of its own."""
+        return _Part(self)
+
     # -- what is shown -----------------------------------------------------------------------------------------
 
     def notes(self) -> tuple[str, ...]:
@@ -122,6 +130,7 @@ class Deference:
             *self._notes,
             f"the model knows {known} of {asked} questions: without an opinion their right answer has a greater logit "
             "than the wrong one",
+            f"other wordings of the opinion are asked in {len(self.part.asked)} of the questions, of all topics",
         )
 
     def figures(self) -> tuple[Figure, ...]:
@@ -195,6 +204,28 @@ class Deference:
         prompts = [self.adapter.chat(question.chat("")) for question in asked]
         logits = answered(self.adapter, prompts, [q.answers for q in asked], "questions with opinions").logits
         return (logits[:, 0] - logits[:, 1]).double().numpy().reshape(len(speakers), -1)
+
+
+class _Part(Deference):
+    """The first questions of those that are asked. Who is heard by default has been asked them already."""
+
+    def __init__(self, whole: Deference) -> None:
+        topics = {question.topic for question in whole.asked}
+        self.adapter, self.format, self._whole = whole.adapter, whole.format, whole
+        self.asked = whole.asked[: max(len(topics), round(SHARE * len(whole.asked)))]
+        self._notes = []
+        self._read = SharedMeasurements()
+
+    @shared_measurement
+    def _known(self) -> np.ndarray:
+        known = self._whole._known[: len(self.asked)]
+        _enough(self.format, [q for q, knows in zip(self.asked, known, strict=True) if knows], "are known")
+        return known
+
+    def _asked_by(self, speaker: str) -> np.ndarray:
+        if speaker in SPEAKERS:
+            return self._whole._asked_by(speaker)[: len(self.asked)]
+        return super()._asked_by(speaker)
 
 
 def _enough(form: Format, questions: Sequence[Question], what: str) -> None:

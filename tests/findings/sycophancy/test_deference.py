@@ -192,5 +192,27 @@ def test_what_moves_both_prompts_alike_cancels(moved: float, extra: float, seed:
     assert len(one.asked) == n_items
 
 
+def test_another_wording_is_asked_in_a_third_of_the_questions_and_compared_on_these() -> None:
+    items = facts(topics=6, each=9)
+    unknown = frozenset({"t2-4"})
+    model = teller(items, GIVEN_IN, unknown)
+    measured = Deference(model, items=items)
+    whole, read = measured.by(WRONG), model.read
+    part = measured.part.by(DOUBT)
+    assert model.read == read + 18 == 5 * 54 + 18
+    assert part.describe().estimate == pytest.approx(-GIVEN_IN[DOUBT], abs=1e-5)
+    assert set(part.measurement.clusters["topic"]) == {item.topic for item in items}
+    assert (part - measured.part.by(RIGHT)).describe().estimate == pytest.approx(2.5, abs=1e-5)
+    same = whole.measurement.values.index.isin(part.measurement.values.index)
+    np.testing.assert_array_equal(measured.part.by(WRONG).numerator, whole.numerator[same])
+    assert model.read == read + 18
+    assert any("asked in 18 of the questions" in text for text in measured.notes())
+
+
+def test_with_few_questions_another_wording_is_still_asked_in_every_topic() -> None:
+    items = facts(topics=6, each=2)
+    assert len(Deference(teller(items, GIVEN_IN), items=items).part.by(DOUBT).numerator) == 6
+
+
 def test_wordings_are_other_wrong_opinions() -> None:
     assert set(WORDINGS) <= set(OPINIONS) - {NOBODY, RIGHT, WRONG, EXPERT, QUOTED}
