@@ -147,7 +147,7 @@ def test_by_default_there_are_enough_items_to_look_for_the_places(default_audit:
     ]
     pooled, by_pair = claims["persona_patching/early_mlps_carry_the_persona"].figures
     assert len(pooled.data["columns"]) == len(by_pair.data["columns"]) == 30
-    assert len(pooled.data["rows"]) == 8
+    assert len(pooled.data["rows"]) == 5
     middle = claims["persona_patching/middle_attention_carries_the_persona"]
     assert [figure.title for figure in middle.figures] == [
         "Restoring layers from the first one on",
