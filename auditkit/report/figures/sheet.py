@@ -12,7 +12,7 @@ from typing import Literal
 
 from auditkit.record import escaping
 from auditkit.report.figures.scales import Span
-from auditkit.report.figures.svg import Cells, Copy, Halo, Line, Mark, Pen, Place, Strokes, Style, Texts
+from auditkit.report.figures.svg import Copy, Halo, Line, Mark, Pen, Place, Strokes, Style, Texts, Tiles
 
 WIDTH = 7.5
 """Of every drawing, in inches; the page scales it."""
@@ -102,7 +102,7 @@ class Sheet:
         """Colour cells of one size: by colour, column, row and length of each run of neighbours, row by row."""
         if runs:
             self._layers[1].append(
-                Cells(corner, size, tuple((colour, tuple(some)) for colour, some in runs.items()))
+                Tiles(corner, size, tuple((colour, tuple(some)) for colour, some in runs.items()))
             )
 
     def frame(self, lines: Iterable[Sequence[Place]], below: Pen, above: Pen) -> None:

@@ -67,7 +67,7 @@ class Strokes:
 
 
 @dataclass(frozen=True)
-class Cells:
+class Tiles:
     """Cells of one size in colours, from a corner rightward and downward."""
 
     corner: Place
@@ -111,7 +111,7 @@ Texts = Mapping[Style, Sequence[tuple[float, float, str]]]
 """By style: where each baseline is, and what is written there."""
 
 
-Mark = Strokes | Cells | Halo | Copy
+Mark = Strokes | Tiles | Halo | Copy
 """What a drawing consists of, but for its texts."""
 
 
@@ -165,8 +165,8 @@ def _elements(marks: Iterable[Mark], prefix: str) -> Iterable[str]:
             yield _stroked(looks, [mark for mark in group if isinstance(mark, Strokes)])
             continue
         for mark in group:
-            if isinstance(mark, Cells):
-                yield _celled(mark)
+            if isinstance(mark, Tiles):
+                yield _tiled(mark)
             elif isinstance(mark, Halo):
                 halos += 1
                 yield _haloed(mark, f"{prefix}-halo{halos}")
@@ -185,7 +185,7 @@ def _ink(mark: Strokes) -> str:
     return mark.pen.ink()
 
 
-def _celled(cells: Cells) -> str:
+def _tiled(cells: Tiles) -> str:
     """A stroke as broad as a row for each run, in units of a cell, which are written shorter than any other.
 
     Edges are not smoothed: cells that meet would otherwise show a seam.
