@@ -3,9 +3,10 @@
     python examples/reports.py [--only REPORT] [--items N] [--model SPEC] [--out FOLDER] [--runs FOLDER]
 
 `audit` is the default audit with every suite. `comparison` is a candidate gated against its base with identity_bias
-alone: a copy of the model with a little noise in its MLPs (`perturbed.py`), with both runs side by side. `induction` is
-the suite of that name, the shortest audit that decides. In `role-conditioning` the candidate is a short fine-tune of
-the model on how it speaks of itself (`role_finetune.py`).
+alone: a copy of the model with a little noise in its MLPs (`perturbed.py`), with both runs side by side. It passes.
+`blocked` is a gate with induction alone, which a copy with twice as much noise does not pass: it stands for a model
+that was quantised too far. `induction` is the suite of that name, the shortest audit that decides. In
+`role-conditioning` the candidate is a short fine-tune of the model on how it speaks of itself (`role_finetune.py`).
 `checkpoints` has ten models on one page: copies with more and more noise in their MLPs, in place of the checkpoints of
 a training, which would take hours.
 
@@ -25,7 +26,7 @@ from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 
 WORK = Path("build/examples")
 KEPT = ("audit.html", "summary.md", "claims.csv", "model-card.md")
-REPORTS = ("audit", "comparison", "induction", "role-conditioning", "checkpoints")
+REPORTS = ("audit", "comparison", "blocked", "induction", "role-conditioning", "checkpoints")
 SHARES = ("0.00", "0.04", "0.08", "0.12", "0.16", "0.20", "0.24", "0.28", "0.32", "0.36")
 """Standard deviations of the noise in the ten copies, as shares of that of the weights."""
 SERIES = (
@@ -61,6 +62,10 @@ def main() -> None:
                     keep(candidate, out / name)
                     page = out / name / "diff.html"
                     run("-m", "auditkit.cli", "diff", str(released), str(candidate), "--out", str(page))
+                case "blocked":
+                    runs.make("noisy", "examples/perturbed.py", "--model", model, "--share", "0.1")
+                    gate = "suites/induction/test_against_baseline.py"
+                    keep(runs.pair(gate, model, "noisy", *asked)[1], out / name)
                 case "induction":
                     keep(runs.audit(name, "suites/induction", "--model", model, *asked), out / name)
                 case "role-conditioning":

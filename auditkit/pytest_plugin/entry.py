@@ -40,11 +40,17 @@ _UNNAMED = "claims run in several processes only for a model that is named: add 
 class SuiteHooks:
     """Hooks of a suite's conftest beside pytest's own."""
 
-    def pytest_audit_read_data(self, suite: str, source: str) -> None:
-        """Read a source of `--data SUITE=SOURCE`, so that it is refused before a model is opened.
+    @pytest.hookspec(firstresult=True)
+    def pytest_audit_read_data(self, suite: str, source: str, seed: int) -> Any:
+        """Read a source of `--data SUITE=SOURCE`, once and before a model is opened.
 
         Args:
             suite: the suite that the user named; every other suite returns at once.
+            seed: of the run, for what is drawn from the source.
+
+        Returns:
+            What the suite makes of the source, for its fixtures: `audit.given(suite)`. None: the suite is not this
+            conftest's.
 
         Raises:
             DataError: the suite cannot read it, in one line.
@@ -302,7 +308,8 @@ def audit_model(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def audit_settings(pytestconfig: pytest.Config, audit_model: Any) -> Any:
-    """Settings of the run: `audit.seed`, `audit.items` (None: the suite's own default), and `audit.data` by suite."""
+    """Settings of the run: `audit.seed`, `audit.items` (None: the suite's own default), `audit.data` by suite, and
+    `audit.given(suite)`, what the suite read of its data."""
     return pytestconfig.stash[_measuring_key].settings
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from io import StringIO
 from typing import Any
 
@@ -37,7 +37,7 @@ from auditkit.pytest_plugin.conditions import made_with
 from auditkit.pytest_plugin.declared import forgotten, promised_control
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.looks import FurtherLooks, looked_at_again
-from auditkit.pytest_plugin.options import RunOptions, options_of
+from auditkit.pytest_plugin.options import RunOptions, options_of, read_data
 from auditkit.pytest_plugin.outcomes import set_outcome
 from auditkit.pytest_plugin.settings import Settings, rerun_options
 from auditkit.record.canonical import canonical
@@ -173,7 +173,8 @@ class Measuring:
     def settings(self) -> Settings:
         """What suites may ask of the run, at the look under way."""
         options, look = self.options, 0 if self._looks is None else self._looks.look
-        return Settings(options.seed, options.items, options.data, options.effort, look)
+        given = partial(read_data, self.config)
+        return Settings(options.seed, options.items, options.data, options.effort, look, given)
 
     @contextmanager
     def model(self, spec: str | None) -> Iterator[Any]:

@@ -308,25 +308,42 @@ def _read_template_arguments(texts: Sequence[str]) -> dict[str, Any]:
     return read_arguments(texts)
 
 
+_read_key: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
+
+
+def read_data(config: pytest.Config, suite: str) -> Any:
+    """What a suite makes of the source that `--data` names for it, read once in a session; None without one.
+
+    Raises:
+        pytest.UsageError: it cannot be found or read, in one line.
+    """
+    from auditkit.data.errors import DataError
+    from auditkit.data.sources import check_source, source_sha256
+
+    options = options_of(config)
+    read = config.stash.setdefault(_read_key, {})
+    if suite in options.data and suite not in read:
+        source = options.data[suite]
+        try:
+            source_sha256(source)
+            check_source(source)
+            read[suite] = config.hook.pytest_audit_read_data(suite=suite, source=source, seed=options.seed)
+        except DataError as error:
+            raise refusal(f"--data {suite}: {error}") from None
+    return read.get(suite)
+
+
 def check_data(config: pytest.Config, options: RunOptions, claims: Sequence[pytest.Item]) -> None:
     """Refuse data that no collected suite could use, that cannot be found, or that its suite cannot read.
 
     Raises:
         pytest.UsageError: in one line.
     """
-    from auditkit.data.errors import DataError
-    from auditkit.data.sources import check_source, source_sha256
-
     suites = sorted({item.path.parent.name for item in claims})
     for suite, source in options.data.items():
         if suite not in suites:
             raise refusal(f"--data {suite}={source}: no suite {suite!r} was collected, only {', '.join(suites)}")
-        try:
-            source_sha256(source)
-            check_source(source)
-            config.hook.pytest_audit_read_data(suite=suite, source=source)
-        except DataError as error:
-            raise refusal(f"--data {suite}: {error}") from None
+        read_data(config, suite)
 
 
 def refusal(why: object) -> pytest.UsageError:

@@ -40,6 +40,8 @@ class Settings:
     effort: str = "standard"
     look: int = 0
     """Which look at a claim is under way, from 0, where there are several."""
+    given: Callable[[str], Any] = lambda _: None
+    """Suite -> what it read of its source (hook `pytest_audit_read_data`); None where it was given none."""
 
     def sized(self, own: int | None) -> int | None:
         """How many items a measurement has: what `--items` says, else `own` as `--effort` scales it.

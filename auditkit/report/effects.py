@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from auditkit.record.schema import Effect, Relation
-from auditkit.report.figures.forest import got, more_is_worse
+from auditkit.report.figures.forest import got, judging, more_is_worse
 from auditkit.report.wording import MINUS, number
 
 UNITS = {
@@ -129,6 +129,7 @@ def changed_in_words(change: Effect, claimed: Effect | None) -> str:
     if change.estimate is None:
         return ""
     above, below = "higher", "lower"
+    claimed = judging(change, claimed)
     if claimed is not None and claimed.relation is not None:
         above, below = ("worse", "better") if more_is_worse(change, claimed) else ("better", "worse")
 

@@ -32,7 +32,10 @@ _TURNS = {"R", "AL", "AN", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI
 """Classes of characters that turn the writing direction, or that take it back."""
 _BATCH = 50
 """Claims, or rows of a forest plot, that a large page lays out together when they come near the screen."""
+_DIGITS = 16
+"""Hexadecimal digits of a SHA-256 that stand where another digest covers it in full. No two of a plan share 64 bits."""
 _ESCAPED = f"[<>&\u2028\u2029{CONTROLS}{DIRECTIONS}]"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @functools.cache
@@ -50,16 +53,17 @@ def environment() -> Environment:
     made.globals |= {
         "Verdict": Verdict,
         "WORDS": wording.WORDS,
-        "GLYPHS": wording.GLYPHS,
         "MEANINGS": wording.MEANINGS,
         "MISSING": wording.MISSING,
         "AT_ONCE": wording.AT_ONCE,
         "BESIDE": BESIDE,
         "BATCH": _BATCH,
+        "DIGITS": _DIGITS,
         "PLOT_WIDTH": forest.WIDTH,
         "PLOT_HEIGHT": forest.HEIGHT,
         "PLOT_AXIS": forest.axis(),
         "PLOT_LINE": forest.place(0.0),
+        "PLOT_GROUNDS": forest.GROUNDS,
         "strip_of": strip.strip_of,
         "groups": groups,
         "STRIP_SIZE": (int(strip.WIDTH), int(strip.HEIGHT)),
@@ -100,6 +104,7 @@ def _filters() -> dict[str, Callable[..., Any]]:
         "in_words": effects.in_words,
         "side_by_side": examples.shown,
         "explained": effects.explained,
+        "digest": digest,
     }
 
 
@@ -110,6 +115,11 @@ def foreign(text: object) -> Markup:
     if said.isascii() or not any(unicodedata.bidirectional(char) in _TURNS for char in said):
         return escape(said)
     return Markup("<bdi>{}</bdi>").format(said)
+
+
+def digest(text: str) -> str:
+    """A SHA-256 by its first digits; any other text as it is."""
+    return text[:_DIGITS] if _SHA256.fullmatch(text) else text
 
 
 def coded(text: str) -> Markup:

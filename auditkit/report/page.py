@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from markupsafe import Markup
@@ -30,6 +31,8 @@ from auditkit.report.sections import Shelf, SuiteSection, sections, shelf_of
 
 _READABLE = 250_000
 """Longest record, in characters, that stands in the page whole and as plain JSON."""
+_DIGITS = 8
+"""Significant digits of numbers in a packed record: one more than a logit in float32 has."""
 _THOUSANDS = 1000
 """Claims from which on parts of the page are laid out only when they come near the screen."""
 
@@ -118,8 +121,8 @@ def _embedded(run: Run) -> tuple[str, bool]:
 
 def bare(run: Run) -> Run:
     """The run without what the page prints and nothing else is made of: digests of the plan, data of figures, cells of
-    grids and prompts of items."""
-    return msgspec.structs.replace(
+    grids, prompts of items, notes and other choices. Numbers are rounded to the digits that a measurement can have."""
+    kept = msgspec.structs.replace(
         run,
         plan=msgspec.structs.replace(run.plan, claims={}, data={}, code={}),
         claims=tuple(
@@ -128,10 +131,22 @@ def bare(run: Run) -> Run:
                 figures=tuple(msgspec.structs.replace(figure, data={}) for figure in claim.figures),
                 grids=tuple(msgspec.structs.replace(grid, cells=()) for grid in claim.grids),
                 examples=tuple(msgspec.structs.replace(example, prompts={}) for example in claim.examples),
+                notes=(),
+                alternatives=(),
             )
             for claim in run.claims
         ),
     )
+    return msgspec.convert(_rounded(msgspec.to_builtins(kept)), Run)
+
+
+def _rounded(value: Any) -> Any:
+    """The same with every float to `_DIGITS` significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _without_remarks(source: str) -> str:

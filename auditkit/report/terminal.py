@@ -15,7 +15,7 @@ import msgspec
 
 from auditkit.record.canonical import canonical
 from auditkit.record.escaping import line, plain
-from auditkit.record.schema import Control, Effect, Run, Verdict
+from auditkit.record.schema import Claim, Control, Effect, Run, Verdict
 from auditkit.report import brief, wording
 from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import needs_base
@@ -26,6 +26,8 @@ MOST_NEEDED = 10
 _MOST_NAMES = 100
 _WIDTH, _NARROWEST = 100, 40
 _INDENT = 6
+_NAMES = 20
+"""Column at which the name of a claim begins behind its verdict."""
 _LONGEST_REASON = 4
 """Lines of a reason in a summary; `--claim` has all of it."""
 _COLOURS = {Verdict.PASS: 32, Verdict.FAIL: 31, Verdict.ERROR: 31}
@@ -113,18 +115,34 @@ def overview(run: Run, colour: bool = False, folder: str = "") -> Iterator[str]:
     rest = [claim for claim in run.claims if claim.id not in needing and not needs_base(run, claim)]
     if rest:
         yield from ("", "Other claims")
-    for claim in rest:
-        said = claim.reason
-        if claim.effect is not None and claim.verdict is not Verdict.NOT_APPLICABLE:
-            said = f"{wording.effect_text(claim.effect)}, to be {wording.threshold(claim.effect)}"
-        waived = " (waived)" if claim.waiver is not None else ""
-        yield f"  {verdict(claim.verdict, colour)} {plain(claim.id)}{waived}: {plain(said)}"
+    for claims in _alike(rest):
+        yield from _other(claims, colour)
     if run.waivers:
         yield from ("", "Waivers")
         yield from (f"  {plain(wording.waiver(waiver))}" for waiver in run.waivers)
     if run.untested:
         yield from ("", "Not tested")
         yield from (f"  {plain(entry.what)}: {plain(entry.reason)}" for entry in run.untested)
+
+
+def _alike(claims: Iterable[Claim]) -> list[list[Claim]]:
+    """Claims that do not apply for one reason together; every other claim alone."""
+    found: dict[tuple[str, str], list[Claim]] = {}
+    for claim in claims:
+        apart = "" if claim.verdict is Verdict.NOT_APPLICABLE else claim.id
+        found.setdefault((apart, claim.reason), []).append(claim)
+    return list(found.values())
+
+
+def _other(claims: list[Claim], colour: bool) -> Iterator[str]:
+    """A claim in a line or two: its effect, or why there is none."""
+    claim, said = claims[0], claims[0].reason
+    if claim.effect is not None and claim.verdict is not Verdict.NOT_APPLICABLE:
+        said = f"{wording.effect_text(claim.effect)}, to be {wording.threshold(claim.effect)}"
+    names = ", ".join(f"{one.id}{' (waived)' if one.waiver is not None else ''}" for one in claims)
+    first, *more = wrapped(f"{names}: {said}", indent=_NAMES)
+    yield f"  {verdict(claim.verdict, colour)} {first[_NAMES:]}"
+    yield from more
 
 
 def _made(run: Run) -> Iterator[str]:

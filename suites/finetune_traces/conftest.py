@@ -14,9 +14,8 @@ from auditkit.findings.finetune_traces.prompts import read_words
 
 
 def pytest_audit_read_data(suite, source):
-    """Refuse `--data finetune_traces=SOURCE` that cannot be read before a model is opened."""
-    if suite == "finetune_traces":
-        read_words(source)
+    """The words of `--data finetune_traces=SOURCE`, read before a model is opened."""
+    return read_words(source) if suite == "finetune_traces" else None
 
 
 def pytest_audit_tokens(suite):
@@ -27,6 +26,4 @@ def pytest_audit_tokens(suite):
 @pytest.fixture(scope="package")
 def traces(model, audit):
     """What the stream reads on unrelated texts, of the words that `--data` names."""
-    source = audit.data.get("finetune_traces")
-    words = None if source is None else read_words(source)
-    return Traces(model, seed=audit.seed, words=words, n_items=audit.sized(TEXTS))
+    return Traces(model, seed=audit.seed, words=audit.given("finetune_traces"), n_items=audit.sized(TEXTS))

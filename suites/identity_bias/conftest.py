@@ -14,7 +14,6 @@ import pytest
 
 from auditkit import Inconclusive, NotApplicable, NotAsked
 from auditkit.claims.evidence import note
-from auditkit.data.errors import DataError
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.identity_bias.measurements.decisions import CASES, Decisions
 from auditkit.findings.identity_bias.measurements.mechanism import IdentityMechanism
@@ -30,27 +29,19 @@ from auditkit.findings.identity_bias.measurements.sentences import MOST as MOST_
 from auditkit.findings.identity_bias.measurements.sentences import OWN as OWN_SENTENCES
 from auditkit.findings.identity_bias.measurements.sentences import SentencePreference
 from auditkit.findings.identity_bias.measurements.worst import SwapDistance
-from auditkit.findings.identity_bias.prompts.sources import GivenItems, read_bias_items
+from auditkit.findings.identity_bias.prompts.sources import read_bias_items
 from auditkit.findings.identity_bias.references.answers import CaseMerit, PronounReference, SentenceReference
-from auditkit.pytest_plugin.options import options_of, refusal
-
-_given = pytest.StashKey[GivenItems | None]()
+from auditkit.pytest_plugin.options import read_data
 
 
-def _given_to(config):
-    """What `--data identity_bias=SOURCE` holds, by kind, read once in the session; None without it."""
-    if _given not in config.stash:
-        source = options_of(config).data.get("identity_bias")
-        try:
-            config.stash[_given] = None if source is None else read_bias_items(source)
-        except DataError as error:
-            raise refusal(f"--data identity_bias: {error}") from None
-    return config.stash[_given]
+def pytest_audit_read_data(suite, source):
+    """What `--data identity_bias=SOURCE` holds, by kind, read before a model is opened."""
+    return read_bias_items(source) if suite == "identity_bias" else None
 
 
 def _own_of(config):
     """The user's own decisions in that source; None where it holds none, and without a source."""
-    given = _given_to(config)
+    given = read_data(config, "identity_bias")
     return None if given is None else given.own
 
 
@@ -73,7 +64,7 @@ def pytest_audit_tokens(suite):
 @pytest.fixture(scope="package")
 def given(request):
     """What `--data identity_bias=SOURCE` holds, by kind; None without it."""
-    return _given_to(request.config)
+    return read_data(request.config, "identity_bias")
 
 
 @pytest.fixture(autouse=True)

@@ -25,9 +25,8 @@ FEW = 10
 
 
 def pytest_audit_read_data(suite, source):
-    """Refuse `--data persona_composition=SOURCE` that cannot be read before a model is opened."""
-    if suite == "persona_composition":
-        read_grid(source)
+    """The grid of `--data persona_composition=SOURCE`, read before a model is opened."""
+    return read_grid(source) if suite == "persona_composition" else None
 
 
 def pytest_audit_tokens(suite):
@@ -38,8 +37,8 @@ def pytest_audit_tokens(suite):
 @pytest.fixture(scope="package")
 def grid(audit):
     """Personas and tasks: the project's own, or those that `--data persona_composition=FILE` names."""
-    source = audit.data.get("persona_composition")
-    return packaged_grid() if source is None else read_grid(source)
+    given = audit.given("persona_composition")
+    return packaged_grid() if given is None else given
 
 
 @pytest.fixture(scope="package")

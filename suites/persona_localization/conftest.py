@@ -20,9 +20,8 @@ from auditkit.findings.persona_localization.prompts.statements import read_state
 
 
 def pytest_audit_read_data(suite, source):
-    """Refuse `--data persona_localization=SOURCE` that cannot be read before a model is opened."""
-    if suite == "persona_localization":
-        read_statements(source)
+    """The statements of `--data persona_localization=SOURCE`, read before a model is opened."""
+    return read_statements(source) if suite == "persona_localization" else None
 
 
 def pytest_audit_tokens(suite):
@@ -37,8 +36,8 @@ def activations(model, audit):
 
     `--items` is the number of statements of each kind per persona.
     """
-    source = audit.data.get("persona_localization")
-    personas = persona_items(source, n_items=audit.sized(ITEMS), seed=audit.seed)
+    source, given = audit.data.get("persona_localization"), audit.given("persona_localization")
+    personas = persona_items(source, read=given, n_items=audit.sized(ITEMS), seed=audit.seed)
     return PersonaActivations(model, personas, seed=audit.seed)
 
 

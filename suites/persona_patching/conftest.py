@@ -25,9 +25,8 @@ from auditkit.findings.persona_patching.measurements.patching import (
 
 
 def pytest_audit_read_data(suite, source):
-    """Refuse `--data persona_patching=SOURCE` that cannot be read before a model is opened."""
-    if suite == "persona_patching":
-        read_questions(source)
+    """The questions of `--data persona_patching=SOURCE`, read before a model is opened."""
+    return read_questions(source) if suite == "persona_patching" else None
 
 
 def pytest_audit_tokens(suite):
@@ -38,8 +37,7 @@ def pytest_audit_tokens(suite):
 @pytest.fixture(scope="package")
 def questions(model, audit):
     """Questions crossed with persona pairs on the audited model: the project's own, or those that `--data` names."""
-    source = audit.data.get("persona_patching")
-    items = None if source is None else read_questions(source)
+    items = audit.given("persona_patching")
     return PersonaQuestions(model, seed=audit.seed, n_items=audit.sized(ITEMS), items=items)
 
 

@@ -19,11 +19,12 @@ from auditkit.findings.refusal.prompts.openings import ENGLISH, of_language
 from auditkit.findings.refusal.prompts.requests import read_requests
 
 
-def pytest_audit_read_data(suite, source):
-    """Refuse `--data refusal=SOURCE` that cannot be read before a model is opened."""
-    if suite == "refusal":
-        read_requests(source)
-        of_language(source_language(source) or ENGLISH)
+def pytest_audit_read_data(suite, source, seed):
+    """The requests of `--data refusal=SOURCE`, read before a model is opened; their language must be a known one."""
+    if suite != "refusal":
+        return None
+    of_language(source_language(source) or ENGLISH)
+    return read_requests(source, seed)
 
 
 def pytest_audit_tokens(suite):
@@ -35,8 +36,7 @@ def pytest_audit_tokens(suite):
 @pytest.fixture(scope="package")
 def scores(model, audit):
     """Refusal scores of the project's own requests, or of those that `--data` names."""
-    source = audit.data.get("refusal")
-    data = None if source is None else read_requests(source, audit.seed)
+    source, data = audit.data.get("refusal"), audit.given("refusal")
     language = "" if source is None else source_language(source)
     n_items = audit.sized(DEFAULT_PAIRS if data is None else None)
     return RefusalScores(model, seed=audit.seed, data=data, n_items=n_items, language=language or ENGLISH)

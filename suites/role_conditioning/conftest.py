@@ -17,9 +17,8 @@ from auditkit.findings.role_conditioning.prompts.sets import DEFAULT_SETS, role_
 
 
 def pytest_audit_read_data(suite, source):
-    """Refuse `--data role_conditioning=SOURCE` that cannot be read before a model is opened."""
-    if suite == "role_conditioning":
-        role_lists(source)
+    """The lists of `--data role_conditioning=SOURCE`, read before a model is opened."""
+    return role_lists(source) if suite == "role_conditioning" else None
 
 
 def pytest_audit_tokens(suite):
@@ -30,8 +29,7 @@ def pytest_audit_tokens(suite):
 @pytest.fixture(scope="package")
 def role(model, audit):
     """Attention on questions about different roles: the project's own sets, or the lists that `--data` names."""
-    source = audit.data.get("role_conditioning")
-    lists = None if source is None else role_lists(source)
+    lists = audit.given("role_conditioning")
     n_items = audit.sized(DEFAULT_SETS if lists is None else None)
     return RoleConditioning(model, seed=audit.seed, lists=lists, n_items=n_items)
 

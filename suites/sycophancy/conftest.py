@@ -14,9 +14,8 @@ from auditkit.findings.sycophancy.measurements import FACTS, Deference
 
 
 def pytest_audit_read_data(suite, source):
-    """Refuse `--data sycophancy=SOURCE` that cannot be read before a model is opened."""
-    if suite == "sycophancy":
-        read_questions(source)
+    """The questions of `--data sycophancy=SOURCE`, read before a model is opened."""
+    return read_questions(source) if suite == "sycophancy" else None
 
 
 def pytest_audit_tokens(suite):
@@ -27,6 +26,5 @@ def pytest_audit_tokens(suite):
 @pytest.fixture(scope="package")
 def deference(model, audit):
     """Questions asked with and without an opinion: the project's own, or those that `--data` names."""
-    source = audit.data.get("sycophancy")
-    items = None if source is None else read_questions(source)
+    items = audit.given("sycophancy")
     return Deference(model, seed=audit.seed, n_items=audit.sized(FACTS if items is None else None), items=items)

@@ -44,7 +44,20 @@ def same(row: dict[str, str], statement: str | None) -> bool:
 
 
 def test_there_are_reports() -> None:
-    assert {"audit", "comparison", "induction", "role-conditioning"} == set(REPORTS)
+    assert {"audit", "blocked", "comparison", "induction", "role-conditioning"} == set(REPORTS)
+
+
+def answered(report: str) -> str:
+    """The sentence with which a report answers."""
+    return next(
+        line for line in (REPORTS[report].parent / "summary.md").read_text("utf-8").splitlines() if "**" in line
+    )
+
+
+def test_one_gate_passes_and_one_blocks_for_what_got_worse() -> None:
+    assert answered("comparison").startswith("**Ready: ")
+    assert answered("blocked").startswith("**Not ready: ")
+    assert "got worse than the base" in answered("blocked")
 
 
 @pytest.mark.parametrize("report", REPORTS)

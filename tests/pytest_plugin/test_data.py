@@ -106,6 +106,33 @@ def test_data_that_its_suite_cannot_read_is_refused_before_a_model_is_opened(
     assert line.startswith("ERROR: --data suite: stars.jsonl: none of its rows is a question with four options")
 
 
+READS_ONCE = """
+read = []
+
+def pytest_audit_read_data(suite, source, seed):
+    if suite != "suite":
+        return None
+    read.append(source)
+    return f"{seed}, {len(read)}"
+"""
+ASKS_TWICE = '''"""A finding."""
+from auditkit.claims.outcomes import NotApplicable
+
+def test_reads(model, audit):
+    """Tells what it was given."""
+    audit.given("suite")
+    raise NotApplicable(audit.given("suite") or "nothing")
+'''
+
+
+def test_a_source_is_read_once_and_the_suite_gets_what_was_read(audit, pytester: pytest.Pytester) -> None:
+    (pytester.path / "suite" / "conftest.py").write_text(READS_ONCE)
+    (pytester.path / "suite" / "test_finding.py").write_text(ASKS_TWICE)
+    _, run = audit("--data", "suite=birds_test.csv", "--seed", "7")
+    assert run.claims[0].reason == "7, 1"
+    assert audit()[1].claims[0].reason == "nothing"
+
+
 @pytest.mark.parametrize("suite", sorted(path.parent.name for path in SUITES.glob("*/conftest.py")))
 def test_every_suite_refuses_a_table_of_something_else_before_a_model_is_opened(
     suite: str, pytester: pytest.Pytester, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch

@@ -326,12 +326,24 @@ def test_repeating_a_claim_is_two_clicks_away(opened: Any, gate_run: Run, script
 # -- looks -----------------------------------------------------------------------------------------------------
 
 
-def test_paper_shows_closed_parts_without_colour(opened: Any, full_run: Run) -> None:
+def test_paper_has_every_claim_with_its_reason_and_no_colour(opened: Any, full_run: Run) -> None:
+    """And a line that says what it leaves out: what is folded, unless a reader opens it first."""
     for scripts in (True, False):
         with opened(render_html(full_run), java_script_enabled=scripts) as page:
+            text = " ".join(_pdf_text(page.pdf(format="A4")).split())
+            shown = [
+                "Signature",
+                "0.583",
+                "This print leaves out what is folded on the page",
+                full_run.plan_sha256,
+            ]
+            shown += [word for claim in full_run.claims for word in (claim.statement, claim.reason)]
+            assert [words for words in shown if words not in text] == []
+            folded = ("Measure this claim again", "Each cell is a head", "Wrong donor")
+            assert [words for words in folded if words in text] == []
+            page.evaluate("document.querySelectorAll('details.claim').forEach((box) => (box.open = true))")
             text = _pdf_text(page.pdf(format="A4"))
-            for words in ("Signature", "Wrong donor", "mlps_carry", "Each cell is a head", "0.583"):
-                assert words in text, words
+            assert [words for words in folded if words not in text] == [], "what is opened is printed"
             page.emulate_media(media="print", color_scheme="dark")
             assert page.locator(".scorecard thead th").all_inner_texts()[:2] == ["Question and answer", "Verdict"]
             assert page.locator("button:visible").count() == 0
@@ -345,7 +357,7 @@ def _pdf_text(pdf: bytes) -> str:
     reader = shutil.which("pdftotext")
     if reader is None:
         pytest.skip("pdftotext is not installed")
-    done = subprocess.run([reader, "-layout", "-", "-"], input=pdf, capture_output=True, check=True)
+    done = subprocess.run([reader, "-raw", "-", "-"], input=pdf, capture_output=True, check=True)
     return done.stdout.decode()
 
 
@@ -448,9 +460,16 @@ def test_the_page_of_a_default_run_is_not_too_tall_when_folded(opened: Any) -> N
     with opened(page_of.read_text("utf-8"), viewport={"width": 1400, "height": 900}) as page:
         assert page.evaluate("document.documentElement.scrollHeight") <= 25_000
         rows = page.locator(".scorecard tbody tr").all()
-        assert len(rows) >= 5
+        assert len(rows) == 9
         for row in rows:
             assert row.evaluate("(e) => e.getBoundingClientRect().bottom <= innerHeight"), "without scrolling"
+
+
+@pytest.mark.slow
+def test_a_default_run_is_printed_on_fewer_than_60_pages(opened: Any) -> None:
+    page_of = Path(__file__).parents[2] / "reports" / "examples" / "audit" / "audit.html"
+    with opened(page_of.read_text("utf-8")) as page:
+        assert 20 < _pdf_text(page.pdf(format="A4")).count("\f") < 60, "35 were printed"
 
 
 @pytest.mark.slow

@@ -279,6 +279,10 @@ def test_changes_in_words() -> None:
     less = msgspec.structs.replace(claimed, relation="<=")
     assert effects.changed_in_words(worse, less).startswith("Better by 4.1 %")
     assert effects.changed_in_words(worse, None).startswith("Lower by 4.1 %")
+    judged = msgspec.structs.replace(worse, relation=">=", threshold=-0.1)
+    assert effects.changed_in_words(judged, None).startswith("Worse by 4.1 %"), (
+        "the claim judges the change itself"
+    )
     unsure = msgspec.structs.replace(worse, upper=0.01, unit="logit")
     assert effects.changed_in_words(unsure, claimed) == "No change is shown [0.0671 worse to 0.01 logits better]."
     without = msgspec.structs.replace(worse, lower=None, upper=None, unit="logit")

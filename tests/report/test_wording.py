@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from auditkit.record.schema import Effect
 from auditkit.report import wording
+from auditkit.report.html import own
 
 pytestmark = pytest.mark.unit
 
@@ -106,3 +107,11 @@ def test_distance_counts_half_widths() -> None:
     assert wording.distance(near) == "short of the threshold by 0.1 of the interval's half-width"
     for missing in ({"estimate": None}, {"lower": None}, {"relation": None}, {"lower": 0.6}):
         assert wording.distance(msgspec.structs.replace(at_least, **missing)) == ""
+
+
+def test_a_verdict_has_the_same_glyph_on_the_page_as_in_every_other_output() -> None:
+    style = own("style.css")
+    for verdict, glyph in wording.GLYPHS.items():
+        assert (
+            f'.verdict.{verdict.value.lower()}::before {{ content: "{glyph}"; content: "{glyph}" / ""; }}' in style
+        )

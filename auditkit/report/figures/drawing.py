@@ -5,6 +5,7 @@ The same data give the same bytes. A figure whose data do not fit its kind costs
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -57,6 +58,8 @@ class Numbers:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    step: float = 0.0
+    """Numbers are printed to no finer a step: the drawing's scale is thousands of them long. 0: each to its digits."""
 
     @property
     def of_words(self) -> tuple[bool, ...]:
@@ -156,7 +159,9 @@ def _of_heatmap(heatmap: Heatmap) -> Numbers:
     caption = f"{heatmap.value_label}, by {heatmap.y_label} (rows) and {heatmap.x_label} (columns)"
     outlined = [f"{heatmap.rows[row]} / {heatmap.columns[column]}" for row, column in heatmap.outlined]
     caption += f"; outlined: {', '.join(outlined)}" if outlined else ""
-    return Numbers(caption, (heatmap.y_label, *heatmap.columns), tuple(rows))
+    sizes = [abs(value) for values in heatmap.values for value in values if value]
+    step = 0.0 if heatmap.scale == "log" or not sizes else 10.0 ** (math.floor(math.log10(max(sizes))) - 3)
+    return Numbers(caption, (heatmap.y_label, *heatmap.columns), tuple(rows), step)
 
 
 def _cell(heatmap: Heatmap, row: int, column: int) -> Cell:
@@ -186,44 +191,82 @@ class Columns(NamedTuple):
     lines: str
     stop: int
     """Characters from one tab stop to the next, by the longest cell."""
+    halved: bool
+    """Some columns hold half the width of an interval, not its ends."""
 
 
 STOPS = (8, 12, 16, 24, 32, 48)
 """Distances between tab stops that the page knows."""
+HALF = "±"
+"""Heading of a column that holds half the width of an interval."""
+EVEN = 0.02
+"""How much further an interval may reach to one side than to the other, as a share of its width, to be printed as one
+number. Rounding to two digits moves its ends by more."""
 
 
 def as_columns(table: Numbers) -> Columns:
-    """The table as text, with numbers as a spreadsheet reads them; each end of an interval has a column of its own.
+    """The table as text, with numbers as a spreadsheet reads them.
 
-    A tab or a line break in a name becomes a blank.
+    Intervals have columns of their own: one for half the width where all of a column reach as far to either side, else
+    one for each end. A tab or a line break in a name becomes a blank.
     """
-    ranged = [any(isinstance(row[i], Measured) for row in table.rows) for i in range(len(table.columns))]
-    rows = [
-        [
-            part
-            for name, wide in zip(table.columns, ranged, strict=True)
-            for part in ([_flat(name), "lower", "upper"] if wide else [_flat(name)])
-        ]
-    ]
+    ends = [_ends(row[i] for row in table.rows) for i in range(len(table.columns))]
+    rows = [[part for name, own in zip(table.columns, ends, strict=True) for part in (_flat(name), *own)]]
     rows += [
-        [part for cell, wide in zip(row, ranged, strict=True) for part in _parts(cell, wide)] for row in table.rows
+        [part for cell, own in zip(row, ends, strict=True) for part in _parts(cell, len(own), table.step)]
+        for row in table.rows
     ]
     longest = max((len(cell) for row in rows for cell in row), default=0)
     stop = next((stop for stop in STOPS if stop > longest), STOPS[-1])
-    return Columns("\n".join("\t".join(row) for row in rows), stop)
+    return Columns("\n".join("\t".join(row) for row in rows), stop, any(HALF in own for own in ends))
 
 
-def _parts(cell: Cell, ranged: bool) -> list[str]:
-    """The cell as one column, or as three: value, lower and upper end."""
+def _ends(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """Headings of the columns for a column's intervals."""
+    measured = [cell for cell in cells if isinstance(cell, Measured)]
+    if not measured:
+        return ()
+    return (HALF,) if all(map(_even, measured)) else ("lower", "upper")
+
+
+def _even(cell: Measured) -> bool:
+    """Whether an interval reaches as far to either side of its value, but for what rounding hides."""
+    if cell.lower is None or cell.upper is None:
+        return False
+    above, below = cell.upper - cell.value, cell.value - cell.lower
+    return above >= 0 and below >= 0 and abs(above - below) <= EVEN * (above + below)
+
+
+def _parts(cell: Cell, ends: int, step: float) -> list[str]:
+    """The cell as one column and as many further ones as its column has for intervals."""
     if isinstance(cell, str):
-        return [_flat(cell), *([""] * 2 if ranged else [])]
-    values = (cell, None, None) if not isinstance(cell, Measured) else cell
-    return [_plain(value) for value in (values if ranged else values[:1])]
+        return [_flat(cell), *[""] * ends]
+    if not isinstance(cell, Measured):
+        return [_plain(cell, step), *[MISSING] * ends]
+    if ends == 1:
+        assert cell.lower is not None
+        assert cell.upper is not None
+        half = max(cell.upper / 2 - cell.lower / 2, step)
+        return [_to_the_digit_of(half, cell.value), f"{half:.2g}" if half < 100 else f"{half:.0f}"]
+    return [_plain(value, step) for value in cell]
 
 
-def _plain(value: Number) -> str:
+def _plain(value: Number, step: float = 0.0) -> str:
     """A number with as many digits as elsewhere in the report, in the signs that programs read."""
-    return MISSING if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if value is None:
+        return MISSING
+    if abs(value) < 10 * step:
+        value = round(value / step) * step + 0.0
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _to_the_digit_of(half: float, value: float) -> str:
+    """The value to the last digit that stands of half its interval, and to no more digits than any other."""
+    if not (0 < half < math.inf and 0 < abs(value) < 1000):
+        return _plain(value)
+    decimals = 1 - math.floor(math.log10(half))
+    digits = min(3, max(1, math.floor(math.log10(abs(value))) + 1 + decimals))
+    return _plain(round(value, decimals)) if digits == 1 else f"{value:.{digits}g}"
 
 
 def _flat(text: str) -> str:

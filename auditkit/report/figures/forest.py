@@ -72,6 +72,11 @@ class Drawn:
     units: float
     """Where the estimate lies, in units from the common line."""
 
+    @property
+    def ground(self) -> str:
+        """Name of the shape of `GROUNDS` that is its region and its ticks; empty where they are like no other row's."""
+        return next((name for name, parts in GROUNDS.items() if parts == (self.region, self.ticks)), "")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -105,6 +110,18 @@ def place(units: float) -> float:
     """Horizontal position of a place on the axis, kept inside the drawing."""
     share = (units - FIRST) / (LAST - FIRST)
     return round(_MARGIN + (WIDTH - 2 * _MARGIN) * min(1.0, max(0.0, share)), 1)
+
+
+GROUNDS = {
+    "side": (f"M{place(0.0):g} 11H{WIDTH - _MARGIN:g}V27H{place(0.0):g}z", f"M{place(0.0):g} 11V27"),
+    "between": (
+        f"M{place(0.0):g} 11H{place(2.0):g}V27H{place(0.0):g}z",
+        f"M{place(0.0):g} 11V27M{place(2.0):g} 11V27",
+    ),
+    "line": ("", f"M{place(0.0):g} 11V27"),
+}
+"""Claimed side and thresholds of nearly every row, which the page defines once: one threshold, two limits, and a line
+without a claimed side."""
 
 
 def none_of(effect: Effect) -> float:
@@ -169,7 +186,13 @@ def common_unit(effects: Iterable[Effect]) -> float | None:
     return max((width for width in map(half_width, effects) if width is not None), default=None)
 
 
+def judging(change: Effect, claimed: Effect | None) -> Effect | None:
+    """What says which side is worse: the claim's effect, or the change itself where the claim judges that."""
+    return change if claimed is None and change.relation is not None else claimed
+
+
 def more_is_worse(change: Effect, claimed: Effect | None) -> bool:
+    claimed = judging(change, claimed)
     if claimed is None or claimed.relation is None:
         return False
     if claimed.relation == "within":
@@ -187,6 +210,7 @@ def got(change: Effect, claimed: Effect | None) -> Literal["worse", "better", "h
     if change.lower is None or change.upper is None or change.lower <= 0 <= change.upper:
         return "open"
     higher = change.lower > 0
+    claimed = judging(change, claimed)
     if claimed is None or claimed.relation is None:
         return "higher" if higher else "lower"
     return "worse" if higher == more_is_worse(change, claimed) else "better"
@@ -235,7 +259,7 @@ def drawn_change(change: Effect, claimed: Effect | None, unit: float | None = No
     Where the claim judges the difference itself, one unit is the margin that it allows. Nothing is shaded, since the
     common line is no change and not the threshold.
     """
-    judged = change if claimed is None and change.relation is not None else claimed
+    judged = judging(change, claimed)
     shown = msgspec.structs.replace(change, relation=None, threshold=None)
     return draw(shown, scale_of_change(change, judged, unit))
 

@@ -1,9 +1,9 @@
 """Heat maps: one path per colour, so that a map of a thousand cells stays small and stays vector.
 
-Colours fall into levels; neighbours of one level are one stroke as broad as a row, and all strokes of a level one path.
-What colour says is said without it too: a cell below 0 on the centred scale is struck through, a cell without a value
-is crossed, and small maps carry their numbers. The linear scale runs from dark to bright without turning, so it keeps
-its order in black and white.
+Colours fall into levels; neighbours of one level are one stroke as broad as a row, and all strokes of a level one path
+in units of a cell. What colour says is said without it too: a cell below 0 on the centred scale is struck through, a
+cell without a value is crossed, and small maps carry their numbers. The linear scale runs from dark to bright without
+turning, so it keeps its order in black and white.
 """
 
 from __future__ import annotations
@@ -148,13 +148,15 @@ def _colours(heatmap: Heatmap) -> _Colours | None:
 
 def _fill(sheet: Sheet, axes: Axes, heatmap: Heatmap, colours: _Colours) -> None:
     """Colour the cells; strike what is below 0, or write the numbers."""
-    strokes: dict[int, list[list[Place]]] = {}
+    found: dict[int, list[tuple[int, int, int]]] = {}
     for row, values in enumerate(heatmap.values):
         for level, start, stop in runs([colours.level(value) for value in values]):
-            strokes.setdefault(level, []).append([axes.at(start, row + 0.5), axes.at(stop, row + 0.5)])
-    broad = (axes.bottom - axes.top) / max(len(heatmap.rows), 1)
-    for level, lines in sorted(strokes.items()):
-        sheet.draw(lines, Pen(colours.colours[level], broad, crisp=True))
+            found.setdefault(level, []).append((start, row, stop - start))
+    size = (
+        (axes.right - axes.left) / max(len(heatmap.columns), 1),
+        (axes.bottom - axes.top) / max(len(heatmap.rows), 1),
+    )
+    sheet.cells((axes.left, axes.top), size, {colours.colours[level]: found[level] for level in sorted(found)})
     struck: dict[str, list[Place]] = {_LIGHT: [], _DARK: []}
     for row, column, value in _cells(heatmap):
         level_of = colours.level(value)
@@ -176,9 +178,8 @@ def _marks(sheet: Sheet, axes: Axes, heatmap: Heatmap) -> None:
     if heatmap.scale == "log":
         barred = [(column, row) for row, column, value in _cells(heatmap) if known(value) and value <= 0]
         _strokes(sheet, axes, barred, [((0.25, 0.5), (0.75, 0.5))], Pen(width=0.9))
-    frames = [(*axes.at(column, row), *axes.at(column + 1, row + 1)) for row, column in heatmap.outlined]
-    for colour, width in ((_LIGHT, 3.0), (_DARK, 1.4)):  # seen on dark and on light cells
-        sheet.draw(boxes(frames), Pen(colour, width), closed=True)
+    frames = [(*axes.at(column, row), *axes.at(column + 1, row + 1)) for row, column in sorted(heatmap.outlined)]
+    sheet.frame(boxes(frames), Pen(_LIGHT, 3.0), Pen(_DARK, 1.4))
 
 
 def _key(heatmap: Heatmap) -> str:

@@ -22,6 +22,8 @@ _MARKERS = ("o", "x", "^", "+")
 _FAINT = "#9098a0"
 _LINE = 1.6
 """Width of a line that shows values, in points."""
+_DOTTED = 16
+"""Values up to which each place of a line has a dot: more of them run together, and are bytes that show nothing."""
 MOST_INTERSECTIONS = 24
 """So many intersections of sets are drawn, the largest; the table holds all."""
 
@@ -48,7 +50,9 @@ def plot_curves(curves: Curves) -> Sheet:
     for index, series in enumerate(curves.series):
         runs = _runs(axes, series)
         sheet.draw(runs, _pen(index))
-        sheet.dots((place for run in runs for place in run), _COLOURS[index % len(_COLOURS)], 4)
+        sheet.dots(
+            (place for run in runs if len(run) <= _DOTTED for place in run), _COLOURS[index % len(_COLOURS)], 4
+        )
     label_axis(sheet, axes, "bottom", short(curves.x_label, 90), whole=curves.whole)
     label_axis(sheet, axes, "left", "\n".join(label), grid=True)
     for band in curves.bands:
@@ -125,8 +129,12 @@ def plot_dots(dots: Dots) -> Sheet:
     left = 0.15 + room(names, SMALL)
     axes = sheet.axes(x, y, left=left, right=0.2, top=0.05, bottom=0.52, spines=["bottom"])
     _spreads(sheet, axes, [(place, dot.spread) for place, dot in shown if dot.spread])
-    whiskers = [_whisker(axes, place, d.lower, d.upper) for place, d in shown if known(d.lower) and known(d.upper)]
-    sheet.draw((line for lines in whiskers for line in lines), Pen(_COLOURS[0], _LINE))
+    whiskers = [
+        [axes.at(d.lower, place), axes.at(d.upper, place)]
+        for place, d in shown
+        if known(d.lower) and known(d.upper)
+    ]
+    sheet.draw(whiskers, Pen(_COLOURS[0], _LINE))
     sheet.dots((axes.at(dot.estimate, place) for place, dot in shown if known(dot.estimate)), _COLOURS[0], 6)
     if dots.reference is not None:
         sheet.draw([_upright(axes, dots.reference)], REFERENCE)
@@ -137,13 +145,6 @@ def plot_dots(dots: Dots) -> Sheet:
         if not known(dot.estimate):
             sheet.write(axes.left + 4, axes.down(place) + 0.35 * SMALL, "not measured", Style(SMALL, "start"))
     return sheet
-
-
-def _whisker(axes: Axes, place: int, lower: float, upper: float) -> list[list[Place]]:
-    """An interval with a stroke across each end."""
-    (left, down), (right, _) = axes.at(lower, place), axes.at(upper, place)
-    ends = [[(x, down - 3), (x, down + 3)] for x in (left, right)]
-    return [ends[0], [(left, down), (right, down)], ends[1]]
 
 
 def _spreads(sheet: Sheet, axes: Axes, spreads: Sequence[tuple[int, Sequence[float]]]) -> None:

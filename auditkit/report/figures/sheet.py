@@ -12,7 +12,7 @@ from typing import Literal
 
 from auditkit.record import escaping
 from auditkit.report.figures.scales import Span
-from auditkit.report.figures.svg import Copy, Line, Pen, Place, Strokes, Style, Texts
+from auditkit.report.figures.svg import Copy, Halo, Line, Mark, Pen, Place, Strokes, Style, Texts, Tiles
 
 WIDTH = 7.5
 """Of every drawing, in inches; the page scales it."""
@@ -60,7 +60,7 @@ class Sheet:
 
     def __init__(self, height: float) -> None:
         self.size = (WIDTH * 72, float(math.ceil(height * 72)))
-        self._layers: tuple[list[Strokes | Copy], ...] = ([], [], [])
+        self._layers: tuple[list[Mark], ...] = ([], [], [])
         self._texts: dict[Style, list[tuple[float, float, str]]] = {}
 
     @property
@@ -98,6 +98,19 @@ class Sheet:
         if found:
             self._layers[layer].append(Strokes(found, pen))
 
+    def cells(self, corner: Place, size: Place, runs: Mapping[str, Sequence[tuple[int, int, int]]]) -> None:
+        """Colour cells of one size: by colour, column, row and length of each run of neighbours, row by row."""
+        if runs:
+            self._layers[1].append(
+                Tiles(corner, size, tuple((colour, tuple(some)) for colour, some in runs.items()))
+            )
+
+    def frame(self, lines: Iterable[Sequence[Place]], below: Pen, above: Pen) -> None:
+        """Draw closed lines twice, so that they are seen on dark and on light ground."""
+        found = tuple(Line(tuple(places), closed=True) for places in lines)
+        if found:
+            self._layers[1].append(Halo(found, below, above))
+
     def copy(self, shape: str, box: tuple[float, float, float, float]) -> None:
         """Draw a shape that is defined elsewhere: left, top, width and height."""
         self._layers[1].append(Copy(shape, box))
@@ -112,7 +125,7 @@ class Sheet:
             self._texts.setdefault(style or Style(_FONT), []).append((x, y, text))
 
     @property
-    def marks(self) -> list[Strokes | Copy]:
+    def marks(self) -> list[Mark]:
         return [mark for layer in self._layers for mark in layer]
 
     @property

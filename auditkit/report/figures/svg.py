@@ -35,8 +35,6 @@ class Pen:
     filled: bool = False
     round: bool = False
     """Ends of lines are round, so that a line of no length is a disc."""
-    crisp: bool = False
-    """Edges are not smoothed: cells that meet would otherwise show a seam."""
 
     def attributes(self) -> str:
         """The same in SVG, but for the colour."""
@@ -45,7 +43,6 @@ class Pen:
         said |= {"stroke-dasharray": " ".join(f"{UNITS * part:g}" for part in self.dash)} if self.dash else {}
         said |= {f"{kind}-opacity": f"{self.alpha:g}".lstrip("0")} if self.alpha < 1 else {}
         said |= {"stroke-linecap": "round"} if self.round else {}
-        said |= {"shape-rendering": "crispEdges"} if self.crisp else {}
         return _attributes(said)
 
     def ink(self) -> str:
@@ -67,6 +64,26 @@ class Strokes:
 
     lines: tuple[Line, ...]
     pen: Pen
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Cells of one size in colours, from a corner rightward and downward."""
+
+    corner: Place
+    size: Place
+    """Width and height of a cell, in points."""
+    runs: tuple[tuple[str, tuple[tuple[int, int, int], ...]], ...]
+    """By colour: column, row and length of each run of neighbours, row by row."""
+
+
+@dataclass(frozen=True)
+class Halo:
+    """Lines seen on dark and on light ground: drawn once broad in one colour, and again in another."""
+
+    lines: tuple[Line, ...]
+    below: Pen
+    above: Pen
 
 
 @dataclass(frozen=True)
@@ -94,8 +111,12 @@ Texts = Mapping[Style, Sequence[tuple[float, float, str]]]
 """By style: where each baseline is, and what is written there."""
 
 
+Mark = Strokes | Tiles | Halo | Copy
+"""What a drawing consists of, but for its texts."""
+
+
 def inline(
-    marks: Iterable[Strokes | Copy],
+    marks: Iterable[Mark],
     texts: Texts,
     size: tuple[float, float],
     prefix: str,
@@ -123,7 +144,7 @@ def inline(
     return (
         f'<svg{space} viewBox="0 0 {width} {height}" class="plot" role="img" '
         f'aria-labelledby="{prefix}-title {prefix}-desc">{said}{defined}'
-        f'<g id="{prefix}-all"{looks}><g fill="none">{"".join(_elements(marks))}</g>{_written(texts)}</g></svg>'
+        f'<g id="{prefix}-all"{looks}><g fill="none">{"".join(_elements(marks, prefix))}</g>{_written(texts)}</g></svg>'
     )
 
 
@@ -136,21 +157,58 @@ def _attributes(named: Mapping[str, str]) -> str:
     return "".join(f' {name}="{value}"' for name, value in named.items())
 
 
-def _elements(marks: Iterable[Strokes | Copy]) -> Iterable[str]:
+def _elements(marks: Iterable[Mark], prefix: str) -> Iterable[str]:
     """Neighbours that look alike as one path, and those that differ in colour alone as one group."""
+    halos = 0
     for looks, group in groupby(marks, lambda mark: mark.pen.attributes() if isinstance(mark, Strokes) else None):
-        if looks is None:
-            yield from (_copied(mark) for mark in group if isinstance(mark, Copy))
+        if looks is not None:
+            yield _stroked(looks, [mark for mark in group if isinstance(mark, Strokes)])
             continue
-        drawn = [mark for mark in group if isinstance(mark, Strokes)]
-        inks = [(ink, path(line for mark in run for line in mark.lines)) for ink, run in groupby(drawn, _ink)]
-        around = looks if len(inks) == 1 else ""
-        paths = "".join(f'<path d="{data}"{ink}{around}/>' for ink, data in inks)
-        yield paths if len(inks) == 1 else f"<g{looks}>{paths}</g>"
+        for mark in group:
+            if isinstance(mark, Tiles):
+                yield _tiled(mark)
+            elif isinstance(mark, Halo):
+                halos += 1
+                yield _haloed(mark, f"{prefix}-halo{halos}")
+            elif isinstance(mark, Copy):
+                yield _copied(mark)
+
+
+def _stroked(looks: str, drawn: Sequence[Strokes]) -> str:
+    inks = [(ink, path(line for mark in run for line in mark.lines)) for ink, run in groupby(drawn, _ink)]
+    around = looks if len(inks) == 1 else ""
+    paths = "".join(f'<path d="{data}"{ink}{around}/>' for ink, data in inks)
+    return paths if len(inks) == 1 else f"<g{looks}>{paths}</g>"
 
 
 def _ink(mark: Strokes) -> str:
     return mark.pen.ink()
+
+
+def _tiled(cells: Tiles) -> str:
+    """A stroke as broad as a row for each run, in units of a cell, which are written shorter than any other.
+
+    Edges are not smoothed: cells that meet would otherwise show a seam.
+    """
+    (left, top), (width, height) = cells.corner, cells.size
+    at = f"translate({UNITS * left:g} {UNITS * (top + height / 2):g})scale({UNITS * width:g} {UNITS * height:g})"
+    paths = "".join(f'<path d="{_steps(runs)}" stroke="{colour}"/>' for colour, runs in cells.runs)
+    return f'<g transform="{at}" shape-rendering="crispEdges">{paths}</g>'
+
+
+def _steps(runs: Iterable[tuple[int, int, int]]) -> str:
+    written: list[str] = []
+    across = down = 0
+    for column, row, length in runs:
+        written.append(f"m{_joined(column - across, row - down)}h{length}")
+        across, down = column + length, row
+    return "".join(written)
+
+
+def _haloed(halo: Halo, identifier: str) -> str:
+    """The lines stand once; the copy above takes its look from around it."""
+    below, above = (pen.ink() + pen.attributes() for pen in (halo.below, halo.above))
+    return f'<g{below}><path id="{identifier}" d="{path(halo.lines)}"/></g><use href="#{identifier}"{above}/>'
 
 
 def _copied(copy: Copy) -> str:

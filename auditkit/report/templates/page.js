@@ -209,13 +209,7 @@
     });
   }
 
-  // ---- Print everything; give wide tables a tab stop, so that the arrow keys can move them.
-  let closed = [];
-  addEventListener("beforeprint", () => {
-    closed = all("details:not([open])");
-    closed.forEach((box) => (box.open = true));
-  });
-  addEventListener("afterprint", () => closed.forEach((box) => (box.open = false)));
+  // ---- Give wide tables a tab stop, so that the arrow keys can move them.
   const sized = new ResizeObserver((entries) => {
     const boxes = entries.map((entry) => entry.target);
     const wide = boxes.filter((box) => box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight);

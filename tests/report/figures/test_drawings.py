@@ -202,7 +202,7 @@ def test_numbers_as_text_are_those_of_a_spreadsheet() -> None:
     """Signs that programs read, a column for each end of an interval, and names that cannot add a cell."""
     assert as_columns(Numbers("", ("=1+1",), (("@SUM(A1)",),))).lines == "'=1+1\n'@SUM(A1)"
     rows = (("a\tb\nc", Measured(-1.25e-7, -2.0, 3e7)), ("d", None), ("e", 12345.6))
-    lines, stop = as_columns(Numbers("", ("name", "value"), rows))
+    lines, stop, halved = as_columns(Numbers("", ("name", "value"), rows))
     assert lines.split("\n") == [
         "name\tvalue\tlower\tupper",
         "a b c\t-1.25e-07\t-2\t30000000",
@@ -210,6 +210,26 @@ def test_numbers_as_text_are_those_of_a_spreadsheet() -> None:
         "e\t12346\t—\t—",
     ]
     assert stop == 12
+    assert not halved
+
+
+def test_an_interval_that_reaches_as_far_to_both_sides_is_one_number() -> None:
+    """To two digits, and the value to the last of these: what a reader computes from them are its ends."""
+    even = Measured(0.0251, 0.02454, 0.02566)
+    rows = (("a", even), ("b", Measured(0.00782, 0.0055, 0.01014)), ("c", None), ("d", ""))
+    lines, _, halved = as_columns(Numbers("", ("name", "value"), rows))
+    assert lines.split("\n") == [
+        "name\tvalue\t±",
+        "a\t0.0251\t0.00056",
+        "b\t0.0078\t0.0023",
+        "c\t—\t—",
+        "d\t\t",
+    ]
+    assert halved
+    uneven = (*rows, ("e", Measured(0.5, 0.4, 0.7)))
+    assert as_columns(Numbers("", ("name", "value"), uneven)).lines.startswith(
+        "name\tvalue\tlower\tupper\na\t0.0251\t0.0245\t0.0257"
+    )
 
 
 def test_round_markers_and_long_paths_are_written_once() -> None:

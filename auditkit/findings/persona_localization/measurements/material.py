@@ -23,7 +23,7 @@ from auditkit.claims.shared import shared_measurement
 from auditkit.data.order import shuffle_key
 from auditkit.engine.sites import residual
 from auditkit.findings.persona_localization.prompts.statement_pairs import packaged_statements
-from auditkit.findings.persona_localization.prompts.statements import Statement, read_statements
+from auditkit.findings.persona_localization.prompts.statements import PersonaStatements, Statement, read_statements
 from auditkit.methods.representations import Representations, Role, representations
 from auditkit.methods.separation.rotations import Massive, massive_units, without
 from auditkit.methods.separation.text_baselines import similar_statements
@@ -99,12 +99,18 @@ class PersonaItems:
 
 
 def persona_items(
-    source: str | None = None, *, n_items: int | None = None, personas: Sequence[str] = PERSONAS, seed: int = 0
+    source: str | None = None,
+    *,
+    read: Mapping[str, PersonaStatements] | None = None,
+    n_items: int | None = None,
+    personas: Sequence[str] = PERSONAS,
+    seed: int = 0,
 ) -> tuple[PersonaItems, ...]:
     """Statements of each persona, as many of each kind as asked for, drawn by seed; whole pairs where there are pairs.
 
     Args:
         source: of persona files (`statements.read_statements`), all of them; the project's own where None.
+        read: what `read_statements` made of that source, where it has been read.
         n_items: of each kind and persona; fewer where there are fewer. `ITEMS` where None.
         personas: of the project's own.
 
@@ -120,9 +126,9 @@ def persona_items(
         known = {name: packaged[topic_of[name]][name] for name in personas}
         said = "the project's own, written in pairs on one matter each"
     else:
-        read = read_statements(source)
-        known = {name: one.kept for name, one in read.items()}
-        left_out = sum(len(one.dropped) for one in read.values())
+        found = read_statements(source) if read is None else read
+        known = {name: one.kept for name, one in found.items()}
+        left_out = sum(len(one.dropped) for one in found.values())
         said = f"those of {source}; {left_out} were left out (unsure labels, or the same twice)"
     return tuple(
         PersonaItems.of(topic_of.get(name, "other"), _drawn(statements, n_items or ITEMS, seed), said)
