@@ -36,6 +36,7 @@ from auditkit.findings.sycophancy.prompts import (
     WRONG,
     asked_by,
 )
+from auditkit.notebook import Showable
 from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import Rate, rate
@@ -50,7 +51,7 @@ WORDINGS = (BEFORE, UNSURE, DOUBT)
 """Other wordings of a wrong user's opinion, asked where a claim names them as alternatives."""
 
 
-class Deference:
+class Deference(Showable):
     """What one model answers to questions that it knows, when users give their opinion.
 
     Args:
