@@ -9,7 +9,7 @@ REPORTS ?= reports
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup audit test check lint slow bench conformance layouts simulate examples validate-gate validate-findings lock canary licenses sbom dist clean
+.PHONY: help setup audit test check lint slow bench conformance layouts simulate examples validate-gate validate-findings docs docs-version notebooks course lock canary licenses sbom dist clean
 
 help:                 ## list the targets
 	@sed -n 's/^\([a-z-]*\): *.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -80,14 +80,45 @@ validate-gate: $(READY) ## train planted and benign fine-tunes, gate them, write
 validate-findings: $(READY) ## train planted and benign fine-tunes of a finding, gate them, write docs/validity.md; goes on where it stopped
 	$(BIN)/python tools/validate_findings.py $(ARGS)
 
+# The site is built in an environment of its own, from the pages of this repository alone: no font, script or inventory is
+# fetched. A link that leads nowhere, and a page outside the navigation, are errors.
+DOCS := .venv-docs
+$(DOCS)/.ready: requirements/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(INSTALL) --require-hashes --no-deps -r requirements/docs.txt
+	@touch $@
+
+docs: $(DOCS)/.ready  ## build the documentation site into .site/html
+	rm -rf .site
+	$(DOCS)/bin/python tools/docs_site.py .site/src
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+# Versions stand side by side on the branch gh-pages, which mike writes; the reader chooses one in the page's head. Readers
+# who name none are led to the version "latest", or to "dev" as long as nothing was released.
+docs-version: docs    ## put the site on the branch gh-pages as VERSION, under the other name ALIAS
+	git fetch -q origin gh-pages:gh-pages 2>/dev/null || true
+	export PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" NO_MKDOCS_2_WARNING=1; \
+	  mike deploy --update-aliases "$(VERSION:v%=%)" $(ALIAS) && \
+	  mike set-default "$$(mike list | grep -q '\[latest\]' && echo latest || echo dev)"
+
+notebooks: $(READY)   ## run the notebooks of docs/notebooks; ARGS=--overwrite stores what they give
+	$(BIN)/python $(INSTALL) --require-hashes --no-deps -r requirements/notebooks.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q --nbmake --nbmake-timeout 300 docs/notebooks $(ARGS)
+	$(BIN)/python tools/strip_notebooks.py docs/notebooks/*.ipynb
+
+course: $(READY)      ## draw the figures of docs/course from simulated experiments
+	$(BIN)/python -m auditkit.stats.simulations.course docs/course/figures
+
 lock: $(READY)        ## choose the newest versions that pyproject.toml allows and write requirements/*.txt
 	$(BIN)/python $(INSTALL) uv
 	$(COMPILE) --extra dev --extra nnterp -o $(LOCK) >/dev/null
 	$(COMPILE) --extra dev --extra nnterp --extra bench -o requirements/bench.txt >/dev/null
+	$(PINNED) requirements/notebooks.in -c $(LOCK) -o requirements/notebooks.txt >/dev/null
+	$(PINNED) requirements/docs.in -o requirements/docs.txt >/dev/null
 
-COMPILE := $(BIN)/uv pip compile pyproject.toml requirements/torch-needs.in --upgrade --universal \
-  --python-version 3.11 --generate-hashes --override requirements/overrides.txt -c constraints.txt \
+PINNED := $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
   --custom-compile-command "make lock"
+COMPILE := $(PINNED) pyproject.toml requirements/torch-needs.in --override requirements/overrides.txt -c constraints.txt
 
 # What a release carries and what its packages are licensed under, by two tools in an environment of their own.
 TOOLS := .venv-tools
@@ -122,4 +153,4 @@ canary:               ## test the adapters against the newest releases and say w
 	$(CANARY)/bin/python tools/canary.py $(LOCK) $(ARGS)
 
 clean:                ## remove the environment and caches of tools
-	rm -rf $(VENV) $(CANARY) $(TOOLS) build .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(CANARY) $(TOOLS) $(DOCS) .site build .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -42,6 +42,7 @@ _HOMES = {
     "Unsupported": "auditkit.claims.outcomes",
     "Inconclusive": "auditkit.claims.outcomes",
     "read_run": "auditkit.record.store",
+    "verdicts": "auditkit.report.verdicts",
 }
 
 __all__ = ["__version__", *_HOMES]

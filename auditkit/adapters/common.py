@@ -108,6 +108,14 @@ class ModuleAdapter:
         self._alone = self.batch([Prompt("", start)])
         self._plain = self._plain_logits(loaded.source)
 
+    def __repr__(self) -> str:
+        """The model, as far as it is open."""
+        info: ModelInfo | None = getattr(self, "info", None)
+        if info is None:
+            return f"{type(self).__name__}: not open"
+        sizes = f"{self.layers} layers of {self.heads} heads, width {self.width}"
+        return f"{type(self).__name__}: {info.name}, {sizes}, {info.dtype} on {info.device}"
+
     def batch(self, prompts: Sequence[Prompt]) -> Batch:
         """Left-padded batch on the model's device.
 

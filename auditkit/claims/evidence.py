@@ -11,9 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from auditkit.notebook import Showable
+from auditkit.record.figures import Dots
 from auditkit.record.schema import Alternative, Control, Effect, Example, Figure, Grid, ItemRow, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 BESIDE = "measured and shown"
@@ -49,7 +54,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(Showable):
     """The outcome of one comparison of an effect with a threshold.
 
     True in a boolean context when it passed, False when it failed; an undecided comparison is never a Decision
@@ -69,6 +74,25 @@ class Decision:
         return f"{self.verdict}: {self.reason}"
 
     __repr__ = __str__
+
+    def in_words(self) -> str:
+        return str(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row: the verdict, its reason, and what was compared with what."""
+        import pandas as pd
+
+        shown = ("name", "estimate", "lower", "upper", "unit", "relation", "threshold", "n", "clusters")
+        row = {"verdict": self.verdict.value, "reason": self.reason}
+        return pd.DataFrame([row | {name: getattr(self.effect, name) for name in shown}])
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """The estimate with its interval beside the threshold."""
+        effect = self.effect
+        caption = f"{self}. The dashed line is the threshold, from: {self.threshold_source}."
+        label = f"{effect.name} ({effect.unit})" if effect.unit else effect.name
+        dots = Dots.of(label, caption, {"": {effect.name: effect}}, reference=effect.threshold)
+        return (dots.titled(title or effect.name),)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,13 +26,18 @@ from auditkit.engine.conditions import BASE, ConditionRuns, Conditions, HowRun, 
 from auditkit.engine.continuation.divergence import nats
 from auditkit.engine.edits import Edit
 from auditkit.engine.sites import SiteError, Span
+from auditkit.notebook import Showable, spreads
+from auditkit.record.figures import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCORED = "scored"
 """Name of the span whose tokens are read, for sites of edits."""
 
 
 @dataclass(frozen=True)
-class Losses:
+class Losses(Showable):
     """What a model made of given tokens.
 
     Attributes:
@@ -60,6 +66,29 @@ class Losses:
         if not self.divergences:
             raise ValueError("divergences were not measured; ask for them with compare=True")
         return torch.stack([row.mean() for row in self.divergences])
+
+    def in_words(self) -> str:
+        losses, prompts = self.losses, len(self.log_probabilities)
+        damage = f"; KL from the plain runs {float(self.damage.mean()):.3g}" if self.divergences else ""
+        return f"loss {float(losses.mean()):.3g} nats per token in the mean of {prompts} prompts{damage}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each prompt and token of its span: log probability and, where asked for, divergence, in nats."""
+        import pandas as pd
+
+        rows = []
+        for prompt, row in enumerate(self.log_probabilities):
+            beside = self.divergences[prompt].tolist() if self.divergences else [None] * len(row)
+            for token, (log, moved) in enumerate(zip(row.tolist(), beside, strict=True)):
+                rows.append({"prompt": prompt, "token": token, "log probability": log, "divergence": moved})
+        frame = pd.DataFrame(rows)
+        return frame if self.divergences else frame.drop(columns="divergence")
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """The mean loss, and the mean divergence where it was asked for."""
+        values = {"loss": self.losses.tolist()} | ({"damage": self.damage.tolist()} if self.divergences else {})
+        drawn = spreads(values, "nats per token", "Mean over the prompts.")
+        return (drawn.titled(title or "loss of the tokens"),)
 
 
 def loss(

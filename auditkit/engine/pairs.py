@@ -125,6 +125,11 @@ def right_and_wrong(logits: Tensor) -> Tensor:
     return torch.stack([logits[:, 0], logits[:, 1:].mean(1)], dim=1)
 
 
+def right_minus_wrong(logits: Tensor) -> Tensor:
+    """(..., 2) logits of right and wrong answers -> (...) their difference."""
+    return logits[..., 0] - logits[..., 1]
+
+
 def answer_rows(logits: Tensor, answers: Sequence[Answers]) -> Tensor:
     """(rows, vocabulary) logits -> (rows, 2), as `right_and_wrong`."""
     return right_and_wrong(_picked(logits, answers))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,10 +25,15 @@ from auditkit.engine.edits import Edit
 from auditkit.engine.pairs import PatchPair, right_and_wrong
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import SiteError, Span
+from auditkit.notebook import Showable, spreads
+from auditkit.record.figures import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
-class TokenLogits:
+class TokenLogits(Showable):
     """Logits of chosen tokens after the last token of each prompt, in float32.
 
     Attributes:
@@ -41,6 +47,33 @@ class TokenLogits:
     base: Tensor
     conditions: Mapping[str, Tensor]
     ran: HowRun
+
+    def in_words(self) -> str:
+        runs = f"{len(self.base)} prompts, plain and under {len(self.conditions)} conditions"
+        return f"logits of tokens {self.tokens} after {runs}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each condition, prompt and token; the runs without edits are 'without edits'."""
+        import pandas as pd
+
+        rows = [
+            {"condition": name, "prompt": prompt, "token": token, "logit": logit}
+            for name, logits in {"without edits": self.base, **self.conditions}.items()
+            for prompt, some in enumerate(logits.tolist())
+            for token, logit in zip(self.tokens, some, strict=True)
+        ]
+        return pd.DataFrame(rows)
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """The mean change of the first token's logit, or of its difference from the mean of the others."""
+
+        def read(logits: Tensor) -> Tensor:
+            return logits[:, 0] - logits[:, 1:].mean(1) if len(self.tokens) > 1 else logits[:, 0]
+
+        moved = {name: (read(logits) - read(self.base)).tolist() for name, logits in self.conditions.items()}
+        what = "logit of the first token" + " minus the mean of the others" * (len(self.tokens) > 1)
+        drawn = spreads(moved, f"change of the {what}", "Mean change over the prompts.", 0.0)
+        return (drawn.titled(title or f"change of the {what}"),)
 
 
 def token_logits(

@@ -16,15 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from auditkit.record.figures import Heatmap
-from auditkit.record.schema import Effect
+from auditkit.notebook import Showable
+from auditkit.record.figures import Dots, Heatmap
+from auditkit.record.schema import Effect, Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.families import explore
 from auditkit.stats.intervals import ALPHA
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFIRMED = ALPHA / 2
 """False discovery rate of the confirmation; where no head has the effect, the chance that any is confirmed."""
@@ -36,7 +40,7 @@ Head = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Searched:
+class Searched(Showable):
     """What a search found.
 
     Attributes:
@@ -61,6 +65,30 @@ class Searched:
     def judged(self) -> tuple[Head, ...]:
         """Heads that the items to confirm did not choose: all found ones, or the strongest where none was found."""
         return self.found or self.strongest[:1]
+
+    def in_words(self) -> str:
+        return str(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each found head: whether it was confirmed, or why not, and its weakest contrast there."""
+        import pandas as pd
+
+        rows = []
+        for layer, head in self.found:
+            least = min(self.contrasts[layer, head], key=dz)
+            effect = least.describe()
+            row: dict[str, object] = {"layer": layer, "head": head, "confirmed": (layer, head) in self.confirmed}
+            row |= {"weakest contrast": least.name, "estimate": effect.estimate}
+            row |= {"lower": effect.lower, "upper": effect.upper, "dz": dz(least)}
+            rows.append(row | {"why not": self.why_not.get((layer, head), "")})
+        return pd.DataFrame(rows)
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """The weakest contrast of each found head on the items that confirm."""
+        dots = {label(*head): min(self.contrasts[head], key=dz).describe() for head in self.found}
+        caption = "Each found head's weakest contrast on the items to confirm, with its interval."
+        drawn = Dots.of("weakest contrast", caption, {"found heads": dots}, reference=0.0)
+        return (drawn.titled(title or "heads that were found"),) if dots else ()
 
     def __str__(self) -> str:
         return (

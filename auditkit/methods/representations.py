@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -35,8 +35,12 @@ from auditkit.engine.batching import in_batches
 from auditkit.engine.forward import words
 from auditkit.engine.guards import costing
 from auditkit.engine.sites import Site
+from auditkit.notebook import Showable
 from auditkit.record.identity import model_digest
 from auditkit.record.store import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Role = Literal["system", "user"]
 Array = NDArray[np.float32]
@@ -45,7 +49,7 @@ FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Representations:
+class Representations(Showable):
     """Activations of statements.
 
     Attributes:
@@ -59,6 +63,19 @@ class Representations:
     layers: tuple[int, ...]
     prompts: tuple[Prompt, ...]
     tokens: tuple[str, ...]
+
+    def in_words(self) -> str:
+        statements, layers, width = self.values.shape
+        return f"{statements} statements, {layers} layers, width {width}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each statement and layer: the token that was read, and the norm of the activation."""
+        import pandas as pd
+
+        norms = np.linalg.norm(self.values.astype(np.float64), axis=-1)
+        index = pd.MultiIndex.from_product([range(len(norms)), self.layers], names=["statement", "layer"])
+        frame = pd.Series(norms.ravel(), index, name="norm").reset_index()
+        return frame.assign(token=[self.tokens[i] for i in frame["statement"]])
 
     def at(self, layer: int) -> Array:
         """(statements, width) at one layer.

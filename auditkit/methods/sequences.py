@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,13 +24,17 @@ from auditkit.engine.forward import Interventions, donate, reached
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.sites import pattern
 from auditkit.engine.token_losses import token_losses
+from auditkit.notebook import Showable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Reduce = Callable[[Tensor, Sequence[int]], Tensor]
 """Attention (row, head, query, key) in float32 and the numbers of these runs -> (row, head, measure)."""
 
 
 @dataclass(frozen=True)
-class SequenceRuns:
+class SequenceRuns(Showable):
     """What runs over whole sequences showed.
 
     Attributes:
@@ -43,6 +48,19 @@ class SequenceRuns:
     losses: Tensor
     attention: Tensor
     outputs: Tensor | None = None
+
+    def in_words(self) -> str:
+        runs, measures, layers, heads = self.attention.shape
+        what = f"{measures} measures of the attention of {layers} layers of {heads} heads"
+        return f"{runs} runs: {what}; mean loss {float(self.losses.nanmean()):.3g} nats"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each run, measure, layer and head; the losses by position are in `losses`."""
+        import pandas as pd
+
+        names = ["run", "measure", "layer", "head"]
+        index = pd.MultiIndex.from_product([range(size) for size in self.attention.shape], names=names)
+        return pd.Series(self.attention.flatten().tolist(), index, name="attention").reset_index()
 
 
 def read_sequences(

@@ -29,6 +29,7 @@ from auditkit.engine.continuation.timed import Continued, Timed, When
 from auditkit.engine.edits import add
 from auditkit.engine.forward import means
 from auditkit.engine.sites import Site, SiteError
+from auditkit.notebook import Showable
 from auditkit.record.figures import Cloud, Curves, Figure, Points, Series, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
@@ -54,7 +55,7 @@ def direction(adapter: Adapter, given: Sequence[Prompt], without: Sequence[Promp
 
 
 @dataclass(frozen=True)
-class StrengthCurve:
+class StrengthCurve(Showable):
     """What was said at each strength.
 
     Attributes:
@@ -81,7 +82,24 @@ class StrengthCurve:
         )
         return Estimate(f"{what} at strength {factor:g}", UNITS[what], measured, values[said], None, (what,))
 
-    def figures(self, title: str, effect: str = "effect") -> tuple[Figure, ...]:
+    def in_words(self) -> str:
+        means = ", ".join(
+            f"{factor:g}: {np.nanmean(row):.3g}"
+            for factor, row in zip(self.factors, self.values[EFFECT], strict=True)
+        )
+        return f"{len(self.table)} prompts; mean effect by strength {means}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each strength and prompt: the text, and each of the three numbers."""
+        rows = [
+            {"strength": factor, "prompt": prompt, "text": self.texts[i][j]}
+            | {what: float(values[i, j]) for what, values in self.values.items()}
+            for i, factor in enumerate(self.factors)
+            for j, prompt in enumerate(self.table.index)
+        ]
+        return pd.DataFrame(rows)
+
+    def figures(self, title: str = "steering", effect: str = "effect") -> tuple[Figure, ...]:
         """Effect against fluency, the three curves, and the texts of the first prompt side by side."""
         labels = {
             EFFECT: effect,

@@ -24,6 +24,7 @@ import pandas as pd
 
 from auditkit.adapters.loading.digests import cache_root
 from auditkit.claims.outcomes import Inconclusive
+from auditkit.notebook import Showable
 from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.mean import Estimate
@@ -50,7 +51,7 @@ class ScoredExample:
 
 
 @dataclass(frozen=True)
-class WorstCase:
+class WorstCase(Showable):
     """What a search found.
 
     Attributes:

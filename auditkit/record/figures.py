@@ -88,7 +88,7 @@ class Heatmap(Drawing, frozen=True):
     columns: Sequence[str]
     rows: Sequence[str]
     values: Grid
-    """values[row][column]."""
+    """`values[row][column]`."""
     lower: Grid | None = None
     upper: Grid | None = None
     outlined: Sequence[tuple[int, int]] = ()

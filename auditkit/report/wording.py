@@ -6,7 +6,6 @@ itself. So the page, the Markdown summary and the JUnit file take every word abo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from auditkit.claims.changed import became, difference, is_identical
@@ -14,14 +13,12 @@ from auditkit.record.baseline import BASELINE_LABEL
 from auditkit.record.identity import compared_in_words, is_known, model_digest
 from auditkit.record.needed import needed
 from auditkit.record.schema import Claim, CrossCheck, Effect, ModelInfo, Relation, Run, Verdict, Waiver
-
-MISSING = "—"
-"""Stands where a number could not be measured; the reason always stands next to it."""
+from auditkit.report.figures.numbers import MINUS as MINUS
+from auditkit.report.figures.numbers import MISSING as MISSING
+from auditkit.report.figures.numbers import number as number
 
 AT_ONCE = 8
 """Changes of one claim that are shown one by one; a claim about every layer has a hundred, which are summed up."""
-
-MINUS = "\N{MINUS SIGN}"
 
 WORDS = {verdict: verdict.value.replace("_", " ") for verdict in Verdict}
 
@@ -47,40 +44,6 @@ _MOVED = ("higher", "lower", "no change shown", "identical", "no interval")
 ATTENTION = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE)
 
 _RELATIONS: dict[Relation, str] = {">=": "≥", ">": ">", "<=": "≤", "<": "<", "within": "within ±"}
-
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def number(value: float | None) -> str:
-    """A number for readers: three significant digits, never fewer digits than stand before the point.
-
-    Exactly short numbers stay short (a threshold of 0.3 is not shown as 0.300); integers are shown whole;
-    very small and very large values get a power of ten. Missing and non-finite values become an em dash.
-    """
-    if value is None or not math.isfinite(value):
-        return MISSING
-    if isinstance(value, int):
-        return f"{value:,}".replace("-", MINUS)
-    short = f"{value:.3g}"
-    rounded = float(short)
-    if rounded == 0:
-        return "0"  # also for -0.0
-    size = abs(rounded)
-    if size < 1e-4 or size >= 1e6:
-        mantissa, exponent = short.split("e")
-        text = f"{mantissa}×{power_of_ten(int(exponent))}"
-    elif size >= 1000:
-        text = f"{value:,.0f}"
-    elif rounded == value:
-        text = f"{value:g}"
-    else:
-        text = f"{value:.{2 - math.floor(math.log10(size))}f}"
-    return text.replace("-", MINUS)
-
-
-def power_of_ten(power: int) -> str:
-    """ "10⁻⁶"."""
-    return f"10{str(power).translate(_SUPERSCRIPTS)}"
 
 
 def interval(effect: Effect) -> str:

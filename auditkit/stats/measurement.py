@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from auditkit.notebook import Showable, spreads
+from auditkit.record.figures import Figure
 from auditkit.record.schema import ItemRow
 from auditkit.stats.strata import nested
 
@@ -30,7 +32,7 @@ class MeasurementError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Measurement:
+class Measurement(Showable):
     """Values of `items` under `conditions`.
 
     Attributes:
@@ -119,6 +121,24 @@ class Measurement:
         values = frame.pivot(index="item", columns="condition", values="value").astype(float)
         labels = clusters.first().loc[values.index]
         return cls(name, unit, values, labels, prompts or {})
+
+    def in_words(self) -> str:
+        by = " x ".join(f"{self.clusters[factor].nunique()} of {factor}" for factor in self.clusters)
+        unit = f", in {self.unit}" if self.unit else ""
+        conditions = ", ".join(map(str, self.values))
+        return f"{self.name}: {len(self.values)} items under {conditions}{unit}; clusters: {by}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each item and condition, with the item's clusters."""
+        parts = [self.clusters.assign(condition=name, value=self.values[name]) for name in self.conditions]
+        name = "item" if "item" not in self.clusters else "item id"
+        return pd.concat(parts).rename_axis(name).reset_index()
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """The mean under each condition, and where the items lie."""
+        values = {name: self.condition(name) for name in self.conditions}
+        label = f"{self.name} ({self.unit})" if self.unit else self.name
+        return (spreads(values, label, "Mean of the items under each condition.").titled(title or self.name),)
 
     @property
     def conditions(self) -> tuple[str, ...]:

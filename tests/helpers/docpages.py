@@ -14,6 +14,7 @@ PAGES = sorted(
     {*ROOT.glob("*.md")}
     | {path for top in ("docs", "examples", "benchmarks") for path in (ROOT / top).rglob("*.md")}
 )
+PAGES = [path for path in PAGES if "/." not in path.relative_to(ROOT).as_posix()]  # what a tool left is no page
 
 _FENCE = re.compile(
     r"^(?P<indent> *)(?P<ticks>`{3,})(?P<kind>[^`\n]*)\n(?P<text>.*?)^(?P=indent)(?P=ticks) *$", re.M | re.S

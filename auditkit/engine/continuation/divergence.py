@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +41,11 @@ from auditkit.engine.continuation.timed import (
 from auditkit.engine.edits import Edit, replace
 from auditkit.engine.guards import ROUNDING, GuardTripped
 from auditkit.engine.sites import Site, SiteError, block_input
+from auditkit.notebook import Showable, spreads
+from auditkit.record.figures import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOGIT_BUDGET = 2**26
 """Logits per batch and run: a quarter of a GiB in float32."""
@@ -71,7 +76,7 @@ class Divergence:
 
 
 @dataclass(frozen=True)
-class Divergences:
+class Divergences(Showable):
     """What `divergence` measured.
 
     Attributes:
@@ -84,6 +89,28 @@ class Divergences:
     floor: float
     identity_error: float
     full_patch_error: float
+
+    def in_words(self) -> str:
+        means = ", ".join(f"{name} {float(one.totals.mean()):.3g}" for name, one in self.conditions.items())
+        return f"KL from the reference, nats per continuation: {means}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each condition, row and token: its divergence in nats, and whether the likeliest token agrees."""
+        import pandas as pd
+
+        rows = [
+            {"condition": name, "row": row, "token": token, "nats": value, "agrees": same}
+            for name, one in self.conditions.items()
+            for row, (nats, agrees) in enumerate(zip(one.nats, one.agrees, strict=True))
+            for token, (value, same) in enumerate(zip(nats.tolist(), agrees.tolist(), strict=True))
+        ]
+        return pd.DataFrame(rows)
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """The mean divergence by condition, and where the rows lie."""
+        totals = {name: one.totals.tolist() for name, one in self.conditions.items()}
+        drawn = spreads(totals, "nats per continuation", "Mean divergence from the reference.", 0.0)
+        return (drawn.titled(title or "divergence from the reference"),)
 
 
 def divergence(

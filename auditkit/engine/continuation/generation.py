@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -45,13 +45,17 @@ from auditkit.engine.continuation.timed import (
 from auditkit.engine.edits import Edited, unchanging
 from auditkit.engine.forward import Donated, Interventions
 from auditkit.engine.guards import GuardTripped, costing, pieces_floor
+from auditkit.notebook import Showable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GENERATING = 8 * TOKEN_BUDGET
 """Kept tokens per batch: a step runs one token of each row and reads all weights for it, so many rows share it."""
 
 
 @dataclass(frozen=True)
-class Generated:
+class Generated(Showable):
     """What was generated, by prompt.
 
     Attributes:
@@ -69,6 +73,20 @@ class Generated:
     method: str
     reason: str
     score_error: float
+
+    def in_words(self) -> str:
+        first = f"; the first: {self.texts[0]!r}" if self.texts else ""
+        return f"{len(self.texts)} texts, {sum(map(len, self.tokens))} tokens{first}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each prompt: the text, its tokens, and their mean logit when they were chosen."""
+        import pandas as pd
+
+        rows = [
+            {"text": text, "tokens": len(ids), "mean score": sum(scores) / len(scores) if scores else None}
+            for text, ids, scores in zip(self.texts, self.tokens, self.scores, strict=True)
+        ]
+        return pd.DataFrame(rows)
 
 
 def generate(

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -35,13 +36,18 @@ from auditkit.engine.guards import GuardTripped, within_noise
 from auditkit.engine.pairs import Condition, PatchPair, answer_rows
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Site, SiteError, block_input
+from auditkit.notebook import Showable, spreads
+from auditkit.record.figures import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GUARDED_PAIRS = 4
 """Pairs on which the guards of a measurement run; the count of fired edits is checked on all."""
 
 
 @dataclass(frozen=True)
-class Patched:
+class Patched(Showable):
     """Answer logits of a patching measurement, each (pairs, 2): right answer, and mean of the wrong ones.
 
     Attributes:
@@ -58,6 +64,32 @@ class Patched:
     identity_error: float
     full_patch_error: float
     whole: str = ""
+
+    def in_words(self) -> str:
+        moved = {name: float((row - self.base).diff().neg().mean()) for name, row in self.conditions.items()}
+        largest = max(moved, key=lambda name: abs(moved[name]), default="")
+        most = f"; most by {largest} ({moved[largest]:+.3g} logits in the mean)" if moved else ""
+        return f"{len(self.conditions)} conditions on {len(self.base)} pairs{most}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each pair and condition: both logits, their difference, and its change from the base run."""
+        import pandas as pd
+
+        runs = {"base": self.base, "source": self.source, **self.conditions}
+        rows = []
+        for name, logits in runs.items():
+            for pair, ((right, wrong), base) in enumerate(zip(logits.tolist(), self.base.tolist(), strict=True)):
+                difference, change = right - wrong, (right - wrong) - (base[0] - base[1])
+                row = {"condition": name, "pair": pair, "right": right, "wrong": wrong}
+                rows.append(row | {"difference": difference, "change": change})
+        return pd.DataFrame(rows)
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """The mean change of the answer by each condition, and where the pairs lie."""
+        changes = self.to_frame().groupby("condition", sort=False)["change"]
+        values = {str(name): some for name, some in changes if name != "base"}
+        label, caption = "right minus wrong answer (logits)", "Mean change from the base run by each condition."
+        return (spreads(values, label, caption, 0.0).titled(title or "what patching changes"),)
 
 
 @dataclass(frozen=True)

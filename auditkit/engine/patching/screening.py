@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -29,17 +29,22 @@ from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Donor, Edited, layers_of, located, replace
 from auditkit.engine.forward import donate, execute
-from auditkit.engine.pairs import PatchPair
+from auditkit.engine.pairs import PatchPair, right_minus_wrong
 from auditkit.engine.patching.rows import one_layer
 from auditkit.engine.patching.sweep import Sweep, sweep
 from auditkit.engine.sites import Position, Site, SiteError, block_input, k, pattern, q
+from auditkit.notebook import Showable
+from auditkit.record.figures import Cloud, Figure, Points
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _WITHIN_ATTENTION = {Component.Q: q, Component.K: k, Component.PATTERN: pattern}
 """Components whose effect on the attended values is computed exactly."""
 
 
 @dataclass(frozen=True)
-class Screening:
+class Screening(Showable):
     """What the screen estimated and what exact patching found; effects are changes of the answer difference, in logits.
 
     Attributes:
@@ -64,6 +69,40 @@ class Screening:
     miss_rate: float
     miss_interval: tuple[float, float]
     sweep: Sweep
+
+    def in_words(self) -> str:
+        sampled = len(self.verified) - self.top
+        return (
+            f"{len(self.sites)} sites estimated, {self.top} of them and {sampled} others measured; of the others "
+            f"{len(self.missed)} belonged among the first"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each site: the mean estimate and, where it was measured, the mean effect, in logits."""
+        import pandas as pd
+
+        exact = dict(zip(self.verified, self.exact.mean(1).tolist(), strict=True))
+        chosen, estimates = set(self.verified[: self.top]), self.estimated.mean(1).tolist()
+        rows = [
+            {
+                "site": str(site), "estimated": estimate, "exact": exact.get(i),
+                "chosen": i in chosen, "missed": i in self.missed,
+            }
+            for i, (site, estimate) in enumerate(zip(self.sites, estimates, strict=True))
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """Estimate against measurement, for the sites that were measured."""
+        frame = self.to_frame().dropna(subset=["exact"])
+        clouds = [
+            Cloud(name, part["estimated"].tolist(), part["exact"].tolist())
+            for name, part in (("chosen", frame[frame["chosen"]]), ("sampled", frame[~frame["chosen"]]))
+            if len(part)
+        ]
+        caption = "A point per measured site: its first-order estimate, and its effect when it was patched."
+        drawn = Points("estimated effect (logits)", "exact effect (logits)", caption, clouds)
+        return (drawn.titled(title or "estimated and exact effects"),)
 
 
 def screen(
@@ -100,7 +139,7 @@ def screen(
     drawn = sorted(int(i) for i in generator.choice(rest, min(sample, len(rest)), replace=False)) if rest else []
     verified = (*chosen, *drawn)
     swept = sweep(adapter, pairs, [sites[i] for i in verified], description)
-    exact = _difference(swept.values) - _difference(swept.base)
+    exact = right_minus_wrong(swept.values) - right_minus_wrong(swept.base)
     size = exact.mean(1).abs()
     missed = tuple(
         i for i, own in zip(drawn, size[len(chosen) :].tolist(), strict=True) if own > size[: len(chosen)].min()
@@ -224,10 +263,6 @@ class _Expansion:
         donated = donate(self.adapter, runs, self.room)
         _, kept = execute(self.adapter, runs, donated, places)
         return {place[1]: ((kept[place] - self.base[place]) * self.gradient[place]).sum(-1) for place in places}
-
-
-def _difference(logits: Tensor) -> Tensor:
-    return logits[..., 0] - logits[..., 1]
 
 
 def _share(some: int, of: int) -> tuple[float, tuple[float, float]]:

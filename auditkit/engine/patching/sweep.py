@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -48,16 +48,21 @@ from auditkit.adapters.protocol import (
 from auditkit.engine import arguments
 from auditkit.engine.forward import reached, words
 from auditkit.engine.guards import GuardTripped, note_edits, within_noise
-from auditkit.engine.pairs import PatchPair, answer_rows, right_and_wrong
+from auditkit.engine.pairs import PatchPair, answer_rows, right_and_wrong, right_minus_wrong
 from auditkit.engine.patching.plain import patch
 from auditkit.engine.patching.rows import CACHED, FULL, IDENTITY, PairGroup, SweepRow, Transplant, planned
 from auditkit.engine.progress import progress
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Position, Site, SiteError
+from auditkit.notebook import Showable
+from auditkit.record.figures import Figure, Heatmap
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Showable):
     """Answer logits of a sweep: right answer, and mean of the wrong ones.
 
     Attributes:
@@ -87,6 +92,49 @@ class Sweep:
     def share_of_minimum(self) -> float:
         """Work done over the least possible work; 1 is perfect."""
         return self.token_layers / self.minimum
+
+    def in_words(self) -> str:
+        means = self._effects().mean(1)
+        best = int(means.abs().argmax())
+        most = f"most by {self.sites[best]} ({float(means[best]):+.3g} logits in the mean)"
+        return f"{len(self.sites)} sites on {len(self.base)} pairs, {self.method}; {most}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each site: the mean change of the answer over the pairs, and its share of source minus base."""
+        import pandas as pd
+
+        means = self._effects().mean(1)
+        total = float((right_minus_wrong(self.source) - right_minus_wrong(self.base)).mean())
+        rows = []
+        for site, effect in zip(self.sites, means.tolist(), strict=True):
+            row: dict[str, object] = {"site": str(site), "component": str(site.component), "layer": site.first}
+            row |= {"last layer": None if site.last == site.first else site.last, "heads": site.heads}
+            row |= {"position": str(site.position), "effect": effect, "share": effect / total if total else None}
+            rows.append(row)
+        frame = pd.DataFrame(rows)
+        return frame.drop(columns=[name for name in ("last layer", "heads") if frame[name].isna().all()])
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """A map of layers and positions for each component, of sites of one layer and all heads."""
+        frame = self.to_frame()
+        plain = frame[[site.heads is None and site.first is not None for site in self.sites]]
+        plain = plain[plain["last layer"].isna()] if "last layer" in plain else plain
+        caption = "Mean change of the answer by restoring each place of the base run from the source run."
+        drawn = []
+        for component, part in plain.groupby("component", sort=False):
+            grid = part.pivot_table(index="position", columns="layer", values="effect", sort=False).sort_index(
+                axis=1
+            )
+            values = [[None if value != value else float(value) for value in row] for row in grid.to_numpy()]
+            columns, rows = [str(int(layer)) for layer in grid.columns], [str(name) for name in grid.index]
+            label = "right minus wrong answer (logits)"
+            map_ = Heatmap("layer", "position", label, caption, columns, rows, values, scale="centred")
+            drawn.append(map_.titled(f"{title or 'what restoring brings back'}: {component}"))
+        return tuple(drawn)
+
+    def _effects(self) -> Tensor:
+        """(sites, pairs) change of the answer difference."""
+        return right_minus_wrong(self.values) - right_minus_wrong(self.base)
 
 
 def grid(components: Iterable[Component], layers: Iterable[int], positions: Iterable[Position]) -> list[Site]:

@@ -36,6 +36,7 @@ from auditkit.findings.sycophancy.prompts import (
     WRONG,
     asked_by,
 )
+from auditkit.notebook import Showable
 from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import Rate, rate
@@ -52,7 +53,7 @@ SHARE = 1 / 3
 """Of the questions, on which other wordings are asked. Most of the variance of deference lies between topics."""
 
 
-class Deference:
+class Deference(Showable):
     """What one model answers to questions that it knows, when users give their opinion.
 
     Args:

@@ -28,6 +28,7 @@ from auditkit.engine.edits import Edit, add, project_out
 from auditkit.engine.sites import Position, Site, residual
 from auditkit.methods.contrast.states import ContrastError, States
 from auditkit.methods.separation.permutation import Flags
+from auditkit.notebook import Showable
 from auditkit.stats.halves import Halves, halves
 
 Array = NDArray[np.float64]
@@ -42,7 +43,7 @@ FEWEST = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Direction:
+class Direction(Showable):
     """One direction at one place, or several that span a subspace.
 
     Attributes:
@@ -68,6 +69,15 @@ class Direction:
             raise ContrastError(
                 f"'{self.name}': a direction of norm zero points nowhere; both kinds have one mean"
             )
+
+    def in_words(self) -> str:
+        several = f", {len(self.vectors)} directions" if len(self.vectors) > 1 else ""
+        norm = float(np.linalg.norm(self.vectors[0]))
+        return f"{self.name} at layer {self.layer}, position {self.position}, norm {norm:.3g}{several}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each unit of the stream, a column for each direction."""
+        return pd.DataFrame(self.vectors.T).rename_axis("unit").reset_index()
 
     @property
     def k(self) -> int:
@@ -131,7 +141,7 @@ class Direction:
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
+class Contrast(Showable):
     """States of two kinds of prompts.
 
     Attributes:
@@ -183,6 +193,14 @@ class Contrast:
         both = pd.concat([table.set_axis([f"{item} {sign}" for item in table.index]) for sign in "+-"])
         flags = np.repeat([True, False], len(table))
         return cls(name, States(values, positive.layers, positive.positions), flags, both)
+
+    def in_words(self) -> str:
+        kinds = f"{int(self.positive.sum())} and {int((~self.positive).sum())} prompts"
+        return f"{self.name}, {kinds} in {self.table.iloc[:, 0].nunique()} clusters; {self.states.in_words()}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each prompt: its cluster, and whether it is of the kind that the direction points to."""
+        return self.table.assign(positive=self.positive).rename_axis("prompt").reset_index()
 
     @property
     def clusters(self) -> NDArray[np.str_]:

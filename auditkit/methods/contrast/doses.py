@@ -24,6 +24,7 @@ from auditkit.methods.contrast.directions import Contrast, Direction, Layers
 from auditkit.methods.contrast.effects import Effects, effects
 from auditkit.methods.contrast.outcomes import PLAIN, Outcome
 from auditkit.methods.contrast.states import ContrastError
+from auditkit.notebook import Showable
 from auditkit.record.figures import Curves, Figure, Series
 from auditkit.record.schema import Effect
 from auditkit.stats.effects.mean import Estimate
@@ -34,7 +35,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class DoseCurve:
+class DoseCurve(Showable):
     """An outcome, and damage, by dose.
 
     Attributes:
@@ -108,6 +109,13 @@ class DoseCurve:
             before, reached = dose, moved
         return None
 
+    def in_words(self) -> str:
+        effect = self.slope().describe()
+        span = "" if effect.lower is None else f" [{effect.lower:.3g}, {effect.upper:.3g}]"
+        slope = "no slope" if effect.estimate is None else f"slope {effect.estimate:.3g}{span}"
+        doses = ", ".join(f"{dose:g}" for dose in self.doses)
+        return f"{self.outcome.name} at doses {doses}: {slope} {effect.unit}"
+
     def to_frame(self) -> pd.DataFrame:
         """A row for each dose: change, share that moves the wrong way, damage, and the range of the nulls' changes."""
         rows = []
@@ -124,8 +132,9 @@ class DoseCurve:
             rows.append(row)
         return pd.DataFrame(rows)
 
-    def figures(self, title: str) -> tuple[Figure, ...]:
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
         """The outcome's change by dose, with the nulls; the damage; the share of items that move the wrong way."""
+        named = title or f"{self.outcome.name} by dose"
         series = [Series.through("direction", self.doses, [self.change(dose).describe() for dose in self.doses])]
         for name, found in self.null.items():
             series.append(
@@ -133,19 +142,19 @@ class DoseCurve:
             )
         name, axis = self.outcome.name, "dose (share of the stream's norm)"
         caption = f"Mean change of {name} by dose of the direction, and of directions that should do nothing."
-        out = [self._curves(axis, f"change of {name} ({self.outcome.unit})", caption, series, 0.0).titled(title)]
+        out = [self._curves(axis, f"change of {name} ({self.outcome.unit})", caption, series, 0.0).titled(named)]
         wrong: list[Effect] = [self.wrong_way(dose).describe() for dose in self.doses]
         caption = f"Share of items whose {name} moves against the dose; one half is chance."
         share = self._curves(
             axis, "share of items", caption, [Series.through("wrong way", self.doses, wrong)], 0.5
         )
-        out.append(share.titled(f"{title}: items that move the wrong way"))
+        out.append(share.titled(f"{named}: items that move the wrong way"))
         if self.harm is not None:
             harm = [self.damage(dose).describe() for dose in self.doses]
             caption = "KL divergence from the plain model on benign text, in the mean over tokens."
             lines = [Series.through("damage", self.doses, harm)]
             out.append(
-                self._curves(axis, "damage (nats per token)", caption, lines, 0.0).titled(f"{title}: damage")
+                self._curves(axis, "damage (nats per token)", caption, lines, 0.0).titled(f"{named}: damage")
             )
         return tuple(out)
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from auditkit.methods.contrast.directions import Contrast, Direction
 from auditkit.methods.contrast.states import ContrastError
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.resampled import Resampled
@@ -32,7 +33,7 @@ _BASE, _CANDIDATE = "base", "candidate"
 
 
 @dataclass(frozen=True, eq=False)
-class Drift:
+class Drift(Showable):
     """How a candidate's states differ from a base's, along a direction of the base.
 
     Attributes:
@@ -51,6 +52,9 @@ class Drift:
     unit: float
     projections: pd.DataFrame
 
+    def in_words(self) -> str:
+        return f"{self.cosine.in_words()}; {self.shift.in_words()}"
+
     def to_frame(self) -> pd.DataFrame:
         """Cosine, reliability and shift, with intervals where they have one."""
         rows: list[dict[str, object]] = []
@@ -60,7 +64,7 @@ class Drift:
         rows.insert(1, {"what": "reliability", "value": self.reliability, "lower": None, "upper": None})
         return pd.DataFrame(rows)
 
-    def figures(self, title: str) -> tuple[Figure, ...]:
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
         """Cosine and shift with their intervals."""
         cosine = Dots.of(
             "cosine",
@@ -73,7 +77,8 @@ class Drift:
             "Mean shift of the candidate's states along the base's direction.",
             {"states": {self.name: self.shift.describe()}}, reference=0.0,
         )  # fmt: skip
-        return cosine.titled(f"{title}: directions"), shift.titled(f"{title}: states")
+        named = title or self.name
+        return cosine.titled(f"{named}: directions"), shift.titled(f"{named}: states")
 
 
 def drift(

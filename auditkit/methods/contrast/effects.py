@@ -21,6 +21,7 @@ from auditkit.adapters.protocol import Adapter
 from auditkit.engine.edits import Edit
 from auditkit.methods.contrast.outcomes import PLAIN, Outcome
 from auditkit.methods.contrast.states import ContrastError
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference, recovery
 from auditkit.stats.effects.rate import Rate, rate
@@ -32,7 +33,7 @@ Sign = Literal[1, -1]
 
 
 @dataclass(frozen=True, eq=False)
-class Effects:
+class Effects(Showable):
     """An outcome's values under conditions.
 
     Attributes:
@@ -82,6 +83,11 @@ class Effects:
         measured = Measurement(label, "1", pd.DataFrame({condition: against}, self.table.index), self.table)
         return rate(measured, condition, name=label)
 
+    def in_words(self) -> str:
+        moved = {name: float((self._of(name) - self._of(PLAIN)).mean()) for name in self.conditions}
+        changes = ", ".join(f"{name} {change:+.3g}" for name, change in moved.items())
+        return f"{self.name} ({self.unit}), {len(self.table)} items; mean change by {changes}"
+
     def to_frame(self) -> pd.DataFrame:
         """A row for each condition: mean change with its interval, and the share that falls and rises."""
         rows = []
@@ -96,12 +102,12 @@ class Effects:
             )  # fmt: skip
         return pd.DataFrame(rows)
 
-    def figures(self, title: str) -> tuple[Figure, ...]:
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
         """The mean change by each condition."""
         found = {condition: self.change(condition).describe() for condition in self.conditions}
         caption = f"Mean change of {self.name} by each edit, with its 95 % interval; the dashed line is no change."
         dots = Dots.of(f"change of {self.name} ({self.unit})", caption, {"edits": found}, reference=0.0)
-        return (dots.titled(title),)
+        return (dots.titled(title or f"changes of {self.name}"),)
 
     def _of(self, condition: str) -> Array:
         if condition not in self.values:

@@ -18,6 +18,7 @@ from auditkit.engine.sites import Position
 from auditkit.methods.contrast.directions import Contrast, Direction
 from auditkit.methods.contrast.states import ContrastError
 from auditkit.methods.separation.auc import auc_parts
+from auditkit.notebook import Showable
 from auditkit.record.figures import Figure, Heatmap
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import Halves
@@ -30,7 +31,7 @@ UNITS = {GAP: "standard deviations", AUC: ""}
 
 
 @dataclass(frozen=True, eq=False)
-class Separated:
+class Separated(Showable):
     """Separation at every place that was read.
 
     Attributes:
@@ -61,6 +62,11 @@ class Separated:
         """Chance that a positive prompt lies above another one; arguments and errors as `gap`."""
         return self._estimate(AUC, layer, position, direction)
 
+    def in_words(self) -> str:
+        states = self.contrast.states
+        places = f"{len(states.layers)} layers x {len(states.positions)} positions"
+        return f"separation of {self.contrast.name} at {places}, {len(self.split.confirmation)} prompts held out"
+
     def to_frame(self) -> pd.DataFrame:
         """A row for each place: gap and AUC with their intervals; missing where there is no direction."""
         rows = []
@@ -77,7 +83,7 @@ class Separated:
                 rows.append(row)
         return pd.DataFrame(rows)
 
-    def figures(self, title: str) -> tuple[Figure, ...]:
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
         """Gap and AUC by layer and position."""
         frame, states = self.to_frame(), self.contrast.states
         labels = {
@@ -99,7 +105,7 @@ class Separated:
                 "layer", "position", label, caption, [str(layer) for layer in states.layers],
                 [str(position) for position in states.positions], values, lower, upper,
             )  # fmt: skip
-            out.append(grid.titled(f"{title}: {what}"))
+            out.append(grid.titled(f"{title or self.contrast.name}: {what}"))
         return tuple(out)
 
     def _estimate(self, what: str, layer: int, position: Position, direction: Direction | None) -> Estimate:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,6 +27,7 @@ from auditkit.engine.edits import layers_of, located
 from auditkit.engine.forward import reached
 from auditkit.engine.guards import costing
 from auditkit.engine.sites import Position, Site, SiteError, Span
+from auditkit.notebook import Showable
 
 Array = NDArray[np.float32]
 
@@ -38,7 +40,7 @@ class ContrastError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class States:
+class States(Showable):
     """Activations of prompts.
 
     Attributes:
@@ -63,6 +65,17 @@ class States:
             )
         if not np.isfinite(self.values).all():
             raise ContrastError("states hold NaN or infinity (try --dtype float32)")
+
+    def in_words(self) -> str:
+        prompts, layers, positions, width = self.values.shape
+        return f"{prompts} prompts, {layers} layers, {positions} positions, width {width}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each prompt, layer and position: the norm of the state."""
+        norms = np.linalg.norm(self.values.astype(np.float64), axis=-1)
+        names = [range(len(norms)), self.layers, self.positions]
+        index = pd.MultiIndex.from_product(names, names=["prompt", "layer", "position"])
+        return pd.Series(norms.ravel(), index, name="norm").reset_index()
 
     @property
     def width(self) -> int:

@@ -25,6 +25,7 @@ from auditkit.methods.contrast.directions import Contrast, Direction, Layers
 from auditkit.methods.contrast.effects import Sign
 from auditkit.methods.contrast.outcomes import AFTER, PLAIN, Outcome
 from auditkit.methods.contrast.states import ContrastError
+from auditkit.notebook import Showable
 from auditkit.record.figures import Figure, Heatmap
 
 Array = NDArray[np.float64]
@@ -45,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Swept:
+class Swept(Showable):
     """An outcome's change at every place.
 
     Attributes:
@@ -68,6 +69,14 @@ class Swept:
     table: pd.DataFrame
     directions: dict[tuple[int, Position], Direction]
 
+    def in_words(self) -> str:
+        frame = self.to_frame()
+        best = frame.iloc[int(frame["change"].abs().to_numpy().argmax())]
+        where = f"layer {best['layer']}, position {best['position']}"
+        done = "removed" if self.kind == "remove" else "added"
+        sizes = f"{len(self.layers)} layers x {len(self.positions)} positions, {len(self.table)} items"
+        return f"{self.name} ({self.unit}), directions {done} at {sizes}; most at {where} ({best['change']:+.3g})"
+
     def to_frame(self) -> pd.DataFrame:
         """A row for each place: the mean change over the items."""
         means = self.changes.mean(0)
@@ -78,7 +87,7 @@ class Swept:
         ]
         return pd.DataFrame(rows)
 
-    def figures(self, title: str, chosen: Place | None = None) -> tuple[Figure, ...]:
+    def figures(self, title: str = "", chosen: Place | None = None) -> tuple[Figure, ...]:
         """The mean change by layer and position, the chosen place with a frame."""
         means = self.changes.mean(0).T
         done = "removed" if self.kind == "remove" else "added"
@@ -93,7 +102,7 @@ class Swept:
             [str(position) for position in self.positions], [[float(v) for v in row] for row in means],
             outlined=frame, scale="centred",
         )  # fmt: skip
-        return (grid.titled(title),)
+        return (grid.titled(title or f"change of {self.name} by place"),)
 
 
 def sweep(

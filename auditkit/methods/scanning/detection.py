@@ -25,6 +25,7 @@ from auditkit.methods.scanning.pvalues import Ranked, Tail
 from auditkit.methods.scanning.scan import FoundSubset, Levels, Search, row_scores, scan, scan_rows
 from auditkit.methods.separation.auc import auc, precision_recall
 from auditkit.methods.separation.permutation import Groups, Significance, both_kinds, canonical, dealt, group_codes
+from auditkit.notebook import Showable
 from auditkit.stats.halves import halves
 from auditkit.stats.streams import stream
 
@@ -34,7 +35,7 @@ Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
-class Detection:
+class Detection(Showable):
     """A scan's finding, in the indices of the table that was given.
 
     Attributes:
@@ -50,6 +51,14 @@ class Detection:
     units: Indices
     scanned: Indices
     row_scores: Array
+
+    def in_words(self) -> str:
+        found = f"{len(self.rows)} of {len(self.scanned)} rows x {len(self.units)} units"
+        return f"score {self.score:.3g} at alpha {self.alpha:.3g}: {found}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each row that was scanned: whether it was found, and its own score."""
+        return pd.DataFrame({"row": self.scanned, "found": self.found, "score": self.row_scores})
 
     def among(self, rows: Indices) -> Detection:
         """The same finding in the indices of a larger table, of which this one was `rows`."""

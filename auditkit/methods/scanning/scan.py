@@ -21,14 +21,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.methods.scanning.pvalues import checked
 from auditkit.methods.scanning.scores import Score, score_named
+from auditkit.notebook import Showable
 from auditkit.stats.streams import stream
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -71,7 +75,7 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
-class FoundSubset:
+class FoundSubset(Showable):
     """The best subset: indices of rows and units, ascending, and where it was best.
 
     Empty with score 0 where no subset has more small p-values than expected.
@@ -81,6 +85,16 @@ class FoundSubset:
     alpha: float
     rows: Indices
     units: Indices
+
+    def in_words(self) -> str:
+        return f"score {self.score:.3g} at alpha {self.alpha:.3g}: {len(self.rows)} rows x {len(self.units)} units"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each row and each unit of the subset."""
+        import pandas as pd
+
+        kinds = ["row"] * len(self.rows) + ["unit"] * len(self.units)
+        return pd.DataFrame({"kind": kinds, "index": [*self.rows.tolist(), *self.units.tolist()]})
 
 
 def scan(pvalues: NDArray[Any] | Levels, search: Search | None = None) -> FoundSubset:

@@ -30,10 +30,10 @@ from auditkit.record.figures import (
 )
 from auditkit.record.schema import Figure, Grid
 from auditkit.report.figures.heatmap import PALETTES, bar, palette, plot_heatmap
+from auditkit.report.figures.numbers import MISSING, number
 from auditkit.report.figures.plots import MOST_INTERSECTIONS, plot_curves, plot_dots, plot_points, plot_sets
 from auditkit.report.figures.sheet import Sheet
 from auditkit.report.figures.svg import inline
-from auditkit.report.wording import MISSING, number
 
 
 class Measured(NamedTuple):

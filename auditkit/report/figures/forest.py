@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from auditkit.record.schema import Claim, Effect, Verdict
-from auditkit.report.wording import MINUS, number
+from auditkit.report.figures.numbers import MINUS, number
 
 WIDTH, HEIGHT = 320, 28
 """Size of a row in its own units; the page scales it and never below 200 pixels."""

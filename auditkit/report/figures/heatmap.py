@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditkit.record.figures import Heatmap, Number
+from auditkit.report.figures.numbers import number
 from auditkit.report.figures.scales import Span, covering, known
 from auditkit.report.figures.sheet import SMALL, WIDTH, Axes, Sheet, Spine, boxes, label_axis, room, short
 from auditkit.report.figures.svg import Pen, Place, Style
-from auditkit.report.wording import number
 
 PALETTES = {
     "centred": (

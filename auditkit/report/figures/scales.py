@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeGuard
 
-from auditkit.report.wording import MINUS, number, power_of_ten
+from auditkit.report.figures.numbers import MINUS, number, power_of_ten
 
 _ROUND = (1, 2, 5, 10)
 """Steps between the numbers of an axis, but for a power of ten."""

@@ -10,17 +10,22 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 
 from auditkit.claims.evidence import Decision, current, note
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Threshold, place, sides, wrong_place
+from auditkit.notebook import Showable
+from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Figure
 from auditkit.record.needed import at_threshold, needed
 from auditkit.record.schema import Effect, Example, Recipe, Relation, Verdict
 from auditkit.stats.intervals import Array, spent
 from auditkit.stats.measurement import Measurement
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Self = TypeVar("Self", bound="Comparable")
 BESIDE = "beside "
@@ -29,7 +34,7 @@ NOT_WORSE = "paired non-inferiority"
 """How an effect's method says that its threshold is a margin: minus the number asked for where higher is better."""
 
 
-class Comparable(ABC):
+class Comparable(Showable, ABC):
     """An effect that can be compared with a number, or with another effect of its kind.
 
     Attributes:
@@ -162,6 +167,41 @@ class Comparable(ABC):
     def _recipe(self) -> Recipe | None:
         """How the effect is computed from the rows of `_averaged`."""
         return None
+
+    # -- showing ----------------------------------------------------------------------------------------------
+
+    def in_words(self) -> str:
+        effect = self.describe()
+        value = "not measured" if effect.estimate is None else f"{effect.estimate:.3g}"
+        known = effect.lower is not None and effect.upper is not None
+        span = f" [{effect.lower:.3g}, {effect.upper:.3g}]" if known else ""
+        of = "items, the whole population" if effect.exact else f"items in {effect.clusters} clusters"
+        why = f"; no interval, {self._degenerate}" if self._degenerate else ""
+        return " ".join(filter(None, (f"{self.name} = {value}{span}", self.unit, f"({effect.n} {of}{why})")))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row: the estimate, its interval and what it rests on. The values by item are those of `measurement`."""
+        import pandas as pd
+
+        effect = self.describe()
+        shown = ("name", "estimate", "lower", "upper", "unit", "n", "clusters", "method")
+        return pd.DataFrame([{name: getattr(effect, name) for name in shown}])
+
+    def figures(self, title: str = "") -> tuple[Figure, ...]:
+        """The estimate and its interval, with quantiles of the items where it is their plain mean."""
+        parts = list(self._averaged().values())
+        values = parts[0][np.isfinite(parts[0])] if len(parts) == 1 else np.array([])
+        spread = [float(value) for value in np.quantile(values, QUANTILES)] if len(values) else []
+        ratio = self.unit == "times" or (self._recipe is not None and self._recipe.compare == "ratio")
+        caption = "Estimate with its interval; the dashed line is no effect."
+        caption += " The band shows where the items lie." if spread else ""
+        dot = Dot.at(self.name, self.describe(), spread)
+        label = f"{self.name} ({self.unit})" if self.unit else self.name
+        return (
+            Dots(label, caption, [DotGroup("", [dot])], reference=1.0 if ratio else 0.0).titled(
+                title or self.name
+            ),
+        )
 
     # -- deciding ----------------------------------------------------------------------------------------------
 

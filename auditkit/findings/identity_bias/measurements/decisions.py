@@ -36,6 +36,7 @@ from auditkit.findings.identity_bias.prompts import items as bias_items
 from auditkit.findings.identity_bias.prompts.identities import Identity, identities, validity
 from auditkit.findings.identity_bias.prompts.items import DecisionCase
 from auditkit.findings.identity_bias.prompts.names import allotted, name_sets
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import RateContrast, rate
@@ -322,7 +323,7 @@ class Decisions:
 
 
 @dataclass(frozen=True)
-class DecisionsBy:
+class DecisionsBy(Showable):
     """Groups of one attribute as the report shows them."""
 
     decisions: Decisions

@@ -16,6 +16,7 @@ from auditkit.claims.shared import shared_measurement
 from auditkit.data.personas import Persona
 from auditkit.engine.continuation.shared_prefix import after
 from auditkit.findings.asking.questions import PersonaQuestions
+from auditkit.notebook import Showable
 from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.geometric import Geometric, geometric_mean
 from auditkit.stats.effects.mean import Estimate
@@ -45,7 +46,7 @@ ROUNDING = 1e-6
 """A distance between two distributions that is nothing beyond rounding counts as this where logarithms are taken."""
 
 
-class IdentityAnswers:
+class IdentityAnswers(Showable):
     """What one model answers under each identity.
 
     Args:

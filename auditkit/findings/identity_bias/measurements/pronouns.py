@@ -21,6 +21,7 @@ from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias.prompts import items as bias_items
 from auditkit.findings.identity_bias.prompts.dealing import pronoun_order
 from auditkit.findings.identity_bias.prompts.items import Items, PronounPair, dropped_note
+from auditkit.notebook import Showable
 from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import rate
@@ -32,7 +33,7 @@ OWN, MOST = 28, 100
 couples of occupations."""
 
 
-class Pronouns:
+class Pronouns(Showable):
     """Sentences read by one model.
 
     Args:

@@ -28,6 +28,7 @@ from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias.prompts import items as bias_items
 from auditkit.findings.identity_bias.prompts.dealing import question_order
 from auditkit.findings.identity_bias.prompts.items import BiasQuestion, Condition, Items, dropped_note
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dot, DotGroup, Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import Rate, rate
@@ -40,7 +41,7 @@ OWN, MOST = 100, 120
 condition. 50 own ones of a condition are two questions of 25 templates."""
 
 
-class AskedQuestions:
+class AskedQuestions(Showable):
     """Questions answered by one model.
 
     Args:

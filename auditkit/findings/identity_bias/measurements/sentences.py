@@ -21,6 +21,7 @@ from auditkit.engine.continuation.shared_prefix import log_likelihoods
 from auditkit.findings.identity_bias.prompts import items as bias_items
 from auditkit.findings.identity_bias.prompts.dealing import sentence_order
 from auditkit.findings.identity_bias.prompts.items import Items, SentencePair, dropped_note
+from auditkit.notebook import Showable
 from auditkit.record.figures import Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import rate
@@ -34,7 +35,7 @@ OWN, MOST = 84, 120
 with two pairs of groups."""
 
 
-class SentencePreference:
+class SentencePreference(Showable):
     """Pairs of sentences scored by one model.
 
     Args:

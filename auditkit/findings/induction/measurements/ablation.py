@@ -26,6 +26,7 @@ from auditkit.engine.sites import head as site
 from auditkit.findings.induction.measurements.heads import INDUCTION, InductionHeads, difference, listed
 from auditkit.findings.induction.measurements.repeats import NATS
 from auditkit.methods.head_search import Head
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
@@ -42,7 +43,7 @@ Values = Mapping[int, Mapping[Place, Tensor]]
 """Sequence -> place -> (token of the repeat, head, size)."""
 
 
-class InductionAblation:
+class InductionAblation(Showable):
     """Ablations of one model's induction heads on the repeat; measured once, used by every claim.
 
     Args:

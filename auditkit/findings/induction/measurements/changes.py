@@ -18,6 +18,7 @@ from auditkit.findings.induction.measurements.scores import MATCH, Array
 from auditkit.gate.changes import Counterpart
 from auditkit.methods.by_head import names, recorded
 from auditkit.methods.head_search import Head, label
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import CrossFitted, joined
@@ -26,7 +27,7 @@ BY_HEAD = "prefix matching by head"
 
 
 @dataclass(frozen=True)
-class KeptHeads:
+class KeptHeads(Showable):
     """Prefix matching of the baseline's induction heads, in the candidate and in the baseline.
 
     Attributes:

@@ -34,6 +34,7 @@ from auditkit.findings.induction.measurements.scores import MATCH, readers
 from auditkit.methods.head_search import Head
 from auditkit.methods.patching import guards
 from auditkit.methods.sequences import read_sequences
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import CrossFitted
@@ -46,7 +47,7 @@ SHARE = 0.6
 AS_IT_IS, PATCHED = "as it is", "path from previous-token heads"
 
 
-class PreviousTokenPath:
+class PreviousTokenPath(Showable):
     """What the previous-token heads of one model give to the keys of its induction heads; measured once.
 
     Args:

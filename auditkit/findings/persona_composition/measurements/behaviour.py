@@ -35,6 +35,7 @@ from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.measurements.cells import FACTORS, Design, PersonaTask
 from auditkit.findings.persona_composition.prompts import shows
 from auditkit.methods.steering import StrengthCurve, strength_curve
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dots, Figure, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.measurement import Measurement
@@ -54,7 +55,7 @@ STEERED, STEERED_TOKENS = 10, 24
 SAMPLES = 4
 
 
-class Behaviour:
+class Behaviour(Showable):
     """What is said in each cell of a design under the four conditions; generated once.
 
     Args:

@@ -39,6 +39,7 @@ from auditkit.engine.continuation.prefix_cached import Edits, Tails
 from auditkit.engine.edits import replace
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.measurements.cells import SITES, WINDOW, Cells
+from auditkit.notebook import Showable
 from auditkit.record.figures import Curves, Dots, Figure, Heatmap, Series, Table
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.geometric import Geometric, geometric_mean, geometric_ratio
@@ -67,7 +68,7 @@ SAME = 1e-4
 """Nats over the window that h_XY in its own place may cost in float32."""
 
 
-class Patches:
+class Patches(Showable):
     """Divergences of patched runs, at every site and measured layer.
 
     Args:

@@ -39,6 +39,7 @@ from auditkit.engine.edits import Edit, add, replace
 from auditkit.engine.sites import block_input
 from auditkit.findings.persona_composition.measurements.cells import SITES, WINDOW, Cells
 from auditkit.findings.persona_composition.measurements.patches import LEAST, MATTERS
+from auditkit.notebook import Showable
 from auditkit.record.figures import Curves, Dots, Figure, Series, Table
 from auditkit.stats.effects.geometric import Geometric, geometric_mean, geometric_ratio
 from auditkit.stats.effects.mean import Estimate
@@ -55,7 +56,7 @@ SCALES = (0.5, 2.0, 4.0)
 UNIT = "of the distance to the target"
 
 
-class Vectors:
+class Vectors(Showable):
     """Closures of the distance between host and target; measured once.
 
     Args:

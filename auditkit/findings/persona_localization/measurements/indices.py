@@ -25,6 +25,7 @@ from auditkit.findings.persona_localization.measurements.material import (
 from auditkit.methods.scanning.pvalues import checked
 from auditkit.methods.separation.indices import Scale, labelled_indices, principal_points, separability
 from auditkit.methods.separation.permutation import Significance, dealt
+from auditkit.notebook import Showable
 from auditkit.record.figures import Curves, Series, Table
 from auditkit.record.schema import Effect, Figure
 from auditkit.stats.streams import stream
@@ -42,7 +43,7 @@ _HIGHER = np.array([1.0, 1.0, -1.0, 1.0])
 """Of the Davies-Bouldin index, lower is further apart."""
 
 
-class LayerIndices:
+class LayerIndices(Showable):
     """The four indices at each layer, on true labels and on labels dealt at random; computed once."""
 
     def __init__(self, activations: PersonaActivations, *, dealings: int = DEALINGS) -> None:

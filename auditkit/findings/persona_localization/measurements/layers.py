@@ -29,6 +29,7 @@ from auditkit.methods.separation.auc import auc_parts
 from auditkit.methods.separation.permutation import Significance
 from auditkit.methods.separation.probes import cross_validated, grouped_folds, label_null, norms, unit_norm
 from auditkit.methods.separation.text_baselines import bag_of_words
+from auditkit.notebook import Showable
 from auditkit.record.figures import Band, Curves, Figure, Heatmap, Series
 from auditkit.stats.effects.exact import Exact, exactly
 from auditkit.stats.effects.mean import Estimate, mean_difference
@@ -47,7 +48,7 @@ WORDS = "bag of words"
 _BEST = "best layer of the last third"
 
 
-class LayerSeparability:
+class LayerSeparability(Showable):
     """How well each layer tells the statements of each persona apart; what was fitted once is not fitted again."""
 
     def __init__(self, activations: PersonaActivations, *, permutations: int = PERMUTATIONS) -> None:

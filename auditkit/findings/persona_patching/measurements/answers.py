@@ -31,6 +31,7 @@ from auditkit.engine.pairs import right_and_wrong
 from auditkit.findings.asking.formats import Question
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.methods.patching import difference
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dot, DotGroup, Dots, Figure, Table
 from auditkit.stats.design import incomplete_crossing
 from auditkit.stats.effects.mean import Estimate, mean_difference
@@ -80,7 +81,7 @@ class PersonaGroup:
         ]
 
 
-class PersonaAnswers:
+class PersonaAnswers(Showable):
     """What one model answers under each persona; each prompt is run once.
 
     Args:

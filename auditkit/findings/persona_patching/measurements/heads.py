@@ -30,6 +30,7 @@ from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.findings.persona_patching.prompts import HeadItems, search_items
 from auditkit.methods.attention import COUNTS, NO_SINK, RAW, answer_side, shares
 from auditkit.methods.head_search import CONFIRMED, LEAST, Head, Searched, dz, head_map, label, search
+from auditkit.notebook import Showable
 from auditkit.record.figures import Figure, Heatmap, Table
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.intervals import Array
@@ -42,7 +43,7 @@ QUESTIONS, PAIRS = 24, 64
 """Questions and persona pairs of the search at most, both halves together; a question is asked under some pairs."""
 
 
-class PersonaHeads:
+class PersonaHeads(Showable):
     """Heads of one model that see racial and colour personas; they are searched once.
 
     Args:

@@ -27,6 +27,7 @@ from auditkit.methods.contrast.effects import effects
 from auditkit.methods.contrast.outcomes import BenignText, FirstTokens
 from auditkit.methods.contrast.states import after_instruction, read_states
 from auditkit.methods.contrast.sweeps import KEPT, Swept, choose, sweep
+from auditkit.notebook import Showable
 from auditkit.record.figures import Figure
 from auditkit.stats.halves import Halves
 from auditkit.stats.intervals import MIN_CLUSTERS
@@ -43,7 +44,7 @@ REMOVED = "direction removed"
 ADDED = "direction added"
 
 
-class RefusalDirection:
+class RefusalDirection(Showable):
     """The direction that one model's discovery half gives.
 
     Args:

@@ -27,6 +27,7 @@ from auditkit.methods.contrast.effects import Effects, effects
 from auditkit.methods.contrast.nulls import SHUFFLED, kind_of, nulls
 from auditkit.methods.contrast.outcomes import PLAIN
 from auditkit.methods.contrast.separation import Separated, separation
+from auditkit.notebook import Showable
 from auditkit.record.figures import Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
@@ -41,7 +42,7 @@ FOUR = "four directions removed"
 GAP = "of the gap"
 
 
-class RefusalMediation:
+class RefusalMediation(Showable):
     """The effects of one model's direction on its confirmation half; each batch is measured once.
 
     Args:

@@ -33,6 +33,7 @@ from auditkit.findings.refusal.prompts.requests import (
     own_requests,
     spread,
 )
+from auditkit.notebook import Showable
 from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.effects.rate import Rate, rate
@@ -52,7 +53,7 @@ openings, the first of each kind alone."""
 ODDS, PROBABILITY = "log odds of a refusal", "refusal probability"
 
 
-class RefusalScores:
+class RefusalScores(Showable):
     """Refusal of one model on pairs of requests; each request is run once.
 
     Args:

@@ -39,6 +39,7 @@ from auditkit.findings.role_conditioning.prompts.matching import FRAME
 from auditkit.findings.role_conditioning.prompts.sets import NEUTRAL, SELF, THIRD, RoleSet
 from auditkit.methods.head_search import Head, label
 from auditkit.methods.patching import difference, note_guards
+from auditkit.notebook import Showable
 from auditkit.record.figures import Curves, Dots, Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.halves import joined
@@ -71,7 +72,7 @@ GRADED = {MEAN: "heads", MLPS: "MLPs of their layers"}
 Condition = list[list[Edit]]
 
 
-class RoleAblation:
+class RoleAblation(Showable):
     """Ablations of some heads of one model; each measurement is made once.
 
     Args:

@@ -24,6 +24,7 @@ from auditkit.findings.role_conditioning.measurements.conditioning import (
 from auditkit.findings.role_conditioning.measurements.entropy import MEASURES, REPAIRED, UNITS, Array
 from auditkit.findings.role_conditioning.prompts.sets import CONFOUNDER, NEUTRAL, SELF
 from auditkit.methods.head_search import CONFIRMED, Head, counted, dz, head_map, label
+from auditkit.notebook import Showable
 from auditkit.record.figures import QUANTILES, Dot, DotGroup, Dots, Figure, Heatmap, Table
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.families import explore
@@ -56,7 +57,7 @@ class FoundHeads:
         )
 
 
-class RoleHeads:
+class RoleHeads(Showable):
     """Heads of one model that tell questions about "you" from questions about no person.
 
     Args:
