@@ -67,14 +67,14 @@ def _fleet(arguments: argparse.Namespace) -> int:
     from auditkit.adapters.errors import ModelError
     from auditkit.claims.suites import SuiteError
     from auditkit.fleet.folder import held
-    from auditkit.fleet.launch import stopped_by_sigterm
+    from auditkit.fleet.launch import stopped_by_signals
     from auditkit.fleet.schedulers import SchedulerError
     from auditkit.fleet.whole import BaselineError
     from auditkit.record.store import NotVerified, RecordError
 
     try:
         _check(arguments)
-        with held(arguments.into), stopped_by_sigterm():
+        with held(arguments.into), stopped_by_signals():
             return _measured(arguments)
     except (NotVerified, BaselineError) as error:
         return refused(f"fleet: {error}", INTEGRITY)

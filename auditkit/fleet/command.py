@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,9 @@ def run(command: Command) -> int:
     """
     child = start(command)
     try:
-        return child.wait()
+        while (status := child.poll()) is None:  # Ray interrupts Python, and not a call that waits for a process
+            time.sleep(0.1)
+        return status
     finally:
         end([child])
 

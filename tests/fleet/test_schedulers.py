@@ -19,6 +19,7 @@ import pytest
 
 from auditkit.fleet.choice import open_scheduler
 from auditkit.fleet.command import Command
+from auditkit.fleet.launch import stopped_by_signals
 from auditkit.fleet.local import LocalPool
 from auditkit.fleet.schedulers import Running, Scheduler, SchedulerError
 
@@ -105,8 +106,9 @@ def test_a_command_runs_in_its_folder_with_its_variables_and_threads_and_no_gpu(
 def test_closing_ends_what_runs_and_asks_it_first(
     name: str, python: Callable[..., Command], tmp_path: Path
 ) -> None:
-    pool, log = opened(name, tmp_path), tmp_path / "log.txt"
-    running = pool.submit(python(f"import os; print(os.getpid(), flush=True)\n{OBEDIENT}"))
+    with stopped_by_signals():  # as a launcher has it
+        pool, log = opened(name, tmp_path), tmp_path / "log.txt"
+        running = pool.submit(python(f"import os; print(os.getpid(), flush=True)\n{OBEDIENT}"))
     until(lambda: log.exists() and "ready" in log.read_text())
     assert running.status() is None
     pool.close()
