@@ -14,6 +14,9 @@ from pathlib import Path
 PATIENCE = 20.0
 """Seconds that a command has to end in good order, its journal closed and its record written, before it is killed."""
 
+UNSEEN = 257
+"""Exit status of a command whose machine does not see its folders. No process ends with this number."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -62,6 +65,8 @@ def run(command: Command) -> int:
 
     When this process is told to stop, the command is ended first.
     """
+    if not (Path(command.cwd).is_dir() and Path(command.log).parent.is_dir()):
+        return UNSEEN
     child = start(command)
     try:
         while (status := child.poll()) is None:  # Ray interrupts Python, and not a call that waits for a process

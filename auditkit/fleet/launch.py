@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from auditkit.claims.verdicts import WORST_FIRST
+from auditkit.fleet.command import UNSEEN
 from auditkit.fleet.jobs import Job
 from auditkit.fleet.schedulers import LOST, Running, Scheduler
 from auditkit.record.schema import Run
@@ -117,7 +118,7 @@ class Launch:
             return JobResult(job, *done)
         reason = _why(job, status)
         resumed = job.unfinished() is not None
-        if status == _USAGE and not resumed:
+        if status == UNSEEN or (status == _USAGE and not resumed):
             self.say(f"{job.name}: not measured: {reason}")
             return JobResult(job, reason=reason, refused=True)
         if not self._left[job.name]:
@@ -134,6 +135,11 @@ def _why(job: Job, status: int) -> str:
     """Why a job has no record, in one line."""
     if status == LOST:
         return "nobody knows how it ended, since its machine or its place in the scheduler was lost"
+    if status == UNSEEN:
+        return (
+            f"the machine that was to run it does not see {Path.cwd()} and {job.folder}; fleets need a file "
+            "system that all machines share"
+        )
     if status < 0 or status > 128:
         number = -status if status < 0 else status - 128
         names = {member.value: member.name for member in signal.Signals}

@@ -21,8 +21,12 @@ from auditkit.fleet.schedulers import LOST, SchedulerError
 
 OBJECT_STORE = 100_000_000
 """Bytes of Ray's object store. By itself Ray takes a third of the memory, more than /dev/shm has in many containers."""
-_LONGEST = 40
-"""Characters of a folder's path that leave room for the names of Ray's sockets, which may have 107 in all."""
+_TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
+_TOKEN = secrets.token_hex(32)
+"""One for every Ray of this process, since Ray reads it once."""
+_LONGEST = 24
+"""Characters of a folder's path that leave room for the names of Ray's sockets, which may have 107: 14 for a folder in
+it, 64 for the session and the socket."""
 
 
 class _Task:
@@ -77,9 +81,10 @@ class RayScheduler:
 
     def _start(self, cpus: int) -> None:
         """Start Ray on this machine."""
-        token = self._own / "token" if self._own is not None else Path()
-        token.write_text(secrets.token_hex(32))
-        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(token))  # else Ray leaves one in the home directory
+        if self._own is not None and _TOKEN_PATH not in os.environ:  # else Ray leaves one in the home directory
+            token = self._own / "token"
+            token.write_text(_TOKEN)
+            os.environ[_TOKEN_PATH] = str(token)
         self._ray.init(
             num_cpus=cpus,
             num_gpus=len(visible_gpus()),
@@ -110,6 +115,8 @@ class RayScheduler:
                     time.sleep(self.pause)
             self._ray.shutdown()
         if self._own is not None:
+            if os.environ.get(_TOKEN_PATH) == str(self._own / "token"):
+                del os.environ[_TOKEN_PATH]
             shutil.rmtree(self._own, ignore_errors=True)
 
 

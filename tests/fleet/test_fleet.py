@@ -13,7 +13,7 @@ from fleets import Act, Scripted, ending, value_of
 
 from auditkit.cli import fleet, main
 from auditkit.fleet import choice
-from auditkit.fleet.command import Command
+from auditkit.fleet.command import UNSEEN, Command
 from auditkit.fleet.folder import held
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.schema import ItemRow, Run, Verdict
@@ -185,6 +185,13 @@ def test_without_its_baseline_nothing_is_measured(fleets: Any, capsys: pytest.Ca
 
 def test_what_every_job_refuses_ends_as_a_wrong_command(fleets: Any) -> None:
     assert fleets({}, otherwise=ending(4))[0] == 4
+
+
+def test_a_machine_that_does_not_see_the_folder_is_named(fleets: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, stage = fleets({of("alpha"): [ending(UNSEEN)]})
+    assert code == 11
+    assert len(stage.commands) == 2, "it is not tried again"
+    assert "does not see" in capsys.readouterr().out
 
 
 def test_models_of_other_tokenizers_are_compared_by_claim(

@@ -13,12 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from auditkit.fleet.choice import open_scheduler
-from auditkit.fleet.command import Command
+from auditkit.fleet.command import UNSEEN, Command, run
 from auditkit.fleet.launch import stopped_by_signals
 from auditkit.fleet.local import LocalPool
 from auditkit.fleet.schedulers import Running, Scheduler, SchedulerError
@@ -100,6 +101,11 @@ def test_a_command_runs_in_its_folder_with_its_variables_and_threads_and_no_gpu(
     assert sorted((tmp_path / "log.txt").read_text().splitlines()) == sorted(
         ["before", f"{tmp_path} '1' '' 'red'", "two"]
     )
+
+
+def test_a_machine_that_does_not_see_the_folder_says_so(python: Callable[..., Command], tmp_path: Path) -> None:
+    assert run(replace(python("raise SystemExit(3)"), cwd=str(tmp_path / "elsewhere"))) == UNSEEN
+    assert run(python("raise SystemExit(3)")) == 3
 
 
 @pytest.mark.parametrize("name", NAMES)
