@@ -7,6 +7,7 @@ store (no object is ever put there), on the loopback address, with its files in 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -70,7 +71,7 @@ class RayScheduler:
         self._own = None if address is not None else _files(folder)
         try:
             if address is not None:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 self._start(cpus)
         except Exception as error:
@@ -91,7 +92,7 @@ class RayScheduler:
             include_dashboard=False,
             object_store_memory=OBJECT_STORE,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             _temp_dir=str(self._own),
             _node_ip_address="127.0.0.1",
         )
