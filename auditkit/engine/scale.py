@@ -27,7 +27,7 @@ HOST = 370.0
 token-layers at 26,162 a second: benchmarks/results/default_audit.md). They go to statistics, tokenizing and small
 batches, are the same for every model, and are not fewer on a GPU."""
 START = 15.0
-"""Measured on two cores, rounded up: seconds from the start of a job to its first claim, without reading weights."""
+"""Assumed: seconds from the start of a job to its first claim, without reading weights."""
 DISK = 1e9
 """Assumed: bytes per second at which one job reads weights."""
 PARTS: dict[str, tuple[int, ...]] = {
