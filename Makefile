@@ -115,6 +115,7 @@ lock: $(READY)        ## choose the newest versions that pyproject.toml allows a
 	$(COMPILE) --extra dev --extra nnterp --extra bench -o requirements/bench.txt >/dev/null
 	$(PINNED) requirements/notebooks.in -c $(LOCK) -o requirements/notebooks.txt >/dev/null
 	$(PINNED) requirements/docs.in -o requirements/docs.txt >/dev/null
+	$(COMPILE) --extra dev --extra nnterp --extra fleet -c $(LOCK) -o requirements/fleet.txt >/dev/null
 
 PINNED := $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
   --custom-compile-command "make lock"

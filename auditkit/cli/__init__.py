@@ -13,6 +13,7 @@ from auditkit.cli import (
     calibrate,
     comparing,
     data,
+    fleet,
     gate,
     models,
     new_suite,
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         calibrate,
         baselines,
         gate,
+        fleet,
     ):
         group.add(commands)
     arguments = parser.parse_args(given)

@@ -55,25 +55,39 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def audit(args: Sequence[str]) -> int:
     """Run the command with its arguments, which argparse cannot take apart since most are pytest's."""
-    from auditkit.claims.suites import SuiteError, arguments
+    from auditkit.claims.suites import SuiteError
 
     if "-h" in args or "--help" in args:
         print(_AUDIT, end="")
         return 0
     names, rest = taken_apart(args)
+    try:
+        given, apart = chosen(names, Path.cwd())
+    except SuiteError as error:
+        return refused(f"audit: {error}")
+    return run_pytest([*given, *rest], apart=apart)
+
+
+def chosen(names: Sequence[str], cwd: Path | None = None) -> tuple[list[str], bool]:
+    """pytest's arguments for suites of the package or folders of the user's own, and whether they are the package's.
+
+    Args:
+        cwd: where pytest keeps its cache, for suites of the package; None where it keeps none.
+
+    Raises:
+        SuiteError: a name is neither, or both kinds are named.
+    """
+    from auditkit.claims.suites import SuiteError, arguments
+
     paths = [name for name in names if _is_path(name)]
     if paths and len(paths) < len(names):
-        return refused(
-            f"audit: {paths[0]} is a folder of your own and the others are suites of the package; they have different "
+        raise SuiteError(
+            f"{paths[0]} is a folder of your own and the others are suites of the package; they have different "
             "root folders, so measure them in two calls"
         )
     if missing := next((path for path in paths if not Path(path.split("::")[0]).exists()), None):
-        return refused(f"audit: there is no folder or file {missing}")
-    try:
-        given = paths or arguments(names, Path.cwd())
-    except SuiteError as error:
-        return refused(f"audit: {error}")
-    return run_pytest([*given, *rest], apart=not paths)
+        raise SuiteError(f"there is no folder or file {missing}")
+    return paths or arguments(names, cwd), not paths
 
 
 def taken_apart(args: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ refused: a run pieced together from two questions answers neither.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -44,12 +44,17 @@ class _Shard:
         return item_rows(self._tables[claim]) if claim in self._tables else []
 
 
-def merge(runs: Sequence[Recorded], distrust: Callable[[CrossCheck | None], str]) -> tuple[Run, list[ItemRow]]:
+def merge(
+    runs: Sequence[Recorded],
+    distrust: Callable[[CrossCheck | None], str],
+    unmeasured: Mapping[str, Claim] | None = None,
+) -> tuple[Run, list[ItemRow]]:
     """The run of all shards, in the order of their plan, and its items.
 
     Args:
         distrust: puts into words why a cross-check lets no number of the run be read; empty if it does not
             (`auditkit.report.wording.distrust`).
+        unmeasured: claim -> what stands for it where no shard measured it; without one, a missing claim is refused.
 
     Raises:
         RecordError: another plan, model, setting or baseline, a claim with two results, or one that no shard measured.
@@ -58,8 +63,8 @@ def merge(runs: Sequence[Recorded], distrust: Callable[[CrossCheck | None], str]
     first = shards[0].run
     for other in shards[1:]:
         _require_same(shards[0], other)
-    owners = _owners(shards)
-    missing = [claim for claim in first.plan.claims if claim not in owners]
+    owners, absent = _owners(shards), unmeasured or {}
+    missing = [claim for claim in first.plan.claims if claim not in owners and claim not in absent]
     if missing:
         raise RecordError(
             f"cannot merge: {len(missing)} of {len(first.plan.claims)} planned claims are in none of these runs "
@@ -68,15 +73,15 @@ def merge(runs: Sequence[Recorded], distrust: Callable[[CrossCheck | None], str]
     waivers = _waivers(shards)
     order = list(first.plan.claims)
     lost = {name: claim for shard in shards for name, claim in shard.lost.items() if name not in owners}
-    measured = holm(owners[name].claims[name] for name in order)
+    measured = holm(owners[name].claims[name] if name in owners else absent[name] for name in order)
     claims = tuple(waived(claim, waivers) for claim in (*measured, *lost.values()))
     check = _cross_check([shard.run.cross_check for shard in shards])
     untested = {entry: None for shard in shards for entry in shard.run.untested if entry.what != OTHER_SHARDS}
     baseline = first.baseline
     if baseline is not None:
-        absent = {name: verdict for name, verdict in baseline.absent.items() if name not in owners}
+        gone = {name: verdict for name, verdict in baseline.absent.items() if name not in owners}
         looser = tuple(dict.fromkeys(line for s in shards if s.run.baseline for line in s.run.baseline.loosened))
-        baseline = msgspec.structs.replace(baseline, absent=absent, loosened=looser)
+        baseline = msgspec.structs.replace(baseline, absent=gone, loosened=looser)
     run = msgspec.structs.replace(
         first,
         created=min(shard.run.created for shard in shards),
@@ -91,7 +96,7 @@ def merge(runs: Sequence[Recorded], distrust: Callable[[CrossCheck | None], str]
         cross_check=check,
         waivers=settled(waivers, claims),
     )
-    return run, [row for name in order for row in owners[name].rows(name)]
+    return run, [row for name in order if name in owners for row in owners[name].rows(name)]
 
 
 def _require_same(first: _Shard, other: _Shard) -> None:

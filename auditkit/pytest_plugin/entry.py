@@ -196,7 +196,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     deselected = [item for name, item in seen.items.items() if name not in final and _uses_model(item)]
     others: set[pytest.Item] = set()
     if claims and options.shard is not None and not session.testsfailed:
-        others = elsewhere(claims, *options.shard)
+        from auditkit.pytest_plugin.declared import declared_tokens
+
+        tokens = declared_tokens(config, {item.path.parent.name for item in claims})
+        others = elsewhere(claims, *options.shard, tokens)
         items[:] = [item for item in items if item not in others]
         config.hook.pytest_deselected(items=list(others))
     if not claims:

@@ -2,8 +2,8 @@
 claims of other shards.
 
 `--shard I/N` is one part of the claims, so that several machines measure one plan; `auditkit merge` joins the runs.
-Every shard plans all claims, so that all have one plan and each can say what it leaves to the others. As with several
-processes on one machine, a suite stays whole: its claims share what its fixtures have measured.
+Every shard plans all claims, so that all have one plan and each can say what it leaves to the others. Claims that share
+measurements stay in one shard: another one would measure them again.
 
 Every session loads this: nothing heavy.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,25 +88,97 @@ def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def elsewhere(claims: Sequence[pytest.Item], which: int, number: int) -> set[pytest.Item]:
-    """The claims that the other shards measure. Suites go, the largest first, to the shard with the fewest claims.
+def elsewhere(
+    claims: Sequence[pytest.Item], which: int, number: int, tokens: Mapping[str, int | None]
+) -> set[pytest.Item]:
+    """The claims that the other shards measure. Parts go, the largest first, to the shard with the least to run.
 
     Args:
         which: this shard, counted from 1.
         number: how many shards there are.
+        tokens: suite -> tokens that its claims run; where one does not say, claims count instead.
 
     Raises:
-        pytest.UsageError: there are fewer suites than shards.
+        pytest.UsageError: there are fewer parts than shards.
     """
-    suites = Counter(item.path.parent for item in claims)
-    if number > len(suites):
+    sizes = Counter(item.path.parent for item in claims)
+    said = {suite: tokens.get(suite.name) for suite in sizes}
+    known = None not in said.values()
+    weight = {suite: (said[suite] or 0) / size if known else 1.0 for suite, size in sizes.items()}
+
+    def load(part: Sequence[pytest.Item]) -> float:
+        return sum(weight[item.path.parent] for item in part)
+
+    parts = _parts(claims, number, load)
+    if number > len(parts):
         raise refusal(
-            f"--shard {which}/{number}: a suite stays in one shard, and {len(suites)} suites have claims; use at most "
-            f"{len(suites)} shards"
+            f"--shard {which}/{number}: claims that share measurements stay in one shard, and the suites consist of "
+            f"{len(parts)} such parts; use at most {len(parts)} shards"
         )
-    loads = [0] * number
-    place = {}
-    for suite, size in sorted(suites.items(), key=lambda entry: (-entry[1], str(entry[0]))):
-        place[suite] = loads.index(min(loads))
-        loads[place[suite]] += size
-    return {item for item in claims if place[item.path.parent] != which - 1}
+    loads, own = [0.0] * number, set[pytest.Item]()
+    for part in sorted(parts, key=lambda part: (-load(part), part[0].nodeid)):
+        place = min(range(number), key=lambda one: (loads[one], one))
+        loads[place] += load(part) or 1e-9  # a suite that runs nothing still goes to a shard that has nothing
+        own |= set(part) if place == which - 1 else set()
+    return set(claims) - own
+
+
+def _parts(
+    claims: Sequence[pytest.Item], number: int, load: Callable[[Sequence[pytest.Item]], float]
+) -> list[list[pytest.Item]]:
+    """What goes to a shard together: whole suites. One that is more than a shard's share is divided, and so are
+    others, the largest first, as long as there would be fewer parts than shards."""
+    suites: dict[Path, list[pytest.Item]] = {}
+    for item in claims:
+        suites.setdefault(item.path.parent, []).append(item)
+    ordered = sorted(suites.values(), key=lambda suite: (-load(suite), str(suite[0].path.parent)))
+    fair = load(claims) / number * (1 + 1e-9)  # sums in another order differ in the last bits
+    parts: list[list[pytest.Item]] = []
+    for place, suite in enumerate(ordered):
+        too_few = len(parts) + len(ordered) - place < number
+        parts += groups(suite) if load(suite) > fair or too_few else [suite]
+    return parts
+
+
+def groups(suite: Sequence[pytest.Item]) -> list[list[pytest.Item]]:
+    """The claims of a suite, divided where they share no measurement; each claim is in one group.
+
+    A measurement is a fixture of the suite that lives longer than a test. Two claims belong together where both use
+    one, directly or through other fixtures. One that every claim builds on (the questions, say) joins only those that
+    name it: what it costs is paid in every shard.
+    """
+    used = [_measurements(item) for item in suite]
+    everywhere = set.intersection(*(through for _, through in used))
+    found: list[tuple[set[int], list[pytest.Item]]] = []
+    for item, (named, through) in zip(suite, used, strict=True):
+        links, members = named | (through - everywhere), [item]
+        apart = []
+        for other_links, others in found:
+            if other_links & links:
+                links, members = links | other_links, others + members
+            else:
+                apart.append((other_links, others))
+        found = [*apart, (links, members)]
+    order = {item: place for place, item in enumerate(suite)}
+    divided = [sorted(members, key=order.__getitem__) for _, members in found]
+    return sorted(divided, key=lambda members: order[members[0]])
+
+
+def _measurements(item: pytest.Item) -> tuple[set[int], set[int]]:
+    """The measurements of its suite that a test names, and those that it uses through others too."""
+    info = getattr(item, "_fixtureinfo", None)
+    if info is None:
+        return set(), set()
+    wide = {
+        name: id(definitions[-1])
+        for name, definitions in info.name2fixturedefs.items()
+        if definitions
+        and definitions[-1].scope != "function"
+        and _is_within(definitions[-1].func, item.path.parent)
+    }
+    return {wide[name] for name in info.argnames if name in wide}, set(wide.values())
+
+
+def _is_within(function: object, folder: Path) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and Path(code.co_filename).resolve().is_relative_to(folder.resolve())

@@ -14,12 +14,12 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from auditkit.record.canonical import canonical
 from auditkit.record.escaping import plain
+from auditkit.record.locks import lock
 from auditkit.record.schema import SCHEMA_VERSION, Claim, ItemRow, Struct
 from auditkit.record.store import NotVerified, RecordError
 
@@ -130,7 +130,7 @@ class Journal:
         self.path = path
         self._stream = path.open("ab", buffering=0)  # a buffer would keep what a full disk did not take
         try:
-            _lock(self._stream)
+            lock(self._stream)
         except BlockingIOError:
             self._stream.close()
             raise RecordError(
@@ -229,21 +229,3 @@ def read_journal(path: Path) -> tuple[Header, tuple[Entry, ...]]:
 def _tail(digest: str) -> bytes:
     """How the line of an entry ends."""
     return b',"sha256":' + msgspec.json.encode(digest) + b"}"
-
-
-def _lock(stream: BinaryIO) -> None:
-    """Lock for this process alone, where the system has such locks.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # a file system without locks: no reason to refuse the run
-        pass

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from auditkit.pytest_plugin.selection import elsewhere, groups
 from auditkit.record.schema import Run
 from auditkit.record.store import read_run
 
@@ -196,3 +197,67 @@ def test_a_path_that_is_not_there_is_what_pytest_says_of_it(
     result.stderr.no_fnmatch_line("*no claim to measure*")
     (mark,) = set((pytester.path / "reports").iterdir()) - before
     assert mark.name.startswith(".begun-"), "nothing but the mark of a command that has begun"
+
+
+SHARING = """
+import pytest
+
+@pytest.fixture(scope="session")
+def questions(model): ...
+@pytest.fixture(scope="package")
+def answers(questions): ...
+@pytest.fixture(scope="package")
+def heads(questions): ...
+@pytest.fixture(scope="package")
+def edits(heads): ...
+@pytest.fixture
+def beside(answers): ...
+"""
+SHARED = '''"""A finding."""
+def test_answers(answers): ...
+def test_edits(edits): ...
+def test_more_answers(beside, threshold): ...
+def test_asked(questions): ...
+def test_heads(heads): ...
+def test_asked_too(questions, threshold): ...
+'''
+
+
+def test_claims_that_share_a_measurement_are_one_part(pytester: pytest.Pytester) -> None:
+    """All build on the questions, which joins only those that name them."""
+    folder = pytester.mkdir("suite")
+    (folder / "conftest.py").write_text(SHARING)
+    (folder / "test_it.py").write_text(SHARED)
+    items, _ = pytester.inline_genitems("suite")
+    parts = [[item.name.removeprefix("test_") for item in part] for part in groups(items)]
+    assert parts == [["answers", "more_answers"], ["edits", "heads"], ["asked", "asked_too"]]
+
+    def own(which: int, number: int, tokens: int | None = None) -> set[str]:
+        left = elsewhere(items, which, number, {"suite": tokens})
+        return {item.name.removeprefix("test_") for item in items if item not in left}
+
+    assert own(1, 1) == {item.name.removeprefix("test_") for item in items}
+    for tokens in (None, 1000):
+        found = [own(which, 3, tokens) for which in (1, 2, 3)]
+        assert sorted(map(sorted, found)) == sorted(map(sorted, parts))
+    assert own(1, 2) | own(2, 2) == own(1, 1)
+    assert not own(1, 2) & own(2, 2)
+    with pytest.raises(pytest.UsageError, match="consist of 3 such parts; use at most 3 shards"):
+        own(1, 4)
+
+
+def test_a_suite_stays_whole_while_it_is_no_more_than_a_shards_share(pytester: pytest.Pytester) -> None:
+    for name in ("large", "small", "tiny"):
+        folder = pytester.mkdir(name)
+        (folder / "conftest.py").write_text(SHARING)
+        (folder / f"test_{name}.py").write_text(SHARED)
+    items, _ = pytester.inline_genitems("large", "small", "tiny")
+
+    def suites(which: int, number: int, tokens: dict[str, int | None]) -> list[str]:
+        left = elsewhere(items, which, number, tokens)
+        return sorted({item.path.parent.name for item in items if item not in left})
+
+    even: dict[str, int | None] = {"large": 200, "small": 100, "tiny": 100}
+    assert [suites(which, 2, even) for which in (1, 2)] == [["large"], ["small", "tiny"]]
+    uneven: dict[str, int | None] = {"large": 900, "small": 50, "tiny": 0}
+    assert [suites(which, 2, uneven) for which in (1, 2)] == [["large"], ["large", "small", "tiny"]]

@@ -103,7 +103,10 @@ def test_merged_shards_are_the_run_that_was_never_split(
         ("0/2", "--shard 0/2: write I/N, from 1/N to N/N"),
         ("3/2", "--shard 3/2: write I/N"),
         ("two", "--shard two: write I/N"),
-        ("1/3", "--shard 1/3: a suite stays in one shard, and 2 suites have claims; use at most 2 shards"),
+        (
+            "1/5",
+            "--shard 1/5: claims that share *consist of 4 such parts; use at most 4 shards",
+        ),
     ],
 )
 def test_a_shard_that_cannot_be_is_one_line_and_exit_code_4(suites: Any, shard: str, said: str) -> None:
