@@ -84,6 +84,7 @@ lock: $(READY)        ## choose the newest versions that pyproject.toml allows a
 	$(BIN)/python $(INSTALL) uv
 	$(COMPILE) --extra dev --extra nnterp -o $(LOCK) >/dev/null
 	$(COMPILE) --extra dev --extra nnterp --extra bench -o requirements/bench.txt >/dev/null
+	$(COMPILE) --extra dev --extra nnterp --extra track -o requirements/track.txt >/dev/null
 
 COMPILE := $(BIN)/uv pip compile pyproject.toml requirements/torch-needs.in --upgrade --universal \
   --python-version 3.11 --generate-hashes --override requirements/overrides.txt -c constraints.txt \

@@ -17,7 +17,7 @@ import auditkit
 pytestmark = pytest.mark.unit
 
 ROOT = Path(auditkit.__file__).parents[1]
-LOCKS = ("lock.txt", "bench.txt")
+LOCKS = ("lock.txt", "bench.txt", "track.txt")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,12 @@ def wanted(*extras: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize(
-    ("name", "extras"), [("lock.txt", ("dev", "nnterp")), ("bench.txt", ("dev", "nnterp", "bench"))]
+    ("name", "extras"),
+    [
+        ("lock.txt", ("dev", "nnterp")),
+        ("bench.txt", ("dev", "nnterp", "bench")),
+        ("track.txt", ("dev", "nnterp", "track")),
+    ],
 )
 def test_every_requirement_is_locked_to_a_version_that_it_allows(
     name: str, extras: tuple[str, ...], canary: ModuleType

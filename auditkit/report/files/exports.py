@@ -87,7 +87,7 @@ def render_every_eval(run: Run, organization: str, relationship: str) -> str:
         },
         "evaluation_results": [_result(run, claim, effect) for claim, effect in _with_effects(run)],
     }
-    return json.dumps(said, indent=1, ensure_ascii=True) + "\n"
+    return printed(json.dumps(said, indent=1, ensure_ascii=True)) + "\n"
 
 
 def _with_effects(run: Run) -> Iterable[tuple[Claim, Effect]]:
