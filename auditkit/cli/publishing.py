@@ -77,7 +77,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from auditkit.gate.verified import require_verified
     from auditkit.record.store import RecordError, atomic_write
     from auditkit.report.files.causal_report import NoCausalReport, render_causal_report
-    from auditkit.report.files.exports import exported, render_every_eval, render_hub_results
+    from auditkit.report.files.exports import EVERY_EVAL_EVER, exported, render_every_eval, render_hub_results
 
     if (why := _unfit(arguments)) is not None:
         return refused(f"export: {why}")
@@ -88,7 +88,8 @@ def _export(arguments: argparse.Namespace) -> int:
         if arguments.to == _HUB:
             text = render_hub_results(run, arguments.dataset, arguments.url)
         elif arguments.to == _EVERY:
-            text = render_every_eval(run, arguments.organization, arguments.relationship)
+            version = arguments.schema_version or EVERY_EVAL_EVER[-1]
+            text = render_every_eval(run, arguments.organization, arguments.relationship, version)
         else:
             text = render_causal_report(run, arguments.claim, arguments.subject)
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ def test_an_export_is_written_where_it_is_wanted(
         (["openinterp", "--claim", "a/b", "--subject", "circuit", "--schema-version", "2"],
          "the schema version 2 of openinterp is not known; this auditkit writes 0.1"),
         (["every-eval-ever", "--organization", "S", "--schema-version", "9"],
-         "the schema version 9 of every-eval-ever is not known; this auditkit writes 0.2.1"),
+         "the schema version 9 of every-eval-ever is not known; this auditkit writes 0.2.1, 0.3.0"),
     ],
 )  # fmt: skip
 def test_an_export_that_cannot_be_made_is_refused_in_one_line(
