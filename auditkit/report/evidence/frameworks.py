@@ -23,6 +23,8 @@ from auditkit.report import wording
 
 EVERY = "*"
 """Stands for every suite."""
+NOTHING = "nothing: no claim was measured to a verdict or an interval"
+_MEASURED = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +75,8 @@ def render_correspondence_csv(run: Run) -> str:
         claims: list[Claim | None] = [*cited(run, item)]
         for claim in claims or [None]:
             verdict = "" if claim is None else wording.WORDS[claim.verdict]
-            said = [item.framework, item.item, "" if claim is None else claim.id, verdict, item.speaks]
+            of = item.speaks if claim is not None and claim.verdict in _MEASURED else ""
+            said = [item.framework, item.item, "" if claim is None else claim.id, verdict, of]
             table.writerow([cell(one) for one in said])
     return sink.getvalue()
 
@@ -102,5 +105,7 @@ def _row(item: Item, claims: Sequence[Claim]) -> str:
     said = ", ".join(f"{counts[verdict]} {wording.WORDS[verdict]}" for verdict in Verdict if counts[verdict])
     where = "of every suite" if EVERY in item.suites else ", ".join(dict.fromkeys(claim.suite for claim in claims))
     held = f"{len(claims)} ({where}): {said}" if claims else "none"
-    speaks = item.speaks if claims else wording.MISSING
+    speaks = (
+        item.speaks if any(counts[verdict] for verdict in _MEASURED) else NOTHING if claims else wording.MISSING
+    )
     return "| " + " | ".join(text(part) for part in (item.item, item.asks, held, speaks)) + " |"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -11,6 +12,8 @@ from auditkit.record.schema import Claim, Control, Effect, Run, Verdict
 from auditkit.report import wording
 from auditkit.report.answers.headline import answer
 from auditkit.report.files.markdown import verdict
+
+_DIGEST = re.compile(r"[0-9a-f]{40,64}(\+dirty)?")
 
 LIMITS = (
     "The claims hold for the model whose digests stand in README.md, on the suites' own prompts, most of them in "
@@ -82,12 +85,18 @@ def _identity(run: Run, record_sha256: str) -> dict[str, str]:
         "record, SHA-256": record_sha256,
         "plan, SHA-256": run.plan_sha256,
         "items, SHA-256": run.items_sha256,
-        "auditkit": run.tool.version + (f", commit {run.tool.git}" if run.tool.git else ""),
+        "auditkit": run.tool.version,
+        "commit of the suites": run.tool.git or "",
     }
 
 
 def _pairs(values: Mapping[str, str]) -> Iterator[str]:
-    return (f"| {name} | {text(value)} |" for name, value in values.items() if value)
+    return (f"| {text(name)} | {_value(value)} |" for name, value in values.items() if value)
+
+
+def _value(value: str) -> str:
+    """A digest as code, so that it can be copied; every other text as text."""
+    return f"`{value}`" if _DIGEST.fullmatch(value) else text(value)
 
 
 def render_claims(run: Run) -> str:

@@ -13,15 +13,15 @@ from hostile import HOSTILE
 from msgspec.structs import replace
 
 from auditkit.claims.suites import packaged
-from auditkit.cli import main
-from auditkit.record.manifest import manifest_problems, write_manifest
-from auditkit.record.schema import Run
-from auditkit.record.store import write_run
+from auditkit.record.manifest import manifest_problems
+from auditkit.record.schema import Run, Verdict
+from auditkit.record.store import RecordError, write_run
 from auditkit.report import write_outputs
 from auditkit.report.evidence import texts
 from auditkit.report.evidence.folder import NotEvidence, write_evidence
 from auditkit.report.evidence.frameworks import (
     EVERY,
+    NOTHING,
     cited,
     known,
     render_correspondence,
@@ -54,13 +54,16 @@ def test_the_folder_holds_the_record_and_digests_of_every_file(a_run: Run, tmp_p
     write_evidence(source, a_run, folder)  # the same run again
 
 
-def test_the_command_writes_what_verify_reads(
-    a_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The sample's effects were not computed from items, so its only problems are those of the run itself."""
-    source, folder = recorded(replace(a_run, claims=()), tmp_path / "run"), tmp_path / "evidence"
-    assert main(["report", str(source), "--evidence", str(folder)]) in (0, 11)
-    capsys.readouterr()
+def test_claims_that_were_not_measured_are_evidence_of_nothing(sample_run: Run) -> None:
+    """A suite that does not apply has claims in the table, and they say nothing of the model."""
+    (safety,) = (item for item in known().items if item.item == "MEASURE 2.6")
+    for verdict, found in ((Verdict.NOT_APPLICABLE, False), (Verdict.ERROR, False), (Verdict.FAIL, True)):
+        claims = (replace(sample_run.claims[0], suite="refusal", verdict=verdict),)
+        run = replace(sample_run, claims=claims)
+        (row,) = (line for line in render_correspondence(run).splitlines() if line.startswith("| MEASURE 2.6"))
+        assert (NOTHING in row, safety.speaks in row) == (not found, found)
+        rows = csv.DictReader(io.StringIO(render_correspondence_csv(run)))
+        assert [row["evidence of"] != "" for row in rows if row["item"] == "MEASURE 2.6"] == [found]
 
 
 def test_another_runs_folder_is_not_overwritten(a_run: Run, tmp_path: Path) -> None:
@@ -152,6 +155,6 @@ def test_a_text_of_a_run_adds_no_markup(sample_run: Run, text: str) -> None:
 def test_a_run_without_its_page_is_refused_with_what_to_do(a_run: Run, tmp_path: Path) -> None:
     source = recorded(a_run, tmp_path / "run")
     (source / "audit.html").unlink()
-    write_manifest(source)
-    assert main(["report", str(source), "--evidence", str(tmp_path / "evidence")]) in (4, 11)
+    with pytest.raises(RecordError, match=r"has no audit\.html; write its outputs again with: auditkit report "):
+        write_evidence(source, a_run, tmp_path / "evidence")
     assert not (tmp_path / "evidence").exists()
