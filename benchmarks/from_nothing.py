@@ -3,11 +3,13 @@
     python benchmarks/from_nothing.py                  with pip's own cache, as this machine has it
     python benchmarks/from_nothing.py --cold           with an empty cache: every package is downloaded
     python benchmarks/from_nothing.py --torch-index URL  torch from another index, such as that of builds for CPUs
+    python benchmarks/from_nothing.py --constraint constraints.txt  the torch of a clone, where pip finds such a build
 
 The wheel is built first and does not count, since a newcomer gets it from the package index. Then a fresh environment
 with an empty HOME is made, the wheel is installed with what it needs, and `auditkit audit induction` is run once in an
-empty folder. `--help` is measured in processor seconds (user and system), which other work on the machine moves less
-than wall-clock seconds. --write stores the table in benchmarks/results/from_nothing.md.
+empty folder. On Linux the package index serves a torch for NVIDIA GPUs, which brings gigabytes; docs/installing.md says
+how to get the build for CPUs. `--help` is measured in processor seconds (user and system), which other work on the
+machine moves less than wall-clock seconds. --write stores the table in benchmarks/results/from_nothing.md.
 """
 
 from __future__ import annotations
@@ -61,11 +63,14 @@ def _pip_cache() -> Path:
     return Path(subprocess.check_output(command, text=True).strip())
 
 
-def installed(folder: Path, wheel: Path, variables: dict[str, str], torch_index: str | None) -> Path:
+def installed(
+    folder: Path, wheel: Path, variables: dict[str, str], torch_index: str | None, constraint: Path | None
+) -> Path:
     """The command `auditkit` of a fresh environment."""
     home = folder / "venv"
     venv.EnvBuilder(with_pip=True).create(home)
     pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-q"]
+    pip += [] if constraint is None else ["-c", str(constraint.resolve())]
     if torch_index is not None:
         subprocess.run([*pip, "torch", "--index-url", torch_index], check=True, env=variables)
     subprocess.run([*pip, str(wheel)], check=True, env=variables)
@@ -95,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cold", action="store_true", help="with an empty cache of pip")
     parser.add_argument("--torch-index", metavar="URL", help="package index of torch's build")
+    parser.add_argument("--constraint", type=Path, metavar="FILE", help="pip's file of versions")
     parser.add_argument("--write", action="store_true", help="store the table")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
@@ -102,7 +108,9 @@ def main() -> None:
         for name in ("home", "empty"):
             (folder / name).mkdir()
         wheel, variables = built(folder), environment(folder / "home", arguments.cold)
-        install, command = timed(lambda: installed(folder, wheel, variables, arguments.torch_index))
+        install, command = timed(
+            lambda: installed(folder, wheel, variables, arguments.torch_index, arguments.constraint)
+        )
         audit, (code, page) = timed(lambda: audited(command, folder / "empty", variables))
         seconds = help_seconds(command, variables)
         size = wheel.stat().st_size / 1e6

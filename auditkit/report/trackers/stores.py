@@ -78,6 +78,9 @@ _LONGEST_REASON = 300
 
 def _mlflow(entry: TrackedRun) -> str:
     """By the client alone: `mlflow.start_run` would change what a user's own code logs to."""
+    os.environ.setdefault(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
+    )  # its own 7 wait for four minutes without a network
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
 
@@ -134,12 +137,14 @@ def _trackio(entry: TrackedRun) -> str:
     with redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         made = trackio.init(project=project, name=entry.name, config=config, **apart)
-        made.log(entry.numbers)
-        kept = trackio.Artifact(entry.name, type="audit")
-        for file in entry.files:
-            kept.add_file(file)
-        made.log_artifact(kept)
-        trackio.finish()
+        try:
+            made.log(entry.numbers)
+            kept = trackio.Artifact(entry.name, type="audit")
+            for file in entry.files:
+                kept.add_file(file)
+            made.log_artifact(kept)
+        finally:
+            trackio.finish()
     if failed := [one for one in said if issubclass(one.category, UserWarning)]:
         raise RuntimeError(str(failed[0].message))
     return f"project {project}, run {made.name}"
