@@ -12,10 +12,18 @@ import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from auditkit import training
-from auditkit.record.schema import Run, Verdict
+from auditkit.record.schema import Baseline, Run, Verdict
 from auditkit.training import AuditCallback, AuditFailed, audited
 
 pytestmark = pytest.mark.unit
@@ -207,3 +215,31 @@ def test_the_run_of_an_earlier_step_is_not_taken_for_this_ones(
     monkeypatch.setattr(training.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(AuditFailed, match=r"it left no record \(exit code 11\)"):
         audited(tmp_path / "m", tmp_path, ["induction"])
+
+
+def test_a_model_to_compare_with_is_measured_once(
+    tmp_path: Path, a_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first audit records its run beside its own; the next ones name that run, with the digest of its record."""
+    compared = Baseline(
+        name="base", run="20250101T000000Z-base", created="", audit_sha256="ab" * 32, plan_sha256="", model=a_run.model,
+        plan_differences=(), summary=a_run.summary, absent={},
+    )  # fmt: skip
+    (tmp_path / "audits" / compared.run).mkdir(parents=True)
+    asked: list[list[str]] = []
+
+    def measure(model: Path, reports: Path, options: list[str]) -> tuple[Run, Path]:
+        asked.append(options[options.index("--baseline") :])
+        return replace(a_run, baseline=compared), Path("page")
+
+    monkeypatch.setattr(training, "audited", measure)
+    args, state = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True), TrainerState()
+    callback = AuditCallback("induction", baseline="base")
+    for state.global_step in (1, 2):
+        callback.on_save(args, state, TrainerControl())
+    recorded = tmp_path.resolve() / "audits" / compared.run
+    assert asked == [["--baseline", "base"], ["--baseline", f"{recorded}#{'ab' * 32}"]]
+    assert [entry["step"] for entry in state.log_history] == [1, 2], (
+        "without a trainer the history has the numbers"
+    )
+    assert state.log_history[0]["suite/claim0"] == 0.5
