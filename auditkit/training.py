@@ -126,14 +126,21 @@ class AuditCallback(TrainerCallback):
             return
         saved = _reports(args) / f"step-{state.global_step}"
         try:
-            kwargs["model"].save_pretrained(saved)
-            if (tokenizer := kwargs.get("processing_class")) is not None:
-                tokenizer.save_pretrained(saved)
-            self._audit(saved, args, state, control)
-        except OSError as error:
-            _say(state, f"not audited: cannot save the weights to {saved}: {error.strerror or error}")
+            if self._saved(saved, state, kwargs["model"], kwargs.get("processing_class")):
+                self._audit(saved, args, state, control)
         finally:
             shutil.rmtree(saved, ignore_errors=True)
+
+    def _saved(self, folder: Path, state: TrainerState, model: Any, tokenizer: Any) -> bool:
+        """Whether the weights could be saved; training goes on whatever saving runs into."""
+        try:
+            model.save_pretrained(folder)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(folder)
+        except Exception as error:
+            _say(state, f"not audited: cannot save the weights to {folder}: {type(error).__name__}: {error}")
+            return False
+        return True
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -161,6 +161,18 @@ def test_an_audit_that_cannot_be_carried_out_is_one_line(
     assert "step 2: not audited: no such model (exit code 4)\n" in capsys.readouterr().out
 
 
+def test_weights_that_cannot_be_saved_are_one_line(
+    train: Train, asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("tensors share memory")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
+    assert train(AuditCallback("induction", every=2)).state.global_step == 2
+    assert asked == []
+    assert "step-2: RuntimeError: tensors share memory\n" in capsys.readouterr().out
+
+
 def test_what_cannot_work_is_refused_before_the_first_step(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no suite 'inductoin'\. Did you mean induction\?"):
         AuditCallback("inductoin")
