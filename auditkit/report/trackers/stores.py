@@ -133,10 +133,11 @@ def _trackio(entry: TrackedRun) -> str:
 
     project = os.environ.get("TRACKIO_PROJECT", PROJECT)
     config = entry.tags | {f"verdict.{name}": text for name, text in entry.verdicts.items()}
-    apart = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
     with redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
-        made = trackio.init(project=project, name=entry.name, config=config, **apart)
+        made = trackio.init(
+            project=project, name=entry.name, config=config, embed=False, auto_log_gpu=False, auto_log_cpu=False
+        )
         try:
             made.log(entry.numbers)
             kept = trackio.Artifact(entry.name, type="audit")
