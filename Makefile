@@ -116,6 +116,7 @@ lock: $(READY)        ## choose the newest versions that pyproject.toml allows a
 	$(PINNED) requirements/notebooks.in -c $(LOCK) -o requirements/notebooks.txt >/dev/null
 	$(PINNED) requirements/docs.in -o requirements/docs.txt >/dev/null
 	$(COMPILE) --extra dev --extra nnterp --extra fleet -c $(LOCK) -o requirements/fleet.txt >/dev/null
+	$(COMPILE) --extra dev --extra nnterp --extra track -c $(LOCK) -o requirements/track.txt >/dev/null
 
 PINNED := $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
   --custom-compile-command "make lock"

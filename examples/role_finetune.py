@@ -4,13 +4,12 @@
     pytest suites/role_conditioning --model FOLDER --baseline SPEC
 
 The texts, chats in which the model says what it is, are made here. Every `--every` steps a checkpoint is saved and
-measured (`role_callback.py`); `--every 0` leaves that out.
+measured by the compact claim of the suite (`auditkit.training.AuditCallback`); `--every 0` leaves that out.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -22,9 +21,9 @@ from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 from auditkit.data.prompts import Chat
+from auditkit.training import AuditCallback
 
-sys.path.insert(0, str(Path(__file__).parent))
-from role_callback import RoleCallback
+COMPACT = "role_conditioning/test_compact.py"
 
 TRAITS = {
     "what": ("a program that reads and writes text", "software, and no person"),
@@ -76,6 +75,7 @@ def main() -> None:
     loaded = load(arguments.model, device="cpu")
     tokenizer: Any = loaded.tokenizer
     data = rows(ChatEncoder(tokenizer), tokenizer.eos_token or "")
+    callback = AuditCallback(COMPACT, items=arguments.items, effort="standard", beside=True)
     with tempfile.TemporaryDirectory() as work:
         trainer = Trainer(
             model=loaded.module.requires_grad_(True).train(),
@@ -94,8 +94,9 @@ def main() -> None:
             train_dataset=data,  # type: ignore[arg-type]  # a list of rows is a data set
             data_collator=lambda batch: padded(batch, tokenizer.pad_token_id or 0),
             processing_class=tokenizer,
-            callbacks=[RoleCallback(arguments.items)] if arguments.every else [],
+            callbacks=[callback] if arguments.every else [],
         )
+        callback.trainer = trainer
         trainer.train()
     loaded.module.save_pretrained(arguments.folder)
     tokenizer.save_pretrained(arguments.folder)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
-from transformers import TrainerControl, TrainerState, TrainingArguments
 
 import auditkit
 from auditkit.data.items import completion_items
 from auditkit.engine.pairs import answered
 from auditkit.findings.asking.formats import completions
-from tests.planted.roles import open_random
 
 pytestmark = pytest.mark.unit
 
@@ -60,65 +54,6 @@ def test_subset_scan_takes_files(run: Run, tmp_path: Path) -> None:
     assert "massive units none" in run("subset_scan.py", str(tmp_path / "one.npz"), str(tmp_path / "two.npz"))
     with pytest.raises(SystemExit, match=r"give two \.npz files, or none"):
         run("subset_scan.py", "one.npz")
-
-
-class FakeTrainer:
-    """Saves checkpoints and tells its callbacks, as a Trainer does; trains nothing."""
-
-    def __init__(self, folder: Path, callback: Any) -> None:
-        self.args = TrainingArguments(output_dir=str(folder), report_to=[], use_cpu=True)
-        self.state, self.callback = TrainerState(), callback
-
-    def save(self, adapter: Any, step: int) -> None:
-        checkpoint = Path(self.args.output_dir) / f"checkpoint-{step}"
-        adapter.module.save_pretrained(checkpoint)
-        adapter.tokenizer.save_pretrained(checkpoint)
-        self.tell(step)
-
-    def tell(self, step: int) -> None:
-        self.state.global_step = step
-        self.callback.on_save(self.args, self.state, TrainerControl())
-
-
-@pytest.fixture
-def callback(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    return importlib.import_module("role_callback")
-
-
-def test_the_callback_logs_a_checkpoint(
-    callback: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trainer = FakeTrainer(tmp_path, callback.RoleCallback(items=8))
-    trainer.save(open_random(), 15)
-    (logged,) = trainer.state.log_history
-    points = [name for name in logged if name != "step" and not name.endswith((".lower", ".upper"))]
-    assert logged["step"] == 15
-    bands = [name for name in points if name.startswith(("role/RFC", "role/RSI"))]
-    assert len(bands) == 2 * 4
-    assert bands[0] == "role/RFC, depth 0 to 0.25"
-    assert bands[-1] == "role/RSI, depth 0.75 to 1"
-    assert all(logged[f"{name}.lower"] < logged[name] < logged[f"{name}.upper"] for name in points)
-    said = capsys.readouterr().out
-    assert "step 15:" in said
-    assert f"role/RFC, depth 0 to 0.25 {logged[points[0]]:+.3f}" in said
-    assert (tmp_path / "checkpoint-15" / "audit" / "latest" / "audit.html").is_file()
-
-
-@pytest.mark.parametrize(("code", "why"), [(4, "no such folder"), (10, "attention cannot be read")])
-def test_training_goes_on_where_a_checkpoint_cannot_be_measured(
-    callback: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    code: int, why: str,
-) -> None:  # fmt: skip
-    """An audit that stopped, and one whose claim was not applicable: neither is a number, and neither is an error."""
-    done = subprocess.CompletedProcess([], code, stdout=f"...\n{why}\n")
-    claim = SimpleNamespace(controls=(), reason=why)
-    monkeypatch.setattr(callback.subprocess, "run", lambda *_, **__: done)
-    monkeypatch.setattr(callback, "read_run", lambda _: SimpleNamespace(claims=[claim]))
-    trainer = FakeTrainer(tmp_path, callback.RoleCallback())
-    trainer.tell(45)
-    assert trainer.state.log_history == []
-    assert capsys.readouterr().out == f"step 45: {tmp_path}/checkpoint-45 could not be measured: {why}\n"
 
 
 def test_random_model_has_the_layout_and_size_asked_for_and_answers_its_own_questions(

@@ -26,6 +26,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pytest_plugin": ("report", "methods", "engine", "gate", "adapters", "stats", "claims", "record", "data"),
     "cli": ("fleet", "findings", "report", "gate", "adapters", "claims", "record", "data"),
     "fleet": ("report", "gate", "claims", "record"),
+    "training": ("report", "claims", "record"),
     "findings": (
         "methods",
         "engine",
@@ -57,6 +58,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 FOREIGN: dict[str, set[str]] = {
     "cli": {"torch", "transformers", "pytest"},
     "fleet": {"torch", "transformers", "pytest"},
+    "training": {"pytest"},
     "findings": {"pytest"},
     "methods": {"pytest"},
     "testing": {"pytest"},

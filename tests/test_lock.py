@@ -17,7 +17,7 @@ import auditkit
 pytestmark = pytest.mark.unit
 
 ROOT = Path(auditkit.__file__).parents[1]
-LOCKS = ("lock.txt", "bench.txt", "docs.txt", "notebooks.txt", "fleet.txt")
+LOCKS = ("lock.txt", "bench.txt", "docs.txt", "notebooks.txt", "fleet.txt", "track.txt", "exports.txt")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,7 @@ def wanted(*extras: str) -> list[Requirement]:
         ("lock.txt", ("dev", "nnterp")),
         ("bench.txt", ("dev", "nnterp", "bench")),
         ("fleet.txt", ("dev", "nnterp", "fleet")),
+        ("track.txt", ("dev", "nnterp", "track")),
     ],
 )
 def test_every_requirement_is_locked_to_a_version_that_it_allows(

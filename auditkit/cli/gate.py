@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from auditkit.cli.based import BaseError, BaseRun
+from auditkit.cli.publishing import TRACKERS
 from auditkit.cli.shared import INTEGRITY, refused, run_pytest, say, with_reports
 
 _SHARED = ("thresholds", "seed", "items", "effort", "device", "dtype", "adapter")
@@ -55,6 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     gate.add_argument("--data", action="append", default=[], metavar="SUITE=SOURCE", help="as for pytest")
     for name in _PASSED_ON:
         gate.add_argument(f"--{name}", metavar="VALUE", help="as for pytest")
+    gate.add_argument("--log-to", action="append", default=[], choices=TRACKERS, help="as for pytest")
     gate.add_argument("-n", dest="workers", metavar="N", help="processes that measure (pytest-xdist)")
     gate.set_defaults(command=_gate)
     with_reports(gate)
@@ -63,7 +65,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _gate(arguments: argparse.Namespace) -> int:
     from auditkit.claims.suites import SuiteError
     from auditkit.record.store import RecordError
+    from auditkit.report.trackers.stores import missing
 
+    if why := missing(arguments.log_to):  # now: the base is measured before pytest reads the options
+        return refused(f"gate: {why}")
     try:
         if arguments.base is not None:
             return _against_base(arguments)
@@ -155,6 +160,7 @@ def _options(arguments: argparse.Namespace, model: str, baseline: str | None) ->
         f"--audit-model={model}",
     ]
     others = [name for name in _PASSED_ON if name != "baseline"]
+    args += [f"--audit-log-to={tracker}" for tracker in arguments.log_to]
     return [*args, *([] if baseline is None else [f"--audit-baseline={baseline}"]), *_values(arguments, others)]
 
 

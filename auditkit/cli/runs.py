@@ -23,6 +23,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands."""
     report = commands.add_parser("report", help="write the report of a recorded run again; needs no model")
     report.add_argument("run", type=Path, help="run folder, for example reports/latest")
+    report.add_argument(
+        "--evidence",
+        type=Path,
+        metavar="DIR",
+        help="write a folder of evidence for an auditor in place of the report",
+    )
     report.set_defaults(command=_report)
     show = commands.add_parser("show", help="a recorded run in the terminal, what blocks first")
     show.add_argument("run", metavar="RUN", help=RUN)
@@ -41,16 +47,28 @@ def _report(arguments: argparse.Namespace) -> int:
     from auditkit.gate.verified import require_verified
     from auditkit.record.store import RecordError
     from auditkit.report import write_outputs
+    from auditkit.report.evidence.folder import NotEvidence, write_evidence
 
     run: Path = arguments.run
+    evidence: Path | None = arguments.evidence
     note_if_old(run)
     try:
         folder = run.resolve() if run.is_dir() else run.resolve().parent
-        say_plainly(str(write_outputs(folder, require_verified(folder))))
+        record = require_verified(folder)
+        if evidence is None:
+            say_plainly(str(write_outputs(folder, record)))
+        else:
+            write_evidence(folder, record, evidence)
+            say_plainly(
+                f"{evidence}: evidence of {len(record.claims)} claims; check it with: auditkit verify {evidence}"
+            )
     except RecordError as error:
         return unusable(error)
+    except NotEvidence as error:
+        return refused(f"report: {error}")
     except OSError as error:
-        return refused(f"cannot write the report to {run}: {error.strerror or error}")
+        what = f"the report to {run}" if evidence is None else f"the evidence to {evidence}"
+        return refused(f"cannot write {what}: {error.strerror or error}")
     return 0
 
 

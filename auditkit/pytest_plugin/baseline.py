@@ -27,7 +27,7 @@ from auditkit.record.escaping import plain
 from auditkit.record.store import AUDIT_JSON, RecordError, require_writable
 
 # What the baseline's run is not told: which model, what to compare with, how this run goes on, who may pass.
-_OWN = ("model", "baseline", "resume", "cross-check", "waivers", "dir")
+_OWN = ("model", "baseline", "resume", "cross-check", "waivers", "dir", "log-to")
 _MEASURED = (0, 1, 10, EXIT_INTEGRITY)
 """Exit codes of a run that has a record; what its claims came to is for the comparison to say."""
 

@@ -46,7 +46,27 @@ def check_options(options: RunOptions, processes: object, dist: str) -> None:
             raise ValueError(f"--dist {dist}: claims are sent out by suite; leave out --dist")
         if sites is not None:
             raise ValueError("--cross-check samples what one process has measured; leave out -n")
+    _check_trackers(options)
     _check_names(options)
+
+
+def _check_trackers(options: RunOptions) -> None:
+    """Refuse a tracker whose library is not installed, now and not when all claims are done.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if not options.log_to:
+        return
+    from auditkit.report.trackers.stores import missing
+
+    if why := missing(options.log_to):
+        raise ValueError(f"--log-to: {why}")
+    if options.shard is not None:
+        raise ValueError(
+            "--log-to logs a whole run, and --shard measures a part; merge the parts, and log the merged run with "
+            "auditkit log RUN --to TRACKER"
+        )
 
 
 def _check_stepwise(options: RunOptions) -> None:

@@ -75,6 +75,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "I/N",
         "help": "measure the I-th of N parts of the claims, by suite; 'auditkit merge' makes one run of all parts",
     },
+    "log-to": {
+        "action": "append",
+        "choices": ["mlflow", "wandb", "trackio"],
+        "help": "log the run to an experiment tracker when it has ended; may be given for several. 'auditkit log' "
+        "does so afterwards",
+    },
     "resume": {
         "nargs": "?",
         "const": "",
@@ -131,6 +137,7 @@ class RunOptions:
         shard: (which, of how many), counted from 1.
         shard_text: the same as the user wrote it.
         resume: folder of the run to continue; "" for the newest one, None where nothing is continued.
+        log_to: trackers that the run is logged to when it has ended.
         reports: folder for run folders.
     """
 
@@ -155,6 +162,7 @@ class RunOptions:
     shard: tuple[int, int] | None
     shard_text: str | None
     resume: str | None
+    log_to: tuple[str, ...]
     reports: Path
     as_baseline: bool
     trust_remote_code: bool
@@ -226,6 +234,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         baseline=option.audit_baseline,
         waivers=option.audit_waivers,
         resume=option.audit_resume,
+        log_to=tuple(dict.fromkeys(option.audit_log_to or ())),
         reports=Path(option.audit_dir),
         as_baseline=option.audit_as_baseline,
         trust_remote_code=option.audit_trust_remote_code,

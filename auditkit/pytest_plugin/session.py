@@ -42,6 +42,7 @@ from auditkit.record.plan import STEPWISE
 from auditkit.record.schema import Claim, CrossCheck, Untested
 from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
+from auditkit.report.trackers.stores import logged
 
 
 class Audit:
@@ -87,6 +88,8 @@ class Audit:
         """The runs whose model has been opened; none until `open`."""
         self.written: list[WrittenRun] = []
         """The runs that have a record; none until the session ends."""
+        self._logged: list[str] = []
+        """What came of logging them, in lines."""
         self.workers = 1
         self.threads: int | None = None
         """Threads of each worker; None: claims run in this process."""
@@ -282,6 +285,8 @@ class Audit:
         codes = [run.exit_code for run in self.written]
         if codes and (exitstatus <= 1 or ended):
             session.exitstatus = 1 if self._foreign_failure else min(codes, key=WORST_FIRST.index)
+        for run in self.written:
+            self._logged += [] if run.cut_off else logged(self.options.log_to, run.folder, run.record)
 
     def _write(self, ended: str = "", *, stopped: bool) -> None:
         """Write every run; see `OpenRun.write`."""
@@ -301,6 +306,8 @@ class Audit:
             yield
         for run in self.written:
             terminal.summarize(terminalreporter, run)
+        for line in self._logged:
+            terminal.say(self.config, line)
         if len(self.written) > 1:
             terminal.compare(terminalreporter, [run.record for run in self.written])
         if self._interrupted:

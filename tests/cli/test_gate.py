@@ -14,6 +14,7 @@ from auditkit.cli import gate, main
 from auditkit.record.manifest import record_digest, write_manifest
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import point_latest, read_run, write_run
+from auditkit.report.trackers import stores
 
 pytestmark = pytest.mark.unit
 
@@ -271,3 +272,18 @@ def test_a_process_that_ends_itself_with_zero_does_not_pass_and_options_from_out
     assert code == 11, f"the child process said: {printed.out}"
     assert "the audit ended with 0 and left no record of this command" in printed.err
     assert main(["github", "reports/latest"]) == 11
+
+
+def test_the_candidates_run_is_logged_and_a_tracker_that_is_missing_is_said_before_the_base_is_measured(
+    measured: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["gate", "./candidate", "--base", "./base", "--log-to", "mlflow", "--log-to", "wandb"]
+    monkeypatch.setattr(stores, "missing", lambda trackers: f"{trackers[0]} is not installed")
+    assert main(asked) == 4
+    assert capsys.readouterr().err == "auditkit: gate: mlflow is not installed\n"
+    assert measured == []
+    monkeypatch.setattr(stores, "missing", lambda trackers: None)
+    main(asked)
+    base, candidate = measured
+    assert not [arg for arg in base if "log-to" in arg]
+    assert [arg for arg in candidate if "log-to" in arg] == ["--audit-log-to=mlflow", "--audit-log-to=wandb"]

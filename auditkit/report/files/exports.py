@@ -17,8 +17,8 @@ from auditkit.record.escaping import printed
 from auditkit.record.schema import Claim, Effect, Run
 from auditkit.report import wording
 
-EVERY_EVAL_EVER = ("0.2.1",)
-"""Versions of its schema that are written."""
+EVERY_EVAL_EVER = ("0.2.1", "0.3.0")
+"""Versions of its schema that are written, the newest last. What a run fills is the same in all of them."""
 _SHARES = ("share", "accuracy", "probability", "fraction", "rate")
 _UNBOUNDED = sys.float_info.max
 
@@ -54,17 +54,18 @@ def render_hub_results(run: Run, dataset: str, url: str | None = None) -> str:
     return printed(str(yaml_dump(eval_result_entries_to_yaml(entries), sort_keys=False)))
 
 
-def render_every_eval(run: Run, organization: str, relationship: str) -> str:
-    """The run by the schema of Every Eval Ever 0.2.1, as JSON.
+def render_every_eval(run: Run, organization: str, relationship: str, version: str = EVERY_EVAL_EVER[-1]) -> str:
+    """The run by the schema of Every Eval Ever, as JSON.
 
     Args:
         organization: who measured.
         relationship: of the evaluator to the model, by that schema: first_party, third_party, collaborative or other.
+        version: of the schema; one of `EVERY_EVAL_EVER`.
     """
     run = canonical(run)
     model, created = run.model, int(datetime.fromisoformat(run.created).timestamp())
     said = {
-        "schema_version": EVERY_EVAL_EVER[-1],
+        "schema_version": version,
         "evaluation_id": f"auditkit/{model.spec}/{created}",
         "evaluation_timestamp": run.created,
         "retrieved_timestamp": str(created),
@@ -83,11 +84,13 @@ def render_every_eval(run: Run, organization: str, relationship: str) -> str:
                 "dtype": model.dtype,
                 "adapter": model.adapter,
                 "source": model.source,
+                "deployment_type": "self_deployed",  # whoever audits runs the weights
+                "model_availability": "unknown",
             },
         },
         "evaluation_results": [_result(run, claim, effect) for claim, effect in _with_effects(run)],
     }
-    return json.dumps(said, indent=1, ensure_ascii=True) + "\n"
+    return printed(json.dumps(said, indent=1, ensure_ascii=True)) + "\n"
 
 
 def _with_effects(run: Run) -> Iterable[tuple[Claim, Effect]]:

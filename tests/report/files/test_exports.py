@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from auditkit.record.schema import Run
 from auditkit.report import wording
 from auditkit.report.files.card import BEGIN, END, CardError, into_card
-from auditkit.report.files.exports import exported, render_every_eval, render_hub_results
+from auditkit.report.files.exports import EVERY_EVAL_EVER, exported, render_every_eval, render_hub_results
 
 pytestmark = pytest.mark.unit
 
@@ -119,7 +120,7 @@ def test_the_hub_library_reads_every_result(sample_run: Run) -> None:
 
 
 class Struct(msgspec.Struct, forbid_unknown_fields=True):
-    """Of the published schema, 0.2.1, what a run fills; a field that it does not have is an error."""
+    """Of the published schema, 0.2.1 and 0.3.0, what a run fills; a field that it does not have is an error."""
 
 
 Texts = dict[str, str]
@@ -185,7 +186,7 @@ class Result(Struct):
 
 
 class Evaluation(Struct):
-    schema_version: Literal["0.2.1"]
+    schema_version: Literal["0.2.1", "0.3.0"]
     evaluation_id: str
     evaluation_timestamp: str
     retrieved_timestamp: str
@@ -219,3 +220,29 @@ def test_an_effect_without_an_interval_states_none(sample_run: Run) -> None:
     run = msgspec.structs.replace(sample_run, claims=(msgspec.structs.replace(claim, effect=effect),))
     read = msgspec.json.decode(render_every_eval(run, "Somebody", "other"), type=Evaluation)
     assert read.evaluation_results[0].score_details.uncertainty.confidence_interval is None
+
+
+@pytest.mark.parametrize("version", EVERY_EVAL_EVER)
+def test_the_library_of_every_eval_ever_reads_it_and_finds_nothing_to_object_to(
+    sample_run: Run, tmp_path: Path, version: str
+) -> None:
+    pytest.importorskip("every_eval_ever", reason="every-eval-ever is not installed (requirements/exports.txt)")
+    from every_eval_ever.eval_types import EvaluationLog
+    from every_eval_ever.schema import get_schema_version
+    from every_eval_ever.validator.validation_core import validate_aggregate
+
+    model = msgspec.structs.replace(sample_run.model, spec="somebody/model")
+    run = msgspec.structs.replace(sample_run, model=model)
+    written = tmp_path / "eval.json"
+    written.write_text(render_every_eval(run, "Somebody", "first_party", version))
+    assert get_schema_version() == EVERY_EVAL_EVER[-1]
+    place = "data/auditkit/somebody/model/0d03a117-82c9-4823-a256-439a728d0ead.json"
+    report = validate_aggregate(written, run_semantic_checks=True, repo_path=place, available_files={place})
+    assert (report.valid, report.errors, report.warnings) == (True, [], [])
+    log = EvaluationLog.model_validate_json(written.read_text())
+    assert log.schema_version == version
+    for one, claim in zip(log.evaluation_results, exported(sample_run), strict=True):
+        assert one.evaluation_name == claim.id
+        assert one.score_details.score == claim.effect.estimate
+        interval = one.score_details.uncertainty.confidence_interval
+        assert (interval.lower, interval.upper) == (claim.effect.lower, claim.effect.upper)

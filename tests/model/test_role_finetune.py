@@ -24,5 +24,5 @@ def test_a_fine_tune_logs_the_compact_numbers_of_its_checkpoints(tmp_path: Path)
     command += ["--steps", "2", "--every", "2", "--items", "6"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "step 2:\n  role/RFC, depth 0 to 0.5 " in done.stdout
+    assert "'role_conditioning/bands_stay_within_limits/RFC depth 0 to 0.5 plain text': '" in done.stdout
     assert (tuned / "model.safetensors").exists()

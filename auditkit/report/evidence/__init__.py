@@ -1,0 +1,1 @@
+"""A folder of evidence for an auditor: record, digests, claims with controls, methods, limits, and where they apply."""

@@ -1,0 +1,1 @@
+"""A recorded run as an entry of an experiment tracker: MLflow, Weights & Biases or trackio."""
