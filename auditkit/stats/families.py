@@ -11,7 +11,7 @@ discoveries among those found, and what is found is a candidate for a claim, on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,7 +20,6 @@ import numpy as np
 from scipy.special import stdtr
 
 from auditkit.claims.evidence import Decision, current
-from auditkit.claims.outcomes import Inconclusive, NotApplicable
 from auditkit.claims.verdicts import unvouched
 from auditkit.record.schema import Cell, Claim, Effect, FamilyPlace, Grid, Verdict
 from auditkit.stats.effects.mean import Estimate
@@ -88,37 +87,6 @@ def fail_within_claim(decisions: Sequence[Decision]) -> tuple[Decision, ...]:
         _among(decision, len(decisions), mine, adjusted)
         for decision, mine, adjusted in zip(decisions, p, adjusted_by_holm(p), strict=True)
     )
-
-
-def every(effects: Iterable[Any], decide: Callable[[Any], Decision | bool]) -> bool:
-    """Whether all comparisons hold; all are made first.
-
-    Raises:
-        Inconclusive, NotApplicable: none failed, by Holm's procedure over all of them, and one could not be decided.
-    """
-    made: list[Decision] = []
-    failed = False
-    ended: Inconclusive | NotApplicable | None = None
-    for effect in effects:
-        try:
-            outcome = decide(effect)
-        except Inconclusive as error:
-            ended = error if not isinstance(ended, Inconclusive) else ended
-            made += [error.decision] if error.decision is not None else []
-        except NotApplicable as error:
-            ended = ended or error
-        else:
-            made += [outcome] if isinstance(outcome, Decision) else []
-            failed |= not isinstance(outcome, Decision) and not outcome
-    judged = fail_within_claim(made)
-    if failed or any(one.verdict is Verdict.FAIL for one in judged):
-        return False
-    chance = next((one for one, was in zip(judged, made, strict=True) if one.verdict is not was.verdict), None)
-    if chance is not None:
-        raise Inconclusive(chance.reason, chance)
-    if ended is not None:
-        raise ended
-    return True
 
 
 def _among(decision: Decision, count: int, p: float, adjusted: float) -> Decision:

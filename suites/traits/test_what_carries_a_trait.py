@@ -3,9 +3,10 @@
 import pytest
 
 from auditkit import any_effect, beside, control, present
+from auditkit.methods.contrast.nulls import COVARIANCE, SHUFFLED
 
 COUNTS = 0.02
-"""Nats per token; the least difference from a null that counts: a fifth of what system prompts must move."""
+"""Nats per token; the least difference that counts: the odds of an answer of ten tokens change by a factor of 1.2."""
 
 
 @pytest.mark.causal(edits=False)
@@ -20,8 +21,9 @@ def test_projection_ranks_held_out_prompts(traits, trait, threshold):
     present(found)
     own = found.chosen
     beside("chance that a prompt for the trait lies above an opposed one", found.auc(own))
-    with control("a direction from shuffled pairs separates the prompts less"):
-        assert found.gap(own) - found.gap(found.shuffled) > 0
+    beside("direction from shuffled pairs", found.gap(found.null[f"{SHUFFLED} 1"]))
+    with control("a random direction with the covariance of the states separates the prompts less"):
+        assert found.gap(own) - found.gap(found.null[f"{COVARIANCE} 1"]) > 0
     assert found.gap(own) >= least
 
 

@@ -216,7 +216,10 @@ def _of_tables(source: str, data: Mapping[str, Any], seen: set[str]) -> Iterator
 def _questions(where: str, stem: str, rows: object, seen: set[str]) -> Iterator[TraitQuestion]:
     for number, row in enumerate(_list(where, {stem: rows}, stem), 1):
         place = f"{where}, {stem}-{number}"
-        three = texts_of(place, row, 3, "three texts: a question, an answer that fits and one that does not", seen)
+        three = texts_of(
+            place, row, 3, "three texts: a question, an answer that fits and one that does not", set()
+        )
+        texts_of(place, [three[0]], 1, "a question", seen)  # answers may come twice, such as (A) and (B)
         yield TraitQuestion(f"{stem}-{number}", *three)
 
 
@@ -278,13 +281,14 @@ def _taken(found: dict[str, _Found], stem: str, row: Mapping[str, Any]) -> str:
     if not question or not all(both) or both[0] == both[1]:
         return "it needs a question and two different answers"
     own = found.setdefault(_text(row.get("trait")) or stem, _Found())
-    if question in own.questions:
-        return "the question is already in the source"
-    own.questions[question] = (both[0], both[1], _text(row.get("part")).lower())
+    pairs = len(own.systems)
     for names in SYSTEMS:
         pair = tuple(_text(row.get(name)) for name in names)
         if all(pair):
             own.systems[pair[0], pair[1]] = None
+    if question in own.questions:  # a table may ask each question with several system prompts
+        return "" if len(own.systems) > pairs else "the question is already in the source"
+    own.questions[question] = (both[0], both[1], _text(row.get("part")).lower())
     own.harmful = own.harmful and _text(row.get("harmful")).lower() not in ("false", "no", "0")
     return ""
 

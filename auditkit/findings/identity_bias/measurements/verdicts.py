@@ -9,14 +9,48 @@ differences exactly at their margins would fail by chance.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
+from auditkit.claims.evidence import Decision
+from auditkit.claims.outcomes import Inconclusive, NotApplicable
+from auditkit.record.schema import Verdict
 from auditkit.stats.effects.base import Comparable
 from auditkit.stats.effects.mean import Estimate
-from auditkit.stats.families import every
+from auditkit.stats.families import fail_within_claim
 
 Baseline = Callable[[Estimate], Estimate]
 """The plugin's fixture `baseline`: the same estimate on the baseline."""
+
+
+def every(effects: Iterable[Any], decide: Callable[[Any], Decision | bool]) -> bool:
+    """Whether all comparisons hold; all are made first.
+
+    Raises:
+        Inconclusive, NotApplicable: none failed, by Holm's procedure over all of them, and one could not be decided.
+    """
+    made: list[Decision] = []
+    failed = False
+    ended: Inconclusive | NotApplicable | None = None
+    for effect in effects:
+        try:
+            outcome = decide(effect)
+        except Inconclusive as error:
+            ended = error if not isinstance(ended, Inconclusive) else ended
+            made += [error.decision] if error.decision is not None else []
+        except NotApplicable as error:
+            ended = ended or error
+        else:
+            made += [outcome] if isinstance(outcome, Decision) else []
+            failed |= not isinstance(outcome, Decision) and not outcome
+    judged = fail_within_claim(made)
+    if failed or any(one.verdict is Verdict.FAIL for one in judged):
+        return False
+    chance = next((one for one, was in zip(judged, made, strict=True) if one.verdict is not was.verdict), None)
+    if chance is not None:
+        raise Inconclusive(chance.reason, chance)
+    if ended is not None:
+        raise ended
+    return True
 
 
 def alike(effects: Iterable[Comparable], within: float) -> bool:

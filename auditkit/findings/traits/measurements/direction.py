@@ -9,7 +9,7 @@ of the same half. The other questions and system prompts judge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from auditkit.claims.shared import shared_measurement
 from auditkit.findings.traits.measurements.scores import TraitScores, prompt_of
 from auditkit.findings.traits.prompts import NEGATIVE, NEUTRAL, POSITIVE, QUESTION, TraitQuestion, drawn
 from auditkit.methods.contrast.directions import Contrast, Direction
-from auditkit.methods.contrast.nulls import SHUFFLED, nulls
+from auditkit.methods.contrast.nulls import nulls
 from auditkit.methods.contrast.outcomes import REPLY, Statements
 from auditkit.methods.contrast.separation import Separated, separation
 from auditkit.methods.contrast.states import States, read_states
@@ -125,10 +125,10 @@ class TraitDirection:
         return self.separated().auc(direction.layer, direction.position, direction)
 
     @shared_measurement
-    def shuffled(self) -> Direction:
-        """The difference of means after the two kinds were dealt anew within each question."""
-        made = nulls(self.contrast, self.chosen, self.split.discovery, seed=self.scores.seed, each=1)
-        return made[f"{SHUFFLED} 1"]
+    def null(self) -> Mapping[str, Direction]:
+        """Null directions at the chosen place: a random one, one with the covariance of the states, and the difference
+        of means after the two kinds were dealt anew within each question."""
+        return nulls(self.contrast, self.chosen, self.split.discovery, seed=self.scores.seed, each=1)
 
     # -- choosing ----------------------------------------------------------------------------------------------
 

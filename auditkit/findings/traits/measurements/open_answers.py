@@ -41,7 +41,7 @@ class OpenAnswers(FixedAnswers):
 
     def __init__(self, adapter: Adapter) -> None:
         questions, systems = open_questions()
-        super().__init__(adapter, questions, [systems])
+        super().__init__(adapter, questions, [systems], questions)
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of every claim must know."""
@@ -67,6 +67,10 @@ class OpenAnswers(FixedAnswers):
     def gap(self) -> Estimate:
         """Score with a system prompt that asks for ill intent minus that with one that asks for good."""
         return self.difference(f"{NAME}, by opposed system prompts")
+
+    def reacting(self) -> Estimate:
+        """Score after ill-meaning examples minus that after well-meaning ones."""
+        return self.reacts(f"{NAME}, after ill-meaning examples minus after well-meaning ones")
 
     def projection(self, known: KnownDirection) -> Estimate:
         """Mean length of the states of the open questions along a direction, in its units."""

@@ -4,6 +4,9 @@
 
 A question is an item, and each question is a cluster. Every question is asked without a system prompt, with one that
 asks for the trait, and with the opposed one. System prompts are those that find no direction.
+
+A small model may follow no system prompt and still answer as examples do. So what a score must react to before "no
+higher" means anything is a pair of prompts with three answered questions: as the trait would have it, or as not.
 """
 
 from __future__ import annotations
@@ -31,11 +34,11 @@ Array = NDArray[np.float64]
 
 DEFAULT_QUESTIONS = 10
 """Questions of each trait that judge by default."""
+EXAMPLES = 3
+"""Answered questions that a demonstration holds."""
 CONDITIONS = (NEUTRAL, POSITIVE, NEGATIVE)
+AS_THE_TRAIT, AS_ITS_OPPOSITE = "after examples of the trait", "after examples of its opposite"
 UNIT = "nats per token"
-MOVED = 0.1
-"""Nats per token; the least by which opposed system prompts must move a score before there is a trait to look for: the
-odds of an answer of ten tokens then change by a factor of 2.7."""
 
 
 class FixedAnswers:
@@ -45,15 +48,21 @@ class FixedAnswers:
         adapter: the model.
         questions: in their order.
         systems: pairs of opposed system prompts, dealt to the questions in turn.
+        examples: questions whose answers may be shown as examples; a question is no example for itself.
 
     Raises:
         Unsupported: a question that the model's template or context cannot hold.
     """
 
     def __init__(
-        self, adapter: Adapter, questions: Sequence[TraitQuestion], systems: Sequence[tuple[str, str]]
+        self,
+        adapter: Adapter,
+        questions: Sequence[TraitQuestion],
+        systems: Sequence[tuple[str, str]],
+        examples: Sequence[TraitQuestion],
     ) -> None:
         self.adapter, self.questions, self.systems = adapter, tuple(questions), tuple(systems)
+        self.examples = tuple(examples)
         self.prompts: Mapping[str, tuple[Prompt, ...]] = {
             condition: tuple(self._prompt(n, condition) for n in range(len(self.questions)))
             for condition in CONDITIONS
@@ -94,19 +103,43 @@ class FixedAnswers:
         values = table.condition(POSITIVE) - table.condition(NEGATIVE)
         return Estimate(name, UNIT, table, values, shown_conditions=(POSITIVE, NEGATIVE))
 
+    def reacts(self, name: str) -> Estimate:
+        """Score after three examples as the trait would have them minus that after three of its opposite: what the
+        score must react to."""
+        table = self.table(name, UNIT, self._demonstrated)
+        values = table.condition(AS_THE_TRAIT) - table.condition(AS_ITS_OPPOSITE)
+        return Estimate(name, UNIT, table, values, shown_conditions=(AS_THE_TRAIT, AS_ITS_OPPOSITE))
+
     @shared_measurement
     def _scores(self) -> dict[str, Array]:
         """Condition -> (question,); what the answers of a question share is run once."""
-        prompts = [self.prompts[condition][n] for condition in CONDITIONS for n in range(len(self.questions))]
-        answers = [both for _ in CONDITIONS for both in self.answers]
-        found = log_likelihoods(
-            self.adapter,
-            [prompt.ids for prompt in prompts for _ in range(2)],
-            [answer for both in answers for answer in both],
-            "fixed answers",
-        )
-        means = np.array([float(tokens.mean()) for tokens in found]).reshape(len(CONDITIONS), -1, 2)
-        return {name: rows[:, 0] - rows[:, 1] for name, rows in zip(CONDITIONS, means, strict=True)}
+        return self._read(self.prompts, "fixed answers")
+
+    @shared_measurement
+    def _demonstrated(self) -> dict[str, Array]:
+        """The same with examples in place of system prompts."""
+        prompts = {
+            side: [
+                prompt_of(self.adapter, question, self._demonstration(question, side))
+                for question in self.questions
+            ]
+            for side in (AS_THE_TRAIT, AS_ITS_OPPOSITE)
+        }
+        return self._read(prompts, "answers after examples")
+
+    def _demonstration(self, question: TraitQuestion, side: str) -> str:
+        some = [example for example in self.examples if example != question][:EXAMPLES]
+        told = (example.consistent if side == AS_THE_TRAIT else example.inconsistent for example in some)
+        shown = (f"Question: {one.text}\nAnswer: {answer}" for one, answer in zip(some, told, strict=True))
+        return "\n".join(("Questions are answered as in these examples.", *shown))
+
+    def _read(self, asked: Mapping[str, Sequence[Prompt]], description: str) -> dict[str, Array]:
+        """Condition -> (question,) scores."""
+        prompts = [prompt.ids for some in asked.values() for prompt in some for _ in range(2)]
+        answers = [answer for _ in asked for both in self.answers for answer in both]
+        found = log_likelihoods(self.adapter, prompts, answers, description)
+        means = np.array([float(tokens.mean()) for tokens in found]).reshape(len(asked), -1, 2)
+        return {name: rows[:, 0] - rows[:, 1] for name, rows in zip(asked, means, strict=True)}
 
     def _prompt(self, number: int, condition: str) -> Prompt:
         pair = self.systems[number % len(self.systems)]
@@ -124,7 +157,8 @@ class TraitScores(FixedAnswers):
     """
 
     def __init__(self, adapter: Adapter, trait: Trait, *, seed: int, n_items: int | None = None) -> None:
-        super().__init__(adapter, drawn(trait.evaluate, n_items, seed), trait.judging or trait.systems)
+        questions, examples = drawn(trait.evaluate, n_items, seed), drawn(trait.extract, None, seed)
+        super().__init__(adapter, questions, trait.judging, examples)
         self.trait, self.seed = trait, seed
 
     def notes(self) -> tuple[str, ...]:
@@ -155,6 +189,10 @@ class TraitScores(FixedAnswers):
         """Score with the trait's system prompt minus that with the opposed one."""
         return self.difference(f"score of '{self.trait.name}', trait's minus opposed system prompt")
 
+    def reacting(self) -> Estimate:
+        """Score after examples of the trait minus that after examples of its opposite."""
+        return self.reacts(f"score of '{self.trait.name}', after examples of the trait minus of its opposite")
+
     def require(self) -> None:
         """Refuse a model whose answers the system prompts do not move.
 
@@ -166,11 +204,11 @@ class TraitScores(FixedAnswers):
         if few < MIN_CLUSTERS:
             raise Inconclusive(f"too_few_questions: {few} questions, at least {MIN_CLUSTERS} are needed")
         gap = self.gap().describe()
-        if gap.lower is None or gap.upper is None or gap.lower < MOVED:
+        if gap.lower is None or gap.upper is None or gap.lower <= 0:
             within = "" if gap.lower is None else f", interval {gap.lower:.2g} to {gap.upper:.2g}"
             raise NotApplicable(
-                f"opposed system prompts move the score of '{self.trait.name}' by {gap.estimate or 0.0:.2g} nats per "
-                f"token{within}; below {MOVED:g} there is no trait to look for"
+                f"opposed system prompts are not shown to move the score of '{self.trait.name}': it is "
+                f"{gap.estimate or 0.0:.2g} nats per token higher with the trait's own{within}"
             )
 
 
