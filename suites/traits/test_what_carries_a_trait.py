@@ -21,6 +21,7 @@ def test_projection_ranks_held_out_prompts(traits, trait, threshold):
     present(found)
     own = found.chosen
     beside("chance that a prompt for the trait lies above an opposed one", found.auc(own))
+    beside("instruction in the user turn", found.in_the_user_turn)
     beside("direction from shuffled pairs", found.gap(found.null[f"{SHUFFLED} 1"]))
     with control("a random direction with the covariance of the states separates the prompts less"):
         assert found.gap(own) - found.gap(found.null[f"{COVARIANCE} 1"]) > 0

@@ -58,6 +58,7 @@ def test_the_direction_that_was_set_is_found_with_other_questions_and_system_pro
     assert found.gap(found.chosen) >= 1.8
     for name in ("random 1", "covariance 1"):
         assert found.gap(found.chosen) - found.gap(found.null[name]) > 0
+    assert found.in_the_user_turn > 0
     assert "found on 10 questions with 3 pairs of system prompts, judged on 10 other questions" in found.notes()[0]
     assert found.figures()
 

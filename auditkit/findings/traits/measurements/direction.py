@@ -10,6 +10,7 @@ of the same half. The other questions and system prompts judge.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,28 @@ class TraitDirection:
     def auc(self, direction: Direction) -> Estimate:
         """Chance that a judging prompt for the trait lies above one for its opposite."""
         return self.separated().auc(direction.layer, direction.position, direction)
+
+    @shared_measurement
+    def in_the_user_turn(self) -> Estimate:
+        """The same distance where the instruction heads the user turn in place of a system prompt: another template of
+        the same prompts."""
+        own, scores = self.chosen, self.scores
+        sides = {POSITIVE: 0, NEGATIVE: 1}
+        prompts = [
+            prompt_of(self.adapter, replace(question, text=f"{scores.system(n)[side]}\n\n{question.text}"), "")
+            for side in sides.values()
+            for n, question in enumerate(scores.questions)
+        ]
+        states = read_states(self.adapter, prompts, (LAST,), layers=[own.layer])
+        values, count = self.contrast.states.values.copy(), len(scores.questions)
+        layer, half = self.contrast.states.place(own.layer, LAST)[0], len(values) // 2
+        values[half - count : half, layer], values[-count:, layer] = (
+            states.values[:count, 0],
+            states.values[count:, 0],
+        )
+        other = replace(self.contrast, states=replace(self.contrast.states, values=values))
+        gap = separation(other, self.split).gap(own.layer, own.position, own)
+        return replace(gap, name=f"{gap.name}, instruction in the user turn")
 
     @shared_measurement
     def null(self) -> Mapping[str, Direction]:

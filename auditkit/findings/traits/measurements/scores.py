@@ -72,6 +72,10 @@ class FixedAnswers:
             for question in self.questions
         )
 
+    def system(self, number: int) -> tuple[str, str]:
+        """The pair of opposed system prompts with which a question is asked."""
+        return self.systems[number % len(self.systems)]
+
     def scores(self, condition: str = NEUTRAL) -> Array:
         """(question,) in nats per token."""
         return self._scores[condition]
@@ -142,7 +146,7 @@ class FixedAnswers:
         return {name: rows[:, 0] - rows[:, 1] for name, rows in zip(asked, means, strict=True)}
 
     def _prompt(self, number: int, condition: str) -> Prompt:
-        pair = self.systems[number % len(self.systems)]
+        pair = self.system(number)
         system = {NEUTRAL: "", POSITIVE: pair[0], NEGATIVE: pair[1]}[condition]
         return prompt_of(self.adapter, self.questions[number], system)
 
