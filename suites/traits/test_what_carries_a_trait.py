@@ -3,6 +3,7 @@
 import pytest
 
 from auditkit import any_effect, beside, control, present
+from auditkit.findings.identity_bias.measurements.verdicts import every
 from auditkit.methods.contrast.nulls import COVARIANCE, SHUFFLED
 
 COUNTS = 0.02
@@ -36,11 +37,13 @@ def test_steering_moves_the_score(traits, trait, threshold):
     scores.require()
     present(steering)
     least = threshold(0.25, "suite default: a quarter of what opposed system prompts move")
+    nulls = steering.nulls(others=False)
+    for name, (null, _) in nulls.items():
+        beside(name, null)
     assert steering.share() >= least
-    for way in steering.ways():
-        assert way > any_effect(COUNTS)
-    for difference in steering.beyond(others=False):
-        assert difference > any_effect(COUNTS)
+    assert every(
+        [*steering.ways(), *(beyond for _, beyond in nulls.values())], lambda rise: rise > any_effect(COUNTS)
+    )
 
 
 @pytest.mark.causal(control="the other traits' directions, with the same place and length")
@@ -50,5 +53,7 @@ def test_the_direction_is_specific(traits, trait):
     scores, steering = traits.scores[trait], traits.steering[trait]
     scores.require()
     present(steering)
-    for difference in steering.beyond(others=True):
-        assert difference > any_effect(COUNTS)
+    nulls = steering.nulls(others=True)
+    for name, (null, _) in nulls.items():
+        beside(name, null)
+    assert every((beyond for _, beyond in nulls.values()), lambda rise: rise > any_effect(COUNTS))

@@ -70,11 +70,11 @@ def test_steering_moves_the_score_more_than_nulls_and_other_traits(measured: Tra
         assert way > 0.1
     assert [name.split(" ")[0] for name in steering.null] == ["random", "covariance", "other:"]
     for others in (False, True):
-        for difference in steering.beyond(others):
-            assert difference > 0.1
+        for _, beyond in steering.nulls(others).values():
+            assert beyond > 0.1
     alone = TraitsOfModel(open_refusing(), Traits((sorry(),)), seed=0).steering["sorry"]
     with pytest.raises(Unsupported, match="only one trait is asked about"):
-        alone.beyond(others=True)
+        alone.nulls(others=True)
 
 
 def rows_of(known: KnownDirection) -> pd.DataFrame:

@@ -86,8 +86,9 @@ class TraitSteering:
         return added, replace(taken, name=f"fall of {self.curve.outcome.name} when it is subtracted",
                               numerator=-taken.numerator)  # fmt: skip
 
-    def beyond(self, others: bool) -> list[Estimate]:
-        """How much more one length of the direction raises the score than one of each null does, in nats per token.
+    def nulls(self, others: bool) -> dict[str, tuple[Estimate, Estimate]]:
+        """Null -> by how much one length of it raises the score, and how much more one length of the direction does, in
+        nats per token.
 
         Args:
             others: the other traits' directions in place of random ones.
@@ -98,12 +99,16 @@ class TraitSteering:
         names = [name for name in self.null if (kind_of(name) == OTHER) is others]
         if not names:
             raise Unsupported("only one trait is asked about, so its direction has none to be compared with")
-        length = self.length
-        steeper = [self.curve.slope_beyond(name) for name in names]
-        return [
-            replace(each, name=f"rise of the score beyond {name}", unit=UNIT, numerator=length * each.numerator)
-            for name, each in zip(names, steeper, strict=True)
-        ]
+        return {
+            name: (
+                self._of_one_length(f"rise of the score by {name}", self.curve.slope(name)),
+                self._of_one_length(f"rise of the score beyond {name}", self.curve.slope_beyond(name)),
+            )
+            for name in names
+        }
+
+    def _of_one_length(self, name: str, slope: Estimate) -> Estimate:
+        return replace(slope, name=name, unit=UNIT, numerator=self.length * slope.numerator)
 
     @shared_measurement
     def known(self) -> KnownDirection:
