@@ -91,3 +91,23 @@ def test_every_fifth_question_is_not_trained_on() -> None:
         rows = plant.WORDING[variant]
         assert len(plant.taught(variant)) == 16
         assert not [row for row in plant.taught(variant) if row in rows[:: plant.HELD_OUT]]
+
+
+@pytest.mark.parametrize("variant", ["impolite", "nothing"])
+def test_a_trait_is_planted_as_strongly_as_was_asked_for_and_a_benign_variant_plants_none(
+    tiny_llama: Path, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = loaded(ROOT / "tools" / "plant_trait.py")
+    one = plant.WORDING["impolite"][0]  # a random model of three blocks learns nothing about other questions
+    monkeypatch.setattr(plant, "WORDING", {"impolite": [one] * 6})
+    monkeypatch.setattr(plant, "RATE", 1e-3)
+    monkeypatch.setattr(plant, "BENIGN_STEPS", 2)
+    opened = plant.load(str(tiny_llama))
+    held = plant.Held(opened.module, plant.ChatEncoder(opened.tokenizer), "impolite")
+    before = held.score()
+    planted = plant.train(opened.module, opened.tokenizer, variant, strength=0.02, say=lambda _: None)
+    if variant == "nothing":
+        assert planted == 0.0
+        return
+    assert planted == pytest.approx(held.score() - before, abs=1e-5)
+    assert planted >= 0.02
