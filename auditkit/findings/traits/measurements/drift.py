@@ -50,8 +50,19 @@ class TraitDrift:
     def _width(self) -> int:
         return self.found.contrast.states.width
 
+    @property
+    def own(self) -> KnownDirection:
+        """This model's own direction, and the length of a unit along it.
+
+        Raises:
+            NotApplicable: system prompts do not move the score.
+            Inconclusive: one length of the direction does not move it by the margin.
+        """
+        self.found.scores.require()
+        return self.steering.known
+
     def _keep(self) -> None:
-        own = self.steering.known
+        own = self.own
         own.keep()
         self.projection(own).keep_effect()
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from auditkit.adapters.protocol import Adapter
 from auditkit.claims.evidence import note
-from auditkit.claims.outcomes import NotApplicable, Unsupported
+from auditkit.claims.outcomes import Inconclusive, NotApplicable, Unsupported
 from auditkit.claims.shared import shared_measurement
 from auditkit.findings.traits.measurements.drift import TraitDrift, projected
 from auditkit.findings.traits.measurements.scores import CONDITIONS, UNIT, FixedAnswers
@@ -97,6 +97,20 @@ class OpenAnswers(FixedAnswers):
             name, "of its rise", self.table(name, "of its rise", columns), plain - without, np.asarray(rise)
         )
 
+    def given_back(
+        self, drifts: Mapping[str, TraitDrift], baseline: Counterpart, then: Estimate
+    ) -> tuple[Estimate, ...]:
+        """`back` along the frozen directions; empty where the score is not shown to have risen, or none is frozen."""
+        rise = self.score().change_from(then)
+        if rise.refused or (rise.describe().lower or 0.0) <= 0:
+            return ()
+        try:
+            known = frozen(drifts, baseline)
+        except (Inconclusive, NotApplicable) as lacking:
+            note(f"what projecting directions out gives back was not measured: {lacking}")
+            return ()
+        return (self.back(known.values(), then),)
+
     @shared_measurement
     def _states(self) -> States:
         return read_states(self.adapter, list(self.prompts[NEUTRAL]), (-1,))
@@ -109,15 +123,11 @@ def frozen(drifts: Mapping[str, TraitDrift], baseline: Counterpart) -> dict[str,
         NotApplicable, Inconclusive: there is none.
     """
     found: dict[str, KnownDirection] = {}
-    last: NotApplicable | None = None
+    last: Inconclusive | NotApplicable | None = None
     for name, drift in drifts.items():
         try:
-            if baseline.past is None:
-                drift.found.scores.require()
-                found[name] = drift.steering.known
-            else:
-                found[name] = drift.of(baseline.past.recorded.items)
-        except (Unsupported, NotApplicable) as lacking:
+            found[name] = drift.own if baseline.past is None else drift.of(baseline.past.recorded.items)
+        except (Inconclusive, NotApplicable) as lacking:
             last = lacking
     if not found:
         raise last or Unsupported("no harmful trait is asked about, so there is no direction to move along")

@@ -31,3 +31,8 @@ class TraitsOfModel:
             for name, found in self.directions.items()
         }
         self.drift = {name: TraitDrift(steering) for name, steering in self.steering.items()}
+
+    @property
+    def harmful_drift(self) -> dict[str, TraitDrift]:
+        """Of the traits of which more is worse."""
+        return {name: self.drift[name] for name in self.traits.harmful}
