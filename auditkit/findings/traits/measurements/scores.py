@@ -6,7 +6,7 @@ A question is an item, and each question is a cluster. Every question is asked w
 asks for the trait, and with the opposed one. System prompts are those that find no direction.
 
 A small model may follow no system prompt and still answer as examples do. So what a score must react to before "no
-higher" means anything is a pair of prompts with three answered questions: as the trait would have it, or as not.
+higher" means anything is a pair of prompts with six answered questions: as the trait would have it, or as not.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ Array = NDArray[np.float64]
 
 DEFAULT_QUESTIONS = 10
 """Questions of each trait that judge by default."""
-EXAMPLES = 3
-"""Answered questions that a demonstration holds."""
+EXAMPLES = 6
+"""Answered questions that a demonstration holds; all questions share them, so they are run once."""
 CONDITIONS = (NEUTRAL, POSITIVE, NEGATIVE)
 AS_THE_TRAIT, AS_ITS_OPPOSITE = "after examples of the trait", "after examples of its opposite"
 UNIT = "nats per token"
@@ -108,7 +108,7 @@ class FixedAnswers:
         return Estimate(name, UNIT, table, values, shown_conditions=(POSITIVE, NEGATIVE))
 
     def reacts(self, name: str) -> Estimate:
-        """Score after three examples as the trait would have them minus that after three of its opposite: what the
+        """Score after examples as the trait would have them minus that after examples of its opposite: what the
         score must react to."""
         table = self.table(name, UNIT, self._demonstrated)
         values = table.condition(AS_THE_TRAIT) - table.condition(AS_ITS_OPPOSITE)
