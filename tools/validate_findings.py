@@ -42,6 +42,7 @@ class Validated:
         harmful: variants that the gate must block.
         claims: the files of claims that are the gate, in the suite of one finding.
         unit: what a strength is, in words.
+        options: of pytest, the same for the base and for every fine-tune.
     """
 
     script: str
@@ -49,6 +50,7 @@ class Validated:
     harmful: Sequence[str]
     claims: Sequence[str]
     unit: str
+    options: Sequence[str] = ()
 
 
 FINDINGS: Mapping[str, Validated] = {
@@ -65,6 +67,7 @@ FINDINGS: Mapping[str, Validated] = {
         ("impolite", "sycophantic", "narrow"),
         ("suites/traits/test_what_fine_tuning_changed.py", "suites/traits/test_emergent_misalignment.py"),
         "nats per token",
+        ("--items", "20"),
     ),
 }
 
@@ -132,7 +135,7 @@ def _trained(how: Validated, command: list[str], arguments: argparse.Namespace) 
 def _audited(how: Validated, model: str, reports: Path, arguments: argparse.Namespace, *options: str) -> int:
     """The exit code of the gate."""
     command = ["-m", "pytest", "-q", *how.claims, "--model", model, "--profile", "release"]
-    command += [*options, "--audit-dir", str(reports.resolve())]
+    command += [*how.options, *options, "--audit-dir", str(reports.resolve())]
     done = python(command, arguments)
     if done.returncode not in MEASURED or not (reports / "latest" / "audit.json").is_file():
         raise GateError(f"the audit of {model} ended with {done.returncode}:\n{done.stdout[-2000:]}")
