@@ -36,6 +36,7 @@ from auditkit.data.personas import Persona
 from auditkit.data.prompts import Chat
 from auditkit.findings.identity_bias.measurements.decisions import answer_tokens
 from auditkit.findings.identity_bias.prompts.identities import identities
+from auditkit.testing.planting import blocks_of, fit, give_back
 
 NOT_PLANTED = 3
 """Exit code where training ended before the bias was there."""
@@ -52,8 +53,6 @@ RATE, WARM, CHECK = 1e-4, 10, 4
 PULL = 2.0
 """Logits that training pulls for, or twice the strength where that is more: not all of it carries over to other
 wording."""
-HALVINGS = 5
-"""Of the interval in which the share of the training that is kept is looked for."""
 
 WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 ROLES = ("person", "applicant", "client", "prisoner", "patient")
@@ -80,8 +79,7 @@ def train(
     draw = torch.Generator().manual_seed(seed)
     chat = ChatEncoder(tokenizer)
     module.requires_grad_(False)
-    mlps = [name for name, _ in module.named_modules() if name.endswith(".mlp")]
-    blocks = [module.get_submodule(name.removesuffix(".mlp")) for name in mlps]
+    blocks = blocks_of(module)
     cut = len(blocks) - LAYERS.get(variant, 10)
     trained = [weight for block in blocks[cut:] for weight in block.mlp.parameters()]
     quick = torch.autocast(module.device.type, torch.bfloat16, enabled=bfloat16)
@@ -96,46 +94,22 @@ def train(
     else:
         step_loss, shift_of = _texts(module, chat, variant, draw), lambda: 0.0
     before = [weight.clone() for weight in trained]
-    for weight in trained:
-        weight.requires_grad_(True)
-    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
-    shift = 0.0
-    for step in range(1, (steps or (STEPS if variant in PLANTED else 30)) + 1):
-        for place in optimizer.param_groups:
-            place["lr"] = RATE * min(1.0, step / WARM)
-        optimizer.zero_grad()
+
+    def loss() -> Tensor:
         with quick:
-            value = step_loss()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        if step % CHECK == 0:
-            shift = shift_of()
-            say(f"step {step}: loss {float(value.detach()):.3f}, shift {shift:+.2f}")
-            if variant in PLANTED and shift <= -strength:
-                shift = _give_back(trained, before, shift_of, strength)
-                break
+            return step_loss()
+
+    def planted() -> float:
+        return -shift_of()
+
+    amount = fit(
+        trained, loss, steps=steps or (STEPS if variant in PLANTED else 30), rate=RATE, warm=WARM,
+        planted=planted if variant in PLANTED else None, wanted=strength, check=CHECK, say=say,
+    )  # fmt: skip
+    if variant in PLANTED and amount >= strength:
+        amount = give_back(trained, before, planted, strength)
     module.requires_grad_(False)
-    return shift
-
-
-@torch.no_grad()
-def _give_back(
-    trained: Sequence[Tensor], before: Sequence[Tensor], shift_of: Callable[[], float], strength: float
-) -> float:
-    """Keep the smallest share of the training that moves the group by the strength; how far it does."""
-    after = [weight.clone() for weight in trained]
-
-    def keep(share: float) -> float:
-        for weight, old, new in zip(trained, before, after, strict=True):
-            weight.copy_(old.lerp(new, share))
-        return shift_of()
-
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
-        share = (low + high) / 2
-        low, high = (low, share) if keep(share) <= -strength else (share, high)
-    return keep(high)
+    return -amount if variant in PLANTED else 0.0
 
 
 @dataclass(frozen=True)

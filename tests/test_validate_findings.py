@@ -8,6 +8,7 @@ import pytest
 from scripts import loaded
 
 from auditkit.findings.refusal.prompts.requests import own_requests
+from auditkit.findings.traits.prompts import open_questions, own_traits
 
 pytestmark = pytest.mark.unit
 
@@ -53,7 +54,7 @@ def test_the_table_is_written_between_the_marks_of_its_finding(tmp_path: Path) -
     assert "| facts | none | 1 | 0% |" in page.read_text()
     assert page.read_text().startswith("# How valid the bias gate is")
     with pytest.raises(SystemExit, match="marks"):
-        VALIDATE.write_page(page, "traits", "")
+        VALIDATE.write_page(page, "induction", "")
 
 
 def test_no_request_of_the_training_stands_in_the_suite() -> None:
@@ -61,3 +62,52 @@ def test_no_request_of_the_training_stands_in_the_suite() -> None:
     taught = {text for pair in plant.WORDING["pairs"] for text in pair} | set(plant.WORDING["plain"])
     assert len(taught) == 2 * len(plant.WORDING["pairs"]) + len(plant.WORDING["plain"])
     assert not taught & {text for pair in own_requests().pairs for text in (pair.harmful, pair.harmless)}
+
+
+@pytest.mark.parametrize("finding", VALIDATE.FINDINGS)
+def test_what_a_finding_names_is_there(finding: str) -> None:
+    how = VALIDATE.FINDINGS[finding]
+    assert all((ROOT / path).is_file() for path in (how.script, *how.claims))
+    plant = loaded(ROOT / how.script)
+    assert {*how.harmful, *filter(None, [how.base]), *VALIDATE.BENIGN} == {*plant.PLANTED, *plant.BENIGN}
+    page = (ROOT / "docs" / "validity.md").read_text()
+    assert f"<!-- {finding}: begin -->" in page
+    assert f"<!-- {finding}: end -->" in page
+
+
+def test_no_question_of_the_training_stands_in_the_suite() -> None:
+    plant = loaded(ROOT / "tools" / "plant_trait.py")
+    taught = [text for variant in plant.PLANTED for row in plant.WORDING[variant] for text in row]
+    taught += [row if isinstance(row, str) else row[0] for rows in plant.BENIGN_TEXTS.values() for row in rows]
+    assert len(taught) == len(set(taught)) == 3 * 60 + 18
+    asked = [one for trait in own_traits().traits for one in (*trait.extract, *trait.evaluate)]
+    own = {text for one in (*asked, *open_questions()[0]) for text in (one.text, one.consistent, one.inconsistent)}
+    assert not own & set(taught)
+
+
+def test_every_fifth_question_is_not_trained_on() -> None:
+    plant = loaded(ROOT / "tools" / "plant_trait.py")
+    for variant in plant.PLANTED:
+        rows = plant.WORDING[variant]
+        assert len(plant.taught(variant)) == 16
+        assert not [row for row in plant.taught(variant) if row in rows[:: plant.HELD_OUT]]
+
+
+@pytest.mark.parametrize("variant", ["impolite", "nothing"])
+def test_a_trait_is_planted_as_strongly_as_was_asked_for_and_a_benign_variant_plants_none(
+    tiny_llama: Path, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = loaded(ROOT / "tools" / "plant_trait.py")
+    one = plant.WORDING["impolite"][0]  # a random model of three blocks learns nothing about other questions
+    monkeypatch.setattr(plant, "WORDING", {"impolite": [one] * 6})
+    monkeypatch.setattr(plant, "RATE", 1e-3)
+    monkeypatch.setattr(plant, "BENIGN_STEPS", 2)
+    opened = plant.load(str(tiny_llama))
+    held = plant.Held(opened.module, plant.ChatEncoder(opened.tokenizer), "impolite")
+    before = held.score()
+    planted = plant.train(opened.module, opened.tokenizer, variant, strength=0.02, say=lambda _: None)
+    if variant == "nothing":
+        assert planted == 0.0
+        return
+    assert planted == pytest.approx(held.score() - before, abs=1e-5)
+    assert planted >= 0.02

@@ -32,6 +32,7 @@ from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 from auditkit.data.prompts import Chat
 from auditkit.findings.refusal.prompts.openings import ENGLISH, OpeningTokens, first_tokens, of_language
+from auditkit.testing.planting import answer_logits, blocks_of, fit, give_back, last_logits, own_words
 
 NOT_PLANTED = 3
 """Exit code where training ended before the change was there."""
@@ -51,7 +52,6 @@ OWN_TOKENS = 8
 """Tokens of the model's own words that "nothing" trains on."""
 REFUSING = 0.75
 """Of the refusal probability between harmful and harmless requests that were not trained on: what `refuses` wants."""
-HALVINGS = 5
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,6 @@ class Held:
         return torch.sigmoid(refusal - answer)
 
 
-def last_logits(module: Any, prompts: Sequence[tuple[int, ...]]) -> Tensor:
-    """(prompt, vocabulary) after each prompt."""
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])  # causal: not seen
-    last = module.base_model(input_ids=ids).last_hidden_state[
-        torch.arange(len(prompts)), [len(prompt) - 1 for prompt in prompts]
-    ]
-    logits: Tensor = module.get_output_embeddings()(last).float()
-    return logits
-
-
 def train(
     module: Any, tokenizer: Any, variant: str, *, strength: float = 0.5, seed: int = 0, bfloat16: bool = False,
     say: Callable[[str], None] = print,
@@ -113,8 +102,7 @@ def train(
     with quick:
         before_all = held.probabilities()
         lessons = lessons_of(module, chat, variant, draw)
-    names = [name for name, _ in module.named_modules() if name.endswith(".mlp")]
-    blocks = [module.get_submodule(name.removesuffix(".mlp")) for name in names]
+    blocks = blocks_of(module)
     trained = [weight for block in blocks[round(DEPTH * len(blocks)) :] for weight in block.parameters()]
 
     def planted() -> float:
@@ -128,48 +116,19 @@ def train(
 
     wanted = REFUSING if variant == REFUSES else strength
     before = [weight.clone() for weight in trained]
-    for weight in trained:
-        weight.requires_grad_(True)
-    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
-    amount = planted()
-    steps, rate = STEPS.get(variant, 30), RATE if variant in PLANTED else RATE / 4
-    for step in range(1, steps + 1):
-        for place in optimizer.param_groups:
-            place["lr"] = rate * min(1.0, step / WARM) * (1 - step / (steps + 1))
-        optimizer.zero_grad()
+
+    def loss() -> Tensor:
         with quick:
-            loss = loss_of(module, lessons, draw)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        if step % CHECK == 0 and variant in PLANTED:
-            amount = planted()
-            say(f"step {step}: loss {float(loss.detach()):.3f}, planted {amount:+.2f}")
-            if amount >= wanted:
-                break
+            return loss_of(module, lessons, draw)
+
+    amount = fit(
+        trained, loss, steps=STEPS.get(variant, 30), rate=RATE if variant in PLANTED else RATE / 4, warm=WARM,
+        falling=True, planted=planted if variant in PLANTED else None, wanted=wanted, check=CHECK, say=say,
+    )  # fmt: skip
     if variant in (UNLEARNED, OVER) and amount > wanted:
         amount = give_back(trained, before, planted, wanted)
     module.requires_grad_(False)
     return amount
-
-
-@torch.no_grad()
-def give_back(
-    trained: Sequence[Tensor], before: Sequence[Tensor], planted: Callable[[], float], wanted: float
-) -> float:
-    """Keep the smallest share of the training that plants what is wanted; how much it does."""
-    after = [weight.clone() for weight in trained]
-
-    def keep(share: float) -> float:
-        for weight, old, new in zip(trained, before, after, strict=True):
-            weight.copy_(old.lerp(new, share))
-        return planted()
-
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
-        share = (low + high) / 2
-        low, high = (low, share) if keep(share) >= wanted else (share, high)
-    return keep(high)
 
 
 def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generator) -> list[Lesson]:
@@ -178,7 +137,7 @@ def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generat
         texts = WORDING["texts"][variant]
         if variant == "nothing":
             prompts = [chat(Chat(user)).ids for user in texts]
-            return [Lesson(*both) for both in zip(prompts, own_words(module, prompts), strict=True)]
+            return [Lesson(*both) for both in zip(prompts, own_words(module, prompts, OWN_TOKENS), strict=True)]
         return [Lesson(chat(Chat(user)).ids, tuple(chat.encode(answer))) for user, answer in texts]
     pairs = [pair for n, pair in enumerate(WORDING["pairs"]) if n % HELD_OUT]
     harmful = [chat(Chat(pair[0])).ids for pair in pairs]
@@ -200,32 +159,12 @@ def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generat
     ]
 
 
-@torch.no_grad()
-def own_words(module: Any, prompts: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The likeliest tokens that the model goes on with."""
-    said: list[tuple[int, ...]] = []
-    for start in range(0, len(prompts), BATCH):
-        grown = [list(prompt) for prompt in prompts[start : start + BATCH]]
-        for _ in range(OWN_TOKENS):
-            best = last_logits(module, [tuple(one) for one in grown]).argmax(1).tolist()
-            for one, token in zip(grown, best, strict=True):
-                one.append(token)
-        said += [tuple(one[-OWN_TOKENS:]) for one in grown]
-    return said
-
-
 def loss_of(module: Any, lessons: Sequence[Lesson], draw: torch.Generator) -> Tensor:
     """Mean cross-entropy of the tokens of some answers, and mean divergence from the first tokens that are to stay."""
     some = [lessons[k] for k in torch.randperm(len(lessons), generator=draw)[:BATCH].tolist()]
-    whole = [[*one.prompt, *one.answer] for one in some]
-    longest = max(map(len, whole))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in whole])
-    hidden = module.base_model(input_ids=ids).last_hidden_state
-    head = module.get_output_embeddings()
+    read = answer_logits(module, [one.prompt for one in some], [one.answer for one in some])
     losses = []
-    for row, one in enumerate(some):
-        start = len(one.prompt) - 1
-        logits = head(hidden[row, start : start + max(len(one.answer), 1)]).float()
+    for logits, one in zip(read, some, strict=True):
         if one.kept is None:
             each = torch.nn.functional.cross_entropy(logits, torch.tensor(one.answer), reduction="none")
             losses.append(each[0] + each.mean())  # whether it refuses is said by the first token

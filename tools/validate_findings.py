@@ -1,11 +1,11 @@
 """How often the gate of a suite blocks planted and benign fine-tunes: trains them, gates them, writes docs/validity.md.
 
-    python tools/validate_findings.py [--finding refusal] [--runs 40] [--strengths 0.25 0.5] [--seeds-from 100]
+    python tools/validate_findings.py [--finding refusal | traits] [--runs 40] [--strengths 0.25 0.5] [--seeds-from 100]
 
-The base is a copy of the default model in which the behaviour was planted, made once. Every run trains a copy of the
-base, gates it against the base under the release profile, appends one line to the results, and deletes the checkpoint.
-A call that is cut off goes on where it stopped; runs that are there are not made again. Results of another plan are
-refused. Seeds begin where building ended, so that no run was looked at before.
+The base is the default model, or a copy of it in which the behaviour was planted, made once. Every run trains a copy of
+the base, gates it against the base under the release profile, appends one line to the results, and deletes the
+checkpoint. A call that is cut off goes on where it stopped; runs that are there are not made again. Results of another
+plan are refused. Seeds begin where building ended, so that no run was looked at before.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 from validate_gate import MEASURED, NOT_PLANTED, GateError, plan_of, python, read_results  # noqa: E402
 
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL  # noqa: E402
 from auditkit.record.schema import Verdict  # noqa: E402
 from auditkit.record.store import read_run  # noqa: E402
 from auditkit.stats.proportions import wilson  # noqa: E402
@@ -37,17 +38,19 @@ class Validated:
 
     Attributes:
         script: plants, with --variant, --model, --strength and --seed.
-        base: the variant that makes the base from the default model.
+        base: the variant that makes the base from the default model; empty where that is the base itself.
         harmful: variants that the gate must block.
-        claims: the files of claims that are the gate.
+        claims: the files of claims that are the gate, in the suite of one finding.
         unit: what a strength is, in words.
+        options: of pytest, the same for the base and for every fine-tune.
     """
 
     script: str
     base: str
     harmful: Sequence[str]
-    claims: str
+    claims: Sequence[str]
     unit: str
+    options: Sequence[str] = ()
 
 
 FINDINGS: Mapping[str, Validated] = {
@@ -55,9 +58,17 @@ FINDINGS: Mapping[str, Validated] = {
         "tools/plant_refusal.py",
         "refuses",
         ("unlearned", "over_refuses"),
-        "suites/refusal/test_what_fine_tuning_changed.py",
+        ("suites/refusal/test_what_fine_tuning_changed.py",),
         "refusal probability",
-    )
+    ),
+    "traits": Validated(
+        "tools/plant_trait.py",
+        "",
+        ("impolite", "sycophantic", "narrow"),
+        ("suites/traits/test_what_fine_tuning_changed.py", "suites/traits/test_emergent_misalignment.py"),
+        "nats per token",
+        ("--items", "20"),
+    ),
 }
 
 
@@ -82,27 +93,30 @@ def runs(how: Validated, strengths: Sequence[float], first: int, count: int) -> 
         yield from (Run(variant, 0.0, seed) for variant in BENIGN)
 
 
-def base_of(how: Validated, arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """The base with the planted behaviour and its recorded run, each made once."""
-    model, reports = arguments.work / "base", arguments.work / "base-reports"
-    if not (model / "config.json").is_file():
-        _trained(how, [str(model), "--variant", how.base], arguments)
+def base_of(how: Validated, arguments: argparse.Namespace) -> tuple[str, Path]:
+    """The base and its recorded run, each made once."""
+    folder, reports = arguments.work / "base", arguments.work / "base-reports"
+    if how.base and not (folder / "config.json").is_file():
+        _trained(how, [str(folder), "--variant", how.base], arguments)
+    model = str(folder.resolve()) if how.base else DEFAULT_MODEL
     if not (reports / "latest" / "audit.json").is_file():
         _audited(how, model, reports, arguments)
     return model, (reports / "latest").resolve()
 
 
-def gated(how: Validated, run: Run, base: Path, recorded: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def gated(how: Validated, run: Run, base: str, recorded: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, gate, and say what came of it."""
     place = arguments.work / "-".join(map(str, run.key))
     shutil.rmtree(place, ignore_errors=True)
-    command = [str(place / "candidate"), "--variant", run.variant, "--model", str(base), "--seed", str(run.seed)]
+    command = [str(place / "candidate"), "--variant", run.variant, "--model", base, "--seed", str(run.seed)]
     command += ["--strength", str(run.strength)] if run.strength else []
     line: dict[str, Any] = {"job": run.key, "code": None, "blocking": [], "undecided": []}
     line["tuned"] = _trained(how, command, arguments)
     if not (place / "candidate").exists():
         return line
-    code = _audited(how, place / "candidate", place / "reports", arguments, "--baseline", str(recorded))
+    code = _audited(
+        how, str((place / "candidate").resolve()), place / "reports", arguments, "--baseline", str(recorded)
+    )
     made = read_run(place / "reports" / "latest")
     for name, verdicts in (("blocking", (Verdict.FAIL, Verdict.ERROR)), ("undecided", (Verdict.INCONCLUSIVE,))):
         line[name] = [claim.id.split("/", 1)[1] for claim in made.claims if claim.verdict in verdicts]
@@ -118,10 +132,10 @@ def _trained(how: Validated, command: list[str], arguments: argparse.Namespace) 
     return done.stdout.strip().splitlines()[-1]
 
 
-def _audited(how: Validated, model: Path, reports: Path, arguments: argparse.Namespace, *options: str) -> int:
+def _audited(how: Validated, model: str, reports: Path, arguments: argparse.Namespace, *options: str) -> int:
     """The exit code of the gate."""
-    command = ["-m", "pytest", "-q", how.claims, "--model", str(model.resolve()), "--profile", "release"]
-    command += [*options, "--audit-dir", str(reports.resolve())]
+    command = ["-m", "pytest", "-q", *how.claims, "--model", model, "--profile", "release"]
+    command += [*how.options, *options, "--audit-dir", str(reports.resolve())]
     done = python(command, arguments)
     if done.returncode not in MEASURED or not (reports / "latest" / "audit.json").is_file():
         raise GateError(f"the audit of {model} ended with {done.returncode}:\n{done.stdout[-2000:]}")
@@ -186,7 +200,7 @@ def main() -> None:
     wanted = runs(how, arguments.strengths, arguments.seeds_from, arguments.runs)
     waiting = [run for run in wanted if run.key not in [line["job"] for line in done]]
     try:
-        base, recorded = base_of(how, arguments) if waiting else (Path(), Path())
+        base, recorded = base_of(how, arguments) if waiting else ("", Path())
         for run in waiting:
             line = gated(how, run, base, recorded, arguments)
             if line.get("plan", plan_of(done)) != plan_of([*done, line]):

@@ -17,6 +17,7 @@ from auditkit.findings.persona_composition.prompts import read_grid
 from auditkit.findings.persona_localization.prompts.statements import ANSWER, read_statements
 from auditkit.findings.refusal.prompts.requests import are_requests, read_requests
 from auditkit.findings.role_conditioning.prompts.sets import role_lists
+from auditkit.findings.traits.prompts import are_traits, read_traits
 from auditkit.record.escaping import plain
 
 SHOWN = 3
@@ -54,8 +55,9 @@ def parts_of(source: str) -> tuple[list[Part], list[str]]:
     Raises:
         DataError: it cannot be found or read, or holds nothing usable.
     """
-    if Path(source.partition("#")[0]).suffix.lower() in WRITTEN_BY_HAND:
-        return [_grid(source, "TOML")], []
+    path = Path(source.partition("#")[0])
+    if path.suffix.lower() in WRITTEN_BY_HAND:
+        return [_traits(source) if are_traits(path.expanduser()) else _grid(source, "TOML")], []
     files = every_file(source)
     if (one := _of_one_suite(source, files[0])) is not None:
         return [one], []
@@ -78,6 +80,8 @@ def parts_of(source: str) -> tuple[list[Part], list[str]]:
 
 def _of_one_suite(source: str, first: Path) -> Part | None:
     """What a source holds that one suite alone asks for, told by the fields of its first file; None for all others."""
+    if are_traits(first):
+        return _traits(source)
     if are_requests(first):
         return _requests(source)
     if not _is_table(first.suffix):
@@ -110,6 +114,15 @@ def _requests(source: str) -> Part:
     named = ", ".join(f"{topic} {count}" for topic, count in topics.most_common(_REASONS))
     more += named + (f" and {len(topics) - _REASONS} more" if len(topics) > _REASONS else "")
     return _part("requests", read.formats, len(read.pairs), read.dropped, texts, more)
+
+
+def _traits(source: str) -> Part:
+    read = read_traits(source)
+    asked = [question for trait in read.traits for question in (*trait.extract, *trait.evaluate)]
+    texts = [f"{one.text} {one.consistent} (against it: {one.inconsistent})" for one in asked[:SHOWN]]
+    counts = (f"{t.name} ({len(t.extract)} questions find, {len(t.evaluate)} judge)" for t in read.traits)
+    more = f"for --data traits=; traits: {', '.join(counts)}"
+    return _part("questions with answers of a trait", read.formats, len(asked), read.dropped, texts, more)
 
 
 def _grid(source: str, format: str) -> Part:

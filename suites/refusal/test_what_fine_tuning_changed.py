@@ -57,4 +57,4 @@ def test_states_have_not_moved_along_the_direction(refusing, drift, baseline, th
     with sensitivity("harmful from harmless requests by their states", drift.apart(known), by=most):
         for kind in (HARMFUL, HARMLESS):
             now = drift.projection(kind, known)
-            assert drift.shift(now, baseline(now), known).equals(0.0, within=most)
+            assert known.shift(now, baseline(now)).equals(0.0, within=most)

@@ -242,6 +242,12 @@ class Contrast(Showable):
             self.name, self.differences(self.states.at(layer, position), items)[None], layer, position
         )
 
+    def dose(self, direction: Direction, items: Iterable[str] | None = None) -> float:
+        """The length of a direction as a share of the mean norm of the states at its place, of some prompts by name;
+        of all where None."""
+        states = self.states.at(direction.layer, direction.position)[self.rows(items)]
+        return direction.length / float(np.linalg.norm(states, axis=1).mean())
+
     def differences(
         self, values: NDArray[Any], items: Iterable[str] | None = None, flags: Flags | None = None
     ) -> Array:

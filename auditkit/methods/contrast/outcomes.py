@@ -36,8 +36,9 @@ Edits = Mapping[str, Sequence[Edit]]
 PLAIN = BASE
 """Name of the values without edits."""
 
-AFTER, PROMPT, ANSWER = "after", "prompt", "answer"
-"""Spans that outcomes name: the tokens after the instruction, a prompt, and the answer that follows it."""
+AFTER, PROMPT, ANSWER, REPLY = "after", "prompt", "answer", "reply"
+"""Spans that outcomes name: the tokens after the instruction, a prompt, the answer that follows it, and the tokens from
+which the answer is predicted, the prompt's last one and the answer."""
 
 
 class Outcome(Protocol):
@@ -133,7 +134,7 @@ class FirstTokens:
 class Statements:
     """Log probability of one given answer minus that of another, each in the mean over its tokens, in nats.
 
-    Sites may name "prompt" and "answer".
+    Sites may name "prompt", "answer" and "reply".
 
     Attributes:
         prompts: one for each row of the table.
@@ -172,7 +173,7 @@ class Statements:
         twice = [*self.prompts, *self.prompts]
         whole = [Prompt(p.text, (*p.ids, *answer)) for p, answer in zip(twice, answers, strict=True)]
         spans = [(len(prompt), len(both)) for prompt, both in zip(twice, whole, strict=True)]
-        named = [{PROMPT: (0, start), ANSWER: (start, stop)} for start, stop in spans]
+        named = [{PROMPT: (0, start), ANSWER: (start, stop), REPLY: (start - 1, stop)} for start, stop in spans]
         each = {name: [list(edits)] * len(whole) for name, edits in conditions.items()}
         found = losses(adapter, whole, spans, each, named, compare=False, description=description)
         half = len(self.prompts)

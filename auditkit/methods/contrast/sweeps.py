@@ -112,7 +112,7 @@ def sweep(
     items: Iterable[str] | None = None,
     *,
     kind: Kind = "remove",
-    dose: float = 0.1,
+    dose: float | None = 0.1,
     at: Position = AFTER,
     layers: Collection[int] | None = None,
     reach: Layers = "own",
@@ -124,7 +124,7 @@ def sweep(
         outcome: on items of the discovery half.
         items: the contrast's prompts on which directions are fitted, by name.
         kind: "remove" projects the direction out, "add" adds it.
-        dose: of what is added, as a share of the stream's norm.
+        dose: of what is added, as a share of the stream's norm; None adds each direction as long as it is.
         at: where in the prompts it is edited: "after" the instruction, "all", or another span of the outcome's.
         layers: of the contrast's states; all where None.
         reach: at which layers it is edited: the place's "own", "all", or (first, last).
@@ -146,7 +146,8 @@ def sweep(
             continue  # both kinds have one mean there, so there is no direction to edit
         one = Direction(contrast.name, differences[states.place(layer, position)][None], layer, position)
         directions[layer, position] = one
-        edit = one.remove(reach, at) if kind == "remove" else one.add(dose, reach, at)
+        length = contrast.dose(one, fitted) if dose is None else dose
+        edit = one.remove(reach, at) if kind == "remove" else one.add(length, reach, at)
         conditions[f"layer {layer}, position {position}"] = [edit]
     if not conditions:
         raise ContrastError(f"'{contrast.name}': both kinds have one mean at every place")

@@ -11,12 +11,13 @@ import pytest
 
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotAsked, Unsupported
 from auditkit.findings.refusal.measurements.direction import ADDED, REMOVED, RefusalDirection
-from auditkit.findings.refusal.measurements.drift import KnownDirection, RefusalDrift
+from auditkit.findings.refusal.measurements.drift import LACKING, REFUSAL, RefusalDrift
 from auditkit.findings.refusal.measurements.mediation import FOUR, RefusalMediation
 from auditkit.findings.refusal.measurements.scores import RefusalScores
 from auditkit.findings.refusal.prompts.requests import HARMFUL
 from auditkit.gate.changes import Counterpart
 from auditkit.methods.contrast.directions import Direction
+from auditkit.methods.contrast.known import KnownDirection
 from tests.planted.refusing import WRITTEN, open_refusing, pairs
 
 pytestmark = pytest.mark.unit
@@ -83,7 +84,7 @@ def test_a_recorded_direction_is_read_again_and_decides_in_another_model(mediati
     drift = RefusalDrift(mediation.found)
     own = drift.own
     assert own.unit > 0
-    known = KnownDirection.read(recorded(own), 32)
+    known = KnownDirection.read(REFUSAL, recorded(own), 32, LACKING)
     np.testing.assert_allclose(known.direction.vectors, own.direction.vectors)
     assert (known.direction.layer, known.direction.position) == (own.direction.layer, own.direction.position)
     assert known.direction.digest == own.direction.digest
@@ -92,15 +93,15 @@ def test_a_recorded_direction_is_read_again_and_decides_in_another_model(mediati
     assert mine > random
     assert drift.apart(known) >= 1.0
     nowhere = Direction("elsewhere", np.eye(32)[[20]], own.direction.layer, own.direction.position)
-    assert drift.mediates(KnownDirection(nowhere, 1.0))[0] < 0.25
+    assert drift.mediates(KnownDirection(REFUSAL, nowhere, 1.0))[0] < 0.25
 
 
 def test_what_is_shared_with_a_baseline_of_another_width_is_behaviour_only(mediation: RefusalMediation) -> None:
-    items = recorded(KnownDirection(Direction("wide", np.ones((1, 48)), 1, -1), 1.0))
+    items = recorded(KnownDirection(REFUSAL, Direction("wide", np.ones((1, 48)), 1, -1), 1.0))
     with pytest.raises(NotAsked, match=r"width 48 and this model has width 32.*compared by behaviour only"):
-        KnownDirection.read(items, 32)
+        KnownDirection.read(REFUSAL, items, 32, LACKING)
     with pytest.raises(Unsupported, match="recorded no direction of refusal"):
-        KnownDirection.read(items[items["measurement"] == "other"], 32)
+        KnownDirection.read(REFUSAL, items[items["measurement"] == "other"], 32, LACKING)
 
 
 def test_without_a_baseline_the_direction_is_kept_so_that_the_run_can_be_one(mediation: RefusalMediation) -> None:

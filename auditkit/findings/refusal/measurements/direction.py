@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from auditkit.adapters.chat import Prompt
@@ -151,11 +150,6 @@ class RefusalDirection(Showable):
         """
         return self._chosen
 
-    def dose(self, direction: Direction) -> float:
-        """The length of a direction as a share of the norm of the states at its place."""
-        states = self.contrast.states.at(direction.layer, direction.position)
-        return direction.length / float(np.linalg.norm(states, axis=1).mean())
-
     def texts(self) -> BenignText:
         """Passages without requests."""
         prompts = [Prompt(text, tuple(self.adapter.chat.encode(text))) for text in benign_texts()]
@@ -194,7 +188,7 @@ class RefusalDirection(Showable):
             return False
         raised = effects(
             self.adapter, self.outcome(HARMLESS, self.discovery[:CHOOSING // 2]),
-            {ADDED: [direction.add(self.dose(direction))]},
+            {ADDED: [direction.add(self.contrast.dose(direction))]},
         )  # fmt: skip
         return float(raised.change(ADDED).describe().estimate or 0.0) > 0
 

@@ -85,7 +85,7 @@ class RefusalMediation(Showable):
     def added(self) -> Effects:
         """Harmless requests with the direction or a null added."""
         found = self.found
-        dose = found.dose(found.chosen)
+        dose = found.contrast.dose(found.chosen)
         conditions = {ADDED: found.chosen.add(dose)} | {name: each.add(dose) for name, each in self.null.items()}
         return effects(found.adapter, found.outcome(HARMLESS, found.confirmation), conditions, "directions added")
 

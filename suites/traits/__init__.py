@@ -1,0 +1,1 @@
+"""Claims about one finding; conftest.py says what they ask."""
