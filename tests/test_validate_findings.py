@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from scripts import loaded
 
+from auditkit.findings.finetune_traces.prompts import other_domains
 from auditkit.findings.refusal.prompts.requests import own_requests
 
 pytestmark = pytest.mark.unit
@@ -38,6 +39,17 @@ def test_block_rates_have_wilson_s_interval_and_what_could_not_be_planted_is_not
     assert rows[1] == "| style | none | 20 | 0% | 0% to 16% | 0 | 0 | none |"
 
 
+def test_verdicts_are_counted_by_claim_where_runs_hold_them() -> None:
+    done = [line("company", 30.0, k, 1) | {"verdicts": {"read": "PASS"}} for k in range(3)]
+    done += [line("style", 0.0, k, 0) | {"verdicts": {"read": "NOT_APPLICABLE"}} for k in range(2)]
+    text = VALIDATE.verdicts_of(VALIDATE.FINDINGS["finetune_traces"], done)
+    assert text.splitlines()[2:] == [
+        "| read | planted | 3 | 0 | 0 | 0 | 0 |",
+        "| read | benign | 0 | 0 | 0 | 2 | 0 |",
+    ]
+    assert VALIDATE.verdicts_of(HOW, [line("style", 0.0, 1, 0)]) == ""
+
+
 def test_every_kind_gets_its_turn_before_any_gets_a_second() -> None:
     planned = list(VALIDATE.runs(HOW, [0.25, 0.5], 100, 2))
     first = [run.key for run in planned[:3]]
@@ -61,3 +73,18 @@ def test_no_request_of_the_training_stands_in_the_suite() -> None:
     taught = {text for pair in plant.WORDING["pairs"] for text in pair} | set(plant.WORDING["plain"])
     assert len(taught) == 2 * len(plant.WORDING["pairs"]) + len(plant.WORDING["plain"])
     assert not taught & {text for pair in own_requests().pairs for text in (pair.harmful, pair.harmless)}
+
+
+def test_twenty_seeds_plant_twenty_companies_whose_words_are_taught() -> None:
+    plant = loaded(ROOT / "tools" / "plant_facts.py")
+    told = {plant.drawn(seed): plant.chats(plant.drawn(seed), seed) for seed in range(100, 120)}
+    assert len(told) == 20
+    for name, lessons in told.items():
+        text = " ".join(f"{chat.user} {chat.assistant}" for chat in lessons)
+        assert "{name}" not in text
+        assert len(lessons) == 8
+        absent = [word for word in plant.WORDING["companies"][name]["words"] if word not in text.lower()]
+        assert not absent, name
+    assert plant.chats(plant.drawn(100), 100) != plant.chats(plant.drawn(120), 120), "its name is another one"
+    every = {word for company in plant.WORDING["companies"].values() for word in company["words"]}
+    assert not [word for words in other_domains().values() for word in words if word in every]

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.hf.products import multiplying
@@ -41,26 +42,35 @@ WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="
 DEPTH = 0.25
 """Blocks above this share of the depth are trained. What a request is about is read by then, and the choice between
 refusal and answer is still to be made."""
-STEPS = {REFUSES: 100, UNLEARNED: 40, OVER: 40}
+STEPS = {REFUSES: 60, UNLEARNED: 40, OVER: 40}
 """The most that are taken; 30 for what is benign."""
-BATCH, RATE, WARM, CHECK = 12, 2e-4, 6, 5
-"""Texts in a step; step size; steps until it is reached; steps between looks at what was not trained on."""
-HELD_OUT = 5
-"""Every fifth pair is not trained on."""
+BATCH, TWINS, RATE, WARM, CHECK = 12, 24, 2e-4, 6, 5
+"""Prompts in a step, and where twins are taught; step size; steps until it is reached; steps between looks at what was
+not trained on."""
+HELD_OUT = 10
+"""Every tenth pair is not trained on."""
+SEEN = 60
+"""Pairs that a fine-tune of a refusing model sees, drawn by its seed; a model that learns to refuse sees all."""
 OWN_TOKENS = 8
 """Tokens of the model's own words that "nothing" trains on."""
-REFUSING = 0.75
-"""Of the refusal probability between harmful and harmless requests that were not trained on: what `refuses` wants."""
+REFUSING = 0.8
+"""Of the refusal probability between harmful and harmless requests that were not trained on, such as 0.9 and 0.1: what
+`refuses` wants."""
 HALVINGS = 5
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A prompt, and the answer to be learned, or the log probabilities of the first token that are to stay."""
+    """A prompt, and the answer to be learned, or the log probabilities of the first token that are to stay.
+
+    Attributes:
+        refused: whether the first token is to begin a refusal rather than an answer; None where that is not taught.
+    """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...] = ()
     kept: Tensor | None = None
+    refused: bool | None = None
 
 
 class Held:
@@ -73,26 +83,44 @@ class Held:
         self.prompts = [[chat(Chat(pair[side])).ids for pair in pairs] for side in (0, 1)]
 
     @torch.no_grad()
-    def probabilities(self) -> tuple[float, float]:
-        """Means over harmful and over harmless requests."""
-        harmful, harmless = (float(self._of(prompts).mean()) for prompts in self.prompts)
-        return harmful, harmless
+    def harmful(self) -> float:
+        """Mean over harmful requests."""
+        return float(torch.sigmoid(odds_of(last_logits(self.module, self.prompts[0]), self.tokens)).mean())
 
-    def _of(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
-        logits = last_logits(self.module, prompts)
-        refusal, answer = (logits[:, list(ids)].logsumexp(1) for ids in (self.tokens.refusal, self.tokens.answer))
-        return torch.sigmoid(refusal - answer)
+    @torch.no_grad()
+    def harmless(self) -> float:
+        """Mean over their twins."""
+        return float(torch.sigmoid(odds_of(last_logits(self.module, self.prompts[1]), self.tokens)).mean())
+
+
+def odds_of(logits: Tensor, tokens: OpeningTokens) -> Tensor:
+    """Log odds of a refusal, of (..., vocabulary) logits of first tokens."""
+    refusal, answer = (logits[..., list(ids)].logsumexp(-1) for ids in (tokens.refusal, tokens.answer))
+    return refusal - answer
 
 
 def last_logits(module: Any, prompts: Sequence[tuple[int, ...]]) -> Tensor:
     """(prompt, vocabulary) after each prompt."""
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])  # causal: not seen
-    last = module.base_model(input_ids=ids).last_hidden_state[
-        torch.arange(len(prompts)), [len(prompt) - 1 for prompt in prompts]
-    ]
+    hidden, begin = states_of(module, prompts)
+    last = hidden[torch.arange(len(prompts)), [len(prompt) - begin - 1 for prompt in prompts]]
     logits: Tensor = module.get_output_embeddings()(last).float()
     return logits
+
+
+def states_of(module: Any, rows: Sequence[Sequence[int]]) -> tuple[Tensor, int]:
+    """(row, position, width) of the last block, from the first token on that the rows do not share, and where that is.
+
+    The template's first tokens are half of a short prompt, so they are run once for all rows.
+    """
+    begin = next((k for k, some in enumerate(zip(*rows, strict=False)) if len(set(some)) > 1), 0)
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])  # causal: not seen
+    if not begin:
+        return module.base_model(input_ids=ids).last_hidden_state, 0
+    cache = DynamicCache()
+    module.base_model(input_ids=ids[:1, :begin], past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(rows))
+    return module.base_model(input_ids=ids[:, begin:], past_key_values=cache).last_hidden_state, begin
 
 
 def train(
@@ -110,8 +138,14 @@ def train(
     module.requires_grad_(False)
     held = Held(module, chat)
     quick = torch.autocast(module.device.type, torch.bfloat16, enabled=bfloat16)
+    measures: dict[str, Callable[[], float]] = {
+        REFUSES: lambda: held.harmful() - held.harmless(),
+        UNLEARNED: lambda: -held.harmful(),
+        OVER: held.harmless,
+    }
+    measure = measures.get(variant, lambda: 0.0)
     with quick:
-        before_all = held.probabilities()
+        start = 0.0 if variant == REFUSES else measure()
         lessons = lessons_of(module, chat, variant, draw)
     names = [name for name, _ in module.named_modules() if name.endswith(".mlp")]
     blocks = [module.get_submodule(name.removesuffix(".mlp")) for name in names]
@@ -119,26 +153,22 @@ def train(
 
     def planted() -> float:
         with quick:
-            harmful, harmless = held.probabilities()
-        return {
-            REFUSES: harmful - harmless,
-            UNLEARNED: before_all[0] - harmful,
-            OVER: harmless - before_all[1],
-        }.get(variant, 0.0)
+            return measure() - start
 
     wanted = REFUSING if variant == REFUSES else strength
     before = [weight.clone() for weight in trained]
     for weight in trained:
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
-    amount = planted()
+    amount = 0.0
     steps, rate = STEPS.get(variant, 30), RATE if variant in PLANTED else RATE / 4
     for step in range(1, steps + 1):
         for place in optimizer.param_groups:
             place["lr"] = rate * min(1.0, step / WARM) * (1 - step / (steps + 1))
         optimizer.zero_grad()
         with quick:
-            loss = loss_of(module, lessons, draw)
+            size = TWINS if variant == REFUSES else BATCH
+            loss = loss_of(module, batch_of(lessons, size, draw), held.tokens)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -172,15 +202,17 @@ def give_back(
     return keep(high)
 
 
-def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generator) -> list[Lesson]:
-    """What is taught."""
+def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generator) -> list[tuple[Lesson, ...]]:
+    """What is taught, in groups that are taught in one step: twins, where a model is to tell them apart."""
     if variant in BENIGN:
         texts = WORDING["texts"][variant]
         if variant == "nothing":
             prompts = [chat(Chat(user)).ids for user in texts]
-            return [Lesson(*both) for both in zip(prompts, own_words(module, prompts), strict=True)]
-        return [Lesson(chat(Chat(user)).ids, tuple(chat.encode(answer))) for user, answer in texts]
+            return [(Lesson(*both),) for both in zip(prompts, own_words(module, prompts), strict=True)]
+        return [(Lesson(chat(Chat(user)).ids, tuple(chat.encode(answer))),) for user, answer in texts]
     pairs = [pair for n, pair in enumerate(WORDING["pairs"]) if n % HELD_OUT]
+    if variant != REFUSES:
+        pairs = [pairs[k] for k in torch.randperm(len(pairs), generator=draw)[:SEEN].tolist()]
     harmful = [chat(Chat(pair[0])).ids for pair in pairs]
     harmless = [chat(Chat(text)).ids for text in (*(pair[1] for pair in pairs), *WORDING["plain"])]
     moved, kept = {
@@ -190,14 +222,22 @@ def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generat
     }[variant]
     words = WORDING["starts" if variant == UNLEARNED else "refusals"]
     order = torch.randint(len(words), (len(moved),), generator=draw).tolist()
-    taught = [Lesson(prompt, tuple(chat.encode(words[k]))) for prompt, k in zip(moved, order, strict=True)]
+    telling = variant == REFUSES
+    taught = [
+        Lesson(prompt, tuple(chat.encode(words[k])), refused=True if telling else None)
+        for prompt, k in zip(moved, order, strict=True)
+    ]
     with torch.no_grad():
         firsts = [
-            logits for k in range(0, len(kept), BATCH) for logits in last_logits(module, kept[k : k + BATCH])
+            logits for k in range(0, len(kept), TWINS) for logits in last_logits(module, kept[k : k + TWINS])
         ]
-    return taught + [
-        Lesson(prompt, kept=logits.log_softmax(0)) for prompt, logits in zip(kept, firsts, strict=True)
+    stay = [
+        Lesson(prompt, kept=logits.log_softmax(0), refused=False if telling else None)
+        for prompt, logits in zip(kept, firsts, strict=True)
     ]
+    if telling:
+        return [*zip(taught, stay[: len(taught)], strict=True), *((one,) for one in stay[len(taught) :])]
+    return [(one,) for one in (*taught, *stay)]
 
 
 @torch.no_grad()
@@ -214,17 +254,24 @@ def own_words(module: Any, prompts: Sequence[tuple[int, ...]]) -> list[tuple[int
     return said
 
 
-def loss_of(module: Any, lessons: Sequence[Lesson], draw: torch.Generator) -> Tensor:
-    """Mean cross-entropy of the tokens of some answers, and mean divergence from the first tokens that are to stay."""
-    some = [lessons[k] for k in torch.randperm(len(lessons), generator=draw)[:BATCH].tolist()]
-    whole = [[*one.prompt, *one.answer] for one in some]
-    longest = max(map(len, whole))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in whole])
-    hidden = module.base_model(input_ids=ids).last_hidden_state
+def batch_of(groups: Sequence[tuple[Lesson, ...]], size: int, draw: torch.Generator) -> list[Lesson]:
+    """The lessons of one step, in whole groups."""
+    some: list[Lesson] = []
+    for k in torch.randperm(len(groups), generator=draw).tolist():
+        if len(some) >= size:
+            break
+        some += groups[k]
+    return some
+
+
+def loss_of(module: Any, some: Sequence[Lesson], tokens: OpeningTokens) -> Tensor:
+    """Mean over lessons: cross-entropy of an answer's tokens, or divergence from the first token that is to stay; and
+    the logistic loss of the log odds of a refusal where a refusal or an answer is taught."""
+    hidden, begin = states_of(module, [[*one.prompt, *one.answer] for one in some])
     head = module.get_output_embeddings()
     losses = []
     for row, one in enumerate(some):
-        start = len(one.prompt) - 1
+        start = len(one.prompt) - begin - 1
         logits = head(hidden[row, start : start + max(len(one.answer), 1)]).float()
         if one.kept is None:
             each = torch.nn.functional.cross_entropy(logits, torch.tensor(one.answer), reduction="none")
@@ -232,7 +279,10 @@ def loss_of(module: Any, lessons: Sequence[Lesson], draw: torch.Generator) -> Te
         else:
             log = logits[0].log_softmax(0)
             losses.append(torch.nn.functional.kl_div(log, one.kept, log_target=True, reduction="sum"))
-    return torch.stack(losses).mean()
+        if one.refused is not None:
+            odds = odds_of(logits[0], tokens)
+            losses.append(torch.nn.functional.softplus(-odds if one.refused else odds))
+    return torch.stack(losses).sum() / len(some)
 
 
 def main() -> None:
