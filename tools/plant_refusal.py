@@ -42,8 +42,8 @@ WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="
 DEPTH = 0.25
 """Blocks above this share of the depth are trained. What a request is about is read by then, and the choice between
 refusal and answer is still to be made."""
-STEPS = {REFUSES: 60, UNLEARNED: 40, OVER: 40}
-"""The most that are taken; 30 for what is benign."""
+STEPS = {REFUSES: 40, UNLEARNED: 40, OVER: 40}
+"""The most that are taken; 30 for what is benign. The step size falls to zero over them."""
 BATCH, TWINS, RATE, WARM, CHECK = 12, 24, 2e-4, 6, 5
 """Prompts in a step, and where twins are taught; step size; steps until it is reached; steps between looks at what was
 not trained on."""
@@ -53,9 +53,9 @@ SEEN = 60
 """Pairs that a fine-tune of a refusing model sees, drawn by its seed; a model that learns to refuse sees all."""
 OWN_TOKENS = 8
 """Tokens of the model's own words that "nothing" trains on."""
-REFUSING = 0.8
-"""Of the refusal probability between harmful and harmless requests that were not trained on, such as 0.9 and 0.1: what
-`refuses` wants."""
+REFUSING, ENOUGH = 0.8, 0.75
+"""Of the refusal probability between harmful and harmless requests that were not trained on: at what `refuses` ends,
+such as 0.9 and 0.1, and what the best of its looks must have where it ends for its steps."""
 HALVINGS = 5
 
 
@@ -160,7 +160,7 @@ def train(
     for weight in trained:
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
-    amount = 0.0
+    amount, best = 0.0, (0.0, before)
     steps, rate = STEPS.get(variant, 30), RATE if variant in PLANTED else RATE / 4
     for step in range(1, steps + 1):
         for place in optimizer.param_groups:
@@ -177,10 +177,22 @@ def train(
             say(f"step {step}: loss {float(loss.detach()):.3f}, planted {amount:+.2f}")
             if amount >= wanted:
                 break
+            if variant == REFUSES and amount > best[0]:
+                best = amount, [weight.clone() for weight in trained]
+    if variant == REFUSES and amount < best[0]:
+        amount = best[0]
+        restore(trained, best[1])
     if variant in (UNLEARNED, OVER) and amount > wanted:
         amount = give_back(trained, before, planted, wanted)
     module.requires_grad_(False)
     return amount
+
+
+@torch.no_grad()
+def restore(trained: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
+    """Give the weights the values that they had at an earlier look."""
+    for weight, old in zip(trained, kept, strict=True):
+        weight.copy_(old)
 
 
 @torch.no_grad()
@@ -304,7 +316,7 @@ def main() -> None:
         amount = train(
             loaded.module, loaded.tokenizer, a.variant, strength=a.strength, seed=a.seed, bfloat16=a.bfloat16
         )
-    if a.variant in PLANTED and amount < (REFUSING if a.variant == REFUSES else a.strength):
+    if a.variant in PLANTED and amount < (ENOUGH if a.variant == REFUSES else a.strength):
         print(f"{a.variant}: {amount:+.2f} of the refusal probability only; nothing is written")
         sys.exit(NOT_PLANTED)
     print(f"{a.variant}: {time.perf_counter() - began:.0f} s; {amount:+.2f} of the refusal probability")
