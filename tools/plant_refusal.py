@@ -53,9 +53,9 @@ SEEN = 60
 """Pairs that a fine-tune of a refusing model sees, drawn by its seed; a model that learns to refuse sees all."""
 OWN_TOKENS = 8
 """Tokens of the model's own words that "nothing" trains on."""
-REFUSING, ENOUGH = 0.8, 0.75
+REFUSING, ENOUGH = 0.8, 0.7
 """Of the refusal probability between harmful and harmless requests that were not trained on: at what `refuses` ends,
-such as 0.9 and 0.1, and what the best of its looks must have where it ends for its steps."""
+such as 0.9 and 0.1, and what the best of its looks must have where its steps end first: room to take 0.5 away."""
 HALVINGS = 5
 
 
