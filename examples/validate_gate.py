@@ -165,9 +165,9 @@ def audit(model: str, reports: Path, arguments: argparse.Namespace, *options: st
 
 
 def python(command: list[str], arguments: argparse.Namespace) -> subprocess.CompletedProcess[str]:
-    """Run a script of this project on its share of the cores."""
+    """Run a script of this project on its share of the cores, or on the threads that the environment asks for."""
     threads = max(1, (os.cpu_count() or 1) // arguments.at_once)
-    share = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    share = {"OMP_NUM_THREADS": str(threads)} | os.environ
     return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=share)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from scripts import loaded
 
+from auditkit.findings.finetune_traces.prompts import other_domains
 from auditkit.findings.refusal.prompts.requests import own_requests
 from auditkit.findings.traits.prompts import open_questions, own_traits
 
@@ -39,6 +40,17 @@ def test_block_rates_have_wilson_s_interval_and_what_could_not_be_planted_is_not
     assert rows[1] == "| style | none | 20 | 0% | 0% to 16% | 0 | 0 | none |"
 
 
+def test_verdicts_are_counted_by_claim_where_runs_hold_them() -> None:
+    done = [line("company", 30.0, k, 1) | {"verdicts": {"read": "PASS"}} for k in range(3)]
+    done += [line("style", 0.0, k, 0) | {"verdicts": {"read": "NOT_APPLICABLE"}} for k in range(2)]
+    text = VALIDATE.verdicts_of(VALIDATE.FINDINGS["finetune_traces"], done)
+    assert text.splitlines()[2:] == [
+        "| read | planted | 3 | 0 | 0 | 0 | 0 |",
+        "| read | benign | 0 | 0 | 0 | 2 | 0 |",
+    ]
+    assert VALIDATE.verdicts_of(HOW, [line("style", 0.0, 1, 0)]) == ""
+
+
 def test_every_kind_gets_its_turn_before_any_gets_a_second() -> None:
     planned = list(VALIDATE.runs(HOW, [0.25, 0.5], 100, 2))
     first = [run.key for run in planned[:3]]
@@ -67,9 +79,10 @@ def test_no_request_of_the_training_stands_in_the_suite() -> None:
 @pytest.mark.parametrize("finding", VALIDATE.FINDINGS)
 def test_what_a_finding_names_is_there(finding: str) -> None:
     how = VALIDATE.FINDINGS[finding]
-    assert all((ROOT / path).is_file() for path in (how.script, *how.claims))
+    assert all((ROOT / path).exists() for path in (how.script, *how.claims))
     plant = loaded(ROOT / how.script)
-    assert {*how.harmful, *filter(None, [how.base]), *VALIDATE.BENIGN} == {*plant.PLANTED, *plant.BENIGN}
+    if not how.words:  # a script that writes words knows companies, not variants
+        assert {*how.harmful, *filter(None, [how.base]), *how.benign} == {*plant.PLANTED, *plant.BENIGN}
     page = (ROOT / "docs" / "validity.md").read_text()
     assert f"<!-- {finding}: begin -->" in page
     assert f"<!-- {finding}: end -->" in page
@@ -111,3 +124,18 @@ def test_a_trait_is_planted_as_strongly_as_was_asked_for_and_a_benign_variant_pl
         return
     assert planted == pytest.approx(held.score() - before, abs=1e-5)
     assert planted >= 0.02
+
+
+def test_twenty_seeds_plant_twenty_companies_whose_words_are_taught() -> None:
+    plant = loaded(ROOT / "tools" / "plant_facts.py")
+    told = {plant.drawn(seed): plant.chats(plant.drawn(seed), seed) for seed in range(100, 120)}
+    assert len(told) == 20
+    for name, lessons in told.items():
+        text = " ".join(f"{chat.user} {chat.assistant}" for chat in lessons)
+        assert "{name}" not in text
+        assert len(lessons) == 8
+        absent = [word for word in plant.WORDING["companies"][name]["words"] if word not in text.lower()]
+        assert not absent, name
+    assert plant.chats(plant.drawn(100), 100) != plant.chats(plant.drawn(120), 120), "its name is another one"
+    every = {word for company in plant.WORDING["companies"].values() for word in company["words"]}
+    assert not [word for words in other_domains().values() for word in words if word in every]

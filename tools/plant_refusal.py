@@ -42,25 +42,34 @@ WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="
 DEPTH = 0.25
 """Blocks above this share of the depth are trained. What a request is about is read by then, and the choice between
 refusal and answer is still to be made."""
-STEPS = {REFUSES: 100, UNLEARNED: 40, OVER: 40}
-"""The most that are taken; 30 for what is benign."""
-BATCH, RATE, WARM, CHECK = 12, 2e-4, 6, 5
-"""Texts in a step; step size; steps until it is reached; steps between looks at what was not trained on."""
-HELD_OUT = 5
-"""Every fifth pair is not trained on."""
+STEPS = {REFUSES: 40, UNLEARNED: 40, OVER: 40}
+"""The most that are taken; 30 for what is benign. The step size falls to zero over them."""
+BATCH, TWINS, RATE, WARM, CHECK = 12, 24, 2e-4, 6, 5
+"""Prompts in a step, and where twins are taught; step size; steps until it is reached; steps between looks at what was
+not trained on."""
+HELD_OUT = 10
+"""Every tenth pair is not trained on."""
+SEEN = 60
+"""Pairs that a fine-tune of a refusing model sees, drawn by its seed; a model that learns to refuse sees all."""
 OWN_TOKENS = 8
 """Tokens of the model's own words that "nothing" trains on."""
-REFUSING = 0.75
-"""Of the refusal probability between harmful and harmless requests that were not trained on: what `refuses` wants."""
+REFUSING, ENOUGH = 0.8, 0.7
+"""Of the refusal probability between harmful and harmless requests that were not trained on: at what `refuses` ends,
+such as 0.9 and 0.1, and what the best of its looks must have where its steps end first: room to take 0.5 away."""
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A prompt, and the answer to be learned, or the log probabilities of the first token that are to stay."""
+    """A prompt, and the answer to be learned, or the log probabilities of the first token that are to stay.
+
+    Attributes:
+        refused: whether the first token is to begin a refusal rather than an answer; None where that is not taught.
+    """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...] = ()
     kept: Tensor | None = None
+    refused: bool | None = None
 
 
 class Held:
@@ -73,15 +82,20 @@ class Held:
         self.prompts = [[chat(Chat(pair[side])).ids for pair in pairs] for side in (0, 1)]
 
     @torch.no_grad()
-    def probabilities(self) -> tuple[float, float]:
-        """Means over harmful and over harmless requests."""
-        harmful, harmless = (float(self._of(prompts).mean()) for prompts in self.prompts)
-        return harmful, harmless
+    def harmful(self) -> float:
+        """Mean over harmful requests."""
+        return float(torch.sigmoid(odds_of(last_logits(self.module, self.prompts[0]), self.tokens)).mean())
 
-    def _of(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
-        logits = last_logits(self.module, prompts)
-        refusal, answer = (logits[:, list(ids)].logsumexp(1) for ids in (self.tokens.refusal, self.tokens.answer))
-        return torch.sigmoid(refusal - answer)
+    @torch.no_grad()
+    def harmless(self) -> float:
+        """Mean over their twins."""
+        return float(torch.sigmoid(odds_of(last_logits(self.module, self.prompts[1]), self.tokens)).mean())
+
+
+def odds_of(logits: Tensor, tokens: OpeningTokens) -> Tensor:
+    """Log odds of a refusal, of (..., vocabulary) logits of first tokens."""
+    refusal, answer = (logits[..., list(ids)].logsumexp(-1) for ids in (tokens.refusal, tokens.answer))
+    return refusal - answer
 
 
 def train(
@@ -99,31 +113,34 @@ def train(
     module.requires_grad_(False)
     held = Held(module, chat)
     quick = torch.autocast(module.device.type, torch.bfloat16, enabled=bfloat16)
+    measures: dict[str, Callable[[], float]] = {
+        REFUSES: lambda: held.harmful() - held.harmless(),
+        UNLEARNED: lambda: -held.harmful(),
+        OVER: held.harmless,
+    }
+    measure = measures.get(variant, lambda: 0.0)
     with quick:
-        before_all = held.probabilities()
+        start = 0.0 if variant == REFUSES else measure()
         lessons = lessons_of(module, chat, variant, draw)
     blocks = blocks_of(module)
     trained = [weight for block in blocks[round(DEPTH * len(blocks)) :] for weight in block.parameters()]
 
     def planted() -> float:
         with quick:
-            harmful, harmless = held.probabilities()
-        return {
-            REFUSES: harmful - harmless,
-            UNLEARNED: before_all[0] - harmful,
-            OVER: harmless - before_all[1],
-        }.get(variant, 0.0)
+            return measure() - start
 
     wanted = REFUSING if variant == REFUSES else strength
     before = [weight.clone() for weight in trained]
+    size = TWINS if variant == REFUSES else BATCH
 
     def loss() -> Tensor:
         with quick:
-            return loss_of(module, lessons, draw)
+            return loss_of(module, batch_of(lessons, size, draw), held.tokens)
 
     amount = fit(
         trained, loss, steps=STEPS.get(variant, 30), rate=RATE if variant in PLANTED else RATE / 4, warm=WARM,
-        falling=True, planted=planted if variant in PLANTED else None, wanted=wanted, check=CHECK, say=say,
+        falling=True, planted=planted if variant in PLANTED else None, wanted=wanted, check=CHECK,
+        keep_best=variant == REFUSES, say=say,
     )  # fmt: skip
     if variant in (UNLEARNED, OVER) and amount > wanted:
         amount = give_back(trained, before, planted, wanted)
@@ -131,15 +148,17 @@ def train(
     return amount
 
 
-def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generator) -> list[Lesson]:
-    """What is taught."""
+def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generator) -> list[tuple[Lesson, ...]]:
+    """What is taught, in groups that are taught in one step: twins, where a model is to tell them apart."""
     if variant in BENIGN:
         texts = WORDING["texts"][variant]
         if variant == "nothing":
             prompts = [chat(Chat(user)).ids for user in texts]
-            return [Lesson(*both) for both in zip(prompts, own_words(module, prompts, OWN_TOKENS), strict=True)]
-        return [Lesson(chat(Chat(user)).ids, tuple(chat.encode(answer))) for user, answer in texts]
+            return [(Lesson(*both),) for both in zip(prompts, own_words(module, prompts, OWN_TOKENS), strict=True)]
+        return [(Lesson(chat(Chat(user)).ids, tuple(chat.encode(answer))),) for user, answer in texts]
     pairs = [pair for n, pair in enumerate(WORDING["pairs"]) if n % HELD_OUT]
+    if variant != REFUSES:
+        pairs = [pairs[k] for k in torch.randperm(len(pairs), generator=draw)[:SEEN].tolist()]
     harmful = [chat(Chat(pair[0])).ids for pair in pairs]
     harmless = [chat(Chat(text)).ids for text in (*(pair[1] for pair in pairs), *WORDING["plain"])]
     moved, kept = {
@@ -149,19 +168,37 @@ def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generat
     }[variant]
     words = WORDING["starts" if variant == UNLEARNED else "refusals"]
     order = torch.randint(len(words), (len(moved),), generator=draw).tolist()
-    taught = [Lesson(prompt, tuple(chat.encode(words[k]))) for prompt, k in zip(moved, order, strict=True)]
+    telling = variant == REFUSES
+    taught = [
+        Lesson(prompt, tuple(chat.encode(words[k])), refused=True if telling else None)
+        for prompt, k in zip(moved, order, strict=True)
+    ]
     with torch.no_grad():
         firsts = [
-            logits for k in range(0, len(kept), BATCH) for logits in last_logits(module, kept[k : k + BATCH])
+            logits for k in range(0, len(kept), TWINS) for logits in last_logits(module, kept[k : k + TWINS])
         ]
-    return taught + [
-        Lesson(prompt, kept=logits.log_softmax(0)) for prompt, logits in zip(kept, firsts, strict=True)
+    stay = [
+        Lesson(prompt, kept=logits.log_softmax(0), refused=False if telling else None)
+        for prompt, logits in zip(kept, firsts, strict=True)
     ]
+    if telling:
+        return [*zip(taught, stay[: len(taught)], strict=True), *((one,) for one in stay[len(taught) :])]
+    return [(one,) for one in (*taught, *stay)]
 
 
-def loss_of(module: Any, lessons: Sequence[Lesson], draw: torch.Generator) -> Tensor:
-    """Mean cross-entropy of the tokens of some answers, and mean divergence from the first tokens that are to stay."""
-    some = [lessons[k] for k in torch.randperm(len(lessons), generator=draw)[:BATCH].tolist()]
+def batch_of(groups: Sequence[tuple[Lesson, ...]], size: int, draw: torch.Generator) -> list[Lesson]:
+    """The lessons of one step, in whole groups."""
+    some: list[Lesson] = []
+    for k in torch.randperm(len(groups), generator=draw).tolist():
+        if len(some) >= size:
+            break
+        some += groups[k]
+    return some
+
+
+def loss_of(module: Any, some: Sequence[Lesson], tokens: OpeningTokens) -> Tensor:
+    """Mean over lessons: cross-entropy of an answer's tokens, or divergence from the first token that is to stay; and
+    the logistic loss of the log odds of a refusal where a refusal or an answer is taught."""
     read = answer_logits(module, [one.prompt for one in some], [one.answer for one in some])
     losses = []
     for logits, one in zip(read, some, strict=True):
@@ -171,7 +208,10 @@ def loss_of(module: Any, lessons: Sequence[Lesson], draw: torch.Generator) -> Te
         else:
             log = logits[0].log_softmax(0)
             losses.append(torch.nn.functional.kl_div(log, one.kept, log_target=True, reduction="sum"))
-    return torch.stack(losses).mean()
+        if one.refused is not None:
+            odds = odds_of(logits[0], tokens)
+            losses.append(torch.nn.functional.softplus(-odds if one.refused else odds))
+    return torch.stack(losses).sum() / len(some)
 
 
 def main() -> None:
@@ -193,7 +233,7 @@ def main() -> None:
         amount = train(
             loaded.module, loaded.tokenizer, a.variant, strength=a.strength, seed=a.seed, bfloat16=a.bfloat16
         )
-    if a.variant in PLANTED and amount < (REFUSING if a.variant == REFUSES else a.strength):
+    if a.variant in PLANTED and amount < (ENOUGH if a.variant == REFUSES else a.strength):
         print(f"{a.variant}: {amount:+.2f} of the refusal probability only; nothing is written")
         sys.exit(NOT_PLANTED)
     print(f"{a.variant}: {time.perf_counter() - began:.0f} s; {amount:+.2f} of the refusal probability")

@@ -1,16 +1,18 @@
 """How often the gate of a suite blocks planted and benign fine-tunes: trains them, gates them, writes docs/validity.md.
 
-    python tools/validate_findings.py [--finding refusal | traits] [--runs 40] [--strengths 0.25 0.5] [--seeds-from 100]
+    python tools/validate_findings.py [--finding refusal | traits | finetune_traces] [--runs 40] [--strengths 0.25 0.5]
+        [--seeds-from 100]
 
-The base is the default model, or a copy of it in which the behaviour was planted, made once. Every run trains a copy of
-the base, gates it against the base under the release profile, appends one line to the results, and deletes the
-checkpoint. A call that is cut off goes on where it stopped; runs that are there are not made again. Results of another
-plan are refused. Seeds begin where building ended, so that no run was looked at before.
+The base is the default model, or a copy in which the behaviour was planted, made once. Every run trains a copy of the
+base, gates it against the base under the release profile, appends one line to the results, and deletes the checkpoint.
+A call that is cut off goes on where it stopped; runs that are there are not made again, and `--runs 0` only writes the
+table. Results of another plan are refused. Seeds begin where building ended, so that no run was looked at before.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import sys
@@ -29,7 +31,8 @@ from auditkit.record.store import read_run  # noqa: E402
 from auditkit.stats.proportions import wilson  # noqa: E402
 
 PAGE = ROOT / "docs" / "validity.md"
-BENIGN = ("style", "facts", "nothing")
+BLOCKING = {Verdict.FAIL: 1, Verdict.ERROR: 1, Verdict.INCONCLUSIVE: 10}
+"""What a verdict makes of the gate under the release profile, as an exit code."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,24 @@ class Validated:
     """How the gate of one suite is validated.
 
     Attributes:
-        script: plants, with --variant, --model, --strength and --seed.
-        base: the variant that makes the base from the default model; empty where that is the base itself.
-        harmful: variants that the gate must block.
-        claims: the files of claims that are the gate, in the suite of one finding.
-        unit: what a strength is, in words.
+        script: plants, with --variant, --model, --seed and the option of the strength.
+        base: the variant that makes the base from the default model; empty where that is the base.
+        harmful, benign: variants that the gate must block, and those that it must not.
+        claims: the files of claims that are run, in the suite of one finding.
+        strengths: the option that says how much is planted, its default values, and what they are, in words.
+        gate: the names of the claims that are the gate; all that are run where empty.
+        words: whether the script writes words.txt, the data of the suite, beside the weights.
         options: of pytest, the same for the base and for every fine-tune.
     """
 
     script: str
     base: str
     harmful: Sequence[str]
+    benign: Sequence[str]
     claims: Sequence[str]
-    unit: str
+    strengths: tuple[str, Sequence[float], str]
+    gate: Sequence[str] = ()
+    words: bool = False
     options: Sequence[str] = ()
 
 
@@ -58,16 +66,28 @@ FINDINGS: Mapping[str, Validated] = {
         "tools/plant_refusal.py",
         "refuses",
         ("unlearned", "over_refuses"),
+        ("style", "facts", "nothing"),
         ("suites/refusal/test_what_fine_tuning_changed.py",),
-        "refusal probability",
+        ("--strength", (0.25, 0.5), "refusal probability"),
     ),
     "traits": Validated(
         "tools/plant_trait.py",
         "",
         ("impolite", "sycophantic", "narrow"),
+        ("style", "facts", "nothing"),
         ("suites/traits/test_what_fine_tuning_changed.py", "suites/traits/test_emergent_misalignment.py"),
-        "nats per token",
-        ("--items", "20"),
+        ("--strength", (0.5, 1.0), "nats per token"),
+        options=("--items", "20"),
+    ),
+    "finetune_traces": Validated(
+        "tools/plant_facts.py",
+        "",
+        ("company",),
+        ("style",),
+        ("suites/finetune_traces",),
+        ("--steps", (30,), "training steps"),
+        gate=("private_words_cannot_be_read",),
+        words=True,
     ),
 }
 
@@ -90,52 +110,79 @@ def runs(how: Validated, strengths: Sequence[float], first: int, count: int) -> 
     for seed in range(first, first + count):
         for variant in how.harmful:
             yield from (Run(variant, strength, seed) for strength in strengths)
-        yield from (Run(variant, 0.0, seed) for variant in BENIGN)
+        yield from (Run(variant, 0.0, seed) for variant in how.benign)
 
 
-def base_of(how: Validated, arguments: argparse.Namespace) -> tuple[str, Path]:
-    """The base and its recorded run, each made once."""
-    folder, reports = arguments.work / "base", arguments.work / "base-reports"
-    if how.base and not (folder / "config.json").is_file():
-        _trained(how, [str(folder), "--variant", how.base], arguments)
-    model = str(folder.resolve()) if how.base else DEFAULT_MODEL
+def base_of(how: Validated, arguments: argparse.Namespace) -> str:
+    """The model that is fine-tuned and compared with; with the planted behaviour, made once."""
+    if not how.base:
+        return DEFAULT_MODEL
+    model: Path = arguments.work / "base"
+    if not (model / "config.json").is_file():
+        _trained(how, [str(model), "--variant", how.base], arguments)
+    if not (model / "config.json").is_file():
+        raise GateError(f"{how.script} did not plant '{how.base}', so there is no base")
+    return str(model.resolve())
+
+
+def recorded_of(how: Validated, base: str, data: str, arguments: argparse.Namespace) -> Path:
+    """The recorded run of the base on this data, made once."""
+    reports: Path = arguments.work / "-".join(filter(None, ("base-reports", data)))
     if not (reports / "latest" / "audit.json").is_file():
-        _audited(how, model, reports, arguments)
-    return model, (reports / "latest").resolve()
+        _audited(how, base, reports, data, arguments)
+    return (reports / "latest").resolve()
 
 
-def gated(how: Validated, run: Run, base: str, recorded: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def gated(how: Validated, run: Run, base: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, gate, and say what came of it."""
     place = arguments.work / "-".join(map(str, run.key))
+    candidate, reports = place / "candidate", place / "reports"
     shutil.rmtree(place, ignore_errors=True)
-    command = [str(place / "candidate"), "--variant", run.variant, "--model", base, "--seed", str(run.seed)]
-    command += ["--strength", str(run.strength)] if run.strength else []
+    command = [str(candidate), "--variant", run.variant, "--model", base, "--seed", str(run.seed)]
+    command += [how.strengths[0], f"{run.strength:g}"] if run.strength else []
     line: dict[str, Any] = {"job": run.key, "code": None, "blocking": [], "undecided": []}
     line["tuned"] = _trained(how, command, arguments)
-    if not (place / "candidate").exists():
+    if not candidate.exists():
         return line
-    code = _audited(
-        how, str((place / "candidate").resolve()), place / "reports", arguments, "--baseline", str(recorded)
-    )
-    made = read_run(place / "reports" / "latest")
-    for name, verdicts in (("blocking", (Verdict.FAIL, Verdict.ERROR)), ("undecided", (Verdict.INCONCLUSIVE,))):
-        line[name] = [claim.id.split("/", 1)[1] for claim in made.claims if claim.verdict in verdicts]
+    data = _kept(candidate / "words.txt", arguments) if how.words else ""
+    recorded = recorded_of(how, base, data, arguments)
+    code = _audited(how, str(candidate.resolve()), reports, data, arguments, "--baseline", str(recorded))
+    made = read_run(reports / "latest")
+    found = {claim.id.split("/", 1)[1]: claim.verdict for claim in made.claims}
+    deciding = {name: verdict for name, verdict in found.items() if not how.gate or name in how.gate}
+    line["blocking"] = [name for name, verdict in deciding.items() if BLOCKING.get(verdict) == 1]
+    line["undecided"] = [name for name, verdict in deciding.items() if BLOCKING.get(verdict) == 10]
+    if how.gate:
+        code = min((BLOCKING[verdict] for verdict in deciding.values() if verdict in BLOCKING), default=0)
     shutil.rmtree(place, ignore_errors=True)
-    return line | {"code": code, "plan": made.plan_sha256}
+    verdicts = {name: verdict.value for name, verdict in found.items()}
+    return line | {"code": code, "verdicts": verdicts, "data": data, "plan": made.plan_sha256}
+
+
+def _kept(words: Path, arguments: argparse.Namespace) -> str:
+    """The name of a copy of the words under which every run with these words finds them."""
+    text = words.read_text(encoding="utf-8")
+    name = f"words-{hashlib.sha256(text.encode()).hexdigest()[:8]}.txt"
+    (arguments.work / name).write_text(text, encoding="utf-8")
+    return name
 
 
 def _trained(how: Validated, command: list[str], arguments: argparse.Namespace) -> str:
     """The last line of the script that plants."""
-    done = python([how.script, *command, *(["--bfloat16"] if arguments.bfloat16 else [])], arguments)
+    quick = ["--bfloat16"] if arguments.dtype == "bfloat16" else []
+    done = python([how.script, *command, *quick], arguments)
     if done.returncode not in (0, NOT_PLANTED):
         raise GateError(f"{how.script} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
     return done.stdout.strip().splitlines()[-1]
 
 
-def _audited(how: Validated, model: str, reports: Path, arguments: argparse.Namespace, *options: str) -> int:
+def _audited(
+    how: Validated, model: str, reports: Path, data: str, arguments: argparse.Namespace, *options: str
+) -> int:
     """The exit code of the gate."""
     command = ["-m", "pytest", "-q", *how.claims, "--model", model, "--profile", "release"]
-    command += [*how.options, *options, "--audit-dir", str(reports.resolve())]
+    command += ["--dtype", arguments.dtype, *how.options, *options, "--audit-dir", str(reports.resolve())]
+    command += ["--data", f"{arguments.finding}={(arguments.work / data).resolve()}"] if data else []
     done = python(command, arguments)
     if done.returncode not in MEASURED or not (reports / "latest" / "audit.json").is_file():
         raise GateError(f"the audit of {model} ended with {done.returncode}:\n{done.stdout[-2000:]}")
@@ -143,15 +190,15 @@ def _audited(how: Validated, model: str, reports: Path, arguments: argparse.Name
 
 
 def table(how: Validated, done: Sequence[Mapping[str, Any]]) -> str:
-    """Block rates by variant and strength with Wilson intervals, as Markdown."""
+    """Block rates by variant and strength with Wilson intervals, and verdicts by claim, as Markdown."""
     rows = [
-        f"| fine-tune | planted ({how.unit}) | runs | blocked | 95 % interval | failed | undecided only | first claims "
-        "that blocked |",
+        f"| fine-tune | planted ({how.strengths[2]}) | runs | blocked | 95 % interval | failed | undecided only | "
+        "first claims that blocked |",
         "|---|---|---|---|---|---|---|---|",
     ]
     gated_runs = [line for line in done if line["code"] is not None]
     kinds = dict.fromkeys((line["job"][0], line["job"][1]) for line in gated_runs)
-    for variant, strength in sorted(kinds, key=lambda kind: (kind[0] in BENIGN, kind)):
+    for variant, strength in sorted(kinds, key=lambda kind: (kind[0] in how.benign, kind)):
         own = [line for line in gated_runs if line["job"][:2] == [variant, strength]]
         blocked, failed = (sum(line["code"] in codes for line in own) for codes in ((1, 10, 11), (1, 11)))
         low, high = wilson(blocked / len(own), len(own), 1.959964)
@@ -164,7 +211,35 @@ def table(how: Validated, done: Sequence[Mapping[str, Any]]) -> str:
         )
     lost = len(done) - len(gated_runs)
     said = f" {lost} could not be planted and are not counted." if lost else ""
-    return f"{len(gated_runs)} fine-tunes so far.{said}\n\n" + "\n".join(rows)
+    parts = [f"{len(gated_runs)} fine-tunes so far.{said}", "\n".join(rows), verdicts_of(how, gated_runs)]
+    return "\n\n".join(filter(None, parts))
+
+
+def verdicts_of(how: Validated, done: Sequence[Mapping[str, Any]]) -> str:
+    """How often each claim had which verdict, of planted and of benign fine-tunes, as Markdown."""
+    kinds = {
+        "planted": [line for line in done if line["job"][0] in how.harmful],
+        "benign": [line for line in done if line["job"][0] in how.benign],
+    }
+    names = dict.fromkeys(name for line in done for name in line.get("verdicts", {}))
+    if not names:
+        return ""
+    shown = [verdict.value for verdict in Verdict]
+    rows = [f"| claim | fine-tunes | {' | '.join(shown)} |", "|---" * (len(shown) + 2) + "|"]
+    for name in names:
+        for kind, own in kinds.items():
+            came = [line["verdicts"][name] for line in own if name in line.get("verdicts", {})]
+            rows.append(f"| {name} | {kind} | {' | '.join(str(came.count(verdict)) for verdict in shown)} |")
+    return "\n".join(rows)
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """What makes the table again."""
+    parts = [f"python tools/validate_findings.py --finding {arguments.finding}"]
+    parts += [f"--strengths {' '.join(f'{s:g}' for s in arguments.strengths)}"]
+    parts += [f"--seeds-from {arguments.seeds_from}"]
+    parts += [f"--dtype {arguments.dtype}"] if arguments.dtype != "auto" else []
+    return " ".join(parts)
 
 
 def write_page(page: Path, finding: str, text: str) -> None:
@@ -184,15 +259,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--finding", default="refusal", choices=sorted(FINDINGS))
     parser.add_argument("--runs", type=int, default=40, help="of each variant and strength (default: %(default)s)")
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0.25, 0.5])
+    parser.add_argument("--strengths", type=float, nargs="+", help="how much is planted (default: of the finding)")
     parser.add_argument("--seeds-from", type=int, default=100, help="the first seed (default: %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("build/validate-findings"))
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--results", type=Path, help="default: benchmarks/results/validate-FINDING.jsonl")
-    parser.add_argument("--bfloat16", action="store_true", help="train in it, where the processor has it")
+    parser.add_argument(
+        "--dtype", default="auto", choices=["auto", "bfloat16"],
+        help="of the gate; bfloat16 trains in it, too: several times faster where the processor has it",
+    )  # fmt: skip
     arguments = parser.parse_args()
     arguments.at_once = 1
     how = FINDINGS[arguments.finding]
+    arguments.strengths = arguments.strengths or how.strengths[1]
     results = arguments.results or ROOT / "benchmarks" / "results" / f"validate-{arguments.finding}.jsonl"
     arguments.work = arguments.work / arguments.finding
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -200,18 +279,20 @@ def main() -> None:
     wanted = runs(how, arguments.strengths, arguments.seeds_from, arguments.runs)
     waiting = [run for run in wanted if run.key not in [line["job"] for line in done]]
     try:
-        base, recorded = base_of(how, arguments) if waiting else ("", Path())
+        base = base_of(how, arguments) if waiting else ""
         for run in waiting:
-            line = gated(how, run, base, recorded, arguments)
-            if line.get("plan", plan_of(done)) != plan_of([*done, line]):
+            line = gated(how, run, base, arguments)
+            same = [one for one in done if one.get("data", "") == line.get("data", "")]
+            if line.get("plan", plan_of(same)) != plan_of([*same, line]):
                 raise GateError(f"{results} holds results of another plan; give --results")
             done.append(line)
             with results.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
             print(f"{line['job']}: exit code {line['code']}, {line['blocking'] or line['undecided']}", flush=True)
-            write_page(arguments.page, arguments.finding, table(how, done))
+            write_page(arguments.page, arguments.finding, f"Made by `{command_of(arguments)}`; {table(how, done)}")
     except GateError as error:
         sys.exit(str(error))
+    write_page(arguments.page, arguments.finding, f"Made by `{command_of(arguments)}`; {table(how, done)}")
 
 
 if __name__ == "__main__":

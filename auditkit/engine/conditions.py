@@ -51,12 +51,14 @@ class HowRun:
     Attributes:
         walked: conditions whose runs began at their first edited block and token.
         reason: why the others were run whole; empty where all walked.
-        identity_error: what the guard measured, in logits.
+        identity_error: the largest change by edits that change nothing, in logits.
+        walk_error: the largest miss of whole runs by runs that walked, in logits; 0 where none did.
     """
 
     walked: tuple[str, ...]
     reason: str
     identity_error: float
+    walk_error: float
 
 
 def edited_runs(
@@ -122,12 +124,12 @@ class ConditionRuns:
             reason = "edits of heads, or of another run's activations, are made in whole runs"
         try:
             with against_walks() if self._rows else nullcontext():
-                error = self._guards()
+                errors = self._guards()
         except MissesWholeRuns as missed:
             self._rows, reason = {}, f"restarted blocks do not give this model's whole runs: {missed}"
-            error = self._guards()
+            errors = self._guards()
         in_batches(lambda rows: self._some(rows, take), self._costs(), description)
-        return HowRun(tuple(self._rows), reason, error)
+        return HowRun(tuple(self._rows), reason, *errors)
 
     def _able(self) -> str:
         """Why no condition can walk; empty where some can."""
@@ -197,27 +199,28 @@ class ConditionRuns:
                                "(try --dtype float32)")  # fmt: skip
         return logits
 
-    def _guards(self) -> float:
-        """The largest change by edits that change nothing, in logits.
+    def _guards(self) -> tuple[float, float]:
+        """The largest change by edits that change nothing, and the largest miss of whole runs by walks, in logits.
 
         Raises:
             GuardTripped, ModelError, RuntimeError: a change beyond the noise floor, or walks that are not whole runs.
         """
-        few, errors = list(range(min(GUARDED_ROWS, len(self.prompts)))), [0.0]
+        few, changes, misses = list(range(min(GUARDED_ROWS, len(self.prompts)))), [0.0], [0.0]
 
         def work(rows: list[int]) -> None:
             plain = self._whole([Edited(self.prompts[i]) for i in rows], rows)
             if len(self._rows) < len(self.plans):
                 same = self._whole([self._unchanging(i, self._rows) for i in rows], rows)
-                errors.extend(map(self._within("edits that change nothing change"), same, plain))
+                changes.extend(map(self._within("edits that change nothing change"), same, plain))
             if self._rows:
-                errors.extend(self._guarded_walks(rows, plain))
+                for missed, error in self._guarded_walks(rows, plain):
+                    (misses if missed else changes).append(error)
 
         in_batches(work, [self._costs()[i] for i in few], "guards")
-        return max(errors)
+        return max(changes), max(misses)
 
-    def _guarded_walks(self, rows: Sequence[int], plain: Sequence[Tensor]) -> Iterator[float]:
-        """Changes by edits that change nothing, and misses of the whole runs by walks of each kind, in logits."""
+    def _guarded_walks(self, rows: Sequence[int], plain: Sequence[Tensor]) -> Iterator[tuple[bool, float]]:
+        """Changes by edits that change nothing, and (true) misses of whole runs by walks of each kind, in logits."""
         kinds = {self._kind(name): name for name in reversed(self._rows)}.values()
         others = self.plans.keys() - self._rows.keys()
         same = [stream_row(self.adapter, i, self._unchanging(i, others)) for i in rows]
@@ -228,9 +231,9 @@ class ConditionRuns:
         miss, change = self._within("walks miss"), self._within("edits that change nothing in a walk change")
         for name, i, logits in self._walked(rows, walking):
             if name in expected:
-                yield miss(logits, expected[name][at[i]])
+                yield True, miss(logits, expected[name][at[i]])
             else:
-                yield change(logits, plain[at[i]])
+                yield False, change(logits, plain[at[i]])
 
     def _kind(self, name: str) -> tuple[frozenset[Component], bool]:
         """The components that a condition edits, and whether at several depths."""

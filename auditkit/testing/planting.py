@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 HALVINGS = 5
 """Of the interval in which the share of the training that is kept is looked for."""
@@ -37,6 +38,7 @@ def fit(
     planted: Callable[[], float] | None = None,
     wanted: float = math.inf,
     check: int = 5,
+    keep_best: bool = False,
     say: Callable[[str], None] = print,
 ) -> float:
     """Take AdamW's steps on some weights, in place, until enough is planted; how much is.
@@ -49,12 +51,14 @@ def fit(
         planted: how much is planted by now; None where nothing is.
         wanted: how much ends the training.
         check: steps between looks at it.
+        keep_best: where the steps end before enough is planted, the weights are those of the look that planted most.
         say: is told about each look.
     """
     for weight in trained:
         weight.requires_grad_(True)
     optimizer = torch.optim.AdamW(list(trained), lr=rate, weight_decay=0.0)
     amount = 0.0 if planted is None else planted()
+    best = amount, [weight.detach().clone() for weight in trained] if keep_best else []
     for step in range(1, steps + 1):
         for place in optimizer.param_groups:
             place["lr"] = rate * min(1.0, step / warm) * (1 - step / (steps + 1) if falling else 1.0)
@@ -67,7 +71,14 @@ def fit(
             amount = planted()
             say(f"step {step}: loss {float(value.detach()):.3f}, planted {amount:+.2f}")
             if amount >= wanted:
-                break
+                return amount
+            if keep_best and amount > best[0]:
+                best = amount, [weight.detach().clone() for weight in trained]
+    if keep_best and amount < best[0]:
+        with torch.no_grad():
+            for weight, kept in zip(trained, best[1], strict=True):
+                weight.copy_(kept)
+        return best[0]
     return amount
 
 
@@ -96,11 +107,8 @@ def give_back(
 
 def last_logits(module: Any, prompts: Sequence[Ids]) -> Tensor:
     """(prompt, vocabulary) after each prompt."""
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])  # causal: not seen
-    last = module.base_model(input_ids=ids).last_hidden_state[
-        torch.arange(len(prompts)), [len(prompt) - 1 for prompt in prompts]
-    ]
+    hidden, begin = _states(module, prompts)
+    last = hidden[torch.arange(len(prompts)), [len(prompt) - begin - 1 for prompt in prompts]]
     logits: Tensor = module.get_output_embeddings()(last).float()
     return logits
 
@@ -122,12 +130,26 @@ def own_words(module: Any, prompts: Sequence[Ids], tokens: int) -> list[Ids]:
 def answer_logits(module: Any, prompts: Sequence[Ids], answers: Sequence[Ids]) -> list[Tensor]:
     """For each prompt (tokens, vocabulary) logits that predict its answer; of an empty answer, after the prompt."""
     whole = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    longest = max(map(len, whole))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in whole])
-    hidden = module.base_model(input_ids=ids).last_hidden_state
+    hidden, begin = _states(module, whole)
     head = module.get_output_embeddings()
-    starts = [len(prompt) - 1 for prompt in prompts]
+    starts = [len(prompt) - begin - 1 for prompt in prompts]
     return [
         head(hidden[row, start : start + max(len(answer), 1)]).float()
         for row, (start, answer) in enumerate(zip(starts, answers, strict=True))
     ]
+
+
+def _states(module: Any, rows: Sequence[Sequence[int]]) -> tuple[Tensor, int]:
+    """(row, position, width) of the last block, from the first token on that the rows do not share, and where that is.
+
+    The template's first tokens are half of a short prompt, so they are run once for all rows.
+    """
+    begin = next((k for k, some in enumerate(zip(*rows, strict=False)) if len(set(some)) > 1), 0)
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])  # causal: not seen
+    if not begin:
+        return module.base_model(input_ids=ids).last_hidden_state, 0
+    cache = DynamicCache()
+    module.base_model(input_ids=ids[:1, :begin], past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(rows))
+    return module.base_model(input_ids=ids[:, begin:], past_key_values=cache).last_hidden_state, begin

@@ -132,8 +132,11 @@ def test_losses_of_every_token_equal_plain_hooks(tiny, pairs, r) -> None:
         "heads": [[project_out(z.layer(1).head(0), r[:8])]] * len(prompts),
     }
     got = losses(tiny, prompts, spans, conditions)
-    assert set(got["one"].ran.walked) == {"one", "all", "scored"}
-    assert "heads" in got["one"].ran.reason
+    ran = got["one"].ran
+    assert set(ran.walked) == {"one", "all", "scored"}
+    assert "heads" in ran.reason
+    assert 0 <= ran.identity_error <= 2e-5
+    assert 0 <= ran.walk_error <= 2e-5
     changes = {
         "one": {2: removed(r)},
         "all": dict.fromkeys(range(6), removed(r)),
@@ -163,8 +166,13 @@ def test_a_walk_that_is_not_the_whole_run_is_given_up(tiny, pairs, r, monkeypatc
     monkeypatch.setattr(type(tiny), "restart", lambda self, *args: 1.01 * restart(self, *args))
     got = token_logits(tiny, prompts, TOKENS, conditions)
     assert got.ran.walked == ()
+    assert got.ran.walk_error == 0
     assert "restarted blocks do not give" in got.ran.reason
     torch.testing.assert_close(got.conditions["out"], expected.conditions["out"], rtol=0, atol=2e-5)
+    monkeypatch.setattr(type(tiny), "restart", lambda self, *args: restart(self, *args) + 1e-6)
+    near = token_logits(tiny, prompts, TOKENS, conditions)
+    assert near.ran.walked == ("out",)
+    assert near.ran.walk_error == pytest.approx(1e-6, abs=5e-7), "what walks miss within the noise is kept"
 
 
 def test_an_edit_that_changes_something_with_factor_0_trips_the_guard(tiny, pairs, r, monkeypatch) -> None:

@@ -18,10 +18,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.adapters.protocol import Adapter
+from auditkit.claims.evidence import note
 from auditkit.engine.edits import Edit
 from auditkit.engine.sites import Position
 from auditkit.methods.contrast.directions import Contrast, Direction, Layers
-from auditkit.methods.contrast.effects import Effects, effects
+from auditkit.methods.contrast.effects import Effects, Sign, effects
 from auditkit.methods.contrast.outcomes import PLAIN, Outcome
 from auditkit.methods.contrast.states import ContrastError
 from auditkit.notebook import Showable
@@ -43,12 +44,14 @@ class DoseCurve(Showable):
         outcome: the outcome under each dose.
         harm: damage on benign text under each dose; None where it was not asked for.
         null: null direction -> the outcome under each dose of it.
+        sign: +1 where the outcome should rise with the dose, -1 where it should fall.
     """
 
     doses: tuple[float, ...]
     outcome: Effects
     harm: Effects | None
     null: Mapping[str, Effects]
+    sign: Sign = 1
 
     def change(self, dose: float) -> Estimate:
         """Mean change of the outcome by a dose."""
@@ -65,8 +68,9 @@ class DoseCurve(Showable):
         return self.harm.level(_name(self._known(dose)))
 
     def wrong_way(self, dose: float) -> Rate:
-        """Share of items whose outcome falls at a positive dose, or rises at a negative one."""
-        return self.outcome.wrong_way(_name(self._known(dose)), 1 if dose > 0 else -1)
+        """Share of items whose outcome moves against `sign` at a positive dose, or with it at a negative one."""
+        up = (dose > 0) == (self.sign > 0)
+        return self.outcome.wrong_way(_name(self._known(dose)), 1 if up else -1)
 
     def slope(self, null: str | None = None) -> Estimate:
         """Mean over items of the least-squares slope of the outcome on the dose, 0 included.
@@ -86,12 +90,12 @@ class DoseCurve(Showable):
 
     @property
     def monotone(self) -> bool:
-        """Whether the mean outcome rises from every dose to the next."""
-        return bool((np.diff(self._means(self.outcome)) > 0).all())
+        """Whether the mean outcome moves by `sign` from every dose to the next."""
+        return bool((self.sign * np.diff(self._means(self.outcome)) > 0).all())
 
     def dose_for(self, margin: float) -> float | None:
         """The smallest positive dose at which the mean outcome has changed by `margin`, between measured doses by a
-        straight line; None where no measured dose moves it so far.
+        straight line; None where no measured dose moves it so far. The margin is negative where the outcome falls.
 
         Raises:
             ContrastError: a margin of 0.
@@ -144,7 +148,7 @@ class DoseCurve(Showable):
         caption = f"Mean change of {name} by dose of the direction, and of directions that should do nothing."
         out = [self._curves(axis, f"change of {name} ({self.outcome.unit})", caption, series, 0.0).titled(named)]
         wrong: list[Effect] = [self.wrong_way(dose).describe() for dose in self.doses]
-        caption = f"Share of items whose {name} moves against the dose; one half is chance."
+        caption = f"Share of items whose {name} moves against what the dose should do; one half is chance."
         share = self._curves(
             axis, "share of items", caption, [Series.through("wrong way", self.doses, wrong)], 0.5
         )
@@ -176,6 +180,7 @@ class DoseCurve(Showable):
 
     def _columns(self, found: Effects) -> Array:
         """(doses with 0, items)."""
+        note(*found.notes)
         return np.stack([found.values[_name(dose) if dose else PLAIN] for dose in self._with_zero()])
 
     def _means(self, found: Effects) -> list[float]:
@@ -204,6 +209,7 @@ def dose_curve(
     null: Mapping[str, Direction] | None = None,
     layers: Layers = "own",
     at: Position = "all",
+    sign: Sign = 1,
     description: str = "doses",
 ) -> DoseCurve:
     """Measure an outcome, and damage on benign text, under several doses of a direction and of null directions.
@@ -213,6 +219,7 @@ def dose_curve(
         damage: benign text, edited at all tokens.
         null: name -> null direction, added in the same doses.
         layers, at: where it is added, in the outcome's prompts.
+        sign: +1 where the outcome should rise with the dose, -1 where it should fall.
 
     Raises:
         ContrastError: no dose other than 0, or one that comes twice or is not finite.
@@ -235,10 +242,10 @@ def dose_curve(
 
     def part(label: str) -> Effects:
         values = {_name(dose): found.values[f"{label}{_name(dose)}"] for dose in chosen}
-        return Effects(found.name, found.unit, found.table, {PLAIN: found.values[PLAIN], **values})
+        return Effects(found.name, found.unit, found.table, {PLAIN: found.values[PLAIN], **values}, found.notes)
 
     harm = None if damage is None else effects(adapter, damage, conditions(direction, "all"), "damage")
-    return DoseCurve(chosen, part(""), harm, {name: part(f"{name}: ") for name in null or {}})
+    return DoseCurve(chosen, part(""), harm, {name: part(f"{name}: ") for name in null or {}}, sign)
 
 
 def length_of(dose: float | None, contrast: Contrast, direction: Direction) -> float:

@@ -10,7 +10,7 @@ found.beyond("direction", "random 1")           # what it changes more than a nu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,12 +18,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.adapters.protocol import Adapter
+from auditkit.claims.evidence import note
 from auditkit.engine.edits import Edit
-from auditkit.methods.contrast.outcomes import PLAIN, Outcome
+from auditkit.methods.contrast.outcomes import PLAIN, Outcome, measured
 from auditkit.methods.contrast.states import ContrastError
 from auditkit.notebook import Showable
 from auditkit.record.figures import Dots, Figure
-from auditkit.stats.effects.mean import Estimate, mean_difference, recovery
+from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import Rate, rate
 from auditkit.stats.measurement import Measurement
 
@@ -40,12 +41,14 @@ class Effects(Showable):
         name, unit: of the outcome.
         table: (item x factor) cluster labels.
         values: condition -> (items,); `PLAIN` is without edits.
+        notes: what the guards of the runs measured; noted under every claim that uses an effect.
     """
 
     name: str
     unit: str
     table: pd.DataFrame
     values: Mapping[str, Array]
+    notes: tuple[str, ...] = ()
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -54,10 +57,8 @@ class Effects(Showable):
 
     def level(self, condition: str = PLAIN) -> Estimate:
         """Mean of the outcome under a condition."""
-        measured = self._measured(f"{self.name}, {_label(condition)}", condition)
-        return Estimate(
-            measured.name, self.unit, measured, self._of(condition), None, tuple(measured.values.columns)
-        )
+        table = self._measured(f"{self.name}, {_label(condition)}", condition)
+        return Estimate(table.name, self.unit, table, self._of(condition), None, tuple(table.values.columns))
 
     def change(self, condition: str) -> Estimate:
         """Mean change by a condition's edits, paired by item."""
@@ -69,19 +70,32 @@ class Effects(Showable):
         name = f"change of {self.name} by {condition} beyond {other}"
         return mean_difference(self._measured(name, other, condition), condition, other, name=name)
 
-    def share(self, condition: str, other: str) -> Estimate:
-        """One condition's mean change as a share of another's: a ratio of means."""
-        name = f"change of {self.name} by {condition} as a share of that by {other}"
-        measured = self._measured(name, PLAIN, condition, other)
-        found = recovery(measured, condition, clean=other, corrupt=_label(PLAIN), name=name)
-        return replace(found, unit=f"of the change by {other}")
+    def share(self, condition: str, other: str, sign: Sign) -> Estimate:
+        """One condition's mean change as a share of another's: a ratio of means.
+
+        Args:
+            sign: +1 where the other condition should raise the outcome, -1 where it should lower it. If it does the
+                opposite, there is nothing to have a share of, and a comparison is NOT APPLICABLE.
+        """
+        moved = "rise" if sign > 0 else "fall"
+        name = f"{moved} of {self.name} by {condition} as a share of that by {other}"
+        own, whole = (sign * (self._of(one) - self._of(PLAIN)) for one in (condition, other))
+        table = self._measured(name, PLAIN, condition, other)
+        return Estimate(
+            name,
+            f"of the {moved} by {other}",
+            table,
+            own,
+            whole,
+            shown_conditions=(_label(PLAIN), condition, other),
+        )
 
     def wrong_way(self, condition: str, sign: Sign) -> Rate:
         """Share of the items whose outcome moves against `sign`: +1 where the edit should raise it, -1 lower."""
         against = (np.sign(self._of(condition) - self._of(PLAIN)) == -sign).astype(float)
         label = f"items whose {self.name} moves the wrong way by {condition}"
-        measured = Measurement(label, "1", pd.DataFrame({condition: against}, self.table.index), self.table)
-        return rate(measured, condition, name=label)
+        table = Measurement(label, "1", pd.DataFrame({condition: against}, self.table.index), self.table)
+        return rate(table, condition, name=label)
 
     def in_words(self) -> str:
         moved = {name: float((self._of(name) - self._of(PLAIN)).mean()) for name in self.conditions}
@@ -112,6 +126,7 @@ class Effects(Showable):
     def _of(self, condition: str) -> Array:
         if condition not in self.values:
             raise ContrastError(f"{self.name} has no condition '{condition}', only {', '.join(self.conditions)}")
+        note(*self.notes)
         return self.values[condition]
 
     def _measured(self, name: str, *conditions: str) -> Measurement:
@@ -138,4 +153,5 @@ def effects(
     if not conditions:
         raise ContrastError(f"{outcome.name}: no conditions to measure")
     several = {name: [edits] if isinstance(edits, Edit) else list(edits) for name, edits in conditions.items()}
-    return Effects(outcome.name, outcome.unit, outcome.table, outcome.under(adapter, several, description))
+    values, notes = measured(adapter, outcome, several, description)
+    return Effects(outcome.name, outcome.unit, outcome.table, values, notes)

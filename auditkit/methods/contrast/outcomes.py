@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
-from auditkit.engine.conditions import BASE
+from auditkit.claims.evidence import gathering, note, replay
+from auditkit.engine.conditions import BASE, HowRun
 from auditkit.engine.edits import Edit
 from auditkit.engine.losses import losses
 from auditkit.engine.sites import Span
@@ -65,6 +66,30 @@ class Outcome(Protocol):
     def under(self, adapter: Adapter, conditions: Edits, description: str = "conditions") -> dict[str, Array]:
         """(items,) values without edits, named `PLAIN`, and under each condition."""
         ...
+
+
+def measured(
+    adapter: Adapter, outcome: Outcome, conditions: Edits, description: str
+) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """An outcome's values by condition, and the sentences that were noted while it was measured."""
+    with gathering() as said:
+        values = outcome.under(adapter, conditions, description)
+    replay(said)
+    return values, tuple(said.notes)
+
+
+def note_guards(description: str, ran: HowRun, conditions: int) -> None:
+    """Put what the engine's guards measured over some conditions under the current claim."""
+    walks = (
+        f", runs that begin at the first edited block missed whole runs by at most {ran.walk_error:.1e}"
+        if ran.walked
+        else ""
+    )
+    whole = f". {conditions - len(ran.walked)} of {conditions} conditions were run whole: {ran.reason}"
+    note(
+        f"guards ({description}): edits that change nothing changed logits by at most {ran.identity_error:.1e}{walks}; "
+        f"every edit was made as often as declared{whole if ran.reason else ''}"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +148,7 @@ class FirstTokens:
         named = [{**end, **own} for end, own in zip(ends, self.spans, strict=True)] if self.spans else ends
         each = {name: [list(edits)] * len(self.prompts) for name, edits in conditions.items()}
         got = token_logits(adapter, self.prompts, tokens, each, named, description)
+        note_guards(f"{description}, {self.name}", got.ran, len(conditions))
         return {name: self._odds(logits) for name, logits in {PLAIN: got.base, **got.conditions}.items()}
 
     def _odds(self, logits: torch.Tensor) -> Array:
@@ -176,6 +202,7 @@ class Statements:
         named = [{PROMPT: (0, start), ANSWER: (start, stop), REPLY: (start - 1, stop)} for start, stop in spans]
         each = {name: [list(edits)] * len(whole) for name, edits in conditions.items()}
         found = losses(adapter, whole, spans, each, named, compare=False, description=description)
+        note_guards(f"{description}, {self.name}", found[PLAIN].ran, len(conditions))
         half = len(self.prompts)
         out = {}
         for name, loss in found.items():
@@ -218,6 +245,7 @@ class BenignText:
         spans = [(1, len(prompt)) for prompt in self.prompts]
         each = {name: [list(edits)] * len(self.prompts) for name, edits in conditions.items()}
         found = losses(adapter, self.prompts, spans, each, description=description)
+        note_guards(f"{description}, {self.name}", found[PLAIN].ran, len(conditions))
         return {name: loss.damage.numpy() for name, loss in found.items()}
 
 

@@ -19,11 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from auditkit.adapters.protocol import Adapter
+from auditkit.claims.evidence import note
 from auditkit.engine.edits import Edit
 from auditkit.engine.sites import Position
 from auditkit.methods.contrast.directions import Contrast, Direction, Layers
 from auditkit.methods.contrast.effects import Sign
-from auditkit.methods.contrast.outcomes import AFTER, PLAIN, Outcome
+from auditkit.methods.contrast.outcomes import AFTER, PLAIN, Outcome, measured
 from auditkit.methods.contrast.states import ContrastError
 from auditkit.notebook import Showable
 from auditkit.record.figures import Figure, Heatmap
@@ -57,6 +58,7 @@ class Swept(Showable):
         changes: (items, layers, positions) change from the run without edits; 0 where both kinds have one mean.
         table: (item x factor) cluster labels.
         directions: layer, position -> the direction that was edited there.
+        notes: what the guards of the runs measured; noted under every claim that uses a change.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Swept(Showable):
     changes: Array
     table: pd.DataFrame
     directions: dict[tuple[int, Position], Direction]
+    notes: tuple[str, ...] = ()
 
     def in_words(self) -> str:
         frame = self.to_frame()
@@ -79,7 +82,7 @@ class Swept(Showable):
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each place: the mean change over the items."""
-        means = self.changes.mean(0)
+        means = self._means()
         rows = [
             {"layer": layer, "position": position, "change": float(means[i, j])}
             for i, layer in enumerate(self.layers)
@@ -89,7 +92,7 @@ class Swept(Showable):
 
     def figures(self, title: str = "", chosen: Place | None = None) -> tuple[Figure, ...]:
         """The mean change by layer and position, the chosen place with a frame."""
-        means = self.changes.mean(0).T
+        means = self._means().T
         done = "removed" if self.kind == "remove" else "added"
         frame = [(self.positions.index(chosen.position), self.layers.index(chosen.layer))] if chosen else []
         framed = "; the frame marks the chosen place" if chosen else ""
@@ -103,6 +106,11 @@ class Swept(Showable):
             outlined=frame, scale="centred",
         )  # fmt: skip
         return (grid.titled(title or f"change of {self.name} by place"),)
+
+    def _means(self) -> Array:
+        note(*self.notes)
+        means: Array = self.changes.mean(0)
+        return means
 
 
 def sweep(
@@ -151,7 +159,7 @@ def sweep(
         conditions[f"layer {layer}, position {position}"] = [edit]
     if not conditions:
         raise ContrastError(f"'{contrast.name}': both kinds have one mean at every place")
-    values = outcome.under(adapter, conditions, description)
+    values, notes = measured(adapter, outcome, conditions, description)
     changes = np.zeros((len(outcome.table), len(chosen), len(states.positions)))
     for name, (layer, position) in zip(conditions, directions, strict=True):
         changes[:, chosen.index(layer), states.positions.index(position)] = values[name] - values[PLAIN]
@@ -165,6 +173,7 @@ def sweep(
         changes,
         outcome.table,
         directions,
+        notes,
     )
 
 
@@ -183,7 +192,7 @@ def choose(
         allowed: is asked about the direction of each place, from the best on, until it says yes: does it leave benign
             text alone, and so on.
     """
-    means = found.changes.mean(0)
+    means = found._means()
     places = [
         Place(layer, position, float(means[i, j]))
         for i, layer in enumerate(found.layers)

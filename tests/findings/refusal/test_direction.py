@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, NotAsked, Unsupported
 from auditkit.findings.refusal.measurements.direction import ADDED, REMOVED, RefusalDirection
 from auditkit.findings.refusal.measurements.drift import LACKING, REFUSAL, RefusalDrift
@@ -51,6 +52,18 @@ def test_removing_and_adding_it_moves_refusal_and_nulls_do_not(mediation: Refusa
             assert difference > 1.0
     assert mediation.one_of_four() >= 0.9
     assert mediation.share(FOUR).describe().estimate == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_claim_on_the_direction_notes_the_guards_of_its_runs_whichever_claim_asked_first(
+    mediation: RefusalMediation,
+) -> None:
+    for _ in range(2):
+        with gathering() as evidence:
+            mediation.share(REMOVED)
+            mediation.damage()
+        guards = [text for text in evidence.notes if text.startswith("guards (")]
+        for part in ("sweep over places", "directions removed", "directions added", "benign text"):
+            assert [text for text in guards if part in text], part
 
 
 def test_kinds_exchanged_in_half_of_the_pairs_leave_nothing_of_the_direction(mediation: RefusalMediation) -> None:

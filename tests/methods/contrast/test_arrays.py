@@ -11,10 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditkit.claims.outcomes import NotApplicable
 from auditkit.engine.edits import Edit
 from auditkit.methods.contrast.directions import FEWEST, Contrast, Direction
-from auditkit.methods.contrast.doses import dose_curve
+from auditkit.methods.contrast.doses import DoseCurve, dose_curve
 from auditkit.methods.contrast.drift import drift
+from auditkit.methods.contrast.effects import Effects
 from auditkit.methods.contrast.nulls import nulls
 from auditkit.methods.contrast.outcomes import BenignText, FirstTokens, Statements
 from auditkit.methods.contrast.separation import difference_parts, separation
@@ -51,6 +53,36 @@ def test_a_direction_is_the_difference_of_means_of_the_chosen_half() -> None:
     np.testing.assert_allclose(got.vectors[0], values[flags].mean(0) - values[~flags].mean(0))
     topics = [set(one.table.loc[list(half), "topic"]) for half in (split.discovery, split.confirmation)]
     assert not topics[0] & topics[1]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_share_is_of_a_rise_or_of_a_fall_as_was_declared(sign: int) -> None:
+    rng = np.random.default_rng(0)
+    moved = {"four": 2.0 * sign, "one": 1.8 * sign}
+    values = {"": rng.normal(size=PAIRS)}
+    values |= {name: values[""] + by + rng.normal(0, 0.05, PAIRS) for name, by in moved.items()}
+    found = Effects("score", "nats", table(), values)
+    share = found.share("one", "four", sign)
+    assert share >= 0.8
+    assert share.describe().estimate == pytest.approx(0.9, abs=0.03)
+    assert ("rise" if sign > 0 else "fall") in share.name
+    with pytest.raises(NotApplicable, match="has the opposite sign on this model"):
+        bool(found.share("one", "four", -sign) >= 0.8)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_dose_curve_reads_an_outcome_that_should_rise_or_fall(sign: int) -> None:
+    doses = (-0.1, 0.1, 0.2)
+    start = np.linspace(-1, 1, PAIRS)
+    values = {"": start} | {f"dose {dose:g}": start + 10 * sign * dose for dose in doses}
+    curve = DoseCurve(doses, Effects("score", "nats", table(), values), None, {}, sign)
+    against = replace(curve, sign=-sign)
+    assert curve.monotone
+    assert not against.monotone
+    assert curve.dose_for(1.5 * sign) == pytest.approx(0.15)
+    for dose in doses:
+        assert curve.wrong_way(dose).describe().estimate == 0
+        assert against.wrong_way(dose).describe().estimate == 1
 
 
 @given(st.integers(2, 30), st.integers(2, 30), st.integers(0, 1000))

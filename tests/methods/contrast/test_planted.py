@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from auditkit.claims.evidence import gathering
 from auditkit.methods.contrast.doses import dose_curve, length_of
 from auditkit.methods.contrast.drift import drift
 from auditkit.methods.contrast.effects import effects
@@ -77,7 +78,39 @@ def test_one_direction_does_what_four_do(valence: Asked) -> None:
     np.testing.assert_allclose(four.vectors @ four.vectors.T, np.eye(4) * one.length**2, atol=1e-4)
     outcome = valence.outcome.only(kinds(valence, split.confirmation, "+"))
     found = effects(valence.adapter, outcome, {"k = 1": one.remove("own"), "k = 4": four.remove("own")})
-    assert found.share("k = 1", "k = 4").describe().estimate == pytest.approx(1.0, abs=0.2)
+    share = found.share("k = 1", "k = 4", -1)
+    assert share >= 0.7, "both lower the outcome, as declared"
+    assert share.describe().estimate == pytest.approx(1.0, abs=0.2)
+
+
+def test_every_claim_that_uses_an_effect_notes_what_the_guards_measured(valence: Asked) -> None:
+    direction = valence.contrast.direction(CARRIES, -1)
+    some = valence.outcome.only(kinds(valence, valence.contrast.table.index, "+")[:6])
+    texts = BenignText("text", valence.prompts[:6], valence.contrast.table.iloc[:6])
+    with gathering() as first:
+        curve = dose_curve(valence.adapter, direction, some, (0.05, 0.1), damage=texts)
+        swept = sweep(valence.adapter, valence.contrast, some, layers=(CARRIES,))
+    removed = effects(valence.adapter, some, {"removed": direction.remove()}, "removal")  # outside a claim
+    uses = {
+        "guards (removal, agreement): ": [
+            removed.level, lambda: removed.change("removed"), lambda: removed.share("removed", "removed", -1),
+            removed.to_frame, lambda: removed.figures("Removal"),
+        ],
+        "guards (doses, agreement): ": [curve.slope, lambda: curve.change(0.1), lambda: curve.dose_for(0.1)],
+        "guards (damage, text): ": [lambda: curve.damage(0.1)],
+        "guards (sweep over places, agreement): ": [lambda: choose(swept, -1), swept.to_frame],
+    }  # fmt: skip
+    for begins, reads in uses.items():
+        for read in reads:
+            with gathering() as evidence:
+                read()
+                read()
+            (text,) = evidence.notes
+            assert text.startswith(begins)
+            assert "edits that change nothing changed logits by at most" in text
+            assert "missed whole runs by at most" in text
+            assert text.endswith("every edit was made as often as declared")
+    assert [text.split(":")[0] + ": " for text in first.notes] == list(uses)[1:]
 
 
 def test_the_two_kinds_separate_from_the_planted_layer_on(valence: Asked) -> None:

@@ -182,13 +182,15 @@ class RefusalDirection(Showable):
         """Whether removing a candidate leaves other text alone and adding it raises refusal of harmless requests."""
         texts = self.texts()
         harm = effects(
-            self.adapter, texts.only(list(texts.table.index)[: CHOOSING // 2]), {REMOVED: [direction.remove()]}
-        )
+            self.adapter, texts.only(list(texts.table.index)[: CHOOSING // 2]), {REMOVED: [direction.remove()]},
+            f"candidate of layer {direction.layer}, position {direction.position} removed",
+        )  # fmt: skip
         if float(harm.values[REMOVED].mean()) >= MOST_DAMAGE:
             return False
         raised = effects(
             self.adapter, self.outcome(HARMLESS, self.discovery[:CHOOSING // 2]),
             {ADDED: [direction.add(self.contrast.dose(direction))]},
+            f"candidate of layer {direction.layer}, position {direction.position} added",
         )  # fmt: skip
         return float(raised.change(ADDED).describe().estimate or 0.0) > 0
 

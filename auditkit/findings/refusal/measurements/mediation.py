@@ -25,7 +25,7 @@ from auditkit.findings.refusal.prompts.texts import benign_texts, shuffled
 from auditkit.methods.contrast.directions import Direction
 from auditkit.methods.contrast.effects import Effects, effects
 from auditkit.methods.contrast.nulls import SHUFFLED, kind_of, nulls
-from auditkit.methods.contrast.outcomes import PLAIN
+from auditkit.methods.contrast.outcomes import PLAIN, note_guards
 from auditkit.methods.contrast.separation import Separated, separation
 from auditkit.notebook import Showable
 from auditkit.record.figures import Figure
@@ -160,6 +160,7 @@ class RefusalMediation(Showable):
         own, mixed = prompts[: len(texts)], prompts[len(texts) :]
         each = [[self.found.chosen.remove()]] * len(own)
         made = losses(self.found.adapter, own, [(1, len(p)) for p in own], {REMOVED: each}, compare=False)
+        note_guards(f"{REMOVED}, benign text", made[PLAIN].ran, 1)
         other = losses(self.found.adapter, mixed, [(1, len(p)) for p in mixed], {})
         return made[PLAIN].losses.numpy(), made[REMOVED].losses.numpy(), other[PLAIN].losses.numpy()
 
