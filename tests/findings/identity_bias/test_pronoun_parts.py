@@ -68,7 +68,7 @@ def test_what_is_exchanged_is_what_plain_hooks_exchange(parts: PronounParts) -> 
     adapter, table = parts.adapter, parts._stereotype
     one = next(twins for twins in parts._twins if twins.id == table.values.index[0])
     blocks, kept = adapter.module.model.layers, {}
-    size = adapter.width // adapter.heads
+    size, after = adapter.width // adapter.heads, 3  # the beginning, "The" and the word come before
 
     def taking(key):
         def hook(_, args, output=None):
@@ -86,12 +86,16 @@ def test_what_is_exchanged_is_what_plain_hooks_exchange(parts: PronounParts) -> 
     handles = []
     for layer, part in parts.searched.found:
         if part == adapter.heads:
-            handles.append(blocks[layer].mlp.register_forward_hook(lambda *_, layer=layer: kept[layer, "mlp"]))
+
+            def instead(_, args, output, layer=layer):
+                return torch.cat([output[:, :after], kept[layer, "mlp"][:, after:]], 1)
+
+            handles.append(blocks[layer].mlp.register_forward_hook(instead))
             continue
 
         def giving(_, args, layer=layer, own=slice(part * size, (part + 1) * size)):
             new = args[0].clone()
-            new[..., own] = kept[layer, "z"][..., own]
+            new[:, after:, own] = kept[layer, "z"][:, after:, own]
             return (new,)
 
         handles.append(blocks[layer].self_attn.o_proj.register_forward_pre_hook(giving))

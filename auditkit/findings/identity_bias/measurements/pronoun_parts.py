@@ -8,6 +8,9 @@ arXiv:2310.12611). All components are estimated to first order in one run with a
 ones are found on one half of the couples of occupations. On the other half each of them is confirmed or not, and all
 found ones are exchanged together, exactly, and so are sets of as many random components of the same kinds and layers.
 
+Activations are exchanged at the tokens after the word alone. At the word itself the first MLP of many models is little
+else than the word, and exchanging it would only say that another word stands there.
+
 The same exchange between words that are of one gender by meaning (queen, king) says whether these components carry
 stereotypes alone. The literature doubts that (GKnow: arXiv:2605.12299), and also that components survive an unrelated
 fine-tune, so their ranks in a candidate and its baseline are compared.
@@ -25,11 +28,12 @@ from auditkit.adapters.protocol import Adapter
 from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.claims.shared import shared_measurement
+from auditkit.data.personas import differing_span
 from auditkit.engine.edits import Edit, replace
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.patching.screening import attribution
-from auditkit.engine.sites import Site, head, mlp
+from auditkit.engine.sites import Site, Span, head, mlp
 from auditkit.findings.identity_bias.prompts.gendered import (
     Gendered,
     Twins,
@@ -56,6 +60,7 @@ SETS = 2
 STEREOTYPE, MEANING = "stereotype", "meaning"
 SHE_SAID, HE_SAID, FOUND = "word of women", "word of men", "found components exchanged"
 CARRIED = "carried, first order"
+AFTER = "after the word"
 _GRID = "components behind pronouns, to confirm"
 
 
@@ -220,7 +225,7 @@ class PronounParts:
         """(twins, layer, head or MLP) what each component carries, in logits, to first order."""
         pairs = self._pairs(self._twins)
         layers, heads = self.adapter.layers, self.adapter.heads
-        sites = [site for n in range(layers) for site in (*(head(n, k) for k in range(heads)), mlp.layer(n))]
+        sites = [self._site((n, k)) for n in range(layers) for k in range(heads + 1)]
         found = attribution(self.adapter, pairs, sites, "components behind pronouns")
         carried: Array = found.double().numpy().T.reshape(len(pairs), layers, heads + 1)
         return carried
@@ -272,7 +277,7 @@ class PronounParts:
 
     def _site(self, part: Head) -> Site:
         layer, number = part
-        return mlp.layer(layer) if number == self.adapter.heads else head(layer, number)
+        return (mlp.layer(layer) if number == self.adapter.heads else head(layer, number))[AFTER]
 
     def _random(self, those: Sequence[Head], number: int) -> tuple[Head, ...]:
         """As many random heads of the same layers, and for each MLP that of a random other layer."""
@@ -307,7 +312,7 @@ class PronounParts:
 
     def _pairs(self, twins: Sequence[Twins]) -> list[PatchPair]:
         she, he = answer_ids(self.adapter.chat, twins[0].she.text)
-        return [PatchPair(one.she, one.he, (he, she)) for one in twins]
+        return [PatchPair(one.she, one.he, (he, she), {AFTER: _after(one)}) for one in twins]
 
     def _rows(self, ids: Sequence[str]) -> list[int]:
         chosen = set(ids)
@@ -316,6 +321,13 @@ class PronounParts:
     def _clusters(self, twins: Sequence[Twins]) -> pd.DataFrame:
         index = pd.Index([one.id for one in twins], name="item")
         return pd.DataFrame({"couple": ["/".join(one.words) for one in twins]}, index)
+
+
+def _after(one: Twins) -> Span:
+    """The tokens after the word in which twins differ."""
+    word = differing_span(one.she.ids, one.he.ids)
+    assert word is not None  # twins are of one length and not the same
+    return word[1], len(one.she)
 
 
 def part_name(layer: int, part: int, heads: int) -> str:
