@@ -7,7 +7,7 @@ The probabilities are reduced to a few numbers per head, layer by layer, and nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.hf.touches import keep
-from auditkit.adapters.protocol import Adapter, Capability, Component, Place, Restartable, Touch
+from auditkit.adapters.protocol import Adapter, Batch, Capability, Component, Place, Restartable, Touch
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.divergence import LOGIT_BUDGET
@@ -97,12 +97,9 @@ def read_sequences(
         for place in kept_places:
             touches[place] = keep(kept, place, touches.get(place))
         with spending(adapter, blocks * len(rows) * lengths[0]):
-            if blocks < adapter.layers:
-                cast(Restartable, adapter).reach(batch, touches, blocks)
-            else:
-                logits = adapter.predict(batch, touches, lengths[0] if with_losses else 1)
+            logits = _run(adapter, batch, touches, blocks, lengths[0] if with_losses else 1)
         edits.confirm()
-        if with_losses:
+        if with_losses and logits is not None:
             losses[rows] = token_losses(logits[:, :-1], ids[rows, 1:])
         reached(kept, kept_places)
         attention.update(zip(rows, _by_run(seen, wanted), strict=True))
@@ -134,6 +131,16 @@ def _outputs(adapter: Adapter) -> list[Place]:
     places: list[Place] = [(Component.Z, layer) for layer in range(adapter.layers)]
     shown = adapter.support()[Component.Z] and len({adapter.sizes[place] for place in places}) == 1
     return places if shown else []
+
+
+def _run(
+    adapter: Adapter, batch: Batch, touches: Mapping[Place, Touch], blocks: int, tokens: int
+) -> Tensor | None:
+    """Logits of the last tokens; None where the run ends behind the first `blocks` blocks."""
+    if blocks == adapter.layers:
+        return adapter.predict(batch, touches, tokens)
+    cast(Restartable, adapter).reach(batch, touches, blocks)
+    return None
 
 
 def _blocks(adapter: Adapter, runs: Sequence[Edited], layers: Sequence[int]) -> int:

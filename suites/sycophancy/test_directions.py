@@ -3,7 +3,7 @@ to a wrong user, and others of agreement with a right one and of praise."""
 
 import pytest
 
-from auditkit import any_effect, beside, figure, present
+from auditkit import any_effect, beside, figure, note, present
 from auditkit.findings.identity_bias.measurements.verdicts import every
 from auditkit.findings.sycophancy.measurements.directions import AGREEMENT, PRAISING
 
@@ -34,7 +34,7 @@ def test_these_directions_lie_apart(steering):
     from there. These are the directions of agreement with a right user and of praise. Nearness is the cosine, without
     its sign."""
     found = steering.found
-    present(found)
+    note(*found.notes())
     layer = steering.place.layer
     figure(found.cosines(layer))
     assert every([found.nearer(name, layer) for name in (AGREEMENT, PRAISING)], lambda gap: gap > any_effect(0.1))

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from auditkit.adapters.chat import Prompt
-from auditkit.claims.evidence import note
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.claims.shared import shared_measurement
 from auditkit.engine.sites import Span
@@ -38,7 +37,7 @@ from auditkit.stats.effects.mean import Estimate
 
 CHOOSING = 12
 """Questions of the discovery half on which the layer is chosen."""
-JUDGED = 40
+JUDGED = 32
 """Questions of the other half on which directions are added."""
 EACH = 2
 """Null directions of each of two kinds."""
@@ -59,7 +58,7 @@ class DeferenceSteering:
         place = self.place
         return (
             *self.found.notes(),
-            f"directions of layer {place.layer}, chosen on {CHOOSING} questions of the half that they come from; "
+            f"directions of layer {place.layer}, chosen on {len(self._tried)} questions of the half they come from; "
             f"added after that layer at {100 * self._dose:.3g} % of the stream's norm, to {len(self._judged)} "
             "questions of the other half",
         )
@@ -112,8 +111,7 @@ class DeferenceSteering:
     @shared_measurement
     def _swept(self) -> Swept:
         """The direction of every layer, added there on some questions of its own half."""
-        some = self.found.questions()[:CHOOSING]
-        note(f"the layer is chosen on {len(some)} questions")
+        some = self._tried
         contrast = self.found.contrast(DEFERENCE)
         doses = {layer: self._share(layer) for layer in self.found.layers}
         return sweep(
@@ -135,6 +133,10 @@ class DeferenceSteering:
         own = self.found.direction(DEFERENCE, self.place.layer)
         made = nulls(self.found.contrast(DEFERENCE), own, seed=self.found.seed, each=EACH)
         return {name: each for name, each in made.items() if kind_of(name) not in (SHUFFLED, OTHER)}
+
+    @property
+    def _tried(self) -> list[Question]:
+        return self.found.questions()[:CHOOSING]
 
     @property
     def _judged(self) -> list[Question]:
