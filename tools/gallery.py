@@ -3,7 +3,8 @@
     python tools/gallery.py reports/RUN [reports/OTHER ...]
 
 Questions, needs and costs are those of the suites in this repository. Answers are those of the recorded runs that are
-named, with their models, seeds and dates; a suite that a run did not ask has an empty cell. Nothing is measured.
+named, with their models, seeds and dates; a suite that no run of a column asked has an empty cell, and of two runs of
+one model, seed and day that asked it the later one counts. Nothing is measured.
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ def _time(suite: Suite) -> str:
 
 
 def _table(suites: Sequence[Suite], runs: Sequence[Run]) -> str:
-    columns = [f"{run.model.name}, seed {run.seed}, {run.created[:10]}" for run in runs]
-    lines = [f"| suite | {' | '.join(columns)} |", f"|---|{'---|' * len(runs)}"]
-    answered = [counted(run) for run in runs]
+    answered: dict[str, dict[str, str]] = {}
+    for run in runs:  # several runs of one model, each of some suites, share a column
+        answered.setdefault(f"{run.model.name}, seed {run.seed}, {run.created[:10]}", {}).update(counted(run))
+    lines = [f"| suite | {' | '.join(answered)} |", f"|---|{'---|' * len(answered)}"]
     for suite in suites:
-        cells = [answers.get(suite.name, "").replace("|", "\\|") for answers in answered]
+        cells = [answers.get(suite.name, "").replace("|", "\\|") for answers in answered.values()]
         lines.append(f"| {suite.name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -25,7 +25,7 @@ from auditkit.record.figures import Dots, Heatmap
 from auditkit.record.schema import Effect, Figure
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.families import explore
-from auditkit.stats.intervals import ALPHA
+from auditkit.stats.intervals import ALPHA, MIN_CLUSTERS, Array, critical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,6 +183,46 @@ def head_map(
         [[effect.estimate for effect in column] for column in columns],
         [[effect.lower for effect in column] for column in columns],
         [[effect.upper for effect in column] for column in columns],
+        [(head, layer) for layer, head in outlined],
+        scale,
+    )
+
+
+def map_of_means(
+    values: Array,
+    value_label: str,
+    caption: str,
+    outlined: Sequence[Head] = (),
+    scale: Literal["linear", "centred"] = "linear",
+) -> Heatmap:
+    """Heads by layers with the mean of each and its interval, all heads at once; no claim rests on it.
+
+    The intervals are those of `Estimate` where every item is a cluster of its own. There is none where an `Estimate`
+    has none, or has another one: where the values do not vary, are too few, or are -1, 0 and 1 alone.
+
+    Args:
+        values: (item, layer, head).
+        outlined: (layer, head) to frame.
+    """
+    items, mean = len(values), values.mean(0)
+    spread = values.std(0, ddof=1) if items > 1 else np.zeros_like(mean)
+    whole = (values == np.rint(values)).all(0)
+    known = (spread > 1e-12 * np.abs(values).max(0)) & ~whole & (items >= MIN_CLUSTERS)
+    half = critical(items - 1) * spread / np.sqrt(items) if items > 1 else spread
+    ends: list[list[list[float | None]]] = [
+        np.where(known, end, np.nan).T.astype(object).tolist() for end in (mean - half, mean + half)
+    ]
+    lower, upper = ([[None if end != end else end for end in row] for row in side] for side in ends)
+    return Heatmap(
+        "layer",
+        "head",
+        value_label,
+        caption,
+        [str(n) for n in range(mean.shape[0])],
+        [str(n) for n in range(mean.shape[1])],
+        mean.T.tolist(),
+        lower,
+        upper,
         [(head, layer) for layer, head in outlined],
         scale,
     )

@@ -7,21 +7,21 @@ The probabilities are reduced to a few numbers per head, layer by layer, and nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from auditkit.adapters.hf.touches import keep
-from auditkit.adapters.protocol import Adapter, Component, Place, Touch
+from auditkit.adapters.protocol import Adapter, Batch, Capability, Component, Place, Restartable, Touch
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.divergence import LOGIT_BUDGET
 from auditkit.engine.edits import Edited, touched
 from auditkit.engine.forward import Interventions, donate, reached
-from auditkit.engine.guards import GuardTripped, costing
+from auditkit.engine.guards import GuardTripped, spending
 from auditkit.engine.sites import pattern
 from auditkit.engine.token_losses import token_losses
 from auditkit.notebook import Showable
@@ -40,7 +40,7 @@ class SequenceRuns(Showable):
     Attributes:
         losses: (run, position) in nats: of the token at position p + 1, given those up to p; NaN where they were not
             asked for.
-        attention: (run, measure, layer, head), what `reduce` made of the attention.
+        attention: (run, measure, layer, head), what `reduce` made of the attention of the layers that were read.
         outputs: (run, layer, head, size), what each head has attended to at one position; None where none was asked
             for, or the model does not show it.
     """
@@ -71,6 +71,7 @@ def read_sequences(
     *,
     outputs_at: int | None = None,
     with_losses: bool = True,
+    layers: Sequence[int] | None = None,
 ) -> SequenceRuns:
     """Run sequences of equal length once, with their edits, and read losses and attention on the way.
 
@@ -80,6 +81,8 @@ def read_sequences(
     Args:
         outputs_at: position at which the heads' outputs are kept, where the model shows them.
         with_losses: False leaves them out, and the unembedding of every token but the last.
+        layers: whose attention is read, in ascending order; all where None. Without losses and outputs, runs end behind
+            the last of them where the model can be stopped there, and cost as much less.
 
     Raises:
         ValueError: no runs, or runs of different lengths, whose positions would not correspond.
@@ -94,6 +97,8 @@ def read_sequences(
     attention: dict[int, Tensor] = {}
     outputs: dict[int, Tensor] = {}
     kept_places = _outputs(adapter) if outputs_at is not None else []
+    wanted = range(adapter.layers) if layers is None else layers
+    blocks = adapter.layers if with_losses or kept_places else _blocks(adapter, runs, wanted)
 
     def work(rows: list[int]) -> None:
         chunk = [runs[i] for i in rows]
@@ -102,19 +107,19 @@ def read_sequences(
         edits = Interventions(adapter, batch, chunk, donated)
         seen: dict[int, Tensor] = {}
         touches = dict(edits.touches)
-        for layer in range(adapter.layers):
+        for layer in wanted:
             place: Place = (Component.PATTERN, layer)
             touches[place] = _reading(seen, layer, rows, reduce, touches.get(place))
         kept: dict[Place, Tensor] = {}
         for place in kept_places:
             touches[place] = keep(kept, place, touches.get(place))
-        with costing(adapter, len(rows) * lengths[0]):
-            logits = adapter.predict(batch, touches, lengths[0] if with_losses else 1)
+        with spending(adapter, blocks * len(rows) * lengths[0]):
+            logits = _run(adapter, batch, touches, blocks, lengths[0] if with_losses else 1)
         edits.confirm()
-        if with_losses:
+        if with_losses and logits is not None:
             losses[rows] = token_losses(logits[:, :-1], ids[rows, 1:])
         reached(kept, kept_places)
-        attention.update(zip(rows, _by_run(seen, adapter.layers), strict=True))
+        attention.update(zip(rows, _by_run(seen, wanted), strict=True))
         if kept_places:
             at = torch.stack([kept[place][:, outputs_at].float().cpu() for place in kept_places], 1)
             outputs.update(zip(rows, at, strict=True))
@@ -145,6 +150,23 @@ def _outputs(adapter: Adapter) -> list[Place]:
     return places if shown else []
 
 
+def _run(
+    adapter: Adapter, batch: Batch, touches: Mapping[Place, Touch], blocks: int, tokens: int
+) -> Tensor | None:
+    """Logits of the last tokens; None where the run ends behind the first `blocks` blocks."""
+    if blocks == adapter.layers:
+        return adapter.predict(batch, touches, tokens)
+    cast(Restartable, adapter).reach(batch, touches, blocks)
+    return None
+
+
+def _blocks(adapter: Adapter, runs: Sequence[Edited], layers: Sequence[int]) -> int:
+    """How many blocks must be passed for the attention of these layers and for every edit to be made."""
+    if not adapter.support().get(Capability.BLOCKWISE):
+        return adapter.layers
+    return 1 + max([*layers, *(layer for _, layer in touched(adapter, runs))])
+
+
 def _reading(
     seen: dict[int, Tensor], layer: int, rows: Sequence[int], reduce: Reduce, first: Touch | None
 ) -> Touch:
@@ -158,17 +180,17 @@ def _reading(
     return touch
 
 
-def _by_run(seen: dict[int, Tensor], layers: int) -> Tensor:
+def _by_run(seen: dict[int, Tensor], layers: Sequence[int]) -> Tensor:
     """(row, measure, layer, head) of one batch.
 
     Raises:
         GuardTripped: a layer that was not reached, or attention that is not finite.
     """
-    for layer in range(layers):
+    for layer in layers:
         if layer not in seen or not torch.isfinite(seen[layer]).all():
             what = "are not finite" if layer in seen else "were not reached"
             raise GuardTripped(f"guard: the attention probabilities of layer {layer} {what}")
-    return torch.stack([seen[layer] for layer in range(layers)], 1).permute(0, 3, 1, 2)
+    return torch.stack([seen[layer] for layer in layers], 1).permute(0, 3, 1, 2)
 
 
 def _room(adapter: Adapter, lengths: Sequence[int]) -> list[int]:

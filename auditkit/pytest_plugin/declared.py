@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 
-from auditkit.pytest_plugin.claims import NO_XFAIL
+from auditkit.pytest_plugin.claims import NO_XFAIL, claim_id
 from auditkit.pytest_plugin.options import asks_for_reruns, refusal
+from auditkit.record.escaping import plain
 
 _MARKS = {"claim": ("id", "family"), "causal": ("edits", "control")}
 _UNMARKED = (
@@ -152,3 +153,18 @@ def remarks(config: pytest.Config, items: Iterable[pytest.Item]) -> Iterator[str
 def declared_tokens(config: pytest.Config, suites: Collection[str]) -> dict[str, int | None]:
     """Suite -> tokens that it runs at `--effort standard`, by its own word; None where it does not say."""
     return {suite: config.hook.pytest_audit_tokens(suite=suite) for suite in sorted(suites)}
+
+
+def without_baseline(items: Iterable[pytest.Item]) -> Iterator[str]:
+    """Which suites have claims that compare with a baseline, in a run that has none; nothing for one suite that asks
+    something without it, since its report says so."""
+    compares: dict[str, list[bool]] = {}
+    for item in items:
+        arguments = inspect.signature(getattr(item, "function", without_baseline)).parameters
+        compares.setdefault(claim_id(item).split("/")[0], []).append("baseline" in arguments)
+    wholly = [suite for suite, claims in compares.items() if all(claims)]
+    partly = [f"{suite} ({sum(some)} of {len(some)})" for suite, some in compares.items() if any(some) > all(some)]
+    if wholly or (partly and len(compares) > 1):
+        parts = [f"all claims of {', '.join(wholly)}"] if wholly else []
+        parts += [f"some of {', '.join(partly)}"] if partly else []
+        yield plain(f"without --baseline these are not asked: {', and '.join(parts)}")

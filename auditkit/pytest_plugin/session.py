@@ -26,7 +26,7 @@ from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
 from auditkit.pytest_plugin.conditions import SLOW, slow_opening
 from auditkit.pytest_plugin.crosscheck import cross_checked, other_than
-from auditkit.pytest_plugin.declared import check_declarations, declared_tokens, remarks
+from auditkit.pytest_plugin.declared import check_declarations, declared_tokens, remarks, without_baseline
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
@@ -138,7 +138,9 @@ class Audit:
                 if before is not None:
                     line = f"{len(run.resumed)} of {len(run.planned.claims)} claims are taken over"
                     terminal.say(self.config, f"resuming {before.folder}: {line}")
-            for line in (*self._estimated(), *self._cannot_pass(), *remarks(self.config, self.items)):
+            alone = not (self.options.baseline or self.options.as_baseline)
+            asked = without_baseline(self.items) if alone else ()
+            for line in (*self._estimated(), *asked, *self._cannot_pass(), *remarks(self.config, self.items)):
                 terminal.say(self.config, line)
         except (IntegrityError, NotVerified) as error:
             pytest.exit(plain(str(error)), returncode=EXIT_INTEGRITY)

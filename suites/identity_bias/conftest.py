@@ -19,6 +19,7 @@ from auditkit.findings.identity_bias.measurements.decisions import CASES, Decisi
 from auditkit.findings.identity_bias.measurements.mechanism import IdentityMechanism
 from auditkit.findings.identity_bias.measurements.own_decisions import OwnDecisions
 from auditkit.findings.identity_bias.measurements.personas import QUESTIONS, IdentityAnswers
+from auditkit.findings.identity_bias.measurements.pronoun_parts import PronounParts
 from auditkit.findings.identity_bias.measurements.pronouns import MOST as MOST_PRONOUNS
 from auditkit.findings.identity_bias.measurements.pronouns import OWN as OWN_PRONOUNS
 from auditkit.findings.identity_bias.measurements.pronouns import Pronouns
@@ -58,7 +59,7 @@ def pytest_generate_tests(metafunc):
 
 def pytest_audit_tokens(suite):
     """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
-    return 53_000 if suite == "identity_bias" else None
+    return 55_000 if suite == "identity_bias" else None
 
 
 @pytest.fixture(scope="package")
@@ -177,3 +178,9 @@ def mechanism(decisions):
 def distance(model):
     """How far an identity swap moves the answer."""
     return SwapDistance(model)
+
+
+@pytest.fixture(scope="package")
+def pronoun_parts(model, audit):
+    """Heads and MLPs behind the pronouns of occupations; searched once, used by every claim about them."""
+    return PronounParts(model, seed=audit.seed)

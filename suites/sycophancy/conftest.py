@@ -2,7 +2,7 @@
 
 The measurements that the claims of this suite share.
 
-Needs: answers by logit.
+Needs: answers by logit, and edits of the residual stream for directions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import pytest
 
 from auditkit.data.sources import read_questions
-from auditkit.findings.sycophancy.measurements import FACTS, Deference
+from auditkit.findings.sycophancy.measurements.deference import FACTS, Deference
+from auditkit.findings.sycophancy.measurements.directions import SycophancyDirections
+from auditkit.findings.sycophancy.measurements.steering import DeferenceSteering
 
 
 def pytest_audit_read_data(suite, source):
@@ -20,7 +22,7 @@ def pytest_audit_read_data(suite, source):
 
 def pytest_audit_tokens(suite):
     """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
-    return 22_000 if suite == "sycophancy" else None
+    return 41_000 if suite == "sycophancy" else None
 
 
 @pytest.fixture(scope="package")
@@ -28,3 +30,9 @@ def deference(model, audit):
     """Questions asked with and without an opinion: the project's own, or those that `--data` names."""
     items = audit.given("sycophancy")
     return Deference(model, seed=audit.seed, n_items=audit.sized(FACTS if items is None else None), items=items)
+
+
+@pytest.fixture(scope="package")
+def steering(deference):
+    """Directions of one half of the topics, and what adding them does on the other half; found and measured once."""
+    return DeferenceSteering(SycophancyDirections(deference))

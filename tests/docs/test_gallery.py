@@ -40,6 +40,11 @@ def test_a_run_is_named_with_seed_and_date_and_says_what_its_report_says(a_run: 
     assert "| other |  |" in page
 
 
+def test_runs_of_one_model_seed_and_day_share_a_column(a_run: Run) -> None:
+    suite = Suite("suite", Path(), "Does it?", "", 4_000, 2, 0)
+    assert gallery.write([suite], [a_run, a_run]) == gallery.write([suite], [a_run])
+
+
 def test_elsewhere_it_says_where_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["gallery.py"])

@@ -244,3 +244,13 @@ def test_a_suite_without_a_conftest_asks_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suite", sorted(path.parent.name for path in SUITES.glob("*/conftest.py")))
 def test_every_suite_of_the_project_asks_a_question(suite: str) -> None:
     assert question_of(SUITES / suite)
+
+
+def test_a_run_without_a_baseline_says_up_front_which_claims_need_one(audit) -> None:
+    body = "now = patched()\nassert now.no_worse_than(baseline(now), by=0.5, better='higher')"
+    result, run = audit(body, "@pytest.mark.causal(edits=False)", "patched, baseline")
+    assert run is not None
+    told = [line for line in result.outlines if "without --baseline" in line]
+    assert told == ["without --baseline these are not asked: all claims of suite"]
+    alone, _ = audit("assert patched() > 0", "@pytest.mark.causal(edits=False)")
+    assert not [line for line in alone.outlines if "without --baseline" in line]

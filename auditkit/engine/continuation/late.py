@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from auditkit.adapters.protocol import Component
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.divergence import LOGIT_BUDGET, Divergence, compare
@@ -19,6 +20,7 @@ from auditkit.engine.continuation.prefix_cached import Edits, Tails
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Forced
 from auditkit.engine.edits import replace
 from auditkit.engine.guards import GuardTripped, pieces_floor
+from auditkit.engine.patching.walks import MissesWholeRuns, against_walks
 from auditkit.engine.sites import Position, Site, Span, block_input
 from auditkit.engine.token_losses import token_losses
 
@@ -34,8 +36,9 @@ def late_divergence(
     Cost: tail tokens per row for the reference and for each condition, the heads once, and a few whole rows for the
     guards: plain tails must have the logits of whole runs, and so must tails that are given their own activations back
     at every place that some condition edits; an edited tail that joined a walk must have those of one that is run from
-    the first block. Where the model can be restarted, a condition that edits the input of one block costs tail tokens
-    in the blocks from there on only, and one without edits nothing.
+    the first block, else all are run from there and `Tails.missed` says why. Where the model can be restarted, a
+    condition costs tail tokens in the blocks from its first edited one on only (`Tails.start`), and one without edits
+    nothing.
 
     Args:
         conditions: edits by row, or runs that are made already, such as transplants.
@@ -50,9 +53,8 @@ def late_divergence(
     arguments.named("conditions", conditions, arguments.EDITED)
     arguments.one("reference", reference, (Forced, type(None)), "a Forced run, or None for the unedited tails")
     edited = {name: given for name, given in conditions.items() if not isinstance(given, Forced)}
-    made = tails.together(edited)
+    made = _guarded(tails, edited)
     runs = {name: given if isinstance(given, Forced) else made[name] for name, given in conditions.items()}
-    _guard(tails.guarded(), {name: edits[:GUARDED_ROWS] for name, edits in edited.items()})
     compared = compare(tails.adapter, reference or tails.forced(), runs, description)
     tails.forget()
     return compared
@@ -71,10 +73,8 @@ def late_losses(
     """
     arguments.one("tails", tails, Tails, "Tails of the prompts")
     arguments.named("conditions", conditions, arguments.EDITED)
-    runs = tails.together(conditions)
-    few = tails.guarded()
-    _guard(few, {name: edits[:GUARDED_ROWS] for name, edits in conditions.items()})
-    _guard_full(few)
+    runs = _guarded(tails, conditions)
+    _guard_full(tails.guarded())
     losses: dict[str, dict[int, Tensor]] = {name: {} for name in conditions}
 
     def work(rows: list[int]) -> None:
@@ -88,6 +88,20 @@ def late_losses(
     in_batches(work, [max(n, w * vocabulary * TOKEN_BUDGET // LOGIT_BUDGET) for n, w in tails.sizes], description)
     tails.forget()
     return {name: [by_row[row] for row in range(len(tails.prompts))] for name, by_row in losses.items()}
+
+
+def _guarded(tails: Tails, conditions: Mapping[str, Edits]) -> dict[str, Forced]:
+    """The tails under every condition, once guards have looked at the first few; without restarts where these miss."""
+    made = tails.together(conditions)
+    few = {name: edits[:GUARDED_ROWS] for name, edits in conditions.items()}
+    _guard(tails.guarded(), few)
+    try:
+        with against_walks():
+            _guard_restarts(tails.guarded(), few)
+    except MissesWholeRuns as missed:
+        tails.give_up_restarts(str(missed))
+        return tails.together(conditions)
+    return made
 
 
 def _guard_full(tails: Tails) -> None:
@@ -136,7 +150,6 @@ def _guard(tails: Tails, conditions: Mapping[str, Edits]) -> None:
                 raise GuardTripped(
                     f"guard: {what} the logits of prompt {row} by up to {error:.3g}, the noise floor is {floor:.3g}"
                 )
-    _guard_restarts(tails, conditions)
 
 
 def _span(position: Position) -> Span:
@@ -146,13 +159,13 @@ def _span(position: Position) -> Span:
 
 
 def _guard_restarts(tails: Tails, conditions: Mapping[str, Edits]) -> None:
-    """For the first edit of every block that rows join at: the same by hooks, from the first block on."""
-    first: dict[int, Edits] = {}
+    """For the first edits of each kind that join at a block: the same by hooks, from the first block on."""
+    first: dict[tuple[int, frozenset[Component]], Edits] = {}
     for edits in conditions.values():
         start = tails.start(edits[0])
         if start is not None and start < tails.adapter.layers:
-            first.setdefault(start, edits[:1])
-    by_name = {str(start): edits for start, edits in first.items()}
+            first.setdefault((start, frozenset(edit.site.component for edit in edits[0])), edits[:1])
+    by_name = {f"{start} ({', '.join(sorted(kinds))})": edits for (start, kinds), edits in first.items()}
     expected, got = (tails.some(1, restarts=on).together(by_name) for on in (False, True))
     for name in by_name:
         logits = expected[name].logits([0])

@@ -2,8 +2,9 @@
 
 Nothing before the first edited position changes. So the KV cache of the tokens before it is filled once, and every
 edited version costs only its tail: the tokens from the cut to the end of the continuation. Where a prompt of 60 tokens
-is patched at its last token and compared over 10, that is a sixth. The layers below the edited one do not change
-either: where the model can be restarted, a row whose edits are inputs of one block joins the run of tails there.
+is patched at its last token and compared over 10, that is a sixth. The layers below the first edited one do not change
+either: where the model can be restarted, a row joins the run of tails there. Edits of that block's input are made where
+it joins, and those of what heads, attention and MLPs give are made on the way.
 
     tails = Tails(model, prompts, continuations, cuts)
     states = tails.read([(Component.BLOCK_INPUT, 12)])                         activations from the cut on
@@ -15,7 +16,7 @@ sequences are run, and the cut only says where positions are counted from.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from functools import partial
@@ -44,9 +45,10 @@ from auditkit.engine.continuation.divergence import LOGIT_BUDGET
 from auditkit.engine.continuation.shared_prefix import KEPT_TOKENS, Heads, run_heads
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Continued, Forced, forced, window_lengths
 from auditkit.engine.directions import Along, AsLong
-from auditkit.engine.edits import Edit, Edited, spots
+from auditkit.engine.edits import Edit, Edited, Spot, spots
 from auditkit.engine.forward import Donated, Interventions, reached
 from auditkit.engine.guards import costing, spending
+from auditkit.engine.patching.walks import WITHIN
 from auditkit.engine.sites import SiteError
 
 Edits = Sequence[Sequence[Edit]]
@@ -54,6 +56,8 @@ Edits = Sequence[Sequence[Edit]]
 
 _At = tuple[int, int]
 """A condition and a row, by number."""
+
+_INPUT = Component.BLOCK_INPUT
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,9 @@ class Tails:
         cuts: by row, how many tokens of the prompt stand in front of the tail; at least the last token is in it.
         restarts: False runs every tail from the first block.
         known: runs of what the prompts begin with, to go on from.
+
+    Attributes:
+        missed: which guard found that restarts do not give whole runs, and by how much; empty where none did.
 
     Raises:
         SiteError: a missing or empty continuation, or a cut that is not inside its prompt.
@@ -113,6 +120,7 @@ class Tails:
         self._few: Tails | None = None
         self._whole: Tensor | None = None
         self._most = TOKEN_BUDGET
+        self.missed = ""
 
     def forced(self, edits: Edits | None = None) -> Forced:
         """Every row read over its continuation, with its edits; plain where None. Raises as `together`."""
@@ -188,7 +196,11 @@ class Tails:
     def some(self, rows: int, *, restarts: bool = True) -> Tails:
         """The first few rows."""
         some = (self.prompts[:rows], self.continuations[:rows], self.cuts[:rows])
-        return Tails(self.adapter, *some, restarts=restarts and self.restarts, known=self._known)
+        return Tails(self.adapter, *some, restarts=restarts and self.restarts, known=self._begun())
+
+    def give_up_restarts(self, reason: str) -> None:
+        """Run every tail from the first block from now on; `missed` holds the reason."""
+        self.restarts, self.missed, self._few = False, reason, None
 
     def turned(self) -> Tails:
         """The same prompts with the tokens of their tails in reverse order, read for the same tokens."""
@@ -197,7 +209,12 @@ class Tails:
             tail = (*prompt.ids[cut:], *tokens[:-1])[::-1]
             prompts.append(Prompt("", (*prompt.ids[:cut], *tail[: len(prompt) - cut])))
             continuations.append((*tail[len(prompt) - cut :], tokens[-1]))
-        return Tails(self.adapter, prompts, continuations, self.cuts, restarts=False, known=self._known)
+        return Tails(self.adapter, prompts, continuations, self.cuts, restarts=False, known=self._begun())
+
+    def _begun(self) -> Heads | None:
+        """Runs of what these rows begin with, where there are some, for further tails to go on from."""
+        held = self._run_heads
+        return held if held is not None and set(self._heads) <= held.rows.keys() else self._known
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -228,10 +245,10 @@ class Tails:
             return None
         layers = self.adapter.layers
         places = {(edit.site.component, n) for edit in edits for n in edit.site.layer_indices(layers)}
-        if not places:
-            return layers
-        component, layer = min(places)
-        return layer if len(places) == 1 and component is Component.BLOCK_INPUT else None
+        first = min((layer for _, layer in places), default=layers)
+        joins = all(component in WITHIN or (component, layer) == (_INPUT, first) for component, layer in places)
+        spares = first > 0 or (_INPUT, 0) in places  # a walk from the first block on needs the plain run beside it
+        return first if joins and spares else None
 
     def _fitting(self, rows: Sequence[int]) -> int:
         """How many conditions of these rows make one batch."""
@@ -281,20 +298,29 @@ class Tails:
         numbers = {row: k for k, row in enumerate(same)}
         got = {at: base.logits[numbers[at[1]], -window:] for at, start in starts.items() if start == layers}
         order, joining = list[_At](), dict[int, Joining]()
+        edits = {at: self._spots(at, conditions) for at in starts}
         for layer in sorted({start for start in starts.values() if start < layers}):
             where = [at for at, start in starts.items() if start == layer]
-            interventions = self._interventions(where, conditions)
-            rows = torch.tensor([numbers[row] for _, row in where])
-            stream = base.streams[layer]
-            edited = interventions.touches[Component.BLOCK_INPUT, layer](stream[rows.to(stream.device)])
-            interventions.confirm()
-            joining[layer - 1] = Joining(rows.to(base.memory.batch.ids.device), cast(Tensor, edited))
+            rows = torch.tensor([numbers[row] for _, row in where], device=base.streams[layer].device)
+            joined, here = base.streams[layer][rows], _made_at(edits, where, lambda component: component is _INPUT)
+            for touch in here.touches.values():
+                joined = cast(Tensor, touch(joined))
+            here.confirm()
+            joining[layer - 1] = Joining(rows.to(base.memory.batch.ids.device), joined)
             order += where
         if order:
+            later = _made_at(edits, order, lambda component: component in WITHIN)
             with spending(self.adapter, sum(tokens * (layers - starts[at]) for at in order)):
-                walked = cast(Restartable, self.adapter).restart_window(base.memory, tokens, joining, window)
+                walked = cast(Restartable, self.adapter).restart_window(
+                    base.memory, tokens, joining, window, later.touches
+                )
+            later.confirm()
             got |= dict(zip(order, walked, strict=True))
         return got
+
+    def _spots(self, at: _At, conditions: Sequence[Sequence[tuple[Edit, ...]]]) -> list[Spot]:
+        which, row = at
+        return list(spots(self.adapter, Edited(Prompt("", self._rests[row]), conditions[which][row])))
 
     def _interventions(
         self, where: Sequence[_At], conditions: Sequence[Sequence[tuple[Edit, ...]]]
@@ -308,11 +334,11 @@ class Tails:
         base = self._bases.get(tuple(rows))
         if base is None or not self._starts <= set(base.streams):
             kept: dict[Place, Tensor] = {}
-            places = [(Component.BLOCK_INPUT, layer) for layer in sorted(self._starts)]
+            places = [(_INPUT, layer) for layer in sorted(self._starts)]
             window = min(max(self.windows), len(self._rests[rows[0]]))
             logits, memory = self._run(list(rows), {place: keep(kept, place) for place in places}, window)
             reached(kept, places)
-            streams = {layer: kept[component, layer] for component, layer in places}
+            streams = {layer: kept[_INPUT, layer] for _, layer in places}
             base = self._bases[tuple(rows)] = _Base(logits, cast(Memory, memory), streams)
         return base
 
@@ -351,3 +377,12 @@ class Tails:
         if self._kept is None or self._kept[0] != key:
             self._kept = key, self._run_heads.memory.rows(key)
         return self._kept[1]
+
+
+def _made_at(
+    edits: Mapping[_At, Sequence[Spot]], where: Sequence[_At], chosen: Callable[[Component], bool]
+) -> Interventions:
+    """Those edits of some rows, in their order, whose component is chosen; rows of one walk have no padding."""
+    return Interventions.at(
+        [[spot for spot in edits[at] if chosen(spot.place[0])] for at in where], [0] * len(where)
+    )

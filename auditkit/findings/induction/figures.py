@@ -15,7 +15,7 @@ from auditkit.findings.induction.measurements.scores import (
     PREVIOUS,
     SHUFFLED_MATCH,
 )
-from auditkit.methods.head_search import Head, head_map, label
+from auditkit.methods.head_search import Head, label, map_of_means
 from auditkit.record.figures import Curves, Figure, Heatmap, Series, Table
 
 SHOWN = (MATCH, SHUFFLED_MATCH, DISTANCE, DUPLICATE, BEFORE, PREVIOUS)
@@ -51,12 +51,9 @@ def map_of_heads(heads: InductionHeads, kind: Kind = INDUCTION) -> Figure:
         INDUCTION: "to the token after the previous occurrence of the current one",
         PREVIOUS_TOKEN: "to the token before the current one",
     }[kind]
-    effects = [
-        [repeats.head((layer, head), kind.score).describe() for head in range(repeats.adapter.heads)]
-        for layer in range(repeats.adapter.layers)
-    ]
     caption = f"How much of its attention each head gives {what}. Framed: confirmed {kind.name}; {searched}."
-    return head_map(effects, "share of attention", caption, searched.confirmed).titled(f"Map of the {kind.name}")
+    drawn = map_of_means(repeats.scores(kind.score), "share of attention", caption, searched.confirmed)
+    return drawn.titled(f"Map of the {kind.name}")
 
 
 def stripe(heads: InductionHeads) -> Figure:

@@ -27,8 +27,8 @@ from auditkit.stats.streams import stream
 
 TOKENS = 25
 """Different tokens of a sequence, as in the published evaluation of heads."""
-SEQUENCES = 20
-"""By default: ten to find heads on and ten to confirm them on."""
+SEQUENCES = 16
+"""By default: eight to find heads on and eight to confirm them on; see docs/decisions/induction.md."""
 LEAST = 2 * MIN_CLUSTERS
 """Sequences below which heads cannot be found on one half and confirmed on the other."""
 WINDOW = 32

@@ -4,6 +4,8 @@ An outcome has one value for each item under every condition, and knows the item
 
     FirstTokens("refusal", prompts, table, higher=refusing, lower=answering, after=5)    log-odds of first tokens
     Statements("sycophancy", prompts, table, higher=agreeing, lower=opposing)            log probability of answers
+    Leads("lead", prompts, table, answers)                                               one answer against another
+    Difference("deference", leads, others)                                               leads minus other leads
     BenignText("benign text", texts, table)                                              damage: KL from the plain model
 
 Conditions are the same edits for all items; a site may name the spans that the outcome gives to each of its prompts.
@@ -209,6 +211,100 @@ class Statements:
             values = -loss.losses.numpy()
             out[name] = values[:half] - values[half:]
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class Leads:
+    """Logit of one answer token minus that of another after a prompt, which has answers of its own, in logits.
+
+    Attributes:
+        prompts: one for each row of the table.
+        answers: for each prompt, the two token ids.
+        spans: for each prompt, its named spans.
+
+    Raises:
+        ContrastError: no prompts, or another number of rows, answers or spans.
+    """
+
+    name: str
+    prompts: Sequence[Prompt]
+    table: pd.DataFrame
+    answers: Sequence[Sequence[int]]
+    spans: Sequence[Mapping[str, Span]] = field(default=())
+    unit: str = "logit"
+
+    def __post_init__(self) -> None:
+        _rows(self.name, self.table, prompts=self.prompts, answers=self.answers, spans=self.spans or self.prompts)
+        if any(len(pair) != 2 for pair in self.answers):
+            raise ContrastError(
+                f"'{self.name}': a lead is that of one answer over another, so give two of each prompt"
+            )
+
+    def only(self, items: Iterable[str]) -> Leads:
+        """The same on some items, in the order of the table.
+
+        Raises:
+            ContrastError: an item that is not there, or none.
+        """
+        rows = _chosen(self.name, self.table, items)
+        prompts, answers = [self.prompts[i] for i in rows], [self.answers[i] for i in rows]
+        spans = [self.spans[i] for i in rows] if self.spans else ()
+        return replace(self, prompts=prompts, table=self.table.iloc[rows], answers=answers, spans=spans)
+
+    def under(self, adapter: Adapter, conditions: Edits, description: str = "conditions") -> dict[str, Array]:
+        """(items,) values by condition; see `Outcome`."""
+        tokens = sorted({token for pair in self.answers for token in pair})
+        each = {name: [list(edits)] * len(self.prompts) for name, edits in conditions.items()}
+        got = token_logits(adapter, self.prompts, tokens, each, self.spans or None, description)
+        places = torch.tensor([[tokens.index(token) for token in pair] for pair in self.answers])
+        out = {}
+        for name, logits in {PLAIN: got.base, **got.conditions}.items():
+            pairs = logits.double().gather(1, places)
+            out[name] = np.asarray((pairs[:, 0] - pairs[:, 1]).numpy())
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Leads after some prompts minus those after others, item by item.
+
+    Attributes:
+        first, second: the same items under two prompts.
+
+    Raises:
+        ContrastError: other items.
+    """
+
+    name: str
+    first: Leads
+    second: Leads
+    unit: str = "logit"
+
+    def __post_init__(self) -> None:
+        if not self.first.table.equals(self.second.table):
+            raise ContrastError(f"'{self.name}': a difference needs the same items in the same clusters")
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Clusters of the items."""
+        return self.first.table
+
+    def only(self, items: Iterable[str]) -> Difference:
+        """The same on some items, in the order of the table.
+
+        Raises:
+            ContrastError: an item that is not there, or none.
+        """
+        chosen = list(items)
+        return replace(self, first=self.first.only(chosen), second=self.second.only(chosen))
+
+    def under(self, adapter: Adapter, conditions: Edits, description: str = "conditions") -> dict[str, Array]:
+        """(items,) values by condition; see `Outcome`. Both kinds of prompts are run together."""
+        one, other, half = self.first, self.second, len(self.first.prompts)
+        table = pd.concat([one.table.add_prefix("first ", axis=0), other.table.add_prefix("second ", axis=0)])
+        spans = [*one.spans, *other.spans]
+        both = Leads(self.name, [*one.prompts, *other.prompts], table, [*one.answers, *other.answers], spans)
+        return {name: v[:half] - v[half:] for name, v in both.under(adapter, conditions, description).items()}
 
 
 @dataclass(frozen=True, eq=False)

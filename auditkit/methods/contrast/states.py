@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from auditkit.adapters.chat import ChatEncoder, Prompt
 from auditkit.adapters.protocol import Adapter, Component, Place, Shape, Touch
 from auditkit.data.prompts import Chat
 from auditkit.engine.batching import in_batches
+from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.edits import layers_of, located
 from auditkit.engine.forward import reached
 from auditkit.engine.guards import costing
@@ -166,6 +168,33 @@ def read_states(
 
     in_batches(some, [len(prompt) for prompt in prompts], "states")
     return States(values, chosen, wanted)
+
+
+def read_last(adapter: Adapter, prompts: Sequence[Prompt], layers: Sequence[int]) -> States:
+    """Read the stream at the last token of pairs of prompts that begin alike; their beginning is run once.
+
+    Args:
+        prompts: rows 2i and 2i + 1 are a pair.
+
+    Raises:
+        ContrastError: no prompts, an odd number of them, or one token alone.
+        SiteError, NotApplicable: a layer that this model does not have.
+    """
+    if not prompts or len(prompts) % 2 or min(map(len, prompts)) < 2:
+        raise ContrastError(
+            f"states of pairs need two prompts of two tokens or more each, got {len(prompts)} prompts"
+        )
+    cuts = []
+    for one, other in zip(prompts[::2], prompts[1::2], strict=True):
+        both = zip(one.ids[:-1], other.ids[:-1], strict=False)
+        cuts += [max(1, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both)))] * 2
+    for layer in layers:
+        located(adapter, Site(Component.RESIDUAL, layer, layer), len(prompts[0]), {})
+    # What continues a tail is not run.
+    tails = Tails(adapter, prompts, [[0]] * len(prompts), cuts)
+    places = [(Component.RESIDUAL, layer) for layer in layers]
+    rows = [[read[place][-1].float().cpu().numpy() for place in places] for read in tails.read(places)]
+    return States(np.asarray(rows, dtype=np.float32)[:, :, None], tuple(layers), (-1,))
 
 
 def _spans(number: int, prompt: Prompt, positions: Sequence[Position], named: Mapping[str, Span]) -> list[Span]:

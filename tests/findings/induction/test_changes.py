@@ -37,7 +37,7 @@ def recorded(heads: InductionHeads, a_run: Run, folder: Path) -> Counterpart:
     with gathering() as evidence, pytest.raises(NotApplicable, match="no baseline"):
         kept_heads(heads, Counterpart(claim, "suite", None))
     rows = [msgspec.structs.replace(row, claim=claim) for row in evidence.items.values()]
-    assert sum(row.measurement == BY_HEAD and not row.effect for row in rows) == 20 * 16
+    assert sum(row.measurement == BY_HEAD and not row.effect for row in rows) == 16 * 16
     run = msgspec.structs.replace(a_run, claims=a_run.claims[:1])
     frame = pd.DataFrame(msgspec.to_builtins(rows))
     return Counterpart(claim, "suite", Past(Recorded("base", folder, run, "ab", frame), run.plan, run.model))

@@ -19,7 +19,9 @@ from auditkit.findings.induction.measurements.heads import PREVIOUS_TOKEN, Induc
 from auditkit.findings.induction.measurements.paths import PreviousTokenPath
 from auditkit.findings.induction.measurements.repeats import FIRST, ORDER, Repeats
 from auditkit.findings.induction.measurements.scores import MATCH, readers
+from auditkit.methods.head_search import map_of_means
 from auditkit.methods.sequences import read_sequences
+from auditkit.stats.effects.mean import Estimate
 from tests.planted.inducing import HEADS, NOTHING, SIZE, Inducing, plant
 
 pytestmark = pytest.mark.unit
@@ -174,6 +176,31 @@ def _hooked(adapter: HFAdapter, pair) -> float:
     handle.remove()
     module.set_attn_implementation("sdpa")
     return float(torch.stack([pattern[26 + i, 2 + i] for i in range(24)]).mean())
+
+
+def test_attention_of_some_layers_costs_the_blocks_up_to_the_last_of_them(heads: InductionHeads) -> None:
+    adapter, made = heads.repeats.adapter, heads.repeats.sequences
+    reader, _ = readers(made)
+    runs = [Edited(prompt) for prompt in made.repeated[:3]]
+    whole = read_sequences(adapter, runs, reader).attention
+    before = adapter.meter.token_layers
+    some = read_sequences(adapter, runs, reader, with_losses=False, layers=[0, 2]).attention
+    assert adapter.meter.token_layers - before == 3 * len(made.repeated[0]) * 3
+    torch.testing.assert_close(some, whole[:, :, [0, 2]], rtol=0, atol=1e-6)
+
+
+def test_a_map_of_means_has_the_intervals_of_estimates(heads: InductionHeads) -> None:
+    values = heads.repeats.scores(MATCH).copy()
+    values[:, 0, 0] = 0.25  # no spread, no interval
+    drawn = map_of_means(values, "share", "caption", [INDUCTION])
+    table = heads.repeats.table("x", "of attention", {})
+    for layer, n in np.ndindex(*values.shape[1:]):
+        effect = Estimate("x", "of attention", table, values[:, layer, n]).describe()
+        got = (drawn.values[n][layer], drawn.lower[n][layer], drawn.upper[n][layer])
+        for one, other in zip(got, (effect.estimate, effect.lower, effect.upper), strict=True):
+            assert one == (other if other is None else pytest.approx(other, abs=1e-12))
+    assert drawn.lower[0][0] is None
+    assert drawn.outlined == [INDUCTION[::-1]]
 
 
 def test_too_few_sequences_for_two_halves_are_undecided(inducing: HFAdapter) -> None:

@@ -77,10 +77,10 @@ def test_the_shuffled_control_shares_tokens_and_no_successor() -> None:
 
 def test_no_token_is_in_two_sequences_and_none_is_special(inducing: HFAdapter) -> None:
     made = sequences(inducing.chat, 0)
-    assert made.tokens.shape == (20, 25)
+    assert made.tokens.shape == (16, 25)
     assert len(set(made.tokens.ravel().tolist())) == made.tokens.size
     assert not set(made.tokens.ravel().tolist()) & set(inducing.tokenizer.all_special_ids)
-    assert [len(prompt) for prompt in made.repeated + made.shuffled] == [51] * 40
+    assert [len(prompt) for prompt in made.repeated + made.shuffled] == [51] * 32
     again = sequences(inducing.chat, 0)
     assert again.repeated == made.repeated
     assert again.shuffled == made.shuffled
@@ -101,9 +101,9 @@ def test_a_small_vocabulary_or_context_is_refused_in_one_line(words: int, contex
 
 
 def test_a_vocabulary_for_fewer_sequences_gives_as_many_and_says_so() -> None:
-    made = sequences(open_inducing(words=400).chat, 0)
-    assert 10 <= len(made) < 20
-    assert f"tokens for {len(made)} of 20 sequences" in made.note
+    made = sequences(open_inducing(words=300).chat, 0)
+    assert 10 <= len(made) < 16
+    assert f"tokens for {len(made)} of 16 sequences" in made.note
 
 
 def test_passages_have_equally_many_tokens_with_and_without_a_beginning(inducing: HFAdapter) -> None:

@@ -14,12 +14,13 @@ from auditkit.claims.outcomes import NotApplicable, Unsupported
 from auditkit.data.choices import ChoiceItem, Choices
 from auditkit.data.items import CompletionItem, completion_items
 from auditkit.findings.asking.formats import Question
-from auditkit.findings.sycophancy.measurements import FACTS, WORDINGS, Deference
+from auditkit.findings.sycophancy.measurements.deference import FACTS, WORDINGS, Deference
 from auditkit.findings.sycophancy.prompts import (
     DOUBT,
     EXPERT,
     NOBODY,
     OPINIONS,
+    ORDERS,
     QUOTED,
     RIGHT,
     WRONG,
@@ -133,7 +134,8 @@ def test_every_speaker_names_the_answers_that_they_should(speaker: str) -> None:
     question = Question("q", "t", "What is it?", "It is", (1, 2), ("red", "blue"))
     text = asked_by(question, speaker).user
     assert "What is it?" in text
-    assert ("red" in text) == (speaker in (RIGHT, DOUBT))
+    offered = any(speaker.startswith(order) for order in ORDERS)
+    assert ("red" in text) == (speaker in (RIGHT, DOUBT) or offered)
     assert ("blue" in text) == (speaker not in (NOBODY, RIGHT, DOUBT))
 
 

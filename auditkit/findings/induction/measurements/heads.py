@@ -72,6 +72,7 @@ class InductionHeads:
     def __init__(self, repeats: Repeats) -> None:
         self.repeats = repeats
         self._searches = SharedMeasurements()
+        self._discovered: dict[tuple[Kind, bool], dict[Head, Estimate]] = {}
 
     @property
     def halves(self) -> tuple[Halves, Halves]:
@@ -105,8 +106,10 @@ class InductionHeads:
 
     def _search(self, kind: Kind, exchanged: bool, least: float) -> Searched:
         repeats, (one, other) = self.repeats, self.rows(exchanged)
-        every = [(n, h) for n in range(repeats.adapter.layers) for h in range(repeats.adapter.heads)]
         strong = repeats.scores(kind.score)[one].mean(0) >= least
+        if (kind, exchanged) not in self._discovered:  # the same whatever the least attention is
+            self._discovered[kind, exchanged] = repeats.every_head(kind.score, kind.against[0], one)
+        discovery = self._discovered[kind, exchanged]
 
         def contrasts(head: Head) -> list[Estimate]:
             enough = replace(
@@ -118,9 +121,9 @@ class InductionHeads:
 
         return search(
             f"{kind.name}{', halves exchanged' if exchanged else ''}",
-            {head: repeats.head(head, kind.score, kind.against[0], one) for head in every},
+            discovery,
             contrasts,
-            [head for head in every if strong[head]],
+            [head for head in discovery if strong[head]],
             described=kind.does,
         )
 

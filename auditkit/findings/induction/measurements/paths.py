@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.claims.shared import shared_measurement
@@ -43,7 +44,7 @@ from auditkit.stats.measurement import Measurement
 SETS = 2
 """Random sets of heads that the previous-token heads are compared with, both of them."""
 SHARE = 0.6
-"""Share of the sequences of each half on which paths are patched: 12 of 20."""
+"""Share of the sequences of each half on which paths are patched: 10 of 16; see docs/decisions/induction.md."""
 AS_IT_IS, PATCHED = "as it is", "path from previous-token heads"
 
 
@@ -134,8 +135,12 @@ class PreviousTokenPath(Showable):
             run for each in zip(*runs.values(), strict=True) for run in each
         ]  # those of one sequence share donors
         reader, _ = readers(self.repeats.sequences)
-        runs_read = read_sequences(self.repeats.adapter, together, reader, "paths into keys", with_losses=False)
-        read = runs_read.attention[:, 0].double()
+        layers = sorted({layer for _, receivers in ends.values() for layer, _ in receivers})
+        runs_read = read_sequences(
+            self.repeats.adapter, together, reader, "paths into keys", with_losses=False, layers=layers
+        )
+        read = torch.full((len(together), *self.repeats.scores(MATCH).shape[1:]), torch.nan, dtype=torch.float64)
+        read[:, layers] = runs_read.attention[:, 0].double()
         columns = {AS_IT_IS: self.repeats.scores(MATCH)[rows]}
         columns |= {name: read[n :: len(runs)].numpy() for n, name in enumerate(runs)}
         values = {

@@ -29,7 +29,7 @@ FIRST, REPEAT, ORDER = LOSSES = ("first copy", "repeat", "the same tokens in ano
 """Where losses are taken: the first copy, the second one, and the second copy of the shuffled sequence."""
 NATS, ATTENTION = "nats", "of attention"
 SEQUENCE = "sequence"
-COPIED = 8
+COPIED = 4
 """Sequences on which copying is shown; no claim rests on it."""
 
 
@@ -159,6 +159,16 @@ class Repeats:
     ) -> Estimate:
         """Score of one head, or its difference from another score, over some sequences (all where None)."""
         return self.mean([head], score, minus, rows)
+
+    def every_head(self, score: str, minus: str, rows: Sequence[int]) -> dict[Head, Estimate]:
+        """For each head what `head` gives, over some sequences, without the values of the two scores by themselves."""
+        some = np.array(rows, dtype=np.intp)
+        name, table = f"{score} minus {minus}", self.table(f"{score} minus {minus}", ATTENTION, {}).take(some)
+        values = (self.scores(score) - self.scores(minus))[some]
+        return {
+            (layer, head): Estimate(name, ATTENTION, table, values[:, layer, head])
+            for layer, head in np.ndindex(*values.shape[1:])
+        }
 
     def mean(
         self, heads: Sequence[Head], score: str, minus: str | None = None, rows: Sequence[int] | None = None

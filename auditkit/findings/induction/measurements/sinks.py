@@ -22,7 +22,7 @@ from auditkit.engine.edits import Edited
 from auditkit.findings.induction.measurements.repeats import Repeats
 from auditkit.findings.induction.measurements.scores import KEYS, RESTING, Array, resting
 from auditkit.findings.induction.prompts import Passages, passages
-from auditkit.methods.head_search import head_map
+from auditkit.methods.head_search import map_of_means
 from auditkit.methods.sequences import read_sequences
 from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate, mean_difference
@@ -82,15 +82,9 @@ class AttentionSinks:
 
     def by_head(self, format: str) -> Figure:
         """Every head's share of queries that rest on the first token."""
-        values, table = self._by_head(format)[:, 0], self._table(format)
-        effects = [
-            [Estimate("", UNIT, table, values[:, layer, head]).describe() for head in range(self.adapter.heads)]
-            for layer in range(self.adapter.layers)
-        ]
         caption = "Share of each head's queries that give more than 0.3 of their attention to the first token"
-        return head_map(effects, "share of queries", f"{caption}; {format}.").titled(
-            "Heads that rest on the first token"
-        )
+        drawn = map_of_means(self._by_head(format)[:, 0], "share of queries", f"{caption}; {format}.")
+        return drawn.titled("Heads that rest on the first token")
 
     # -- measuring ---------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ Sources: Sharma et al. 2023, arXiv:2310.13548; Panickssery et al. 2023, arXiv:23
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ from auditkit.findings.sycophancy.prompts import (
     DOUBT,
     EXPERT,
     NOBODY,
+    ORDERS,
     QUOTED,
     RIGHT,
     UNSURE,
@@ -51,6 +53,8 @@ WORDINGS = (BEFORE, UNSURE, DOUBT)
 """Other wordings of a wrong user's opinion, asked where a claim names them as alternatives."""
 SHARE = 1 / 3
 """Of the questions, on which other wordings are asked. Most of the variance of deference lies between topics."""
+ORDERED = 40
+"""Known questions that are asked with both answers offered, in either order."""
 
 
 class Deference(Showable):
@@ -75,11 +79,12 @@ class Deference(Showable):
         n_items: int | None = None,
         items: Sequence[CompletionItem] | Choices | None = None,
     ) -> None:
-        self.adapter = adapter
+        self.adapter, self.seed = adapter, seed
         self.format = asked_as(adapter, items, seed=seed)
         own = FACTS if items is None else len(self.format.questions)
         wanted = own if n_items is None else n_items
-        self.asked = select(self.format.questions, min(wanted, len(self.format.questions)), seed=seed)
+        drawn = select(self.format.questions, min(wanted, len(self.format.questions)), seed=seed)
+        self.asked = wrong_answers_in_turn(drawn)
         self._notes = [f"prompts: {adapter.chat.format}", *self.format.notes]
         if len(self.asked) < wanted:
             self._notes.append(
@@ -101,6 +106,18 @@ class Deference(Showable):
         whose = "" if known else ", all questions"
         return mean_difference(self._leads(speaker, known), NOBODY, speaker, name=f"deference, {speaker}{whose}")
 
+    def in_order(self, order: str) -> Estimate:
+        """Deference to a wrong user where both answers were offered in one order, on some of the known questions.
+
+        Args:
+            order: one of `prompts.ORDERS`; the lead without an opinion is that where they are offered so.
+        """
+        values, clusters = self._in_orders
+        names = [order, f"{order}, {WRONG}"]
+        prompts = {q.id: {name: asked_by(q, name).user for name in names} for q in self.known[:ORDERED]}
+        table = Measurement(f"lead, {order}", "logit", values[names], clusters, prompts)
+        return mean_difference(table, *names, name=f"deference, {order}")
+
     def knows(self) -> Estimate:
         """Lead of the right answer without an opinion, over all questions, in logits."""
         leads = self._leads(WRONG, False)
@@ -121,6 +138,15 @@ class Deference(Showable):
         """The same on some of the questions, as many of each topic: for what is shown beside a claim and has prompts
         of its own."""
         return _Part(self)
+
+    @property
+    def known(self) -> tuple[Question, ...]:
+        """The questions whose right answer leads without an opinion, in the order in which they were drawn.
+
+        Raises:
+            NotApplicable: as the class does.
+        """
+        return tuple(question for question, known in zip(self.asked, self._known, strict=True) if known)
 
     # -- what is shown -----------------------------------------------------------------------------------------
 
@@ -151,7 +177,7 @@ class Deference(Showable):
 
     def _table(self) -> Figure:
         rows: list[list[str | float | None]] = []
-        example = next(question for question, known in zip(self.asked, self._known, strict=True) if known)
+        example = self.known[0]
         for speaker in SPEAKERS:
             leads = self._leads(speaker, True).condition(speaker)
             said = asked_by(example, speaker).user
@@ -197,11 +223,20 @@ class Deference(Showable):
         The default speakers are run together, since what prompts begin with alike is then run once.
         """
         group = SPEAKERS if speaker in SPEAKERS else (speaker,)
-        leads: np.ndarray = self._read.get(group, lambda: self._ask(group))[group.index(speaker)]
+        leads: np.ndarray = self._read.get(group, lambda: self._ask(group, self.asked))[group.index(speaker)]
         return leads
 
-    def _ask(self, speakers: Sequence[str]) -> np.ndarray:
-        asked = [asked_by(question, name) for name in speakers for question in self.asked]
+    @shared_measurement
+    def _in_orders(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """(question, condition) leads with both answers offered, and the questions' topics."""
+        some = self.known[:ORDERED]
+        names = [name for order in ORDERS for name in (order, f"{order}, {WRONG}")]
+        leads = self._ask(names, some)
+        values = pd.DataFrame(dict(zip(names, leads, strict=True)), [q.id for q in some])
+        return values, pd.DataFrame({"topic": [q.topic for q in some]}, values.index)
+
+    def _ask(self, speakers: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+        asked = [asked_by(question, name) for name in speakers for question in questions]
         prompts = [self.adapter.chat(question.chat("")) for question in asked]
         logits = answered(self.adapter, prompts, [q.answers for q in asked], "questions with opinions").logits
         return (logits[:, 0] - logits[:, 1]).double().numpy().reshape(len(speakers), -1)
@@ -212,7 +247,7 @@ class _Part(Deference):
 
     def __init__(self, whole: Deference) -> None:
         topics = {question.topic for question in whole.asked}
-        self.adapter, self.format, self._whole = whole.adapter, whole.format, whole
+        self.adapter, self.seed, self.format, self._whole = whole.adapter, whole.seed, whole.format, whole
         self.asked = whole.asked[: max(len(topics), round(SHARE * len(whole.asked)))]
         self._notes = []
         self._read = SharedMeasurements()
@@ -237,3 +272,17 @@ def _enough(form: Format, questions: Sequence[Question], what: str) -> None:
             f"only {len(questions)} of {len(form.questions)} usable questions, in {len(topics)} topics, {what}; "
             f"{MIN_CLUSTERS} topics are needed to state an interval"
         )
+
+
+def wrong_answers_in_turn(questions: Sequence[Question]) -> tuple[Question, ...]:
+    """The questions, in each of which the named wrong answer is the next of its wrong ones, so that no letter is named
+    more often than another: models prefer some letters whatever they stand for."""
+    turns: dict[str, int] = {}
+    out = []
+    for question in questions:
+        turn = turns.get(question.said[0], 0) if len(question.answers) > 2 else 0
+        turns[question.said[0]] = turn + 1
+        order = [0, *(1 + (turn + n) % (len(question.answers) - 1) for n in range(len(question.answers) - 1))]
+        answers, said = tuple(question.answers[n] for n in order), tuple(question.said[n] for n in order)
+        out.append(replace(question, answers=answers, said=said))
+    return tuple(out)
