@@ -188,6 +188,7 @@ def page() -> str:
     return f"""{_SPENT}
 These numbers are computed, not measured, with the formulas of `auditkit.engine.costs`; tests compare the formulas with
 the counts of real runs on a small model. `python -m auditkit.engine.costs` writes this page.
+What whole audits of many models take on several machines stands under [many models](scale.md).
 
 A persona pair here has {LENGTH} tokens, and its two prompts differ from token {FIRST} on. Except for "one run per
 site", the table has the least token-layers (one token through one block) that an exact method needs. The wavefront
