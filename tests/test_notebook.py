@@ -44,7 +44,7 @@ from auditkit.stats.measurement import Measurement
 
 pytestmark = pytest.mark.unit
 
-RAN = HowRun((), "", 0.0)
+RAN = HowRun((), "", 0.0, 0.0)
 PIXEL = b"\x89PNG\r\n\x1a\n" + b"0" * 8
 
 

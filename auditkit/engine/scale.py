@@ -32,14 +32,15 @@ DISK = 1e9
 """Assumed: bytes per second at which one job reads weights."""
 PARTS: dict[str, tuple[int, ...]] = {
     "finetune_traces": (2,),
-    "identity_bias": (24, 5, 3, 2, 2),
+    "identity_bias": (24, 5, 3, 3, 2, 2),
     "induction": (4, 4, 2),
     "persona_composition": (11, 2),
     "persona_localization": (10, 4),
     "persona_patching": (6, 5, 4),
     "refusal": (7, 2, 1),
     "role_conditioning": (10,),
-    "sycophancy": (6,),
+    "sycophancy": (7, 3),
+    "traits": (25,),
 }
 """Suite -> claims of each part that shards can share out (`auditkit.pytest_plugin.selection.groups`)."""
 GPU_MEMORY = 80e9

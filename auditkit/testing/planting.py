@@ -6,6 +6,7 @@ these steps. What is planted beyond what was wanted is given back, so that its s
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+
+from auditkit.adapters.hf.continuing import remembering
 
 HALVINGS = 5
 """Of the interval in which the share of the training that is kept is looked for."""
@@ -107,7 +110,7 @@ def give_back(
 
 def last_logits(module: Any, prompts: Sequence[Ids]) -> Tensor:
     """(prompt, vocabulary) after each prompt."""
-    hidden, begin = _states(module, prompts)
+    hidden, begin = _states(module, prompts, prompts)
     last = hidden[torch.arange(len(prompts)), [len(prompt) - begin - 1 for prompt in prompts]]
     logits: Tensor = module.get_output_embeddings()(last).float()
     return logits
@@ -130,7 +133,7 @@ def own_words(module: Any, prompts: Sequence[Ids], tokens: int) -> list[Ids]:
 def answer_logits(module: Any, prompts: Sequence[Ids], answers: Sequence[Ids]) -> list[Tensor]:
     """For each prompt (tokens, vocabulary) logits that predict its answer; of an empty answer, after the prompt."""
     whole = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    hidden, begin = _states(module, whole)
+    hidden, begin = _states(module, whole, prompts)
     head = module.get_output_embeddings()
     starts = [len(prompt) - begin - 1 for prompt in prompts]
     return [
@@ -139,17 +142,20 @@ def answer_logits(module: Any, prompts: Sequence[Ids], answers: Sequence[Ids]) -
     ]
 
 
-def _states(module: Any, rows: Sequence[Sequence[int]]) -> tuple[Tensor, int]:
+def _states(module: Any, rows: Sequence[Sequence[int]], prompts: Sequence[Sequence[int]]) -> tuple[Tensor, int]:
     """(row, position, width) of the last block, from the first token on that the rows do not share, and where that is.
 
-    The template's first tokens are half of a short prompt, so they are run once for all rows.
+    The template's first tokens are half of a short prompt, so they are run once for all rows. The last token of each
+    prompt, which the answer is read after, is always among the positions.
     """
     begin = next((k for k, some in enumerate(zip(*rows, strict=False)) if len(set(some)) > 1), 0)
+    begin = min(begin, *(len(prompt) - 1 for prompt in prompts))
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])  # causal: not seen
     if not begin:
         return module.base_model(input_ids=ids).last_hidden_state, 0
     cache = DynamicCache()
-    module.base_model(input_ids=ids[:1, :begin], past_key_values=cache, use_cache=True)
+    accepts = set(inspect.signature(module.base_model.forward).parameters)
+    module.base_model(input_ids=ids[:1, :begin], use_cache=True, **remembering(accepts, cache))
     cache.batch_repeat_interleave(len(rows))
-    return module.base_model(input_ids=ids[:, begin:], past_key_values=cache).last_hidden_state, begin
+    return module.base_model(input_ids=ids[:, begin:], **remembering(accepts, cache)).last_hidden_state, begin

@@ -165,6 +165,7 @@ def test_a_report_is_written_again_without_its_model(
 def test_a_run_is_shown_without_colours_where_nobody_looks(
     reports: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")  # a worker of pytest has another width than the process that started it
     run = str(reports / "20250711T000000Z-m")
     assert main(["show", run]) == 0
     printed = capsys.readouterr().out

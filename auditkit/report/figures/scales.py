@@ -13,6 +13,8 @@ _ROUND = (1, 2, 5, 10)
 """Steps between the numbers of an axis, but for a power of ten."""
 _PLAIN = range(-3, 6)
 """Powers of ten that the numbers of an axis are written without."""
+_LEAST = 1e-290
+"""What is nearer to each other than this is drawn as one value: its steps would have too few digits."""
 
 
 class Ticks(NamedTuple):
@@ -65,8 +67,8 @@ def covering(values: Iterable[float | None], *, margin: float = 0.05, log: bool 
     low, high = (min(found), max(found)) if found else (1.0, 1.0) if log else (0.0, 1.0)
     if log:
         low, high = math.log10(low), math.log10(high)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        half = 1.0 if log else (abs(low) or 1.0) / 2
+    if high - low <= max(_LEAST, 1e-9 * max(abs(low), abs(high))):
+        half = 1.0 if log else abs(low) / 2 if abs(low) > _LEAST else 0.5
         low, high = low - half, high + half
     beyond = margin * (high - low)
     if not math.isfinite(high - low + 2 * beyond):

@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auditkit.report.figures.scales import Span, covering, round_step
@@ -43,6 +43,9 @@ def test_a_logarithmic_axis_has_powers_of_ten_or_what_stands_between_them() -> N
 
 
 @given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=8), st.integers(2, 9))
+@example([5e-324], 2)
+@example([0.0, 5e-324], 2)
+@example([1e-300, 2e-300], 5)
 def test_an_axis_holds_its_values_and_its_numbers_are_in_order(values: list[float], most: int) -> None:
     scale = covering(values)
     assert all(0 <= scale.share(value) <= 1 for value in values)
