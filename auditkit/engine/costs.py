@@ -114,28 +114,32 @@ that and `thorough` twice as much; `stepwise` measures three times as much for w
 items of the first look again ([how much to measure](running.md#how-much-to-measure)). `--budget` chooses among them by
 the speed of the model, and `auditkit plan` says beforehand what each can decide.
 
-**Where they go.** SmolLM2-135M-Instruct (30 blocks) at `standard`, seed 5, in millions of token-layers and seconds on
-two idle cores: 8.76 and 542, at 260 GFLOP/s. Since then 0.5 million are no longer run, and scans and hulls take two
-fifths less of the processor's time; the seconds of that have not been measured.
+**Where they go.** SmolLM2-135M-Instruct (30 blocks) at `standard`, seed 0, in millions of token-layers and seconds on
+two idle cores: 10.2 and 728, at 242 GFLOP/s.
 
 | suite | token-layers | seconds | most of it |
 |---|---|---|---|
-| persona_patching | 3.3 | 148 | 0.8 six bands on 144 items, 0.7 answers under personas, 0.7 sweeps (0.4 now) |
-| persona_composition | 1.7 | 120 | 0.4 texts of 40 tokens, 0.6 exchanged states; divergences over the vocabulary |
-| identity_bias | 1.6 | 95 | 0.6 decisions on 30 cases under 50 identities, 0.2 the search for the worst swap |
-| sycophancy | 0.9 | 35 | 0.5 questions from five speakers, 0.3 three other wordings (0.1 now) |
-| role_conditioning | 0.4 | 30 | 0.2 ablations of heads (20 random sets among them), 0.1 reading attention |
-| induction | 0.4 | 23 | ablations of the found heads and of random ones |
-| persona_localization | 0.3 | 84 | steering; hulls and scans take time and no runs; 0.7 more with an empty cache |
-| refusal, finetune_traces | 0.1 | 7 | one ends at its capability gate on this model, the other needs a baseline |
+| persona_patching | 3.0 | 146 | 0.8 six bands on 144 items, 0.7 answers under personas, 0.4 sweeps |
+| persona_composition | 1.7 | 143 | 0.4 texts of 40 tokens, 0.6 exchanged states; divergences over the vocabulary |
+| identity_bias | 1.6 | 116 | 0.6 decisions on 30 cases under 50 identities, 0.2 the search for the worst swap |
+| traits | 1.5 | 95 | answers of five traits under steering and after examples |
+| sycophancy | 1.3 | 67 | 0.5 questions from five speakers, 0.1 three other wordings, 0.6 directions |
+| role_conditioning | 0.5 | 35 | 0.2 ablations of heads (20 random sets among them), 0.1 reading attention |
+| persona_localization | 0.3 | 82 | steering; hulls and scans take time and no runs; 0.7 more with an empty cache |
+| induction | 0.2 | 14 | ablations of the found heads and of random ones |
+| refusal, finetune_traces | 0.1 | 5 | one ends at its capability gate on this model, the other needs a baseline |
+
+At `thorough` and seed 6 the nine suites without traits took 884 s and 11.8 million at 296 GFLOP/s, before the last
+savings; 33 of the 54 claims that apply were decided (61 %), and four more sit at their threshold.
 
 At a seed at which the persona effect is not there nothing is patched, and persona_patching costs less than half. The
 [default audit](../benchmarks/results/default_audit.md) has the machine, the memory and what was decided.
 
-**Whom they serve.** Of the 8.2 million that are left, 0.3 show what another choice would have come to (wordings of an
-opinion, bands counted from one), 0.6 are figures of single layers, and 0.3 are read by claims about a change alone,
-which make the run a baseline. Claims about the model itself, with their controls and references, take the other seven
-million. An audit of 6 million has room for seven tenths of the items, whose intervals are 1.2 times as wide.
+**Whom they serve.** Of the 7.2 million of the five older suites and the questions of sycophancy, 0.3 show what another
+choice would have come to (wordings of an opinion, bands counted from one), 0.6 are figures of single layers, and 0.3
+are read by claims about a change alone, which make the run a baseline. Claims about the model itself, with their
+controls and references, take the rest. An audit of 6 million has room for six tenths of the items, whose intervals are
+1.3 times as wide.
 
 **What the rest of the time is.** Plain batches of the same token-layers would take three fifths of it. A row of logits
 over SmolLM2's vocabulary costs as much as eight token-layers and is not counted, and a divergence of two such rows as
