@@ -175,7 +175,8 @@ def under_way(place: Path) -> bool:
 
 @pytest.fixture
 def launched(place: Path, home: Path) -> Iterator[subprocess.Popen[str]]:
-    """A fleet of two shards that takes its time."""
+    """A fleet of two shards that takes its time, and does not end while there is a file `hold`."""
+    (place / "hold").touch()
     child = subprocess.Popen(
         command("./one", "--shards", "2"),
         cwd=place,
@@ -285,6 +286,7 @@ def test_a_launcher_that_is_stopped_or_killed_takes_its_jobs_along(
     launched.send_signal(how)
     out, _ = launched.communicate(timeout=200)
     until(lambda: not within(place), 100)
+    (place / "hold").unlink()
     assert launched.returncode == (-how if how is signal.SIGKILL else 2), out
     assert not any(is_written(folder) for folder in (place / "fleet").glob("jobs/*/2*"))
     out = fleet(place, home, "./one", "--shards", "2")
