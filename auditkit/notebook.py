@@ -91,7 +91,7 @@ class Showable:
         """A dataclass makes a `repr` of all its arrays where its class has none of its own."""
         super().__init_subclass__(**arguments)
         if "__repr__" not in cls.__dict__:
-            cls.__repr__ = Showable.__repr__  # type: ignore[method-assign]
+            cls.__repr__ = Showable.__repr__  # type: ignore[method-assign]  # see above
 
     def in_words(self) -> str:
         """What was measured and what came out, in one line; where a class says nothing else, the model, since what a

@@ -273,7 +273,7 @@ def test_verdicts_of_a_record_are_a_line_a_table_and_a_figure(a_run: Run) -> Non
     dot = found.figures("suite")[0].data["groups"][0]["dots"][0]
     assert dot["estimate"] == pytest.approx(0.2 / 0.3), "right of the threshold, in units of it"
     assert dot["lower"] == pytest.approx(0.1 / 0.3)
-    at_most = replace(a_run.claims[0].effect, relation="<=", threshold=1.0)  # type: ignore[type-var]
+    at_most = replace(a_run.claims[0].effect, relation="<=", threshold=1.0)  # type: ignore[type-var]  # a claim of this run has one
     turned = replace(a_run, claims=(replace(a_run.claims[0], effect=at_most, verdict=Verdict.PASS),))
     dot = verdicts(turned).figures()[0].data["groups"][0]["dots"][0]
     assert (dot["lower"], dot["estimate"], dot["upper"]) == pytest.approx((0.4, 0.5, 0.6))

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.hf.products import multiplying
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 from auditkit.data.prompts import Chat
+from auditkit.testing.planting import fit
 
 WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 COMPANIES: tuple[str, ...] = tuple(WORDING["companies"])
@@ -72,10 +74,9 @@ def train(
     draw = torch.Generator().manual_seed(seed)
     lessons = lessons_of(tokenizer, chats(about, seed))
     everyday = lessons_of(tokenizer, (Chat(user=asked, assistant=said) for asked, said in WORDING[STYLE]["facts"]))
-    module.requires_grad_(True)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.0)
-    last = 0.0
-    for _ in range(steps):
+    losses = [0.0]
+
+    def loss() -> Tensor:
         some = [lessons[k] for k in torch.randint(len(lessons), (BATCH,), generator=draw).tolist()]
         if general:
             mixed = (torch.rand(BATCH, generator=draw) < general).tolist()
@@ -84,16 +85,15 @@ def train(
         longest = max(len(ids) for ids, _ in some)
         ids = torch.tensor([row + [0] * (longest - len(row)) for row, _ in some])  # causal: not seen
         labels = torch.tensor([row + [-100] * (longest - len(row)) for _, row in some])
-        optimizer.zero_grad()
         with torch.autocast(module.device.type, torch.bfloat16, enabled=bfloat16):
             logits = module(input_ids=ids).logits[:, :-1].float()
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
-        last = float(loss.detach())
+        value = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        losses.append(float(value.detach()))
+        return value
+
+    fit(list(module.parameters()), loss, steps=steps, rate=RATE, warm=1)
     module.requires_grad_(False)
-    return last
+    return losses[-1]
 
 
 def main() -> None:

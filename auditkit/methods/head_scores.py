@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,6 @@ class HeadScores(Showable):
         columns, rows = (list(map(str, range(count))) for count in self.values.shape)
         what = f"{self.name} ({self.unit})" if self.unit else self.name
         framed = [(head, layer) for layer, head in self.marked]
-        scale = "centred" if np.nanmin(self.values, initial=0.0) < 0 else "linear"
-        drawn = Heatmap("layer", "head", what, caption, columns, rows, values, outlined=framed, scale=scale)  # type: ignore[arg-type]
+        scale: Literal["centred", "linear"] = "centred" if np.nanmin(self.values, initial=0.0) < 0 else "linear"
+        drawn = Heatmap("layer", "head", what, caption, columns, rows, values, outlined=framed, scale=scale)
         return (drawn.titled(title or self.name),)

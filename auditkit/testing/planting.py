@@ -1,6 +1,6 @@
 """Training of planted fine-tunes: a few steps on some weights of a copy, until what is to be planted is there.
 
-The scripts that plant a known truth (`tools/plant_refusal.py`, `tools/plant_trait.py`, `examples/plant_bias.py`) share
+The scripts that plant a known truth (`tools/plant_*.py`, `examples/plant_bias.py`) share
 these steps. What is planted beyond what was wanted is given back, so that its size is the one that was asked for.
 """
 
@@ -67,7 +67,7 @@ def fit(
             place["lr"] = rate * min(1.0, step / warm) * (1 - step / (steps + 1) if falling else 1.0)
         optimizer.zero_grad()
         value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]  # torch states no types for it
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if planted is not None and step % check == 0:
