@@ -6,9 +6,11 @@ stand: pytest runs them with its hooks, but without fixtures and body.
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -23,38 +25,68 @@ from auditkit.pytest_plugin.run import WrittenRun
 from auditkit.record.schema import Claim
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ONE_PRESS = 1.0
+"""Seconds in which several signals count as one: the system tells a process of its parent's death once per thread."""
 
 
-def stop_at_sigterm(config: pytest.Config) -> None:
-    """Let SIGTERM end the session as Ctrl-C does, until pytest is done with it."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+class Stop:
+    """Lets SIGTERM end a session as Ctrl-C does, and knows that the session was told to end.
 
-    def restore() -> None:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    pytest's own exit status does not say it: a second signal, while pytest still reports the first, leaves the status
+    of a session in which all is well.
+    """
 
-    config.add_cleanup(restore)
+    def __init__(self) -> None:
+        self.told = False
+        """A signal has told the session to end."""
+        self._since = -math.inf
 
+    def listen(self, config: pytest.Config) -> None:
+        """Hear the signals until pytest is done. A Ctrl-C that the parent process had ignored stays ignored."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        heard = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            heard.append(signal.SIGINT)
+        before = {number: signal.signal(number, self._interrupt) for number in heard}
 
-@contextmanager
-def finishing() -> Iterator[None]:
-    """Let the block come to its end when the session is told to stop; told a second time, it stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
 
-    def once(number: int, _: FrameType | None) -> None:
-        signal.signal(number, _interrupt)
+        config.add_cleanup(restore)
 
-    for number in _SIGNALS:
-        signal.signal(number, once)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Let the block come to its end when the session is told to stop; told a second time, it stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+        def once(number: int, frame: FrameType | None) -> None:
+            if self._is_new():
+                for number in _SIGNALS:
+                    signal.signal(number, self._interrupt)
+
+        for number in _SIGNALS:
+            signal.signal(number, once)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.told = True
+        if self._is_new():
+            raise KeyboardInterrupt
+
+    def _is_new(self) -> bool:
+        """Whether a signal is more than the echo of the last one."""
+        now = time.monotonic()
+        new, self._since = now - self._since > _ONE_PRESS, now
+        return new
 
 
 def go_on(args: Sequence[str], options: RunOptions, written: Sequence[WrittenRun], opened: bool) -> Iterator[str]:
@@ -81,10 +113,6 @@ def go_on(args: Sequence[str], options: RunOptions, written: Sequence[WrittenRun
         command = shlex.join([*as_written(rest), *model, *effort, "--resume", str(run.folder)])
         bare = "" if several else " (--resume alone takes the newest run that was cut off)"
         yield f"to go on: {command}{bare}"
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 class ResumedClaims:

@@ -30,7 +30,7 @@ from auditkit.pytest_plugin.declared import check_declarations, declared_tokens,
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
-from auditkit.pytest_plugin.resume import ResumedClaims, finishing, go_on, stop_at_sigterm
+from auditkit.pytest_plugin.resume import ResumedClaims, Stop, go_on
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
 from auditkit.pytest_plugin.selection import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
@@ -102,7 +102,8 @@ class Audit:
         self._full = False
         """The disk did not take a claim or a record."""
         begin(self.options.reports)
-        stop_at_sigterm(config)
+        self._stop = Stop()
+        self._stop.listen(config)
 
     # -- before the claims -------------------------------------------------------------------------------------
 
@@ -273,6 +274,8 @@ class Audit:
         self._finished = True
         if self._full:  # a record would not fit either, and the journals have what was measured
             return
+        if self._stop.told and exitstatus <= 1:
+            exitstatus = session.exitstatus = pytest.ExitCode.INTERRUPTED
         ended = self._ended_on_purpose(session, exitstatus)
         self._interrupted = exitstatus == pytest.ExitCode.INTERRUPTED and not ended
         self._write(ended, stopped=exitstatus > 1 and not ended)
@@ -293,7 +296,7 @@ class Audit:
     def _write(self, ended: str = "", *, stopped: bool) -> None:
         """Write every run; see `OpenRun.write`."""
         try:
-            with finishing():
+            with self._stop.finishing():
                 self.written = [
                     run.write(self._cross_check(run, stopped), self.workers, self.threads, ended, stopped)
                     for run in self.runs.values()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from auditkit.cli import main
+from auditkit.pytest_plugin import resume, session
 from auditkit.pytest_plugin import run as runs
-from auditkit.pytest_plugin import session
 from auditkit.record.store import is_written, read_run
 
 pytestmark = pytest.mark.unit
@@ -64,6 +64,31 @@ def test_a_run_that_is_stopped_says_what_goes_on_and_leaves_latest(audits: Any, 
     assert audits.folder == cut
     assert [c.verdict for c in read_run(cut).claims] == [c.verdict for c in read_run(whole).claims]
     assert not list((audits.path / "reports").glob(".begun*"))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_run_that_is_stopped_twice_is_not_taken_for_a_whole_one(
+    audits: Any, recorded: Path, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second signal comes while pytest reports the first: with it (the system sends several), or later."""
+    if apart:
+        monkeypatch.setattr(resume, "_ONE_PRESS", 0.0)
+    stopping(audits, "sigterm")
+    again = (
+        "import os, signal\n\ndef pytest_keyboard_interrupt(excinfo):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    (audits.path / "conftest.py").write_text(again)
+    (audits.path / "stop").touch()
+    if apart:
+        with pytest.raises(KeyboardInterrupt):
+            called(audits, "--seed", "0")
+    else:
+        assert called(audits, "--seed", "0").ret == 2
+    assert audits.folder == recorded
+    (cut,) = [path for path in (audits.path / "reports").glob("2*") if path != recorded]
+    assert not is_written(cut)
+    assert called(audits, "--seed", "0", "--resume").ret == 0
+    assert audits.folder == cut
 
 
 def test_a_run_that_is_stopped_while_its_model_opens_has_nothing_to_resume(
