@@ -45,10 +45,12 @@ def test_it_has_the_rooms_of_a_finding_and_replaces_nothing() -> None:
     assert all(str(path).startswith(tuple(f"{room}/politeness" for room in rooms)) for path in files)
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(laid_over: tuple[Path, str]) -> None:
     assert "3 passed" in laid_over[1]
 
 
+@pytest.mark.slow
 def test_its_suite_makes_a_record_that_names_its_claim_and_its_data(laid_over: tuple[Path, str]) -> None:
     """The tiny model has no single token for the answers, which is a result."""
     record = read_run(laid_over[0] / "reports" / "latest")

@@ -251,6 +251,7 @@ def test_a_base_that_cannot_be_measured_ends_the_gate_with_its_code(
         assert f"the base ./base could not be measured (exit code {code})" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_itself_with_zero_does_not_pass_and_options_from_outside_select_nothing(
     reports: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from auditkit.gate.verify import verify
 from auditkit.record.schema import Claim, Verdict
 from auditkit.record.store import read_items, read_run
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.slow  # whole sessions in processes of their own
 
 SUITE = '''"""A finding (Somebody 2020)."""
 import numpy as np

@@ -21,6 +21,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finetunes.adapter(lora())(tmp_path_factory.mktemp("tuned"))
 
 
+@pytest.mark.slow
 def test_an_adapter_is_compared_with_its_own_base_in_one_command(audits: Any, tuned: Path) -> None:
     audits.plant(shift=0.0, lora={"shift": -0.2})
     result = audits("--baseline", "base", model=tuned)

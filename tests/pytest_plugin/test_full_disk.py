@@ -150,6 +150,7 @@ def test_a_journal_that_cannot_begin_ends_the_run_before_a_claim(
     assert audits().ret == 0
 
 
+@pytest.mark.slow
 def test_several_models_are_continued_one_by_one(filling: Any) -> None:
     second, before = filling.copy("second"), filling.folders()
     (filling.path / "full-journal").touch()

@@ -169,7 +169,9 @@ def test_a_plugin_that_takes_its_part_of_the_tests(
     assert untested(run) == {NODES[name] for name in ALL - {"suite/fails"}}
 
 
-@pytest.mark.parametrize("args", [["-x"], ["--maxfail", "1"], ["--stepwise"], ["-x", "-n", "1"]])
+@pytest.mark.parametrize(
+    "args", [["-x"], ["--maxfail", "1"], ["--stepwise"], pytest.param(["-x", "-n", "1"], marks=pytest.mark.slow)]
+)
 def test_a_run_that_ends_at_its_first_failure(audit: Any, args: list[str]) -> None:
     result, run = audit(*args)
     assert (result.ret, measured(run)) == (1, {"suite/holds", "suite/fails"})

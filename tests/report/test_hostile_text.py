@@ -58,7 +58,7 @@ def small_run(gated_run: Run) -> Run:
     return msgspec.structs.replace(gated_run, claims=claims)
 
 
-@pytest.mark.parametrize("place", ["{text}", "{old}\n{text} {old}"])
+@pytest.mark.parametrize("place", ["{text}", pytest.param("{old}\n{text} {old}", marks=pytest.mark.slow)])
 def test_no_output_has_a_control_character_or_a_command_of_a_build_server(small_run: Run, place: str) -> None:
     for text in HOSTILE:
         run = canonical(replace_text(small_run, lambda old, text=text: place.format(text=text, old=old)))

@@ -13,7 +13,7 @@ from auditkit.gate.verify import verify
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_items, read_run
 
-pytestmark = pytest.mark.model  # no weights, but audits in processes of their own
+pytestmark = pytest.mark.slow  # audits in processes of their own
 
 SUITE = ("suites/identity_bias", "--items", "6", "--model")
 

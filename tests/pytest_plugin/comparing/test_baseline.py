@@ -347,6 +347,7 @@ def test_a_baseline_is_pinned_by_the_digest_of_its_record(audits: Any, recorded:
 # -- a model as the baseline -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_first_and_all_are_recorded_runs(audits: Any) -> None:
     """The baseline is measured once, by the same command, however many candidates there are."""
     base, near, far = (audits.copy(name) for name in ("base", "near", "far"))

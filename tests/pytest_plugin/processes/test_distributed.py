@@ -107,6 +107,7 @@ def audit(pytester: pytest.Pytester, tiny_llama: Path):
     return run
 
 
+@pytest.mark.slow
 def test_two_workers_come_to_the_record_of_one_process(audit, pytester: pytest.Pytester) -> None:
     latest = pytester.path / "reports" / "latest"
     serial, run = audit()
