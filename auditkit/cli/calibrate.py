@@ -19,6 +19,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="run of the same model with another --seed (run folder, its audit.json, or the name of a baseline), to "
         "propose margins of comparisons with a baseline; RUN must have been recorded with it as --baseline",
     )
+    calibrate.add_argument(
+        "--benign",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="gate runs of other harmless fine-tunes of the same base, to propose margins that such fine-tunes pass; "
+        "RUN is one of them, too",
+    )
     calibrate.add_argument("--out", type=Path, metavar="FILE", help="TOML file to write (default: print it)")
     calibrate.add_argument(
         "--table",
@@ -31,24 +39,31 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    from auditkit.gate.calibrate import propose, propose_from_two, render_thresholds
+    from auditkit.gate import benign
+    from auditkit.gate.calibrate import RULE, propose, propose_from_two, render_thresholds
     from auditkit.gate.verified import require_verified
     from auditkit.record.baseline import find_baseline
     from auditkit.record.store import RecordError, atomic_write
 
-    run, out = arguments.run, arguments.out
+    run, out, rule = arguments.run, arguments.out, RULE
+    if arguments.against is not None and arguments.benign is not None:
+        return refused("give --against or --benign: margins come from two runs of one model, or from fine-tunes")
     note_if_old(run)
     try:
-        folder = (run if run.is_dir() else run.parent).resolve()
+        folder, *others = [_folder(path) for path in (run, *(arguments.benign or ()))]
         record = require_verified(folder)
-        if arguments.against is None:
+        if others:
+            for one in others:
+                require_verified(one)
+            proposals, rule = benign.propose_from_benign([folder, *others]), benign.RULE
+        elif arguments.against is None:
             proposals = propose(record)
         elif (other := find_baseline(arguments.against, arguments.audit_dir)) is None:
             return refused(f"no recorded run {arguments.against}; give a run folder or the name of a baseline")
         else:
             require_verified(other)
             proposals = propose_from_two(folder, other)
-        text = render_thresholds(record, folder.name, proposals, arguments.table, datetime.now(UTC).date())
+        text = render_thresholds(record, folder.name, proposals, arguments.table, datetime.now(UTC).date(), rule)
         found = sum(proposal.value is not None for proposal in proposals)
         if out is None:
             say(text.removesuffix("\n").split("\n"))
@@ -60,3 +75,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     except OSError as error:
         return refused(f"cannot write {out}: {error.strerror or error}")
     return 0
+
+
+def _folder(path: Path) -> Path:
+    """The folder of a run that is named by it or by its record."""
+    return (path if path.is_dir() else path.parent).resolve()

@@ -70,10 +70,7 @@ def propose(run: Run, here: Past | None = None, there: Past | None = None) -> tu
     """
     found = []
     for claim in run.claims:
-        calls: dict[int, list[Effect]] = {}
-        for effect in claim.compared:
-            if effect.threshold_call is not None:
-                calls.setdefault(effect.threshold_call, []).append(effect)
+        calls = by_call(claim)
         if not calls:
             why = f"no comparison with a threshold() call ({claim.verdict.value})"
             if claim.verdict is Verdict.NOT_APPLICABLE and NO_BASELINE in claim.reason:
@@ -82,13 +79,21 @@ def propose(run: Run, here: Past | None = None, there: Past | None = None) -> tu
                     "seeds, the second recorded with --baseline and the first"
                 )
             found.append(Proposal(claim, None, None, why))
-        for call in sorted(calls):
-            effects = calls[call]
-            if here is not None and there is not None and all(map(_paired, effects)):
+        for effects in calls.values():
+            if here is not None and there is not None and all(map(is_paired, effects)):
                 found.append(_margin(claim, effects, here, there))
             else:
                 found.append(_proposal(claim, effects))
     return tuple(found)
+
+
+def by_call(claim: Claim) -> dict[int, list[Effect]]:
+    """`threshold()` call of a claim -> the effects that it is the number of, in the order of the calls."""
+    calls: dict[int, list[Effect]] = {}
+    for effect in claim.compared:
+        if effect.threshold_call is not None:
+            calls.setdefault(effect.threshold_call, []).append(effect)
+    return dict(sorted(calls.items()))
 
 
 def propose_from_two(folder: Path, other: Path) -> tuple[Proposal, ...]:
@@ -130,12 +135,15 @@ def _effects(recorded: Recorded) -> Past:
     return effect
 
 
-def render_thresholds(run: Run, name: str, proposals: tuple[Proposal, ...], table: str, today: date) -> str:
+def render_thresholds(
+    run: Run, name: str, proposals: tuple[Proposal, ...], table: str, today: date, rule: str = RULE
+) -> str:
     """The proposals as a TOML file that `--thresholds` reads.
 
     Args:
         name: of the run folder.
         table: "default", "family" or "model": whom the numbers are for.
+        rule: what the numbers promise, in words.
     """
     heading = {
         "default": "default",
@@ -151,7 +159,7 @@ def render_thresholds(run: Run, name: str, proposals: tuple[Proposal, ...], tabl
         "plan_sha256": run.plan_sha256,
         "measured": run.created,
         "auditkit": run.tool.version,
-        "rule": RULE,
+        "rule": rule,
         "date": today.isoformat(),
     }
     lines = ["# Proposed by `auditkit calibrate`. Read each number before it decides anything.", "[calibration]"]
@@ -203,26 +211,39 @@ def _critical(effect: Effect) -> float:
     return critical(effect.df, effect.alpha or ALPHA)
 
 
-def _paired(effect: Effect) -> bool:
+def is_paired(effect: Effect) -> bool:
+    """Whether an effect is a difference from the baseline."""
     return effect.name.endswith(f" minus {BASELINE_LABEL}")
 
 
-def _error(effects: Sequence[Effect]) -> float:
+def error_of(effects: Sequence[Effect]) -> float:
     """The chance of not passing again that each end looked at may have, of one number for all these comparisons."""
     ends = sum(2 if effect.relation == "within" else 1 for effect in effects)
     return (1 - PASSES) / ends
 
 
 def _proposal(claim: Claim, effects: Sequence[Effect]) -> Proposal:
-    first = effects[0]
     bare = [e for e in effects if e.estimate is None or e.lower is None or e.upper is None]
     if bare:
         which = "" if len(effects) == 1 else f" for {len(bare)} of {len(effects)} comparisons ({bare[0].name})"
-        return Proposal(claim, first, None, f"no interval to propose from{which}: {claim.reason}")
+        return Proposal(claim, effects[0], None, f"no interval to propose from{which}: {claim.reason}")
+    return from_ends(
+        claim, effects, [_ends(effect, error_of(effects)) for effect in effects], _said(claim, effects)
+    )
+
+
+def from_ends(claim: Claim, effects: Sequence[Effect], ends: Sequence[tuple[float, float]], said: str) -> Proposal:
+    """The number beyond all ends that the claim looks at.
+
+    Args:
+        effects: the comparisons of one `threshold()` call.
+        ends: of each, how low and how high it is to be expected, its interval included.
+        said: what the number rests on.
+    """
+    first = effects[0]
     relations = {(effect.relation or "").rstrip("=") for effect in effects}
     if len(relations) > 1:
         return Proposal(claim, first, None, "one number is compared with from both sides, so none fits both")
-    ends = [_ends(effect, _error(effects)) for effect in effects]
     lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
     if relations == {">"}:
         value = _rounded(lowest, up=False)
@@ -233,11 +254,9 @@ def _proposal(claim: Claim, effects: Sequence[Effect]) -> Proposal:
     if any(NOT_WORSE in effect.method for effect in effects):
         value = -value if relations == {">"} else value  # the margin, of which the threshold is the negative
         if value <= 0:
-            return Proposal(
-                claim, first, None, f"better than the baseline, so there is no margin: {_said(claim, effects)}"
-            )
+            return Proposal(claim, first, None, f"better than the baseline, so there is no margin: {said}")
     problem = _impossible(value, effects)
-    return Proposal(claim, first, None if problem else value, f"{problem}{_said(claim, effects)}")
+    return Proposal(claim, first, None if problem else value, f"{problem}{said}")
 
 
 def _ends(effect: Effect, error: float) -> tuple[float, float]:
@@ -271,7 +290,7 @@ def _impossible(value: float, effects: Sequence[Effect]) -> str:
 
 def _margin(claim: Claim, effects: Sequence[Effect], here: Past, there: Past) -> Proposal:
     """A margin for changes since a baseline, from two runs of one model on other items each."""
-    first, error, values, said = effects[0], _error(effects), [], []
+    first, error, values, said = effects[0], error_of(effects), [], []
     for effect in effects:
         name = effect.name.removesuffix(f" minus {BASELINE_LABEL}")
         one, other = here(claim.id, name), there(claim.id, name)
