@@ -2,15 +2,17 @@
 
 A narrow fine-tune shifts the residual stream on any text, also on text that has nothing to do with it, most of all on
 the first tokens. Read through the model's own unembedding, the shift names what the fine-tune was about. Here the
-beginnings of unrelated texts are read on both models, and the *trace* of a list of words is how far its tokens gained
-on tokens that are as frequent:
+beginnings of unrelated texts are read on both models, and the *trace* of a list of words is how far they gained on
+other words:
 
     reading(token, text) = logit lens of the mean stream of tokens 2 to 5 of the text, made linear
     gain(token, text)    = reading of the candidate - reading of the base
-    trace(text)          = share of pairs of a word of the list and a word as frequent in which the former gained more
+    trace(word, text)    = share of the other words that gained less than the word
 
-0.5 is no trace and 1 a perfect one (the area under the ROC curve). The first token is left out, since models put much
-into it that is of no text. The list is given and fixed; intervals are over kinds of text.
+0.5 is no trace and 1 a perfect one (the mean is the area under the ROC curve). The other words are those of domains
+that the fine-tune is not about: any training moves words for things together, against the rest of the vocabulary. The
+words of a list move together, too, so intervals are over words and over kinds of text. The first token is left out,
+since models put much into it that is of no text.
 """
 
 from __future__ import annotations
@@ -55,8 +57,11 @@ TEXTS = 80
 FIRST, LAST = 2, 6
 """Positions that are read, [first, last): 0 is the special token in front, and 1 the text's first token."""
 DEPTHS = (0.25, 0.5, 0.75)
-"""Of the blocks after which the stream is read; the claims are about the middle one."""
+"""Of the blocks after which the stream is read beside the last one, which the claims are about: the lens reads there as
+the model itself does."""
 DOMAIN = "the domain"
+OTHERS, AS_FREQUENT = "other domains", "words as frequent"
+"""What the words of the domain are compared with: all words of the other lists, or neighbours in the vocabulary."""
 SHOWN = 12
 """Tokens in the table of what is read."""
 
@@ -80,10 +85,9 @@ class Traces:
         self.adapter = adapter
         every = texts()
         self.texts = select(every, min(n_items or TEXTS, len(every)), seed=seed)
-        self.layers = tuple(
-            dict.fromkeys(residual.at_depth(d, d).layer_indices(adapter.layers)[0] for d in DEPTHS)
-        )
-        self.layer = self.layers[len(self.layers) // 2]
+        beside = (residual.at_depth(d, d).layer_indices(adapter.layers)[0] for d in DEPTHS)
+        self.layer = adapter.layers - 1
+        self.layers = tuple(dict.fromkeys((*beside, self.layer)))
         self.lists: Mapping[str, WordTokens] = MappingProxyType(
             {} if words is None else as_tokens(adapter.chat, {DOMAIN: words, **others(words)})
         )
@@ -91,7 +95,7 @@ class Traces:
     # -- effects -----------------------------------------------------------------------------------------------
 
     def in_context(self) -> Estimate:
-        """The trace that a sentence in front of the texts leaves on this model, less a half, by text.
+        """The trace that a sentence in front of the texts leaves on this model, less a half, by text and word.
 
         Each text is read alone and after a sentence of one of the project's domains. What is read of that domain's
         words is a change of this size by a cause that is known, so it says whether the lens would see one.
@@ -107,19 +111,19 @@ class Traces:
         moved = self._streams([prompts[row] for row in alike], alike, (self.layer,))[:, 0]
         moved = moved - self._states[alike, self.layers.index(self.layer)]
         read = readings(self.adapter, moved, "reading texts").double().numpy()
-        share = [
-            float(_above(read[[n]][:, list(words.words.values())], read[[n]][:, list(words.matched)])[0])
-            for n, words in enumerate(lists[names[row]] for row in alike)
-        ]
-        what, values = "trace of a sentence in front, above a half", np.array(share) - 0.5
-        return Estimate(what, "1", self._table(what, "1", {"share of pairs": values}, alike), values)
+        share: dict[tuple[int, str], float] = {}
+        for n, row in enumerate(alike):
+            own, rest = lists[names[row]], [words for name, words in lists.items() if name != names[row]]
+            apart = _above(read[[n]][:, _tokens(own)], read[[n]][:, _tokens(*rest)])
+            share |= {(row, word): value - 0.5 for word, value in zip(own.words, apart[0].tolist(), strict=True)}
+        return self._pairs("trace of a sentence in front, above a half", share)
 
-    def trace(self, baseline: Counterpart, name: str = DOMAIN, layer: int | None = None) -> Estimate:
-        """The trace of a list of words, less a half, by text; see the module.
+    def trace(self, baseline: Counterpart, against: str = OTHERS, layer: int | None = None) -> Estimate:
+        """The trace of the words of the domain, less a half, by text and word; see the module.
 
         Args:
-            name: `DOMAIN`, or one of the other domains in `lists`.
-            layer: one of `layers`; the middle one where None.
+            against: `OTHERS`, `AS_FREQUENT`, or one of the other domains in `lists`.
+            layer: one of `layers`; the last block where None.
 
         Raises:
             NotAsked: there is no list of words, or no baseline, or it has the same activations.
@@ -132,35 +136,26 @@ class Traces:
                 "in a line"
             )
         layer = self.layer if layer is None else layer
-        words = self.lists[name]
-        now = self._read(words, layer)
-        gained = now.values - _past(baseline, now)
-        if not gained.to_numpy().any():
+        domain, many = self.lists[DOMAIN], len(self.lists[DOMAIN].words)
+        gains = self._gains(baseline, DOMAIN, layer)
+        if not gains.any():
             raise NotAsked("the two models read the same on every text, so there is no change to read")
-        n = len(words.words)
-        own, matched = gained.to_numpy()[:, :n], gained.to_numpy()[:, n:]
-        share = _above(own, matched) - 0.5
-        what = f"trace of {name}, block {layer}"
-        return Estimate(f"{what}, above a half", "1", self._table(what, "1", {"share of pairs": share}), share)
-
-    def beyond(self, baseline: Counterpart, layer: int | None = None) -> dict[str, Estimate]:
-        """Name of another domain -> trace of the domain minus that one's, by text."""
-        own = self.trace(baseline, DOMAIN, layer)
-        made = {}
-        for name in self.lists:
-            if name != DOMAIN:
-                other = self.trace(baseline, name, layer)
-                values = own.numerator - other.numerator
-                what = f"trace of {DOMAIN} minus that of {name}, block {self.layer if layer is None else layer}"
-                made[name] = Estimate(what, "1", self._table(what, "1", {"difference": values}), values)
-        return made
+        if against == AS_FREQUENT:
+            other = gains[:, many:]
+        else:
+            names = [name for name in self.lists if name != DOMAIN] if against == OTHERS else [against]
+            other = np.hstack([self._gains(baseline, name, layer) for name in names])
+        share = _above(gains[:, :many], other) - 0.5
+        cells = {
+            (row, word): float(share[row, place])
+            for row in range(len(share))
+            for place, word in enumerate(domain.words)
+        }
+        return self._pairs(f"trace of {DOMAIN} among {against}, block {layer}, above a half", cells)
 
     def keep(self) -> None:
         """Record all that a comparison with this run needs; a claim does so before it asks for a baseline."""
-        tables = [self._means]
-        tables += [self._read(words, self.layer) for words in self.lists.values()]
-        tables += [self._read(self.lists[DOMAIN], layer) for layer in self.layers if self.lists]
-        for table in tables:
+        for table in (self._means, *(self._read(name, layer) for name in self.lists for layer in self.layers)):
             estimate = _mean(table)
             estimate.keep_items()
             estimate.keep_effect()
@@ -175,10 +170,12 @@ class Traces:
             f"of their tokens {FIRST} to {LAST - 1} after the blocks {', '.join(map(str, self.layers))}"
         ]
         if self.lists:
-            own = self.lists[DOMAIN]
+            own, names = self.lists[DOMAIN], ", ".join(name for name in self.lists if name != DOMAIN)
+            many = len(_tokens(*self.lists.values())) - len(own.words)
             said.append(
-                f"{len(own.words)} words of the domain are read by their first token, beside {len(own.matched)} tokens "
-                "next to them in the vocabulary, which are about as frequent"
+                f"{len(own.words)} words of the domain are read by their first token, beside {many} words of other "
+                f"domains ({names}), and {len(own.matched)} tokens next to the words in the vocabulary, which are "
+                "about as frequent"
             )
             if own.left_out:
                 said.append(
@@ -218,22 +215,36 @@ class Traces:
 
     # -- measuring ---------------------------------------------------------------------------------------------
 
-    def _table(
-        self, name: str, unit: str, columns: Mapping[str, Array], rows: Sequence[int] | None = None
-    ) -> Measurement:
-        """Values of the texts in `rows`; of all where None."""
-        some = self.texts if rows is None else [self.texts[row] for row in rows]
-        index = [text.id for text in some]
-        kinds = pd.DataFrame({"kind of text": [text.topic for text in some]}, index)
-        prompts = {text.id: {str(column): text.text for column in columns} for text in some}
-        return Measurement(name, unit, pd.DataFrame(dict(columns), index), kinds, prompts)
+    def _pairs(self, name: str, values: Mapping[tuple[int, str], float]) -> Estimate:
+        """The mean of the values of (row of `texts`, word)."""
+        index = [f"{self.texts[row].id}, {word}" for row, word in values]
+        clusters = pd.DataFrame(
+            {"word": [word for _, word in values], "kind of text": [self.texts[row].topic for row, _ in values]},
+            index,
+        )
+        what, numbers = "share of pairs", np.array(list(values.values()))
+        prompts = {item: {what: self.texts[row].text} for item, (row, _) in zip(index, values, strict=True)}
+        table = Measurement(name, "1", pd.DataFrame({what: numbers}, index), clusters, prompts)
+        return Estimate(name, "1", table, numbers)
 
-    def _read(self, words: WordTokens, layer: int) -> Measurement:
-        """(text, token) readings: the list's tokens first, then those as frequent."""
-        tokens = [*words.words.values(), *words.matched]
+    def _gains(self, baseline: Counterpart, name: str, layer: int) -> Array:
+        """(text, token) gains of a list since the baseline."""
+        now = self._read(name, layer)
+        gains: Array = (now.values - _past(baseline, now)).to_numpy()
+        return gains
+
+    def _read(self, name: str, layer: int) -> Measurement:
+        """(text, token) readings of a list; behind those of the domain, those of tokens as frequent."""
+        words = self.lists[name]
+        tokens = [*_tokens(words), *(words.matched if name == DOMAIN else ())]
         read = self._readings[self.layers.index(layer)][:, tokens].double().numpy()
+        index = [text.id for text in self.texts]
         columns = {f"token {token}": read[:, place] for place, token in enumerate(tokens)}
-        return self._table(f"readings of {words.name}, block {layer}", "logit", columns)
+        kinds = pd.DataFrame({"kind of text": [text.topic for text in self.texts]}, index)
+        prompts = {text.id: dict.fromkeys(columns, text.text) for text in self.texts}
+        return Measurement(
+            f"readings of {name}, block {layer}", "logit", pd.DataFrame(columns, index), kinds, prompts
+        )
 
     @shared_measurement
     def _means(self) -> Measurement:
@@ -291,10 +302,14 @@ class Traces:
         return torch.stack(kept)
 
 
+def _tokens(*lists: WordTokens) -> list[int]:
+    return [token for words in lists for token in words.words.values()]
+
+
 def _above(own: Array, other: Array) -> Array:
-    """(text, token) gains of two lists -> (text,) share of pairs in which the former is greater, ties counted half."""
+    """(text, token) gains of two lists -> (text, own token) share of the others that gained less, ties counted half."""
     apart = own[:, :, None] - other[:, None, :]
-    share: Array = ((apart > 0) + 0.5 * (apart == 0)).mean((1, 2))
+    share: Array = ((apart > 0) + 0.5 * (apart == 0)).mean(2)
     return share
 
 

@@ -19,7 +19,7 @@ from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotAsked, Unsupported
 from auditkit.data.errors import DataError
 from auditkit.engine.forward import capture
-from auditkit.findings.finetune_traces.measurements import DOMAIN, Traces
+from auditkit.findings.finetune_traces.measurements import AS_FREQUENT, DOMAIN, OTHERS, Traces
 from auditkit.findings.finetune_traces.prompts import as_tokens, contexts, other_domains, others, read_words, texts
 from auditkit.methods.logit_lens import logit_lens, readings
 from auditkit.record.figures import drawing_of
@@ -91,17 +91,39 @@ def base(before: Traces) -> Base:
 
 def test_a_planted_domain_is_read_and_the_others_are_not(before: Traces, base: Base) -> None:
     after = moved(before, WORDS, 0.05)
-    assert after.trace(base).describe().estimate > 0.4
-    assert len(after.beyond(base)) == len(other_domains())
-    for more in after.beyond(base).values():
-        assert more.describe().estimate > 0.2
+    for against in (OTHERS, AS_FREQUENT, *other_domains()):
+        effect = after.trace(base, against).describe()
+        assert effect.estimate > 0.3
+        assert effect.clusters == 8, "words are fewer than kinds of text"
+    assert all(after.trace(base, layer=layer).describe().estimate > 0.4 for layer in after.layers)
 
 
 def test_another_domain_leaves_no_trace_of_the_words(before: Traces, base: Base) -> None:
     after = moved(before, other_domains()["cooking"], 0.05)
+    assert after.trace(base, "cooking").describe().estimate < -0.4
     assert after.trace(base).describe().estimate < 0.2
-    assert after.trace(base, "cooking").describe().estimate > 0.4
-    assert after.beyond(base)["cooking"].describe().estimate < -0.2
+
+
+def test_words_for_things_that_gain_together_are_no_trace(before: Traces, base: Base) -> None:
+    """Training moves words for things against the rest of the vocabulary, whatever it is about."""
+    every = [*WORDS, *(word for words in other_domains().values() for word in words)]
+    after = moved(before, every, 0.05)
+    frequent, others = (after.trace(base, against).describe() for against in (AS_FREQUENT, OTHERS))
+    assert frequent.estimate > 0.2
+    assert frequent.lower > 0
+    assert others.estimate < frequent.estimate - 0.1
+
+
+def test_a_trace_is_the_share_of_other_words_that_gained_less(before: Traces, base: Base) -> None:
+    after = moved(before, WORDS, 0.02)
+    gains = (after._readings[-1] - before._readings[-1]).numpy()
+    chat = before.adapter.chat
+    own = [chat.encode(f" {word}")[0] for word in WORDS]
+    rest = [token for name, words in after.lists.items() if name != DOMAIN for token in words.words.values()]
+    by_hand = [[(gains[row, rest] < gains[row, token]).mean() - 0.5 for token in own] for row in range(TEXTS)]
+    estimate = after.trace(base)
+    np.testing.assert_allclose(estimate.numerator.reshape(TEXTS, -1), by_hand)
+    assert estimate.describe().estimate == pytest.approx(np.mean(by_hand))
 
 
 def test_models_that_read_the_same_have_no_trace(before: Traces, base: Base) -> None:
@@ -148,7 +170,7 @@ def test_a_sentence_in_front_is_read_by_the_words_of_its_domain(before: Traces, 
     monkeypatch.setattr(before, "_streams", streams)
     seen = before.in_context().describe()
     assert seen.estimate > 0.4
-    assert seen.clusters == 16
+    assert seen.clusters == 16, "kinds of text are fewer than words"
 
 
 # -- the lens ----------------------------------------------------------------------------------------------------
