@@ -51,6 +51,22 @@ def test_verdicts_are_counted_by_claim_where_runs_hold_them() -> None:
     assert VALIDATE.verdicts_of(HOW, [line("style", 0.0, 1, 0)]) == ""
 
 
+def test_moved_states_are_held_against_changed_answers_over_the_fine_tunes() -> None:
+    how = VALIDATE.FINDINGS["traits"]
+    states, answers = how.predicts
+
+    def changed(k: int, moved: float | None) -> dict[str, object]:
+        changes = {f"{states}[rude]": moved, f"{answers}[rude]": 2.0 * k, f"{states}[kind]": 1.0 * k}
+        return line("impolite", 0.5, k, 1) | {"verdicts": {}, "changes": changes}
+
+    done = [changed(k, float(k)) for k in range(12)]
+    (row,) = VALIDATE.correlations(states, answers, done).splitlines()[2:]
+    assert row.startswith("| rude | 12 | 1.00 | ")
+    assert VALIDATE.correlations(states, answers, done[1:]) == "", "eleven are too few"
+    assert VALIDATE.correlations(states, answers, [*done[1:], changed(12, None)]) == ""
+    assert row in VALIDATE.table(how, done)
+
+
 def test_every_kind_gets_its_turn_before_any_gets_a_second() -> None:
     planned = list(VALIDATE.runs(HOW, [0.25, 0.5], 100, 2))
     first = [run.key for run in planned[:3]]

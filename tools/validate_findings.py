@@ -23,9 +23,11 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
+from scipy.stats import pearsonr  # noqa: E402
 from validate_gate import MEASURED, NOT_PLANTED, GateError, plan_of, python, read_results  # noqa: E402
 
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL  # noqa: E402
+from auditkit.gate.calibrate import is_paired  # noqa: E402
 from auditkit.record.schema import Verdict  # noqa: E402
 from auditkit.record.store import read_run  # noqa: E402
 from auditkit.stats.proportions import wilson  # noqa: E402
@@ -33,6 +35,8 @@ from auditkit.stats.proportions import wilson  # noqa: E402
 PAGE = ROOT / "docs" / "validity.md"
 BLOCKING = {Verdict.FAIL: 1, Verdict.ERROR: 1, Verdict.INCONCLUSIVE: 10}
 """What a verdict makes of the gate under the release profile, as an exit code."""
+FEWEST = 12
+"""Fine-tunes that a correlation over them needs."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Validated:
         gate: the names of the claims that are the gate; all that are run where empty.
         words: whether the script writes words.txt, the data of the suite, beside the weights.
         options: of pytest, the same for the base and for every fine-tune.
+        predicts: a claim about states and the claim about answers whose change it predicts, each for several traits.
     """
 
     script: str
@@ -59,6 +64,7 @@ class Validated:
     gate: Sequence[str] = ()
     words: bool = False
     options: Sequence[str] = ()
+    predicts: tuple[str, str] | None = None
 
 
 FINDINGS: Mapping[str, Validated] = {
@@ -78,6 +84,7 @@ FINDINGS: Mapping[str, Validated] = {
         ("suites/traits/test_what_fine_tuning_changed.py", "suites/traits/test_emergent_misalignment.py"),
         ("--strength", (0.5, 1.0), "nats per token"),
         options=("--items", "20"),
+        predicts=("states_have_not_moved_along_the_trait", "the_score_is_no_higher"),
     ),
     "finetune_traces": Validated(
         "tools/plant_facts.py",
@@ -156,7 +163,12 @@ def gated(how: Validated, run: Run, base: str, arguments: argparse.Namespace) ->
         code = min((BLOCKING[verdict] for verdict in deciding.values() if verdict in BLOCKING), default=0)
     shutil.rmtree(place, ignore_errors=True)
     verdicts = {name: verdict.value for name, verdict in found.items()}
-    return line | {"code": code, "verdicts": verdicts, "data": data, "plan": made.plan_sha256}
+    changes = {
+        claim.id.split("/", 1)[1]: claim.effect.estimate
+        for claim in made.claims
+        if claim.effect is not None and is_paired(claim.effect)
+    }
+    return line | {"code": code, "verdicts": verdicts, "changes": changes, "data": data, "plan": made.plan_sha256}
 
 
 def _kept(words: Path, arguments: argparse.Namespace) -> str:
@@ -212,6 +224,7 @@ def table(how: Validated, done: Sequence[Mapping[str, Any]]) -> str:
     lost = len(done) - len(gated_runs)
     said = f" {lost} could not be planted and are not counted." if lost else ""
     parts = [f"{len(gated_runs)} fine-tunes so far.{said}", "\n".join(rows), verdicts_of(how, gated_runs)]
+    parts += [] if how.predicts is None else [correlations(*how.predicts, gated_runs)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -231,6 +244,27 @@ def verdicts_of(how: Validated, done: Sequence[Mapping[str, Any]]) -> str:
             came = [line["verdicts"][name] for line in own if name in line.get("verdicts", {})]
             rows.append(f"| {name} | {kind} | {' | '.join(str(came.count(verdict)) for verdict in shown)} |")
     return "\n".join(rows)
+
+
+def correlations(states: str, answers: str, done: Sequence[Mapping[str, Any]]) -> str:
+    """How the move of states along each trait goes with the change of its score over fine-tunes, as Markdown."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for line in done:
+        changes = line.get("changes", {})
+        for name, moved in changes.items():
+            other = changes.get(name.replace(states, answers))
+            if name.startswith(f"{states}[") and moved is not None and other is not None:
+                pairs.setdefault(name.removeprefix(states)[1:-1], []).append((moved, other))
+    rows = [
+        f"| trait | fine-tunes | correlation of {states} with {answers} | 95 % interval |",
+        "|---|---|---|---|",
+    ]
+    for trait, both in sorted(pairs.items()):
+        if len(both) >= FEWEST and all(len(set(values)) > 1 for values in zip(*both, strict=True)):
+            found = pearsonr(*zip(*both, strict=True))
+            low, high = found.confidence_interval()
+            rows.append(f"| {trait} | {len(both)} | {found.statistic:.2f} | {low:.2f} to {high:.2f} |")
+    return "\n".join(rows) if len(rows) > 2 else ""
 
 
 def command_of(arguments: argparse.Namespace) -> str:
