@@ -322,7 +322,7 @@ def test_a_full_disk_ends_the_fleet_and_room_lets_it_go_on(
 def test_a_suite_that_is_divided_says_what_it_says_in_one_process(
     tmp_path: Path, tiny_llama: Path, home: Path
 ) -> None:
-    """Claims of the package's suites, in as many shards as they have parts."""
+    """Claims of the package's suites, in as many shards as they have parts, and in more workers than suites."""
     model, items = str(tiny_llama), ("--items", "6")
     suites = ["persona_patching", "induction"]
     run = [sys.executable, "-m", "auditkit.cli"]
@@ -332,9 +332,14 @@ def test_a_suite_that_is_divided_says_what_it_says_in_one_process(
     )
     args = [*run, "fleet", model, "--into", "fleet", "--suites", *suites, *items, "--shards", "6"]
     done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True)
+    workers = ["--audit-dir", "workers", "-n", "4"]
+    subprocess.run([*run, "audit", *suites, "--model", model, *items, *workers], cwd=tmp_path, env=env)
     (folder,) = (tmp_path / "fleet" / "runs").glob("*/latest")
-    fleets, plains = (read_run(one.resolve()) for one in (folder, tmp_path / "plain" / "latest"))
+    folders = (folder, tmp_path / "workers" / "latest", tmp_path / "plain" / "latest")
+    fleets, divided, plains = (read_run(one.resolve()) for one in folders)
     assert _said(fleets) == _said(plains), done.stdout
+    assert _said(divided) == _said(plains)
+    assert divided.environment.workers == 4
     assert {claim.suite for claim in fleets.claims} == set(suites)
     assert len(list((tmp_path / "fleet" / "jobs").iterdir())) == 6
 
