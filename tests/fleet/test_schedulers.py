@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -177,6 +177,23 @@ def test_a_place_that_is_lost_is_said_and_takes_its_command_along(
         until(lambda: not is_alive(pid))
         assert "told to end" in log.read_text()
         assert ended(pool.submit(python("raise SystemExit(7)"))) == 7, "the scheduler goes on"
+
+
+@pytest.mark.slow
+def test_a_ray_of_this_machine_that_dies_loses_what_runs_and_is_started_again(
+    python: Callable[..., Command], tmp_path: Path
+) -> None:
+    with closing(opened("ray", tmp_path)) as pool:
+        running, log = pool.submit(python(f"import os; print(os.getpid())\n{OBEDIENT}")), tmp_path / "log.txt"
+        until(lambda: log.exists() and "ready" in log.read_text())
+        for process in Path("/proc").glob("[0-9]*/comm"):
+            with suppress(OSError):
+                ours = f") S {os.getpid()} " in (process.parent / "stat").read_text()
+                if ours and process.read_text().strip() == "raylet":
+                    os.kill(int(process.parent.name), signal.SIGKILL)
+        assert ended(running, 120) == LOST
+        until(lambda: not is_alive(int(log.read_text().split()[0])))
+        assert ended(pool.submit(python("raise SystemExit(7)"))) == 7
 
 
 def test_this_machine_runs_as_many_as_its_processors_and_gpus_allow(tmp_path: Path) -> None:
