@@ -37,17 +37,19 @@ class _Task:
 
     def __init__(self, scheduler: RayScheduler, reference: Any) -> None:
         self.scheduler, self.reference = scheduler, reference
-        self.ended: int | None = None
+        self._ended: int | None = None
 
     def status(self) -> int | None:
-        if self.ended is None:
-            self.ended = self._asked()
-        return self.ended
+        if self._ended is None:
+            self._ended = LOST if self.scheduler.is_gone() else self._asked()
+        return self._ended
+
+    def lose(self) -> None:
+        """It will not come to an end of its own."""
+        self._ended = LOST if self._ended is None else self._ended
 
     def _asked(self) -> int | None:
         ray = self.scheduler.ray
-        if self.scheduler.is_gone():
-            return LOST
         ready, _ = ray.wait([self.reference], timeout=0)
         if not ready:
             return None
@@ -122,21 +124,23 @@ class RayScheduler:
 
     def submit(self, command: Command) -> _Task:
         if self._own is not None and self.is_gone():
-            for task in self._tasks:
-                task.status()  # now: later Ray does not know them
-            self.ray.shutdown()
-            self._gone = False
             self._begin()
-        task = self._run.options(num_cpus=command.cpus, num_gpus=command.gpus).remote(command)
-        self._tasks.append(_Task(self, task))
-        return self._tasks[-1]
+            self._gone = False
+        options = {"num_cpus": command.cpus, "num_gpus": command.gpus}
+        task = _Task(self, None if self._gone else self._run.options(**options).remote(command))
+        self._tasks.append(task)
+        return task
 
     def is_gone(self) -> bool:
-        """Whether Ray's node of this process has ended; the tasks of other nodes are lost with it."""
+        """Whether Ray's node of this process has ended, and every task with it."""
         if not self._gone and time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             own = self.ray.get_runtime_context().get_node_id()
             self._gone = not any(node["Alive"] for node in self.ray.nodes() if node["NodeID"] == own)
+            if self._gone:
+                for task in self._tasks:
+                    task.lose()
+                self.ray.shutdown()  # now: Ray's workers go on until somebody has waited for the end of their node
         return self._gone
 
     def close(self) -> None:
