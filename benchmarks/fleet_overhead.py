@@ -1,6 +1,6 @@
 """What `auditkit fleet` takes over the plain command: seconds of the clock and of the processor, by scheduler.
 
-    python benchmarks/fleet_overhead.py [--repeats N] [--write]
+    python benchmarks/fleet_overhead.py [--repeats N] [--on SCHEDULER ...] [--write]
 
 A suite of a tiny random model is measured by plain commands, one after the other, and by a fleet whose jobs have all
 processors, so that they run one after the other too. Both are started in turn in the same run, and the median of some
@@ -30,6 +30,8 @@ SUITE = "induction"
 MANY = 4
 """Jobs of the larger fleet."""
 CODES = (0, 1, 10, 11)
+WAYS = {"local": (), "ray": ("--on", "ray"), "submitit": ("--on", "slurm", "--slurm", "cluster=local")}
+"""Scheduler -> options of the fleet."""
 
 
 class Took(NamedTuple):
@@ -146,18 +148,18 @@ HEAD = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
+    parser.add_argument("--on", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    ways = {"local": [], "ray": ["--on", "ray"], "submitit": ["--on", "slurm", "--slurm", "cluster=local"]}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         made = tiny(place / "m0")
         models = ["./m0", *(f"./{shutil.copytree(made, place / f'm{n}').name}" for n in range(1, MANY))]
-        rows = [
-            row(name, [measured(place, models, on) for _ in range(arguments.repeats)])
-            for name, on in ways.items()
-            if name == "local" or find_spec(name)
-        ]
+        rows = []
+        for name in arguments.on:
+            if name == "local" or find_spec(name):
+                rows.append(row(name, [measured(place, models, WAYS[name]) for _ in range(arguments.repeats)]))
+                print(*rows[-1], file=sys.stderr, flush=True)
     text = (
         f"The suite `{SUITE}` on a random model of two blocks. Seconds of the clock; in brackets those of the "
         f"processor, without Ray's own processes. The median of {arguments.repeats}. A further job is one of {MANY} "

@@ -72,9 +72,8 @@ class Launch:
                 results[job.name] = JobResult(job, done)
                 self.say(f"{job.name}: was measured before")
         running: dict[Job, Running] = {}
-        told: set[str] = set()
         while waiting or running:
-            self._submit(waiting, running, told)
+            self._submit(waiting, running)
             for job, process in list(running.items()):
                 status = process.status()
                 if status is None:
@@ -90,16 +89,13 @@ class Launch:
             time.sleep(self.scheduler.pause)
         return [results[job.name] for job in jobs]
 
-    def _submit(self, waiting: deque[Job], running: dict[Job, Running], told: set[str]) -> None:
+    def _submit(self, waiting: deque[Job], running: dict[Job, Running]) -> None:
         """Submit every waiting job that there is room for."""
         for _ in range(len(waiting)):
             job = waiting.popleft()
             if job.is_busy():
-                if job.name not in told:
-                    told.add(job.name)
-                    self.say(
-                        f"{job.name}: a process that was started before still measures it; waiting for its end"
-                    )
+                for line in self._watch.busy(job):
+                    self.say(line)
                 waiting.append(job)
                 continue
             command = job.command(self.cpus, self.gpus)

@@ -21,8 +21,8 @@ LEAST = 60.0
 """Seconds that a job has run before it is called slow; nobody waits for the others."""
 SILENT = 600.0
 """Seconds without a new claim, or without a start, after which a job is named even where none has ended."""
-EVERY = 5.0
-"""Seconds between two looks at the journals, which may lie on a network file system."""
+EVERY = 15.0
+"""Seconds between two looks at the journals, which are read whole and may lie on a network file system."""
 
 
 @dataclass
@@ -54,12 +54,28 @@ class Watch:
 
     clock: Callable[[], float] = time.monotonic
     _seen: dict[str, _Seen] = field(default_factory=dict)
+    _busy: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Job -> since when an earlier process is waited for, and when that is said next."""
     _took: list[float] = field(default_factory=list)
     _last: float = float("-inf")
+
+    def busy(self, job: Job) -> Iterator[str]:
+        """A line for a job that a process of an earlier start still measures: at once, and when time has passed."""
+        now = self.clock()
+        began, due = self._busy.setdefault(job.name, (now, now))
+        if now < due:
+            return
+        self._busy[job.name] = began, now + max(SILENT, now - began)
+        so_far = f" ({now - began:.0f} s so far, with {job.claims_measured()} claims)" if now > began else ""
+        yield (
+            f"{job.name}: a process that was started before still measures it; waiting for its end{so_far}. If its "
+            "machine is gone, end the process that holds its journal"
+        )
 
     def submitted(self, job: Job) -> None:
         """A job goes to its scheduler."""
         now = self.clock()
+        self._busy.pop(job.name, None)
         self._seen[job.name] = _Seen(now, job.printed(), job.claims_measured(), now)
 
     def ended(self, job: Job, *, measured: bool) -> float:

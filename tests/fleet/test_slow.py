@@ -70,7 +70,7 @@ def test_a_job_that_takes_twice_as_long_as_the_others_is_named_with_its_progress
     assert not list(watch.slow([quick, late]))
     clock.now = 100.0
     assert watch.ended(quick, measured=True) == 100.0
-    clock.now = 199.0
+    clock.now = 189.0
     assert not list(watch.slow([late]))
     clock.now = 205.0
     assert list(watch.slow([late])) == [
@@ -79,7 +79,7 @@ def test_a_job_that_takes_twice_as_long_as_the_others_is_named_with_its_progress
     ]
     clock.now = 400.0
     assert not list(watch.slow([late])), "it is not named again until that time has doubled"
-    clock.now = 411.0
+    clock.now = 416.0
     assert len(list(watch.slow([late]))) == 1
 
 
@@ -113,8 +113,26 @@ def test_a_job_that_waits_for_its_scheduler_is_not_slow(
         "queued: it was submitted 600 s ago and has not started; its scheduler has no room for it"
     ]
     prints(queued)
-    clock.now += 10.0
+    clock.now += 16.0
     assert not list(watch.slow([queued])), "its time counts from its start"
     clock.now += LEAST - 1
     assert not list(watch.slow([queued])), "below a minute nobody waits for it"
     assert watch.ended(queued, measured=True) == LEAST - 1
+
+
+def test_a_job_that_an_earlier_process_measures_is_named_at_once_and_again(
+    watch: Watch, clock: Clock, job: Callable[[str], Job]
+) -> None:
+    held = job("held")
+    (line,) = watch.busy(held)
+    assert "held: a process that was started before still measures it; waiting for its end." in line
+    clock.now = SILENT - 1
+    assert not list(watch.busy(held))
+    clock.now = SILENT
+    measures(held, 2)
+    (line,) = watch.busy(held)
+    assert "(600 s so far, with 2 claims)" in line
+    clock.now = 2 * SILENT - 1
+    assert not list(watch.busy(held))
+    watch.submitted(held)
+    assert len(list(watch.busy(held))) == 1, "another time it is waited for"
