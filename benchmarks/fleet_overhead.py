@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--on", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
+    before = os.getloadavg()[1]
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         made = tiny(place / "m0")
@@ -163,7 +164,8 @@ def main() -> None:
     text = (
         f"The suite `{SUITE}` on a random model of two blocks. Seconds of the clock; in brackets those of the "
         f"processor, without Ray's own processes. The median of {arguments.repeats}. A further job is one of {MANY} "
-        f"models.\n\n{table(HEAD, rows)}"
+        f"models. Load of the machine in the five minutes before and at the end: {before:.1f} and "
+        f"{os.getloadavg()[1]:.1f}.\n\n{table(HEAD, rows)}"
     )
     report("fleet_overhead", "The overhead of a fleet", text, ("torch", "ray", "submitit"), arguments.write)
 

@@ -226,6 +226,25 @@ class Worker:
         return len(self.waiting) > 1 or (self.shutting_down and bool(self.waiting))
 
 
+def test_the_part_that_takes_longest_is_started_first() -> None:
+    from xdist.remote import Producer
+
+    from auditkit.pytest_plugin.distribute import PartScheduling
+
+    tests = [f"f.py::t{number}" for number in range(7)]
+    scopes = dict(zip(tests, "aabbbbc", strict=True))
+    option = SimpleNamespace(loadscopereorder=True)
+    config = SimpleNamespace(getvalue=lambda name: ["2*popen"], option=option)
+    scheduler = PartScheduling(config, Producer("test"), scopes, {"a": 2.0, "b": 1.0, "c": 3.0})
+    workers = [Worker(), Worker()]
+    for worker in workers:
+        scheduler.add_node(worker)
+        scheduler.add_node_collection(worker, tests)
+    scheduler.schedule()
+    first = [[scopes[tests[index]] for index in worker.waiting] for worker in workers]
+    assert first == [["c", "b", "b", "b", "b"], ["a", "a"]], "a worker needs to know of two tests"
+
+
 def test_what_a_dead_worker_leaves_is_run_once_whatever_its_shape() -> None:
     """Every split of seven tests into suites, and a first worker that dies at every test: nothing waits for ever."""
     from xdist.remote import Producer
