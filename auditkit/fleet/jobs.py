@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.fleet.command import Command
-from auditkit.gate.verified import require_decided, require_verified
+from auditkit.gate.verified import Checked, checked, require_decided
 from auditkit.record.journal import has_header, read_journal
 from auditkit.record.locks import is_locked
 from auditkit.record.resume import Interrupted
@@ -58,10 +58,15 @@ class Job:
         resume = [] if earlier is None else [f"--audit-resume={earlier}"]
         python = ["-P", "-m", "pytest"] if self.apart else ["-m", "pytest"]
         self.folder.mkdir(parents=True, exist_ok=True)
-        log = str((self.folder / LOG).resolve())
+        log = str(self.log.resolve())
         return Command((*python, *self.arguments, *resume), str(Path.cwd()), log, {}, cpus, gpus)
 
-    def measured(self) -> tuple[Path, Run] | None:
+    @property
+    def log(self) -> Path:
+        """The file that its output is added to."""
+        return self.folder / LOG
+
+    def measured(self) -> Checked | None:
         """The newest run of this job that is whole and holds; one that does not hold is set aside."""
         for folder in self._runs():
             if not is_written(folder):
@@ -70,7 +75,7 @@ class Job:
                 run = read_run(folder / AUDIT_JSON)
                 if not self._is_own(run):
                     continue
-                return folder, require_verified(folder)
+                return checked(folder)
             except RecordError:
                 set_aside(folder)
         return None
@@ -94,10 +99,21 @@ class Job:
         """Whether a process of an earlier launcher still measures it."""
         return any(is_locked(folder / JOURNAL) for folder in self._runs())
 
+    def printed(self) -> int:
+        """Bytes of its log, which grows when the job starts."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def claims_measured(self) -> int:
+        """Claims in the journal of its newest run, whether that holds or not: how far it is."""
+        for folder in self._runs():
+            if has_header(folder / JOURNAL):
+                return (folder / JOURNAL).read_bytes().count(b"\n") - 1
+        return 0
+
     def last_line(self) -> str:
         """The last line that the job printed."""
         try:
-            lines = (self.folder / LOG).read_bytes().decode("utf-8", "replace").split("\n")
+            lines = self.log.read_bytes().decode("utf-8", "replace").split("\n")
         except OSError:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")

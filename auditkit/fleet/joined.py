@@ -9,7 +9,7 @@ from pathlib import Path
 from auditkit.claims.verdicts import EXIT_INTEGRITY, exit_code
 from auditkit.fleet.launch import JobResult
 from auditkit.gate.merge import merge
-from auditkit.gate.verified import require_verified, verified_recorded
+from auditkit.gate.verified import Checked, require_verified
 from auditkit.record.plan import PlannedClaim
 from auditkit.record.schema import Claim, FamilyPlace, Run
 from auditkit.record.store import RecordError, atomic_write, is_written, new_run_folder
@@ -59,7 +59,7 @@ class ModelRun:
 
 def planned_elsewhere(results: Iterable[JobResult]) -> dict[str, Claim]:
     """Claim -> how any job has it: where a claim stands, and what it states, is the same for every model."""
-    return {claim.id: claim for one in results if one.run is not None for claim in one.run.claims}
+    return {claim.id: claim for one in results if one.done is not None for claim in one.done.run.claims}
 
 
 def model_run(model: str, results: Sequence[JobResult], reports: Path, known: Mapping[str, Claim]) -> ModelRun:
@@ -71,17 +71,17 @@ def model_run(model: str, results: Sequence[JobResult], reports: Path, known: Ma
     Raises:
         OSError: the merged run cannot be written.
     """
-    folders = [one.folder for one in results if one.folder is not None]
-    reason = "; ".join(f"{one.job.name} was not measured: {one.reason}" for one in results if one.run is None)
-    if not folders:
+    done = [one.done for one in results if one.done is not None]
+    reason = "; ".join(f"{one.job.name} was not measured: {one.reason}" for one in results if one.done is None)
+    if not done:
         return ModelRun(model, None, None, reason)
     if len(results) == 1:
-        return ModelRun(model, folders[0], results[0].run, reason)
+        return ModelRun(model, done[0].folder, done[0].run, reason)
     try:
-        before = None if reason else _merged_before(folders, reports)
+        before = None if reason else _merged_before(done, reports)
         if before is not None:
             return ModelRun(model, *before)
-        shards = [verified_recorded(folder, folder.name) for folder in folders]
+        shards = [one.recorded() for one in done]
         measured = {claim.id for shard in shards for claim in shard.run.claims}
         missing = [name for name in shards[0].run.plan.claims if name not in measured] if reason else []
         lost = {name: _lost(name, known.get(name), reason) for name in missing}
@@ -93,9 +93,9 @@ def model_run(model: str, results: Sequence[JobResult], reports: Path, known: Ma
     return ModelRun(model, folder, run, reason)
 
 
-def _merged_before(folders: Sequence[Path], reports: Path) -> tuple[Path, Run] | None:
+def _merged_before(shards: Sequence[Checked], reports: Path) -> tuple[Path, Run] | None:
     """The run that an earlier launcher merged of the same shards, if it holds."""
-    command = ("auditkit", "merge", *(folder.name for folder in folders))
+    command = ("auditkit", "merge", *(shard.folder.name for shard in shards))
     for folder in sorted(reports.glob("2*"), reverse=True):
         if is_written(folder):
             try:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from auditkit.claims.verdicts import WORST_FIRST
 from auditkit.fleet.command import UNSEEN
 from auditkit.fleet.jobs import Job
 from auditkit.fleet.schedulers import LOST, Running, Scheduler
-from auditkit.record.schema import Run
+from auditkit.fleet.slow import Watch
+from auditkit.gate.verified import Checked
 
 _USAGE = 4
 
@@ -25,22 +25,15 @@ class JobResult:
     """What became of a job.
 
     Attributes:
-        folder, run: its record; None where it has none.
+        done: its record, verified; None where it has none.
         reason: why it has none; empty where it has one.
         refused: its command cannot be carried out, so nothing was measured.
     """
 
     job: Job
-    folder: Path | None = None
-    run: Run | None = None
+    done: Checked | None = None
     reason: str = ""
     refused: bool = False
-
-
-@dataclass
-class _Attempt:
-    running: Running
-    began: float
 
 
 class Launch:
@@ -58,6 +51,7 @@ class Launch:
         self.scheduler = scheduler
         self.cpus, self.gpus, self.retries = cpus, gpus, retries
         self.say = say
+        self._watch = Watch()
         self._left: dict[str, int] = {}
         """Job -> times that it may still be started again."""
 
@@ -75,47 +69,49 @@ class Launch:
                 waiting.append(job)
                 self._left[job.name] = self.retries
             else:
-                results[job.name] = JobResult(job, *done)
+                results[job.name] = JobResult(job, done)
                 self.say(f"{job.name}: was measured before")
-        running: dict[str, tuple[Job, _Attempt]] = {}
-        told: set[str] = set()
+        running: dict[Job, Running] = {}
         while waiting or running:
-            self._submit(waiting, running, told)
-            for name, (job, attempt) in list(running.items()):
-                status = attempt.running.status()
+            self._submit(waiting, running)
+            for job, process in list(running.items()):
+                status = process.status()
                 if status is None:
                     continue
-                del running[name]
-                result = self._ended(job, status, time.monotonic() - attempt.began)
+                del running[job]
+                result = self._ended(job, status)
                 if result is None:
                     waiting.append(job)
                 else:
-                    results[name] = result
+                    results[job.name] = result
+            for line in self._watch.slow(running):
+                self.say(line)
             time.sleep(self.scheduler.pause)
         return [results[job.name] for job in jobs]
 
-    def _submit(self, waiting: deque[Job], running: dict[str, tuple[Job, _Attempt]], told: set[str]) -> None:
+    def _submit(self, waiting: deque[Job], running: dict[Job, Running]) -> None:
         """Submit every waiting job that there is room for."""
         for _ in range(len(waiting)):
             job = waiting.popleft()
             if job.is_busy():
-                if job.name not in told:
-                    told.add(job.name)
-                    self.say(f"{job.name}: a process of an earlier launcher measures it; waiting for its end")
+                for line in self._watch.busy(job):
+                    self.say(line)
                 waiting.append(job)
                 continue
             command = job.command(self.cpus, self.gpus)
             if not self.scheduler.has_room(command):
                 waiting.appendleft(job)
                 return
-            running[job.name] = job, _Attempt(self.scheduler.submit(command), time.monotonic())
+            self._watch.submitted(job)
+            running[job] = self.scheduler.submit(command)
 
-    def _ended(self, job: Job, status: int, seconds: float) -> JobResult | None:
-        """What became of a job whose process has ended; None where it is to be started again."""
-        done = job.measured() if status in WORST_FIRST else None
+    def _ended(self, job: Job, status: int) -> JobResult | None:
+        """What became of a job whose process has ended, or was lost; None where it is to be started again."""
+        done = job.measured()  # also of a process that was lost or killed behind its last line
+        seconds = self._watch.ended(job, measured=done is not None)
         if done is not None:
-            self.say(f"{job.name}: {done[1].summary.verdict} ({seconds:.0f} s)")
-            return JobResult(job, *done)
+            self.say(f"{job.name}: {done.run.summary.verdict} ({seconds:.0f} s)")
+            return JobResult(job, done)
         reason = _why(job, status)
         resumed = job.unfinished() is not None
         if status == UNSEEN or (status == _USAGE and not resumed):

@@ -28,20 +28,33 @@ _TOKEN = secrets.token_hex(32)
 _LONGEST = 24
 """Characters of a folder's path that leave room for the names of Ray's sockets, which may have 107: 14 for a folder in
 it, 64 for the session and the socket."""
+_LOOK = 5.0
+"""Seconds between two looks at whether Ray's node of this process is there: a task does not end with it by itself."""
 
 
 class _Task:
     """A task that was submitted."""
 
-    def __init__(self, ray: Any, reference: Any) -> None:
-        self.ray, self.reference = ray, reference
+    def __init__(self, scheduler: RayScheduler, reference: Any) -> None:
+        self.scheduler, self.reference = scheduler, reference
+        self._ended: int | None = None
 
     def status(self) -> int | None:
-        ready, _ = self.ray.wait([self.reference], timeout=0)
+        if self._ended is None:
+            self._ended = LOST if self.scheduler.is_gone() else self._asked()
+        return self._ended
+
+    def lose(self) -> None:
+        """It will not come to an end of its own."""
+        self._ended = LOST if self._ended is None else self._ended
+
+    def _asked(self) -> int | None:
+        ray = self.scheduler.ray
+        ready, _ = ray.wait([self.reference], timeout=0)
         if not ready:
             return None
         try:
-            return int(self.ray.get(self.reference))
+            return int(ray.get(self.reference))
         except Exception:  # the worker or its node is gone, or the task was cancelled: Ray has a class for each
             return LOST
 
@@ -66,34 +79,43 @@ class RayScheduler:
             import ray
         except ImportError:
             raise SchedulerError("--on ray needs the package ray: pip install 'interp-auditkit[fleet]'") from None
-        self._ray: Any = ray
+        self.ray: Any = ray
         self._tasks: list[_Task] = []
+        self._cpus, self._looked, self._gone = cpus, time.monotonic(), False
+        self._address = address
         self._own = None if address is not None else _files(folder)
+        self._begin()
+        self._run = ray.remote(max_retries=0)(run)
+
+    def _begin(self) -> None:
+        """Connect to the cluster, or start Ray on this machine.
+
+        Raises:
+            SchedulerError: it does not start.
+        """
         try:
-            if address is not None:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            if self._own is None:
+                self.ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
             else:
-                self._start(cpus)
+                self._start(self._own)
         except Exception as error:
             self.close()
             said = " ".join(str(error).split())[:300] or type(error).__name__
             raise SchedulerError(f"Ray does not start: {said}") from None
-        self._run = ray.remote(max_retries=0)(run)
 
-    def _start(self, cpus: int) -> None:
-        """Start Ray on this machine."""
-        if self._own is not None and _TOKEN_PATH not in os.environ:  # else Ray leaves one in the home directory
-            token = self._own / "token"
+    def _start(self, files: Path) -> None:
+        if _TOKEN_PATH not in os.environ:  # else Ray leaves one in the home directory
+            token = files / "token"
             token.write_text(_TOKEN)
             os.environ[_TOKEN_PATH] = str(token)
-        self._ray.init(
-            num_cpus=cpus,
+        self.ray.init(
+            num_cpus=self._cpus,
             num_gpus=len(visible_gpus()),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _temp_dir=str(self._own),
+            _temp_dir=str(files),
             _node_ip_address="127.0.0.1",
         )
 
@@ -101,20 +123,36 @@ class RayScheduler:
         return True
 
     def submit(self, command: Command) -> _Task:
-        task = self._run.options(num_cpus=command.cpus, num_gpus=command.gpus).remote(command)
-        self._tasks.append(_Task(self._ray, task))
-        return self._tasks[-1]
+        if self._own is not None and self.is_gone():
+            self._begin()
+            self._gone = False
+        options = {"num_cpus": command.cpus, "num_gpus": command.gpus}
+        task = _Task(self, None if self._gone else self._run.options(**options).remote(command))
+        self._tasks.append(task)
+        return task
+
+    def is_gone(self) -> bool:
+        """Whether Ray's node of this process has ended, and every task with it."""
+        if not self._gone and time.monotonic() - self._looked > _LOOK:
+            self._looked = time.monotonic()
+            own = self.ray.get_runtime_context().get_node_id()
+            self._gone = not any(node["Alive"] for node in self.ray.nodes() if node["NodeID"] == own)
+            if self._gone:
+                for task in self._tasks:
+                    task.lose()
+                self.ray.shutdown()  # now: Ray's workers go on until somebody has waited for the end of their node
+        return self._gone
 
     def close(self) -> None:
-        if self._ray.is_initialized():
+        if self.ray.is_initialized():
             left = [task for task in self._tasks if task.status() is None]
             for task in left:
-                self._ray.cancel(task.reference)  # raises KeyboardInterrupt in the task, which ends its command
+                self.ray.cancel(task.reference)  # raises KeyboardInterrupt in the task, which ends its command
             limit = time.monotonic() + PATIENCE + 5
             with contextlib.suppress(KeyboardInterrupt):  # pressed again: what is left ends with its worker
                 while time.monotonic() < limit and any(task.status() is None for task in left):
                     time.sleep(self.pause)
-            self._ray.shutdown()
+            self.ray.shutdown()
         if self._own is not None:
             if os.environ.get(_TOKEN_PATH) == str(self._own / "token"):
                 del os.environ[_TOKEN_PATH]

@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.gate.verify import Verified, verify, verify_claim
 from auditkit.record.baseline import Recorded, read_recorded
 from auditkit.record.journal import ANEW
-from auditkit.record.manifest import manifest_problems
+from auditkit.record.manifest import manifest_problems, record_digest
 from auditkit.record.resume import Interrupted
 from auditkit.record.schema import Run
 from auditkit.record.store import JOURNAL, NotVerified, item_table, read_items, read_run
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run folder that held when it was verified.
+
+    Verifying derives every effect again, which takes seconds. Whoever holds this needs no second time: the record is
+    known by its digest, and names the digest of its items.
+    """
+
+    folder: Path
+    run: Run
+    audit_sha256: str
+
+    def recorded(self) -> Recorded:
+        """The run with its items.
+
+        Raises:
+            RecordError: record or items cannot be read, or do not belong together.
+            NotVerified: the record is another one than the one that was verified.
+        """
+        recorded = read_recorded(self.folder, self.folder.name)
+        if recorded.audit_sha256 != self.audit_sha256:
+            raise NotVerified(f"{self.folder.name} does not hold: its record has changed since it was verified")
+        return recorded
+
+
+def checked(folder: Path) -> Checked:
+    """Verify a run folder, once.
+
+    Raises:
+        RecordError, NotVerified: as `require_verified`.
+    """
+    digest = record_digest(folder)
+    return Checked(folder, require_verified(folder), digest)
 
 
 def verified_folder(folder: Path) -> tuple[Run, Verified, list[str]]:

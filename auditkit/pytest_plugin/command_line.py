@@ -43,7 +43,7 @@ def check_options(options: RunOptions, processes: object, dist: str) -> None:
             raise ValueError("--cross-check compares the adapters on one model; give one --model")
     if specs and processes and dist != "no":
         if dist != "load":
-            raise ValueError(f"--dist {dist}: claims are sent out by suite; leave out --dist")
+            raise ValueError(f"--dist {dist}: claims that share measurements stay together; leave out --dist")
         if sites is not None:
             raise ValueError("--cross-check samples what one process has measured; leave out -n")
     _check_trackers(options)

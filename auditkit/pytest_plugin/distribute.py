@@ -1,14 +1,14 @@
-"""Claims in several processes with pytest-xdist: suites side by side, one process that plans and writes.
+"""Claims in several processes with pytest-xdist: parts of the suites side by side, one process that plans and writes.
 
 The controller collects too, which xdist itself does not: so it plans, refuses, opens the model once and starts the
 journal exactly as a serial run does, and only then are workers started. A worker opens the model when its first claim
-asks, measures, and sends each finished claim on its report. All claims of a suite on a model go to one worker, since
-they share what session fixtures have measured.
+asks, measures, and sends each finished claim on its report. Claims that share what fixtures have measured go to one
+worker, by the same parts as those of shards (`auditkit.pytest_plugin.selection.parts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,10 +17,12 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 from auditkit.pytest_plugin.claims import model_of
+from auditkit.pytest_plugin.declared import declared_tokens
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring
 from auditkit.pytest_plugin.options import options_of
 from auditkit.pytest_plugin.resume import ResumedClaims
+from auditkit.pytest_plugin.selection import parts
 from auditkit.pytest_plugin.session import Audit, is_crash
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.schema import Claim, Plan
@@ -40,19 +42,27 @@ class WorkerInput(msgspec.Struct):
     """Folder of the recorded run to compare with."""
 
 
-class SuiteScheduling(LoadScopeScheduling):  # type: ignore[misc]  # has no types
+class PartScheduling(LoadScopeScheduling):  # type: ignore[misc]  # has no types
     """Sends all tests of a scope to one worker; a test that killed its worker is not run again.
 
     Args:
         scope_of: node id -> scope.
+        load_of: scope -> what it takes, in any unit; the largest that waits goes first.
     """
 
-    def __init__(self, config: pytest.Config, log: Any, scope_of: dict[str, str]) -> None:
+    def __init__(
+        self, config: pytest.Config, log: Any, scope_of: Mapping[str, str], load_of: Mapping[str, float]
+    ) -> None:
         super().__init__(config, log)
-        self.scope_of = scope_of
+        self.scope_of, self.load_of = scope_of, load_of
 
     def _split_scope(self, nodeid: str) -> str:
         return self.scope_of.get(nodeid) or nodeid.split("::", 1)[0]
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        largest = max(self.workqueue, key=lambda scope: self.load_of.get(scope, 0.0))
+        self.workqueue.move_to_end(largest, last=False)
+        super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
         """Keep two tests waiting at a worker: it begins one only when it knows the next, or that there is none."""
@@ -83,12 +93,13 @@ class Distributed:
         import torch
 
         self.audit = audit
-        claims = {item.nodeid for item in audit.items}
-        self.scope_of = {
-            item.nodeid: f"{item.path.parent} {model_of(item)}" if item.nodeid in claims else str(item.path)
-            for item in items
-        }
-        del specs[len(set(self.scope_of.values())) :]  # a worker more would have nothing to do
+        tokens = declared_tokens(audit.config, {item.path.parent.name for item in audit.items})
+        found = parts(audit.items, len(specs), tokens, model_of)
+        names = {f"part {number}": part for number, part in enumerate(found)}
+        self._load_of = {name: part.load for name, part in names.items()}
+        self._scope_of = {item.nodeid: str(item.path) for item in items}  # of tests that are no claims
+        self._scope_of |= {item.nodeid: name for name, part in names.items() for item in part.claims}
+        del specs[len(set(self._scope_of.values())) :]  # a worker more would have nothing to do
         audit.workers = len(specs)
         audit.threads = max(1, torch.get_num_threads() // audit.workers)
         self._worker_input = msgspec.json.encode(
@@ -104,8 +115,8 @@ class Distributed:
     def pytest_configure_node(self, node: WorkerController) -> None:
         node.workerinput[INPUT] = self._worker_input
 
-    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Callable[..., None]) -> SuiteScheduling:
-        return SuiteScheduling(config, log, self.scope_of)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Callable[..., None]) -> PartScheduling:
+        return PartScheduling(config, log, self._scope_of, self._load_of)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

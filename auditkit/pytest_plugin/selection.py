@@ -3,7 +3,7 @@ claims of other shards.
 
 `--shard I/N` is one part of the claims, so that several machines measure one plan; `auditkit merge` joins the runs.
 Every shard plans all claims, so that all have one plan and each can say what it leaves to the others. Claims that share
-measurements stay in one shard: another one would measure them again.
+measurements stay in one process, which is a shard or a worker of `-n`: another one would measure them again.
 
 Every session loads this: nothing heavy.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,43 +102,66 @@ def elsewhere(
     Raises:
         pytest.UsageError: there are fewer parts than shards.
     """
+    found = parts(claims, number, tokens)
+    if number > len(found):
+        raise refusal(
+            f"--shard {which}/{number}: claims that share measurements stay in one shard, and the suites consist of "
+            f"{len(found)} such parts; use at most {len(found)} shards"
+        )
+    loads, own = [0.0] * number, set[pytest.Item]()
+    for part in found:
+        place = min(range(number), key=lambda one: (loads[one], one))
+        loads[place] += part.load or 1e-9  # a suite that runs nothing still goes to a shard that has nothing
+        own |= set(part.claims) if place == which - 1 else set()
+    return set(claims) - own
+
+
+@dataclass(frozen=True)
+class Part:
+    """Claims that one process measures.
+
+    Attributes:
+        load: tokens that they run, or how many they are.
+    """
+
+    claims: list[pytest.Item]
+    load: float
+
+
+def parts(
+    claims: Sequence[pytest.Item],
+    number: int,
+    tokens: Mapping[str, int | None],
+    model: Callable[[pytest.Item], str] = lambda item: "",
+) -> list[Part]:
+    """What one shard or worker measures together, the largest first: whole suites. One that is more than a process's
+    share is divided, and so are others, the largest first, as long as there would be fewer parts than processes.
+
+    Args:
+        number: of processes.
+        tokens: as for `elsewhere`.
+        model: the model of a claim, where the claims of each model stay apart.
+    """
     sizes = Counter(item.path.parent for item in claims)
     said = {suite: tokens.get(suite.name) for suite in sizes}
     known = None not in said.values()
     weight = {suite: (said[suite] or 0) / size if known else 1.0 for suite, size in sizes.items()}
 
-    def load(part: Sequence[pytest.Item]) -> float:
-        return sum(weight[item.path.parent] for item in part)
+    def part_of(items: Sequence[pytest.Item]) -> Part:
+        return Part(list(items), sum(weight[item.path.parent] for item in items))
 
-    parts = _parts(claims, number, load)
-    if number > len(parts):
-        raise refusal(
-            f"--shard {which}/{number}: claims that share measurements stay in one shard, and the suites consist of "
-            f"{len(parts)} such parts; use at most {len(parts)} shards"
-        )
-    loads, own = [0.0] * number, set[pytest.Item]()
-    for part in sorted(parts, key=lambda part: (-load(part), part[0].nodeid)):
-        place = min(range(number), key=lambda one: (loads[one], one))
-        loads[place] += load(part) or 1e-9  # a suite that runs nothing still goes to a shard that has nothing
-        own |= set(part) if place == which - 1 else set()
-    return set(claims) - own
-
-
-def _parts(
-    claims: Sequence[pytest.Item], number: int, load: Callable[[Sequence[pytest.Item]], float]
-) -> list[list[pytest.Item]]:
-    """What goes to a shard together: whole suites. One that is more than a shard's share is divided, and so are
-    others, the largest first, as long as there would be fewer parts than shards."""
-    suites: dict[Path, list[pytest.Item]] = {}
+    suites: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in claims:
-        suites.setdefault(item.path.parent, []).append(item)
-    ordered = sorted(suites.values(), key=lambda suite: (-load(suite), str(suite[0].path.parent)))
-    fair = load(claims) / number * (1 + 1e-9)  # sums in another order differ in the last bits
-    parts: list[list[pytest.Item]] = []
+        suites.setdefault((item.path.parent, model(item)), []).append(item)
+    whole = [part_of(suite) for suite in suites.values()]
+    ordered = sorted(whole, key=lambda suite: (-suite.load, str(suite.claims[0].path.parent)))
+    share = sum(suite.load for suite in ordered) / number
+    most = share * (1 + 1e-9)  # sums in another order differ in the last bits
+    found: list[Part] = []
     for place, suite in enumerate(ordered):
-        too_few = len(parts) + len(ordered) - place < number
-        parts += groups(suite) if load(suite) > fair or too_few else [suite]
-    return parts
+        too_few = len(found) + len(ordered) - place < number
+        found += map(part_of, groups(suite.claims)) if suite.load > most or too_few else [suite]
+    return sorted(found, key=lambda part: (-part.load, part.claims[0].nodeid))
 
 
 def groups(suite: Sequence[pytest.Item]) -> list[list[pytest.Item]]:

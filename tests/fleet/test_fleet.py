@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import pytest
 from fleets import Act, Scripted, ending, value_of
 
 from auditkit.cli import fleet, main
-from auditkit.fleet import choice
+from auditkit.fleet import choice, launch
 from auditkit.fleet.command import UNSEEN, Command
 from auditkit.fleet.folder import held
+from auditkit.fleet.schedulers import LOST
+from auditkit.fleet.slow import Watch
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.schema import ItemRow, Run, Verdict
 from auditkit.record.store import AUDIT_JSON, read_run
@@ -31,8 +35,13 @@ def fleets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaving: Callable[..
         (tmp_path / name / "config.json").write_text("{}")
     monkeypatch.setattr(fleet, "_possible", lambda shards, asked, apart: min(shards, 2))
 
-    def run(script: dict[str, list[Act]], *arguments: str, otherwise: Act | None = None) -> tuple[int, Scripted]:
-        stage = Scripted(otherwise or leaving(), script)
+    def run(
+        script: dict[str, list[Act]],
+        *arguments: str,
+        otherwise: Act | None = None,
+        rounds: dict[str, int] | None = None,
+    ) -> tuple[int, Scripted]:
+        stage = Scripted(otherwise or leaving(), script, rounds or {})
         monkeypatch.setattr(choice, "open_scheduler", lambda *_, **__: stage)
         models = [] if "./alpha" in arguments else ["./alpha", "./beta"]
         return main(["fleet", *models, *arguments, "--into", "fleet", "--suites", "./suite"]), stage
@@ -101,11 +110,57 @@ def test_a_job_that_was_cut_off_is_started_again_and_goes_on(
     assert "alpha: nobody knows how it ended" in out
 
 
-def test_what_is_missing_is_an_error_and_never_absent(fleets: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_whose_record_holds_is_measured_however_its_process_ended(
+    fleets: Any, leaving: Callable[..., Act]
+) -> None:
+    """Its machine is gone, or it was killed, behind its last line."""
+
+    def gone(status: int) -> Act:
+        def act(command: Command) -> int:
+            leaving()(command)
+            return status
+
+        return act
+
+    code, stage = fleets({of("alpha"): [gone(LOST)], of("beta"): [gone(-signal.SIGKILL)]})
+    assert code == 0
+    assert len(stage.commands) == 2, "neither is started again"
+
+
+def test_a_slow_job_is_named_and_not_started_twice(
+    fleets: Any, leaving: Callable[..., Act], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(step=30)
+    monkeypatch.setattr(launch, "Watch", partial(Watch, lambda: float(next(ticks))))
+
+    def late(command: Command) -> int:
+        Path(command.log).write_text("a line\n")
+        return leaving()(command)
+
+    code, stage = fleets({of("beta"): [late]}, rounds={of("beta"): 20})
+    assert code == 0
+    assert len(stage.commands) == 2
+    out = capsys.readouterr().out
+    assert "beta: slow: it has run for" in out
+    assert "alpha: slow" not in out
+    assert out.index("beta: slow") < out.index("beta: PASS")
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (3, "it ended with exit code 3 and left no record"),
+        (LOST, "nobody knows how it ended, since its machine or its place in the scheduler was lost"),
+        (-signal.SIGKILL, "it was ended by SIGKILL"),
+    ],
+)
+def test_what_is_missing_is_an_error_and_never_absent(
+    fleets: Any, capsys: pytest.CaptureFixture[str], status: int, why: str
+) -> None:
     """One shard of alpha is lost, and all of gamma."""
     Path("gamma").mkdir()
     Path("gamma/config.json").write_text("{}")
-    script = {of("alpha", 2): [ending(3)] * 2, of("gamma"): [ending(3)] * 4}
+    script = {of("alpha", 2): [ending(status)] * 2, of("gamma"): [ending(status)] * 4}
     code, stage = fleets(script, "./alpha", "./beta", "./gamma", "--shards", "2", "--retries", "1")
     assert code == 11
     assert sum(of("gamma") in one.args for one in stage.commands) == 4, "two shards, each twice"
@@ -113,7 +168,7 @@ def test_what_is_missing_is_an_error_and_never_absent(fleets: Any, capsys: pytes
     assert run.summary.verdict is Verdict.ERROR
     assert [claim.verdict for claim in run.claims] == [Verdict.PASS, Verdict.ERROR]
     assert run.claims[1].statement == merged("beta").claims[1].statement
-    assert "alpha 2/2 was not measured: it ended with exit code 3 and left no record" in run.claims[1].reason
+    assert f"alpha 2/2 was not measured: {why}" in run.claims[1].reason
     page = Path("fleet/compare.html").read_text()
     assert "./gamma has no run and counts as an ERROR: gamma 1/2 was not measured" in page
     out = capsys.readouterr().out

@@ -150,14 +150,14 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def within(place: Path) -> list[str]:
-    """Processes that work in a folder."""
+def within(place: Path, word: str = "") -> list[str]:
+    """Processes that work in a folder, with a word in their commands."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if (process / "cwd").resolve() == place:
                 found.append((process / "cmdline").read_text().replace("\0", " "))
-    return found
+    return [line for line in found if word in line]
 
 
 def until(what: Callable[[], object], limit: float = 500.0) -> None:
@@ -215,6 +215,42 @@ def test_other_schedulers_leave_the_same_runs_and_nothing_else(
     assert not list(home.iterdir()), "nothing is left in the home directory"
     assert not within(place), "no process is left"
     assert not list((place / "fleet").glob(".ray-*"))
+
+
+def test_jobs_of_a_node_that_disappears_go_on_elsewhere(
+    place: Path, home: Path, plain: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes of a Ray cluster measure a shard each, and one is killed with all that it runs."""
+    utils = pytest.importorskip(
+        "ray.cluster_utils", reason="Ray comes with the extra [fleet] (requirements/fleet.txt)"
+    )
+    whole = plain("one")
+    for name, value in {"HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}.items():
+        monkeypatch.setenv(name, value)
+    size = {"object_store_memory": 100_000_000, "include_dashboard": False}
+    cluster = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **size})
+    nodes = [cluster.add_node(num_cpus=1, **size) for _ in range(2)]
+    (place / "hold").touch()
+    on_ray = ("--on", "ray", "--address", cluster.address, "--cpus", "1")
+    child = subprocess.Popen(
+        command("./one", "--shards", "2", *on_ray),
+        cwd=place, env=variables(home), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        until(lambda: under_way(place))
+        cluster.remove_node(nodes[1], allow_graceful=False)
+        until(lambda: len(within(place, "--audit-dir")) == 1, 60)
+        (place / "hold").unlink()
+        out, _ = child.communicate(timeout=300)
+    finally:
+        child.kill()
+        child.wait()
+        cluster.shutdown()
+    assert child.returncode == 1, out
+    assert out.count("its machine or its place in the scheduler was lost; going on with what it measured") == 1, (
+        out
+    )
+    assert_same(merged(place, "one"), whole)
 
 
 def test_without_slurm_the_command_says_so(place: Path, home: Path) -> None:
@@ -322,7 +358,7 @@ def test_a_full_disk_ends_the_fleet_and_room_lets_it_go_on(
 def test_a_suite_that_is_divided_says_what_it_says_in_one_process(
     tmp_path: Path, tiny_llama: Path, home: Path
 ) -> None:
-    """Claims of the package's suites, in as many shards as they have parts."""
+    """Claims of the package's suites, in as many shards as they have parts, and in more workers than suites."""
     model, items = str(tiny_llama), ("--items", "6")
     suites = ["persona_patching", "induction"]
     run = [sys.executable, "-m", "auditkit.cli"]
@@ -332,9 +368,14 @@ def test_a_suite_that_is_divided_says_what_it_says_in_one_process(
     )
     args = [*run, "fleet", model, "--into", "fleet", "--suites", *suites, *items, "--shards", "6"]
     done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True)
+    workers = ["--audit-dir", "workers", "-n", "4"]
+    subprocess.run([*run, "audit", *suites, "--model", model, *items, *workers], cwd=tmp_path, env=env)
     (folder,) = (tmp_path / "fleet" / "runs").glob("*/latest")
-    fleets, plains = (read_run(one.resolve()) for one in (folder, tmp_path / "plain" / "latest"))
+    folders = (folder, tmp_path / "workers" / "latest", tmp_path / "plain" / "latest")
+    fleets, divided, plains = (read_run(one.resolve()) for one in folders)
     assert _said(fleets) == _said(plains), done.stdout
+    assert _said(divided) == _said(plains)
+    assert divided.environment.workers == 4
     assert {claim.suite for claim in fleets.claims} == set(suites)
     assert len(list((tmp_path / "fleet" / "jobs").iterdir())) == 6
 

@@ -12,17 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from auditkit.fleet import command as commands
 from auditkit.fleet.choice import open_scheduler
 from auditkit.fleet.command import UNSEEN, Command, run
 from auditkit.fleet.launch import stopped_by_signals
 from auditkit.fleet.local import LocalPool
-from auditkit.fleet.schedulers import Running, Scheduler, SchedulerError
+from auditkit.fleet.schedulers import LOST, Running, Scheduler, SchedulerError
 
 pytestmark = pytest.mark.unit
 
@@ -135,6 +137,63 @@ def test_a_command_ends_when_what_started_it_is_killed(tmp_path: Path) -> None:
     launcher.kill()
     launcher.wait()
     until(lambda: "told to end" in log.read_text())
+
+
+def test_a_command_that_does_not_end_when_it_is_asked_is_killed_with_what_it_started(
+    tmp_path: Path, python: Callable[..., Command], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever holds the memory of a GPU is gone when the launcher is."""
+    monkeypatch.setattr(commands, "PATIENCE", 0.3)
+    sleeps = [sys.executable, "-c", "import time; time.sleep(100)"]
+    child = commands.start(
+        python(
+            "import os, signal, subprocess, time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            f"print(os.getpid(), subprocess.Popen({sleeps!r}).pid, 'ready', flush=True)\n"
+            "time.sleep(100)"
+        )
+    )
+    log = tmp_path / "log.txt"
+    until(lambda: "ready" in log.read_text())
+    commands.end([child])
+    assert child.poll() == -signal.SIGKILL
+    for pid in log.read_text().split()[:2]:
+        until(partial(lambda pid: not is_alive(pid), int(pid)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_a_place_that_is_lost_is_said_and_takes_its_command_along(
+    name: str, python: Callable[..., Command], tmp_path: Path
+) -> None:
+    """The process in which a scheduler runs a command is killed, as it is when its machine goes."""
+    with closing(opened(name, tmp_path)) as pool:
+        log = tmp_path / "log.txt"
+        running = pool.submit(python(f"import os; print(os.getpid(), os.getppid())\n{OBEDIENT}"))
+        until(lambda: log.exists() and "ready" in log.read_text())
+        pid, place = map(int, log.read_text().split()[:2])
+        os.kill(place, signal.SIGKILL)
+        assert ended(running) == LOST
+        until(lambda: not is_alive(pid))
+        assert "told to end" in log.read_text()
+        assert ended(pool.submit(python("raise SystemExit(7)"))) == 7, "the scheduler goes on"
+
+
+@pytest.mark.slow
+def test_a_ray_of_this_machine_that_dies_loses_what_runs_and_is_started_again(
+    python: Callable[..., Command], tmp_path: Path
+) -> None:
+    with closing(opened("ray", tmp_path)) as pool:
+        running, log = pool.submit(python(f"import os; print(os.getpid())\n{OBEDIENT}")), tmp_path / "log.txt"
+        until(lambda: log.exists() and "ready" in log.read_text())
+        for process in Path("/proc").glob("[0-9]*/comm"):
+            with suppress(OSError):
+                ours = f") S {os.getpid()} " in (process.parent / "stat").read_text()
+                if ours and process.read_text().strip() == "raylet":
+                    os.kill(int(process.parent.name), signal.SIGKILL)
+        assert ended(running, 120) == LOST
+        until(lambda: not is_alive(int(log.read_text().split()[0])))
+        assert ended(pool.submit(python("raise SystemExit(7)"))) == 7
 
 
 def test_this_machine_runs_as_many_as_its_processors_and_gpus_allow(tmp_path: Path) -> None:

@@ -22,12 +22,14 @@ Act = Callable[[Command], int]
 
 @dataclass
 class Ended:
-    """A command that has ended at once."""
+    """A command that has ended, which its scheduler says after a number of questions."""
 
     code: int
+    rounds: int = 0
 
     def status(self) -> int | None:
-        return self.code
+        self.rounds -= 1
+        return self.code if self.rounds < 0 else None
 
 
 @dataclass
@@ -36,12 +38,14 @@ class Scripted:
 
     Attributes:
         script: what the next commands do, by a word of their arguments.
+        rounds: how often a command is said to run still, by a word of its arguments.
         otherwise: what all others do.
         commands: the commands that were submitted.
     """
 
     otherwise: Act
     script: dict[str, list[Act]] = field(default_factory=dict)
+    rounds: dict[str, int] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
     pause = 0.0
 
@@ -51,7 +55,8 @@ class Scripted:
     def submit(self, command: Command) -> Ended:
         self.commands.append(command)
         acts = next((acts for word, acts in self.script.items() if acts and word in command.args), None)
-        return Ended((acts.pop(0) if acts else self.otherwise)(command))
+        rounds = next((number for word, number in self.rounds.items() if word in command.args), 0)
+        return Ended((acts.pop(0) if acts else self.otherwise)(command), rounds)
 
     def close(self) -> None:
         pass

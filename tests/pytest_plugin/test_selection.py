@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from auditkit.pytest_plugin.selection import elsewhere, groups
+from auditkit.pytest_plugin.selection import elsewhere, groups, parts
 from auditkit.record.schema import Run
 from auditkit.record.store import read_run
 
@@ -231,8 +231,8 @@ def test_claims_that_share_a_measurement_are_one_part(pytester: pytest.Pytester)
     (folder / "conftest.py").write_text(SHARING)
     (folder / "test_it.py").write_text(SHARED)
     items, _ = pytester.inline_genitems("suite")
-    parts = [[item.name.removeprefix("test_") for item in part] for part in groups(items)]
-    assert parts == [["answers", "more_answers"], ["edits", "heads"], ["asked", "asked_too"]]
+    divided = [[item.name.removeprefix("test_") for item in part] for part in groups(items)]
+    assert divided == [["answers", "more_answers"], ["edits", "heads"], ["asked", "asked_too"]]
 
     def own(which: int, number: int, tokens: int | None = None) -> set[str]:
         left = elsewhere(items, which, number, {"suite": tokens})
@@ -241,7 +241,7 @@ def test_claims_that_share_a_measurement_are_one_part(pytester: pytest.Pytester)
     assert own(1, 1) == {item.name.removeprefix("test_") for item in items}
     for tokens in (None, 1000):
         found = [own(which, 3, tokens) for which in (1, 2, 3)]
-        assert sorted(map(sorted, found)) == sorted(map(sorted, parts))
+        assert sorted(map(sorted, found)) == sorted(map(sorted, divided))
     assert own(1, 2) | own(2, 2) == own(1, 1)
     assert not own(1, 2) & own(2, 2)
     with pytest.raises(pytest.UsageError, match="consist of 3 such parts; use at most 3 shards"):
@@ -263,3 +263,14 @@ def test_a_suite_stays_whole_while_it_is_no_more_than_a_shards_share(pytester: p
     assert [suites(which, 2, even) for which in (1, 2)] == [["large"], ["small", "tiny"]]
     uneven: dict[str, int | None] = {"large": 900, "small": 50, "tiny": 0}
     assert [suites(which, 2, uneven) for which in (1, 2)] == [["large"], ["large", "small", "tiny"]]
+
+    def named(number: int, tokens: dict[str, int | None]) -> list[tuple[str, int, float]]:
+        found = parts(items, number, tokens)
+        return [(part.claims[0].path.parent.name, len(part.claims), part.load) for part in found]
+
+    assert named(2, even) == [("large", 6, 200), ("small", 6, 100), ("tiny", 6, 100)]
+    assert named(2, uneven) == [*[("large", 2, 300.0)] * 3, ("small", 6, 50.0), ("tiny", 6, 0.0)], (
+        "the largest first"
+    )
+    apart = parts(items, 2, even, lambda item: item.name)
+    assert [len(part.claims) for part in apart] == [1] * 18, "claims on different models share nothing"

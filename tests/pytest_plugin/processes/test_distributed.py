@@ -26,10 +26,17 @@ from auditkit.stats.measurement import Measurement
 
 @pytest.fixture(scope="session")
 def estimate(model, audit):
+    return making(audit.seed, Path(__file__).parent.name)
+
+@pytest.fixture(scope="session")
+def another(model, audit):
+    return making(audit.seed, "apart")
+
+def making(seed, what):
     with open("log.txt", "a") as stream:
-        stream.write(f"{os.getpid()} {Path(__file__).parent.name}\\n")
+        stream.write(f"{os.getpid()} {what}\\n")
     def make(center):
-        values = np.random.default_rng(audit.seed).normal(0, 0.4, 60)
+        values = np.random.default_rng(seed).normal(0, 0.4, 60)
         values += center - values.mean()
         index = pd.Index([f"item{i}" for i in range(60)], name="item")
         labels = pd.DataFrame({"topic": [f"t{i % 12}" for i in range(60)]}, index=index)
@@ -68,6 +75,11 @@ MORE = '''"""More of the finding."""
 def test_three(estimate):
     """The third is undecided."""
     assert estimate(1.0) > 1.0
+'''
+APART = '''"""What shares no measurement with the rest of the finding."""
+def test_four(another):
+    """The fourth holds."""
+    assert another(1.0) > 0.5
 '''
 OTHER = '''"""Another finding."""
 import pytest
@@ -109,6 +121,8 @@ def audit(pytester: pytest.Pytester, tiny_llama: Path):
 
 @pytest.mark.slow
 def test_two_workers_come_to_the_record_of_one_process(audit, pytester: pytest.Pytester) -> None:
+    """The first suite is more than a worker's share, so it is divided where its claims share nothing."""
+    (pytester.path / "first" / "test_apart.py").write_text(APART)
     latest = pytester.path / "reports" / "latest"
     serial, run = audit()
     alone = latest.resolve()
@@ -118,11 +132,11 @@ def test_two_workers_come_to_the_record_of_one_process(audit, pytester: pytest.P
     assert latest.resolve() != alone
     assert content(latest, processes=False) == content(alone, processes=False)
     log = [line.split() for line in (pytester.path / "log.txt").read_text().splitlines()]
-    assert sorted(suite for _, suite in log) == ["first", "other"], "what claims share is measured once per suite"
+    assert sorted(part for _, part in log) == ["apart", "first", "other"], "what claims share is measured once"
     assert len({process for process, _ in log}) == 2
     assert run.environment.workers == 2
     assert run.environment.threads == int((pytester.path / "threads.txt").read_text())
-    assert len(read_journal(latest / "journal.jsonl")[1]) == 6
+    assert len(read_journal(latest / "journal.jsonl")[1]) == 7
     assert all((latest / name).stat().st_size for name in ("audit.html", "junit.xml", "summary.md"))
     result.stdout.fnmatch_lines(["*audit of tiny-llama*", "verdict: FAIL*", "report: *"])
     assert "Worker processes" in (latest / "audit.html").read_text()
@@ -164,7 +178,10 @@ def test_claims_whose_workers_die_are_errors_and_the_others_are_measured(audit, 
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["--dist", "loadfile"], "ERROR: --dist loadfile: claims are sent out by suite; leave out --dist"),
+        (
+            ["--dist", "loadfile"],
+            "ERROR: --dist loadfile: claims that share measurements stay together; leave out --dist",
+        ),
         (["--cross-check", "3"], "ERROR: --cross-check samples what one process has measured; leave out -n"),
         (["-k", "nothing"], "ERROR: no claim to measure: all 6 are deselected"),
     ],
@@ -210,11 +227,30 @@ class Worker:
         return len(self.waiting) > 1 or (self.shutting_down and bool(self.waiting))
 
 
+def test_the_part_that_takes_longest_is_started_first() -> None:
+    from xdist.remote import Producer
+
+    from auditkit.pytest_plugin.distribute import PartScheduling
+
+    tests = [f"f.py::t{number}" for number in range(7)]
+    scopes = dict(zip(tests, "aabbbbc", strict=True))
+    option = SimpleNamespace(loadscopereorder=True)
+    config = SimpleNamespace(getvalue=lambda name: ["2*popen"], option=option)
+    scheduler = PartScheduling(config, Producer("test"), scopes, {"a": 2.0, "b": 1.0, "c": 3.0})
+    workers = [Worker(), Worker()]
+    for worker in workers:
+        scheduler.add_node(worker)
+        scheduler.add_node_collection(worker, tests)
+    scheduler.schedule()
+    first = [[scopes[tests[index]] for index in worker.waiting] for worker in workers]
+    assert first == [["c", "b", "b", "b", "b"], ["a", "a"]], "a worker needs to know of two tests"
+
+
 def test_what_a_dead_worker_leaves_is_run_once_whatever_its_shape() -> None:
     """Every split of seven tests into suites, and a first worker that dies at every test: nothing waits for ever."""
     from xdist.remote import Producer
 
-    from auditkit.pytest_plugin.distribute import SuiteScheduling
+    from auditkit.pytest_plugin.distribute import PartScheduling
 
     tests = [f"f.py::t{number}" for number in range(7)]
     option = SimpleNamespace(loadscopereorder=True)
@@ -225,7 +261,7 @@ def test_what_a_dead_worker_leaves_is_run_once_whatever_its_shape() -> None:
             scope += number > 0 and bool(cuts >> (number - 1) & 1)
             scopes[test] = str(scope)
         for deadly in tests:
-            scheduler = SuiteScheduling(config, Producer("test"), scopes)
+            scheduler = PartScheduling(config, Producer("test"), scopes, {})
             workers = [Worker(), Worker()]
             for worker in workers:
                 scheduler.add_node(worker)
