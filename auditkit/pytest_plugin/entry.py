@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from auditkit.options import OPTIONS
 from auditkit.pytest_plugin.command_line import check_options, keep_rootdir
 from auditkit.pytest_plugin.options import (
     MODEL_FIXTURE,
-    OPTIONS,
     announced,
     dest,
     options_key,
