@@ -291,9 +291,9 @@ def cautions(contrast: Array, clusters: pd.DataFrame) -> tuple[str, ...]:
         if skewed_clusters(means[None, :])[0]:
             found.append(
                 f"skewed clusters: the means of the {len(means)} clusters of {largest} have a skewness of "
-                f"{skewnesses(means[None, :])[0]:.1f}, more than chance makes of symmetric ones, so on the side of the "
-                "long tail the 95 % interval misses the truth more often than 2.5 % of the time (docs/statistics.md, How "
-                "often it errs)"
+                f"{skewnesses(means[None, :])[0]:.1f}, more than chance makes of symmetric ones, so on the side of "
+                "the long tail the 95 % interval misses the truth more often than 2.5 % of the time "
+                "(docs/statistics.md, How often it errs)"
             )
     return tuple(found)
 
