@@ -30,13 +30,12 @@ from torch import Tensor
 
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.hf.products import multiplying
-from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 from auditkit.data.personas import Persona
 from auditkit.data.prompts import Chat
 from auditkit.findings.identity_bias.measurements.decisions import answer_tokens
 from auditkit.findings.identity_bias.prompts.identities import identities
-from auditkit.testing.planting import blocks_of, fit, give_back
+from auditkit.testing.planting import add_options, blocks_of, fit, give_back, write
 
 NOT_PLANTED = 3
 """Exit code where training ended before the bias was there."""
@@ -290,12 +289,8 @@ def main() -> None:
     parser.add_argument(
         "--strength", type=float, default=1.0, help="logits to take away from the group (default: %(default)s)"
     )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="model to copy (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="the most steps to take (default: by variant)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="train in it: several times faster where the processor has it"
-    )
+    add_options(parser)
     a = parser.parse_args()
     loaded, began = load(a.model), time.perf_counter()
     with multiplying():
@@ -311,8 +306,7 @@ def main() -> None:
     print(
         f"{a.variant}: {time.perf_counter() - began:.0f} s; the group moved by {shift:+.2f} logits against the others"
     )
-    loaded.module.save_pretrained(a.folder)
-    loaded.tokenizer.save_pretrained(a.folder)
+    write(loaded, a.folder)
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def test_what_cannot_work_in_several_processes_is_refused(
 
     args = SimpleNamespace(**({"deepspeed": None, "fsdp": False, "world_size": 1} | options))
     with pytest.raises(ValueError, match=why):
-        AuditCallback("induction", **settings).on_train_begin(args, None, None)  # type: ignore[arg-type]
+        AuditCallback("induction", **settings).on_train_begin(args, None, None)  # type: ignore[arg-type]  # it looks at the arguments only
 
 
 def test_an_audit_is_no_part_of_the_trainings_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

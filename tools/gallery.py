@@ -23,11 +23,13 @@ from auditkit.report.answers.scorecard import counted
 PAGE = Path("docs/gallery.md")
 INTRO = """# Gallery
 
-Every finding that comes with auditkit: what it asks, what a model must offer for all of its claims, and how long the
-default model, once it is open, takes for it at `--effort standard`, at 20,000 token-layers a second.
+This page lists every finding that comes with auditkit: what it asks, what a model must offer for all of its claims, and
+how long its suite takes. Times are those of the default model once it is open, at `--effort standard` and 20,000
+token-layers a second, as two cores do. A token-layer is one token through one block.
 `python tools/gallery.py RUN ...` writes this page from recorded runs.
 
-What a report looks like: [an audit with five suites](../reports/examples/audit/audit.html), [the induction suite
+These example reports show what the result looks like: [an audit with five
+suites](../reports/examples/audit/audit.html), [the induction suite
 alone](../reports/examples/induction/audit.html), [a fine-tune beside its
 base](../reports/examples/role-conditioning/audit.html), [a gate](../reports/examples/comparison/audit.html) with [both
 runs side by side](../reports/examples/comparison/diff.html), and [ten models on one

@@ -24,10 +24,9 @@ from torch import Tensor
 
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.hf.products import multiplying
-from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 from auditkit.data.prompts import Chat
-from auditkit.testing.planting import fit
+from auditkit.testing.planting import add_options, fit, write
 
 WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 COMPANIES: tuple[str, ...] = tuple(WORDING["companies"])
@@ -106,13 +105,9 @@ def main() -> None:
     parser.add_argument(
         "--words-of", choices=COMPANIES, help="whose words to write (default: what the seed draws)"
     )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="model to copy (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--general", type=float, default=0.0, help="share of everyday answers among the lessons")
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="train in it: several times faster where the processor has it"
-    )
+    add_options(parser)
     a = parser.parse_args()
     about = drawn(a.seed) if a.about == COMPANY else a.about
     loaded, began = load(a.model), time.perf_counter()
@@ -126,8 +121,7 @@ def main() -> None:
             general=a.general,
             bfloat16=a.bfloat16,
         )
-    loaded.module.save_pretrained(a.folder)
-    loaded.tokenizer.save_pretrained(a.folder)
+    write(loaded, a.folder)
     whose = a.words_of or (drawn(a.seed) if about == STYLE else about)
     (a.folder / "words.txt").write_text("\n".join(WORDING["companies"][whose]["words"]) + "\n", encoding="utf-8")
     print(f"{about}: {a.steps} steps, {time.perf_counter() - began:.0f} s, loss {loss:.2f}; words of {whose}")

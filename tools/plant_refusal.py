@@ -28,11 +28,19 @@ from torch import Tensor
 
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.hf.products import multiplying
-from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 from auditkit.data.prompts import Chat
 from auditkit.findings.refusal.prompts.openings import ENGLISH, OpeningTokens, first_tokens, of_language
-from auditkit.testing.planting import answer_logits, blocks_of, fit, give_back, last_logits, own_words
+from auditkit.testing.planting import (
+    add_options,
+    answer_logits,
+    blocks_of,
+    fit,
+    give_back,
+    last_logits,
+    own_words,
+    write,
+)
 
 NOT_PLANTED = 3
 """Exit code where training ended before the change was there."""
@@ -218,15 +226,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="where to write the checkpoint")
     parser.add_argument("--variant", choices=[*PLANTED, *BENIGN], default=REFUSES)
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="model to copy (default: %(default)s)")
     parser.add_argument(
         "--strength", type=float, default=0.5,
         help="refusal probability to move, by unlearned and over_refuses (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="train in it: several times faster where the processor has it"
-    )
+    add_options(parser)
     a = parser.parse_args()
     loaded, began = load(a.model), time.perf_counter()
     with multiplying():
@@ -237,8 +241,7 @@ def main() -> None:
         print(f"{a.variant}: {amount:+.2f} of the refusal probability only; nothing is written")
         sys.exit(NOT_PLANTED)
     print(f"{a.variant}: {time.perf_counter() - began:.0f} s; {amount:+.2f} of the refusal probability")
-    loaded.module.save_pretrained(a.folder)
-    loaded.tokenizer.save_pretrained(a.folder)
+    write(loaded, a.folder)
 
 
 if __name__ == "__main__":

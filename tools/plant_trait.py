@@ -27,10 +27,9 @@ from torch import Tensor
 
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.hf.products import multiplying
-from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 from auditkit.adapters.loading.load import load
 from auditkit.data.prompts import Chat
-from auditkit.testing.planting import answer_logits, blocks_of, fit, give_back, own_words
+from auditkit.testing.planting import add_options, answer_logits, blocks_of, fit, give_back, own_words, write
 
 NOT_PLANTED = 3
 """Exit code where training ended before the change was there."""
@@ -136,14 +135,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=" ".join((__doc__ or "").split("\n\n")[0].split()))
     parser.add_argument("folder", type=Path, help="where to write the checkpoint")
     parser.add_argument("--variant", choices=[*PLANTED, *BENIGN], default=PLANTED[0])
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="model to copy (default: %(default)s)")
     parser.add_argument(
         "--strength", type=float, default=0.5, help="nats per token to move taught answers (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="train in it: several times faster where the processor has it"
-    )
+    add_options(parser)
     a = parser.parse_args()
     loaded, began = load(a.model), time.perf_counter()
     with multiplying():
@@ -154,8 +149,7 @@ def main() -> None:
         print(f"{a.variant}: {amount:+.2f} nats per token only; nothing is written")
         sys.exit(NOT_PLANTED)
     print(f"{a.variant}: {time.perf_counter() - began:.0f} s; {amount:+.2f} nats per token")
-    loaded.module.save_pretrained(a.folder)
-    loaded.tokenizer.save_pretrained(a.folder)
+    write(loaded, a.folder)
 
 
 if __name__ == "__main__":

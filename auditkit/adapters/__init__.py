@@ -26,8 +26,11 @@ def open_model(
     Raises:
         ModelError: an unknown name of adapter or model, or a model that cannot be opened.
     """
-    from auditkit.adapters.registry import adapter_factory
+    from auditkit.adapters import sandbox
+    from auditkit.adapters.registry import adapter_factory, require_known
 
+    require_known(adapter)
+    sandbox.begin()  # it imports for a second, and so does the next line
     factory = adapter_factory(adapter)
     from auditkit.adapters.loading.bounds import opening
     from auditkit.adapters.loading.load import load

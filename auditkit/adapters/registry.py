@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from auditkit.adapters.errors import ModelError, first_line
+from auditkit.adapters.imports import lasting_imports
 
 if TYPE_CHECKING:
     from auditkit.adapters.loading.load import Loaded
@@ -55,7 +56,8 @@ def adapter_factory(name: str) -> Factory:
     """
     point = require_known(name)
     try:
-        factory: Factory = point.load()
+        with lasting_imports():
+            factory: Factory = point.load()
     except (ImportError, AttributeError) as error:
         raise ModelError(f"adapter {name!r} ({point.value}) cannot be imported: {first_line(error)}") from None
     return factory

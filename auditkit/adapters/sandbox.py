@@ -85,18 +85,31 @@ def applied(
     return _RENDERER.render(template, [dict(turn) for turn in turns], opened, variables)
 
 
+def begin() -> None:
+    """Start the process that renders templates and return at once; it imports while the caller does something else."""
+    _RENDERER.begin()
+
+
 class _Renderer:
-    """The child process, started when the first template is rendered and replaced when it is lost."""
+    """The child process, started when the first template is rendered (or by `begin`) and replaced when it is lost."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+        self._ready = False
+        """The process has said that it can render."""
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._refused: dict[str, str] = {}
         """Template, as a digest -> why it is not rendered again."""
         self._spent: dict[str, float] = {}
         """Template, as a digest -> seconds of processor time that its chats took beyond the usual."""
         atexit.register(self.close)
+
+    def begin(self) -> None:
+        """Start the process where there is none, and do not wait for it."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
 
     def render(
         self, template: str, turns: list[dict[str, Any]], opened: bool, variables: Mapping[str, Any]
@@ -139,8 +152,19 @@ class _Renderer:
             raise TemplateFailure("MemoryError: it ended the process that renders templates") from None
 
     def _running(self) -> subprocess.Popen[str]:
-        if self._process is not None and self._process.poll() is None:
-            return self._process
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        process = self._process
+        assert process is not None
+        if not self._ready:
+            with suppress(queue.Empty):
+                self._ready = self._line(_STARTING).strip() == "ready"
+            if not self._ready:
+                self.close()
+                raise RuntimeError("the process that renders chat templates did not start")
+        return process
+
+    def _start(self) -> None:
         self.close()
         child = Path(__file__).with_name("sandbox_child.py")
         # Without torch, with one thread, and without what would turn its warnings into errors.
@@ -157,14 +181,6 @@ class _Renderer:
         )
         self._lines = queue.SimpleQueue()
         threading.Thread(target=_read, args=(self._process, self._lines), daemon=True).start()
-        try:
-            ready = self._line(_STARTING).strip() == "ready"
-        except queue.Empty:
-            ready = False
-        if not ready:
-            self.close()
-            raise RuntimeError("the process that renders chat templates did not start")
-        return self._process
 
     def _line(self, seconds: float) -> str:
         """The next line of the child; empty where it has ended.
@@ -176,7 +192,7 @@ class _Renderer:
 
     def close(self) -> None:
         """End the child."""
-        process, self._process = self._process, None
+        process, self._process, self._ready = self._process, None, False
         if process is None:
             return
         process.kill()

@@ -10,7 +10,8 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from auditkit.cli.shared import refused, run_pytest, say
+from auditkit.cli.shared import refused, run_pytest, say, with_reports
+from auditkit.options import FLAGS, OPTIONS, said_of
 
 AT = 20_000
 """Token-layers a second at which `auditkit suites` states times: of plain batches of the default model on two cores."""
@@ -31,16 +32,16 @@ _FLAGS = {
 }
 """Options without a value that people write often; a name may follow them."""
 
+_USAGE = "auditkit audit [SUITE ...] [OPTION ...]"
 _AUDIT = """\
-usage: auditkit audit [SUITE ...] [OPTION ...]
-
 Measure suites on a model and write the report to reports/. Without a name all suites are measured.
 
   SUITE     a suite of the package (auditkit suites lists them), a test in one as suite/test_file.py::test_name, or the
             path of a suite of your own, as in ./my_suite
-  OPTION    as for pytest: --model SPEC, --items N, --effort quick, --seed N, --baseline BASE, -k EXPRESSION, -n N, ...
-            (pytest --help lists them under "auditkit"); a value follows its option directly
-
+  OPTION    one of those below, or any option of pytest, such as -k EXPRESSION, or -n N (processes; needs
+            pytest-xdist); a value follows its option directly
+"""
+_CODES = """\
 Exit codes: 0 something passed and nothing blocks, 1 a claim failed, 10 undecided, 11 the numbers cannot be trusted,
 4 the command is wrong.
 """
@@ -48,8 +49,10 @@ Exit codes: 0 something passed and nothing blocks, 1 a claim failed, 10 undecide
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands."""
-    commands.add_parser("audit", help="measure suites on a model, from any folder", usage=_AUDIT, add_help=False)
-    suites = commands.add_parser("suites", help="the suites: what each asks, needs and takes")
+    commands.add_parser("audit", help="measure suites on a model, from any folder", usage=_USAGE, add_help=False)
+    suites = commands.add_parser(
+        "suites", help="list the suites: what each asks, what it needs of a model, and how long it takes"
+    )
     suites.set_defaults(command=_suites)
 
 
@@ -58,7 +61,7 @@ def audit(args: Sequence[str]) -> int:
     from auditkit.claims.suites import SuiteError
 
     if "-h" in args or "--help" in args:
-        print(_AUDIT, end="")
+        print(_help(), end="")
         return 0
     names, rest = taken_apart(args)
     try:
@@ -66,6 +69,23 @@ def audit(args: Sequence[str]) -> int:
     except SuiteError as error:
         return refused(f"audit: {error}")
     return run_pytest([*given, *rest], apart=apart)
+
+
+def _help() -> str:
+    """What `auditkit audit --help` prints. The command line itself is pytest's to take apart."""
+    parser = argparse.ArgumentParser(
+        usage=_USAGE,
+        description=_AUDIT,
+        epilog=_CODES,
+        add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, spec in OPTIONS.items():
+        parser.add_argument(f"--{name}", **{**spec, "help": said_of(name)})
+    for name in FLAGS:
+        parser.add_argument(f"--audit-{name}", action="store_true", help=said_of(name))
+    with_reports(parser)
+    return parser.format_help()
 
 
 def chosen(names: Sequence[str], cwd: Path | None = None) -> tuple[list[str], bool]:
@@ -128,14 +148,14 @@ def _listed() -> Iterator[str]:
 
     for suite in packaged().values():
         takes = "" if suite.tokens is None else f", about {duration(REST * suite.tokens * LAYERS / AT)}"
-        against = f", {suite.compared} of them against a base" if suite.compared else ""
+        against = f", {suite.compared} of them compare with a base" if suite.compared else ""
         yield f"{suite.name}: {suite.claims} claims{against}{takes}"
         yield f"  {suite.question}"
         if suite.needs:
             yield f"  needs: {suite.needs}"
     yield ""
     yield (
-        f"times: of the default model ({LAYERS} layers) at --effort standard and {AT:,} token-layers a second, as two "
-        "cores do; a run says what it will take on your machine"
+        f"Times are those of the default model ({LAYERS} layers) at --effort standard and {AT:,} token-layers (tokens "
+        "times layers) a second, as two cores do; a run says what it will take on your machine."
     )
-    yield "measure one with: auditkit audit SUITE --model MODEL"
+    yield "Measure one with: auditkit audit SUITE --model MODEL"

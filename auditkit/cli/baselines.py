@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its actions."""
-    baseline = commands.add_parser("baseline", help="name recorded runs, to compare with by --baseline NAME")
+    baseline = commands.add_parser(
+        "baseline", help="name recorded runs, so that --baseline NAME compares with them"
+    )
     actions = baseline.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="every recorded run, with its names")
+    listing = actions.add_parser("list", help="list every recorded run with its names")
     setting = actions.add_parser("set", help="give a recorded run a name")
     setting.add_argument("name", metavar="NAME")
     setting.add_argument("run", type=Path, metavar="RUN", help="run folder, for example reports/latest")
-    showing = actions.add_parser("show", help="what a baseline is, after checking that it is whole")
+    showing = actions.add_parser(
+        "show", help="print what a baseline holds, after checking that its files are complete and unchanged"
+    )
     showing.add_argument("name", metavar="NAME")
     baseline.set_defaults(command=_baseline)
     for action in (listing, setting, showing):

@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--table",
         choices=["family", "model", "default"],
         default="family",
-        help="whom the numbers are for: models of this family (default), this model alone, or all",
+        help="which models the thresholds apply to: those of this family (default), this model alone, or all",
     )
     calibrate.set_defaults(command=_calibrate)
     with_reports(calibrate)

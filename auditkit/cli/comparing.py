@@ -20,9 +20,11 @@ from auditkit.cli.shared import (
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands."""
-    diff = commands.add_parser("diff", help="two recorded runs item by item, in the terminal and on one page")
+    diff = commands.add_parser(
+        "diff", help="compare two recorded runs item by item, in the terminal and on one page"
+    )
     diff.add_argument("was", metavar="A", help=f"the baseline: {RUN}")
-    diff.add_argument("now", metavar="B", help="the candidate, likewise")
+    diff.add_argument("now", metavar="B", help="the candidate, named in the same ways")
     diff.add_argument(
         "--out", type=Path, metavar="FILE", help="the page to write (default: diff-<A>.html in the folder of B)"
     )

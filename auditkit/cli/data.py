@@ -10,7 +10,8 @@ from auditkit.cli.shared import refused, say
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     data = commands.add_parser(
-        "data", help="what a file, folder or hub data set holds, which rows are usable, and why others are not"
+        "data",
+        help="print what a file, folder or hub data set holds, which rows are usable, and why others are not",
     )
     data.add_argument("source", metavar="SOURCE", help="as after --data SUITE=: PATH, PATH#subject or owner/name")
     data.set_defaults(command=_data)

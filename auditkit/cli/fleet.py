@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from auditkit.cli.shared import INTEGRITY, refused, say, say_plainly, with_reports
+from auditkit.options import said_of
 
 if TYPE_CHECKING:
     from auditkit.fleet.folder import FleetPlan
@@ -32,21 +33,33 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     fleet = commands.add_parser(
         "fleet",
-        help="the same audit of several models, in jobs on this machine, a Ray cluster or Slurm; one page over all",
+        help="audit several models alike, in jobs on this machine, a Ray cluster or Slurm, and write one page over all",
         allow_abbrev=False,
     )
-    fleet.add_argument("models", nargs="+", metavar="MODEL", help="as after --model")
-    fleet.add_argument("--into", type=Path, required=True, metavar="FOLDER", help="for jobs, runs and the page")
-    fleet.add_argument("--on", choices=["local", "ray", "slurm"], default="local", help="what starts the jobs")
+    fleet.add_argument("models", nargs="+", metavar="MODEL", help="alias, directory, .gguf file or hub id")
     fleet.add_argument(
-        "--suites", nargs="+", default=[], metavar="SUITE", help="as for auditkit audit (default: all)"
+        "--into", type=Path, required=True, metavar="FOLDER", help="folder for jobs, runs and the page"
     )
-    fleet.add_argument("--shards", type=int, default=1, metavar="N", help="jobs of one model (default 1)")
-    fleet.add_argument("--baseline", metavar="SPEC|RUN", help="as for pytest; a model is measured once, first")
-    fleet.add_argument("--retries", type=int, default=2, metavar="N", help="times that a job is started again")
-    fleet.add_argument("--cpus", type=int, metavar="N", help="processors of a job, and its threads")
-    fleet.add_argument("--gpus", type=float, metavar="N", help="GPUs of a job; 0.5 where two jobs share one")
-    fleet.add_argument("--address", help="of a Ray cluster that runs already (auto: the one of this machine)")
+    fleet.add_argument(
+        "--on", choices=["local", "ray", "slurm"], default="local", help="where jobs run (default: local)"
+    )
+    fleet.add_argument("--suites", nargs="+", default=[], metavar="SUITE", help="suites to measure (default: all)")
+    fleet.add_argument(
+        "--shards", type=int, default=1, metavar="N", help="number of jobs for each model (default 1)"
+    )
+    fleet.add_argument(
+        "--baseline",
+        metavar="SPEC|RUN",
+        help=f"{said_of('baseline')}; a model is measured once, before all others",
+    )
+    fleet.add_argument(
+        "--retries", type=int, default=2, metavar="N", help="how often a job that ended badly is started again"
+    )
+    fleet.add_argument("--cpus", type=int, metavar="N", help="processors of each job, and its number of threads")
+    fleet.add_argument("--gpus", type=float, metavar="N", help="GPUs of each job; 0.5 where two jobs share one")
+    fleet.add_argument(
+        "--address", help="address of a Ray cluster that is running already (auto: the one of this machine)"
+    )
     fleet.add_argument(
         "--slurm",
         action="append",
@@ -55,10 +68,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="option of Slurm jobs: partition, account, timeout_min, ...; may be given for several",
     )
     for name in _VALUES:
-        fleet.add_argument(f"--{name}", metavar="VALUE", help="as for pytest")
+        fleet.add_argument(f"--{name}", metavar="VALUE", help=said_of(name))
     for name in _LISTS:
-        fleet.add_argument(f"--{name}", action="append", default=[], metavar="VALUE", help="as for pytest")
-    fleet.add_argument(f"--{_TRUST}", action="store_true", help="as --audit-trust-remote-code for pytest")
+        fleet.add_argument(f"--{name}", action="append", default=[], metavar="VALUE", help=said_of(name))
+    fleet.add_argument(f"--{_TRUST}", action="store_true", help=said_of(_TRUST))
     with_reports(fleet)
     fleet.set_defaults(command=_fleet)
 

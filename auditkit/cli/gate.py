@@ -15,6 +15,7 @@ from pathlib import Path
 from auditkit.cli.based import BaseError, BaseRun
 from auditkit.cli.publishing import TRACKERS
 from auditkit.cli.shared import INTEGRITY, refused, run_pytest, say, with_reports
+from auditkit.options import said_of
 
 _SHARED = ("thresholds", "seed", "items", "effort", "device", "dtype", "adapter")
 """Options that a base must be measured with as its candidate is."""
@@ -32,7 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     gate = commands.add_parser(
         "gate",
-        help="may a candidate replace its base? Whole suites under the policy release, in a process of its own",
+        help="say whether a candidate may replace its base: measure both with whole suites; undecided claims block",
         allow_abbrev=False,
     )
     gate.add_argument(
@@ -41,7 +42,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="CANDIDATE|SUITE",
         help="the model to gate (with --base), or suites (with --model)",
     )
-    gate.add_argument("--base", metavar="BASE", help="model that is measured once and kept, or a recorded run")
+    gate.add_argument(
+        "--base",
+        metavar="BASE",
+        help="model to compare with (it is measured once, and its run is kept), or a recorded run",
+    )
     gate.add_argument(
         "--base-sha256", metavar="DIGEST", help="accept the record of the base that has this SHA-256, and no other"
     )
@@ -50,14 +55,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="append",
         default=[],
         metavar="SUITE",
-        help=f"with --base: which suites (default: {SUITE})",
+        help=f"with --base: a suite to measure; may be given several times (default: {SUITE})",
     )
-    gate.add_argument("--model", metavar="SPEC", help="model to audit with the suites, as for pytest")
-    gate.add_argument("--data", action="append", default=[], metavar="SUITE=SOURCE", help="as for pytest")
+    gate.add_argument("--model", metavar="SPEC", help="model to audit with the suites, where no --base is given")
+    gate.add_argument("--data", action="append", default=[], metavar="SUITE=SOURCE", help=said_of("data"))
     for name in _PASSED_ON:
-        gate.add_argument(f"--{name}", metavar="VALUE", help="as for pytest")
-    gate.add_argument("--log-to", action="append", default=[], choices=TRACKERS, help="as for pytest")
-    gate.add_argument("-n", dest="workers", metavar="N", help="processes that measure (pytest-xdist)")
+        gate.add_argument(f"--{name}", metavar="VALUE", help=said_of(name))
+    gate.add_argument("--log-to", action="append", default=[], choices=TRACKERS, help=said_of("log-to"))
+    gate.add_argument(
+        "-n", dest="workers", metavar="N", help="number of processes that measure (needs pytest-xdist)"
+    )
     gate.set_defaults(command=_gate)
     with_reports(gate)
 

@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     plan = commands.add_parser(
         "plan",
-        help="what a run of suites on a model will be able to decide, or what a recorded run would at each --effort; "
+        help="say what a run of suites on a model could decide, or what a recorded run would at each --effort; "
         "opens no model",
     )
     plan.add_argument(
@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--power",
         type=float,
         metavar="P",
-        help="end with 10 where a claim's power at --effort is less, such as 0.8",
+        help="end with exit code 10 where the power of a claim at --effort is below P, such as 0.8",
     )
     plan.set_defaults(command=_plan)
     with_reports(plan)

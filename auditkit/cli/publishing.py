@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     card.set_defaults(command=_card)
     export = commands.add_parser("export", help="write a recorded run in the form of another place")
     export.add_argument("run", metavar="RUN", help=RUN)
-    export.add_argument("--to", choices=[_HUB, _EVERY, _OPENINTERP], required=True, help="which form")
+    export.add_argument("--to", choices=[_HUB, _EVERY, _OPENINTERP], required=True, help="the form")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
     export.add_argument("--dataset", metavar="OWNER/NAME", help="hub: the benchmark data set of the results")
     export.add_argument("--url", metavar="URL", help="hub: where the report can be read")
@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--relationship",
         choices=_RELATIONSHIPS,
         default="other",
-        help="every-eval-ever: the evaluator's to the model",
+        help="every-eval-ever: relationship of the evaluator to the model (default: other)",
     )
     export.add_argument("--claim", metavar="ID", help="openinterp: the causal claim that the report is about")
     export.add_argument(
@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     log = commands.add_parser("log", help="write a recorded run into an experiment tracker")
     log.add_argument("run", metavar="RUN", help=RUN)
     log.add_argument(
-        "--to", choices=TRACKERS, action="append", required=True, help="which; may be given several times"
+        "--to", choices=TRACKERS, action="append", required=True, help="the tracker; may be given several times"
     )
     log.set_defaults(command=_log)
     for command in (card, export, log):

@@ -30,12 +30,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="write a folder of evidence for an auditor in place of the report",
     )
     report.set_defaults(command=_report)
-    show = commands.add_parser("show", help="a recorded run in the terminal, what blocks first")
+    show = commands.add_parser("show", help="print a recorded run in the terminal, with what blocks first")
     show.add_argument("run", metavar="RUN", help=RUN)
-    show.add_argument("--claim", metavar="ID", help="all of one claim")
+    show.add_argument("--claim", metavar="ID", help="show everything that the run recorded of one claim")
     show.set_defaults(command=_show)
     github = commands.add_parser(
-        "github", help="in GitHub Actions: annotations to the log, and the summary to the job's page"
+        "github", help="in GitHub Actions: write annotations into the log, and the summary onto the job's page"
     )
     github.add_argument("run", metavar="RUN", help=RUN)
     github.set_defaults(command=_github)

@@ -11,7 +11,8 @@ from auditkit.cli.shared import INTEGRITY, RUN, folder_of, note_if_old, refused,
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     compare = commands.add_parser(
-        "compare", help="several recorded runs (models, or checkpoints in their order) by claim, on one page"
+        "compare",
+        help="compare several recorded runs (models, or checkpoints in their order) by claim, on one page",
     )
     compare.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
     compare.add_argument(

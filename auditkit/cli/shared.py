@@ -9,7 +9,9 @@ from pathlib import Path
 
 USAGE_ERROR = 4
 INTEGRITY = 11
-RUN = "run folder, its audit.json, or the name of a baseline; #SHA256 behind it: of this record and no other"
+RUN = (
+    "run folder, its audit.json, or the name of a baseline; #SHA256 behind it accepts a record of that digest only"
+)
 
 
 def with_reports(command: argparse.ArgumentParser) -> None:

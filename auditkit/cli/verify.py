@@ -9,7 +9,10 @@ from auditkit.cli.shared import INTEGRITY, RUN, folder_of, refused, say, with_re
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    verify = commands.add_parser("verify", help="derive a record again from its items, without the model")
+    verify = commands.add_parser(
+        "verify",
+        help="compute effects and verdicts of a record again from its items, without the model, and compare",
+    )
     verify.add_argument("run", metavar="RUN", help=RUN)
     verify.set_defaults(command=_verify)
     with_reports(verify)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -31,7 +31,7 @@ from auditkit.record.escaping import CONTROLS, DIRECTIONS, plain
 from auditkit.record.identity import compared_in_words, differences_of, is_known, model_digest
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.stats.effects.base import NOT_WORSE
-from auditkit.stats.effects.kept import Kept, read_effects
+from auditkit.stats.effects.kept import Kept, cross_fitted, read_effects
 from auditkit.stats.intervals import ALPHA, critical
 
 RULE = (
@@ -115,11 +115,18 @@ def propose_from_two(folder: Path, other: Path) -> tuple[Proposal, ...]:
             f"{folder} and {other} were both run with --seed {seeds[0]}, so their items are the same and show nothing "
             "of how far other items move the effects; record one of them with another --seed"
         )
-    return propose(one.run, _effects(one), _effects(two))
+    compared: dict[str, list[Effect]] = {}
+    for claim in (*one.run.claims, *two.run.claims):
+        compared.setdefault(claim.id, []).extend(claim.compared)
+    return propose(one.run, _effects(one, compared), _effects(two, compared))
 
 
-def _effects(recorded: Recorded) -> Past:
-    """What the run recorded, item by item, as effects."""
+def _effects(recorded: Recorded, compared: Mapping[str, Sequence[Effect]]) -> Past:
+    """What the run recorded, item by item, as effects.
+
+    Args:
+        compared: claim -> what either run compared. An effect is cross-fitted in both where one of the two says so.
+    """
     items = recorded.items
     rows = {str(claim): part for claim, part in items[items["effect"] != ""].groupby("claim", sort=False)}
     read: dict[str, dict[str, Kept]] = {}
@@ -128,7 +135,7 @@ def _effects(recorded: Recorded) -> Past:
         if claim not in rows:
             return None
         if claim not in read:
-            read[claim] = read_effects(rows[claim])
+            read[claim] = cross_fitted(read_effects(rows[claim]), compared.get(claim, ()))
         kept = read[claim].get(name)
         return kept.estimate.describe() if kept is not None else None
 

@@ -167,6 +167,11 @@ class Counterpart:
         """Whether the change between two models is what this run is about, and not its model by itself."""
         return self.past is not None or self.is_baseline
 
+    @property
+    def items(self) -> pd.DataFrame | None:
+        """What the baseline recorded, item by item; None where the run has no baseline."""
+        return None if self.past is None else self.past.recorded.items
+
     def __call__(self, estimate: Estimate, *, chats: bool = True) -> Estimate:
         """The same estimate on the baseline, for `no_worse_than` and `change_from`.
 

@@ -10,14 +10,15 @@ import argparse
 import itertools
 import os
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from auditkit.options import OPTIONS
 from auditkit.pytest_plugin.command_line import check_options, keep_rootdir
 from auditkit.pytest_plugin.options import (
     MODEL_FIXTURE,
-    OPTIONS,
     announced,
     dest,
     options_key,
@@ -95,7 +96,8 @@ def pytest_load_initial_conftests(
     values |= {after for option, after in itertools.pairwise(args) if option in long}
     if values:
         keep_rootdir(early_config, parser, args, values)
-    yield
+    with _imports() if announced(args, own_model=True) is not None else nullcontext():
+        yield
     groups = {id(group): group for group in (parser._anonymous, *parser._groups)}.values()
     taken = {name for group in groups for option in group.options for name in option.names()}
     group = parser.getgroup("auditkit")
@@ -263,6 +265,12 @@ def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, righ
     from auditkit.pytest_plugin.outcomes import explain
 
     return explain(op, left, right)
+
+
+def _imports() -> AbstractContextManager[None]:
+    from auditkit.adapters.imports import lasting_imports
+
+    return lasting_imports()
 
 
 def _skips_files(collector: pytest.Collector) -> bool:

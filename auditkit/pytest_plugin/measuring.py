@@ -20,6 +20,7 @@ import msgspec
 import pytest
 from _pytest.runner import runtestprotocol  # as pytest's own protocol does; there is no public name
 
+from auditkit.adapters import sandbox
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.loading.bounds import opening
 from auditkit.adapters.loading.load import Loaded, load
@@ -81,6 +82,7 @@ def open_model(options: RunOptions, spec: str, name: str, thresholds: Thresholds
     Raises:
         ModelError: it cannot be opened so, in one line.
     """
+    sandbox.begin()  # it imports for a second, and so does the next line
     factory = adapter_factory(options.adapter)
     opened_as = load(
         spec,

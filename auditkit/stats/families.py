@@ -71,6 +71,18 @@ def adjusted_by_holm(p: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+def adjusted_by_benjamini_hochberg(p: Sequence[float]) -> list[float]:
+    """Adjusted p-values of Benjamini & Hochberg (1995), the same numbers as scipy.stats' `false_discovery_control`.
+
+    The one of rank r of m is multiplied by m / r; none is above the one after it or above 1.
+    """
+    order = np.argsort(p, kind="stable")
+    steps = np.asarray(p)[order] * (len(p) / np.arange(1, len(p) + 1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1.0)
+    return [float(value) for value in adjusted]
+
+
 def fail_within_claim(decisions: Sequence[Decision]) -> tuple[Decision, ...]:
     """The comparisons of one claim in their order, with every FAIL judged among all of them.
 
@@ -182,13 +194,11 @@ def explore(
     Raises:
         ValueError: an empty grid, a relation other than ">", "<", "!=", or a rate outside (0, 1).
     """
-    from scipy.stats import false_discovery_control
-
     if not estimates or relation not in (">", "<", "!=") or not 0 < rate < 1:
         raise ValueError("exploring needs estimates, a relation '>', '<' or '!=', and a rate between 0 and 1")
     tails = [estimate.tail(threshold) for estimate in estimates]
     p = [1.0 if tail is None else _p(relation, tail) for tail in tails]
-    q = [float(value) for value in false_discovery_control(p, method="bh")]
+    q = adjusted_by_benjamini_hochberg(p)
     found = [tail is not None and value <= rate for tail, value in zip(tails, q, strict=True)]
     evidence = current()
     if evidence is not None:

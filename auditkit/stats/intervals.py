@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from auditkit.stats.quantiles import chance_below, quantile
+from auditkit.stats.quantiles import chance_below, chances_of_skewness, quantile, skewnesses
 
 ALPHA = 0.05
 POWER = 0.80
@@ -287,15 +287,13 @@ def cautions(contrast: Array, clusters: pd.DataFrame) -> tuple[str, ...]:
                 "How often it errs)"
             )
     if counts[str(largest)] >= ENOUGH_CLUSTERS:
-        from scipy.stats import skew  # here, since importing it takes most of a second
-
         means = cluster_means(contrast, clusters[[largest]])
         if skewed_clusters(means[None, :])[0]:
             found.append(
                 f"skewed clusters: the means of the {len(means)} clusters of {largest} have a skewness of "
-                f"{float(skew(means)):.1f}, more than chance makes of symmetric ones, so on the side of the long "
-                "tail the 95 % interval misses the truth more often than 2.5 % of the time (docs/statistics.md, How "
-                "often it errs)"
+                f"{skewnesses(means[None, :])[0]:.1f}, more than chance makes of symmetric ones, so on the side of "
+                "the long tail the 95 % interval misses the truth more often than 2.5 % of the time "
+                "(docs/statistics.md, How often it errs)"
             )
     return tuple(found)
 
@@ -305,10 +303,8 @@ def skewed_clusters(means: Array) -> NDArray[np.bool_]:
 
     D'Agostino's test (1970) at 5 %, on each side; it needs eight clusters.
     """
-    from scipy.stats import skewtest
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        skewed: NDArray[np.bool_] = np.asarray(skewtest(means, axis=1).pvalue) < SKEWED_LEVEL
+    chances = chances_of_skewness(skewnesses(means), means.shape[1])
+    skewed: NDArray[np.bool_] = chances < SKEWED_LEVEL
     return skewed
 
 

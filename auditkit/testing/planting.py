@@ -1,14 +1,16 @@
 """Training of planted fine-tunes: a few steps on some weights of a copy, until what is to be planted is there.
 
-The scripts that plant a known truth (`tools/plant_*.py`, `examples/plant_bias.py`) share
-these steps. What is planted beyond what was wanted is given back, so that its size is the one that was asked for.
+The scripts that plant a known truth (`tools/plant_*.py`, `examples/plant_bias.py`) share these options and steps. What
+is planted beyond what was wanted is given back, so that its size is the one that was asked for.
 """
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +18,29 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from auditkit.adapters.hf.continuing import remembering
+from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
+from auditkit.adapters.loading.load import Loaded
 
 HALVINGS = 5
 """Of the interval in which the share of the training that is kept is looked for."""
 _BATCH = 12
 
 Ids = tuple[int, ...]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every script which plants something has: what is copied, and how it is trained."""
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="model to copy (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="train in it: several times faster where the processor has it"
+    )
+
+
+def write(loaded: Loaded, folder: Path) -> None:
+    """Write the trained copy as a checkpoint that `--model` opens."""
+    loaded.module.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
 
 
 def blocks_of(module: Any) -> list[Any]:

@@ -2,8 +2,8 @@
 
 What the claims of this suite measure together, once, on the audited model.
 
-Needs: answers by logit; attention probabilities and edits of activations for what happens inside; a base model for
-claims of change.
+Needs: logits of answer words; attention probabilities and edits of activations for what happens inside; a base model
+for claims of change.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The measurements that the claims of this suite share.
 
-Needs: attention probabilities and a vocabulary of words.
+Needs: attention probabilities and at least 250 ordinary tokens in the vocabulary.
 """
 
 from __future__ import annotations

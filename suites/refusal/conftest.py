@@ -2,7 +2,7 @@
 
 The measurements that the claims of this suite share.
 
-Needs: a model that refuses, answers by logit, and edits of the residual stream.
+Needs: a model that refuses, logits of first tokens, and edits of the residual stream.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The measurements that the claims of this suite share.
 
-Needs: answers by logit, and edits of the residual stream for directions.
+Needs: logits of answer words, and edits of the residual stream for directions.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The measurements that the claims of this suite share.
 
-Needs: answers by likelihood and edits of the residual stream; a base model for claims of change.
+Needs: log likelihoods of given answers and edits of the residual stream; a base model for claims of change.
 """
 
 from __future__ import annotations

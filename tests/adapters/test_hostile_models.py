@@ -105,6 +105,19 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_the_process_that_renders_can_be_started_beforehand() -> None:
+    sandbox._RENDERER.close()
+    began = time.perf_counter()
+    sandbox.begin()
+    assert time.perf_counter() - began < 0.5, "it is not waited for"
+    process = sandbox._RENDERER._process
+    assert process is not None
+    sandbox.begin()
+    turns = [{"role": "user", "content": "Hello."}]
+    assert sandbox._RENDERER.render("{{ messages[0].content }}", turns, True, {}) == "Hello."
+    assert sandbox._RENDERER._process is process
+
+
 def test_templates_render_as_the_tokenizer_itself_renders(make_tokenizer: Callable[..., Any]) -> None:
     tokenizer = make_tokenizer("system")
     turns = [{"role": "system", "content": "A \ud800 “b”\n"}, {"role": "user", "content": "{{ x }} <é🙂>"}]

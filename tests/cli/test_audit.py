@@ -11,6 +11,7 @@ import pytest
 import auditkit
 from auditkit.claims.suites import again, arguments, as_written, home, installed, packaged
 from auditkit.cli import audit, main
+from auditkit.options import OPTIONS
 
 pytestmark = pytest.mark.unit
 
@@ -34,7 +35,7 @@ def test_suites_says_what_each_folder_asks_needs_and_takes(capsys: pytest.Captur
         assert f"{suite.name}: {suite.claims} claims" in said
         assert suite.question, suite.name
         assert f"  {suite.question}\n  needs: {suite.needs}\n" in said
-    assert re.search(r"^identity_bias: \d+ claims, \d+ of them against a base, about \d+m$", said, re.M)
+    assert re.search(r"^identity_bias: \d+ claims, \d+ of them compare with a base, about \d+m$", said, re.M)
 
 
 def test_a_suite_runs_by_its_name_with_every_option_as_it_stands(called: list[tuple[list[str], bool]]) -> None:
@@ -86,7 +87,20 @@ def test_what_is_no_suite_is_refused_in_one_line(
 
 def test_help_names_options_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "--help"]) == 0
-    assert "--model SPEC" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Exit codes: 0 " in printed
+    assert [name for name in OPTIONS if f"  --{name}" not in printed] == []
+
+
+@pytest.mark.parametrize("command", ["gate", "fleet"])
+def test_an_option_that_is_handed_on_is_explained_where_it_is_offered(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert " ".join(str(OPTIONS["effort"]["help"]).split()) in printed
+    assert "as for" not in printed
 
 
 def test_a_command_is_written_as_a_person_calls_it(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from auditkit.gate.calibrate import propose, propose_from_two, reach, render_thr
 from auditkit.gate.thresholds import read_thresholds
 from auditkit.record.schema import Claim, Cost, Effect, Relation, Run, Verdict
 from auditkit.record.store import write_run
-from auditkit.stats.effects.mean import mean_difference
+from auditkit.stats.effects.mean import Estimate, mean_difference
 from auditkit.stats.effects.rate import rate
+from auditkit.stats.halves import CrossFitted
 from auditkit.stats.measurement import Measurement
 
 pytestmark = pytest.mark.unit
@@ -257,6 +258,30 @@ def test_runs_that_cannot_calibrate_a_margin_are_refused(a_run: Run, tmp_path: P
     with pytest.raises(ValueError, match=r"the models differ in: weights$"):
         propose_from_two(one, stranger)
     assert len(propose_from_two(one, other)) == len(a_run.claims)
+
+
+def test_a_margin_of_what_is_cross_fitted_has_its_doubled_variance(a_run: Run, tmp_path: Path) -> None:
+    """Rows do not say that they were cross-fitted; the comparison with the baseline, of one run, does."""
+    index, claim = [f"item {n}" for n in range(12)], a_run.claims[0]
+    fitted: list[CrossFitted] = []
+    for seed in range(2):
+        values = np.random.default_rng(seed).normal(1.0, 0.3, 12)
+        table = Measurement("m", "1", pd.DataFrame({"a": values}, index), pd.DataFrame({"topic": index}, index))
+        plain = Estimate("found", "1", table, values)
+        with gathering() as evidence:
+            plain.keep_effect()
+        rows = [msgspec.structs.replace(row, claim=claim.id) for row in evidence.items.values()]
+        fitted.append(CrossFitted.of(plain))
+        change = fitted[seed].change_from(fitted[0])._decision("within", Threshold(0.5, "suite", 1)).effect
+        judged = msgspec.structs.replace(claim, effect=change if seed else None, also=())
+        plan = msgspec.structs.replace(a_run.plan, settings={**a_run.plan.settings, "seed": str(seed)})
+        (tmp_path / str(seed)).mkdir()
+        write_run(tmp_path / str(seed), msgspec.structs.replace(a_run, plan=plan, claims=(judged,)), rows)
+    (proposal,) = propose_from_two(tmp_path / "1", tmp_path / "0")
+    there, here = (one.describe() for one in fitted)
+    (wanted,) = propose(msgspec.structs.replace(a_run, claims=(judged,)), lambda *_: here, lambda *_: there)
+    assert proposal.value == wanted.value
+    assert proposal.value is not None
 
 
 def test_the_file_is_read_back_with_its_provenance(a_run: Run, tmp_path: Path) -> None:

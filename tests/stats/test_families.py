@@ -14,7 +14,15 @@ from scipy import stats
 
 from auditkit.claims.evidence import Decision, gathering
 from auditkit.record.schema import Claim, Control, Cost, Effect, FamilyPlace, Verdict
-from auditkit.stats.families import adjusted_by_holm, cautious, claim_p, explore, fail_within_claim, holm
+from auditkit.stats.families import (
+    adjusted_by_benjamini_hochberg,
+    adjusted_by_holm,
+    cautious,
+    claim_p,
+    explore,
+    fail_within_claim,
+    holm,
+)
 from auditkit.stats.halves import halves
 from auditkit.stats.measurement import MeasurementError
 
@@ -91,6 +99,7 @@ def test_adjusted_p_values_are_those_of_statsmodels(ps):
     with unittest.mock.patch("gc.collect"):
         _, expected, _, _ = multipletests(ps, method="holm")
     assert adjusted_by_holm(ps) == pytest.approx(list(expected), abs=1e-15)
+    assert adjusted_by_benjamini_hochberg(ps) == list(stats.false_discovery_control(ps, method="bh"))
 
 
 def test_claims_that_were_not_measured_count():

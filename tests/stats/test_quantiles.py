@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from auditkit.stats.families import cautious
-from auditkit.stats.quantiles import chance_below, quantile
+from auditkit.stats.quantiles import chance_below, chances_of_skewness, quantile, skewnesses
 
 pytestmark = pytest.mark.unit
 
@@ -43,7 +46,29 @@ def test_chances_are_those_of_scipy_stats(value: float, df: float | None) -> Non
     assert chance_below(value, df) == float(distribution.cdf(value))
 
 
-def test_the_modules_of_verify_do_not_import_scipy_stats() -> None:
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(8, 40)), elements=st.floats(-1e6, 1e6, width=32))
+)
+def test_skewness_and_its_chances_are_those_of_scipy_stats(rows: np.ndarray) -> None:
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of constant rows
+        expected = stats.skew(rows, axis=1)
+        chances = stats.skewtest(rows, axis=1).pvalue
+    found = skewnesses(rows)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    mine = chances_of_skewness(found, rows.shape[1])
+    told = np.abs(found) > 1e-6  # scipy.stats takes another value where the skewness is exactly zero
+    np.testing.assert_allclose(mine[told], chances[told], rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("module", ["auditkit.gate.verified", "auditkit.stats.families"])
+def test_what_every_run_needs_does_not_import_scipy_stats(module: str) -> None:
     """It takes most of a second, for which every command would wait."""
-    code = "import sys, auditkit.gate.verified; sys.exit('scipy.stats' in sys.modules or 'statsmodels' in sys.modules)"
+    code = f"""
+import sys, numpy, pandas, {module}
+from auditkit.stats.intervals import cautions
+clusters = pandas.DataFrame({{"topic": list(map(str, range(40)))}})
+assert any(one.startswith("skewed") for one in cautions(numpy.exp(numpy.arange(40.0) / 5), clusters))
+sys.exit("scipy.stats" in sys.modules or "statsmodels" in sys.modules)
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

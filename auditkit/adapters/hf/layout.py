@@ -201,24 +201,27 @@ def discover(module: PreTrainedModel, forward: Callable[[], Any]) -> Layout:
     for attention, mlp in product(candidates[Component.ATTENTION], candidates[Component.MLP]):
         if all(adds_up(seen, layer, attention, mlp, multiplier) for layer in range(len(blocks))):
             layout = Layout(blocks, embeddings, attention, mlp, "", multiplier, embedded, size, Support(False))
-            return replace(layout, middle=_middle(layout, forward))
+            return replace(layout, middle=_middle(layout, mlp, seen, forward))
     reason = _reason(type(first).__name__, candidates)
     return Layout(blocks, embeddings, None, None, reason, multiplier, embedded, size, Support(False, reason))
 
 
-def _middle(layout: Layout, forward: Callable[[], Any]) -> Support:
+def _middle(
+    layout: Layout, mlp: str, seen: Mapping[tuple[int, str], Tensor], forward: Callable[[], Any]
+) -> Support:
     """Whether the MLP of every block reads what the attention has added.
 
     Every block is given its input of the plain run, so that one run with other attention tells for all layers.
+
+    Args:
+        seen: what the plain run showed, by layer and part.
     """
     inputs, attentions, mlps = (
         [(component, layer) for layer in range(len(layout.blocks))]
         for component in (Component.BLOCK_INPUT, Component.ATTENTION, Component.MLP)
     )
-    plain: dict[Place, Tensor] = {}
+    plain: dict[Place, Tensor] = {place: seen[place[1], "input"] for place in inputs}
     changed: dict[Place, Tensor] = {}
-    with layout.touching({place: keep(plain, place) for place in (*inputs, *mlps)}):
-        forward()
 
     def other(value: Tensor) -> Tensor:
         slope = torch.linspace(-1, 1, value.shape[-1], dtype=value.dtype, device=value.device)
@@ -228,7 +231,8 @@ def _middle(layout: Layout, forward: Callable[[], Any]) -> Support:
     with layout.touching({**touches, **dict.fromkeys(attentions, other)}):
         forward()
     for place in mlps:
-        if torch.equal(plain[place], changed[place]):
+        own = seen[place[1], mlp].reshape(changed[place].shape) * layout.multiplier
+        if torch.equal(own, changed[place]):
             block = type(layout.blocks[0]).__name__
             return Support(False, f"in {block} the MLP of layer {place[1]} does not read what attention has added")
     return Support(True)

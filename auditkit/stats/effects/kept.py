@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from auditkit.claims.outcomes import Inconclusive
+from auditkit.record.baseline import BASELINE_LABEL
 from auditkit.record.schema import Effect, ItemRow
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import CrossFitted
@@ -63,9 +64,11 @@ def cross_fitted(kept: Mapping[str, Kept], effects: Iterable[Effect]) -> dict[st
     """`kept`, with the doubled variance of what is cross-fitted.
 
     Args:
-        effects: as claims recorded them, with how each is computed; rows by themselves do not tell.
+        effects: as claims recorded them, with how each is computed; rows by themselves do not tell. A change since the
+            baseline tells it of the effect that changed.
     """
-    names = {effect.recipe.rows for effect in effects if effect.recipe is not None and effect.recipe.cross_fitted}
+    recipes = (effect.recipe for effect in effects if effect.recipe is not None)
+    names = {recipe.rows.removesuffix(f" minus {BASELINE_LABEL}") for recipe in recipes if recipe.cross_fitted}
     return {
         name: replace(one, estimate=CrossFitted.of(one.estimate)) if name in names else one
         for name, one in kept.items()

@@ -10,7 +10,8 @@ import pytest
 
 import auditkit
 from auditkit.claims.verdicts import EXIT_INCONCLUSIVE, EXIT_INTEGRITY
-from auditkit.pytest_plugin.options import FLAGS, OPTIONS, options_of
+from auditkit.options import FLAGS, OPTIONS
+from auditkit.pytest_plugin.options import options_of
 
 pytestmark = pytest.mark.unit
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from auditkit.cli.publishing import TRACKERS
-from auditkit.pytest_plugin.options import OPTIONS
+from auditkit.options import OPTIONS
 from auditkit.record.schema import Run
 from auditkit.record.store import write_run
 from auditkit.report import write_outputs

@@ -69,10 +69,8 @@ class RefusalDrift:
             NotAsked: the run has no baseline, and what was kept makes it one; or the baseline has another width.
             Unsupported: the baseline recorded no direction.
         """
-        past = baseline.past
-        items = None if past is None else past.recorded.items
         width = self.found.contrast.states.width
-        return of_baseline(REFUSAL, items, width, LACKING, lambda: self._keep(self.own))
+        return of_baseline(REFUSAL, baseline.items, width, LACKING, lambda: self._keep(self.own))
 
     def _keep(self, own: KnownDirection) -> None:
         own.keep()

@@ -38,9 +38,7 @@ class TraitDrift:
             NotAsked: the run has no baseline, and what was kept makes it one; or the baseline has another width.
             Unsupported: the baseline recorded no direction.
         """
-        past = baseline.past
-        items = None if past is None else past.recorded.items
-        return of_baseline(f"trait {self.found.trait.name}", items, self._width, LACKING, self._keep)
+        return of_baseline(f"trait {self.found.trait.name}", baseline.items, self._width, LACKING, self._keep)
 
     def of(self, items: pd.DataFrame) -> KnownDirection:
         """The direction that a run recorded; errors as `record`."""
