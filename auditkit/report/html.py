@@ -7,7 +7,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -105,6 +105,7 @@ def _filters() -> dict[str, Callable[..., Any]]:
         "side_by_side": examples.shown,
         "explained": effects.explained,
         "digest": digest,
+        "by_folder": by_folder,
     }
 
 
@@ -120,6 +121,15 @@ def foreign(text: object) -> Markup:
 def digest(text: str) -> str:
     """A SHA-256 by its first digits; any other text as it is."""
     return text[:_DIGITS] if _SHA256.fullmatch(text) else text
+
+
+def by_folder(paths: Iterable[str]) -> str:
+    """Paths with each folder said once: "a/b: c.py, d.py; a/e: f.py"."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        folder, _, name = path.rpartition("/")
+        found.setdefault(folder, []).append(name)
+    return "; ".join(f"{folder}: {', '.join(names)}" if folder else ", ".join(names) for folder, names in found.items())
 
 
 def coded(text: str) -> Markup:

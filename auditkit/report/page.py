@@ -43,6 +43,11 @@ _IMPLIED = re.compile(
 )
 _TAG = re.compile(r"<[a-z][^<>]*>")
 _SIMPLE = re.compile(r'="([A-Za-z0-9_.#-]+)"(?=[ >])')
+_NEEDLESS = {"&gt;": ">", "&#39;": "'", "&#34;": '"', "&#10;": "\n"}
+"""References that only the value of an attribute needs: outside of tags, "<" and "&" alone have a meaning."""
+_OUTSIDE = re.compile(r"(?<=>)[^<>]+")
+_REFERENCE = re.compile("&gt;|&#39;|&#34;|(?<=.)&#10;", re.S)
+"""A line break that begins a text stays, since a browser drops one at the start of a `pre`."""
 
 
 def render_html(run: Run) -> str:
@@ -78,6 +83,7 @@ def render_html(run: Run) -> str:
             scales=Markup(colour_scales(figure for claim in run.claims for figure in claim.figures)),
             thousands=len(run.claims) > _THOUSANDS,
             words=_words(run),
+            planned_only={name: run.plan.claims[name] for name in run.plan.claims.keys() - {c.id for c in run.claims}},
             command=escaping.shell_join(run.command),
             policy=policy(style, script),
             # Safe: files of this package, which hold no "</style" and no "</script".
@@ -121,7 +127,7 @@ def _embedded(run: Run) -> tuple[str, bool]:
 
 def bare(run: Run) -> Run:
     """The run without what the page prints and nothing else is made of: digests of the plan, data of figures, cells of
-    grids, prompts of items, notes and other choices. Numbers are rounded to the digits that a measurement can have."""
+    grids, items, notes and other choices. Numbers are rounded to the digits that a measurement can have."""
     kept = msgspec.structs.replace(
         run,
         plan=msgspec.structs.replace(run.plan, claims={}, data={}, code={}),
@@ -130,7 +136,7 @@ def bare(run: Run) -> Run:
                 claim,
                 figures=tuple(msgspec.structs.replace(figure, data={}) for figure in claim.figures),
                 grids=tuple(msgspec.structs.replace(grid, cells=()) for grid in claim.grids),
-                examples=tuple(msgspec.structs.replace(example, prompts={}) for example in claim.examples),
+                examples=(),
                 notes=(),
                 alternatives=(),
             )
@@ -162,17 +168,21 @@ def _tight(style: str) -> str:
 
 def shortened(page: str) -> str:
     """The same document in fewer bytes: HTML implies the end of a cell, a row, an item of a list, and of a paragraph
-    before a block, and a simple value of an attribute needs no quotes.
+    before a block, and a simple value of an attribute needs no quotes, and a quote in a text no reference.
 
     Lines between elements would be nodes of their own, a third of all. No text has one of these, since "<" is escaped.
     """
     parts = _FOREIGN.split(re.sub(r">\n+<", "><", page))
-    parts[::2] = [_TAG.sub(_unquoted, _IMPLIED.sub("", part)) for part in parts[::2]]
+    parts[::2] = [_OUTSIDE.sub(_plainly, _TAG.sub(_unquoted, _IMPLIED.sub("", part))) for part in parts[::2]]
     return "".join(parts)
 
 
 def _unquoted(tag: re.Match[str]) -> str:
     return _SIMPLE.sub(r"=\1", tag[0])
+
+
+def _plainly(text: re.Match[str]) -> str:
+    return _REFERENCE.sub(lambda found: _NEEDLESS[found[0]], text[0])
 
 
 def _anchors(run: Run) -> dict[int, str]:
