@@ -11,8 +11,8 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -26,6 +26,8 @@ from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import is_finding, word
 from auditkit.report.comparisons import Comparisons, comparisons
 from auditkit.report.figures.drawing import colour_scales
+from auditkit.report.figures.sharing import shared
+from auditkit.report.groups import in_order
 from auditkit.report.html import ShownFigure, environment, json_text, own, policy, shown_figure
 from auditkit.report.sections import Shelf, SuiteSection, sections, shelf_of
 
@@ -53,11 +55,12 @@ _REFERENCE = re.compile("&gt;|&#39;|&#34;|(?<=.)&#10;", re.S)
 def render_html(run: Run) -> str:
     """The audit page of `run`; the same run gives the same text."""
     run = canonical(run)
-    style, script = _tight(own("style.css") + own("audit.css")), _without_remarks(own("page.js"))
     anchors = _anchors(run)
     methods = _methods(run)
     suites = sections(run, anchors)
     shelf = shelf_of(suites)
+    drawings, looks = _drawings(suites, shelf)
+    style, script = _tight(own("style.css") + own("audit.css")) + looks, _without_remarks(own("page.js"))
     data, packed = _embedded(run)
     page = (
         environment()
@@ -67,7 +70,7 @@ def render_html(run: Run) -> str:
             answer=answer(run),
             sections=suites,
             shelf=shelf,
-            shown=_drawer(shelf),
+            shown=lambda figure: drawings[shelf.name(figure)],
             gallery=_gallery(suites, shelf),
             anchor=lambda claim: anchors[id(claim)],
             word=lambda claim: word(run, claim),
@@ -86,7 +89,7 @@ def render_html(run: Run) -> str:
             planned_only={name: run.plan.claims[name] for name in run.plan.claims.keys() - {c.id for c in run.claims}},
             command=escaping.shell_join(run.command),
             policy=policy(style, script),
-            # Safe: files of this package, which hold no "</style" and no "</script".
+            # Safe: files and looks of this package, which hold no "</style" and no "</script".
             style=Markup(style),
             script=Markup(script),
             # Safe: `json_text` leaves no character that could end the element or open another, and base64 has none.
@@ -97,21 +100,22 @@ def render_html(run: Run) -> str:
     return escaping.document(shortened(page))
 
 
-def _drawer(shelf: Shelf) -> Callable[[Figure], ShownFigure]:
-    """A function that draws each figure once, however often it is asked for."""
+def _drawings(suites: Iterable[SuiteSection], shelf: Shelf) -> tuple[dict[str, ShownFigure], str]:
+    """Each figure by its fragment, drawn once in the order of the page, and the style sheet of what drawings share."""
     drawings: dict[str, ShownFigure] = {}
-
-    def shown(figure: Figure) -> ShownFigure:
-        name = shelf.name(figure)
-        if name not in drawings:
-            drawings[name] = shown_figure(figure, name)
-        return drawings[name]
-
-    return shown
+    for section in suites:
+        key = () if section.row.figure is None else (section.row.figure,)
+        for figure in (*key, *(figure for claim in section.row.claims for figure in claim.figures)):
+            name = shelf.name(figure)
+            if name not in drawings:
+                drawings[name] = shown_figure(figure, name)
+    svg, looks = shared({name: str(one.svg) for name, one in drawings.items()})
+    # Safe: the same drawings, in other words of our own.
+    return {name: replace(one, svg=Markup(svg[name])) for name, one in drawings.items()}, looks
 
 
 def _compared(claim: Claim, methods: Mapping[str, _Method]) -> Comparisons:
-    return comparisons(claim.compared, {text: method.number for text, method in methods.items()})
+    return comparisons(in_order(claim), {text: method.number for text, method in methods.items()})
 
 
 def _embedded(run: Run) -> tuple[str, bool]:
