@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from auditkit.record.schema import Claim, Control, Effect
 from auditkit.report import wording
@@ -39,6 +41,8 @@ DECIDES = Fact(
     "to decide it", lambda e: wording.items_needed(e), "it is decided, or the number cannot be computed"
 )
 METHOD = "method"
+_SENTENCE = 30
+"""Characters from which words stand below the table where several rows have them."""
 
 
 def controls_apart(claim: Claim) -> list[Control]:
@@ -69,6 +73,8 @@ class Comparisons:
     rows: tuple[tuple[Effect, tuple[str, ...]], ...]
     missing: tuple[tuple[str, str], ...]
     """Name of what is missing somewhere, and why that can be."""
+    notes: tuple[str, ...] = ()
+    """Sentences that several rows have: a letter stands for each."""
 
 
 def comparisons(effects: Sequence[Effect], methods: Mapping[str, int]) -> Comparisons:
@@ -76,6 +82,7 @@ def comparisons(effects: Sequence[Effect], methods: Mapping[str, int]) -> Compar
     open_ones = [DECIDES] if any(effect.items_range is not None for effect in effects) else []
     facts = [*FACTS, *open_ones, Fact(METHOD, lambda e: str(methods[e.method]))]
     words = {fact.name: [fact.said(effect) for effect in effects] for fact in facts}
+    notes = _letters(words)
     same = [name for name, said in words.items() if len(set(said)) == 1]
     differ = [name for name in words if name not in same]
     return Comparisons(
@@ -83,4 +90,16 @@ def comparisons(effects: Sequence[Effect], methods: Mapping[str, int]) -> Compar
         columns=tuple(differ),
         rows=tuple((effect, tuple(words[name][place] for name in differ)) for place, effect in enumerate(effects)),
         missing=tuple((fact.name, fact.why) for fact in facts if wording.MISSING in words[fact.name]),
+        notes=notes,
     )
+
+
+def _letters(words: dict[str, list[str]]) -> tuple[str, ...]:
+    """Replace sentences that several rows have, and others not, with the letter of their note; the notes."""
+    said = words.get(DECIDES.name, [])
+    counts = Counter(text for text in said if len(text) > _SENTENCE)
+    notes = [text for text, count in counts.items() if 1 < count < len(said)][: len(ascii_lowercase)]
+    letters = {text: f"note {letter}" for text, letter in zip(notes, ascii_lowercase, strict=False)}
+    if letters:
+        words[DECIDES.name] = [letters.get(text, text) for text in said]
+    return tuple(notes)

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -123,13 +123,19 @@ def digest(text: str) -> str:
     return text[:_DIGITS] if _SHA256.fullmatch(text) else text
 
 
-def by_folder(paths: Iterable[str]) -> str:
-    """Paths with each folder said once: "a/b: c.py, d.py; a/e: f.py"."""
+def by_folder(paths: Iterable[str], whole: Collection[str]) -> str:
+    """Paths with each folder said once: "a/b: c.py, d.py; a/e: f.py".
+
+    Args:
+        whole: paths that stand elsewhere in full; the others are not taken apart.
+    """
     found: dict[str, list[str]] = {}
     for path in sorted(paths):
-        folder, _, name = path.rpartition("/")
+        folder, _, name = path.rpartition("/") if path in whole else ("", "", path)
         found.setdefault(folder, []).append(name)
-    return "; ".join(f"{folder}: {', '.join(names)}" if folder else ", ".join(names) for folder, names in found.items())
+    return "; ".join(
+        f"{folder}: {', '.join(names)}" if folder else ", ".join(names) for folder, names in found.items()
+    )
 
 
 def coded(text: str) -> Markup:

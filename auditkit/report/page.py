@@ -33,15 +33,16 @@ from auditkit.report.sections import Shelf, SuiteSection, sections, shelf_of
 
 _READABLE = 250_000
 """Longest record, in characters, that stands in the page whole and as plain JSON."""
-_DIGITS = 8
-"""Significant digits of numbers in a packed record: one more than a logit in float32 has."""
+_DIGITS = 6
+"""Significant digits of numbers in a packed record: a thousand times finer than what the page prints."""
 _THOUSANDS = 1000
 """Claims from which on parts of the page are laid out only when they come near the screen."""
 
 _FOREIGN = re.compile(r"(<(?:style|script)\b.*?</(?:style|script)>)", re.S)
 """What is no HTML inside."""
 _IMPLIED = re.compile(
-    r"</(?:td|th|tr|li)>|</p>(?=<(?:p|div|h[2-6]|table|ul|ol|dl|pre|details|section|figure|form|nav)\b)"
+    r"</(?:td|th|tr|li)>|</thead>(?=<tbody)|</tbody>(?=</table)"
+    r"|</p>(?=<(?:p|div|h[2-6]|table|ul|ol|dl|pre|details|section|figure|form|nav)\b|</(?:div|details|section|td)>)"
 )
 _TAG = re.compile(r"<[a-z][^<>]*>")
 _SIMPLE = re.compile(r'="([A-Za-z0-9_.#-]+)"(?=[ >])')
@@ -86,7 +87,9 @@ def render_html(run: Run) -> str:
             scales=Markup(colour_scales(figure for claim in run.claims for figure in claim.figures)),
             thousands=len(run.claims) > _THOUSANDS,
             words=_words(run),
-            planned_only={name: run.plan.claims[name] for name in run.plan.claims.keys() - {c.id for c in run.claims}},
+            planned_only={
+                name: run.plan.claims[name] for name in run.plan.claims.keys() - {c.id for c in run.claims}
+            },
             command=escaping.shell_join(run.command),
             policy=policy(style, script),
             # Safe: files and looks of this package, which hold no "</style" and no "</script".

@@ -294,14 +294,18 @@ def cells_of(grid: Grid) -> Numbers:
         (
             site,
             _with_interval(cell.effect.estimate, cell.effect.lower, cell.effect.upper),
-            cell.p,
-            cell.q,
+            _two_digits(cell.p),
+            _two_digits(cell.q),
             "yes" if cell.found else "no",
         )
         for site, cell in zip(sites, grid.cells, strict=True)
     ]
     heading = f"Site{f' ({parts})' if parts else ''}{f': {what}' if what else ''}"
     return Numbers("", (heading, effect, "p", "p corrected", "Stands out"), tuple(rows))
+
+
+def _two_digits(share: float) -> float:
+    return float(f"{share:.2g}")
 
 
 def _sites(names: list[str]) -> tuple[str, list[str]]:

@@ -52,7 +52,9 @@ def _classes(drawings: Iterable[str]) -> dict[str, str]:
     """Looks that are shorter as a class -> its name, the most frequent first."""
     counts = Counter(looks for text in drawings for tag in _TAG.findall(text) for looks in _SET.findall(tag))
     worth = [looks for looks, count in counts.most_common() if (count - 1) * (len(looks) - len(" class=k1")) > 20]
-    return {looks: f"k{place}" for place, looks in enumerate(sorted(worth, key=lambda s: (-counts[s], s)), start=1)}
+    return {
+        looks: f"k{place}" for place, looks in enumerate(sorted(worth, key=lambda s: (-counts[s], s)), start=1)
+    }
 
 
 def _classed(tag: str, classes: Mapping[str, str]) -> str:
