@@ -25,7 +25,7 @@ class Fact:
 FACTS = (
     Fact("must be", lambda e: wording.threshold(e), "the number is shown and compared with nothing"),
     Fact("items", lambda e: f"{wording.number(e.n)} in {wording.number(e.clusters)} clusters"),
-    Fact("level of the interval", lambda e: wording.level(e), "the number is exact"),
+    Fact("interval", lambda e: wording.level(e), "the number is exact"),
     Fact(
         "minimum detectable effect",
         lambda e: wording.MISSING if e.mde is None else f"{wording.number(e.mde)} {wording.unit(e.unit)}".strip(),
@@ -60,6 +60,19 @@ def controls_apart(claim: Claim) -> list[Control]:
         or control.name != control.effect.name
         or numbers(control.effect) not in above
     ]
+
+
+def measured_on(control: Control, claim: Claim) -> str:
+    """What a control's effect is called, and what it rests on where that is not what its claim rests on."""
+    effect, own = control.effect, claim.effect
+    if effect is None:
+        return ""
+    said = [] if effect.name == control.name else [effect.name]
+    if own is None or (effect.n, effect.clusters) != (own.n, own.clusters):
+        said.append(f"{wording.number(effect.n)} items in {wording.number(effect.clusters)} clusters")
+    if effect.alpha != 0.05 and (effect.lower is not None or effect.upper is not None):
+        said.append(f"level {wording.level(effect)}")
+    return "; ".join(said)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def groups(claim: Claim) -> Groups | None:
 
 
 def in_order(claim: Claim) -> tuple[Effect, ...]:
-    """The comparisons of a claim: its groups first, the worst before the others, and then what asks another question."""
+    """The comparisons of a claim: its groups with the worst first, and then what asks another question."""
     found = groups(claim)
     if found is None:
         return claim.compared

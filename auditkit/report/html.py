@@ -23,7 +23,7 @@ from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
 from auditkit.report import effects, examples, strip, wording
 from auditkit.report.answers.kinds import short
-from auditkit.report.comparisons import controls_apart
+from auditkit.report.comparisons import controls_apart, measured_on
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
 from auditkit.report.groups import groups
@@ -100,6 +100,7 @@ def _filters() -> dict[str, Callable[..., Any]]:
         "coded": coded,
         "short": short,
         "controls_apart": controls_apart,
+        "measured_on": measured_on,
         "change_size": forest.change_size,
         "in_words": effects.in_words,
         "side_by_side": examples.shown,

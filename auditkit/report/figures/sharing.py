@@ -1,8 +1,8 @@
 """What several drawings of one page share is written once: looks as classes, and axes by reference.
 
-A page holds a hundred drawings with few pens, and many with the same axes. A set of attributes that occurs often becomes
-a class of the page's style sheet, which is named by digest like all of it. A path or a group of labels that another
-drawing holds already is drawn by reference to it.
+A page holds a hundred drawings with few pens, and many with the same axes. A set of attributes that occurs often
+becomes a class of the page's style sheet, which is named by digest like all of it. A path or a group of labels that
+another drawing holds already is drawn by reference to it.
 """
 
 from __future__ import annotations
