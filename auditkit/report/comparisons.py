@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from auditkit.record.schema import Claim, Control, Effect
 from auditkit.report import wording
@@ -23,7 +25,7 @@ class Fact:
 FACTS = (
     Fact("must be", lambda e: wording.threshold(e), "the number is shown and compared with nothing"),
     Fact("items", lambda e: f"{wording.number(e.n)} in {wording.number(e.clusters)} clusters"),
-    Fact("level of the interval", lambda e: wording.level(e), "the number is exact"),
+    Fact("interval", lambda e: wording.level(e), "the number is exact"),
     Fact(
         "minimum detectable effect",
         lambda e: wording.MISSING if e.mde is None else f"{wording.number(e.mde)} {wording.unit(e.unit)}".strip(),
@@ -39,6 +41,8 @@ DECIDES = Fact(
     "to decide it", lambda e: wording.items_needed(e), "it is decided, or the number cannot be computed"
 )
 METHOD = "method"
+_SENTENCE = 30
+"""Characters from which words stand below the table where several rows have them."""
 
 
 def controls_apart(claim: Claim) -> list[Control]:
@@ -58,6 +62,19 @@ def controls_apart(claim: Claim) -> list[Control]:
     ]
 
 
+def measured_on(control: Control, claim: Claim) -> str:
+    """What a control's effect is called, and what it rests on where that is not what its claim rests on."""
+    effect, own = control.effect, claim.effect
+    if effect is None:
+        return ""
+    said = [] if effect.name == control.name else [effect.name]
+    if own is None or (effect.n, effect.clusters) != (own.n, own.clusters):
+        said.append(f"{wording.number(effect.n)} items in {wording.number(effect.clusters)} clusters")
+    if effect.alpha != 0.05 and (effect.lower is not None or effect.upper is not None):
+        said.append(f"level {wording.level(effect)}")
+    return "; ".join(said)
+
+
 @dataclass(frozen=True)
 class Comparisons:
     """Comparisons of one claim."""
@@ -69,6 +86,8 @@ class Comparisons:
     rows: tuple[tuple[Effect, tuple[str, ...]], ...]
     missing: tuple[tuple[str, str], ...]
     """Name of what is missing somewhere, and why that can be."""
+    notes: tuple[str, ...] = ()
+    """Sentences that several rows have: a letter stands for each."""
 
 
 def comparisons(effects: Sequence[Effect], methods: Mapping[str, int]) -> Comparisons:
@@ -76,6 +95,7 @@ def comparisons(effects: Sequence[Effect], methods: Mapping[str, int]) -> Compar
     open_ones = [DECIDES] if any(effect.items_range is not None for effect in effects) else []
     facts = [*FACTS, *open_ones, Fact(METHOD, lambda e: str(methods[e.method]))]
     words = {fact.name: [fact.said(effect) for effect in effects] for fact in facts}
+    notes = _letters(words)
     same = [name for name, said in words.items() if len(set(said)) == 1]
     differ = [name for name in words if name not in same]
     return Comparisons(
@@ -83,4 +103,16 @@ def comparisons(effects: Sequence[Effect], methods: Mapping[str, int]) -> Compar
         columns=tuple(differ),
         rows=tuple((effect, tuple(words[name][place] for name in differ)) for place, effect in enumerate(effects)),
         missing=tuple((fact.name, fact.why) for fact in facts if wording.MISSING in words[fact.name]),
+        notes=notes,
     )
+
+
+def _letters(words: dict[str, list[str]]) -> tuple[str, ...]:
+    """Replace sentences that several rows have, and others not, with the letter of their note; the notes."""
+    said = words.get(DECIDES.name, [])
+    counts = Counter(text for text in said if len(text) > _SENTENCE)
+    notes = [text for text, count in counts.items() if 1 < count < len(said)][: len(ascii_lowercase)]
+    letters = {text: f"note {letter}" for text, letter in zip(notes, ascii_lowercase, strict=False)}
+    if letters:
+        words[DECIDES.name] = [letters.get(text, text) for text in said]
+    return tuple(notes)

@@ -45,12 +45,14 @@ class Side:
     def markup(self) -> Markup:
         """The prompt with its differences marked, line breaks as references: the page drops those between elements.
 
-        One after a carriage return stays, since a browser reads the two as one break.
+        One after a carriage return stays, since a browser reads the two as one break. One that begins the prompt stands
+        twice, since a browser drops the first of a `pre`.
         """
         parts = ((Markup(_BREAK.sub("&#10;", escape(piece.text))), piece.differs) for piece in self.pieces or ())
-        return Markup("").join(
+        said = Markup("").join(
             Markup("<mark>{}</mark>").format(text) if differs else text for text, differs in parts
         )
+        return Markup("&#10;") + said if said.startswith("&#10;") else said
 
 
 @dataclass(frozen=True)

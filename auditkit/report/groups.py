@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from auditkit.record.schema import Claim, Effect, Verdict
 from auditkit.report import wording
@@ -16,14 +16,17 @@ _UNREADABLE = (Verdict.NOT_APPLICABLE, Verdict.ERROR)
 
 @dataclass(frozen=True)
 class Groups:
-    """The comparisons of a claim as rows of a forest plot."""
+    """The comparisons of a claim as rows of a forest plot, furthest on the wrong side first."""
 
     rows: tuple[forest.Row, ...]
-    """At most `wording.AT_ONCE`; the first says its effect in words."""
     must: str
     """What all are compared with."""
-    further: str
-    """The others in one sentence; empty where there are none."""
+    words: str
+    """The first in words."""
+
+    def row(self, effect: Effect) -> forest.Row | None:
+        """The row of this comparison of the claim; None where it asks another question."""
+        return next((row for row in self.rows if row.effect is effect), None)
 
 
 def groups(claim: Claim) -> Groups | None:
@@ -38,10 +41,16 @@ def groups(claim: Claim) -> Groups | None:
     some = [effect for effect in claim.compared if _question(effect) == question]
     unit = forest.common_unit(some)
     rows = sorted((forest.Row(effect.name, effect, forest.drawn(effect, unit)) for effect in some), key=_place)
-    worst = rows[0].effect
-    rows[0] = replace(rows[0], words=in_words(worst, claim.suite))
-    left = rows[wording.AT_ONCE :]
-    return Groups(tuple(rows[: wording.AT_ONCE]), wording.threshold(some[0]), _further(len(left)))
+    return Groups(tuple(rows), wording.threshold(some[0]), in_words(rows[0].effect, claim.suite))
+
+
+def in_order(claim: Claim) -> tuple[Effect, ...]:
+    """The comparisons of a claim: its groups with the worst first, and then what asks another question."""
+    found = groups(claim)
+    if found is None:
+        return claim.compared
+    first = tuple(row.effect for row in found.rows if row.effect is not None)
+    return first + tuple(effect for effect in claim.compared if found.row(effect) is None)
 
 
 def _question(effect: Effect) -> tuple[object, ...]:
@@ -50,10 +59,3 @@ def _question(effect: Effect) -> tuple[object, ...]:
 
 def _place(row: forest.Row) -> float:
     return math.inf if row.drawn is None else row.drawn.units
-
-
-def _further(left: int) -> str:
-    if left <= 0:
-        return ""
-    verb = "comparison lies" if left == 1 else "comparisons lie"
-    return f"{left} {verb} further on the claimed side; the statistics have all."

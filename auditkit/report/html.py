@@ -7,7 +7,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -23,7 +23,7 @@ from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
 from auditkit.report import effects, examples, strip, wording
 from auditkit.report.answers.kinds import short
-from auditkit.report.comparisons import controls_apart
+from auditkit.report.comparisons import controls_apart, measured_on
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
 from auditkit.report.groups import groups
@@ -100,11 +100,13 @@ def _filters() -> dict[str, Callable[..., Any]]:
         "coded": coded,
         "short": short,
         "controls_apart": controls_apart,
+        "measured_on": measured_on,
         "change_size": forest.change_size,
         "in_words": effects.in_words,
         "side_by_side": examples.shown,
         "explained": effects.explained,
         "digest": digest,
+        "by_folder": by_folder,
     }
 
 
@@ -120,6 +122,21 @@ def foreign(text: object) -> Markup:
 def digest(text: str) -> str:
     """A SHA-256 by its first digits; any other text as it is."""
     return text[:_DIGITS] if _SHA256.fullmatch(text) else text
+
+
+def by_folder(paths: Iterable[str], whole: Collection[str]) -> str:
+    """Paths with each folder said once: "a/b: c.py, d.py; a/e: f.py".
+
+    Args:
+        whole: paths that stand elsewhere in full; the others are not taken apart.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        folder, _, name = path.rpartition("/") if path in whole else ("", "", path)
+        found.setdefault(folder, []).append(name)
+    return "; ".join(
+        f"{folder}: {', '.join(names)}" if folder else ", ".join(names) for folder, names in found.items()
+    )
 
 
 def coded(text: str) -> Markup:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -26,33 +26,42 @@ from auditkit.report.answers.headline import answer
 from auditkit.report.answers.kinds import is_finding, word
 from auditkit.report.comparisons import Comparisons, comparisons
 from auditkit.report.figures.drawing import colour_scales
+from auditkit.report.figures.sharing import shared
+from auditkit.report.groups import in_order
 from auditkit.report.html import ShownFigure, environment, json_text, own, policy, shown_figure
 from auditkit.report.sections import Shelf, SuiteSection, sections, shelf_of
 
 _READABLE = 250_000
 """Longest record, in characters, that stands in the page whole and as plain JSON."""
-_DIGITS = 8
-"""Significant digits of numbers in a packed record: one more than a logit in float32 has."""
+_DIGITS = 6
+"""Significant digits of numbers in a packed record: a thousand times finer than what the page prints."""
 _THOUSANDS = 1000
 """Claims from which on parts of the page are laid out only when they come near the screen."""
 
 _FOREIGN = re.compile(r"(<(?:style|script)\b.*?</(?:style|script)>)", re.S)
 """What is no HTML inside."""
 _IMPLIED = re.compile(
-    r"</(?:td|th|tr|li)>|</p>(?=<(?:p|div|h[2-6]|table|ul|ol|dl|pre|details|section|figure|form|nav)\b)"
+    r"</(?:td|th|tr|li)>|</thead>(?=<tbody)|</tbody>(?=</table)"
+    r"|</p>(?=<(?:p|div|h[2-6]|table|ul|ol|dl|pre|details|section|figure|form|nav)\b|</(?:div|details|section|td)>)"
 )
 _TAG = re.compile(r"<[a-z][^<>]*>")
 _SIMPLE = re.compile(r'="([A-Za-z0-9_.#-]+)"(?=[ >])')
+_NEEDLESS = {"&gt;": ">", "&#39;": "'", "&#34;": '"', "&#10;": "\n"}
+"""References that only the value of an attribute needs: outside of tags, "<" and "&" alone have a meaning."""
+_OUTSIDE = re.compile(r"(?<=>)[^<>]+")
+_REFERENCE = re.compile("&gt;|&#39;|&#34;|(?<=.)&#10;", re.S)
+"""A line break that begins a text stays, since a browser drops one at the start of a `pre`."""
 
 
 def render_html(run: Run) -> str:
     """The audit page of `run`; the same run gives the same text."""
     run = canonical(run)
-    style, script = _tight(own("style.css") + own("audit.css")), _without_remarks(own("page.js"))
     anchors = _anchors(run)
     methods = _methods(run)
     suites = sections(run, anchors)
     shelf = shelf_of(suites)
+    drawings, looks = _drawings(suites, shelf)
+    style, script = _tight(own("style.css") + own("audit.css")) + looks, _without_remarks(own("page.js"))
     data, packed = _embedded(run)
     page = (
         environment()
@@ -62,7 +71,7 @@ def render_html(run: Run) -> str:
             answer=answer(run),
             sections=suites,
             shelf=shelf,
-            shown=_drawer(shelf),
+            shown=lambda figure: drawings[shelf.name(figure)],
             gallery=_gallery(suites, shelf),
             anchor=lambda claim: anchors[id(claim)],
             word=lambda claim: word(run, claim),
@@ -78,9 +87,12 @@ def render_html(run: Run) -> str:
             scales=Markup(colour_scales(figure for claim in run.claims for figure in claim.figures)),
             thousands=len(run.claims) > _THOUSANDS,
             words=_words(run),
+            planned_only={
+                name: run.plan.claims[name] for name in run.plan.claims.keys() - {c.id for c in run.claims}
+            },
             command=escaping.shell_join(run.command),
             policy=policy(style, script),
-            # Safe: files of this package, which hold no "</style" and no "</script".
+            # Safe: files and looks of this package, which hold no "</style" and no "</script".
             style=Markup(style),
             script=Markup(script),
             # Safe: `json_text` leaves no character that could end the element or open another, and base64 has none.
@@ -91,21 +103,22 @@ def render_html(run: Run) -> str:
     return escaping.document(shortened(page))
 
 
-def _drawer(shelf: Shelf) -> Callable[[Figure], ShownFigure]:
-    """A function that draws each figure once, however often it is asked for."""
+def _drawings(suites: Iterable[SuiteSection], shelf: Shelf) -> tuple[dict[str, ShownFigure], str]:
+    """Each figure by its fragment, drawn once in the order of the page, and the style sheet of what drawings share."""
     drawings: dict[str, ShownFigure] = {}
-
-    def shown(figure: Figure) -> ShownFigure:
-        name = shelf.name(figure)
-        if name not in drawings:
-            drawings[name] = shown_figure(figure, name)
-        return drawings[name]
-
-    return shown
+    for section in suites:
+        key = () if section.row.figure is None else (section.row.figure,)
+        for figure in (*key, *(figure for claim in section.row.claims for figure in claim.figures)):
+            name = shelf.name(figure)
+            if name not in drawings:
+                drawings[name] = shown_figure(figure, name)
+    svg, looks = shared({name: str(one.svg) for name, one in drawings.items()})
+    # Safe: the same drawings, in other words of our own.
+    return {name: replace(one, svg=Markup(svg[name])) for name, one in drawings.items()}, looks
 
 
 def _compared(claim: Claim, methods: Mapping[str, _Method]) -> Comparisons:
-    return comparisons(claim.compared, {text: method.number for text, method in methods.items()})
+    return comparisons(in_order(claim), {text: method.number for text, method in methods.items()})
 
 
 def _embedded(run: Run) -> tuple[str, bool]:
@@ -121,7 +134,7 @@ def _embedded(run: Run) -> tuple[str, bool]:
 
 def bare(run: Run) -> Run:
     """The run without what the page prints and nothing else is made of: digests of the plan, data of figures, cells of
-    grids, prompts of items, notes and other choices. Numbers are rounded to the digits that a measurement can have."""
+    grids, items, notes and other choices. Numbers are rounded to the digits that a measurement can have."""
     kept = msgspec.structs.replace(
         run,
         plan=msgspec.structs.replace(run.plan, claims={}, data={}, code={}),
@@ -130,7 +143,7 @@ def bare(run: Run) -> Run:
                 claim,
                 figures=tuple(msgspec.structs.replace(figure, data={}) for figure in claim.figures),
                 grids=tuple(msgspec.structs.replace(grid, cells=()) for grid in claim.grids),
-                examples=tuple(msgspec.structs.replace(example, prompts={}) for example in claim.examples),
+                examples=(),
                 notes=(),
                 alternatives=(),
             )
@@ -162,17 +175,21 @@ def _tight(style: str) -> str:
 
 def shortened(page: str) -> str:
     """The same document in fewer bytes: HTML implies the end of a cell, a row, an item of a list, and of a paragraph
-    before a block, and a simple value of an attribute needs no quotes.
+    before a block, and a simple value of an attribute needs no quotes, and a quote in a text no reference.
 
     Lines between elements would be nodes of their own, a third of all. No text has one of these, since "<" is escaped.
     """
     parts = _FOREIGN.split(re.sub(r">\n+<", "><", page))
-    parts[::2] = [_TAG.sub(_unquoted, _IMPLIED.sub("", part)) for part in parts[::2]]
+    parts[::2] = [_OUTSIDE.sub(_plainly, _TAG.sub(_unquoted, _IMPLIED.sub("", part))) for part in parts[::2]]
     return "".join(parts)
 
 
 def _unquoted(tag: re.Match[str]) -> str:
     return _SIMPLE.sub(r"=\1", tag[0])
+
+
+def _plainly(text: re.Match[str]) -> str:
+    return _REFERENCE.sub(lambda found: _NEEDLESS[found[0]], text[0])
 
 
 def _anchors(run: Run) -> dict[int, str]:

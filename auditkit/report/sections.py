@@ -177,8 +177,12 @@ def _groups(run: Run, claims: Sequence[Claim], here: Sequence[Claim]) -> Iterato
     needing = tuple(claim for claim in claims if needs_base(run, claim))
     if needing:
         verb = "needs" if len(needing) == 1 else "need"
+        reasons = {claim.reason for claim in needing}
         yield ClaimGroup(
-            f"{len(needing)} claim{'s' if len(needing) != 1 else ''} {verb} a base to compare with", needing, True
+            f"{len(needing)} claim{'s' if len(needing) != 1 else ''} {verb} a base to compare with",
+            needing,
+            True,
+            reasons.pop() if len(reasons) == 1 else "",
         )
     left = tuple(claim for claim in claims if is_left_out(run, claim))
     if left:

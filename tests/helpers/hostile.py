@@ -19,6 +19,8 @@ ENDED_BY = {
     "td": {"td", "th", "tr"},
     "th": {"td", "th", "tr"},
     "tr": {"tr"},
+    "thead": {"tbody"},
+    "tbody": {"tbody"},
     "li": {"li"},
     "p": BLOCKS | {"h2", "h3", "h4", "h5", "h6"},
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
 from auditkit.record.schema import Claim, Run, Verdict
 from auditkit.report import render_html
-from auditkit.report.groups import groups
+from auditkit.report.groups import groups, in_order
 from tests.report.conftest import claim, effect
 
 pytestmark = pytest.mark.unit
@@ -35,16 +37,17 @@ def test_the_worst_group_stands_first_and_in_words() -> None:
     assert found is not None
     assert [row.label.split()[0] for row in found.rows] == ["disabled", "old", "young"]
     assert found.must == "≥ −0.25"
-    assert found.rows[0].words.startswith("The odds of a favourable decision are 45 % lower for “disabled”")
-    assert [row.words for row in found.rows[1:]] == ["", ""]
-    assert found.further == ""
+    assert found.words.startswith("The odds of a favourable decision are 45 % lower for “disabled”")
 
 
-def test_of_many_groups_the_worst_are_shown_and_the_others_counted() -> None:
-    found = groups(of_groups(more=7))
-    assert found is not None
-    assert len(found.rows) == 8
-    assert found.further == "2 comparisons lie further on the claimed side; the statistics have all."
+def test_what_asks_another_question_stands_behind_the_groups() -> None:
+    one = of_groups(more=7)
+    other = effect(0.9, 0.8, 1.0, name="precision", relation=">=", threshold=0.75)
+    names = [found.name.split()[0] for found in in_order(msgspec.structs.replace(one, also=(other, *one.also)))]
+    assert names[:3] == ["disabled", "old", "young"]
+    assert names[-1] == "precision"
+    assert len(names) == 11
+    assert in_order(msgspec.structs.replace(one, also=(other,))) == (one.effect, other)
 
 
 def test_only_comparisons_that_share_their_threshold_stand_together() -> None:
@@ -64,6 +67,7 @@ def test_groups_of_a_claim_that_cannot_be_read_are_not_ranked(verdict: Verdict) 
 
 def test_the_page_has_the_groups_of_a_claim(sample_run: Run) -> None:
     page = render_html(msgspec.structs.replace(sample_run, claims=(of_groups(),)))
-    assert "Each comparison must be ≥ −0.25; furthest on the wrong side first" in page
-    plot = page.split("Each comparison must be")[1].split("<h4>")[0]
+    assert "Each comparison that is drawn must be ≥ −0.25; furthest on the wrong side first. The odds" in page
+    [plot] = re.findall("<table class=statistics>.*?</table>", page)
     assert plot.index(WORST) < plot.index("young minus other groups")
+    assert plot.count("<svg class=forest") == 3, "each beside its numbers"

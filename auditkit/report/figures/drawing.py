@@ -47,6 +47,8 @@ class Measured(NamedTuple):
 BARS = "bar-"
 """How the identifiers of colour scales begin, where they are those of the whole page."""
 
+_NUMBERED = re.compile(r"([a-z]+) (\d+)(?:, |$)")
+
 Cell = str | float | Measured | None
 """Words, a number, or nothing that could be measured; empty where nothing belongs."""
 
@@ -247,7 +249,7 @@ def _parts(cell: Cell, ends: int, step: float) -> list[str]:
         assert cell.lower is not None
         assert cell.upper is not None
         half = max(cell.upper / 2 - cell.lower / 2, step)
-        return [_to_the_digit_of(half, cell.value), f"{half:.2g}" if half < 100 else f"{half:.0f}"]
+        return [_to_the_digit_of(half, cell.value), _lean(f"{half:.2g}" if half < 100 else f"{half:.0f}")]
     return [_plain(value, step) for value in cell]
 
 
@@ -257,7 +259,7 @@ def _plain(value: Number, step: float = 0.0) -> str:
         return MISSING
     if abs(value) < 10 * step:
         value = round(value / step) * step + 0.0
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return _lean(f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}")
 
 
 def _to_the_digit_of(half: float, value: float) -> str:
@@ -266,7 +268,12 @@ def _to_the_digit_of(half: float, value: float) -> str:
         return _plain(value)
     decimals = 1 - math.floor(math.log10(half))
     digits = min(3, max(1, math.floor(math.log10(abs(value))) + 1 + decimals))
-    return _plain(round(value, decimals)) if digits == 1 else f"{value:.{digits}g}"
+    return _plain(round(value, decimals)) if digits == 1 else _lean(f"{value:.{digits}g}")
+
+
+def _lean(text: str) -> str:
+    """A number without the zero before its point, a byte of each in tables of thousands: programs read it as it is."""
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
 def _flat(text: str) -> str:
@@ -282,19 +289,35 @@ def cells_of(grid: Grid) -> Numbers:
     measured = {cell.effect.name.partition(": ")[2] for cell in grid.cells}
     what = measured.pop() if len(measured) == 1 else ""
     effect = f"Effect ({units.pop()})" if len(units) == 1 else "Effect"
+    parts, sites = _sites([cell.effect.name.removesuffix(f": {what}" if what else "") for cell in grid.cells])
     rows = [
         (
-            cell.effect.name.removesuffix(f": {what}") if what else cell.effect.name,
+            site,
             _with_interval(cell.effect.estimate, cell.effect.lower, cell.effect.upper),
-            cell.p,
-            cell.q,
+            _two_digits(cell.p),
+            _two_digits(cell.q),
             "yes" if cell.found else "no",
         )
-        for cell in grid.cells
+        for site, cell in zip(sites, grid.cells, strict=True)
     ]
-    return Numbers(
-        "", (f"Site: {what}" if what else "Site", effect, "p", "p corrected", "Stands out"), tuple(rows)
-    )
+    heading = f"Site{f' ({parts})' if parts else ''}{f': {what}' if what else ''}"
+    return Numbers("", (heading, effect, "p", "p corrected", "Stands out"), tuple(rows))
+
+
+def _two_digits(share: float) -> float:
+    return float(f"{share:.2g}")
+
+
+def _sites(names: list[str]) -> tuple[str, list[str]]:
+    """("layer, head", ["3, 1", "3, 2"]) for "layer 3, head 1" and "layer 3, head 2": what all names are made of is said
+    once. Names of other forms stay as they are."""
+    numbered = [_NUMBERED.findall(name) for name in names]
+    if not all(", ".join(map(" ".join, found)) == name for found, name in zip(numbered, names, strict=True)):
+        return "", names
+    kinds = {", ".join(kind for kind, _ in found) for found in numbered}
+    if len(kinds) != 1:
+        return "", names
+    return kinds.pop(), [", ".join(number for _, number in found) for found in numbered]
 
 
 def _of_dots(dots: Dots) -> Numbers:

@@ -27,6 +27,7 @@ FIRST, LAST = -2.0, 3.0
 inside; what leaves it ends in an arrow with its number."""
 
 _MARGIN = 10.0
+_DISC = "19a4 4 0 1 0 8 0a4 4 0 1 0-8 0"
 _AT_MOST = ("<=", "<")
 
 
@@ -71,6 +72,12 @@ class Drawn:
     """Numbers that left the axis: place, anchor, text."""
     units: float
     """Where the estimate lies, in units from the common line."""
+
+    @property
+    def disc(self) -> str:
+        """The middle of a marker that is a disc; empty where it is an arrow."""
+        at, _, shape = self.marker.removeprefix("M").partition(" ")
+        return f"{float(at) + 4:g}" if shape == _DISC else ""
 
     @property
     def ground(self) -> str:
@@ -224,7 +231,7 @@ def draw(effect: Effect, scale: Scale | None) -> Drawn | None:
     none = none_of(effect)
     if FIRST <= units <= LAST:
         # Lower than the ends of the whisker, which stay in sight where the interval is narrower than the marker.
-        marker = f"M{at - 4:g} 19a4 4 0 1 0 8 0a4 4 0 1 0-8 0"
+        marker = f"M{at - 4:g} {_DISC}"
         diamond = f"M{at:g} 14l5 5-5 5-5-5z"
     else:
         away = 9 if units < FIRST else -9

@@ -61,8 +61,8 @@ class Against:
     bias: Measure
     pairs: tuple[tuple[int, Effect, Effect], ...]
     """Run, its bias without a sign, its knowledge."""
-    lacking: tuple[tuple[int, str], ...]
-    """Run, and why it has no point."""
+    lacking: tuple[tuple[tuple[int, ...], str], ...]
+    """Runs, and the one reason why they have no point."""
 
 
 def against(card: Scorecard) -> list[Against]:
@@ -73,15 +73,16 @@ def against(card: Scorecard) -> list[Against]:
 
 
 def _against(card: Scorecard, rows: dict[str, ClaimInRuns], bias: Measure) -> Against:
-    pairs, lacking = [], []
+    pairs: list[tuple[int, Effect, Effect]] = []
+    lacking: dict[str, list[int]] = {}
     for run in range(len(card.runs)):
         of_bias, no_bias = _taken(rows.get(bias.claim), run, bias)
         known, no_knowledge = _taken(rows.get(KNOWLEDGE.claim), run, KNOWLEDGE)
         if of_bias is not None and known is not None:
             pairs.append((run, _unsigned(of_bias), known))
         else:
-            lacking.append((run, "; ".join(filter(None, (no_bias, no_knowledge)))))
-    return Against(bias, tuple(pairs), tuple(lacking))
+            lacking.setdefault("; ".join(filter(None, (no_bias, no_knowledge))), []).append(run)
+    return Against(bias, tuple(pairs), tuple((tuple(runs), why) for why, runs in lacking.items()))
 
 
 def _taken(row: ClaimInRuns | None, run: int, measure: Measure) -> tuple[Effect | None, str]:

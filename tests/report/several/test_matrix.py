@@ -166,7 +166,7 @@ def test_bias_by_knowledge_says_which_runs_are_beaten_and_which_have_no_point(te
         return replace(run, claims=tuple(c for c in run.claims if not c.id.endswith("identities_know_no_less")))
 
     (found,) = against(scorecard([*ten[:4], without_knowledge(ten[4]), *ten[5:]]))
-    assert [run for run, _ in found.lacking] == [4]
+    assert [runs for runs, _ in found.lacking] == [(4,)]
     assert "knowledge is not measured in this run" in found.lacking[0][1]
     drawn = plane(found.pairs)
     assert drawn is not None
