@@ -382,8 +382,12 @@ OVERLAPS = """(rows) => [...document.querySelectorAll(rows)].filter(
 
 
 def test_nothing_overlaps_and_nothing_leaves_the_page_at_any_width(opened: Any, full_run: Run) -> None:
+    longest = (
+        "document.querySelectorAll('.forests .verdict').forEach((word) => (word.textContent = 'NOT APPLICABLE'))"
+    )
     with opened(render_html(full_run)) as page:
         page.evaluate(OPEN_ALL)
+        page.evaluate(longest)
         for width in (360, 390, 768, 961, 1200, 1400, 1600):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") is True, width
