@@ -167,8 +167,8 @@ def main() -> None:
                 print(*rows[-1], file=sys.stderr, flush=True)
     text = (
         f"The suite `{SUITE}` on a random model of two blocks. Seconds of the clock; in brackets those of the "
-        f"processor, where all processes are the command's own. The median of {arguments.repeats}. A further job is one of {MANY} "
-        f"models. Load of the machine in the five minutes before and at the end: {before:.1f} and "
+        f"processor, where all processes are the command's own. The median of {arguments.repeats}. A further job is "
+        f"one of {MANY} models. Load of the machine in the five minutes before and at the end: {before:.1f} and "
         f"{os.getloadavg()[1]:.1f}.\n\n{table(HEAD, rows)}"
     )
     report("fleet_overhead", "The overhead of a fleet", text, ("torch", "ray", "submitit"), arguments.write)
