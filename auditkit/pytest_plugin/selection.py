@@ -117,7 +117,7 @@ def elsewhere(
 
 
 @dataclass(frozen=True)
-class Part:
+class ClaimPart:
     """Claims that one process measures.
 
     Attributes:
@@ -133,7 +133,7 @@ def parts(
     number: int,
     tokens: Mapping[str, int | None],
     model: Callable[[pytest.Item], str] = lambda item: "",
-) -> list[Part]:
+) -> list[ClaimPart]:
     """What one shard or worker measures together, the largest first: whole suites. One that is more than a process's
     share is divided, and so are others, the largest first, as long as there would be fewer parts than processes.
 
@@ -147,8 +147,8 @@ def parts(
     known = None not in said.values()
     weight = {suite: (said[suite] or 0) / size if known else 1.0 for suite, size in sizes.items()}
 
-    def part_of(items: Sequence[pytest.Item]) -> Part:
-        return Part(list(items), sum(weight[item.path.parent] for item in items))
+    def part_of(items: Sequence[pytest.Item]) -> ClaimPart:
+        return ClaimPart(list(items), sum(weight[item.path.parent] for item in items))
 
     suites: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in claims:
@@ -157,7 +157,7 @@ def parts(
     ordered = sorted(whole, key=lambda suite: (-suite.load, str(suite.claims[0].path.parent)))
     share = sum(suite.load for suite in ordered) / number
     most = share * (1 + 1e-9)  # sums in another order differ in the last bits
-    found: list[Part] = []
+    found: list[ClaimPart] = []
     for place, suite in enumerate(ordered):
         too_few = len(found) + len(ordered) - place < number
         found += map(part_of, groups(suite.claims)) if suite.load > most or too_few else [suite]
