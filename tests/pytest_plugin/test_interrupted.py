@@ -71,8 +71,7 @@ def test_a_run_that_is_stopped_twice_is_not_taken_for_a_whole_one(
     audits: Any, recorded: Path, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second signal comes while pytest reports the first: with it (the system sends several), or later."""
-    if apart:
-        monkeypatch.setattr(resume, "_ONE_PRESS", 0.0)
+    monkeypatch.setattr(resume, "_ONE_PRESS", 0.0 if apart else 100.0)
     stopping(audits, "sigterm")
     again = (
         "import os, signal\n\ndef pytest_keyboard_interrupt(excinfo):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
