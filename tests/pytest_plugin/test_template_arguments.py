@@ -40,7 +40,7 @@ def test_arguments_of_the_template_are_recorded_planned_and_compared(audits: Any
     )
     assert "--template-arg effort=high" in audits.claim("once").rerun
     page = (base / "audit.html").read_text()
-    assert "effort: high\nassistant: &lt;think&gt;\n\n&lt;/think&gt;\n\nAnswer:</code></pre>" in page
+    assert "effort: high\nassistant: &lt;think>\n\n&lt;/think>\n\nAnswer:</code></pre>" in page
 
     audits("--baseline", str(base), *given, model=thinking)
     assert audits.claim("kept").change.comparable

@@ -144,13 +144,13 @@ def test_the_tokens_that_are_read_are_those_of_the_planted_direction(before: Tra
 
 
 def test_a_baseline_of_other_words_is_not_compared(before: Traces, base: Base) -> None:
-    other = Traces(before.adapter, words=("lamp", "chair", "table", "bed", "carpet", "window"))
+    other = Traces(before.adapter, words=("lamp", "chair", "table", "bed", "carpet", "window"), n_items=TEXTS)
     with pytest.raises(Inconclusive, match="unmatched_items: readings of the domain"):
         other.trace(base)
 
 
 def test_without_words_the_claim_is_not_asked_and_the_tokens_are_shown(before: Traces, base: Base) -> None:
-    nameless = Traces(before.adapter)
+    nameless = Traces(before.adapter, n_items=TEXTS)
     with pytest.raises(NotAsked, match="--data finetune_traces=FILE"):
         nameless.trace(base)
     assert nameless.read_tokens(base).kind == "table"

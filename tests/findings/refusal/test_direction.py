@@ -122,7 +122,7 @@ def test_without_a_baseline_the_direction_is_kept_so_that_the_run_can_be_one(med
     with pytest.raises(NotAsked, match="so this run can be one"):
         drift.record(Counterpart("refusal/a", "refusal", None))
     past = SimpleNamespace(recorded=SimpleNamespace(items=recorded(drift.own)))
-    known = drift.record(SimpleNamespace(past=past))
+    known = drift.record(Counterpart("suite/claim", "suite", past))
     name = drift.projection(HARMFUL, known).name
     assert name == drift.projection(HARMFUL, drift.own).name
     assert known.direction.digest in name

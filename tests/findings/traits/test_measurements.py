@@ -87,7 +87,7 @@ def rows_of(known: KnownDirection) -> pd.DataFrame:
 def test_a_shift_along_the_recorded_direction_is_counted_in_units(measured: TraitsOfModel) -> None:
     drift, known = measured.drift["sorry"], measured.steering["sorry"].known
     past = SimpleNamespace(recorded=SimpleNamespace(items=rows_of(known)))
-    read = drift.record(SimpleNamespace(past=past))
+    read = drift.record(Counterpart("suite/claim", "suite", past))
     np.testing.assert_allclose(read.direction.vectors, known.direction.vectors)
     assert drift.apart(read) >= 1.0
     then = drift.projection(read)
@@ -97,9 +97,9 @@ def test_a_shift_along_the_recorded_direction_is_counted_in_units(measured: Trai
     assert read.shift(moved, then).describe().estimate == pytest.approx(2.0)
     with pytest.raises(NotAsked, match="so this run can be one"):
         drift.record(Counterpart("traits/a", "traits", None))
-    assert set(frozen(measured.drift, SimpleNamespace(past=past))) == {"sorry"}
+    assert set(frozen(measured.drift, Counterpart("suite/claim", "suite", past))) == {"sorry"}
     with pytest.raises(Unsupported, match="recorded no direction of trait absent"):
-        frozen({"absent": measured.drift["absent"]}, SimpleNamespace(past=past))
+        frozen({"absent": measured.drift["absent"]}, Counterpart("suite/claim", "suite", past))
 
 
 def test_open_questions_have_a_score_and_what_is_projected_out_gives_its_rise_back(
