@@ -84,7 +84,9 @@ def test_a_claim_that_does_not_fit_ends_the_run_and_the_others_stay(
     folder = filling.path / "reports" / name
     said = f"the journal in reports/{name}: File too large; make room, and go on with --resume"
     assert said in only_line(result, "the journal")
-    assert [entry.claim.id for entry in read_journal(folder / "journal.jsonl")[1]] == ["suite/once"]
+    there = [entry.claim.id for entry in read_journal(folder / "journal.jsonl")[1]]
+    assert "suite/share" not in there
+    assert workers or there == ["suite/once"], "two workers have claims of one suite, in whichever order they end"
     assert (folder / "journal.jsonl").read_bytes().endswith(b"\n"), "nothing is left of the line that did not fit"
     assert filling.folder == whole
     assert not is_written(folder)
@@ -92,7 +94,7 @@ def test_a_claim_that_does_not_fit_ends_the_run_and_the_others_stay(
     assert main(["github", "reports/latest"]) == 11, "it is not taken for the present run's"
     result = filling("--resume", *workers)
     assert result.ret == 0
-    result.stdout.fnmatch_lines([f"resuming *{name}: 1 of 3 claims are taken over"])
+    result.stdout.fnmatch_lines([f"resuming *{name}: {len(there)} of 3 claims are taken over"])
     assert filling.folder == folder
     assert content(folder, processes=False) == content(whole, processes=False)
 
