@@ -88,7 +88,7 @@ def propose(run: Run, here: Past | None = None, there: Past | None = None) -> tu
 
 
 def by_call(claim: Claim) -> dict[int, list[Effect]]:
-    """`threshold()` call of a claim -> the effects that it is the number of, in the order of the calls."""
+    """`threshold()` call of a claim -> the effects that are compared with its number, in the order of the calls."""
     calls: dict[int, list[Effect]] = {}
     for effect in claim.compared:
         if effect.threshold_call is not None:

@@ -85,8 +85,10 @@ class Stop:
     def _is_new(self) -> bool:
         """Whether a signal is more than the echo of the last one."""
         now = time.monotonic()
-        new, self._since = now - self._since > _ONE_PRESS, now
-        return new
+        if now - self._since <= _ONE_PRESS:
+            return False
+        self._since = now
+        return True
 
 
 def go_on(args: Sequence[str], options: RunOptions, written: Sequence[WrittenRun], opened: bool) -> Iterator[str]:
