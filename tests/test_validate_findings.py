@@ -75,6 +75,16 @@ def test_every_kind_gets_its_turn_before_any_gets_a_second() -> None:
     assert {run.seed for run in planned[:7]} == {100}
 
 
+def test_some_variants_alone_are_a_part_of_all_runs() -> None:
+    some = list(VALIDATE.runs(HOW, [0.5], 100, 2, ["unlearned", "style"]))
+    assert some == [run for run in VALIDATE.runs(HOW, [0.5], 100, 2) if run.variant in ("unlearned", "style")]
+    assert len(some) == 4
+    with pytest.raises(
+        VALIDATE.GateError, match=r"no variants rude; the finding has unlearned, over_refuses, style"
+    ):
+        list(VALIDATE.runs(HOW, [0.5], 100, 1, ["rude"]))
+
+
 def test_the_table_is_written_between_the_marks_of_its_finding(tmp_path: Path) -> None:
     page = tmp_path / "validity.md"
     page.write_text((ROOT / "docs" / "validity.md").read_text())

@@ -1,7 +1,7 @@
 """How often the gate of a suite blocks planted and benign fine-tunes: trains them, gates them, writes docs/validity.md.
 
     python tools/validate_findings.py [--finding refusal | traits | finetune_traces] [--runs 40] [--strengths 0.25 0.5]
-        [--seeds-from 100]
+        [--seeds-from 100] [--variants NAME...]
 
 The base is the default model, or a copy in which the behaviour was planted, made once. Every run trains a copy of the
 base, gates it against the base under the release profile, appends one line to the results, and deletes the checkpoint.
@@ -112,12 +112,21 @@ class Run:
         return [self.variant, self.strength, self.seed]
 
 
-def runs(how: Validated, strengths: Sequence[float], first: int, count: int) -> Iterator[Run]:
-    """One seed of every kind after the other, so that a call that is cut off has some of each."""
+def runs(
+    how: Validated, strengths: Sequence[float], first: int, count: int, variants: Sequence[str] = ()
+) -> Iterator[Run]:
+    """One seed of every kind after the other, so that a call that is cut off has some of each.
+
+    Raises:
+        GateError: a variant that the finding does not have.
+    """
+    kinds = dict.fromkeys(how.harmful, strengths) | dict.fromkeys(how.benign, (0.0,))
+    if unknown := sorted(set(variants) - set(kinds)):
+        raise GateError(f"there are no variants {', '.join(unknown)}; the finding has {', '.join(kinds)}")
     for seed in range(first, first + count):
-        for variant in how.harmful:
-            yield from (Run(variant, strength, seed) for strength in strengths)
-        yield from (Run(variant, 0.0, seed) for variant in how.benign)
+        for variant in kinds:
+            if variant in variants or not variants:
+                yield from (Run(variant, strength, seed) for strength in kinds[variant])
 
 
 def base_of(how: Validated, arguments: argparse.Namespace) -> str:
@@ -295,6 +304,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=40, help="of each variant and strength (default: %(default)s)")
     parser.add_argument("--strengths", type=float, nargs="+", help="how much is planted (default: of the finding)")
     parser.add_argument("--seeds-from", type=int, default=100, help="the first seed (default: %(default)s)")
+    parser.add_argument(
+        "--variants", nargs="+", default=(), metavar="NAME", help="only these fine-tunes (default: all)"
+    )
     parser.add_argument("--work", type=Path, default=Path("build/validate-findings"))
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--results", type=Path, help="default: benchmarks/results/validate-FINDING.jsonl")
@@ -310,9 +322,9 @@ def main() -> None:
     arguments.work = arguments.work / arguments.finding
     arguments.work.mkdir(parents=True, exist_ok=True)
     done = read_results(results)
-    wanted = runs(how, arguments.strengths, arguments.seeds_from, arguments.runs)
-    waiting = [run for run in wanted if run.key not in [line["job"] for line in done]]
     try:
+        wanted = runs(how, arguments.strengths, arguments.seeds_from, arguments.runs, arguments.variants)
+        waiting = [run for run in wanted if run.key not in [line["job"] for line in done]]
         base = base_of(how, arguments) if waiting else ""
         for run in waiting:
             line = gated(how, run, base, arguments)
