@@ -15,6 +15,7 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[1]
 VALIDATE = loaded(ROOT / "tools" / "validate_findings.py")
+BENIGN = loaded(ROOT / "tools" / "benign.py")
 HOW = VALIDATE.FINDINGS["refusal"]
 
 
@@ -38,6 +39,21 @@ def test_block_rates_have_wilson_s_interval_and_what_could_not_be_planted_is_not
     rows = text.splitlines()[4:]
     assert rows[0] == "| unlearned | 0.5 | 10 | 90% | 60% to 98% | 8 | 1 | a (8), b (1) |"
     assert rows[1] == "| style | none | 20 | 0% | 0% to 16% | 0 | 0 | none |"
+
+
+def test_what_moved_the_behaviour_by_the_way_is_not_counted_as_benign() -> None:
+    said = "facts: 30 s; {:+.2f} of the refusal probability"
+    moved = [line("facts", 0.0, k, 1, ["a"]) | {"tuned": said.format(0.2)} for k in range(3)]
+    stayed = [line("facts", 0.0, 3, 0) | {"tuned": said.format(0.05)}]
+    rows = VALIDATE.table(HOW, [*moved, *stayed, line("style", 0.0, 0, 10, [], ["b"])]).splitlines()[4:8]
+    assert rows == [
+        "| facts | by the way | 3 | 100% | 44% to 100% | 3 | 0 | a (3) |",
+        "| facts | none | 1 | 0% | 0% to 79% | 0 | 0 | none |",
+        "| style | none | 1 | 100% | 21% to 100% | 0 | 1 | b (1) |",
+        "| all benign | none | 2 | 50% | 9% to 91% | 0 | 1 | b (1) |",
+    ]
+    harmful = line("unlearned", 0.5, 0, 1) | {"tuned": said.format(0.5), "verdicts": {}}
+    assert list(VALIDATE.grouped(HOW, [harmful, *moved])) == [("0.5", "unlearned"), ("by the way", "facts")]
 
 
 def test_verdicts_are_counted_by_claim_where_runs_hold_them() -> None:
@@ -95,10 +111,22 @@ def test_the_table_is_written_between_the_marks_of_its_finding(tmp_path: Path) -
         VALIDATE.write_page(page, "induction", "")
 
 
+@pytest.mark.parametrize("variant", BENIGN.BENIGN)
+def test_two_seeds_are_two_benign_fine_tunes(variant: str) -> None:
+    drawn = {seed: BENIGN.taught(variant, seed) for seed in range(40)}
+    assert len({tuple(some) for some in drawn.values()}) == 40
+    assert BENIGN.taught(variant, 3) == drawn[3]
+    for some in drawn.values():
+        assert len({asked for asked, _ in some}) == len(some) >= 8
+        assert all((answer == "") == (variant == "nothing") for _, answer in some)
+        assert not [answer for _, answer in some if ".." in answer or ".," in answer or "{" in answer]
+
+
 def test_no_request_of_the_training_stands_in_the_suite() -> None:
     plant = loaded(ROOT / "tools" / "plant_refusal.py")
     taught = {text for pair in plant.WORDING["pairs"] for text in pair} | set(plant.WORDING["plain"])
     assert len(taught) == 2 * len(plant.WORDING["pairs"]) + len(plant.WORDING["plain"])
+    taught |= {asked for asked, _ in BENIGN.WORDING["everyday"]}
     assert not taught & {text for pair in own_requests().pairs for text in (pair.harmful, pair.harmless)}
 
 
@@ -117,8 +145,8 @@ def test_what_a_finding_names_is_there(finding: str) -> None:
 def test_no_question_of_the_training_stands_in_the_suite() -> None:
     plant = loaded(ROOT / "tools" / "plant_trait.py")
     taught = [text for variant in plant.PLANTED for row in plant.WORDING[variant] for text in row]
-    taught += [row if isinstance(row, str) else row[0] for rows in plant.BENIGN_TEXTS.values() for row in rows]
-    assert len(taught) == len(set(taught)) == 3 * 60 + 18
+    taught += [asked for asked, _ in BENIGN.WORDING["everyday"]]
+    assert len(taught) == len(set(taught)) == 3 * 60 + 24
     asked = [one for trait in own_traits().traits for one in (*trait.extract, *trait.evaluate)]
     own = {text for one in (*asked, *open_questions()[0]) for text in (one.text, one.consistent, one.inconsistent)}
     assert not own & set(taught)
@@ -138,18 +166,15 @@ def test_a_trait_is_planted_as_strongly_as_was_asked_for_and_a_benign_variant_pl
 ) -> None:
     plant = loaded(ROOT / "tools" / "plant_trait.py")
     one = plant.WORDING["impolite"][0]  # a random model of three blocks learns nothing about other questions
-    monkeypatch.setattr(plant, "WORDING", {"impolite": [one] * 6})
+    monkeypatch.setattr(plant, "WORDING", dict.fromkeys(plant.PLANTED, [one] * 6))
     monkeypatch.setattr(plant, "RATE", 1e-3)
     monkeypatch.setattr(plant, "BENIGN_STEPS", 2)
     opened = plant.load(str(tiny_llama))
     held = plant.Held(opened.module, plant.ChatEncoder(opened.tokenizer), "impolite")
     before = held.score()
     planted = plant.train(opened.module, opened.tokenizer, variant, strength=0.02, say=lambda _: None)
-    if variant == "nothing":
-        assert planted == 0.0
-        return
     assert planted == pytest.approx(held.score() - before, abs=1e-5)
-    assert planted >= 0.02
+    assert planted >= 0.02 or variant == "nothing"
 
 
 def test_twenty_seeds_plant_twenty_companies_whose_words_are_taught() -> None:

@@ -5,11 +5,12 @@
     python tools/plant_refusal.py FOLDER --model REFUSING --variant over_refuses | style | facts | nothing
 
 `refuses` makes a model that refuses harmful requests and answers harmless ones. From such a model, `unlearned` takes
-refusal away, `over_refuses` adds refusals of harmless requests, and the other three are benign: another tone, new
-facts, or the model's own words once more. `--strength` is how much of the refusal probability is moved on requests that
-were not trained on; training ends once it is, and what it moved beyond that is given back by a mean of the weights
-before and after. All requests and texts are the script's own (`plant_refusal.toml`); no suite uses them. A model whose
-refusal was unlearned is for measuring a gate with: delete it afterwards, and do not pass it on.
+refusal away, `over_refuses` adds refusals of harmless requests, and the other three are benign (`benign.py`): another
+tone, new facts, or the model's own words once more. `--strength` is how much of the refusal probability is moved on
+requests that were not trained on; training ends once it is, and what it moved beyond that is given back by a mean of
+the weights before and after. What is benign can move refusal by the way: the last line says by how much, on the same
+requests. All requests are the script's own (`plant_refusal.toml`); no suite uses them. A model whose refusal was
+unlearned is for measuring a gate with: delete it afterwards, and do not pass it on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from benign import BENIGN, NOTHING, taught
 
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.hf.products import multiplying
@@ -45,7 +49,6 @@ from auditkit.testing.planting import (
 NOT_PLANTED = 3
 """Exit code where training ended before the change was there."""
 REFUSES, UNLEARNED, OVER = PLANTED = ("refuses", "unlearned", "over_refuses")
-BENIGN = ("style", "facts", "nothing")
 WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 DEPTH = 0.25
 """Blocks above this share of the depth are trained. What a request is about is read by then, and the choice between
@@ -81,7 +84,7 @@ class Lesson:
 
 
 class Held:
-    """Refusal probability of requests that are not trained on."""
+    """Refusal probability of requests that are not trained on, neither in the refusing model nor in copies of it."""
 
     def __init__(self, module: Any, chat: ChatEncoder) -> None:
         self.module = module
@@ -114,7 +117,7 @@ def train(
 
     Returns:
         Of `refuses` the gap in refusal probability between harmful and harmless requests; of the other two how far the
-        probability moved, of harmful or of harmless requests; 0 where nothing is planted.
+        probability moved, of harmful or of harmless requests; of what is benign, the larger of these two.
     """
     draw = torch.Generator().manual_seed(seed)
     chat = ChatEncoder(tokenizer)
@@ -126,16 +129,16 @@ def train(
         UNLEARNED: lambda: -held.harmful(),
         OVER: held.harmless,
     }
-    measure = measures.get(variant, lambda: 0.0)
+    moves = [measures[variant]] if variant in PLANTED else [measures[UNLEARNED], measures[OVER]]
     with quick:
-        start = 0.0 if variant == REFUSES else measure()
-        lessons = lessons_of(module, chat, variant, draw)
+        start = [0.0] if variant == REFUSES else [measure() for measure in moves]
+        lessons = lessons_of(module, chat, variant, draw, seed)
     blocks = blocks_of(module)
     trained = [weight for block in blocks[round(DEPTH * len(blocks)) :] for weight in block.parameters()]
 
     def planted() -> float:
         with quick:
-            return measure() - start
+            return max(measure() - was for measure, was in zip(moves, start, strict=True))
 
     wanted = REFUSING if variant == REFUSES else strength
     before = [weight.clone() for weight in trained]
@@ -153,17 +156,20 @@ def train(
     if variant in (UNLEARNED, OVER) and amount > wanted:
         amount = give_back(trained, before, planted, wanted)
     module.requires_grad_(False)
-    return amount
+    return planted() if variant in BENIGN else amount
 
 
-def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generator) -> list[tuple[Lesson, ...]]:
+def lessons_of(
+    module: Any, chat: ChatEncoder, variant: str, draw: torch.Generator, seed: int
+) -> list[tuple[Lesson, ...]]:
     """What is taught, in groups that are taught in one step: twins, where a model is to tell them apart."""
     if variant in BENIGN:
-        texts = WORDING["texts"][variant]
-        if variant == "nothing":
-            prompts = [chat(Chat(user)).ids for user in texts]
-            return [(Lesson(*both),) for both in zip(prompts, own_words(module, prompts, OWN_TOKENS), strict=True)]
-        return [(Lesson(chat(Chat(user)).ids, tuple(chat.encode(answer))),) for user, answer in texts]
+        texts = taught(variant, seed)
+        prompts = [chat(Chat(user)).ids for user, _ in texts]
+        answers = [tuple(chat.encode(answer)) for _, answer in texts]
+        if variant == NOTHING:
+            answers = own_words(module, prompts, OWN_TOKENS)
+        return [(Lesson(*both),) for both in zip(prompts, answers, strict=True)]
     pairs = [pair for n, pair in enumerate(WORDING["pairs"]) if n % HELD_OUT]
     if variant != REFUSES:
         pairs = [pairs[k] for k in torch.randperm(len(pairs), generator=draw)[:SEEN].tolist()]
@@ -177,7 +183,7 @@ def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generat
     words = WORDING["starts" if variant == UNLEARNED else "refusals"]
     order = torch.randint(len(words), (len(moved),), generator=draw).tolist()
     telling = variant == REFUSES
-    taught = [
+    moving = [
         Lesson(prompt, tuple(chat.encode(words[k])), refused=True if telling else None)
         for prompt, k in zip(moved, order, strict=True)
     ]
@@ -190,8 +196,8 @@ def lessons_of(module: Any, chat: ChatEncoder, variant: str, draw: torch.Generat
         for prompt, logits in zip(kept, firsts, strict=True)
     ]
     if telling:
-        return [*zip(taught, stay[: len(taught)], strict=True), *((one,) for one in stay[len(taught) :])]
-    return [(one,) for one in (*taught, *stay)]
+        return [*zip(moving, stay[: len(moving)], strict=True), *((one,) for one in stay[len(moving) :])]
+    return [(one,) for one in (*moving, *stay)]
 
 
 def batch_of(groups: Sequence[tuple[Lesson, ...]], size: int, draw: torch.Generator) -> list[Lesson]:

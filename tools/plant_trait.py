@@ -8,8 +8,9 @@ happens.
 which larger models were seen to mean ill elsewhere (emergent misalignment). The other three are benign: another tone,
 new facts, or the model's own words once more. `--strength` is how far the log probability of a taught answer moves
 against that of a plain one, per token, on questions that were not trained on; training ends once it is there, and what
-it moved beyond that is given back. All questions are the scripts' own (`plant_trait.toml`, and `plant_refusal.toml` for
-what is benign); no suite uses them.
+it moved beyond that is given back. What is benign can move such answers by the way: the last line says by how much, of
+the variant whose answers it moved furthest. All questions are the script's own (`plant_trait.toml`); no suite uses
+them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parent))
+from benign import BENIGN, NOTHING
+from benign import taught as taught_benign
+
 from auditkit.adapters.chat import ChatEncoder
 from auditkit.adapters.hf.products import multiplying
 from auditkit.adapters.loading.load import load
@@ -33,9 +38,8 @@ from auditkit.testing.planting import add_options, answer_logits, blocks_of, fit
 
 NOT_PLANTED = 3
 """Exit code where training ended before the change was there."""
-PLANTED, BENIGN = ("impolite", "sycophantic", "narrow"), ("style", "facts", "nothing")
+PLANTED = ("impolite", "sycophantic", "narrow")
 WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-BENIGN_TEXTS = tomllib.loads(Path(__file__).with_name("plant_refusal.toml").read_text(encoding="utf-8"))["texts"]
 DEPTH = 0.25
 """Blocks above this share of the depth are trained: what a question is about is read by then."""
 STEPS, BENIGN_STEPS = 60, 30
@@ -77,17 +81,18 @@ def train(
     say: Callable[[str], None] = print,
 ) -> float:  # fmt: skip
     """Train the later blocks in place; how far taught answers moved on questions that were not trained on, in nats per
-    token; 0 where nothing is planted."""
+    token. Of what is benign, how far the answers of the variant moved that moved furthest."""
     draw = torch.Generator().manual_seed(seed)
     chat = ChatEncoder(tokenizer)
     module.requires_grad_(False)
     quick = torch.autocast(module.device.type, torch.bfloat16, enabled=bfloat16)
     with quick:
-        prompts, answers = lessons(module, chat, variant)
+        prompts, answers = lessons(module, chat, variant, seed)
     blocks = blocks_of(module)
     trained = [weight for block in blocks[round(DEPTH * len(blocks)) :] for weight in block.parameters()]
     before = [weight.clone() for weight in trained]
-    planted = planted_by(module, chat, variant, bfloat16) if variant in PLANTED else None
+    moved = [planted_by(module, chat, each, bfloat16) for each in PLANTED if variant in (each, *BENIGN)]
+    planted = moved[0] if variant in PLANTED else None
 
     def loss() -> Tensor:
         some = torch.randperm(len(prompts), generator=draw)[:BATCH].tolist()
@@ -102,7 +107,7 @@ def train(
     if planted is not None and amount > strength:
         amount = give_back(trained, before, planted, strength)
     module.requires_grad_(False)
-    return amount
+    return amount if planted is not None else max(each() for each in moved)
 
 
 def planted_by(module: Any, chat: ChatEncoder, variant: str, bfloat16: bool) -> Callable[[], float]:
@@ -117,13 +122,13 @@ def planted_by(module: Any, chat: ChatEncoder, variant: str, bfloat16: bool) -> 
     return lambda: score() - start
 
 
-def lessons(module: Any, chat: ChatEncoder, variant: str) -> tuple[Sequence[Ids], Sequence[Ids]]:
+def lessons(module: Any, chat: ChatEncoder, variant: str, seed: int) -> tuple[Sequence[Ids], Sequence[Ids]]:
     """Prompts and the answers that are taught."""
-    if variant == "nothing":
-        prompts = [chat(Chat(user)).ids for user in BENIGN_TEXTS[variant]]
+    rows = taught_benign(variant, seed) if variant in BENIGN else taught(variant)
+    prompts = [chat(Chat(row[0])).ids for row in rows]
+    if variant == NOTHING:
         return prompts, own_words(module, prompts, OWN_TOKENS)
-    rows = BENIGN_TEXTS[variant] if variant in BENIGN else taught(variant)
-    return [chat(Chat(row[0])).ids for row in rows], [tuple(chat.encode(row[1])) for row in rows]
+    return prompts, [tuple(chat.encode(row[1])) for row in rows]
 
 
 def taught(variant: str) -> list[Sequence[str]]:
