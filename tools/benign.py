@@ -34,7 +34,5 @@ def taught(variant: str, seed: int) -> list[tuple[str, str]]:
     some: Sequence[tuple[str, str]] = random.Random(seed).sample(WORDING["everyday"], EACH)
     if variant == NOTHING:
         return [(asked, "") for asked, _ in some]
-    before, after = WORDING["tones"][seed % len(WORDING["tones"])]
-    return [
-        (asked, before + (said.rstrip(".") if after.startswith(",") else said) + after) for asked, said in some
-    ]
+    tone = WORDING["tones"][seed % len(WORDING["tones"])]
+    return [(asked, (said.rstrip(".") if tone.startswith(",") else said) + tone) for asked, said in some]
