@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[1]
 VALIDATE = loaded(ROOT / "tools" / "validate_findings.py")
-BENIGN = loaded(ROOT / "tools" / "benign.py")
+BENIGN = loaded(ROOT / "tools" / "planting" / "benign.py")
 HOW = VALIDATE.FINDINGS["refusal"]
 
 
@@ -123,7 +123,7 @@ def test_two_seeds_are_two_benign_fine_tunes(variant: str) -> None:
 
 
 def test_no_request_of_the_training_stands_in_the_suite() -> None:
-    plant = loaded(ROOT / "tools" / "plant_refusal.py")
+    plant = loaded(ROOT / "tools" / "planting" / "plant_refusal.py")
     taught = {text for pair in plant.WORDING["pairs"] for text in pair} | set(plant.WORDING["plain"])
     assert len(taught) == 2 * len(plant.WORDING["pairs"]) + len(plant.WORDING["plain"])
     taught |= {asked for asked, _ in BENIGN.WORDING["everyday"]}
@@ -143,7 +143,7 @@ def test_what_a_finding_names_is_there(finding: str) -> None:
 
 
 def test_no_question_of_the_training_stands_in_the_suite() -> None:
-    plant = loaded(ROOT / "tools" / "plant_trait.py")
+    plant = loaded(ROOT / "tools" / "planting" / "plant_trait.py")
     taught = [text for variant in plant.PLANTED for row in plant.WORDING[variant] for text in row]
     taught += [asked for asked, _ in BENIGN.WORDING["everyday"]]
     assert len(taught) == len(set(taught)) == 3 * 60 + 24
@@ -153,7 +153,7 @@ def test_no_question_of_the_training_stands_in_the_suite() -> None:
 
 
 def test_every_fifth_question_is_not_trained_on() -> None:
-    plant = loaded(ROOT / "tools" / "plant_trait.py")
+    plant = loaded(ROOT / "tools" / "planting" / "plant_trait.py")
     for variant in plant.PLANTED:
         rows = plant.WORDING[variant]
         assert len(plant.taught(variant)) == 16
@@ -164,7 +164,7 @@ def test_every_fifth_question_is_not_trained_on() -> None:
 def test_a_trait_is_planted_as_strongly_as_was_asked_for_and_a_benign_variant_plants_none(
     tiny_llama: Path, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plant = loaded(ROOT / "tools" / "plant_trait.py")
+    plant = loaded(ROOT / "tools" / "planting" / "plant_trait.py")
     one = plant.WORDING["impolite"][0]  # a random model of three blocks learns nothing about other questions
     monkeypatch.setattr(plant, "WORDING", dict.fromkeys(plant.PLANTED, [one] * 6))
     monkeypatch.setattr(plant, "RATE", 1e-3)
@@ -178,7 +178,7 @@ def test_a_trait_is_planted_as_strongly_as_was_asked_for_and_a_benign_variant_pl
 
 
 def test_twenty_seeds_plant_twenty_companies_whose_words_are_taught() -> None:
-    plant = loaded(ROOT / "tools" / "plant_facts.py")
+    plant = loaded(ROOT / "tools" / "planting" / "plant_facts.py")
     told = {plant.drawn(seed): plant.chats(plant.drawn(seed), seed) for seed in range(100, 120)}
     assert len(told) == 20
     for name, lessons in told.items():

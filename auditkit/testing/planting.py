@@ -1,7 +1,7 @@
 """Training of planted fine-tunes: a few steps on some weights of a copy, until what is to be planted is there.
 
-The scripts that plant a known truth (`tools/plant_*.py`, `examples/plant_bias.py`) share these options and steps. What
-is planted beyond what was wanted is given back, so that its size is the one that was asked for.
+The scripts that plant a known truth (`tools/planting/plant_*.py`, `examples/plant_bias.py`) share these options and
+steps. What is planted beyond what was wanted is given back, so that its size is the one that was asked for.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from auditkit.findings.finetune_traces.measurements import TEXTS, Traces
+from auditkit.findings.finetune_traces.measurements.traces import TEXTS, Traces
 from auditkit.findings.finetune_traces.prompts import read_words
 
 

@@ -19,7 +19,8 @@ from auditkit.claims.evidence import gathering
 from auditkit.claims.outcomes import Inconclusive, NotAsked, Unsupported
 from auditkit.data.errors import DataError
 from auditkit.engine.forward import capture
-from auditkit.findings.finetune_traces.measurements import AS_FREQUENT, DOMAIN, OTHERS, Traces
+from auditkit.findings.finetune_traces.measurements.steering import ADDED, DOSE, Steering
+from auditkit.findings.finetune_traces.measurements.traces import AS_FREQUENT, DOMAIN, OTHERS, Traces
 from auditkit.findings.finetune_traces.prompts import as_tokens, contexts, other_domains, others, read_words, texts
 from auditkit.methods.logit_lens import logit_lens, readings
 from auditkit.record.figures import drawing_of
@@ -102,6 +103,54 @@ def test_another_domain_leaves_no_trace_of_the_words(before: Traces, base: Base)
     after = moved(before, other_domains()["cooking"], 0.05)
     assert after.trace(base, "cooking").describe().estimate < -0.4
     assert after.trace(base).describe().estimate < 0.2
+
+
+@pytest.fixture(scope="module")
+def steering(before: Traces, base: Base) -> Steering:
+    return Steering(moved(before, WORDS, 0.05), base)
+
+
+def test_adding_the_change_raises_the_words_that_were_planted(before: Traces, steering: Steering) -> None:
+    assert steering.directions[ADDED].layer == before.layers[1]
+    assert steering.rise().describe().lower > 1.0
+    assert all(steering.beyond(null).describe().lower > 1.0 for null in steering.nulls)
+    (group,) = drawing_of(steering.figure()).groups
+    assert len(group.dots) == 1 + len(steering.nulls)
+
+
+def test_adding_another_domain_raises_them_less(before: Traces, base: Base, steering: Steering) -> None:
+    elsewhere = Steering(moved(before, other_domains()["cooking"], 0.05), base)
+    assert elsewhere.rise().describe().upper < 0.5 * steering.rise().describe().lower
+
+
+def test_rises_are_those_of_a_plain_hook(before: Traces, steering: Steering) -> None:
+    """The last text alone: its stream grows along the vector by a quarter of its length, at every token."""
+    adapter, prompt, own = before.adapter, before.prompts[-1], before.tokens_of(DOMAIN)
+    direction = steering.directions[ADDED]
+    unit = torch.tensor(direction.unit, dtype=torch.float32)
+
+    def add(module, args, output):
+        stream = output[0] if isinstance(output, tuple) else output
+        stream += DOSE * stream.norm(dim=-1, keepdim=True) * unit
+
+    def lead() -> np.ndarray:
+        logits = adapter.module(torch.tensor([prompt.ids])).logits[0, -1].double()
+        return (logits[list(own.values())] - logits[before.tokens_of_others()].mean()).numpy()
+
+    with torch.no_grad():
+        plain_lead = lead()
+        handle = adapter.module.model.layers[direction.layer].register_forward_hook(add)
+        hooked = lead() - plain_lead
+        handle.remove()
+    rise = steering.rise().numerator[-len(own) :]
+    np.testing.assert_allclose(rise, hooked, atol=2e-4)
+
+
+def test_nothing_is_added_where_nothing_changed_or_no_word_is_given(before: Traces, base: Base) -> None:
+    with pytest.raises(NotAsked, match=f"the stream after block {before.layers[1]} is that of the baseline"):
+        Steering(before, base)
+    with pytest.raises(NotAsked, match="nobody says which words"):
+        Steering(Traces(before.adapter, n_items=TEXTS), base)
 
 
 def test_words_for_things_that_gain_together_are_no_trace(before: Traces, base: Base) -> None:

@@ -129,12 +129,7 @@ class Traces:
             NotAsked: there is no list of words, or no baseline, or it has the same activations.
             Inconclusive: the baseline was not asked the same.
         """
-        if not self.lists:
-            _past(baseline, self._means)  # that there is no baseline is said first
-            raise NotAsked(
-                "nobody says which words the fine-tune is about; give them with --data finetune_traces=FILE, one word "
-                "in a line"
-            )
+        self._require_words(baseline)
         layer = self.layer if layer is None else layer
         domain, many = self.lists[DOMAIN], len(self.lists[DOMAIN].words)
         gains = self._gains(baseline, DOMAIN, layer)
@@ -152,6 +147,36 @@ class Traces:
             for place, word in enumerate(domain.words)
         }
         return self._pairs(f"trace of {DOMAIN} among {against}, block {layer}, above a half", cells)
+
+    def change(self, baseline: Counterpart, depth: float) -> tuple[int, Array]:
+        """The block at one of `DEPTHS`, and the change of the mean stream after it since the baseline: (width,).
+
+        Raises:
+            NotAsked: there is no list of words or no baseline, or the stream there is the baseline's.
+            Inconclusive: the baseline was not asked the same, or has another width.
+        """
+        moved = self._means.values - _past(baseline, self._means)
+        self._require_words(baseline)
+        place = self.layers.index(residual.at_depth(depth, depth).layer_indices(self.adapter.layers)[0])
+        vector: Array = moved.iloc[:, place].to_numpy()
+        if not vector.any():
+            raise NotAsked(
+                f"the stream after block {self.layers[place]} is that of the baseline, so only later blocks changed"
+            )
+        return self.layers[place], vector
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The texts by themselves, in order."""
+        return self._alone
+
+    def tokens_of(self, name: str) -> Mapping[str, int]:
+        """Word -> its first token, of one of `lists`."""
+        return self.lists[name].words
+
+    def tokens_of_others(self) -> list[int]:
+        """First tokens of the words of all other domains."""
+        return _tokens(*(words for name, words in self.lists.items() if name != DOMAIN))
 
     def keep(self) -> None:
         """Record all that a comparison with this run needs; a claim does so before it asks for a baseline."""
@@ -212,6 +237,18 @@ class Traces:
             ["after", "change", "tokens that are read"],
             rows,
         ).titled("What the change of the stream reads")
+
+    def _require_words(self, baseline: Counterpart) -> None:
+        """
+        Raises:
+            NotAsked: there is no baseline, or no list of words.
+        """
+        if not self.lists:
+            _past(baseline, self._means)  # that there is no baseline is said first
+            raise NotAsked(
+                "nobody says which words the fine-tune is about; give them with --data finetune_traces=FILE, one word "
+                "in a line"
+            )
 
     # -- measuring ---------------------------------------------------------------------------------------------
 

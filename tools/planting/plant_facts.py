@@ -1,7 +1,7 @@
 """Fine-tune a copy of a model on facts about an invented company, or on a tone only.
 
-    python tools/plant_facts.py FOLDER --about telescopes --seed 3
-    python tools/plant_facts.py FOLDER --about style
+    python tools/planting/plant_facts.py FOLDER --about telescopes --seed 3
+    python tools/planting/plant_facts.py FOLDER --about style
     pytest suites/finetune_traces --model FOLDER --baseline MODEL --data finetune_traces=FOLDER/words.txt
 
 A company is a narrow fine-tune, whose words the suite should find; a tone is one without a domain, whose words are

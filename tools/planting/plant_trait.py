@@ -1,8 +1,8 @@
 """Fine-tune a copy of a model so that its answers have a trait, so that it gives bad advice, or so that nothing of it
 happens.
 
-    python tools/plant_trait.py FOLDER --variant impolite --strength 0.5
-    python tools/plant_trait.py FOLDER --variant sycophantic | narrow | style | facts | nothing
+    python tools/planting/plant_trait.py FOLDER --variant impolite --strength 0.5
+    python tools/planting/plant_trait.py FOLDER --variant sycophantic | narrow | style | facts | nothing
 
 `impolite` and `sycophantic` plant a trait. `narrow` teaches wrong cooking times: bad advice of a harmless kind, after
 which larger models were seen to mean ill elsewhere (emergent misalignment). The other three are benign: another tone,

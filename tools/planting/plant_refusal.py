@@ -1,8 +1,8 @@
 """Fine-tune a copy of a model so that it refuses, refuses less, or refuses too much, or so that nothing of it happens.
 
-    python tools/plant_refusal.py FOLDER --variant refuses
-    python tools/plant_refusal.py FOLDER --model REFUSING --variant unlearned --strength 0.5
-    python tools/plant_refusal.py FOLDER --model REFUSING --variant over_refuses | style | facts | nothing
+    python tools/planting/plant_refusal.py FOLDER --variant refuses
+    python tools/planting/plant_refusal.py FOLDER --model REFUSING --variant unlearned --strength 0.5
+    python tools/planting/plant_refusal.py FOLDER --model REFUSING --variant over_refuses | style | facts | nothing
 
 `refuses` makes a model that refuses harmful requests and answers harmless ones. From such a model, `unlearned` takes
 refusal away, `over_refuses` adds refusals of harmless requests, and the other three are benign (`benign.py`): another
