@@ -291,7 +291,7 @@ def content_digest(labels: str, prompts: Mapping[str, str]) -> str:
 
 
 def _escaped(part: object) -> str:
-    return re.sub(r"([\\;=])", r"\\\1", str(part))
+    return str(part).replace("\\", "\\\\").replace(";", "\\;").replace("=", "\\=")
 
 
 def _plain(part: str) -> str:
