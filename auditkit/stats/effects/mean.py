@@ -213,7 +213,8 @@ class Estimate(Comparable):
 
     @cached_property
     def _clusters(self) -> pd.DataFrame:
-        return self.measurement.clusters[self._finite.to_numpy()]
+        known = self._finite.to_numpy()
+        return self.measurement.clusters if known.all() else self.measurement.clusters[known]
 
     @cached_property
     def _moments(self) -> Moments | None:
