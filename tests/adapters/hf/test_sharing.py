@@ -17,7 +17,8 @@ from auditkit.adapters.hf.products import multiplying
 pytestmark = pytest.mark.unit
 
 offered = pytest.mark.skipif(
-    sharing._own is None or not sharing._same(torch.float32), reason="this torch or transformers always repeats them"
+    sharing._own is None or not sharing._same(torch.float32),
+    reason="this torch or transformers always repeats them",
 )
 
 
@@ -50,7 +51,9 @@ def run(model: LlamaModel, queries: int, dtype: torch.dtype = torch.float32) -> 
     mask[0, :5] = 0
     accepts, cache = set(inspect.signature(model.forward).parameters), DynamicCache()
     model.to(dtype)(ids[:, :-queries], attention_mask=mask[:, :-queries], **remembering(accepts, cache))
-    found: torch.Tensor = model(ids[:, -queries:], attention_mask=mask, **remembering(accepts, cache)).last_hidden_state
+    found: torch.Tensor = model(
+        ids[:, -queries:], attention_mask=mask, **remembering(accepts, cache)
+    ).last_hidden_state
     return found
 
 

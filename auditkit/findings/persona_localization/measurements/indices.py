@@ -134,9 +134,7 @@ class LayerIndices(Showable):
         Not a number where statements are too few or too flat. The order of statements has no influence, and a dealing
         is the same at every layer.
         """
-        order, labels, among = self._known.get(
-            (items.persona, dealings), lambda: self._labels(items, dealings)
-        )
+        order, labels, among = self._known.get((items.persona, dealings), lambda: self._labels(items, dealings))
         values = checked(self.activations.at(items, layer)[order])
         try:
             with one_thread():
