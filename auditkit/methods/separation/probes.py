@@ -113,13 +113,12 @@ def fitted_scores(
         model = LogisticRegression(max_iter=2000, class_weight="balanced").fit(train, positive)
         scores: Array = model.decision_function(test)
         return scores
-    inner = train @ train.T
-    weights = _solved(inner, _coded(positive[:, None]), probe)[:, 0]
+    inner, code = train @ train.T, _coded(positive[:, None])
     # The threshold is half-way between the means of the two kinds among the rows that were fitted on.
-    own = inner @ weights
+    own = (inner @ _solved(inner, code, probe))[:, 0]
     middle = (own[positive].mean() + own[~positive].mean()) / 2
-    # Summed row by row, so that equal rows have equal scores to the last bit.
-    return np.asarray((test @ train.T * weights).sum(axis=1) - middle, dtype=np.float64)
+    linear = _solved(inner, (test @ train.T).T, probe).T
+    return np.asarray((linear @ code)[:, 0] - middle, dtype=np.float64)
 
 
 def label_null(
