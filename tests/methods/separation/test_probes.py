@@ -182,15 +182,6 @@ def test_the_ridge_probe_is_ridge_regression_on_balanced_labels() -> None:
     np.testing.assert_allclose(got, expected - middle, atol=1e-12)
 
 
-def test_equal_rows_have_equal_scores_wherever_they_stand() -> None:
-    rng = np.random.default_rng(4)
-    train, test = rng.normal(size=(41, 30)), rng.normal(size=(29, 30))
-    test[[3, 12, 28]] = test[7]
-    scores = fitted_scores(train, rng.random(41) < 0.5, test, "ridge")
-    assert len({scores[row] for row in (3, 7, 12, 28)}) == 1
-    assert len(set(scores.tolist())) == 26
-
-
 def test_the_difference_of_means_is_a_projection_on_it() -> None:
     values, positive, _ = shifted(40, 12, 1.0)
     train, test, labels = values[:30], values[30:], positive[:30]
