@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -230,12 +230,6 @@ class Measurement(Showable):
     def _rows(
         self, claim: str, columns: Mapping[str, NDArray[np.float64]], unit: str, effect: str
     ) -> list[ItemRow]:
-        labels = self.labels()
-        items = list(map(str, self.values.index))
-        digests = [
-            content_digest(label, self.prompts.get(item, {}))
-            for item, label in zip(self.values.index, labels, strict=True)
-        ]
         return [
             ItemRow(
                 claim=claim,
@@ -249,7 +243,16 @@ class Measurement(Showable):
                 effect=effect,
             )
             for condition, column in columns.items()
-            for item, label, digest, value in zip(items, labels, digests, column, strict=True)
+            for (item, label, digest), value in zip(self._identities, column, strict=True)
+        ]
+
+    @cached_property
+    def _identities(self) -> list[tuple[str, str, str]]:
+        """(items,) id, cluster labels and digest as text: every effect of this table lists them again."""
+        index, labels = self.values.index, self.labels()
+        return [
+            (str(item), label, content_digest(label, self.prompts.get(item, {})))
+            for item, label in zip(index, labels, strict=True)
         ]
 
 
