@@ -58,9 +58,9 @@ def _same(dtype: torch.dtype) -> bool:
     draw = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, heads, 65, 64, generator=draw).to(dtype) for heads in (6, 2, 2))
     query, mask = query[:, :, :33], torch.ones(2, 1, 33, 65, dtype=torch.bool).tril(32)
-    repeated = (part.repeat_interleave(3, dim=1) for part in (key, value))
+    keys, values = (part.repeat_interleave(3, dim=1) for part in (key, value))
     try:
         shared = scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
-        return torch.equal(shared, scaled_dot_product_attention(query, *repeated, attn_mask=mask))
+        return torch.equal(shared, scaled_dot_product_attention(query, keys, values, attn_mask=mask))
     except (RuntimeError, TypeError):  # a torch that knows no groups, or not in this type
         return False
