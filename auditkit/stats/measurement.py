@@ -193,6 +193,10 @@ class Measurement(Showable):
         values, clusters = self.values.iloc[rows], self.clusters.iloc[rows]
         return Measurement(self.name, self.unit, values, clusters, self.prompts, strata)
 
+    def clusters_of(self, chosen: pd.Series) -> pd.DataFrame:
+        """Clusters of the items for which (items,) `chosen` is true: most often all, which are not copied."""
+        return self.clusters if chosen.all() else self.clusters[chosen.to_numpy()]
+
     def strata_of(self, chosen: pd.Series) -> pd.Series | None:
         """Strata of the items for which (items,) `chosen` is true; None where there are none."""
         return None if self.strata is None else self.strata[chosen]

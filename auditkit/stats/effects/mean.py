@@ -213,8 +213,7 @@ class Estimate(Comparable):
 
     @cached_property
     def _clusters(self) -> pd.DataFrame:
-        known = self._finite.to_numpy()
-        return self.measurement.clusters if known.all() else self.measurement.clusters[known]
+        return self.measurement.clusters_of(self._finite)
 
     @cached_property
     def _moments(self) -> Moments | None:
