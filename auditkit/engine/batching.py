@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -79,13 +80,15 @@ def _fits(work: Callable[[list[int]], None], rows: list[int]) -> bool:
 def speed(adapter: Adapter) -> float:
     """Token-layers per second in plain batches of this model, here and now.
 
-    Batches grow up to `TOKEN_BUDGET` until one takes long enough to be timed, so that a slow model is not run for long.
+    Batches grow up to `TOKEN_BUDGET` until one takes long enough to be timed, so that a slow model is not run for long:
+    twice as many rows each time, or at once as many as should take long enough.
     """
     ids = adapter.chat.encode("The quick brown fox jumps over the lazy dog. " * _LENGTH)[:_LENGTH]
-    prompt, rows = Prompt("", tuple(ids)), 1
+    prompt, rows, most = Prompt("", tuple(ids)), 1, TOKEN_BUDGET // len(ids)
     while True:
         batch, before, began = adapter.batch([prompt] * rows), adapter.meter.token_layers, time.perf_counter()
         adapter.run(batch)
-        seconds, rows = time.perf_counter() - began, 2 * rows
-        if seconds >= _TIMED or rows * len(prompt) > TOKEN_BUDGET:
+        seconds = time.perf_counter() - began
+        if seconds >= _TIMED or rows >= most:
             return (adapter.meter.token_layers - before) / seconds
+        rows = min(most, max(2 * rows, math.ceil(rows * _TIMED / seconds)))

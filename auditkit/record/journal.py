@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -50,12 +51,12 @@ class _Columns(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, rows: Sequence[ItemRow]) -> _Columns:
-        numbers: dict[str, dict[str, int]] = {name: {} for name in _TEXTS}
-        which = {
-            name: tuple(numbers[name].setdefault(getattr(row, name), len(numbers[name])) for row in rows)
-            for name in _TEXTS
-        }
-        texts = {name: tuple(found) for name, found in numbers.items()}
+        texts, which = dict[str, tuple[str, ...]](), dict[str, tuple[int, ...]]()
+        for name in _TEXTS:
+            column = list(map(attrgetter(name), rows))
+            texts[name] = tuple(dict.fromkeys(column))
+            numbers = {text: number for number, text in enumerate(texts[name])}
+            which[name] = tuple(map(numbers.__getitem__, column))
         return cls(texts=texts, which=which, values=tuple(row.value for row in rows))
 
     def rows(self) -> tuple[ItemRow, ...]:

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -193,6 +193,10 @@ class Measurement(Showable):
         values, clusters = self.values.iloc[rows], self.clusters.iloc[rows]
         return Measurement(self.name, self.unit, values, clusters, self.prompts, strata)
 
+    def clusters_of(self, chosen: pd.Series) -> pd.DataFrame:
+        """Clusters of the items for which (items,) `chosen` is true: most often all, which are not copied."""
+        return self.clusters if chosen.all() else self.clusters[chosen.to_numpy()]
+
     def strata_of(self, chosen: pd.Series) -> pd.Series | None:
         """Strata of the items for which (items,) `chosen` is true; None where there are none."""
         return None if self.strata is None else self.strata[chosen]
@@ -230,12 +234,6 @@ class Measurement(Showable):
     def _rows(
         self, claim: str, columns: Mapping[str, NDArray[np.float64]], unit: str, effect: str
     ) -> list[ItemRow]:
-        labels = self.labels()
-        items = list(map(str, self.values.index))
-        digests = [
-            content_digest(label, self.prompts.get(item, {}))
-            for item, label in zip(self.values.index, labels, strict=True)
-        ]
         return [
             ItemRow(
                 claim=claim,
@@ -249,7 +247,16 @@ class Measurement(Showable):
                 effect=effect,
             )
             for condition, column in columns.items()
-            for item, label, digest, value in zip(items, labels, digests, column, strict=True)
+            for (item, label, digest), value in zip(self._identities, column, strict=True)
+        ]
+
+    @cached_property
+    def _identities(self) -> list[tuple[str, str, str]]:
+        """(items,) id, cluster labels and digest as text: every effect of this table lists them again."""
+        index, labels = self.values.index, self.labels()
+        return [
+            (str(item), label, content_digest(label, self.prompts.get(item, {})))
+            for item, label in zip(index, labels, strict=True)
         ]
 
 
@@ -291,7 +298,7 @@ def content_digest(labels: str, prompts: Mapping[str, str]) -> str:
 
 
 def _escaped(part: object) -> str:
-    return re.sub(r"([\\;=])", r"\\\1", str(part))
+    return str(part).replace("\\", "\\\\").replace(";", "\\;").replace("=", "\\=")
 
 
 def _plain(part: str) -> str:

@@ -13,8 +13,8 @@ Whoever calls the module themselves gets what torch does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
+
+from auditkit.adapters.hf.sharing import sharing
 
 _SHORTER = (torch.bfloat16, torch.float16)
 _WEIGHTS = 1 << 16
@@ -35,14 +37,18 @@ _PART = 1 << 24
 """Most elements of a head that are held in float32 at once."""
 
 
-def multiplying(head: nn.Module | None = None) -> AbstractContextManager[object]:
-    """While this is entered, large products of linear layers in float32 are made by what is fastest here.
+@contextmanager
+def multiplying(head: nn.Module | None = None) -> Iterator[None]:
+    """While this is entered, large products of linear layers in float32 are made by what is fastest here, and heads of
+    attention that share keys and values read them where they are (`sharing`).
 
     Args:
         head: the output embeddings; where they are one linear layer, they answer in float32 whatever their type.
     """
     shorter = head is not None and getattr(getattr(head, "weight", None), "dtype", None) in _SHORTER
-    return _Products(head if shorter else None, _idle()) if shorter or _idle() else nullcontext()
+    by = _Products(head if shorter else None, _idle()) if shorter or _idle() else nullcontext()
+    with by, sharing():
+        yield
 
 
 @cache

@@ -27,6 +27,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Place
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
+from auditkit.engine.continuation.generation import likeliest
 from auditkit.engine.continuation.timed import (
     GUARDED_ROWS,
     RUNS,
@@ -210,13 +211,13 @@ class _Work:
         known = self.reference.logits(rows)
         expected = [known[k, -self.reference.windows[row] :] for k, row in enumerate(rows)]
         references = [_references(logits) for logits in expected]  # once, however many conditions there are
-        likeliest = [logits.argmax(-1) for logits in expected]
+        chosen = [likeliest(logits)[1] for logits in expected]
         for name, condition in self.conditions.items():
             got = condition.logits(rows)
             for k, row in enumerate(rows):
                 logits = got[k, -self.reference.windows[row] :].to(known.device)
                 self.nats[name][row].copy_(_nats(references[k], logits))
-                self.agrees[name][row].copy_(likeliest[k] == logits.argmax(-1))
+                self.agrees[name][row].copy_(chosen[k] == likeliest(logits)[1])
 
 
 class _Reference(NamedTuple):

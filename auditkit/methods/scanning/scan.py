@@ -212,8 +212,9 @@ class Levels:
         values = _probabilities(pvalues)
         self.rows, self.units = values.shape
         self.score: Score = score_named(search.score)
-        self.alphas = np.asarray(search.alphas, dtype=np.float64)[:, None]
-        level = _lowest(_reached(self.alphas[:, 0]), values)
+        alphas = np.asarray(search.alphas, dtype=np.float64)
+        reached, level = _told_apart(_lowest(_reached(alphas), values), len(alphas))
+        self.alphas = alphas[reached, None]
         self._by_unit = level * self.units + np.arange(self.units)
         self._by_row = np.ascontiguousarray((level * self.rows + np.arange(self.rows)[:, None]).T)
 
@@ -302,6 +303,18 @@ def _lowest(reached: Array, values: Array) -> Indices:
     for _ in range(int(np.diff(first).max())):
         level += values > ends[level]
     return level
+
+
+def _told_apart(level: Indices, levels: int) -> tuple[Indices, Indices]:
+    """The levels that some p-value is the first to reach, and each p-value's place among these.
+
+    At any other level the counts are those of the level below it, and with equal counts every score falls as the level
+    rises. So no other level is ever the best one, and p-values among n rows need n levels at most.
+    """
+    there = np.flatnonzero(np.bincount(level.ravel(), minlength=levels + 1)[:levels])
+    if not there.size:  # every p-value is above every level
+        there = np.zeros(1, dtype=np.intp)
+    return there, np.searchsorted(there, np.arange(levels + 1))[level]
 
 
 def _laid_out(pvalues: NDArray[Any] | Levels, search: Search) -> Levels:

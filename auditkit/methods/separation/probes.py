@@ -113,11 +113,11 @@ def fitted_scores(
         model = LogisticRegression(max_iter=2000, class_weight="balanced").fit(train, positive)
         scores: Array = model.decision_function(test)
         return scores
-    linear = _linear(train, test, probe)
-    code = _coded(positive[:, None])
+    inner, code = train @ train.T, _coded(positive[:, None])
     # The threshold is half-way between the means of the two kinds among the rows that were fitted on.
-    own = (_linear(train, train, probe) @ code)[:, 0]
+    own = (inner @ _solved(inner, code, probe))[:, 0]
     middle = (own[positive].mean() + own[~positive].mean()) / 2
+    linear = _solved(inner, (test @ train.T).T, probe).T
     return np.asarray((linear @ code)[:, 0] - middle, dtype=np.float64)
 
 
@@ -147,7 +147,8 @@ def label_null(
             ]
             scores = np.column_stack(columns)
         else:
-            linear = _linear(*_scaled(values[train], values[test], standardise), probe)
+            known, unknown = _scaled(values[train], values[test], standardise)
+            linear = _solved(known @ known.T, (unknown @ known.T).T, probe).T
             scores = linear @ _coded(every[train])
         aucs += many_aucs(scores, every[test]) * len(test) / len(values)
     return Significance(float(aucs[0]), aucs[1:])
@@ -198,25 +199,23 @@ def _scaled(train: Array, test: Array, standardise: bool) -> tuple[Array, Array]
     train, test = train - centre, test - centre
     if standardise:
         spread = train.std(axis=0)
-        known = spread > 1e-9 * np.abs(centre)
-        spread = np.where(known, spread, 1.0)
-        train, test = np.where(known, train / spread, 0.0), np.where(known, test / spread, 0.0)
+        spread = np.where(spread > 1e-9 * np.abs(centre), spread, np.inf)  # what does not vary becomes 0
+        train, test = train / spread, test / spread
     return train, test
 
 
-def _linear(train: Array, test: Array, probe: Probe) -> Array:
-    """(test rows, train rows): the scores of test rows are this times the coded labels of the train rows."""
+def _solved(inner: Array, right: Array, probe: Probe) -> Array:
+    """(train rows, columns): the right side as the probe weighs it, by the products of the train rows with each other.
+
+    The scores of test rows are their products with the train rows, times the coded labels of the train rows solved. As
+    the products of the train rows are symmetric, either factor may be the one that is solved: the narrower is quicker.
+    """
     if probe not in get_args(Probe):
         raise ValueError(f"unknown probe {probe!r}; there are {', '.join(get_args(Probe))}")
-    across: Array = test @ train.T
-    if probe == "difference of means":
-        return across
-    inner = train @ train.T
-    level = float(np.trace(inner)) / len(train)
-    if level == 0:  # nothing varies, so nothing can be told
-        return across
-    solved = np.linalg.solve(inner + PENALTY * level * np.eye(len(train)), across.T)
-    return np.asarray(solved.T, dtype=np.float64)
+    level = float(np.trace(inner)) / len(inner)
+    if probe == "difference of means" or level == 0:  # where nothing varies, nothing can be told
+        return right
+    return np.asarray(np.linalg.solve(inner + PENALTY * level * np.eye(len(inner)), right), dtype=np.float64)
 
 
 def _coded(positive: NDArray[np.bool_]) -> Array:

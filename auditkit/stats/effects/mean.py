@@ -213,7 +213,7 @@ class Estimate(Comparable):
 
     @cached_property
     def _clusters(self) -> pd.DataFrame:
-        return self.measurement.clusters[self._finite.to_numpy()]
+        return self.measurement.clusters_of(self._finite)
 
     @cached_property
     def _moments(self) -> Moments | None:

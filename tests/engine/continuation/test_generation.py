@@ -41,6 +41,16 @@ def test_ties_go_to_the_lowest_id() -> None:
     assert ids.tolist() == [1, 0]
 
 
+def test_the_highest_logit_is_torchs_one_and_nan_where_one_is() -> None:
+    logits = torch.randn(40, 333, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    logits[3], logits[5, 7], logits[6, 8], logits[9, 2] = -torch.inf, -torch.inf, torch.inf, torch.nan
+    best, ids = likeliest(logits)
+    assert torch.equal(best.nan_to_num(99), logits.amax(-1).nan_to_num(99))
+    assert ids[9] == 2
+    rest = [row for row in range(40) if row != 9]
+    assert ids[rest].tolist() == [int((logits[row] == best[row]).nonzero()[0, 0]) for row in rest]
+
+
 @pytest.mark.parametrize("when", ["prompt", "generated", "all"])
 def test_cached_equals_whole_and_batched_equals_single(tiny, when, monkeypatch) -> None:
     runs = steered(when)

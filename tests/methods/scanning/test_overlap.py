@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import hypergeom
 
 from auditkit.methods.scanning.overlap import (
     Overlap,
@@ -135,6 +136,15 @@ def test_stability_by_hand_and_by_enumeration() -> None:
     assert stability([[0, 1, 2], [1, 2, 3], [0, 1, 2]], 9).jaccard == pytest.approx((1 / 2 + 1 + 1 / 2) / 3)
     jaccards = [len({0, 1} & set(c)) / len({0, 1} | set(c)) for c in combinations(range(6), 3)]
     assert stability([[0, 1], [3, 4, 5]], 6).chance == pytest.approx(np.mean(jaccards))
+
+
+def test_the_chance_of_a_jaccard_index_is_that_of_the_hypergeometric_distribution() -> None:
+    for small, large, total in ((3, 5, 9), (0, 4, 9), (40, 250, 576), (300, 400, 576), (2048, 3000, 4096)):
+        shared = np.arange(max(0, small + large - total), small + 1)
+        mass = hypergeom.pmf(shared, total, large, small)
+        expected = float((mass * shared / (small + large - shared)).sum())
+        found = stability([range(small), range(total - large, total)], total).chance
+        assert found == pytest.approx(expected, rel=1e-10)
 
 
 def test_random_runs_are_as_stable_as_chance() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain, combinations
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from auditkit.methods.scanning import scan as scan_module
 from auditkit.methods.scanning.pvalues import empirical_pvalues
 from auditkit.methods.scanning.scan import (
     FoundSubset,
@@ -183,7 +185,26 @@ def test_a_pvalue_lies_at_the_lowest_level_that_it_reaches(levels: list[int], va
     alphas, pvalues = np.sort(levels) / 2**14, np.array(values) / 2**14
     table = Levels(pvalues[None], Search(alphas=alphas.tolist()))
     counts = table.per_unit(np.ones(1, dtype=bool))
-    np.testing.assert_array_equal(counts, pvalues[None] <= alphas[:, None] * (1 + 1e-9))
+    laid_out = np.searchsorted(table.alphas[:, 0], alphas, side="right")  # how many levels up to each
+    np.testing.assert_array_equal(
+        np.vstack([np.zeros_like(counts[:1]), counts])[laid_out], pvalues[None] <= alphas[:, None] * (1 + 1e-9)
+    )
+
+
+@given(pvalues=small(6, 12), score=names, kept=st.sets(st.integers(1, 10)))
+@settings(max_examples=60)
+def test_levels_that_no_pvalue_is_the_first_to_reach_are_never_missed(
+    pvalues: np.ndarray, score: str, kept: set[int]
+) -> None:
+    """With every level of the grid laid out, the very same subset and score are found."""
+    pvalues[~np.isin(np.rint(pvalues * 10), list(kept))] = 1.0
+    search = Search(score, alpha_grid(), restarts=3)
+    levels = Levels(pvalues, search)
+    with mock.patch.object(scan_module, "_told_apart", lambda level, count: (np.arange(count), level)):
+        whole = Levels(pvalues, search)
+    assert len(levels.alphas) <= len(kept) + 1 < len(whole.alphas) == 50
+    assert same(scan(levels, search), scan(whole, search))
+    np.testing.assert_array_equal(row_scores(levels, range(12), search), row_scores(whole, range(12), search))
 
 
 def test_pvalues_that_were_laid_out_give_what_they_give_by_themselves() -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
@@ -61,6 +62,20 @@ def test_auc_is_that_of_scikit_learn_ties_included(scores: list[int], data: st.D
     expected = roc_auc_score(flags, scores)
     assert auc(np.array(scores), flags) == pytest.approx(expected)
     assert many_aucs(np.array(scores, dtype=float)[:, None], flags[:, None])[0] == pytest.approx(expected)
+
+
+@given(
+    scores=st.lists(st.sampled_from([0.0, 0.5, 1.0, 1e-9, float("inf"), float("nan")]), min_size=3, max_size=20)
+)
+def test_the_parts_are_differences_of_ranks(scores: list[float]) -> None:
+    values, positive = np.array(scores), np.arange(len(scores)) % 3 == 0
+    yes, no = values[positive], values[~positive]
+    ranks = rankdata(values)
+    above = (ranks[positive] - rankdata(yes)) / len(no)
+    below = (len(yes) - (ranks[~positive] - rankdata(no))) / len(yes)
+    got, mean = auc_parts(values, positive), above.mean()
+    np.testing.assert_array_equal(got[positive], mean + len(values) / len(yes) * (above - mean))
+    np.testing.assert_array_equal(got[~positive], mean + len(values) / len(no) * (below - mean))
 
 
 def test_the_spread_of_the_parts_is_that_of_the_auc() -> None:

@@ -18,6 +18,7 @@ from auditkit.claims.shared import SharedMeasurements, shared_measurement
 from auditkit.findings.persona_localization.measurements.blocks import BLOCKS, in_blocks, over_blocks
 from auditkit.findings.persona_localization.measurements.material import (
     Array,
+    Flags,
     PersonaActivations,
     PersonaItems,
     one_thread,
@@ -133,6 +134,17 @@ class LayerIndices(Showable):
         Not a number where statements are too few or too flat. The order of statements has no influence, and a dealing
         is the same at every layer.
         """
+        order, labels, among = self._known.get((items.persona, dealings), lambda: self._labels(items, dealings))
+        values = checked(self.activations.at(items, layer)[order])
+        try:
+            with one_thread():
+                points, _ = principal_points(values, scale=scale, components=COMPONENTS)
+                return labelled_indices(points, labels, among)
+        except ValueError:
+            return np.full((len(labels), len(NAMES)), np.nan)
+
+    def _labels(self, items: PersonaItems, dealings: int) -> tuple[NDArray[np.intp], Flags, Flags]:
+        """The order of statements, their labels in each labeling, and which of them the labeling is about."""
         order = np.lexsort([np.array(items.ids), items.groups])
         positive, groups = items.positive[order], items.groups[order]
         drawn = dealt(positive, groups, dealings, stream(self.seed, "index null", items.persona))
@@ -141,13 +153,7 @@ class LayerIndices(Showable):
         block_of = in_blocks(items, self.seed)[order]
         for block in range(self._blocks):
             among[1 + dealings + block] = block_of != block
-        values = checked(self.activations.at(items, layer)[order])
-        try:
-            with one_thread():
-                points, _ = principal_points(values, scale=scale, components=COMPONENTS)
-                return labelled_indices(points, labels, among)
-        except ValueError:
-            return np.full((len(labels), len(NAMES)), np.nan)
+        return order, labels, among
 
     @shared_measurement
     def _blocks(self) -> int:
