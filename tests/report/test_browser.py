@@ -150,22 +150,28 @@ def test_each_hostile_text_alone_changes_no_element(opened: Any, sample_run: Run
 def test_filters_by_verdict_suite_and_text(opened: Any, full_run: Run) -> None:
     with opened(render_html(full_run)) as page:
         said = page.locator("#filter-result")
+        asides = page.locator(".suite > :is(.lead, .source, .nearest, .key, .legend):visible")
+        every = asides.count()
+        assert every > 0
         page.check("input[value=pass]")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('2 of 6')")
         assert page.locator("details.claim:visible").count() == 2
         assert page.locator(".suite .forests tbody tr:not(.group):visible").count() == 2
         assert page.locator(".suite:visible").count() == 1
+        assert asides.count() == 0, "a filter leaves of a suite its question, intervals and claims"
         page.fill("input[name=text]", "MLP 0.06")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('1 of 6')")
         page.reload()
         assert said.inner_text() == "1 of 6 claims are shown.", "the filter is in the address"
         page.click("text=Show all")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('All 6')")
+        assert asides.count() == every
         page.select_option("select[name=suite]", label="composition")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('2 of 6')")
         page.emulate_media(media="print")
         page.evaluate(OPEN_ALL)
         assert page.locator("details.claim:visible").count() == 6, "paper shows the whole run"
+        assert asides.count() >= every
 
 
 def test_sorts_and_goes_back_to_the_suites(opened: Any, full_run: Run) -> None:
