@@ -135,7 +135,7 @@ def test_marks_stand_where_colour_would_stand_alone() -> None:
     assert "× not measured · ⁄ below 0 · □ outlined" in texts(svg)
     root = ET.fromstring(svg)
     [sheared] = [group for group in root.iter(f"{SVG}g") if group.get("transform", "").startswith("matrix")]
-    assert [path.get("d") for path in sheared] == ["m0 0h2"], "two cells struck, each by a dash"
+    assert [path.get("d") for path in sheared] == ["m0 0h1", "m1 0h1"], "light on a dark cell, dark on a light one"
     slanted = re.compile(r"m-?\d+[ -]\d+(?: |(?=-))-?\d+[ -]\d+(?=m|$)")
     marks = [path.get("d", "") for path in root.iter(f"{SVG}path")]
     assert sum(len(slanted.findall(d)) for d in marks) == 2, "one cell crossed"
