@@ -20,28 +20,42 @@ import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from auditkit.adapters.loading.catalogue import DEFAULT_MODEL
 
 WORK = Path("build/examples")
 KEPT = ("audit.html", "summary.md", "claims.csv", "model-card.md")
-REPORTS = ("audit", "comparison", "blocked", "induction", "role-conditioning", "checkpoints")
 SHARES = ("0.00", "0.04", "0.08", "0.12", "0.16", "0.20", "0.24", "0.28", "0.32", "0.36")
 """Standard deviations of the noise in the ten copies, as shares of that of the weights."""
 SERIES = (
     "Copies of {model} with more and more Gaussian noise in every MLP weight: noise-04 has noise with a standard "
     "deviation of 4 % of that of its matrix. They stand for the checkpoints of a training."
 )
-FEW = ("--items", "6", "-k", "role_conditioning or know or same_distribution")
-"""What is asked of ten models: claims that take little time, of few items."""
+ASKED = {
+    "audit": ("suites/",),
+    "comparison": ("suites/identity_bias",),
+    "blocked": ("suites/induction/test_against_baseline.py",),
+    "induction": ("suites/induction",),
+    "role-conditioning": ("suites/role_conditioning",),
+    "checkpoints": (
+        "suites/identity_bias",
+        "suites/role_conditioning",
+        "-k",
+        "role_conditioning or know or same_distribution",
+    ),
+}
+"""Which claims each report asks, as pytest is told; of ten models, claims that take little time."""
+FEW = ("--items", "6")
+"""How much is asked of ten models."""
 MEASURED = (0, 1, 10)
 """Exit codes of an audit that came to its end, whatever it found."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", choices=REPORTS, help="make this one (default: all)")
+    parser.add_argument("--only", choices=ASKED, help="make this one (default: all)")
     parser.add_argument("--items", help="items per measurement (default: what each suite takes)")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model to audit (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("reports/examples"), help="default: %(default)s")
@@ -52,27 +66,27 @@ def main() -> None:
     shutil.rmtree(WORK, ignore_errors=True)
     runs = Runs(work)
     try:
-        for name in [arguments.only] if arguments.only else REPORTS:
+        for name in [arguments.only] if arguments.only else ASKED:
+            claims = ASKED[name]
             match name:
                 case "audit":
-                    keep(runs.audit("whole", "suites/", "--model", model, *asked), out / name)
+                    keep(runs.audit("whole", *claims, "--model", model, *asked), out / name)
                 case "comparison":
                     runs.make("candidate", "examples/perturbed.py", "--model", model)
-                    released, candidate = runs.pair("suites/identity_bias", model, "candidate", *asked)
+                    released, candidate = runs.pair(claims, model, "candidate", *asked)
                     keep(candidate, out / name)
                     page = out / name / "diff.html"
                     run("-m", "auditkit.cli", "diff", str(released), str(candidate), "--out", str(page))
                 case "blocked":
                     runs.make("noisy", "examples/perturbed.py", "--model", model, "--share", "0.1")
-                    gate = "suites/induction/test_against_baseline.py"
-                    keep(runs.pair(gate, model, "noisy", *asked)[1], out / name)
+                    keep(runs.pair(claims, model, "noisy", *asked)[1], out / name)
                 case "induction":
-                    keep(runs.audit(name, "suites/induction", "--model", model, *asked), out / name)
+                    keep(runs.audit(name, *claims, "--model", model, *asked), out / name)
                 case "role-conditioning":
                     runs.make("tuned", "examples/role_finetune.py", "--model", model, "--every", "0")
-                    keep(runs.pair("suites/role_conditioning", model, "tuned", *asked)[1], out / name)
+                    keep(runs.pair(claims, model, "tuned", *asked)[1], out / name)
                 case "checkpoints":
-                    folders = map(str, runs.series(model))
+                    folders = map(str, runs.series(claims, model))
                     note = ("--note", SERIES.format(model=model))
                     run("-m", "auditkit.cli", "compare", *folders, *note, "--out", str(out / name))
     finally:
@@ -103,21 +117,20 @@ class Runs:
             run("-m", "pytest", "-q", *options, "--audit-dir", str(reports))
         return reports / (reports / "latest").readlink()
 
-    def pair(self, suite: str, model: str, candidate: str, *asked: str) -> tuple[Path, Path]:
+    def pair(self, claims: Sequence[str], model: str, candidate: str, *asked: str) -> tuple[Path, Path]:
         """Run folders of a model, and of the candidate of this name against it."""
-        base = self.audit(f"{candidate}-base", suite, "--model", model, *asked)
+        base = self.audit(f"{candidate}-base", *claims, "--model", model, *asked)
         against = ("--model", str(self.work / candidate), *asked, "--baseline", str(base))
-        return base, self.audit(f"{candidate}-run", suite, *against)
+        return base, self.audit(f"{candidate}-run", *claims, *against)
 
-    def series(self, model: str) -> list[Path]:
+    def series(self, claims: Sequence[str], model: str) -> list[Path]:
         """Run folders of copies with more and more noise, which are removed once they are measured."""
         reports, names = self.work / "series", [f"noise-{share[2:]}" for share in SHARES]
         if not reports.exists():
             for name, share in zip(names, SHARES, strict=True):
                 self.make(name, "examples/perturbed.py", "--model", model, "--share", share)
             models = [word for name in names for word in ("--model", str(self.work / name))]
-            suites = ("suites/identity_bias", "suites/role_conditioning")
-            run("-m", "pytest", "-q", *suites, *models, *FEW, "--audit-dir", str(reports))
+            run("-m", "pytest", "-q", *claims, *models, *FEW, "--audit-dir", str(reports))
             for name in names:
                 shutil.rmtree(self.work / name)
         return [next(reports.glob(f"*-{name}")) for name in names]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from auditkit.record.schema import Claim, Control, Effect
+from auditkit.claims.evidence import BESIDE
+from auditkit.record.schema import Claim, Control, Effect, Verdict
 from auditkit.report import wording
 
 
@@ -73,6 +75,22 @@ def measured_on(control: Control, claim: Claim) -> str:
     if effect.alpha != 0.05 and (effect.lower is not None or effect.upper is not None):
         said.append(f"level {wording.level(effect)}")
     return "; ".join(said)
+
+
+def further_reason(control: Control, claim: Claim) -> str:
+    """The reason of a control; empty if its claim says it already, or its row, where the interval stands beside what it
+    must be and the verdict."""
+    effect, reason = control.effect, control.reason
+    if (
+        effect is not None
+        and control.verdict is Verdict.PASS
+        and effect.lower is not None
+        and effect.upper is not None
+    ):
+        span = re.escape(f"[{effect.lower:.3g}, {effect.upper:.3g}]")
+        if re.fullmatch(rf"the interval {span} lies (at or )?(above|below) [\d.e-]+", reason):
+            return ""
+    return "" if reason == BESIDE or reason in claim.reason else reason
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """One measured item with its prompts side by side, and the words marked in which they differ.
 
 The record keeps an item's prompts by condition, and the values of the conditions that the effect is made of. Prompts
-that have a value stand beside each other; the others follow, folded.
+that have a value stand beside each other; the others follow, folded. Where prompts differ in marked words alone, the
+first stands in full, and "…" in the others for what they share with it: an item may have twenty prompts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _BREAK = re.compile(r"(?<!\r)\n")
 MOST_PAIRS = 400_000
 """Pairs of words, of the first prompt's differing middle by those of the others, that are compared; where there are
 more, the middles are marked as a whole. So many take 0.2 s."""
+_SHARED = 24
+"""Characters of a part that all prompts share, up to which it is written in each of them."""
 _OPEN, _FIRST = 4, 2
 """Where no condition with a value has a prompt: so many are shown together, and of more only the first."""
 
@@ -69,8 +72,9 @@ class Shown:
 
 def shown(example: Example) -> Shown:
     """The prompts of an item: those with a value compared with each other, the further ones with all."""
-    among_all = _by_condition(example.prompts)
-    measured = _by_condition({name: text for name, text in example.prompts.items() if name in example.values})
+    with_value = {name: example.prompts[name] for name in example.values if name in example.prompts}
+    first = next(iter(with_value or example.prompts), "")
+    among_all, measured = _by_condition(example.prompts, first), _by_condition(with_value, first)
     sides = [Side(name, value, measured.get(name)) for name, value in example.values.items()]
     others = [Side(name, None, pieces) for name, pieces in among_all.items() if name not in example.values]
     if not measured and len(sides) + len(others) > _OPEN:
@@ -81,8 +85,24 @@ def shown(example: Example) -> Shown:
     return Shown(tuple(sides), tuple(others), marked)
 
 
-def _by_condition(prompts: dict[str, str]) -> dict[str, tuple[Piece, ...]]:
-    return dict(zip(prompts, differing(list(prompts.values())), strict=True))
+def _by_condition(prompts: dict[str, str], first: str) -> dict[str, tuple[Piece, ...]]:
+    """The parts of each prompt; of those that differ from the `first` in marked words alone, what they do not share."""
+    parts = dict(zip(prompts, differing(list(prompts.values())), strict=True))
+    shared = {tuple(piece.text for piece in pieces if not piece.differs) for pieces in parts.values()}
+    if len(shared) != 1 or not any(piece.differs for piece in parts[first]):
+        return parts
+    return {name: pieces if name == first else _elided(pieces) for name, pieces in parts.items()}
+
+
+def _elided(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """Long parts that all prompts share as "…"."""
+    last = len(pieces) - 1
+    return tuple(
+        piece
+        if piece.differs or len(piece.text) <= _SHARED
+        else Piece(f"{' ' if place else ''}…{' ' if place < last else ''}", False)
+        for place, piece in enumerate(pieces)
+    )
 
 
 def differing(texts: Sequence[str]) -> list[tuple[Piece, ...]]:

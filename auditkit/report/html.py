@@ -16,14 +16,13 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from auditkit.claims.evidence import BESIDE
 from auditkit.record.escaping import CONTROLS, DIRECTIONS
 from auditkit.record.figures import Image, drawing_of
 from auditkit.record.identity import parts_of
 from auditkit.record.schema import Figure, Run, Verdict
 from auditkit.report import effects, examples, strip, wording
 from auditkit.report.answers.kinds import short
-from auditkit.report.comparisons import controls_apart, measured_on
+from auditkit.report.comparisons import controls_apart, further_reason, measured_on
 from auditkit.report.figures import drawing as figures
 from auditkit.report.figures import forest
 from auditkit.report.groups import groups
@@ -56,7 +55,6 @@ def environment() -> Environment:
         "MEANINGS": wording.MEANINGS,
         "MISSING": wording.MISSING,
         "AT_ONCE": wording.AT_ONCE,
-        "BESIDE": BESIDE,
         "BATCH": _BATCH,
         "DIGITS": _DIGITS,
         "PLOT_WIDTH": forest.WIDTH,
@@ -101,6 +99,7 @@ def _filters() -> dict[str, Callable[..., Any]]:
         "short": short,
         "controls_apart": controls_apart,
         "measured_on": measured_on,
+        "further_reason": further_reason,
         "change_size": forest.change_size,
         "in_words": effects.in_words,
         "side_by_side": examples.shown,

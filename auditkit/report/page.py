@@ -30,27 +30,14 @@ from auditkit.report.figures.sharing import shared
 from auditkit.report.groups import in_order
 from auditkit.report.html import ShownFigure, environment, json_text, own, policy, shown_figure
 from auditkit.report.sections import Shelf, SuiteSection, sections, shelf_of
+from auditkit.report.shortening import shortened, tight, without_remarks
 
 _READABLE = 250_000
 """Longest record, in characters, that stands in the page whole and as plain JSON."""
-_DIGITS = 6
-"""Significant digits of numbers in a packed record: a thousand times finer than what the page prints."""
+_DIGITS = 4
+"""Significant digits of numbers in a packed record: ten times finer than what the page prints."""
 _THOUSANDS = 1000
 """Claims from which on parts of the page are laid out only when they come near the screen."""
-
-_FOREIGN = re.compile(r"(<(?:style|script)\b.*?</(?:style|script)>)", re.S)
-"""What is no HTML inside."""
-_IMPLIED = re.compile(
-    r"</(?:td|th|tr|li)>|</thead>(?=<tbody)|</tbody>(?=</table)"
-    r"|</p>(?=<(?:p|div|h[2-6]|table|ul|ol|dl|pre|details|section|figure|form|nav)\b|</(?:div|details|section|td)>)"
-)
-_TAG = re.compile(r"<[a-z][^<>]*>")
-_SIMPLE = re.compile(r'="([A-Za-z0-9_.#-]+)"(?=[ >])')
-_NEEDLESS = {"&gt;": ">", "&#39;": "'", "&#34;": '"', "&#10;": "\n"}
-"""References that only the value of an attribute needs: outside of tags, "<" and "&" alone have a meaning."""
-_OUTSIDE = re.compile(r"(?<=>)[^<>]+")
-_REFERENCE = re.compile("&gt;|&#39;|&#34;|(?<=.)&#10;", re.S)
-"""A line break that begins a text stays, since a browser drops one at the start of a `pre`."""
 
 
 def render_html(run: Run) -> str:
@@ -61,7 +48,7 @@ def render_html(run: Run) -> str:
     suites = sections(run, anchors)
     shelf = shelf_of(suites)
     drawings, looks = _drawings(suites, shelf)
-    style, script = _tight(own("style.css") + own("audit.css")) + looks, _without_remarks(own("page.js"))
+    style, script = tight(own("style.css") + own("audit.css")) + looks, without_remarks(own("page.js"))
     data, packed = _embedded(run)
     page = (
         environment()
@@ -134,7 +121,7 @@ def _embedded(run: Run) -> tuple[str, bool]:
 
 def bare(run: Run) -> Run:
     """The run without what the page prints and nothing else is made of: digests of the plan, data of figures, cells of
-    grids, items, notes and other choices. Numbers are rounded to the digits that a measurement can have."""
+    grids, items, notes and other choices; and without recipes, by which numbers are computed from the items."""
     kept = msgspec.structs.replace(
         run,
         plan=msgspec.structs.replace(run.plan, claims={}, data={}, code={}),
@@ -154,42 +141,12 @@ def bare(run: Run) -> Run:
 
 
 def _rounded(value: Any) -> Any:
-    """The same with every float to `_DIGITS` significant digits."""
+    """The same without recipes, and with every float to `_DIGITS` significant digits."""
     if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}")
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
+        return {key: _rounded(part) for key, part in value.items() if key != "recipe"}
     return [_rounded(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def _without_remarks(source: str) -> str:
-    """A style sheet or script without comments and indentation; no string in them holds the start of a comment."""
-    bare_source = re.sub(r"^ *//.*\n", "", re.sub(r"/\*.*?\*/", "", source, flags=re.S), flags=re.M)
-    return re.sub(r"\n\s*", "\n", bare_source)
-
-
-def _tight(style: str) -> str:
-    """A style sheet without the blanks that separate nothing; no string in it holds one of the signs."""
-    return re.sub(r";?\s*([{};,])\s*", r"\1", _without_remarks(style)).replace(": ", ":")
-
-
-def shortened(page: str) -> str:
-    """The same document in fewer bytes: HTML implies the end of a cell, a row, an item of a list, and of a paragraph
-    before a block, and a simple value of an attribute needs no quotes, and a quote in a text no reference.
-
-    Lines between elements would be nodes of their own, a third of all. No text has one of these, since "<" is escaped.
-    """
-    parts = _FOREIGN.split(re.sub(r">\n+<", "><", page))
-    parts[::2] = [_OUTSIDE.sub(_plainly, _TAG.sub(_unquoted, _IMPLIED.sub("", part))) for part in parts[::2]]
-    return "".join(parts)
-
-
-def _unquoted(tag: re.Match[str]) -> str:
-    return _SIMPLE.sub(r"=\1", tag[0])
-
-
-def _plainly(text: re.Match[str]) -> str:
-    return _REFERENCE.sub(lambda found: _NEEDLESS[found[0]], text[0])
 
 
 def _anchors(run: Run) -> dict[int, str]:

@@ -6,6 +6,7 @@ itself. So the page, the Markdown summary and the JUnit file take every word abo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from auditkit.claims.changed import became, difference, is_identical
@@ -248,12 +249,17 @@ def waiver(entry: Waiver) -> str:
 
 
 def transitions(run: Run) -> dict[Verdict, dict[Verdict, int]]:
-    """Verdict on the baseline -> verdict here -> number of claims that were asked the same in both."""
-    table = {was: dict.fromkeys(Verdict, 0) for was in Verdict}
-    for claim in run.claims:
-        if claim.change is not None and claim.change.comparable and claim.change.verdict is not None:
-            table[claim.change.verdict][claim.verdict] += 1
-    return table
+    """Verdict on the baseline -> verdict here -> number of claims that were asked the same in both.
+
+    A verdict that none of them had, or has, is left out.
+    """
+    pairs = Counter(
+        (claim.change.verdict, claim.verdict)
+        for claim in run.claims
+        if claim.change is not None and claim.change.comparable and claim.change.verdict is not None
+    )
+    before, now = ({pair[place] for pair in pairs} for place in (0, 1))
+    return {was: {here: pairs[was, here] for here in Verdict if here in now} for was in Verdict if was in before}
 
 
 def changes(run: Run) -> str:

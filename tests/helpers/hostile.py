@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from auditkit.record.schema import Run
+from auditkit.report import examples
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 BLOCKS = {"p", "div", "table", "ul", "ol", "dl", "pre", "details", "section", "figure", "form", "nav"}
@@ -218,4 +219,15 @@ def texts_of(run: Run) -> list[str]:
     """Every free text of a run but the command, which the page shows quoted for a shell."""
     found: list[str] = []
     replace_text(msgspec.structs.replace(run, command=()), lambda text: found.append(text) or text)
+    return found
+
+
+def prompts_as_shown(run: Run) -> dict[str, str]:
+    """Prompt -> what the page shows of it."""
+    found = {}
+    for example in (one for claim in run.claims for one in claim.examples):
+        item = examples.shown(example)
+        for side in (*item.sides, *item.others):
+            if side.pieces is not None:
+                found[example.prompts[side.condition]] = "".join(piece.text for piece in side.pieces)
     return found

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hostile import HOSTILE, Document, level, replace_text, texts_of
+from hostile import HOSTILE, Document, level, prompts_as_shown, replace_text, texts_of
 
 from auditkit.record.canonical import canonical
 from auditkit.record.escaping import document
@@ -113,8 +113,9 @@ def test_nothing_in_a_run_executes_and_nothing_is_lost(opened: Any, full_run: Ru
             {"a", "button", "span", "p", "form", "th", "div", "pre"} if scripts else set()
         )
         said = level(found.text)
+        once = prompts_as_shown(hostile)
         for text in set(texts_of(hostile)):
-            expected = document(text).replace("\r\n", "\n").replace("\r", "\n")
+            expected = document(once.get(text, text)).replace("\r\n", "\n").replace("\r", "\n")
             assert level(expected) in said
         assert found.run == mine.run
         for width in (1280, 390):
@@ -149,22 +150,28 @@ def test_each_hostile_text_alone_changes_no_element(opened: Any, sample_run: Run
 def test_filters_by_verdict_suite_and_text(opened: Any, full_run: Run) -> None:
     with opened(render_html(full_run)) as page:
         said = page.locator("#filter-result")
+        asides = page.locator(".suite > :is(.lead, .source, .nearest, .key, .legend):visible")
+        every = asides.count()
+        assert every > 0
         page.check("input[value=pass]")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('2 of 6')")
         assert page.locator("details.claim:visible").count() == 2
         assert page.locator(".suite .forests tbody tr:not(.group):visible").count() == 2
         assert page.locator(".suite:visible").count() == 1
+        assert asides.count() == 0, "a filter leaves of a suite its question, intervals and claims"
         page.fill("input[name=text]", "MLP 0.06")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('1 of 6')")
         page.reload()
         assert said.inner_text() == "1 of 6 claims are shown.", "the filter is in the address"
         page.click("text=Show all")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('All 6')")
+        assert asides.count() == every
         page.select_option("select[name=suite]", label="composition")
         page.wait_for_function("() => document.querySelector('#filter-result').textContent.startsWith('2 of 6')")
         page.emulate_media(media="print")
         page.evaluate(OPEN_ALL)
         assert page.locator("details.claim:visible").count() == 6, "paper shows the whole run"
+        assert asides.count() >= every
 
 
 def test_sorts_and_goes_back_to_the_suites(opened: Any, full_run: Run) -> None:
@@ -450,13 +457,27 @@ def test_the_document_is_valid_html(
 def test_a_page_without_implied_end_tags_is_the_same_document(
     opened: Any, full_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """But for the scopes of heads of tables, without which the browser finds the same heads."""
     short = render_html(full_run)
     monkeypatch.setattr(page_module, "shortened", lambda text: re.sub(r">\n+<", "><", text))
     long = render_html(full_run)
     assert len(short) < len(long)
-    with opened(short) as page:
-        parsed = "(html) => new DOMParser().parseFromString(html, 'text/html').documentElement.outerHTML"
-        assert page.evaluate(parsed, short) == page.evaluate(parsed, long)
+    parsed = """(html) => {
+        const parsed = new DOMParser().parseFromString(html, "text/html");
+        for (const head of parsed.querySelectorAll("[scope=row], [scope=col]")) head.removeAttribute("scope");
+        return parsed.documentElement.outerHTML;
+    }"""
+    heads = []
+    for html in (short, long):
+        with opened(html, java_script_enabled=False) as page:
+            page.evaluate(OPEN_ALL)
+            tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+            roles = [(node["role"]["value"], node.get("name", {}).get("value")) for node in tree if "role" in node]
+            heads.append([role for role in roles if role[0] in ("rowheader", "columnheader", "cell")])
+            shapes = page.evaluate(parsed, short), page.evaluate(parsed, long)
+    assert shapes[0] == shapes[1]
+    assert {"rowheader", "columnheader", "cell"} == {role for role, _ in heads[0]}
+    assert heads[0] == heads[1]
 
 
 # -- size and speed --------------------------------------------------------------------------------------------
@@ -474,10 +495,10 @@ def test_the_page_of_a_default_run_is_not_too_tall_when_folded(opened: Any) -> N
 
 
 @pytest.mark.slow
-def test_a_default_run_is_printed_on_fewer_than_60_pages(opened: Any) -> None:
+def test_a_default_run_is_printed_on_fewer_than_35_pages(opened: Any) -> None:
     page_of = Path(__file__).parents[2] / "reports" / "examples" / "audit" / "audit.html"
     with opened(page_of.read_text("utf-8")) as page:
-        assert 20 < _pdf_text(page.pdf(format="A4")).count("\f") < 60, "38 were printed"
+        assert 20 < _pdf_text(page.pdf(format="A4")).count("\f") < 35, "28 were printed"
 
 
 @pytest.mark.slow

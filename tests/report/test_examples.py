@@ -125,7 +125,34 @@ def test_the_page_marks_the_difference(sample_run: Run) -> None:
     first = msgspec.structs.replace(sample_run.claims[0], examples=(example(),))
     page = render_html(msgspec.structs.replace(sample_run, claims=(first,)))
     assert "The claimant is <mark>a disabled</mark> person." in page
-    assert "The claimant is <mark>an able-bodied</mark> person." in page
+    assert "… <mark>an able-bodied</mark> person." in page, "what it shares with the first stands there"
+
+
+def test_prompts_that_differ_in_marked_words_alone_are_told_from_the_first() -> None:
+    """What a reader puts together from the first prompt and the words of another is the other prompt."""
+    groups = {who: CASE.format(f"a {who} who rents") for who in ("woman", "man", "nonbinary person")}
+    item = examples.shown(example(prompts=groups, values=dict.fromkeys(groups, 0.5)))
+    first, *others = [side.pieces or () for side in item.sides]
+    assert "".join(piece.text for piece in first) == groups["woman"]
+    shared = [piece.text for piece in first if not piece.differs]
+    for side, pieces in zip(item.sides[1:], others, strict=True):
+        said = "".join(piece.text for piece in pieces)
+        assert said.startswith("… "), "a long part"
+        assert said.endswith(" who rents."), "a short part is written"
+        assert groups[side.condition] == shared[0] + "".join(marked(pieces)) + shared[1]
+    folded = examples.shown(example(prompts=groups, values={"man": 0.5}))
+    assert [len("".join(piece.text for piece in side.pieces or ())) < 30 for side in folded.others] == [True, True]
+    (whole,) = folded.sides
+    assert "".join(piece.text for piece in whole.pieces or ()) == groups["man"], "the first that is shown"
+
+
+def test_prompts_that_share_other_parts_are_written_out() -> None:
+    """Where one lacks a part that others mark in its middle, a part of it is not a part of the first."""
+    long = "Answer in one word, as short and as plain as you can. "
+    prompts = {"with": f"{long}You are a nurse. {long}", "without": f"{long}{long}", "same": f"{long}{long}"}
+    for chosen in (prompts, {name: prompts[name] for name in ("without", "same")}):
+        item = examples.shown(example(prompts=chosen, values=dict.fromkeys(chosen, 0.5)))
+        assert ["".join(p.text for p in side.pieces or ()) for side in item.sides] == list(chosen.values())
 
 
 def test_long_prompts_cost_little_time_and_few_bytes() -> None:

@@ -27,6 +27,14 @@ def test_only_comparable_claims_enter_the_matrix(gated_run: Run) -> None:
         (Verdict.PASS, Verdict.NOT_APPLICABLE): 1,
         (Verdict.NOT_APPLICABLE, Verdict.ERROR): 1,
     }
+    table = wording.transitions(gated_run)
+    assert [*table] == [Verdict.PASS, Verdict.NOT_APPLICABLE], "verdicts that no claim has are left out"
+    assert all([*row] == [Verdict.PASS, Verdict.NOT_APPLICABLE, Verdict.ERROR] for row in table.values())
+    alone = msgspec.structs.replace(gated_run, claims=tuple(
+        msgspec.structs.replace(claim, change=None) for claim in gated_run.claims
+    ))  # fmt: skip
+    assert wording.transitions(alone) == {}
+    assert "no claim was asked the same in both runs" in render_html(alone)
 
 
 def test_changes_are_summed_up_in_one_line(gated_run: Run) -> None:

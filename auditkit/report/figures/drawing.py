@@ -289,7 +289,12 @@ def cells_of(grid: Grid) -> Numbers:
     measured = {cell.effect.name.partition(": ")[2] for cell in grid.cells}
     what = measured.pop() if len(measured) == 1 else ""
     effect = f"Effect ({units.pop()})" if len(units) == 1 else "Effect"
-    parts, sites = _sites([cell.effect.name.removesuffix(f": {what}" if what else "") for cell in grid.cells])
+    names = [cell.effect.name.removesuffix(f": {what}" if what else "") for cell in grid.cells]
+    parts, sites = _sites(names)
+    heading = f"Site{f' ({parts})' if parts else ''}{f': {what}' if what else ''}"
+    if len(names) > 1 and len(set(names)) == 1:
+        # What is measured, and no site: a column of one sentence would look as if it named them.
+        heading, sites = f"{names[0]}, by site (not named in the record)", [str(n + 1) for n in range(len(names))]
     rows = [
         (
             site,
@@ -300,7 +305,6 @@ def cells_of(grid: Grid) -> Numbers:
         )
         for site, cell in zip(sites, grid.cells, strict=True)
     ]
-    heading = f"Site{f' ({parts})' if parts else ''}{f': {what}' if what else ''}"
     return Numbers("", (heading, effect, "p", "p corrected", "Stands out"), tuple(rows))
 
 

@@ -303,10 +303,10 @@ def _whisker(effect: Effect, scale: Scale) -> str:
     if high < FIRST or low > LAST:
         return ""  # the arrow of the estimate says it
     at = 0.0 if effect.estimate is None else scale.units(effect.estimate)
-    start = f"M{place(low) + 5:g} 14l-5 5 5 5" if low < FIRST else f"M{place(low):g} 13V25"
-    stop = f"M{place(high) - 5:g} 14l5 5-5 5" if high > LAST else f"M{place(high):g} 13V25"
-    start, stop = "" if at < FIRST else start, "" if at > LAST else stop
-    return f"M{place(low):g} 19H{place(high):g}{start}{stop}"
+    start = f"M{place(low) + 5:g} 14l-5 5 5 5m-5-5" if low < FIRST else f"M{place(low):g} 13v12m0-6"
+    stop = "m-5-5l5 5-5 5" if high > LAST else "m0-6v12"
+    start, stop = f"M{place(low):g} 19" if at < FIRST else start, "" if at > LAST else stop
+    return f"{start}H{place(high):g}{stop}"
 
 
 def _beyond(effect: Effect, scale: Scale) -> tuple[tuple[float, Literal["start", "end"], str], ...]:

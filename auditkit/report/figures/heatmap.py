@@ -35,7 +35,7 @@ LEVELS = 25
 _WRITTEN = 130
 """Maps of at most so many cells, and twelve columns, carry their numbers."""
 _FRAME: tuple[Spine, ...] = ("left", "right", "top", "bottom")
-_LIGHT, _DARK = "#ffffff", "#101010"
+_LIGHT, _DARK = _INKS = ("#ffffff", "#101010")
 
 
 @dataclass(frozen=True)
@@ -157,18 +157,28 @@ def _fill(sheet: Sheet, axes: Axes, heatmap: Heatmap, colours: _Colours) -> None
         (axes.bottom - axes.top) / max(len(heatmap.rows), 1),
     )
     sheet.cells((axes.left, axes.top), size, {colours.colours[level]: found[level] for level in sorted(found)})
-    struck: dict[str, list[Place]] = {_LIGHT: [], _DARK: []}
-    for row, column, value in _cells(heatmap):
-        level_of = colours.level(value)
-        if level_of is None or value is None:
-            continue
+    struck: dict[str, list[tuple[int, int, int]]] = {}
+    for row, values in enumerate(heatmap.values):
+        levels = [colours.level(value) for value in values]
         if _written(heatmap):
+            _numbers(sheet, axes, row, values, [None if level is None else colours.ink(level) for level in levels])
+        elif heatmap.scale == "centred":
+            below = [
+                None if level is None or value is None or value >= 0 else _INKS.index(colours.ink(level))
+                for level, value in zip(levels, values, strict=True)
+            ]
+            for ink, start, stop in runs(below):
+                struck.setdefault(_INKS[ink], []).append((start, row, stop - start))
+    if struck:
+        sheet.strikes((axes.left, axes.top), size, struck)
+
+
+def _numbers(sheet: Sheet, axes: Axes, row: int, values: Sequence[Number], inks: Sequence[str | None]) -> None:
+    """Write the numbers of a row into its cells, each in a colour that is legible there."""
+    for column, (value, ink) in enumerate(zip(values, inks, strict=True)):
+        if ink is not None:
             x, y = axes.at(column + 0.5, row + 0.5)
-            sheet.write(x, y + 2.7, number(value), Style(7.5, colour=colours.ink(level_of)))
-        elif heatmap.scale == "centred" and value < 0:
-            struck[colours.ink(level_of)].append((column, row))
-    for ink, places in struck.items():
-        _strokes(sheet, axes, places, [((0.3, 0.75), (0.7, 0.25))], Pen(ink, 0.7))
+            sheet.write(x, y + 2.7, number(value), Style(7.5, colour=ink))
 
 
 def _marks(sheet: Sheet, axes: Axes, heatmap: Heatmap) -> None:

@@ -24,6 +24,8 @@ _LINE = 1.6
 """Width of a line that shows values, in points."""
 _DOTTED = 16
 """Values up to which each place of a line has a dot: more of them run together, and are bytes that show nothing."""
+_TOP, _ROW, _FOOT = 4, 15, 37
+"""Points above rows of dots, of a row, and below."""
 MOST_INTERSECTIONS = 24
 """So many intersections of sets are drawn, the largest; the table holds all."""
 
@@ -125,9 +127,9 @@ def plot_dots(dots: Dots) -> Sheet:
     shown = [(place, dot) for place, (_, dot) in enumerate(rows) if dot is not None]
     values: list[Number] = [v for _, dot in shown for v in (dot.estimate, dot.lower, dot.upper, *dot.spread)]
     x, y = covering([*values, dots.reference]), Span(len(names) - 0.5, -0.5)
-    sheet = Sheet(0.62 + 0.21 * len(names))
+    sheet = Sheet((_TOP + _ROW * len(names) + _FOOT) / 72)
     left = 0.15 + room(names, SMALL)
-    axes = sheet.axes(x, y, left=left, right=0.2, top=0.05, bottom=0.52, spines=["bottom"])
+    axes = sheet.axes(x, y, left=left, right=0.2, top=_TOP / 72, bottom=_FOOT / 72, spines=["bottom"])
     _spreads(sheet, axes, [(place, dot.spread) for place, dot in shown if dot.spread])
     whiskers = [
         [axes.at(d.lower, place), axes.at(d.upper, place)]

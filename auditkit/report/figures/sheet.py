@@ -5,6 +5,7 @@ The page's own font sets the texts, so their size is not known here: margins are
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,20 @@ from typing import Literal
 
 from auditkit.record import escaping
 from auditkit.report.figures.scales import Span
-from auditkit.report.figures.svg import Copy, Halo, Line, Mark, Pen, Place, Strokes, Style, Texts, Tiles
+from auditkit.report.figures.svg import (
+    Copy,
+    Halo,
+    Line,
+    Mark,
+    Pen,
+    Place,
+    Ruling,
+    Strikes,
+    Strokes,
+    Style,
+    Texts,
+    Tiles,
+)
 
 WIDTH = 7.5
 """Of every drawing, in inches; the page scales it."""
@@ -105,6 +119,14 @@ class Sheet:
                 Tiles(corner, size, tuple((colour, tuple(some)) for colour, some in runs.items()))
             )
 
+    def strikes(self, corner: Place, size: Place, runs: Mapping[str, Sequence[tuple[int, int, int]]]) -> None:
+        """Strike cells of one size through: by colour, column, row and length of each run of neighbours."""
+        self._layers[1].append(Strikes(corner, size, 0.7, tuple((ink, tuple(some)) for ink, some in runs.items())))
+
+    def rule(self, start: Place, length: float, step: float, count: int, pen: Pen) -> None:
+        """Draw level lines of one length at even steps behind everything else."""
+        self._layers[0].append(Ruling(start, length, step, count, pen))
+
     def frame(self, lines: Iterable[Sequence[Place]], below: Pen, above: Pen) -> None:
         """Draw closed lines twice, so that they are seen on dark and on light ground."""
         found = tuple(Line(tuple(places), closed=True) for places in lines)
@@ -177,7 +199,11 @@ def label_axis(
         sheet.draw([[(x, a), (x, b)] if level else [(a, x), (b, x)] for x in at.values() for a, b in marks], FRAME)
     if grid:
         a, b = (axes.top, axes.bottom) if level else (axes.left, axes.right)
-        sheet.draw([[(x, a), (x, b)] if level else [(a, x), (b, x)] for x in at.values()], _GRID, layer=0)
+        steps = {round(after - before, 6) for before, after in itertools.pairwise(at.values())}
+        if len(steps) == 1 and not level:
+            sheet.rule((a, min(at.values())), b - a, abs(steps.pop()), len(at), _GRID)
+        else:
+            sheet.draw([[(x, a), (x, b)] if level else [(a, x), (b, x)] for x in at.values()], _GRID, layer=0)
     anchor: Literal["start", "middle", "end"] = "middle" if level else "end" if side == "left" else "start"
     for place, x in at.items():
         style = Style(size, "end" if turned else anchor, -45 if turned else 0, bold=place in bold)

@@ -8,6 +8,8 @@ so that it can be searched, copied and read aloud.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -67,12 +69,37 @@ class Strokes:
 
 
 @dataclass(frozen=True)
+class Ruling:
+    """Level lines of one length below each other at even steps, as a grid has them."""
+
+    start: Place
+    """Where the first begins, on the left."""
+    length: float
+    step: float
+    count: int
+    pen: Pen
+    """Without dashes."""
+
+
+@dataclass(frozen=True)
 class Tiles:
     """Cells of one size in colours, from a corner rightward and downward."""
 
     corner: Place
     size: Place
     """Width and height of a cell, in points."""
+    runs: tuple[tuple[str, tuple[tuple[int, int, int], ...]], ...]
+    """By colour: column, row and length of each run of neighbours, row by row."""
+
+
+@dataclass(frozen=True)
+class Strikes:
+    """A short stroke upwards to the right in cells of one size, from a corner rightward and downward."""
+
+    corner: Place
+    size: Place
+    width: float
+    """Of a stroke, in points."""
     runs: tuple[tuple[str, tuple[tuple[int, int, int], ...]], ...]
     """By colour: column, row and length of each run of neighbours, row by row."""
 
@@ -107,11 +134,16 @@ class Style:
     colour: str = INK
 
 
-Texts = Mapping[Style, Sequence[tuple[float, float, str]]]
-"""By style: where each baseline is, and what is written there."""
+Written = tuple[float, float, str]
+"""Where the baseline of a text is, and what is written there."""
+Texts = Mapping[Style, Sequence[Written]]
+"""By style."""
+Axis = Literal["x", "y", ""]
+_SEVERAL = 5
+"""Texts of one column, or of one row, from which on a group around them is shorter."""
 
 
-Mark = Strokes | Tiles | Halo | Copy
+Mark = Strokes | Ruling | Tiles | Strikes | Halo | Copy
 """What a drawing consists of, but for its texts."""
 
 
@@ -167,6 +199,10 @@ def _elements(marks: Iterable[Mark], prefix: str) -> Iterable[str]:
         for mark in group:
             if isinstance(mark, Tiles):
                 yield _tiled(mark)
+            elif isinstance(mark, Strikes):
+                yield _struck(mark)
+            elif isinstance(mark, Ruling):
+                yield _ruled(mark)
             elif isinstance(mark, Halo):
                 halos += 1
                 yield _haloed(mark, f"{prefix}-halo{halos}")
@@ -177,7 +213,7 @@ def _elements(marks: Iterable[Mark], prefix: str) -> Iterable[str]:
 def _stroked(looks: str, drawn: Sequence[Strokes]) -> str:
     inks = [(ink, path(line for mark in run for line in mark.lines)) for ink, run in groupby(drawn, _ink)]
     around = looks if len(inks) == 1 else ""
-    paths = "".join(f'<path d="{data}"{ink}{around}/>' for ink, data in inks)
+    paths = "".join(f'<path{ink}{around} d="{data}"/>' for ink, data in inks)
     return paths if len(inks) == 1 else f"<g{looks}>{paths}</g>"
 
 
@@ -192,8 +228,35 @@ def _tiled(cells: Tiles) -> str:
     """
     (left, top), (width, height) = cells.corner, cells.size
     at = f"translate({UNITS * left:g} {UNITS * (top + height / 2):g})scale({UNITS * width:g} {UNITS * height:g})"
-    paths = "".join(f'<path d="{_steps(runs)}" stroke="{colour}"/>' for colour, runs in cells.runs)
+    paths = "".join(f'<path stroke="{colour}" d="{_steps(runs)}"/>' for colour, runs in cells.runs)
     return f'<g transform="{at}" shape-rendering="crispEdges">{paths}</g>'
+
+
+def _struck(cells: Strikes) -> str:
+    """A dash half as broad as a row in each cell of a run, in units of a cell that are sheared, so that it slants.
+
+    A run starts one unit further right for each row, which undoes the shear for its middle.
+    """
+    (left, top), (width, height) = cells.corner, (UNITS * side for side in cells.size)
+    at = f"matrix({width:g} 0 {-width:g} {height:g} {UNITS * left:g} {UNITS * top + height / 2:g})"
+    dash = UNITS * cells.width * math.hypot(width, height) / (width * height)
+    gap = (1 - dash) / 2
+    dashes = f"0 {gap:.3f} {1 - 2 * round(gap, 3):.3f} {gap:.3f}".replace(" 0.", " .")
+    paths = "".join(
+        f'<path stroke="{colour}" d="{_steps((column + row, row, length) for column, row, length in runs)}"/>'
+        for colour, runs in cells.runs
+        if runs
+    )
+    return f'<g transform="{at}" stroke-width=".5" stroke-dasharray="{dashes}">{paths}</g>' if paths else ""
+
+
+def _ruled(lines: Ruling) -> str:
+    """One line across all of them, as broad as they are long, with a dash for each."""
+    width, step = UNITS * lines.pen.width, UNITS * lines.step
+    x, y = UNITS * (lines.start[0] + lines.length / 2), UNITS * lines.start[1] - width / 2
+    looks = f' stroke-width="{UNITS * lines.length:g}" stroke-dasharray="{width:g} {step - width:g}"'
+    looks += f' stroke-opacity="{lines.pen.alpha:g}"'.replace("0.", ".") if lines.pen.alpha < 1 else ""
+    return f'<path{lines.pen.ink()}{looks} d="M{x:g} {y:g}v{step * (lines.count - 1) + width:g}"/>'
 
 
 def _steps(runs: Iterable[tuple[int, int, int]]) -> str:
@@ -252,20 +315,41 @@ def _joined(first: int, second: int) -> str:
 
 
 def _written(texts: Texts) -> str:
-    return "".join(_styled(style, lines) for style, lines in texts.items() if lines)
+    return "".join(
+        _styled(style, axis, place, some)
+        for style, lines in texts.items()
+        for (axis, place), some in _aligned(style, lines).items()
+    )
 
 
-def _styled(style: Style, lines: Sequence[tuple[float, float, str]]) -> str:
+def _aligned(style: Style, lines: Sequence[Written]) -> dict[tuple[Axis, int], list[Written]]:
+    """Texts by the column or the row that several of them stand in, which is then said once for all."""
+    if style.turn:
+        return {("", 0): list(lines)} if lines else {}
+    columns = Counter(round(UNITS * x) for x, _, _ in lines)
+    rows = Counter(round(UNITS * y) for _, y, _ in lines)
+    found: dict[tuple[Axis, int], list[Written]] = {}
+    for line in lines:
+        x, y = round(UNITS * line[0]), round(UNITS * line[1])
+        many = max(columns[x], rows[y])
+        key: tuple[Axis, int] = ("", 0) if many < _SEVERAL else ("x", x) if columns[x] == many else ("y", y)
+        found.setdefault(key, []).append(line)
+    return found
+
+
+def _styled(style: Style, axis: Axis, place: int, lines: Sequence[Written]) -> str:
+    """Texts of one style; `axis` and `place` say which coordinate they share, if any."""
     looks = {"font-size": f"{UNITS * style.size:g}", "text-anchor": style.anchor}
     looks |= {"font-weight": "600"} if style.bold else {}
     looks |= {"fill": style.colour} if style.colour != INK else {}
+    moved = {"x": f' transform="translate({place})"', "y": f' transform="translate(0 {place})"', "": ""}[axis]
     each = "" if len(lines) > 1 else _attributes(looks)
-    written = "".join(f"<text{_at(x, y, style.turn)}{each}>{escape(line)}</text>" for x, y, line in lines)
-    return f"<g{_attributes(looks)}>{written}</g>" if len(lines) > 1 else written
+    written = "".join(f"<text{each}{_at(x, y, style.turn, axis)}>{escape(line)}</text>" for x, y, line in lines)
+    return f"<g{_attributes(looks)}{moved}>{written}</g>" if len(lines) > 1 else written
 
 
-def _at(x: float, y: float, turn: float) -> str:
+def _at(x: float, y: float, turn: float, shared: Axis) -> str:
     across, down = round(UNITS * x), round(UNITS * y)
     if turn:
         return f' transform="translate({across} {down})rotate({turn:g})"'
-    return f' x="{across}" y="{down}"'
+    return (f' x="{across}"' if shared != "x" else "") + (f' y="{down}"' if shared != "y" else "")

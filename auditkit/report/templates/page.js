@@ -31,6 +31,9 @@
   const form = one("#filter");
   const said = one("#filter-result");
   const boxes = all(".suite, .suite .came-to, .suite details.group, .suite .batch, .suite > .forests, .suite > .forests tbody");
+  // What a filter hides in the suites that it shows. A class further up would style every claim of the page anew.
+  const kept = ".kicker, h2, .forests, .came-to, details.group";
+  const asides = all(".suite").map((suite) => [suite, [...suite.children].filter((part) => !part.matches(kept))]);
   const gone = new Set(); // elements that the filter hides
   function hide(element, yes) {
     if (gone.has(element) === yes) return;
@@ -64,7 +67,7 @@
       if (row && open.has(row.parentNode)) hide(row, hidden);
     }
     const narrowed = count < claims.length;
-    one("main").classList.toggle("narrowed", narrowed);
+    for (const [suite, parts] of asides) if (open.has(suite)) for (const part of parts) hide(part, narrowed);
     // What is found must be seen: folded groups that hold it are opened.
     if (narrowed) for (const box of boxes) if (box.matches("details.group")) box.open = open.has(box);
     said.textContent = narrowed ? `${count} of ${claims.length} claims are shown.` : `All ${count} claims are shown.`;

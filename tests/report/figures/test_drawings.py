@@ -133,13 +133,38 @@ def test_marks_stand_where_colour_would_stand_alone() -> None:
     marked = heat(15, 15, "centred", values=values, outlined=[(2, 2)])
     svg = render_svg(marked.titled("t"), "f")
     assert "× not measured · ⁄ below 0 · □ outlined" in texts(svg)
-    marks = [
-        path.get("d", "")
-        for path in ET.fromstring(svg).iter(f"{SVG}path")
-        if "crispEdges" not in path.attrib.values()
-    ]
+    root = ET.fromstring(svg)
+    [sheared] = [group for group in root.iter(f"{SVG}g") if group.get("transform", "").startswith("matrix")]
+    assert [path.get("d") for path in sheared] == ["m0 0h1", "m1 0h1"], "light on a dark cell, dark on a light one"
     slanted = re.compile(r"m-?\d+[ -]\d+(?: |(?=-))-?\d+[ -]\d+(?=m|$)")
-    assert sum(len(slanted.findall(d)) for d in marks) == 2 + 2, "two cells struck, one crossed"
+    marks = [path.get("d", "") for path in root.iter(f"{SVG}path")]
+    assert sum(len(slanted.findall(d)) for d in marks) == 2, "one cell crossed"
+
+
+def test_a_stroke_stands_in_the_middle_of_its_cell_in_every_row() -> None:
+    """Places are computed back from the sheared cells: what is drawn at (x, y) of them stands at `matrix` times it."""
+    values: list[list[float | None]] = [[0.5] * 20 for _ in range(20)]
+    below = [(0, 3), (7, 2), (7, 3), (7, 4), (19, 19)]
+    for row, column in below:
+        values[row][column] = -0.5
+    svg = ET.fromstring(render_svg(heat(20, 20, "centred", values=values).titled("t"), "f"))
+    groups = {group.get("transform", ""): group for group in svg.iter(f"{SVG}g")}
+    [sheared] = [name for name in groups if name.startswith("matrix")]
+    a, _, c, d, e, f = map(float, re.findall(r"-?[\d.]+", sheared))
+    [tiles] = [name for name in groups if "scale" in name]
+    left, middle, width, height = map(float, re.findall(r"[\d.]+", tiles))
+    gap, dash, after = map(float, groups[sheared].get("stroke-dasharray", "").split()[1:])
+    assert gap + dash + after == pytest.approx(1), "one dash per cell"
+    assert gap == after, "in its middle"
+    x = y = 0
+    struck = []
+    for right, down, length in re.findall(r"m(-?\d+) ?(-?\d+)h(\d+)", groups[sheared][0].get("d", "")):
+        x, y = x + int(right), y + int(down)
+        for _ in range(int(length)):
+            across, down_to = a * (x + 0.5) + c * y + e, d * y + f
+            struck.append((round((down_to - middle) / height), (across - left) / width - 0.5))
+            x += 1
+    assert struck == [(row, pytest.approx(column)) for row, column in below]
 
 
 def test_small_maps_carry_their_numbers() -> None:

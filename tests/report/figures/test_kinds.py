@@ -7,6 +7,7 @@ import pytest
 
 from auditkit.record.schema import Cell, Effect, FamilyPlace, Grid, Run, Verdict
 from auditkit.report import wording
+from auditkit.report.figures.drawing import cells_of
 from auditkit.report.files.markdown import render_markdown
 from auditkit.report.page import render_html
 
@@ -78,6 +79,14 @@ def test_a_family_is_named_with_what_it_changed(sample_run: Run) -> None:
     assert wording.family(run.claims[0]) == text
     assert text in render_html(run)
     assert wording.family(sample_run.claims[0]) == ""
+
+
+def test_a_grid_whose_cells_have_one_name_does_not_take_it_for_a_site() -> None:
+    effect = msgspec.structs.replace(exact(), name="prefix matching minus same distance")
+    cells = tuple(Cell(effect=effect, p=0.01, q=0.02, found=True) for _ in range(3))
+    table = cells_of(Grid(name="heads", relation=">", threshold=0.0, rate=0.05, cells=cells))
+    assert table.columns[0] == "prefix matching minus same distance, by site (not named in the record)"
+    assert [row[0] for row in table.rows] == ["1", "2", "3"]
 
 
 def test_a_grid_is_labelled_exploratory(sample_run: Run) -> None:
