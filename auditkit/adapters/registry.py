@@ -1,4 +1,4 @@
-"""Adapters by name: the two of this package, and those that other packages register.
+"""Adapters by name: the three of this package, and those that other packages register.
 
 An adapter is registered as an entry point of the group `auditkit.adapters`: its name is what a user writes after
 `--adapter`, its object is called with what `auditkit.adapters.loading.load.load` has loaded and returns the adapter (a
@@ -28,6 +28,7 @@ DEFAULT_ADAPTER = "hf"
 _BUILT_IN = (
     EntryPoint(DEFAULT_ADAPTER, "auditkit.adapters.hf.adapter:HFAdapter", GROUP),
     EntryPoint("nnterp", "auditkit.adapters.nnterp:NnterpAdapter", GROUP),
+    EntryPoint("vllm", "auditkit.adapters.vllm:VLLMAdapter", GROUP),
 )
 
 
