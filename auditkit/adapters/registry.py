@@ -2,7 +2,8 @@
 
 An adapter is registered as an entry point of the group `auditkit.adapters`: its name is what a user writes after
 `--adapter`, its object is called with what `auditkit.adapters.loading.load.load` has loaded and returns the adapter (a
-class whose constructor takes a `Loaded` will do). Nothing is imported before an adapter is asked for by name.
+class whose constructor takes a `Loaded` will do). Where the object has a function `ready`, that is called before
+weights are read. Nothing is imported before an adapter is asked for by name.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def adapter_factory(name: str) -> Factory:
     """What opens a loaded model through the adapter of this name.
 
     Raises:
-        ModelError: no such name, or its package cannot be imported.
+        ModelError: no such name, its package cannot be imported, or it is not ready.
     """
     point = require_known(name)
     try:
@@ -61,4 +62,7 @@ def adapter_factory(name: str) -> Factory:
             factory: Factory = point.load()
     except (ImportError, AttributeError) as error:
         raise ModelError(f"adapter {name!r} ({point.value}) cannot be imported: {first_line(error)}") from None
+    ready = getattr(factory, "ready", None)
+    if ready is not None:
+        ready()
     return factory

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,13 +48,21 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     return stand_in(monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def opened(tiny_llama: Path) -> Iterator[Any]:
+    """An adapter, opened once, and its stand-in."""
+    with pytest.MonkeyPatch.context() as patching:
+        made = stand_in(patching)
+        yield open_model(str(tiny_llama), adapter="vllm", device="cpu"), made
+
+
 @pytest.fixture
-def adapter(engine: StandIn, tiny_llama: Path) -> Any:
-    return open_model(str(tiny_llama), adapter="vllm", device="cpu")
+def adapter(opened: Any) -> Any:
+    return opened[0]
 
 
-def test_texts_and_log_probabilities_are_those_of_hf(adapter: Any, engine: StandIn, tiny_llama: Path) -> None:
-    plain = open_model(str(tiny_llama), device="cpu")
+def test_texts_and_log_probabilities_are_those_of_hf(adapter: Any, opened: Any, tiny_llama: Path) -> None:
+    plain, engine = open_model(str(tiny_llama), device="cpu"), opened[1]
     prompts = [adapter.chat(chat) for chat in CHATS]
     assert [prompt.ids for prompt in prompts] == [plain.chat(chat).ids for chat in CHATS]
     ours, theirs = (generate(one, prompts, 12, stop=False) for one in (adapter, plain))
@@ -95,8 +103,9 @@ def test_vllm_is_started_on_the_folder_that_was_digested_and_is_shut_down(
 
 def test_work_is_counted(adapter: Any) -> None:
     prompts = [adapter.chat(chat) for chat in CHATS]
+    before = adapter.meter.token_layers
     adapter.run(adapter.batch(prompts))
-    assert adapter.meter.token_layers == sum(map(len, prompts)) * adapter.layers
+    assert adapter.meter.token_layers - before == sum(map(len, prompts)) * adapter.layers
     before = adapter.meter.token_layers
     adapter.write(prompts[:1], 4, ())
     assert adapter.meter.token_layers - before == (len(prompts[0]) + 3) * adapter.layers
@@ -182,8 +191,7 @@ def test_in_sixteen_bits_rounding_does_not_explain_another_model(
     """The rule for one engine would let pass any difference that logits can have."""
     monkeypatch.setattr(adapter, "_rounding", lambda logits: 1e9)
     assert adapter._checked("it") <= ROUNDING
-    right = adapter._plain
-    adapter._plain = right.flip(-1)
+    monkeypatch.setattr(adapter, "_plain", adapter._plain.flip(-1))
     with pytest.raises(IntegrityError, match="it does not run the same model"):
         adapter._checked("it")
 
@@ -200,24 +208,23 @@ def test_a_model_without_a_chat_template_is_asked_as_by_hf(
 # -- one line where it cannot run ------------------------------------------------------------------------------
 
 
-def test_a_missing_package_is_named_with_its_extra(
-    monkeypatch: pytest.MonkeyPatch, engine: StandIn, tiny_llama: Path
+def test_a_missing_package_is_named_with_its_extra_before_weights_are_read(
+    monkeypatch: pytest.MonkeyPatch, engine: StandIn
 ) -> None:
     engine.installed = False
     with pytest.raises(ModelError) as caught:
-        open_model(str(tiny_llama), adapter="vllm", device="cpu")
+        open_model("no-such-model", adapter="vllm")
     assert str(caught.value) == "the adapter vllm needs vLLM: pip install 'interp-auditkit[vllm]'"
     monkeypatch.setitem(sys.modules, "interp_engine", None)
     with pytest.raises(ModelError, match=r"^the adapter vllm needs interp-engine: pip install 'interp-auditkit"):
-        open_model(str(tiny_llama), adapter="vllm", device="cpu")
+        open_model("no-such-model", adapter="vllm")
 
 
-def test_a_machine_without_cuda_is_told_so(monkeypatch: pytest.MonkeyPatch, tiny_llama: Path) -> None:
+def test_a_machine_without_cuda_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, device="")
-    with pytest.raises(
-        ModelError, match=r"^vLLM finds no GPU with CUDA on this machine; leave out --adapter vllm$"
-    ):
-        open_model(str(tiny_llama), adapter="vllm", device="cpu")
+    with pytest.raises(ModelError) as caught:
+        open_model("no-such-model", adapter="vllm")
+    assert str(caught.value) == "vLLM finds no GPU with CUDA on this machine; leave out --adapter vllm"
 
 
 def test_what_vllm_says_of_a_model_or_an_option_is_one_line(engine: StandIn, tiny_llama: Path) -> None:

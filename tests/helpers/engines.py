@@ -1,8 +1,8 @@
 """Stand-ins for interp-engine and vLLM, with as much of their interfaces as the adapter calls.
 
 The model is opened anew from the folder that the adapter names, as vLLM opens it, and run without a cache, one prompt
-at a time. Signatures and forms are those of interp-engine 1.14.2: coroutines and asynchronous generators, one event loop
-in a thread, tensors without a batch axis, values by address, and of the likeliest tokens only log-probabilities.
+at a time. Signatures and forms are those of interp-engine 1.14.2: coroutines and asynchronous generators, one event
+loop in a thread, tensors without a batch axis, values by address, and of the likeliest tokens only log-probabilities.
 """
 
 from __future__ import annotations
