@@ -44,8 +44,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
     "adapter": {
         "metavar": "NAME",
-        "help": "what reads and replaces the model's activations: hf (default), nnterp, or one that another "
-        "package registers",
+        "help": "what runs the model and reads and replaces its activations: hf (default), nnterp, vllm (which does "
+        "neither), or one that another package registers",
     },
     "cross-check": {
         "type": int,

@@ -19,8 +19,8 @@ def open_model(
 
     Args:
         adapter: "hf" (`auditkit.adapters.hf.adapter.HFAdapter`), "nnterp"
-            (`auditkit.adapters.nnterp.NnterpAdapter`), or a name that another package has registered (see
-            `auditkit.adapters.registry`).
+            (`auditkit.adapters.nnterp.NnterpAdapter`), "vllm" (`auditkit.adapters.vllm.VLLMAdapter`), or a name that
+            another package has registered (see `auditkit.adapters.registry`).
         device, dtype, options: see `auditkit.adapters.loading.load.load`.
 
     Raises:

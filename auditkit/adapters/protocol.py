@@ -91,6 +91,7 @@ class Capability(StrEnum):
     SWAPS = "swaps", "Such a restarted run sees keys and values of another prompt in the first block it passes."
     GENERATION = "generation", "A run goes on with further tokens from its key-value cache, with edits in place."
     GRADIENTS = "gradients", "One backward pass gives the gradient of a logit difference at every component."
+    WRITING = "writing", "An engine beside auditkit's writes whole texts, without edits."
 
     def __new__(cls, value: str, meaning: str) -> Self:
         member = str.__new__(cls, value)
@@ -365,4 +366,24 @@ class Differentiable(Adapter, Protocol):
         The gradient is that of each row's difference between the logit of its right answer and the mean logit of
         its wrong ones, in logits per unit of the value; rows do not mix.
         """
+        ...
+
+
+class Written(NamedTuple):
+    """A text that an adapter's engine wrote.
+
+    Attributes:
+        tokens: token ids, up to and with the one that ended the text.
+        log_probabilities: of each of these tokens, when it was chosen.
+    """
+
+    tokens: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+
+
+class Writing(Adapter, Protocol):
+    """What an adapter offers besides where its `support()[Capability.WRITING]` says yes."""
+
+    def write(self, prompts: Sequence[Prompt], tokens: int, ends: Collection[int]) -> Sequence[Written]:
+        """Go on from every prompt by at most `tokens` tokens, the likeliest one each time, up to one of `ends`."""
         ...

@@ -1,8 +1,9 @@
-"""Adapters by name: the two of this package, and those that other packages register.
+"""Adapters by name: the three of this package, and those that other packages register.
 
 An adapter is registered as an entry point of the group `auditkit.adapters`: its name is what a user writes after
 `--adapter`, its object is called with what `auditkit.adapters.loading.load.load` has loaded and returns the adapter (a
-class whose constructor takes a `Loaded` will do). Nothing is imported before an adapter is asked for by name.
+class whose constructor takes a `Loaded` will do). Where the object has a function `ready`, that is called before
+weights are read. Nothing is imported before an adapter is asked for by name.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ DEFAULT_ADAPTER = "hf"
 _BUILT_IN = (
     EntryPoint(DEFAULT_ADAPTER, "auditkit.adapters.hf.adapter:HFAdapter", GROUP),
     EntryPoint("nnterp", "auditkit.adapters.nnterp:NnterpAdapter", GROUP),
+    EntryPoint("vllm", "auditkit.adapters.vllm:VLLMAdapter", GROUP),
 )
 
 
@@ -52,7 +54,7 @@ def adapter_factory(name: str) -> Factory:
     """What opens a loaded model through the adapter of this name.
 
     Raises:
-        ModelError: no such name, or its package cannot be imported.
+        ModelError: no such name, its package cannot be imported, or it is not ready.
     """
     point = require_known(name)
     try:
@@ -60,4 +62,7 @@ def adapter_factory(name: str) -> Factory:
             factory: Factory = point.load()
     except (ImportError, AttributeError) as error:
         raise ModelError(f"adapter {name!r} ({point.value}) cannot be imported: {first_line(error)}") from None
+    ready = getattr(factory, "ready", None)
+    if ready is not None:
+        ready()
     return factory

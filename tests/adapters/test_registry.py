@@ -60,7 +60,7 @@ def test_another_package_can_register_one(
 def test_the_names_of_this_package_stay_its_own(registered: Callable[[dict[str, str]], None]) -> None:
     registered({"hf": "somewhere.else:Adapter"})
     assert adapter_factory("hf") is HFAdapter
-    assert sorted(known_adapters()) == ["hf", "nnterp"]
+    assert sorted(known_adapters()) == ["hf", "nnterp", "vllm"]
 
 
 def test_an_unknown_name_lists_the_known_ones_before_anything_is_loaded(
@@ -69,7 +69,7 @@ def test_an_unknown_name_lists_the_known_ones_before_anything_is_loaded(
     registered({"theirs": "somewhere:Adapter"})
     with pytest.raises(ModelError) as caught:
         open_model("no-such-model", adapter="nterp")
-    assert str(caught.value) == "unknown adapter 'nterp'; known are hf, nnterp, theirs"
+    assert str(caught.value) == "unknown adapter 'nterp'; known are hf, nnterp, theirs, vllm"
     assert require_known("theirs").value == "somewhere:Adapter"
 
 

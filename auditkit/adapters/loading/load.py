@@ -47,6 +47,8 @@ class Loaded:
         source: where the weights came from, in words.
         weights_sha256: of a PEFT adapter and its base together, where there is one.
         identity: what decides the model's numbers besides the digests (`auditkit.adapters.loading.identity`).
+        folder: where the weight files lie that were read and digested; None where no files hold the weights as they
+            are in memory (a merged adapter).
         revision: commit of the hub's repository; empty for what came from elsewhere.
         code_sha256: of the checkpoint's own code that ran; empty where none did.
         text_of: the class of a checkpoint that takes images or sound as well, of which the text model is measured.
@@ -68,6 +70,7 @@ class Loaded:
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
     fine_tune: FineTune | None = None
     identity: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ def _read_adapter(folder: Path, source: str, asked: _Asked) -> Loaded:
             base_source=origin,
             base_sha256=base.weights_sha256,
         ),
+        folder=None,
     )
 
 
@@ -206,6 +210,7 @@ def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
         code_sha256=code.sha256,
         text_of=type(module).__name__ if other_senses(config) else "",
         identity=identity_of(module, tokenizer, read_sha256 if origin else ""),
+        folder=folder,
     )
 
 

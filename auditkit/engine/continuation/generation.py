@@ -7,7 +7,8 @@ other. When an edit acts is said with `Timed`.
 A model that keeps keys and values is run on its prompt once, and then on one token at a time. Prompts that begin alike
 (one text under several edits) are run once up to the first token that an edit changes. Where that does not serve (a
 family that keeps a state of another kind; edits of keys and values themselves, which every later step would have to
-see), every step runs the whole sequence again; the result says so.
+see), every step runs the whole sequence again; the result says so. An adapter whose engine writes texts by itself
+(vLLM) is given prompts without edits whole, and the third guard compares log-probabilities.
 
 Guards, on the first few prompts, and on all for the third:
 
@@ -29,7 +30,16 @@ import torch
 from torch import Tensor
 
 from auditkit.adapters.chat import Prompt, require_room
-from auditkit.adapters.protocol import Adapter, Capability, Component, Continuable, Memory, Support
+from auditkit.adapters.protocol import (
+    Adapter,
+    Capability,
+    Component,
+    Continuable,
+    Memory,
+    Support,
+    Writing,
+    Written,
+)
 from auditkit.engine import arguments
 from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.shared_prefix import run_heads, saves
@@ -61,11 +71,11 @@ class Generated(Showable):
 
     Attributes:
         tokens: token ids, up to and with the one that ended the text.
-        scores: the logit of each of these tokens when it was chosen.
+        scores: the logit of each of these tokens when it was chosen; where they were "written", its log-probability.
         texts: the tokens as text, special tokens left out.
-        method: "cached", or "whole" where every step ran the whole sequence again.
+        method: "cached", "whole" where every step ran the whole sequence again, or "written" by the adapter's engine.
         reason: why not "cached".
-        score_error: what the guard measured, in logits.
+        score_error: what the guard measured, in logits or log-probabilities.
     """
 
     tokens: tuple[tuple[int, ...], ...]
@@ -107,7 +117,7 @@ def generate(
     Args:
         tokens: at most so many.
         stop: end a text at the model's own end-of-text tokens.
-        cached: False runs the whole sequence at every step, the slow method that the other is checked against.
+        cached: False runs the whole sequence at every step, the slow method that the others are checked against.
 
     Raises:
         SiteError: a site that the model or a prompt does not have, before anything runs.
@@ -130,6 +140,8 @@ def generate(
     if not cached:
         reason = reason or "asked for"
     ends = frozenset(adapter.ends) if stop else frozenset()
+    if cached and adapter.support().get(Capability.WRITING) and not any(run.edits for run in some):
+        return _written(cast(Writing, adapter), some, tokens, ends, reason, description)
     few = some[:GUARDED_ROWS]
     guarded = few if any(run.edits for run in few) else []
     # Beside the edited ones: a step costs no longer for a few more rows, and what leaks from row to row shows.
@@ -141,16 +153,48 @@ def generate(
         if one != other:
             step = next(i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
             raise GuardTripped(f"guard: edits that change nothing change token {step} of prompt {row}")
-    error = _missed(work, few)
-    decode = adapter.chat.tokenizer.decode
-    return Generated(
-        tuple(map(tuple, work.tokens[: len(some)])),
-        tuple(map(tuple, work.scores[: len(some)])),
-        tuple(str(decode(row, skip_special_tokens=True)) for row in work.tokens[: len(some)]),
-        "whole" if reason else "cached",
-        reason,
-        error,
+    rows = slice(len(some))
+    error = _missed(adapter, few, work.tokens, work.scores)
+    return _generated(
+        adapter, work.tokens[rows], work.scores[rows], "whole" if reason else "cached", reason, error
     )
+
+
+def _written(
+    adapter: Writing,
+    runs: Sequence[Continued],
+    tokens: int,
+    ends: frozenset[int],
+    reason: str,
+    description: str,
+) -> Generated:
+    """What the adapter's own engine writes after prompts without edits."""
+    texts: dict[int, Written] = {}
+
+    def some(rows: list[int]) -> None:
+        prompts = [runs[row].prompt for row in rows]
+        texts.update(zip(rows, adapter.write(prompts, tokens, ends), strict=True))
+
+    in_batches(some, [len(run.prompt) + tokens for run in runs], description, GENERATING)
+    ids, scores = zip(*(texts[row] for row in range(len(runs))), strict=True)
+    for row, own in enumerate(ids):
+        if not 1 <= len(own) <= tokens or ends & {*own[:-1]}:
+            raise GuardTripped(f"guard: the text written for prompt {row} does not end where it was to end")
+    error = _missed(adapter, runs[:GUARDED_ROWS], ids, scores, normalised=True)
+    return _generated(adapter, ids, scores, "written", reason, error)
+
+
+def _generated(
+    adapter: Adapter,
+    tokens: Sequence[Sequence[int]],
+    scores: Sequence[Sequence[float]],
+    method: str,
+    reason: str,
+    error: float,
+) -> Generated:
+    decode = adapter.chat.tokenizer.decode
+    texts = tuple(str(decode(list(row), skip_special_tokens=True)) for row in tokens)
+    return Generated(tuple(map(tuple, tokens)), tuple(map(tuple, scores)), texts, method, reason, error)
 
 
 def _why_whole(adapter: Adapter, runs: Sequence[Continued]) -> str:
@@ -257,15 +301,26 @@ def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     return best, torch.where(logits == best[..., None], ids, logits.shape[-1]).amin(-1)
 
 
-def _missed(work: _Work, few: Sequence[Continued]) -> float:
-    """Largest miss of the scores of the first few runs by a run of the whole, in logits."""
+def _missed(
+    adapter: Adapter,
+    few: Sequence[Continued],
+    tokens: Sequence[Sequence[int]],
+    scores: Sequence[Sequence[float]],
+    normalised: bool = False,
+) -> float:
+    """Largest miss of the scores of the first few runs by a run of the whole, in logits.
+
+    Args:
+        normalised: the scores are log-probabilities.
+    """
     worst = 0.0
-    for row, run in enumerate(settle(work.adapter, few)):
-        chosen, scores = torch.tensor(work.tokens[row]), torch.tensor(work.scores[row])
-        logits = predicted(work.adapter, [run.whole(work.tokens[row][:-1])], len(chosen))[0].cpu()
-        missed, best = logits.gather(1, chosen[:, None])[:, 0] - scores, logits.amax(-1) - scores
+    for row, run in enumerate(settle(adapter, few)):
+        chosen, given = torch.tensor(tokens[row]), torch.tensor(scores[row])
+        logits = predicted(adapter, [run.whole(tokens[row][:-1])], len(chosen))[0].cpu()
+        floor = pieces_floor(adapter, logits)
+        logits = logits.log_softmax(-1) if normalised else logits
+        missed, best = logits.gather(1, chosen[:, None])[:, 0] - given, logits.amax(-1) - given
         error = float(torch.stack([missed, best]).abs().max())
-        floor = pieces_floor(work.adapter, logits)
         if not error <= floor:
             raise GuardTripped(
                 f"guard: run as one sequence, the tokens generated for prompt {row} get scores that differ by "
