@@ -44,8 +44,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dtype": {"metavar": "DTYPE", "help": "auto, float32, bfloat16, float16 (default auto: float32 on cpu)"},
     "adapter": {
         "metavar": "NAME",
-        "help": "what reads and replaces the model's activations: hf (default), nnterp, or one that another "
-        "package registers",
+        "help": "what reads and replaces the model's activations: hf (default), nnterp, ndif for a model on an NDIF "
+        "server, or one that another package registers",
     },
     "cross-check": {
         "type": int,

@@ -1,8 +1,9 @@
-"""Adapters by name: the two of this package, and those that other packages register.
+"""Adapters by name: those of this package, and those that other packages register.
 
 An adapter is registered as an entry point of the group `auditkit.adapters`: its name is what a user writes after
 `--adapter`, its object is called with what `auditkit.adapters.loading.load.load` has loaded and returns the adapter (a
-class whose constructor takes a `Loaded` will do). Nothing is imported before an adapter is asked for by name.
+class whose constructor takes a `Loaded` will do). One that reads models in its own way has a function `load` as well.
+Nothing is imported before an adapter is asked for by name.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ Factory = Callable[["Loaded"], "Adapter"]
 """Opens what was loaded; raises `ModelError` or `IntegrityError` where it cannot, in one line."""
 
 DEFAULT_ADAPTER = "hf"
+NDIF = "ndif"
+"""The adapter whose models' weights are on a server."""
 
 _BUILT_IN = (
     EntryPoint(DEFAULT_ADAPTER, "auditkit.adapters.hf.adapter:HFAdapter", GROUP),
     EntryPoint("nnterp", "auditkit.adapters.nnterp:NnterpAdapter", GROUP),
+    EntryPoint(NDIF, "auditkit.adapters.ndif.adapter:NdifAdapter", GROUP),
 )
 
 
@@ -61,3 +65,14 @@ def adapter_factory(name: str) -> Factory:
     except (ImportError, AttributeError) as error:
         raise ModelError(f"adapter {name!r} ({point.value}) cannot be imported: {first_line(error)}") from None
     return factory
+
+
+def loader_of(factory: Factory) -> Callable[..., Loaded]:
+    """What reads a model for an adapter: `auditkit.adapters.loading.load.load`, or a function `load` of its own that
+    takes and gives the same, where the weights are not read here."""
+    own: Callable[..., Loaded] | None = getattr(factory, "load", None)
+    if own is not None:
+        return own
+    from auditkit.adapters.loading.load import load
+
+    return load
