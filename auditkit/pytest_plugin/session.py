@@ -33,7 +33,7 @@ from auditkit.pytest_plugin.resume import ResumedClaims, Stop, go_on
 from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
 from auditkit.pytest_plugin.selection import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
-from auditkit.pytest_plugin.unasked import require_digest, unasked
+from auditkit.pytest_plugin.unasked import IDENTITY, require_digest, unasked
 from auditkit.record.begun import begin, finish
 from auditkit.record.escaping import plain
 from auditkit.record.identity import model_digest
@@ -127,6 +127,9 @@ class Audit:
                 support = opened.adapter.support()
                 require_digest(opened.info, self.options.profile)
                 known[spec] = KnownModel(opened.info, tuple(unasked(support, opened.info)))
+                for entry in known[spec].refused:
+                    if entry.what == IDENTITY:
+                        terminal.say(self.config, f"{IDENTITY}: {entry.reason}")
                 for name, offered in support.items():
                     if not offered and offered.unexpected:
                         terminal.say(self.config, f"{name}: {offered.reason}; this run goes without it")

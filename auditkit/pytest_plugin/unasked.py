@@ -18,7 +18,10 @@ def unasked(support: Mapping[str, Support], info: ModelInfo) -> Iterator[Unteste
         if not offered:
             yield Untested(what=str(name), reason=offered.reason)
     if not has_digest(info):
-        reason = f"the weights have no digest, only the word of the {info.source}; they may change unnoticed"
+        reason = (
+            f"no digest of them is known ({info.source}), so other weights may have run, and may have changed during "
+            "the run, without a sign"
+        )
         yield Untested(what=IDENTITY, reason=reason)
 
 

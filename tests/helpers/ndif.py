@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -145,6 +146,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 Handler = _Handler
+
+
+def dropped(handler: _Handler) -> None:
+    """In place of an answer, the connection ends."""
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

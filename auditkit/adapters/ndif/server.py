@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,7 +164,9 @@ class Server:
         if len(plain) > most:
             raise ServerError(f"{self.name} sent more than {most:,} bytes, beyond anything asked for")
         try:
-            found = torch.load(io.BytesIO(plain), map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of versions of the format that a file may have
+                found = torch.load(io.BytesIO(plain), map_location="cpu", weights_only=True)
         except Exception:  # torch names many kinds; all mean that this is no file of tensors
             raise ServerError(
                 f"{self.name} sent a result that holds more than tensors, or is damaged; it was not opened, since "
