@@ -47,8 +47,7 @@ class Ndif(ThreadingHTTPServer):
         self.model = nnsight.LanguageModel(module, tokenizer=tokenizer)
         self.revision = revision
         self.instead: dict[str, Callable[[_Handler], None]] = {}
-        self.waiting: dict[str, bytes] = {}
-        self.results: dict[str, bytes] = {}
+        self.results: dict[str, bytes | Exception] = {}
         self.jobs = 0
         self.lock = threading.Lock()
 
@@ -66,17 +65,17 @@ class Ndif(ThreadingHTTPServer):
         entry = {"model_key": self.model_key, "repo_id": REPOSITORY, "revision": self.revision}
         return {"deployments": {"one": {**entry, "application_state": "RUNNING", "deployment_level": "HOT"}}}
 
-    def run(self, number: str) -> None:
-        """Run a waiting job and keep its result."""
-        with self.lock:
-            if number not in self.waiting:
-                return
-            packed = zstandard.ZstdDecompressor().decompress(self.waiting.pop(number))
-            request = Unpickler(io.BytesIO(packed), self.model._remoteable_persistent_objects()).load()
-            with torch.no_grad():
+    def run(self, number: str, job: bytes) -> None:
+        """Run a job and keep its result, or what it raised."""
+        try:
+            with self.lock, torch.no_grad():
+                packed = zstandard.ZstdDecompressor().decompress(job)
+                request = Unpickler(io.BytesIO(packed), self.model._remoteable_persistent_objects()).load()
                 saved = request.tracer.execute(request.interventions)
+                self.jobs += 1
             self.results[number] = packed_result(saved)
-            self.jobs += 1
+        except Exception as error:
+            self.results[number] = error
 
 
 def packed_result(saved: Any) -> bytes:
@@ -120,17 +119,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _take(self) -> None:
         assert self.headers["nnsight-model-key"] == self.server.model_key
         number = f"job-{time.monotonic_ns()}"
-        self.server.waiting[number] = self.body
+        threading.Thread(target=self.server.run, args=(number, self.body), daemon=True).start()
         self.state(number, "RECEIVED")
 
     def _tell(self, number: str) -> None:
-        try:
-            self.server.run(number)
-        except Exception as error:
-            self.state(number, "ERROR", description=f"Traceback:\n  a line\n{type(error).__name__}: {error}")
-            return
-        data = [f"{self.server.address}/result/{number}", len(self.server.results[number])]
-        self.state(number, "COMPLETED", data=data)
+        result = self.server.results.get(number)
+        if result is None:
+            self.state(number, "RUNNING")
+        elif isinstance(result, Exception):
+            self.state(number, "ERROR", description=f"Traceback:\n  a line\n{type(result).__name__}: {result}")
+        else:
+            self.state(number, "COMPLETED", data=[f"{self.server.address}/result/{number}", len(result)])
 
     def state(self, number: str, status: str, **more: Any) -> None:
         self.json({"id": number, "status": status, **more})

@@ -17,7 +17,8 @@ from nnsight.schema.request import RequestModel
 from torch import Tensor
 
 from auditkit.adapters.errors import first_line
-from auditkit.adapters.ndif.server import Server, ServerError
+from auditkit.adapters.ndif.http import ServerError
+from auditkit.adapters.ndif.server import Server
 
 _BYTES = 8
 """Of the longest number that a tensor may be made of."""

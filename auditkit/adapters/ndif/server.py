@@ -14,17 +14,18 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-import httpx
 import torch
 import zstandard
 
 from auditkit.adapters.errors import ModelError, first_line
+from auditkit.adapters.ndif.http import Answer, Http, ServerError
 
 SECONDS = 600.0
 """How long a job may take, with its wait for the model, where the user does not say otherwise."""
@@ -32,19 +33,12 @@ SECONDS = 600.0
 TIMEOUT = "AUDITKIT_NDIF_TIMEOUT"
 HOST, KEY = "NDIF_HOST", "NDIF_API_KEY"
 
-_CONNECTING, _READING = 10.0, 60.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 2.0
 """Seconds between two questions for a job's state; the wait doubles."""
 _ATTEMPTS = 3
 """Of a question that changes nothing on the server."""
 _LARGEST_JSON = 16 * 1024**2
-
-T = TypeVar("T")
 _UNDER_WAY = ("RECEIVED", "QUEUED", "DISPATCHED", "RUNNING", "LOG")
-
-
-class ServerError(ModelError):
-    """The server cannot be reached, refuses, or answers what cannot be used; one line that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Server:
     """
 
     address: str
-    key: str
+    key: str = field(repr=False)
     seconds: float = SECONDS
 
     @property
@@ -73,10 +67,6 @@ class Server:
             ServerError: nothing that can be used.
         """
         return self._json(self._answer(path), path)
-
-    def _answer(self, path: str) -> httpx.Response:
-        url = f"{self.address}{path}"
-        return self._repeated(lambda client: client.get(url, headers={"ndif-api-key": self.key}))
 
     def result(self, job: bytes, headers: Mapping[str, str], most: int) -> dict[str, Any]:
         """Send a job, wait for its end, and fetch what it saved.
@@ -113,15 +103,16 @@ class Server:
         """The state of a job; None where the server has not written it down yet."""
         path = f"/response/{number}"
         answer = self._answer(path)
-        return None if answer.status_code == 404 else self._state(self._json(answer, path))
+        return None if answer.code == 404 else self._state(self._json(answer, path))
 
     def _submitted(self, job: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         sent = {**headers, "ndif-api-key": self.key, "Content-Type": "application/octet-stream"}
-        try:
-            answer = self._client.post(f"{self.address}/request", content=job, headers=sent)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._unreachable(error) from None
+        answer = self._http.answer("POST", f"{self.address}/request", _LARGEST_JSON, 1, content=job, headers=sent)
         return self._state(self._json(answer, "/request"))
+
+    def _answer(self, path: str) -> Answer:
+        headers = {"ndif-api-key": self.key}
+        return self._http.answer("GET", f"{self.address}{path}", _LARGEST_JSON, _ATTEMPTS, headers=headers)
 
     def _state(self, said: Any) -> dict[str, Any]:
         if not isinstance(said, dict) or not isinstance(said.get("id"), str) or "status" not in said:
@@ -140,20 +131,11 @@ class Server:
         url = data[0] if isinstance(data, list) and data else data
         if not isinstance(url, str):
             raise ServerError(f"{self.name} named no address for the result of a job")
-        if not url.startswith(("https://", f"{self.address}/")):  # nor an address inside the user's network
+        if not url.startswith(("https://", f"{self.address}/")):
             raise ServerError(f"{self.name} names an address for a result that is neither its own nor encrypted")
-
-        def fetch(client: httpx.Client) -> bytes:
-            got = bytearray()
-            with client.stream("GET", url) as answer:
-                self._require_found(answer, "the address of a result")
-                for part in answer.iter_raw():
-                    got += part
-                    if len(got) > most:
-                        raise ServerError(f"{self.name} sent more than {most:,} bytes, beyond anything asked for")
-            return bytes(got)
-
-        return self._repeated(fetch)
+        answer = self._http.answer("GET", url, most, _ATTEMPTS)
+        self._require_found(answer, "the address of a result")
+        return answer.content
 
     def _read(self, packed: bytes, most: int) -> dict[str, Any]:
         try:
@@ -161,7 +143,7 @@ class Server:
                 plain = reader.read(most + 1)
         except zstandard.ZstdError as error:
             raise ServerError(f"{self.name} sent a result that cannot be unpacked ({first_line(error)})") from None
-        if len(plain) > most:
+        if len(plain) > most or _unpacked(plain) > most:
             raise ServerError(f"{self.name} sent more than {most:,} bytes, beyond anything asked for")
         try:
             with warnings.catch_warnings():
@@ -177,34 +159,17 @@ class Server:
         return found
 
     @cached_property
-    def _client(self) -> httpx.Client:
-        return httpx.Client(timeout=httpx.Timeout(_CONNECTING, read=min(_READING, self.seconds)))
+    def _http(self) -> Http:
+        return Http(self.name, HOST, self.seconds)
 
-    def _repeated(self, ask: Callable[[httpx.Client], T]) -> T:
-        """What a question gives that changes nothing on the server; a connection that breaks is tried again."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                return ask(self._client)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                if attempt == _ATTEMPTS - 1:
-                    raise self._unreachable(error) from None
-                time.sleep(_FIRST_WAIT * 2**attempt)
-        raise AssertionError("unreachable")
-
-    def _unreachable(self, error: Exception) -> ServerError:
-        said = f"{type(error).__name__}: {first_line(error)}"
-        return ServerError(f"the NDIF server {self.name} does not answer ({said}); check the network and {HOST}")
-
-    def _require_found(self, answer: httpx.Response, what: str) -> None:
-        if answer.status_code in (401, 403) and what.startswith("/"):
+    def _require_found(self, answer: Answer, what: str) -> None:
+        if answer.code in (401, 403) and what.startswith("/"):
             raise ServerError(f"{self.name} refuses the API key; give one that it knows in {KEY}")
-        if answer.status_code != 200:
-            raise ServerError(f"{self.name} answered {answer.status_code} to {what}{_detail(answer)}")
+        if answer.code != 200:
+            raise ServerError(f"{self.name} answered {answer.code} to {what}{answer.detail}")
 
-    def _json(self, answer: httpx.Response, path: str) -> Any:
+    def _json(self, answer: Answer, path: str) -> Any:
         self._require_found(answer, path)
-        if len(answer.content) > _LARGEST_JSON:
-            raise ServerError(f"{self.name} answered {path} with more than {_LARGEST_JSON:,} bytes")
         try:
             return json.loads(answer.content)
         except (ValueError, RecursionError):
@@ -224,7 +189,7 @@ def from_environment(host: str, key: str | None) -> Server:
         ModelError: no key, an address that would show it to others, or a time that is none.
     """
     address = (os.environ.get(HOST) or host).rstrip("/")
-    _require_private(address, f"{HOST}: {address[:100]!r}")
+    _require_private(address, f"the address in {HOST}")
     key = os.environ.get(KEY) or key
     if not key:
         raise ModelError(f"an NDIF server asks for an API key: set {KEY} (https://login.ndif.us gives one)")
@@ -251,7 +216,7 @@ def _require_private(address: str, what: str) -> None:
         host = parts.hostname or ""
     except ValueError:
         raise ServerError(f"{what} is no address") from None
-    if not host or parts.scheme not in ("https", "http"):
+    if not host or parts.scheme not in ("https", "http") or "@" in parts.netloc:
         raise ServerError(f"{what} is no address; give https://HOST")
     if parts.scheme == "http" and not _is_here(host):
         raise ServerError(f"{what} is not encrypted; give https://HOST")
@@ -264,10 +229,10 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def _detail(answer: httpx.Response) -> str:
+def _unpacked(file: bytes) -> int:
+    """Bytes of what a file of torch holds when it is unpacked."""
     try:
-        answer.read()
-        said = json.loads(answer.content[:_LARGEST_JSON]).get("detail", "")
-    except Exception:  # an error page may hold anything
-        return ""
-    return f" ({first_line(RuntimeError(str(said)))})" if said else ""
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return len(file)

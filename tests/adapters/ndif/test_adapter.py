@@ -24,9 +24,9 @@ pytestmark = pytest.mark.unit
 
 
 class TestConformance(Conformance):
-    @pytest.fixture(scope="class")
-    def adapter(self, open_remote: Callable[[str], NdifAdapter]) -> NdifAdapter:
-        return open_remote("llama")
+    @pytest.fixture
+    def adapter(self, remote: NdifAdapter) -> NdifAdapter:
+        return remote
 
 
 def close(remote: NdifAdapter, got: torch.Tensor, expected: torch.Tensor) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from ndif import KEY, Handler, Ndif, dropped, packed_result
 
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.ndif.adapter import NdifAdapter
-from auditkit.adapters.ndif.server import Server, ServerError, from_environment
+from auditkit.adapters.ndif.http import ServerError
+from auditkit.adapters.ndif.server import Server, from_environment
 from auditkit.testing.conformance import example_prompts
 
 pytestmark = pytest.mark.unit
@@ -29,6 +32,14 @@ def finished(server: Ndif, content: bytes, url: str | None = None, status: str =
     address = url or f"{server.address}/result/job"
     server.instead["/request"] = lambda handler: handler.state("job", status, data=address)
     server.instead["/result"] = lambda handler: handler.send(content)
+
+
+def swelling() -> bytes:
+    """A small archive that is large when it is unpacked."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.pkl", bytes(100 * MOST))
+    return zstandard.compress(file.getvalue())
 
 
 class Hostile:
@@ -85,6 +96,7 @@ def test_a_job_waits_through_every_state(server: Ndif, client: Server) -> None:
         (lambda s: finished(s, b"no zstd"), "sent a result that cannot be unpacked"),
         (lambda s: finished(s, bytes(MOST + 1)), "sent more than 10,000 bytes, beyond anything asked for"),
         (lambda s: finished(s, zstandard.compress(bytes(10**7))), "sent more than 10,000 bytes"),
+        (lambda s: finished(s, swelling()), "sent more than 10,000 bytes"),
         (lambda s: finished(s, packed_result([1])), "sent a result that is no dictionary"),
         (lambda s: finished(s, b"", "http://127.0.0.1:1/x"), "a result that is neither its own nor encrypted"),
         (lambda s: finished(s, b"", "file:///etc/passwd"), "a result that is neither its own nor encrypted"),
@@ -150,7 +162,8 @@ def test_a_result_of_another_form_than_asked_for(
     [
         ({"NDIF_API_KEY": ""}, "an NDIF server asks for an API key: set NDIF_API_KEY"),
         ({"NDIF_API_KEY": "a\nb"}, "holds characters that no API key has"),
-        ({"NDIF_HOST": "http://ndif.example"}, "'http://ndif.example' is not encrypted; give https://HOST"),
+        ({"NDIF_HOST": "http://ndif.example"}, "the address in NDIF_HOST is not encrypted; give https://HOST"),
+        ({"NDIF_HOST": "https://me:secret@ndif.example"}, "is no address; give https://HOST"),
         ({"NDIF_HOST": "ndif.example"}, "is no address; give https://HOST"),
         ({"AUDITKIT_NDIF_TIMEOUT": "soon"}, "'soon': give a number of seconds"),
     ],
