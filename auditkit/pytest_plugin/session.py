@@ -30,10 +30,17 @@ from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
 from auditkit.pytest_plugin.resume import ResumedClaims, Stop, go_on
-from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
+from auditkit.pytest_plugin.run import (
+    IDENTITY,
+    KnownModel,
+    OpenRun,
+    PlannedRun,
+    WrittenRun,
+    require_digest,
+    unasked,
+)
 from auditkit.pytest_plugin.selection import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
-from auditkit.pytest_plugin.unasked import IDENTITY, require_digest, unasked
 from auditkit.record.begun import begin, finish
 from auditkit.record.escaping import plain
 from auditkit.record.identity import model_digest

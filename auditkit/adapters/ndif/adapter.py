@@ -28,7 +28,7 @@ from auditkit.adapters.protocol import Batch, Capability, Component, Meter, Plac
 try:
     from nnsight import LanguageModel, save
 
-    from auditkit.adapters.ndif.jobs import Job
+    from auditkit.adapters.ndif.jobs import RemoteJob
 except ImportError as error:
     raise ModelError(
         f"the adapter ndif needs nnsight 0.7 ({first_line(error)}): pip install 'interp-auditkit[ndif]'"
@@ -47,7 +47,7 @@ _REFUSED = {
 }
 
 
-class Change(NamedTuple):
+class NewValues(NamedTuple):
     """New values at some positions of a stream: (n,) rows, (n,) positions, (n, width) values."""
 
     rows: Tensor
@@ -115,7 +115,7 @@ class NdifAdapter(ModuleAdapter):
         for place in places:
             self._check(place)
         left = sorted(places, key=_rank)
-        changes: dict[Place, Change] = {}
+        changes: dict[Place, NewValues] = {}
         while True:
             seen, logits = self._passed(batch, left, changes, tokens)
             done, more = self._touched(left, places, seen, changes)
@@ -130,7 +130,7 @@ class NdifAdapter(ModuleAdapter):
         left: Sequence[Place],
         touches: Mapping[Place, Touch],
         seen: Mapping[Place, Tensor],
-        changes: dict[Place, Change],
+        changes: dict[Place, NewValues],
     ) -> tuple[int, bool]:
         """Call the touches up to the first that changes a value, which changes what the later ones see.
 
@@ -147,13 +147,13 @@ class NdifAdapter(ModuleAdapter):
             moved = (new != value).any(-1)
             # A value that is written back as it was is sent as well: that it changes nothing is for the run to show.
             rows, positions = (moved if moved.any() else torch.ones_like(moved)).nonzero(as_tuple=True)
-            changes[place] = Change(rows, positions, new[rows, positions].clone())
+            changes[place] = NewValues(rows, positions, new[rows, positions].clone())
             if moved.any():
                 return done, True
         return len(left), more
 
     def _passed(
-        self, batch: Batch, reads: Sequence[Place], changes: Mapping[Place, Change], tokens: int
+        self, batch: Batch, reads: Sequence[Place], changes: Mapping[Place, NewValues], tokens: int
     ) -> tuple[dict[Place, Tensor], Tensor]:
         """One job: the values at some places, none of which lies before a change, and the logits."""
         plain = {place: tuple(change) for place, change in changes.items()}  # a server knows no class of ours
@@ -163,12 +163,12 @@ class NdifAdapter(ModuleAdapter):
         ]
         shapes = {_name(place): (len(batch), batch.width, self.sizes.get(place, -1)) for place in reads}
         shapes["logits"] = (len(batch), tokens, self._vocabulary)
-        job = Job(self._server, self._key, shapes, self.width)
+        job = RemoteJob(self._server, self._key, shapes, self.width)
         self._traced(self._inputs(batch, tokens), steps, tokens, job)
         self.jobs += 1
         return {place: job.found[_name(place)] for place in reads}, job.found["logits"]
 
-    def _traced(self, inputs: dict[str, Any], steps: list[Any], tokens: int, job: Job) -> None:
+    def _traced(self, inputs: dict[str, Any], steps: list[Any], tokens: int, job: RemoteJob) -> None:
         """What the server runs is the body of the trace, and so is all that it is sent besides numbers."""
         model = self._model
         with model.trace(inputs, backend=job):
@@ -226,7 +226,7 @@ class NdifAdapter(ModuleAdapter):
             value = seen[place]
             rows, positions = torch.ones(value.shape[:2]).nonzero(as_tuple=True)
             _, exchanged = self._passed(
-                pair, [], {place: Change(rows, positions, value.flip(0)[rows, positions])}, 1
+                pair, [], {place: NewValues(rows, positions, value.flip(0)[rows, positions])}, 1
             )
             difference = float((exchanged.float() - plain.float().flip(0)).abs().max())
             fine = difference <= self._rounding(plain.float())

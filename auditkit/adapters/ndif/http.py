@@ -21,7 +21,7 @@ class ServerError(ModelError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What came back, whole."""
 
     code: int
@@ -50,7 +50,7 @@ class Http:
         self._name, self._setting, self._seconds = name, setting, seconds
         self._client = httpx.Client(timeout=httpx.Timeout(_CONNECTING, read=min(_READING, seconds)))
 
-    def answer(self, method: str, url: str, most: int, attempts: int, **sent: Any) -> Answer:
+    def answer(self, method: str, url: str, most: int, attempts: int, **sent: Any) -> Reply:
         """The answer to a question, which is asked again where the connection breaks.
 
         Args:
@@ -72,7 +72,7 @@ class Http:
             time.sleep(_PAUSE * 2**attempt)
         raise AssertionError("at least one attempt")
 
-    def _asked(self, method: str, url: str, most: int, sent: dict[str, Any]) -> Answer:
+    def _asked(self, method: str, url: str, most: int, sent: dict[str, Any]) -> Reply:
         rest = dict(sent)
         headers = {**rest.pop("headers", {}), "Accept-Encoding": "identity"}
         ends, got = time.monotonic() + self._seconds, bytearray()
@@ -83,4 +83,4 @@ class Http:
                     raise ServerError(f"{self._name} sent more than {most:,} bytes, beyond anything asked for")
                 if time.monotonic() > ends:
                     raise ServerError(f"{self._name} did not send an answer whole in {self._seconds:g} s")
-        return Answer(answer.status_code, bytes(got))
+        return Reply(answer.status_code, bytes(got))

@@ -26,7 +26,7 @@ _ROOM = 1024**2
 """Bytes of a result beside its numbers."""
 
 
-class Job:
+class RemoteJob:
     """A backend of nnsight: called with a trace, it sends it, and keeps what the trace saved.
 
     Args:

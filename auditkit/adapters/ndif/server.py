@@ -25,7 +25,7 @@ import torch
 import zstandard
 
 from auditkit.adapters.errors import ModelError, first_line
-from auditkit.adapters.ndif.http import Answer, Http, ServerError
+from auditkit.adapters.ndif.http import Http, Reply, ServerError
 
 SECONDS = 600.0
 """How long a job may take, with its wait for the model, where the user does not say otherwise."""
@@ -110,7 +110,7 @@ class Server:
         answer = self._http.answer("POST", f"{self.address}/request", _LARGEST_JSON, 1, content=job, headers=sent)
         return self._state(self._json(answer, "/request"))
 
-    def _answer(self, path: str) -> Answer:
+    def _answer(self, path: str) -> Reply:
         headers = {"ndif-api-key": self.key}
         return self._http.answer("GET", f"{self.address}{path}", _LARGEST_JSON, _ATTEMPTS, headers=headers)
 
@@ -162,13 +162,13 @@ class Server:
     def _http(self) -> Http:
         return Http(self.name, HOST, self.seconds)
 
-    def _require_found(self, answer: Answer, what: str) -> None:
+    def _require_found(self, answer: Reply, what: str) -> None:
         if answer.code in (401, 403) and what.startswith("/"):
             raise ServerError(f"{self.name} refuses the API key; give one that it knows in {KEY}")
         if answer.code != 200:
             raise ServerError(f"{self.name} answered {answer.code} to {what}{answer.detail}")
 
-    def _json(self, answer: Answer, path: str) -> Any:
+    def _json(self, answer: Reply, path: str) -> Any:
         self._require_found(answer, path)
         try:
             return json.loads(answer.content)

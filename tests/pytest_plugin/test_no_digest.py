@@ -11,8 +11,7 @@ import pytest
 from auditkit.adapters.errors import ModelError
 from auditkit.adapters.protocol import Support
 from auditkit.pytest_plugin.resume import go_on
-from auditkit.pytest_plugin.run import WrittenRun
-from auditkit.pytest_plugin.unasked import require_digest, unasked
+from auditkit.pytest_plugin.run import WrittenRun, require_digest, unasked
 from auditkit.record.schema import Run, Untested
 
 pytestmark = pytest.mark.unit
