@@ -12,6 +12,7 @@ import httpx
 from auditkit.adapters.errors import ModelError, first_line
 
 _CONNECTING, _READING = 10.0, 60.0
+_ATTEMPTS = 3
 _PAUSE = 0.02
 """Seconds before a question is asked again; the pause doubles."""
 
@@ -50,21 +51,21 @@ class Http:
         self._name, self._setting, self._seconds = name, setting, seconds
         self._client = httpx.Client(timeout=httpx.Timeout(_CONNECTING, read=min(_READING, seconds)))
 
-    def answer(self, method: str, url: str, most: int, attempts: int, **sent: Any) -> Reply:
-        """The answer to a question, which is asked again where the connection breaks.
+    def answer(self, method: str, url: str, most: int, **sent: Any) -> Reply:
+        """The answer to a question, which is asked again where the connection breaks: none of them changes anything
+        on a server, and a job that is run twice gives the same.
 
         Args:
             most: bytes that it may have.
-            attempts: how often the question may be asked.
 
         Raises:
             ServerError: no answer, one that is too long, or one that takes too long.
         """
-        for attempt in range(1, attempts + 1):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._asked(method, url, most, sent)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                if attempt == attempts:
+                if attempt == _ATTEMPTS:
                     said = f"{type(error).__name__}: {first_line(error)}"
                     raise ServerError(
                         f"the NDIF server {self._name} does not answer ({said}); check the network and {self._setting}"

@@ -35,8 +35,6 @@ HOST, KEY = "NDIF_HOST", "NDIF_API_KEY"
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 2.0
 """Seconds between two questions for a job's state; the wait doubles."""
-_ATTEMPTS = 3
-"""Of a question that changes nothing on the server."""
 _LARGEST_JSON = 16 * 1024**2
 _UNDER_WAY = ("RECEIVED", "QUEUED", "DISPATCHED", "RUNNING", "LOG")
 
@@ -107,12 +105,12 @@ class Server:
 
     def _submitted(self, job: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         sent = {**headers, "ndif-api-key": self.key, "Content-Type": "application/octet-stream"}
-        answer = self._http.answer("POST", f"{self.address}/request", _LARGEST_JSON, 1, content=job, headers=sent)
+        answer = self._http.answer("POST", f"{self.address}/request", _LARGEST_JSON, content=job, headers=sent)
         return self._state(self._json(answer, "/request"))
 
     def _answer(self, path: str) -> Reply:
         headers = {"ndif-api-key": self.key}
-        return self._http.answer("GET", f"{self.address}{path}", _LARGEST_JSON, _ATTEMPTS, headers=headers)
+        return self._http.answer("GET", f"{self.address}{path}", _LARGEST_JSON, headers=headers)
 
     def _state(self, said: Any) -> dict[str, Any]:
         if not isinstance(said, dict) or not isinstance(said.get("id"), str) or "status" not in said:
@@ -133,7 +131,7 @@ class Server:
             raise ServerError(f"{self.name} named no address for the result of a job")
         if not url.startswith(("https://", f"{self.address}/")):
             raise ServerError(f"{self.name} names an address for a result that is neither its own nor encrypted")
-        answer = self._http.answer("GET", url, most, _ATTEMPTS)
+        answer = self._http.answer("GET", url, most)
         self._require_found(answer, "the address of a result")
         return answer.content
 
