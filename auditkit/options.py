@@ -45,7 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "adapter": {
         "metavar": "NAME",
         "help": "what runs the model and reads and replaces its activations: hf (default), nnterp, vllm (which does "
-        "neither), or one that another package registers",
+        "neither), ndif for a model on an NDIF server, or one that another package registers",
     },
     "cross-check": {
         "type": int,

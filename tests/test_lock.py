@@ -17,7 +17,16 @@ import auditkit
 pytestmark = pytest.mark.unit
 
 ROOT = Path(auditkit.__file__).parents[1]
-LOCKS = ("lock.txt", "bench.txt", "docs.txt", "notebooks.txt", "fleet.txt", "track.txt", "exports.txt", "engine.txt")
+LOCKS = (
+    "lock.txt",
+    "bench.txt",
+    "docs.txt",
+    "notebooks.txt",
+    "fleet.txt",
+    "track.txt",
+    "exports.txt",
+    "engine.txt",
+)
 
 
 @pytest.fixture(scope="module")

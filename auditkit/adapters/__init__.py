@@ -19,22 +19,22 @@ def open_model(
 
     Args:
         adapter: "hf" (`auditkit.adapters.hf.adapter.HFAdapter`), "nnterp"
-            (`auditkit.adapters.nnterp.NnterpAdapter`), "vllm" (`auditkit.adapters.vllm.VLLMAdapter`), or a name that
-            another package has registered (see `auditkit.adapters.registry`).
+            (`auditkit.adapters.nnterp.NnterpAdapter`), "vllm" (`auditkit.adapters.vllm.VLLMAdapter`), "ndif" for a model
+            on an NDIF server (`auditkit.adapters.ndif.adapter.NdifAdapter`), or a name that another package has
+            registered (see `auditkit.adapters.registry`).
         device, dtype, options: see `auditkit.adapters.loading.load.load`.
 
     Raises:
         ModelError: an unknown name of adapter or model, or a model that cannot be opened.
     """
     from auditkit.adapters import sandbox
-    from auditkit.adapters.registry import adapter_factory, require_known
+    from auditkit.adapters.registry import adapter_factory, loader_of, require_known
 
     require_known(adapter)
     sandbox.begin()  # it imports for a second, and so does the next line
     factory = adapter_factory(adapter)
     from auditkit.adapters.loading.bounds import opening
-    from auditkit.adapters.loading.load import load
 
-    loaded = load(spec, device=device, dtype=dtype, **options)
+    loaded = loader_of(factory)(spec, device=device, dtype=dtype, **options)
     with opening(loaded.source):
         return factory(loaded)

@@ -139,8 +139,12 @@ class ModuleAdapter:
             [[self._pad_id] * pad + list(prompt.ids) for pad, prompt in zip(pads, prompts, strict=True)]
         )
         mask = torch.tensor([[0] * pad + [1] * len(prompt) for pad, prompt in zip(pads, prompts, strict=True)])
-        device = self.module.device
-        return Batch(ids.to(device), mask.to(device), pads)
+        return Batch(ids.to(self._device), mask.to(self._device), pads)
+
+    @property
+    def _device(self) -> torch.device:
+        """Where batches are made."""
+        return self.module.device
 
     def _inputs(self, batch: Batch, tokens: int = 1) -> dict[str, Any]:
         """What the module's forward is given to answer after each of the last `tokens` positions."""
@@ -166,15 +170,7 @@ class ModuleAdapter:
             IntegrityError: they are not finite.
             ModelError: the module does not run at all, or later tokens change earlier logits.
         """
-
-        def alone(ids: tuple[int, ...]) -> Tensor:
-            try:
-                logits: Tensor = self.module(torch.tensor([ids], device=self.module.device)).logits[0]
-            except Exception as error:  # a family's code, or a warning that the run turns into an error
-                raise ModelError(f"{source} does not run: {type(error).__name__}: {first_line(error)}") from error
-            return logits.float()
-
-        whole = [alone(prompt.ids) for prompt in self._prompts]
+        whole = [self._run_alone(prompt.ids, source) for prompt in self._prompts]
         if not all(torch.isfinite(logits).all() for logits in whole):
             dtype = str(self.module.dtype).removeprefix("torch.")
             raise IntegrityError(
@@ -183,7 +179,7 @@ class ModuleAdapter:
             )
         longest = max(range(len(whole)), key=lambda row: len(whole[row]))
         left = len(whole[longest]) // 2
-        shortened = alone(self._prompts[longest].ids[:left])
+        shortened = self._run_alone(self._prompts[longest].ids[:left], source)
         moved = float((shortened - whole[longest][:left]).abs().max())
         if not moved <= self._rounding(whole[longest]):
             raise ModelError(
@@ -192,6 +188,16 @@ class ModuleAdapter:
                 "both ways"
             )
         return torch.stack([logits[-1] for logits in whole])
+
+    def _run_alone(self, ids: tuple[int, ...], source: str) -> Tensor:
+        """Logits (position, vocabulary) in float32 of one prompt, as the model itself gives them."""
+        if all(parameter.is_meta for parameter in self.module.parameters()):
+            raise ModelError(f"the weights are not here but on a server: {source}")
+        try:
+            logits: Tensor = self.module(torch.tensor([ids], device=self.module.device)).logits[0]
+        except Exception as error:  # a family's code, or a warning that the run turns into an error
+            raise ModelError(f"{source} does not run: {type(error).__name__}: {first_line(error)}") from error
+        return logits.float()
 
     def _rounding(self, logits: Tensor) -> float:
         """How far logits may move by rounding alone when the same text is run in another batch."""

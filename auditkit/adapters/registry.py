@@ -1,9 +1,10 @@
-"""Adapters by name: the three of this package, and those that other packages register.
+"""Adapters by name: those of this package, and those that other packages register.
 
 An adapter is registered as an entry point of the group `auditkit.adapters`: its name is what a user writes after
 `--adapter`, its object is called with what `auditkit.adapters.loading.load.load` has loaded and returns the adapter (a
-class whose constructor takes a `Loaded` will do). Where the object has a function `ready`, that is called before
-weights are read. Nothing is imported before an adapter is asked for by name.
+class whose constructor takes a `Loaded` will do). One that reads models in its own way has a function `load` as well.
+Where the object has a function `ready`, that is called before weights are read. Nothing is imported before an adapter is
+asked for by name.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ Factory = Callable[["Loaded"], "Adapter"]
 """Opens what was loaded; raises `ModelError` or `IntegrityError` where it cannot, in one line."""
 
 DEFAULT_ADAPTER = "hf"
+NDIF = "ndif"
+"""The adapter whose models' weights are on a server."""
 
 _BUILT_IN = (
     EntryPoint(DEFAULT_ADAPTER, "auditkit.adapters.hf.adapter:HFAdapter", GROUP),
     EntryPoint("nnterp", "auditkit.adapters.nnterp:NnterpAdapter", GROUP),
     EntryPoint("vllm", "auditkit.adapters.vllm:VLLMAdapter", GROUP),
+    EntryPoint(NDIF, "auditkit.adapters.ndif.adapter:NdifAdapter", GROUP),
 )
 
 
@@ -66,3 +70,14 @@ def adapter_factory(name: str) -> Factory:
     if ready is not None:
         ready()
     return factory
+
+
+def loader_of(factory: Factory) -> Callable[..., Loaded]:
+    """What reads a model for an adapter: `auditkit.adapters.loading.load.load`, or a function `load` of its own that
+    takes and gives the same, where the weights are not read here."""
+    own: Callable[..., Loaded] | None = getattr(factory, "load", None)
+    if own is not None:
+        return own
+    from auditkit.adapters.loading.load import load
+
+    return load

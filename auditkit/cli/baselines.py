@@ -76,15 +76,15 @@ def _baseline(arguments: argparse.Namespace) -> int:
 
 
 def _facts(recorded: Recorded) -> dict[str, object]:
-    from auditkit.report.wording import identity
+    from auditkit.report.wording import NO_DIGEST, identity, no_identity
 
     run = recorded.run
     return {
         "run": recorded.folder.name,
         "verdict": f"{run.summary.verdict} ({run.summary.reason})",
         "model": run.model.name,
-        "weights SHA-256": run.model.weights_sha256,
-        "identity SHA-256": identity(run.model) or "not known: the record holds no config",
+        "weights SHA-256": run.model.weights_sha256 or NO_DIGEST,
+        "identity SHA-256": identity(run.model) or no_identity(run.model),
         "created": run.created,
         "auditkit": run.tool.version,
         "seed": run.seed,

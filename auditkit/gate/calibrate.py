@@ -161,8 +161,8 @@ def render_thresholds(
     facts = {
         "run": name,
         "model": run.model.name,
-        "weights_sha256": run.model.weights_sha256,
-        "identity_sha256": model_digest(run.model),
+        "weights_sha256": run.model.weights_sha256 or "none known",
+        "identity_sha256": model_digest(run.model) if is_known(run.model) else "not known",
         "plan_sha256": run.plan_sha256,
         "measured": run.created,
         "auditkit": run.tool.version,

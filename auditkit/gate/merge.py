@@ -18,7 +18,7 @@ from auditkit.gate.lost import is_lost
 from auditkit.gate.waivers import settled, waived
 from auditkit.record.baseline import Recorded
 from auditkit.record.differences import differences
-from auditkit.record.identity import differing_parts, is_known
+from auditkit.record.identity import differing_parts, is_known, unknown_in_words
 from auditkit.record.plan import OTHER_SHARDS
 from auditkit.record.schema import Claim, Cost, CrossCheck, Environment, ItemRow, ModelInfo, Run, Struct, Waiver
 from auditkit.record.store import RecordError, item_rows
@@ -112,7 +112,9 @@ def _require_same(first: _Shard, other: _Shard) -> None:
     said += [f"another model: {line}" for line in _differing(was.model, now.model)]
     said += [f"another model: {part}" for part in differing_parts(was.model.identity, now.model.identity)]
     if not is_known(was.model, now.model):
-        said.append("whether both measured one model is not known, since a record does not hold its config")
+        said.append(
+            f"whether both measured one model is not known, since {unknown_in_words(was.model, now.model)}"
+        )
     devices = [run.model.device.partition(":")[0] for run in (was, now)]
     said += [f"another device: {devices[0]} there, {devices[1]} here"] if devices[0] != devices[1] else []
     said += [f"another environment: {line}" for line in _differing(was.environment, now.environment)]

@@ -36,7 +36,7 @@ from auditkit.engine.forward import words
 from auditkit.engine.guards import costing
 from auditkit.engine.sites import Site
 from auditkit.notebook import Showable
-from auditkit.record.identity import model_digest
+from auditkit.record.identity import has_digest, model_digest
 from auditkit.record.store import atomic_write
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def representations(
             a template takes no system turn, or none alone, the statement is the user's turn, and a note says so.
             "user": the statement as the user's turn, read at the statement's last token.
         cache: keep the values on disk, under a digest of the weights, number type, device, library versions, places and
-            token ids, and take them from there next time.
+            token ids, and take them from there next time. Nothing is kept of weights that have no digest.
 
     Raises:
         ValueError: no statements, an empty one, or a component with heads.
@@ -118,7 +118,11 @@ def representations(
     order = sorted({(prompt.ids, place) for prompt, place in read})
     places = [(site.component, layer) for layer in layers]
     rows = _cached(
-        _digest(adapter, places, order), len(order), len(layers), lambda: _run(adapter, places, order), cache
+        _digest(adapter, places, order),
+        len(order),
+        len(layers),
+        lambda: _run(adapter, places, order),
+        cache and has_digest(adapter.info),
     )
     row_of = {one: row for row, one in enumerate(order)}
     tokens = tuple(str(adapter.chat.tokenizer.decode([prompt.ids[place]])) for prompt, place in read)

@@ -23,8 +23,8 @@ from _pytest.runner import runtestprotocol  # as pytest's own protocol does; the
 from auditkit.adapters import sandbox
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.loading.bounds import opening
-from auditkit.adapters.loading.load import Loaded, load
-from auditkit.adapters.registry import adapter_factory
+from auditkit.adapters.loading.load import Loaded
+from auditkit.adapters.registry import adapter_factory, loader_of
 from auditkit.adapters.rendering import rendered_prompt, rendered_sha256
 from auditkit.claims.evidence import Evidence, gathering
 from auditkit.claims.outcomes import Inconclusive, NotReadable, Threshold
@@ -84,7 +84,7 @@ def open_model(options: RunOptions, spec: str, name: str, thresholds: Thresholds
     """
     sandbox.begin()  # it imports for a second, and so does the next line
     factory = adapter_factory(options.adapter)
-    opened_as = load(
+    opened_as = loader_of(factory)(
         spec,
         device=options.device,
         dtype=options.dtype,

@@ -22,6 +22,7 @@ from auditkit.pytest_plugin.baseline import without
 from auditkit.pytest_plugin.options import RunOptions
 from auditkit.pytest_plugin.outcomes import set_outcome
 from auditkit.pytest_plugin.run import WrittenRun
+from auditkit.record.identity import has_digest
 from auditkit.record.schema import Claim
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -108,6 +109,9 @@ def go_on(args: Sequence[str], options: RunOptions, written: Sequence[WrittenRun
             else f"nothing was measured, so there is nothing to resume: {again}"
         )
     for run in cut:
+        if not has_digest(run.record.model):
+            yield f"{run.folder} cannot be resumed: its weights have no digest, so they may have changed by then"
+            continue
         several = len(options.models) > 1
         rest = without(args, ("model", "resume") if several else ("resume", "budget"))
         model = ["--model", run.spec] if several else []

@@ -5,7 +5,7 @@ It measures nothing. The claims come from `auditkit.pytest_plugin.measuring`, in
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from auditkit.adapters.errors import ModelError
+from auditkit.adapters.protocol import Support
 from auditkit.claims.suites import installed
 from auditkit.claims.verdicts import exit_code, summarize
 from auditkit.gate.thresholds import Thresholds
@@ -25,7 +27,7 @@ from auditkit.pytest_plugin.options import options_of
 from auditkit.pytest_plugin.selection import DESELECTED, Seen, not_selected
 from auditkit.pytest_plugin.settings import header_settings, rerun_options
 from auditkit.record.differences import plan_digest
-from auditkit.record.identity import model_digest, parts_of
+from auditkit.record.identity import has_digest, model_digest, parts_of
 from auditkit.record.journal import Entry, Header, Journal
 from auditkit.record.manifest import record_digest
 from auditkit.record.plan import OTHER_SHARDS, completed
@@ -113,6 +115,10 @@ class PlannedRun:
         return earlier
 
 
+IDENTITY = "identity of the weights"
+"""What is untested where weights have no digest."""
+
+
 @dataclass(frozen=True)
 class KnownModel:
     """What is known of a model once it was opened."""
@@ -120,6 +126,32 @@ class KnownModel:
     info: ModelInfo
     refused: tuple[Untested, ...]
     """What it cannot be asked."""
+
+
+def unasked(support: Mapping[str, Support], info: ModelInfo) -> Iterator[Untested]:
+    """What the adapter refuses on this model, and whether it is known which weights ran."""
+    for name, offered in support.items():
+        if not offered:
+            yield Untested(what=str(name), reason=offered.reason)
+    if not has_digest(info):
+        reason = (
+            f"no digest of them is known ({info.source}), so other weights may have run, and may have changed during "
+            "the run, without a sign"
+        )
+        yield Untested(what=IDENTITY, reason=reason)
+
+
+def require_digest(info: ModelInfo, profile: str) -> None:
+    """Refuse a release gate on weights that nobody can identify.
+
+    Raises:
+        ModelError: the weights have no digest, and the profile is that of a release.
+    """
+    if profile == "release" and not has_digest(info):
+        raise ModelError(
+            f"--profile release: a release gate vouches for the weights that it measured, and those of {info.name} "
+            "have no digest; give --profile pr, or measure the weights themselves with --adapter hf"
+        )
 
 
 @dataclass(frozen=True)

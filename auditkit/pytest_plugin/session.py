@@ -5,7 +5,7 @@ Made where the plan is made, which is the only process of a serial run and the c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -15,8 +15,7 @@ import pytest
 
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.loading.locating import first_time
-from auditkit.adapters.protocol import Support
-from auditkit.adapters.registry import adapter_factory
+from auditkit.adapters.registry import NDIF, adapter_factory
 from auditkit.claims.verdicts import EXIT_INTEGRITY, WORST_FIRST
 from auditkit.engine.batching import speed
 from auditkit.engine.sampling import Sample
@@ -31,7 +30,15 @@ from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
 from auditkit.pytest_plugin.resume import ResumedClaims, Stop, go_on
-from auditkit.pytest_plugin.run import KnownModel, OpenRun, PlannedRun, WrittenRun
+from auditkit.pytest_plugin.run import (
+    IDENTITY,
+    KnownModel,
+    OpenRun,
+    PlannedRun,
+    WrittenRun,
+    require_digest,
+    unasked,
+)
 from auditkit.pytest_plugin.selection import Seen
 from auditkit.pytest_plugin.settings import thresholds_of
 from auditkit.record.begun import begin, finish
@@ -39,7 +46,7 @@ from auditkit.record.escaping import plain
 from auditkit.record.identity import model_digest
 from auditkit.record.journal import Entry
 from auditkit.record.plan import STEPWISE
-from auditkit.record.schema import Claim, CrossCheck, Untested
+from auditkit.record.schema import Claim, CrossCheck
 from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
 from auditkit.report.trackers.stores import logged
@@ -125,7 +132,11 @@ class Audit:
                 require_writable(self.options.reports if before is None else before.folder)
                 opened = self._opened.pop(spec, None) or self._open(spec)
                 support = opened.adapter.support()
-                known[spec] = KnownModel(opened.info, tuple(_refused(support)))
+                require_digest(opened.info, self.options.profile)
+                known[spec] = KnownModel(opened.info, tuple(unasked(support, opened.info)))
+                for entry in known[spec].refused:
+                    if entry.what == IDENTITY:
+                        terminal.say(self.config, f"{IDENTITY}: {entry.reason}")
                 for name, offered in support.items():
                     if not offered and offered.unexpected:
                         terminal.say(self.config, f"{name}: {offered.reason}; this run goes without it")
@@ -149,7 +160,8 @@ class Audit:
             raise refusal(error) from None
 
     def _open(self, spec: str) -> Opened:
-        terminal.say(self.config, f"opening {spec}{first_time(spec)}")
+        before = "" if self.options.adapter == NDIF else first_time(spec)
+        terminal.say(self.config, f"opening {spec}{before}")
         with terminal.hint_after(self.config, SLOW, slow_opening):
             return open_model(self.options, spec, self.gate.names(spec)[0], self.thresholds)
 
@@ -372,13 +384,6 @@ class Audit:
             terminal.say(self.config, f"measuring {len(self._sample.kept)} sites again through {other}")
         loaded = self._opened[run.planned.spec].loaded
         return cross_checked(loaded, run.model, self._sample, other, len(run.resumed), stopped)
-
-
-def _refused(support: Mapping[str, Support]) -> Iterator[Untested]:
-    """What the adapter cannot be asked on this model."""
-    for name, offered in support.items():
-        if not offered:
-            yield Untested(what=str(name), reason=offered.reason)
 
 
 def is_crash(report: pytest.TestReport) -> bool:

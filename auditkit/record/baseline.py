@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from auditkit.record.escaping import plain
+from auditkit.record.identity import has_digest
 from auditkit.record.manifest import record_digest
 from auditkit.record.schema import Run, Struct
 from auditkit.record.store import AUDIT_JSON, ITEMS_PARQUET, RecordError, atomic_write, read_items, read_run
@@ -156,7 +157,7 @@ def measured_before(reports: Path, spec: str, plan_sha256: str) -> Path | None:
             run = read_run(file)
         except RecordError:
             continue
-        if run.model.spec == spec and run.plan_sha256 == plan_sha256:
+        if run.model.spec == spec and run.plan_sha256 == plan_sha256 and has_digest(run.model):
             return file.parent.resolve()
     return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditkit.record.identity import differing_parts
+from auditkit.record.identity import WEIGHTS, differing_parts
 from auditkit.record.journal import ANEW, Entry, Header, has_header, read_journal
 from auditkit.record.store import JOURNAL, RecordError, is_written
 
@@ -59,6 +59,8 @@ class Interrupted:
             )
         if now.model_sha256 and was.model_sha256 != now.model_sha256:
             said.append(_other_model(was, now))
+        elif now.model and WEIGHTS not in now.model:
+            said.append("whether the weights are still the same is not known, since their server states no digest")
         if said:
             raise RecordError(f"cannot resume {self.folder}: {'; '.join(said)}; {ANEW}")
 

@@ -83,6 +83,8 @@ def _filters() -> dict[str, Callable[..., Any]]:
         "cross_check": wording.cross_check,
         "changes": wording.changes,
         "identity": wording.identity,
+        "no_identity": wording.no_identity,
+        "weights": wording.weights,
         "parts": parts_of,
         "moved": wording.moved,
         "further": wording.further,

@@ -151,7 +151,7 @@ def _made(run: Run) -> Iterator[str]:
     yield from _facts(
         {
             "verdict": f"{wording.WORDS[run.summary.verdict]} ({run.summary.reason})",
-            "weights": f"{model.weights_sha256[:12]} from {model.source}",
+            "weights": f"{wording.weights(model)} from {model.source}",
             "run": f"{run.created}, profile {run.profile}, seed {run.seed}, plan {run.plan_sha256[:12]}",
             "made by": f"auditkit {run.tool.version}, {model.dtype}, adapter {model.adapter} on {model.device}",
             "baseline": wording.changes(run) if run.baseline is not None else "",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from auditkit.claims.changed import became, difference, is_identical
 from auditkit.record.baseline import BASELINE_LABEL
-from auditkit.record.identity import compared_in_words, is_known, model_digest
+from auditkit.record.identity import compared_in_words, has_digest, is_known, model_digest, unknown_in_words
 from auditkit.record.needed import needed
 from auditkit.record.schema import Claim, CrossCheck, Effect, ModelInfo, Relation, Run, Verdict, Waiver
 from auditkit.report.figures.numbers import MINUS as MINUS
@@ -277,6 +277,19 @@ def changes(run: Run) -> str:
         gone = len(run.baseline.absent)
         text += f"; {gone} of its claims {'was' if gone == 1 else 'were'} not asked here"
     return f"{text}; {compared_in_words(run.baseline.model, run.model)}"
+
+
+NO_DIGEST = "no digest known"
+
+
+def weights(model: ModelInfo) -> str:
+    """The beginning of the digest of a model's weights, or that none is known."""
+    return model.weights_sha256[:12] or NO_DIGEST
+
+
+def no_identity(model: ModelInfo) -> str:
+    """Why the record does not hold all of a model's identity, where it does not."""
+    return f"not known: {unknown_in_words(model) if not has_digest(model) else 'the record holds no config'}"
 
 
 def identity(model: ModelInfo) -> str:

@@ -186,20 +186,20 @@ def sweep_is_one_at_a_time(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
 @named("patched = raw hooks")
 def patched_is_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> Largest:
     """Patching the stream after each block gives what plain forward hooks on the module give."""
-    largest = Largest(adapter)
     _need(adapter, Component.RESIDUAL)
+    largest, module = Largest(adapter), _module(adapter)
     pair = max(example_pairs(prompts), key=lambda pair: len(pair.base))
     sites = {layer: residual.layer(layer)[1, 3] for layer in range(adapter.layers)}
     ours = patch(adapter, [pair], {str(layer): [[site]] for layer, site in sites.items()}).conditions
     for layer, site in sites.items():
         kept: dict[Place, Tensor] = {}
         place = (Component.RESIDUAL, layer)
-        hooked_logits(_module(adapter), adapter.layers, pair.source, pair.answers, {layer: keep(kept, place)})
+        hooked_logits(module, adapter.layers, pair.source, pair.answers, {layer: keep(kept, place)})
 
         def exchange(value: Tensor, donor: Tensor = kept[place]) -> Tensor:
             return torch.cat((value[:, :1], donor[:, 1:3], value[:, 3:]), dim=1)
 
-        expected = hooked_logits(_module(adapter), adapter.layers, pair.base, pair.answers, {layer: exchange})
+        expected = hooked_logits(module, adapter.layers, pair.base, pair.answers, {layer: exchange})
         largest.compare(str(site), ours[str(layer)][0], expected)
     return largest
 
@@ -210,8 +210,8 @@ def directions_are_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> Lar
 
     In the stream after one block, at the last two tokens, and after every block; padded prompts beside each other.
     """
-    largest = Largest(adapter)
     _need(adapter, Component.RESIDUAL)
+    largest, module = Largest(adapter), _module(adapter)
     size, middle = adapter.sizes[Component.RESIDUAL, 0], adapter.layers // 2
     vector = torch.randn(size, generator=torch.Generator().manual_seed(0))
     unit = vector / vector.norm()
@@ -238,7 +238,7 @@ def directions_are_raw_hooks(adapter: Adapter, prompts: Sequence[Prompt]) -> Lar
         raise Failed(f"the model can be restarted, and its stream was edited in whole runs: {ours.ran.reason}")
     for name, (_, changes) in both.items():
         for row, prompt in enumerate(prompts):
-            expected = hooked_logits(_module(adapter), adapter.layers, prompt, tokens, changes)
+            expected = hooked_logits(module, adapter.layers, prompt, tokens, changes)
             largest.compare(f"prompt {row}, {name},", ours.conditions[name][row], expected)
     return largest
 
@@ -370,6 +370,8 @@ def _module(adapter: Adapter) -> Any:
     module = getattr(adapter, "module", None)
     if not isinstance(module, nn.Module):
         raise Refused("the adapter shows no module to compare with")
+    if all(parameter.is_meta for parameter in module.parameters()):
+        raise Refused("the weights are on a server, so there is no module here to compare with")
     return module
 
 

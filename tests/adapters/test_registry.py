@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,10 +58,27 @@ def test_another_package_can_register_one(
     assert made[0].module.config.model_type == "llama"
 
 
+def test_one_that_reads_models_in_its_own_way_is_given_what_it_read(
+    registered: Callable[[dict[str, str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Remote:
+        def __init__(self, loaded: Any) -> None:
+            self.loaded = loaded
+
+        @staticmethod
+        def load(spec: str, **options: Any) -> Any:
+            return SimpleNamespace(source="a server", asked=(spec, options))
+
+    monkeypatch.setattr(sys.modules[__name__], "Remote", Remote, raising=False)
+    registered({"theirs": f"{__name__}:Remote"})
+    opened = open_model("owner/none", adapter="theirs", tokenizer="t")
+    assert opened.loaded.asked == ("owner/none", {"device": "auto", "dtype": "auto", "tokenizer": "t"})
+
+
 def test_the_names_of_this_package_stay_its_own(registered: Callable[[dict[str, str]], None]) -> None:
     registered({"hf": "somewhere.else:Adapter"})
     assert adapter_factory("hf") is HFAdapter
-    assert sorted(known_adapters()) == ["hf", "nnterp", "vllm"]
+    assert sorted(known_adapters()) == ["hf", "ndif", "nnterp", "vllm"]
 
 
 def test_an_unknown_name_lists_the_known_ones_before_anything_is_loaded(
@@ -69,7 +87,7 @@ def test_an_unknown_name_lists_the_known_ones_before_anything_is_loaded(
     registered({"theirs": "somewhere:Adapter"})
     with pytest.raises(ModelError) as caught:
         open_model("no-such-model", adapter="nterp")
-    assert str(caught.value) == "unknown adapter 'nterp'; known are hf, nnterp, theirs, vllm"
+    assert str(caught.value) == "unknown adapter 'nterp'; known are hf, ndif, nnterp, theirs, vllm"
     assert require_known("theirs").value == "somewhere:Adapter"
 
 

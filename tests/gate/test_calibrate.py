@@ -242,6 +242,12 @@ def test_a_margin_remembers_its_threshold_call(estimate) -> None:
     assert (kept.effect.threshold_call, kept.effect.threshold, kept.threshold_source) == (3, -0.5, "suite")
 
 
+def test_a_file_of_thresholds_says_that_no_digest_is_known(a_run: Run) -> None:
+    served = msgspec.structs.replace(a_run, model=msgspec.structs.replace(a_run.model, weights_sha256=""))
+    said = tomllib.loads(render_thresholds(served, "run", (), "default", date(2026, 1, 1)))["calibration"]
+    assert (said["weights_sha256"], said["identity_sha256"]) == ("none known", "not known")
+
+
 def test_runs_that_cannot_calibrate_a_margin_are_refused(a_run: Run, tmp_path: Path) -> None:
     def recorded(name: str, seed: str, weights: str) -> Path:
         plan = msgspec.structs.replace(a_run.plan, settings={**a_run.plan.settings, "seed": seed})

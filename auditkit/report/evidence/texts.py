@@ -78,7 +78,7 @@ def _identity(run: Run, record_sha256: str) -> dict[str, str]:
         "measured": run.created,
         "model": f"{model.spec} ({model.source})",
         "revision": model.revision,
-        "weights, SHA-256": model.weights_sha256,
+        "weights, SHA-256": model.weights_sha256 or wording.NO_DIGEST,
         "tokenizer, SHA-256": model.tokenizer_sha256,
         "identity of the model, SHA-256": model_digest(model) if wording.identity(model) else "",
         "compared with": "" if baseline is None else f"{baseline.name} (record {baseline.audit_sha256})",

@@ -97,7 +97,7 @@ def _section(run: Run, shown: list[Claim]) -> str:
         "## Behavioural audit\n",
         f"**{verdict(run.summary.verdict)}**: {text(run.summary.reason)}\n",
         f"Audited on {text(run.created)} with auditkit {text(run.tool.version)}: weights "
-        f"{text(model.weights_sha256[:12])}, {text(model.dtype)}, adapter {text(model.adapter)}, seed {run.seed}, "
+        f"{text(wording.weights(model))}, {text(model.dtype)}, adapter {text(model.adapter)}, seed {run.seed}, "
         f"profile {run.profile}, plan {text(run.plan_sha256[:12])}. A verdict is decided by the whole interval.\n",
     ]
     if run.baseline is not None:

@@ -80,11 +80,12 @@ def render_every_eval(run: Run, organization: str, relationship: str, version: s
             "name": model.name,
             "id": model.spec,
             "additional_details": {
-                "weights_sha256": model.weights_sha256,
+                **({"weights_sha256": model.weights_sha256} if model.weights_sha256 else {}),
                 "dtype": model.dtype,
                 "adapter": model.adapter,
                 "source": model.source,
-                "deployment_type": "self_deployed",  # whoever audits runs the weights
+                # whoever audits runs the weights, but for those that only a server has
+                "deployment_type": "self_deployed" if model.weights_sha256 else "unknown",
                 "model_availability": "unknown",
             },
         },

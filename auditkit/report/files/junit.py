@@ -61,7 +61,7 @@ def render_junit(run: Run, record_sha256: str = "") -> bytes:
     about = {
         "model": run.model.name,
         "model.source": run.model.source,
-        "model.weights_sha256": run.model.weights_sha256,
+        "model.weights_sha256": run.model.weights_sha256 or None,
         "model.identity_sha256": wording.identity(run.model) or None,
         "plan_sha256": run.plan_sha256,
         "record_sha256": record_sha256 or None,

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from auditkit.record.canonical import canonical
 from auditkit.record.escaping import markdown as text
 from auditkit.record.escaping import plain
-from auditkit.record.schema import Claim, Run, Verdict
+from auditkit.record.schema import Claim, ModelInfo, Run, Verdict
 from auditkit.report import brief, wording
 from auditkit.report.answers.headline import answer
 
@@ -89,7 +89,7 @@ def _made(run: Run) -> str:
     summary, model = run.summary, run.model
     lines = [
         f"Verdict: {wording.WORDS[summary.verdict]} ({text(summary.reason)}). Weights "
-        f"`{_digest(model.weights_sha256)}` from {text(model.source)}, {text(model.dtype)}, "
+        f"{_weights(model)} from {text(model.source)}, {text(model.dtype)}, "
         f"adapter {text(model.adapter)}, profile {run.profile}, seed {run.seed}, "
         f"plan `{_digest(run.plan_sha256)}`, auditkit {text(run.tool.version)}, {text(run.created)}.",
     ]
@@ -198,6 +198,11 @@ def _within(head: str, lines: Iterable[str], budget: int) -> str:
 
 def _size(value: str) -> int:
     return len(value.encode())
+
+
+def _weights(model: ModelInfo) -> str:
+    digest = model.weights_sha256
+    return f"`{_digest(digest)}`" if digest else text(wording.NO_DIGEST)
 
 
 def _digest(value: str) -> str:

@@ -69,7 +69,7 @@ def _facts(card: Scorecard) -> list[dict[str, str]]:
             "Seed": str(run.seed),
             "Items": _items(run),
             "Parameters": f"{run.model.parameters:,}",
-            "Weights": run.model.weights_sha256[:12],
+            "Weights": wording.weights(run.model),
             "Tokenizer": run.model.tokenizer_sha256[:12],
             "Baseline": run.baseline.run if run.baseline is not None else "none",
             "Date": run.created,

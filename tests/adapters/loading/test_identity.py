@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from auditkit.adapters import open_model
 from auditkit.adapters.loading.identity import fields_of, tokenizer_sha256
-from auditkit.record.identity import compared_in_words, differences_of, differing_parts, model_digest
+from auditkit.record.identity import compared_in_words, differences_of, differing_parts, is_known, model_digest
 from auditkit.record.schema import ModelInfo
 
 pytestmark = pytest.mark.unit
@@ -141,6 +141,23 @@ def test_an_earlier_record_is_never_said_to_be_of_the_same_model(a_run: Any) -> 
     other = msgspec.structs.replace(unknown, weights_sha256="00", dtype="bfloat16")
     assert compared_in_words(known, other) == "the models differ in: weights; dtype"
     assert compared_in_words(known, known).startswith("the models are the same in every part (identity ")
+
+
+def test_weights_without_a_digest_are_never_said_to_be_the_same(a_run: Any) -> None:
+    here = a_run.model
+    word = {"said by the server/repository": "owner/tiny", "said by the server/revision": "main"}
+    there = msgspec.structs.replace(here, weights_sha256="", adapter="ndif", identity={**here.identity, **word})
+    other = msgspec.structs.replace(there, identity={**there.identity, "said by the server/revision": "v2"})
+    unknown = (
+        "whether their weights are the same is not known, since the server that ran the weights states no digest"
+    )
+    assert not is_known(there)
+    assert differences_of(there, there) == ()
+    assert compared_in_words(there, there).startswith(f"the models agree in all that is recorded, and {unknown}")
+    assert differences_of(there, other) == ("said by the server (revision)",)
+    assert compared_in_words(here, there).startswith(
+        f"the models differ in: adapter; said by the server (repository, revision), and {unknown}"
+    )
 
 
 @given(config=CONFIGS, random=st.randoms(use_true_random=False))
