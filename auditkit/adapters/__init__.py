@@ -19,8 +19,8 @@ def open_model(
 
     Args:
         adapter: "hf" (`auditkit.adapters.hf.adapter.HFAdapter`), "nnterp"
-            (`auditkit.adapters.nnterp.NnterpAdapter`), "vllm" (`auditkit.adapters.vllm.VLLMAdapter`), "ndif" for a model
-            on an NDIF server (`auditkit.adapters.ndif.adapter.NdifAdapter`), or a name that another package has
+            (`auditkit.adapters.nnterp.NnterpAdapter`), "vllm" (`auditkit.adapters.vllm.VLLMAdapter`), "ndif" for a
+            model on an NDIF server (`auditkit.adapters.ndif.adapter.NdifAdapter`), or a name that another package has
             registered (see `auditkit.adapters.registry`).
         device, dtype, options: see `auditkit.adapters.loading.load.load`.
 

@@ -3,8 +3,8 @@
 An adapter is registered as an entry point of the group `auditkit.adapters`: its name is what a user writes after
 `--adapter`, its object is called with what `auditkit.adapters.loading.load.load` has loaded and returns the adapter (a
 class whose constructor takes a `Loaded` will do). One that reads models in its own way has a function `load` as well.
-Where the object has a function `ready`, that is called before weights are read. Nothing is imported before an adapter is
-asked for by name.
+Where the object has a function `ready`, that is called before weights are read. Nothing is imported before an adapter
+is asked for by name.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def test_without_the_option_nothing_is_recorded(audit, pytester: pytest.Pytester
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--adapter", "nterp"], "*unknown adapter 'nterp'; known are hf, ndif, nnterp*"),
+        (["--adapter", "nterp"], "*unknown adapter 'nterp'; known are hf, ndif, nnterp, vllm*"),
         (["--cross-check", "0"], "*--cross-check 0: at least 1 site is needed to compare two adapters*"),
     ],
 )
