@@ -44,6 +44,7 @@ _REFUSED = {
     Capability.SWAPS: "an NDIF server runs the whole model for every edit",
     Capability.GENERATION: "an NDIF server keeps no keys and values from one job to the next",
     Capability.GRADIENTS: "auditkit takes gradients through the hf adapter only",
+    Capability.WRITING: "an NDIF server is asked for activations and logits, and not for texts",
 }
 
 
