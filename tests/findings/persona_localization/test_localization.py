@@ -31,6 +31,7 @@ from auditkit.findings.persona_localization.measurements.layers import (
 from auditkit.findings.persona_localization.measurements.material import (
     PERSONAS,
     PersonaActivations,
+    _loaded,
     one_thread,
     persona_items,
 )
@@ -87,7 +88,7 @@ def test_given_files_replace_them(tmp_path: Path) -> None:
         persona_items(f"{tmp_path}#x")
 
 
-def test_one_thread_inside_and_as_many_as_before_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_inside_and_as_many_as_before_behind() -> None:
     def threads() -> list[int]:
         return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
 
@@ -95,9 +96,10 @@ def test_one_thread_inside_and_as_many_as_before_behind(monkeypatch: pytest.Monk
         before = threads()
         with one_thread(), one_thread():
             assert set(threads()) == {1}
-        monkeypatch.delattr("threadpoolctl.ThreadpoolController")  # libraries are not searched again
+        found = _loaded.cache_info().misses
         with one_thread():
             assert set(threads()) == {1}
+        assert _loaded.cache_info().misses == found, "libraries are not searched again"
         assert threads() == before
 
 
