@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 from sklearn.metrics import calinski_harabasz_score
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from auditkit.claims.evidence import figure, gathering, note, present
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
@@ -30,6 +31,8 @@ from auditkit.findings.persona_localization.measurements.layers import (
 from auditkit.findings.persona_localization.measurements.material import (
     PERSONAS,
     PersonaActivations,
+    _loaded,
+    one_thread,
     persona_items,
 )
 from auditkit.findings.persona_localization.measurements.scans import PROBE, VARIANTS, PersonaScans, persona_scan
@@ -83,6 +86,21 @@ def test_given_files_replace_them(tmp_path: Path) -> None:
     assert some[0].source.startswith("those of ")
     with pytest.raises(DataError, match="no file of the persona 'x'"):
         persona_items(f"{tmp_path}#x")
+
+
+def test_one_thread_inside_and_as_many_as_before_behind() -> None:
+    def threads() -> list[int]:
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        with one_thread(), one_thread():
+            assert set(threads()) == {1}
+        found = _loaded.cache_info().misses
+        with one_thread():
+            assert set(threads()) == {1}
+        assert _loaded.cache_info().misses == found, "libraries are not searched again"
+        assert threads() == before
 
 
 def test_massive_units_can_be_left_out() -> None:

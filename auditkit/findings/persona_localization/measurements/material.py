@@ -7,10 +7,12 @@ statements of these personas. Statements of a pair, and near-copies, are one clu
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,9 @@ from auditkit.methods.separation.rotations import Massive, massive_units, withou
 from auditkit.methods.separation.text_baselines import similar_statements
 from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.measurement import Measurement
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -268,7 +273,13 @@ class PersonaActivations:
 
 def one_thread() -> AbstractContextManager[Any]:
     """Small matrices on one thread: where other processes are busy, several wait for one another far longer."""
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    limits: AbstractContextManager[Any] = _loaded(len(sys.modules)).limit(limits=1, user_api="blas")
     return limits
+
+
+@lru_cache(maxsize=1)
+def _loaded(modules: int) -> ThreadpoolController:
+    """The libraries that this process has loaded; finding them takes 5 ms, and only an import can load another."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
