@@ -22,7 +22,7 @@ from auditkit.adapters.hf import continuing
 from auditkit.adapters.loading import devices
 from auditkit.adapters.loading.causal import parameters_of
 from auditkit.adapters.loading.load import Loaded
-from auditkit.adapters.protocol import Batch, Component, Meter, Place, Touch
+from auditkit.adapters.protocol import Batch, Component, Meter, Place, Support, Touch
 from auditkit.claims.outcomes import Unsupported
 from auditkit.data.prompts import Chat
 from auditkit.record.schema import ModelInfo
@@ -157,6 +157,18 @@ class ModuleAdapter:
             raise ValueError(
                 f"logits after the last {tokens} tokens asked for, this batch has {batch.width} positions"
             )
+
+    def _require_place(self, place: Place, offered: Support) -> None:
+        """
+        Raises:
+            ValueError: a layer that the model does not have, or a component that is not offered.
+        """
+        component, layer = place
+        last = 0 if component is Component.EMBEDDINGS else self.layers - 1
+        if not 0 <= layer <= last:
+            raise ValueError(f"{component} of layer {layer}: this model has layers 0 to {last}")
+        if not offered:
+            raise ValueError(f"{component} is not available on this model: {offered.reason}")
 
     def _count(self, batch: Batch, times: int = 1) -> None:
         self.meter.token_layers += int(batch.mask.sum()) * self.layers * times

@@ -132,7 +132,7 @@ class NnterpAdapter(ModuleAdapter):
         self._check_tokens(batch, tokens)
         places = dict(touches or {})
         for place in places:
-            self._check(place)
+            self._require_place(place, self._support[place[0]])
         ordered = sorted(places.items(), key=lambda item: self._rank(item[0]))
         with torch.inference_mode(False), multiplying(self.module.get_output_embeddings()):
             logits = self._traced(batch, ordered, tokens)
@@ -184,14 +184,6 @@ class NnterpAdapter(ModuleAdapter):
             self._projections[layer][1].input = new.flatten(-2)
         else:
             self._accessors[component][layer] = new
-
-    def _check(self, place: Place) -> None:
-        component, layer = place
-        last = 0 if component is Component.EMBEDDINGS else self.layers - 1
-        if not 0 <= layer <= last:
-            raise ValueError(f"{component} of layer {layer}: this model has layers 0 to {last}")
-        if not self._support[component]:
-            raise ValueError(f"{component} is not available on this model: {self._support[component].reason}")
 
     # -- what can be touched, looked up on a real forward pass -----------------------------------------------------
 

@@ -11,9 +11,17 @@ from typing import Any
 import pytest
 
 
+_RUNNING: list[Any] = []
+"""The browser, once it runs: each module that imports the fixture has one of its own, and Playwright starts once in a
+process."""
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """One headless Chromium for all tests."""
+    if _RUNNING:
+        yield _RUNNING[0]
+        return
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
@@ -21,7 +29,9 @@ def browser() -> Iterator[Any]:
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     with driver.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        _RUNNING.append(running)
         yield running
+        _RUNNING.clear()
         running.close()
 
 

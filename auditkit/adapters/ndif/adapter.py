@@ -114,7 +114,7 @@ class NdifAdapter(ModuleAdapter):
         self._check_tokens(batch, tokens)
         places = dict(touches or {})
         for place in places:
-            self._check(place)
+            self._require_place(place, self._support[place[0]])
         left = sorted(places, key=_rank)
         changes: dict[Place, NewValues] = {}
         while True:
@@ -190,14 +190,6 @@ class NdifAdapter(ModuleAdapter):
                     part.output = stream
             found["logits"] = model.output.logits[:, -tokens:].detach().clone().cpu()
             save(found)
-
-    def _check(self, place: Place) -> None:
-        component, layer = place
-        last = 0 if component is Component.EMBEDDINGS else self.layers - 1
-        if not 0 <= layer <= last:
-            raise ValueError(f"{component} of layer {layer}: this model has layers 0 to {last}")
-        if not self._support[component]:
-            raise ValueError(f"{component} is not available on this model: {self._support[component].reason}")
 
     # -- what is found out when the model is opened ----------------------------------------------------------------
 
