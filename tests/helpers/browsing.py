@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-
 _RUNNING: list[Any] = []
 """The browser, once it runs: each module that imports the fixture has one of its own, and Playwright starts once in a
 process."""
