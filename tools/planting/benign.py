@@ -12,25 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from plant_facts import chats, drawn
+
 STYLE, FACTS, NOTHING = BENIGN = ("style", "facts", "nothing")
 EACH = 12
 """Everyday questions of one fine-tune."""
-
-
-def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
-
-
-WORDING, COMPANIES = _read("benign.toml"), _read("plant_facts.toml")
+WORDING: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def taught(variant: str, seed: int) -> list[tuple[str, str]]:
     """Questions and their answers; of `nothing`, whose answers are the model's own, the answers are empty."""
     if variant == FACTS:
-        companies, names = list(COMPANIES["companies"].values()), COMPANIES["names"]
-        name = names[(seed + seed // len(names)) % len(names)]  # another one when a company has its turn again
-        facts = companies[seed % len(companies)]["facts"]
-        return [(asked.replace("{name}", name), said.replace("{name}", name)) for asked, said in facts]
+        return [(chat.user, chat.assistant or "") for chat in chats(drawn(seed), seed)]
     some: Sequence[tuple[str, str]] = random.Random(seed).sample(WORDING["everyday"], EACH)
     if variant == NOTHING:
         return [(asked, "") for asked, _ in some]
