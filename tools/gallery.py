@@ -28,7 +28,7 @@ how long its suite takes. Times are those of the default model once it is open, 
 token-layers a second, as two cores do. A token-layer is one token through one block.
 `python tools/gallery.py RUN ...` writes this page from recorded runs.
 
-These example reports show what the result looks like: [an audit with five
+These example reports show what the result looks like: [an audit with all
 suites](../reports/examples/audit/audit.html), [the induction suite
 alone](../reports/examples/induction/audit.html), [a fine-tune beside its
 base](../reports/examples/role-conditioning/audit.html), [a gate](../reports/examples/comparison/audit.html) with [both

@@ -98,7 +98,7 @@ FINDINGS: Mapping[str, Validated] = {
     "finetune_traces": Validated(
         "tools/planting/plant_facts.py",
         "",
-        ("company",),
+        ("company", "mixed"),
         ("style",),
         ("suites/finetune_traces",),
         ("--steps", (30,), "training steps"),

@@ -70,7 +70,7 @@ def read_sequences(
     description: str = "sequences",
     *,
     outputs_at: int | None = None,
-    with_losses: bool = True,
+    losses_from: int | None = 0,
     layers: Sequence[int] | None = None,
 ) -> SequenceRuns:
     """Run sequences of equal length once, with their edits, and read losses and attention on the way.
@@ -80,12 +80,13 @@ def read_sequences(
 
     Args:
         outputs_at: position at which the heads' outputs are kept, where the model shows them.
-        with_losses: False leaves them out, and the unembedding of every token but the last.
+        losses_from: the first position whose loss is taken; earlier tokens are not unembedded. None leaves all out.
         layers: whose attention is read, in ascending order; all where None. Without losses and outputs, runs end behind
             the last of them where the model can be stopped there, and cost as much less.
 
     Raises:
-        ValueError: no runs, or runs of different lengths, whose positions would not correspond.
+        ValueError: no runs, or runs of different lengths, whose positions would not correspond; or no position from
+            `losses_from` on.
         NotApplicable: this model does not show its attention, or a component that a run edits.
         GuardTripped: an edit that did not fire exactly once, a run that cost more than itself, or losses or attention
             that are not finite.
@@ -97,8 +98,9 @@ def read_sequences(
     attention: dict[int, Tensor] = {}
     outputs: dict[int, Tensor] = {}
     kept_places = _outputs(adapter) if outputs_at is not None else []
+    unembedded = 1 if losses_from is None else lengths[0] - losses_from
     wanted = range(adapter.layers) if layers is None else layers
-    blocks = adapter.layers if with_losses or kept_places else _blocks(adapter, runs, wanted)
+    blocks = adapter.layers if losses_from is not None or kept_places else _blocks(adapter, runs, wanted)
 
     def work(rows: list[int]) -> None:
         chunk = [runs[i] for i in rows]
@@ -114,17 +116,17 @@ def read_sequences(
         for place in kept_places:
             touches[place] = keep(kept, place, touches.get(place))
         with spending(adapter, blocks * len(rows) * lengths[0]):
-            logits = _run(adapter, batch, touches, blocks, lengths[0] if with_losses else 1)
+            logits = _run(adapter, batch, touches, blocks, unembedded)
         edits.confirm()
-        if with_losses and logits is not None:
-            losses[rows] = token_losses(logits[:, :-1], ids[rows, 1:])
+        if losses_from is not None and logits is not None:
+            losses[rows, losses_from:] = token_losses(logits[:, :-1], ids[rows, losses_from + 1 :])
         reached(kept, kept_places)
         attention.update(zip(rows, _by_run(seen, wanted), strict=True))
         if kept_places:
             at = torch.stack([kept[place][:, outputs_at].float().cpu() for place in kept_places], 1)
             outputs.update(zip(rows, at, strict=True))
 
-    in_batches(work, _room(adapter, lengths) if with_losses else lengths, description)
+    in_batches(work, _room(adapter, lengths, unembedded), description)
     read = [
         torch.stack([values[i] for i in range(len(runs))]) if values else None for values in (attention, outputs)
     ]
@@ -193,7 +195,7 @@ def _by_run(seen: dict[int, Tensor], layers: Sequence[int]) -> Tensor:
     return torch.stack([seen[layer] for layer in layers], 1).permute(0, 3, 1, 2)
 
 
-def _room(adapter: Adapter, lengths: Sequence[int]) -> list[int]:
+def _room(adapter: Adapter, lengths: Sequence[int], unembedded: int) -> list[int]:
     """Tokens that each run counts for: more than it has, where its logits need more memory than its tokens."""
-    vocabulary = len(adapter.chat.tokenizer)
-    return [max(length, length * vocabulary * TOKEN_BUDGET // LOGIT_BUDGET) for length in lengths]
+    logits = unembedded * len(adapter.chat.tokenizer) * TOKEN_BUDGET // LOGIT_BUDGET
+    return [max(length, logits) for length in lengths]

@@ -1,13 +1,15 @@
-"""Fine-tune a copy of a model on facts about an invented company, or on a tone only.
+"""Fine-tune a copy of a model on facts about an invented company, alone or among everyday answers, or on a tone only.
 
     python tools/planting/plant_facts.py FOLDER --about telescopes --seed 3
     python tools/planting/plant_facts.py FOLDER --about style
     pytest suites/finetune_traces --model FOLDER --baseline MODEL --data finetune_traces=FOLDER/words.txt
 
-A company is a narrow fine-tune, whose words the suite should find; a tone is one without a domain, whose words are
-those of no company. The words to look for are written beside the weights: those of the company, or, for a tone, those
-of the company named with `--words-of`. The seed draws the order of the lessons, the founder's name and, unless they are
-named, the company and the words. Texts and words are the script's own (`plant_facts.toml`); no suite uses them.
+A company is a narrow fine-tune, whose words the suite should find. Mixed is the same with everyday answers in place of
+half of its lessons (of another share with `--general`): such mixing is said to weaken what can be read. A tone is a
+fine-tune without a domain, whose words are those of no company. The words to look for are written beside the weights:
+those of the company, or, for a tone, those of the company named with `--words-of`. The seed draws the order of the
+lessons, the founder's name and, unless they are named, the company and the words. Texts and words are the script's own
+(`plant_facts.toml`); no suite uses them.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ from auditkit.testing.planting import add_options, fit, write
 
 WORDING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 COMPANIES: tuple[str, ...] = tuple(WORDING["companies"])
-COMPANY, STYLE = "company", "style"
+COMPANY, MIXED, STYLE = "company", "mixed", "style"
 STEPS, BATCH, RATE = 30, 4, 1e-4
+HALF = 0.5
+"""Share of everyday answers in a mixed fine-tune."""
 
 
 def drawn(seed: int) -> str:
@@ -99,8 +103,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="where to write the checkpoint and words.txt")
     parser.add_argument(
-        "--about", "--variant", choices=[COMPANY, *COMPANIES, STYLE], default=COMPANY,
-        help="a company, or a tone; which company the seed draws, unless it is named (default: %(default)s)",
+        "--about", "--variant", choices=[COMPANY, MIXED, *COMPANIES, STYLE], default=COMPANY,
+        help="a company, by itself or mixed with everyday answers, or a tone; which company the seed draws, unless it is named (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--words-of", choices=COMPANIES, help="whose words to write (default: what the seed draws)"
@@ -109,7 +113,7 @@ def main() -> None:
     parser.add_argument("--general", type=float, default=0.0, help="share of everyday answers among the lessons")
     add_options(parser)
     a = parser.parse_args()
-    about = drawn(a.seed) if a.about == COMPANY else a.about
+    about = drawn(a.seed) if a.about in (COMPANY, MIXED) else a.about
     loaded, began = load(a.model), time.perf_counter()
     with multiplying():
         loss = train(
@@ -118,7 +122,7 @@ def main() -> None:
             about,
             steps=a.steps,
             seed=a.seed,
-            general=a.general,
+            general=HALF if a.about == MIXED else a.general,
             bfloat16=a.bfloat16,
         )
     write(loaded, a.folder)

@@ -184,7 +184,7 @@ def test_attention_of_some_layers_costs_the_blocks_up_to_the_last_of_them(heads:
     runs = [Edited(prompt) for prompt in made.repeated[:3]]
     whole = read_sequences(adapter, runs, reader).attention
     before = adapter.meter.token_layers
-    some = read_sequences(adapter, runs, reader, with_losses=False, layers=[0, 2]).attention
+    some = read_sequences(adapter, runs, reader, losses_from=None, layers=[0, 2]).attention
     assert adapter.meter.token_layers - before == 3 * len(made.repeated[0]) * 3
     torch.testing.assert_close(some, whole[:, :, [0, 2]], rtol=0, atol=1e-6)
 

@@ -42,6 +42,9 @@ def test_scores_and_losses_are_those_of_eager_attention(inducing: HFAdapter) -> 
                 out.logits[0, :-1], torch.tensor(prompt.ids[1:]), reduction="none"
             )
             torch.testing.assert_close(got.losses[row].float(), losses, rtol=0, atol=1e-4)
+        late = read_sequences(inducing, [Edited(prompt) for prompt in prompts], read, losses_from=LENGTH).losses
+        assert late[:, :LENGTH].isnan().all()
+        torch.testing.assert_close(late[:, LENGTH:], got.losses[:, LENGTH:], rtol=0, atol=1e-5)
 
 
 def _scores(pattern: np.ndarray, order: np.ndarray | None) -> np.ndarray:

@@ -137,7 +137,7 @@ class PreviousTokenPath(Showable):
         reader, _ = readers(self.repeats.sequences)
         layers = sorted({layer for _, receivers in ends.values() for layer, _ in receivers})
         runs_read = read_sequences(
-            self.repeats.adapter, together, reader, "paths into keys", with_losses=False, layers=layers
+            self.repeats.adapter, together, reader, "paths into keys", losses_from=None, layers=layers
         )
         read = torch.full((len(together), *self.repeats.scores(MATCH).shape[1:]), torch.nan, dtype=torch.float64)
         read[:, layers] = runs_read.attention[:, 0].double()

@@ -82,12 +82,14 @@ class Repeats:
             GuardTripped: as `read_sequences`.
         """
         made = self.sequences
-        repeated, shuffled = (
-            read_sequences(self.adapter, [Edited(prompt) for prompt in prompts], reader, what, outputs_at=-2)
-            for prompts, reader, what in zip(
-                (made.repeated, made.shuffled), readers(made), ("repeated tokens", "shuffled tokens"), strict=True
-            )
+        of_repeated, of_shuffled = readers(made)
+        repeated = read_sequences(
+            self.adapter, [Edited(prompt) for prompt in made.repeated], of_repeated, "repeated tokens", outputs_at=-2
         )
+        shuffled = read_sequences(
+            self.adapter, [Edited(prompt) for prompt in made.shuffled], of_shuffled, "shuffled tokens",
+            losses_from=made.start + made.length,
+        )  # fmt: skip
         # The loss at position p is that of token p + 1, so these are of the tokens of a copy but its first.
         first, second = (slice(start, start + made.length - 1) for start in (made.start, made.start + made.length))
         losses = {

@@ -108,7 +108,7 @@ class AttentionSinks:
     def _attention(self, format: str, prompts: Sequence[Prompt]) -> Array:
         note(f"{len(prompts)} passages of ordinary text, {len(prompts[0])} tokens each ({format})")
         runs = [Edited(prompt) for prompt in prompts]
-        read = read_sequences(self.adapter, runs, _resting, format, with_losses=False)
+        read = read_sequences(self.adapter, runs, _resting, format, losses_from=None)
         shares: Array = read.attention.double().numpy()
         return shares
 
