@@ -115,18 +115,18 @@ items of the first look again ([how much to measure](running.md#how-much-to-meas
 the speed of the model, and `auditkit plan` says beforehand what each can decide.
 
 **Where they go.** SmolLM2-135M-Instruct (30 blocks) at `standard`, seed 0, in millions of token-layers and seconds on
-two idle cores: 10.2 and 728, at 242 GFLOP/s.
+two idle cores: 10.2 and 674, at 278 GFLOP/s.
 
 | suite | token-layers | seconds | most of it |
 |---|---|---|---|
-| persona_patching | 3.0 | 146 | 0.8 six bands on 144 items, 0.7 answers under personas, 0.4 sweeps |
-| persona_composition | 1.7 | 143 | 0.4 texts of 40 tokens, 0.6 exchanged states; divergences over the vocabulary |
-| identity_bias | 1.6 | 116 | 0.6 decisions on 30 cases under 50 identities, 0.2 the search for the worst swap |
-| traits | 1.5 | 95 | answers of five traits under steering and after examples |
-| sycophancy | 1.3 | 67 | 0.5 questions from five speakers, 0.1 three other wordings, 0.6 directions |
-| role_conditioning | 0.5 | 35 | 0.2 ablations of heads (20 random sets among them), 0.1 reading attention |
-| persona_localization | 0.3 | 82 | steering; hulls and scans take time and no runs; 0.7 more with an empty cache |
-| induction | 0.2 | 14 | ablations of the found heads and of random ones |
+| persona_patching | 3.0 | 138 | 0.8 six bands on 144 items, 0.7 answers under personas, 0.4 sweeps |
+| persona_composition | 1.7 | 148 | 0.4 texts of 40 tokens, 0.6 exchanged states; divergences over the vocabulary |
+| identity_bias | 1.6 | 110 | 0.6 decisions on 30 cases under 50 identities, 0.2 the search for the worst swap |
+| traits | 1.5 | 86 | answers of five traits under steering and after examples |
+| sycophancy | 1.3 | 56 | 0.5 questions from five speakers, 0.1 three other wordings, 0.6 directions |
+| role_conditioning | 0.5 | 31 | 0.2 ablations of heads (20 random sets among them), 0.1 reading attention |
+| persona_localization | 0.3 | 66 | steering; hulls and scans take time and no runs; 0.7 more with an empty cache |
+| induction | 0.2 | 18 | ablations of the found heads and of random ones |
 | refusal, finetune_traces | 0.1 | 5 | one ends at its capability gate on this model, the other needs a baseline |
 
 At `thorough` and seed 6 the nine suites without traits took 884 s and 11.8 million at 296 GFLOP/s, before the last
@@ -141,7 +141,7 @@ are read by claims about a change alone, which make the run a baseline. Claims a
 controls and references, take the rest. An audit of 6 million has room for six tenths of the items, whose intervals are
 1.3 times as wide.
 
-**What the rest of the time is.** Plain batches of the same token-layers would take three fifths of it. A row of logits
+**What the rest of the time is.** Plain batches of the same token-layers would take half of it. A row of logits
 over SmolLM2's vocabulary costs as much as eight token-layers and is not counted, and a divergence of two such rows as
 much again. In the decisions of identity_bias, which go on from beginnings that were run, products of linear layers are
 three fifths of the processor's time. Attention to the kept keys and values was a fifth while these were copied for
