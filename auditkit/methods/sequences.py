@@ -91,12 +91,11 @@ def read_sequences(
         GuardTripped: an edit that did not fire exactly once, a run that cost more than itself, or losses or attention
             that are not finite.
     """
-    _check(adapter, runs)
+    _check(adapter, runs, losses_from)
     lengths = [len(run.prompt) for run in runs]
     ids = torch.tensor([run.prompt.ids for run in runs])
     losses = torch.full((len(runs), lengths[0] - 1), torch.nan, dtype=torch.float64)
-    attention: dict[int, Tensor] = {}
-    outputs: dict[int, Tensor] = {}
+    attention, outputs = dict[int, Tensor](), dict[int, Tensor]()
     kept_places = _outputs(adapter) if outputs_at is not None else []
     unembedded = 1 if losses_from is None else lengths[0] - losses_from
     wanted = range(adapter.layers) if layers is None else layers
@@ -134,11 +133,13 @@ def read_sequences(
     return SequenceRuns(losses, read[0], read[1])
 
 
-def _check(adapter: Adapter, runs: Sequence[Edited]) -> None:
+def _check(adapter: Adapter, runs: Sequence[Edited], losses_from: int | None) -> None:
     """Refuse what cannot be read before anything runs."""
     lengths = [len(run.prompt) for run in runs]
     if len(set(lengths)) != 1:
         raise ValueError(f"sequences of equal length are read together, got lengths {sorted(set(lengths))}")
+    if losses_from is not None and not 0 <= losses_from < lengths[0] - 1:
+        raise ValueError(f"sequences of {lengths[0]} tokens have no loss at position {losses_from} and after it")
     offered = adapter.support()[Component.PATTERN]
     if not offered:
         raise Unsupported(f"{pattern.everywhere()} cannot be read on this model: {offered.reason}")

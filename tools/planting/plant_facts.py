@@ -104,7 +104,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where to write the checkpoint and words.txt")
     parser.add_argument(
         "--about", "--variant", choices=[COMPANY, MIXED, *COMPANIES, STYLE], default=COMPANY,
-        help="a company, by itself or mixed with everyday answers, or a tone; which company the seed draws, unless it is named (default: %(default)s)",
+        help="a company, by itself or mixed with everyday answers, or a tone; which company the seed draws, unless it "
+        "is named (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--words-of", choices=COMPANIES, help="whose words to write (default: what the seed draws)"

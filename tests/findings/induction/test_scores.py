@@ -47,6 +47,14 @@ def test_scores_and_losses_are_those_of_eager_attention(inducing: HFAdapter) -> 
         torch.testing.assert_close(late[:, LENGTH:], got.losses[:, LENGTH:], rtol=0, atol=1e-5)
 
 
+def test_losses_from_a_position_that_has_none_are_refused(inducing: HFAdapter) -> None:
+    made = sequences(inducing.chat, 1, N, LENGTH)
+    runs = [Edited(prompt) for prompt in made.repeated]
+    for position in (-1, len(runs[0].prompt) - 1):
+        with pytest.raises(ValueError, match=f"no loss at position {position}"):
+            read_sequences(inducing, runs, readers(made)[0], losses_from=position)
+
+
 def _scores(pattern: np.ndarray, order: np.ndarray | None) -> np.ndarray:
     """(measure, layer, head) by loops over queries and keys; position 0 is the beginning-of-text token."""
 

@@ -84,8 +84,8 @@ class Repeats:
         made = self.sequences
         of_repeated, of_shuffled = readers(made)
         repeated = read_sequences(
-            self.adapter, [Edited(prompt) for prompt in made.repeated], of_repeated, "repeated tokens", outputs_at=-2
-        )
+            self.adapter, [Edited(prompt) for prompt in made.repeated], of_repeated, "repeated tokens", outputs_at=-2,
+        )  # fmt: skip
         shuffled = read_sequences(
             self.adapter, [Edited(prompt) for prompt in made.shuffled], of_shuffled, "shuffled tokens",
             losses_from=made.start + made.length,
