@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsing import browser
 from hypothesis import settings
 
 from auditkit.claims.verdicts import summarize
 from auditkit.record import schema
 from auditkit.record.differences import plan_digest
 from auditkit.record.schema import Run, Verdict
+
+__all__ = ["browser"]
 
 # Timings on shared cores say nothing about the code.
 settings.register_profile("shared cores", deadline=None)

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from browsing import browser  # noqa: F401
 from docpages import ROOT
 from scripts import loaded
 
@@ -142,7 +141,7 @@ def address() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_the_built_site_asks_nobody_and_finds_words(address: str, browser) -> None:  # noqa: F811
+def test_the_built_site_asks_nobody_and_finds_words(address: str, browser) -> None:
     page = browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

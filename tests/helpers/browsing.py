@@ -10,17 +10,11 @@ from typing import Any
 
 import pytest
 
-_RUNNING: list[Any] = []
-"""The browser, once it runs: each module that imports the fixture has one of its own, and Playwright starts once in a
-process."""
-
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """One headless Chromium for all tests."""
-    if _RUNNING:
-        yield _RUNNING[0]
-        return
+    """One headless Chromium for all tests; tests/conftest.py alone imports it, since Playwright starts once in a
+    process and every module that imports a fixture has one of its own."""
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
@@ -28,9 +22,7 @@ def browser() -> Iterator[Any]:
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     with driver.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=quiet)
-        _RUNNING.append(running)
         yield running
-        _RUNNING.clear()
         running.close()
 
 

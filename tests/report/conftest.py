@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from browsing import browser, opened
+from browsing import opened
 
 from auditkit.record.figures import Dot, DotGroup, Dots, Heatmap, Intersection, Sets, Table
 from auditkit.record.schema import (
@@ -33,7 +33,7 @@ from auditkit.record.schema import (
     Waiver,
 )
 
-__all__ = ["browser", "opened"]
+__all__ = ["opened"]
 
 PERSONAS = "Where persona words act (Poonia & Jain 2025, arXiv:2507.20936)."
 FRACTION = "fraction of the total effect"

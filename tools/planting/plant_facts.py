@@ -111,10 +111,15 @@ def main() -> None:
         "--words-of", choices=COMPANIES, help="whose words to write (default: what the seed draws)"
     )
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--general", type=float, default=0.0, help="share of everyday answers among the lessons")
+    parser.add_argument(
+        "--general",
+        type=float,
+        help=f"share of everyday answers among the lessons (default: 0; {MIXED}: {HALF:g})",
+    )
     add_options(parser)
     a = parser.parse_args()
     about = drawn(a.seed) if a.about in (COMPANY, MIXED) else a.about
+    general = a.general if a.general is not None else HALF if a.about == MIXED else 0.0
     loaded, began = load(a.model), time.perf_counter()
     with multiplying():
         loss = train(
@@ -123,7 +128,7 @@ def main() -> None:
             about,
             steps=a.steps,
             seed=a.seed,
-            general=HALF if a.about == MIXED else a.general,
+            general=general,
             bfloat16=a.bfloat16,
         )
     write(loaded, a.folder)
