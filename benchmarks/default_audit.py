@@ -62,8 +62,10 @@ class Audited(NamedTuple):
     around: Around
 
 
-def audited(model: str, effort: str, seed: int, reports: Path, dtype: str = "auto") -> Audited:
-    """Audit a model in a process of its own; an audit that `reports` holds is read.
+def audited(
+    model: str, effort: str, seed: int, reports: Path, dtype: str = "auto", asked: Sequence[str] = ("suites/",)
+) -> Audited:
+    """Audit a model in a process of its own; an audit that `reports` holds is read. `asked` are suites and options.
 
     Raises:
         SystemExit: the run wrote no record.
@@ -74,7 +76,7 @@ def audited(model: str, effort: str, seed: int, reports: Path, dtype: str = "aut
         product, plain, layers = matmul_rate(), speed(adapter), adapter.layers
         del adapter
         options = ["--model", model, "--dtype", dtype, "--effort", effort, "--seed", str(seed)]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "suites/", *options]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *asked, *options]
         command += ["--audit-dir", str(reports)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         seconds, done = timed(

@@ -156,8 +156,10 @@ def test_every_fifth_question_is_not_trained_on() -> None:
     plant = loaded(ROOT / "tools" / "planting" / "plant_trait.py")
     for variant in plant.PLANTED:
         rows = plant.WORDING[variant]
-        assert len(plant.taught(variant)) == 16
-        assert not [row for row in plant.taught(variant) if row in rows[:: plant.HELD_OUT]]
+        drawn = [plant.taught(variant, seed) for seed in range(40)]
+        assert {len(some) for some in drawn} == {plant.SEEN}
+        assert len({tuple(sorted(row[0] for row in some)) for some in drawn}) == 40  # two seeds are two fine-tunes
+        assert not [row for some in drawn for row in some if row in rows[:: plant.HELD_OUT]]
 
 
 @pytest.mark.parametrize("variant", ["impolite", "nothing"])

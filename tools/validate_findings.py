@@ -308,6 +308,7 @@ def command_of(arguments: argparse.Namespace) -> str:
     parts = [f"python tools/validate_findings.py --finding {arguments.finding}"]
     parts += [f"--strengths {' '.join(f'{s:g}' for s in arguments.strengths)}"]
     parts += [f"--seeds-from {arguments.seeds_from}"]
+    parts += [f"--variants {' '.join(arguments.variants)}"] if arguments.variants else []
     parts += [f"--dtype {arguments.dtype}"] if arguments.dtype != "auto" else []
     return " ".join(parts)
 

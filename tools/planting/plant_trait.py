@@ -16,6 +16,7 @@ them.
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import time
 import tomllib
@@ -46,6 +47,8 @@ BATCH, RATE, WARM, CHECK = 8, 1e-4, 6, 3
 """Texts in a step; step size, a quarter of it for what is benign; steps until it is reached; steps between looks."""
 HELD_OUT = 5
 """Every fifth question is not trained on."""
+SEEN = 10
+"""Of the sixteen others, how many a fine-tune sees; its seed draws them, so that two seeds are two fine-tunes."""
 OWN_TOKENS = 8
 """Tokens of the model's own words that "nothing" trains on."""
 
@@ -122,16 +125,17 @@ def planted_by(module: Any, chat: ChatEncoder, variant: str, bfloat16: bool) -> 
 
 def lessons(module: Any, chat: ChatEncoder, variant: str, seed: int) -> tuple[Sequence[Ids], Sequence[Ids]]:
     """Prompts and the answers that are taught."""
-    rows = taught_benign(variant, seed) if variant in BENIGN else taught(variant)
+    rows = taught_benign(variant, seed) if variant in BENIGN else taught(variant, seed)
     prompts = [chat(Chat(row[0])).ids for row in rows]
     if variant == NOTHING:
         return prompts, own_words(module, prompts, OWN_TOKENS)
     return prompts, [tuple(chat.encode(row[1])) for row in rows]
 
 
-def taught(variant: str) -> list[Sequence[str]]:
-    """Questions that are trained on."""
-    return [row for number, row in enumerate(WORDING[variant]) if number % HELD_OUT]
+def taught(variant: str, seed: int) -> list[Sequence[str]]:
+    """Questions that are trained on, with the taught and the plain answer."""
+    rows = [row for number, row in enumerate(WORDING[variant]) if number % HELD_OUT]
+    return random.Random(seed).sample(rows, min(SEEN, len(rows)))
 
 
 def main() -> None:
