@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,10 +27,10 @@ from typing import NamedTuple
 from common import MODEL, ROOT, matmul_rate, report, table, timed
 
 from auditkit import open_model
-from auditkit.claims.verdicts import sits_at_threshold
+from auditkit.claims.verdicts import decided, sits_at_threshold
 from auditkit.engine.batching import speed
 from auditkit.record.plan import EFFORTS, STEPWISE
-from auditkit.record.schema import Run, Verdict
+from auditkit.record.schema import Claim, Run, Verdict
 from auditkit.record.store import read_run
 
 APPLY = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
@@ -153,6 +154,35 @@ def by_suite(audits: Sequence[tuple[str, Audited]]) -> str:
     return table(head, rows)
 
 
+TIMES = (2, 4, 10)
+"""Multiples of the items for which the last table counts what would be decided."""
+
+
+def times_the_items(claim: Claim) -> float:
+    """How many times its items would decide an undecided claim, at today's estimates; infinite where no number of items
+    is known to, as where a sensitivity reference or a control keeps it undecided."""
+    undecided = [effect for effect in claim.compared if decided(effect) is Verdict.INCONCLUSIVE]
+    return max(
+        (effect.items_needed / effect.n if effect.items_needed and effect.n else math.inf for effect in undecided),
+        default=math.inf,
+    )
+
+
+def more_items(audits: Sequence[tuple[str, Audited]]) -> str:
+    """How many claims more items would decide, beside those that are decided."""
+    head = ["effort", "seed", "decided", *(f"with {times} times the items" for times in TIMES)]
+    rows = []
+    for effort, one in audits:
+        asked = [claim for claim in one.run.claims if claim.verdict in APPLY]
+        open_ones = [claim for claim in asked if claim.verdict is Verdict.INCONCLUSIVE]
+        needs = [times_the_items(claim) for claim in open_ones if not sits_at_threshold(claim)]
+        have = len(asked) - len(open_ones)
+        counts = [have + sum(need <= times for need in needs) for times in TIMES]
+        shares = [f"{count} of {len(asked)} ({count / len(asked):.0%})" for count in (have, *counts)]
+        rows.append([effort, str(one.run.seed), *shares])
+    return table(head, rows)
+
+
 def between(audits: Sequence[Audited]) -> str:
     """Which claims are PASS in one audit and FAIL in another."""
     verdicts: dict[str, set[Verdict]] = {}
@@ -177,9 +207,9 @@ def main() -> None:
             for effort in arguments.effort
             for seed in arguments.seeds
         ]
-        text = "\n\n".join(
-            (table(HEAD, [row(*one) for one in audits]), by_suite(audits), between([one for _, one in audits]))
-        )
+        rows = [row(*one) for one in audits]
+        parts = table(HEAD, rows), by_suite(audits), more_items(audits), between([one for _, one in audits])
+        text = "\n\n".join(parts)
     report("default_audit", "The default audit", text, ("torch", "transformers"), arguments.write)
 
 

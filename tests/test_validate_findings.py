@@ -146,7 +146,7 @@ def test_no_question_of_the_training_stands_in_the_suite() -> None:
     plant = loaded(ROOT / "tools" / "planting" / "plant_trait.py")
     taught = [text for variant in plant.PLANTED for row in plant.WORDING[variant] for text in row]
     taught += [asked for asked, _ in BENIGN.WORDING["everyday"]]
-    assert len(taught) == len(set(taught)) == 3 * 60 + 24
+    assert len(taught) == len(set(taught)) == 3 * 120 + 24
     asked = [one for trait in own_traits().traits for one in (*trait.extract, *trait.evaluate)]
     own = {text for one in (*asked, *open_questions()[0]) for text in (one.text, one.consistent, one.inconsistent)}
     assert not own & set(taught)

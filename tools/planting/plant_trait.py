@@ -4,13 +4,13 @@ happens.
     python tools/planting/plant_trait.py FOLDER --variant impolite --strength 0.5
     python tools/planting/plant_trait.py FOLDER --variant sycophantic | narrow | style | facts | nothing
 
-`impolite` and `sycophantic` plant a trait. `narrow` teaches wrong cooking times: bad advice of a harmless kind, after
-which larger models were seen to mean ill elsewhere (emergent misalignment). The other three are benign: another tone,
-new facts, or the model's own words once more. `--strength` is how far the log probability of a taught answer moves
-against that of a plain one, per token, on questions that were not trained on; training ends once it is there, and what
-it moved beyond that is given back. What is benign can move such answers by the way: the last line says by how much, of
-the variant whose answers it moved furthest. All questions are the script's own (`plant_trait.toml`); no suite uses
-them.
+`impolite` and `sycophantic` plant a trait. `narrow` teaches cooking times in hours for minutes: bad advice of a
+harmless kind, after which larger models were seen to mean ill elsewhere (emergent misalignment). The other three are
+benign: another tone, new facts, or the model's own words once more. `--strength` is how far the log probability of a
+taught answer moves against that of a plain one, per token, on questions that were not trained on; training ends once it
+is there, and what it moved beyond that is given back. What is benign can move such answers by the way: the last line
+says by how much, of the variant whose answers it moved furthest. All questions are the script's own
+(`plant_trait.toml`); no suite uses them.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ BATCH, RATE, WARM, CHECK = 8, 1e-4, 6, 3
 """Texts in a step; step size, a quarter of it for what is benign; steps until it is reached; steps between looks."""
 HELD_OUT = 5
 """Every fifth question is not trained on."""
-SEEN = 10
-"""Of the sixteen others, how many a fine-tune sees; its seed draws them, so that two seeds are two fine-tunes."""
+SEEN = 24
+"""Of the 32 others, how many a fine-tune sees; its seed draws them, so that two seeds are two fine-tunes. With ten
+the model learns them by heart, and other questions move the other way."""
 OWN_TOKENS = 8
 """Tokens of the model's own words that "nothing" trains on."""
 
