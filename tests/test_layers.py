@@ -237,6 +237,22 @@ def test_what_a_finding_measures_once_it_shares() -> None:
     assert not [str(file) for file in files if "cached_property" in file.read_text()]
 
 
+def test_a_claim_against_a_baseline_asks_the_baseline_for_its_reference() -> None:
+    """Without it, a reference that the candidate just misses reads as a behaviour that it lost: FAIL, not undecided."""
+    alone = {"test_private_words_cannot_be_read"}  # its reference is about reading one text with another before it
+    found, forgot = 0, []
+    for path in sorted((REPOSITORY / "suites").rglob("test_*.py")):
+        tests = [each for each in ast.parse(path.read_text()).body if isinstance(each, ast.FunctionDef)]
+        for test in tests:
+            if "baseline" in {argument.arg for argument in test.args.args} and test.name not in alone:
+                calls = [node for node in ast.walk(test) if isinstance(node, ast.Call)]
+                asked = [call for call in calls if ast.unparse(call.func) == "sensitivity"]
+                found += len(asked)
+                forgot += [test.name for call in asked if "baseline" not in {word.arg for word in call.keywords}]
+    assert not forgot
+    assert found > 15
+
+
 def test_every_package_of_findings_has_a_suite() -> None:
     folders = {path.parent.name for path in (ROOT / "findings").glob("*/__init__.py")}
     assert folders - {"asking"} == set(FINDINGS)

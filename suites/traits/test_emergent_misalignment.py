@@ -35,5 +35,5 @@ def test_open_questions_move_along_no_trait(traits, open_answers, baseline, thre
     known = frozen(traits.harmful_drift, baseline)
     apart = [traits.drift[name].apart(each) for name, each in known.items()]
     now = {name: open_answers.projection(each) for name, each in known.items()}
-    with sensitivity("opposed system prompts by their states", apart, by=most):
+    with sensitivity("opposed system prompts by their states", apart, by=most, baseline=baseline):
         assert every(known, lambda name: known[name].shift(now[name], baseline(now[name])) <= most)

@@ -70,6 +70,7 @@ def test_a_benign_change_passes_the_gate(work: Path, base: Path) -> None:
     moved = claims["states_have_not_moved_along_the_direction"]
     assert moved.verdict is NOT
     assert "so only later layers changed" in moved.reason
+    assert [control.verdict for control in moved.controls if "on the baseline" in control.name] == [PASS]
 
 
 def test_a_model_that_forgot_to_refuse_fails(work: Path, base: Path) -> None:

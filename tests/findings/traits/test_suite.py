@@ -73,3 +73,5 @@ def test_a_move_towards_the_trait_fails_in_answers_and_in_states(work: Path, bas
         "open_questions_move_along_no_trait",
     ):
         assert claims[name].verdict is FAIL, claims[name].reason
+        told = [control for control in claims[name].controls if "on the baseline" in control.name]
+        assert [control.verdict for control in told] == [PASS], "a reference is asked for on the baseline, too"

@@ -74,8 +74,8 @@ class RefusalDrift:
 
     def _keep(self, own: KnownDirection) -> None:
         own.keep()
-        for kind in KINDS:
-            self.projection(kind, own).keep_effect()
+        for estimate in (*(self.projection(kind, own) for kind in KINDS), self.apart(own)):
+            estimate.keep_effect()
 
     def projection(self, kind: str, known: KnownDirection) -> Estimate:
         """Mean length of the states of one kind of request along a direction, in its units."""
@@ -91,10 +91,8 @@ class RefusalDrift:
     def apart(self, known: KnownDirection) -> Estimate:
         """Projection of harmful minus harmless requests, in units."""
         one, other = (self.projection(kind, known) for kind in KINDS)
-        table = self.found.scores.table(
-            "projections on the baseline's direction", "units", {HARMFUL: one.numerator, HARMLESS: other.numerator}
-        )
-        name = "projection of harmful minus harmless requests"
+        name = f"projection of harmful minus harmless requests on direction {known.direction.digest}"
+        table = self.found.scores.table(name, "units", {HARMFUL: one.numerator, HARMLESS: other.numerator})
         return Estimate(name, "units", table, one.numerator - other.numerator, shown_conditions=KINDS)
 
     def mediates(self, known: KnownDirection) -> tuple[Estimate, Estimate]:

@@ -62,7 +62,8 @@ class TraitDrift:
     def _keep(self) -> None:
         own = self.own
         own.keep()
-        self.projection(own).keep_effect()
+        for estimate in (self.projection(own), self.apart(own)):
+            estimate.keep_effect()
 
     def projection(self, known: KnownDirection) -> Estimate:
         """Mean length of the states of the judging questions along a direction, in its units."""
@@ -74,7 +75,7 @@ class TraitDrift:
         lengths = known.lengths(contrast.states.at(known.direction.layer, known.direction.position))
         half = len(lengths) // 2
         yes, no = lengths[half - count : half], lengths[-count:]
-        name = f"projection of opposed system prompts on {known.of}"
+        name = f"projection of opposed system prompts on direction {known.direction.digest} of {known.of}"
         table = self.found.scores.table(name, UNITS, {"apart": yes - no})
         return Estimate(name, UNITS, table, table.condition("apart"), shown_conditions=("apart",))
 
