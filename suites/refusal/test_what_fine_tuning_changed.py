@@ -54,7 +54,9 @@ def test_states_have_not_moved_along_the_direction(refusing, drift, baseline, th
     present(refusing)
     most = threshold(1.0, "suite default: one unit, a quarter of the gap")
     known = drift.record(baseline)
-    with sensitivity("harmful from harmless requests by their states", drift.apart(known), by=most, baseline=baseline):
+    with sensitivity(
+        "harmful from harmless requests by their states", drift.apart(known), by=most, baseline=baseline
+    ):
         for kind in (HARMFUL, HARMLESS):
             now = drift.projection(kind, known)
             assert known.shift(now, baseline(now)).equals(0.0, within=most)
