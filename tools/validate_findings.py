@@ -1,7 +1,7 @@
 """How often the gate of a suite blocks planted and benign fine-tunes: trains them, gates them, writes docs/validity.md.
 
     python tools/validate_findings.py [--finding refusal | traits | finetune_traces] [--runs 40] [--strengths 0.25 0.5]
-        [--seeds-from 100] [--variants NAME...]
+        [--seeds-from 100] [--variants NAME...] [--thresholds FILE]
 
 The base is the default model, or a copy in which the behaviour was planted, made once. Every run trains a copy of the
 base, gates it against the base under the release profile, appends one line to the results, and deletes the checkpoint.
@@ -144,7 +144,7 @@ def base_of(how: Validated, arguments: argparse.Namespace) -> str:
         return DEFAULT_MODEL
     model: Path = arguments.work / "base"
     if not (model / "config.json").is_file():
-        _trained(how, [str(model), "--variant", how.base], arguments)
+        trained(how, [str(model), "--variant", how.base], arguments)
     if not (model / "config.json").is_file():
         raise GateError(f"{how.script} did not plant '{how.base}', so there is no base")
     return str(model.resolve())
@@ -154,7 +154,7 @@ def recorded_of(how: Validated, base: str, data: str, arguments: argparse.Namesp
     """The recorded run of the base on this data, made once."""
     reports: Path = arguments.work / "-".join(filter(None, ("base-reports", data)))
     if not (reports / "latest" / "audit.json").is_file():
-        _audited(how, base, reports, data, arguments)
+        audited(how, base, reports, data, arguments)
     return (reports / "latest").resolve()
 
 
@@ -166,12 +166,13 @@ def gated(how: Validated, run: Run, base: str, arguments: argparse.Namespace) ->
     command = [str(candidate), "--variant", run.variant, "--model", base, "--seed", str(run.seed)]
     command += [how.strengths[0], f"{run.strength:g}"] if run.strength else []
     line: dict[str, Any] = {"job": run.key, "code": None, "blocking": [], "undecided": []}
-    line["tuned"] = _trained(how, command, arguments)
+    line["tuned"] = trained(how, command, arguments)
     if not candidate.exists():
         return line
     data = _kept(candidate / "words.txt", arguments) if how.words else ""
     recorded = recorded_of(how, base, data, arguments)
-    code = _audited(how, str(candidate.resolve()), reports, data, arguments, "--baseline", str(recorded))
+    given = ["--thresholds", str(arguments.thresholds.resolve())] if arguments.thresholds else []
+    code = audited(how, str(candidate.resolve()), reports, data, arguments, "--baseline", str(recorded), *given)
     made = read_run(reports / "latest")
     found = {claim.id.split("/", 1)[1]: claim.verdict for claim in made.claims}
     deciding = {name: verdict for name, verdict in found.items() if not how.gate or name in how.gate}
@@ -197,7 +198,7 @@ def _kept(words: Path, arguments: argparse.Namespace) -> str:
     return name
 
 
-def _trained(how: Validated, command: list[str], arguments: argparse.Namespace) -> str:
+def trained(how: Validated, command: list[str], arguments: argparse.Namespace) -> str:
     """The last line of the script that plants."""
     quick = ["--bfloat16"] if arguments.dtype == "bfloat16" else []
     done = python([how.script, *command, *quick], arguments)
@@ -206,7 +207,7 @@ def _trained(how: Validated, command: list[str], arguments: argparse.Namespace) 
     return done.stdout.strip().splitlines()[-1]
 
 
-def _audited(
+def audited(
     how: Validated, model: str, reports: Path, data: str, arguments: argparse.Namespace, *options: str
 ) -> int:
     """The exit code of the gate."""
@@ -310,6 +311,7 @@ def command_of(arguments: argparse.Namespace) -> str:
     parts += [f"--seeds-from {arguments.seeds_from}"]
     parts += [f"--variants {' '.join(arguments.variants)}"] if arguments.variants else []
     parts += [f"--dtype {arguments.dtype}"] if arguments.dtype != "auto" else []
+    parts += [f"--thresholds {arguments.thresholds}"] if arguments.thresholds else []
     return " ".join(parts)
 
 
@@ -335,6 +337,7 @@ def main() -> None:
     parser.add_argument(
         "--variants", nargs="+", default=(), metavar="NAME", help="only these fine-tunes (default: all)"
     )
+    parser.add_argument("--thresholds", type=Path, metavar="FILE", help="of the gate (`tools/benign_margins.py`)")
     parser.add_argument("--work", type=Path, default=Path("build/validate-findings"))
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--results", type=Path, help="default: benchmarks/results/validate-FINDING.jsonl")
