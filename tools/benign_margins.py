@@ -32,7 +32,9 @@ def benign_run(place: Path, variant: str, seed: int, base: str, arguments: argpa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--finding", default="traits", choices=sorted(f for f in FINDINGS if not FINDINGS[f].words))
+    parser.add_argument(
+        "--finding", default="traits", choices=sorted(f for f in FINDINGS if not FINDINGS[f].words)
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="TOML file of thresholds to write")
     parser.add_argument("--runs", type=int, default=9, help="fine-tunes (default: %(default)s)")
     parser.add_argument("--seeds-from", type=int, default=150, help="the first seed (default: %(default)s)")
