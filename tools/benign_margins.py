@@ -1,4 +1,4 @@
-"""Margins of a gate from benign fine-tunes that are made for it: trains them, gates them, and calls `auditkit calibrate`.
+"""Margins of a gate, from benign fine-tunes: trains them, gates them, and calls `auditkit calibrate`.
 
     python tools/benign_margins.py --finding traits --out FILE [--runs 9] [--seeds-from 150]
 
