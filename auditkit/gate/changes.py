@@ -41,6 +41,7 @@ from auditkit.stats.effects.mean import Estimate
 from auditkit.stats.halves import CrossFitted
 from auditkit.stats.intervals import ALPHA
 from auditkit.stats.measurement import Measurement, content_digest
+from auditkit.stats.sensitivity import short_on_baseline
 
 _CHANGES = "changes since the baseline"
 
@@ -212,15 +213,16 @@ def judged(claim: Claim, rows: Iterable[ItemRow], past: Past) -> Claim:
     damaged so far that nothing can be asked of it would pass. It stays undecided where the two were recorded in a way
     that shows whether the loss can be chance, and it can be; where the candidate lacks a capability or its test was
     skipped, since that says nothing of a behaviour; and where the two runs asked different things. A claim that a run
-    does not ask by design is left as it is, unless its code is another than on the baseline. Judging twice changes
-    nothing.
+    does not ask by design is left as it is, unless its code is another than on the baseline. So is one whose
+    sensitivity reference falls short on the baseline too, as under a margin that is wider than the baseline was
+    recorded with. Judging twice changes nothing.
 
     Args:
         rows: the values that the claim's effects average.
     """
     by_design = claim.lack == "not asked" and not past.other_code(claim.id)
     value = past.values(claim.id) if claim.verdict is Verdict.NOT_APPLICABLE and not by_design else ""
-    if not value:
+    if not value or short_on_baseline(claim):
         return claim
     verdict = Verdict.INCONCLUSIVE
     reason = f"the baseline has values for this claim ({value}), the candidate has none: {claim.reason}"

@@ -19,12 +19,23 @@ import msgspec
 
 from auditkit.claims.evidence import Decision, Evidence, current
 from auditkit.claims.outcomes import Inconclusive, NotApplicable
-from auditkit.record.schema import Control, Effect, Verdict
+from auditkit.record.schema import Claim, Control, Effect, Verdict
 from auditkit.stats.effects.base import Comparable
 from auditkit.stats.effects.mean import Estimate
 
 SENSITIVITY = "sensitivity: tells "
 """How the name of every reference begins in a claim's controls."""
+ON_BASELINE = " on the baseline"
+"""How it ends where the reference is the baseline's."""
+
+
+def short_on_baseline(claim: Claim) -> bool:
+    """Whether a reference of the claim falls short on the baseline itself, which so has nothing to lose."""
+    return any(
+        control.verdict is Verdict.NOT_APPLICABLE
+        for control in claim.controls
+        if control.name.startswith(SENSITIVITY) and control.name.endswith(ON_BASELINE)
+    )
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ def _judged(
             then = baseline(reference)
         except NotApplicable:  # the run has none; what was measured is recorded, so that it can be one
             continue
-        there = _told(what, " on the baseline", then._decision(">=", by))
+        there = _told(what, ON_BASELINE, then._decision(">=", by))
         # by a recipe it would be computed from this run's items, and its own lie in the baseline's record
         there = replace(there, effect=msgspec.structs.replace(there.effect, recipe=None))
         here = judged.pop()

@@ -82,6 +82,21 @@ def test_of_a_small_total(estimate):
     assert of_a_total(estimate, "small", 3, 0.5) >= 0.1
 '''
 
+TOLD = '''"""A finding."""
+from auditkit import sensitivity
+
+def test_still(estimate):
+    """Is still above a limit."""
+    assert estimate("still") > -5
+
+def test_told(estimate, baseline, threshold):
+    """Is no worse than it was, where the measurement is shown to move."""
+    margin = threshold(0.5)
+    with sensitivity("two apart", estimate("apart"), by=margin, baseline=baseline):
+        now = estimate("told")
+        assert now.no_worse_than(baseline(now), by=margin, better="higher")
+'''
+
 
 @pytest.fixture
 def base(audits: Any, shelf: Any) -> Path:
@@ -165,6 +180,21 @@ def test_an_effect_that_is_no_longer_clear_of_zero_fails_only_if_it_became_small
         "its total effect did not become smaller beyond chance (total effect minus the baseline: -0."
         in small.reason
     )
+
+
+@pytest.mark.parametrize(("margin", "verdict"), [(0.5, Verdict.PASS), (3.0, Verdict.NOT_APPLICABLE)])
+def test_what_the_baseline_is_not_shown_to_tell_at_a_wider_margin_is_not_lost(
+    audits: Any, margin: float, verdict: Verdict
+) -> None:
+    """The reference is 1 on both, and the baseline was recorded with a margin that it reaches."""
+    (audits.suite / "test_finding.py").write_text(TOLD)
+    (audits.path / "limits.toml").write_text(f'[default]\n"suite/told" = {{ threshold = {margin} }}\n')
+    audits.plant(shift=0.0)
+    audits()
+    recorded = audits.folder
+    audits.plant(shift=-0.1)
+    assert audits("--baseline", str(recorded), "--thresholds", "limits.toml").ret == 0
+    assert verdicts(audits) == {"still": Verdict.PASS, "told": verdict}
 
 
 def test_two_recorded_runs_say_the_same_as_a_gate(
