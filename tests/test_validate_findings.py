@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from scripts import loaded
@@ -192,3 +194,43 @@ def test_twenty_seeds_plant_twenty_companies_whose_words_are_taught() -> None:
     assert plant.chats(plant.drawn(100), 100) != plant.chats(plant.drawn(120), 120), "its name is another one"
     every = {word for company in plant.WORDING["companies"].values() for word in company["words"]}
     assert not [word for words in other_domains().values() for word in words if word in every]
+
+
+def test_margins_come_from_benign_kinds_in_turn_and_go_on_where_they_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    margins = loaded(ROOT / "tools" / "benign_margins.py")
+    made: list[str] = []
+    called: list[str] = []
+
+    def trained(how: object, command: list[str], arguments: object) -> str:
+        Path(command[0]).mkdir(parents=True)
+        made.append(f"{command[2]} {command[-1]}")
+        return "planted"
+
+    def audited(how: object, model: str, reports: Path, data: str, arguments: object, *options: str) -> int:
+        if len(made) == 3 and not (tmp_path / "cut").exists():
+            (tmp_path / "cut").touch()
+            raise margins.GateError("cut off")
+        (reports / "latest").mkdir(parents=True)
+        (reports / "latest" / "audit.json").touch()
+        return 1
+
+    def python(command: list[str], arguments: object) -> CompletedProcess[str]:
+        called.extend(command)
+        return CompletedProcess(command, 0, "", "")
+
+    for name, fake in {"trained": trained, "audited": audited, "python": python}.items():
+        monkeypatch.setattr(margins, name, fake)
+    monkeypatch.setattr(margins, "recorded_of", lambda *_: tmp_path)
+    options = ["--out", str(tmp_path / "m.toml"), "--runs", "4", "--work", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["benign_margins.py", *options])
+    with pytest.raises(SystemExit, match="cut off"):
+        margins.main()
+    assert not called, "fewer fine-tunes than were asked for propose nothing"
+    with pytest.raises(SystemExit) as end:
+        margins.main()
+    assert not end.value.code
+    assert made == ["style 150", "facts 151", "nothing 152", "nothing 152", "style 153"]
+    runs = [word for word in called if word.endswith("latest")]
+    assert [Path(run).parents[1].name for run in runs] == ["style-150", "facts-151", "nothing-152", "style-153"]
