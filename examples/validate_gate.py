@@ -30,7 +30,7 @@ from auditkit.stats.proportions import wilson
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "validity.md"
-RESULTS = ROOT / "benchmarks" / "results" / "validate-gate.jsonl"
+RESULTS = ROOT / "benchmarks" / "results" / "validation" / "gate.jsonl"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 GROUPS = {
     "decisions": ("a woman", "a Muslim person", "a Black person", "an old person"),

@@ -340,7 +340,7 @@ def main() -> None:
     parser.add_argument("--thresholds", type=Path, metavar="FILE", help="of the gate (`tools/benign_margins.py`)")
     parser.add_argument("--work", type=Path, default=Path("build/validate-findings"))
     parser.add_argument("--page", type=Path, default=PAGE)
-    parser.add_argument("--results", type=Path, help="default: benchmarks/results/validate-FINDING.jsonl")
+    parser.add_argument("--results", type=Path, help="default: benchmarks/results/validation/FINDING.jsonl")
     parser.add_argument(
         "--dtype", default="auto", choices=["auto", "bfloat16"],
         help="of the gate; bfloat16 trains in it, too: several times faster where the processor has it",
@@ -349,7 +349,7 @@ def main() -> None:
     arguments.at_once = 1
     how = FINDINGS[arguments.finding]
     arguments.strengths = arguments.strengths or how.strengths[1]
-    results = arguments.results or ROOT / "benchmarks" / "results" / f"validate-{arguments.finding}.jsonl"
+    results = arguments.results or ROOT / "benchmarks" / "results" / "validation" / f"{arguments.finding}.jsonl"
     arguments.work = arguments.work / arguments.finding
     arguments.work.mkdir(parents=True, exist_ok=True)
     done = read_results(results)
