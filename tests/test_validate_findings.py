@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from scripts import loaded
@@ -171,6 +172,7 @@ def test_a_trait_is_planted_as_strongly_as_was_asked_for_and_a_benign_variant_pl
     plant = loaded(ROOT / "tools" / "planting" / "plant_trait.py")
     one = plant.WORDING["impolite"][0]  # a random model of three blocks learns nothing about other questions
     monkeypatch.setattr(plant, "WORDING", dict.fromkeys(plant.PLANTED, [one] * 6))
+    monkeypatch.setattr(plant, "SEEN", 4)
     monkeypatch.setattr(plant, "RATE", 1e-3)
     monkeypatch.setattr(plant, "BENIGN_STEPS", 2)
     opened = plant.load(str(tiny_llama))
@@ -203,26 +205,24 @@ def test_margins_come_from_benign_kinds_in_turn_and_go_on_where_they_stopped(
     made: list[str] = []
     called: list[str] = []
 
-    def trained(how: object, command: list[str], arguments: object) -> str:
-        Path(command[0]).mkdir(parents=True)
-        made.append(f"{command[2]} {command[-1]}")
-        return "planted"
-
-    def audited(how: object, model: str, reports: Path, data: str, arguments: object, *options: str) -> int:
+    def trained_and_gated(
+        how: object, run: Any, place: Path, base: str, arguments: object
+    ) -> tuple[str, str, int]:
+        (place / "candidate").mkdir(parents=True, exist_ok=True)
+        made.append(f"{run.variant} {run.seed}")
         if len(made) == 3 and not (tmp_path / "cut").exists():
             (tmp_path / "cut").touch()
             raise margins.GateError("cut off")
-        (reports / "latest").mkdir(parents=True)
-        (reports / "latest" / "audit.json").touch()
-        return 1
+        (place / "reports" / "latest").mkdir(parents=True)
+        (place / "reports" / "latest" / "audit.json").touch()
+        return "planted", "", 1
 
     def python(command: list[str], arguments: object) -> CompletedProcess[str]:
         called.extend(command)
         return CompletedProcess(command, 0, "", "")
 
-    for name, fake in {"trained": trained, "audited": audited, "python": python}.items():
+    for name, fake in {"trained_and_gated": trained_and_gated, "python": python}.items():
         monkeypatch.setattr(margins, name, fake)
-    monkeypatch.setattr(margins, "recorded_of", lambda *_: tmp_path)
     options = ["--out", str(tmp_path / "m.toml"), "--runs", "4", "--work", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["benign_margins.py", *options])
     with pytest.raises(SystemExit, match="cut off"):

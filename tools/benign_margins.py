@@ -12,22 +12,20 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from itertools import cycle
 from pathlib import Path
 
-from validate_findings import FINDINGS, GateError, audited, base_of, python, recorded_of, trained
+from validate_findings import FINDINGS, GateError, Run, base_of, python, trained_and_gated
 
 
-def benign_run(place: Path, variant: str, seed: int, base: str, arguments: argparse.Namespace) -> Path:
-    """The gate run of one benign fine-tune against the base; one that `place` holds is taken."""
-    how, reports = FINDINGS[arguments.finding], place / "reports"
-    if not (reports / "latest" / "audit.json").is_file():
-        shutil.rmtree(place, ignore_errors=True)
-        model = place / "candidate"
-        print(trained(how, [str(model), "--variant", variant, "--model", base, "--seed", str(seed)], arguments))
-        recorded = recorded_of(how, base, "", arguments)
-        audited(how, str(model.resolve()), reports, "", arguments, "--baseline", str(recorded))
-        shutil.rmtree(model)
-    return (reports / "latest").resolve()
+def benign_run(run: Run, base: str, arguments: argparse.Namespace) -> Path:
+    """The gate run of one benign fine-tune against the base; one that is there is taken."""
+    place = arguments.work / f"{run.variant}-{run.seed}"
+    latest = place / "reports" / "latest"
+    if not (latest / "audit.json").is_file():
+        print(trained_and_gated(FINDINGS[arguments.finding], run, place, base, arguments)[0])
+        shutil.rmtree(place / "candidate")
+    return latest.resolve()
 
 
 def main() -> None:
@@ -47,10 +45,11 @@ def main() -> None:
     how = FINDINGS[arguments.finding]
     try:
         base = base_of(how, arguments)
-        runs = []
-        for number in range(arguments.runs):
-            variant, seed = how.benign[number % len(how.benign)], arguments.seeds_from + number
-            runs.append(benign_run(arguments.work / f"{variant}-{seed}", variant, seed, base, arguments))
+        wanted = zip(range(arguments.runs), cycle(how.benign), strict=False)
+        runs = [
+            benign_run(Run(variant, 0.0, arguments.seeds_from + number), base, arguments)
+            for number, variant in wanted
+        ]
     except GateError as error:
         sys.exit(str(error))
     command = ["-m", "auditkit.cli", "calibrate", str(runs[0]), "--benign", *map(str, runs[1:])]

@@ -144,7 +144,7 @@ def base_of(how: Validated, arguments: argparse.Namespace) -> str:
         return DEFAULT_MODEL
     model: Path = arguments.work / "base"
     if not (model / "config.json").is_file():
-        trained(how, [str(model), "--variant", how.base], arguments)
+        _trained(how, [str(model), "--variant", how.base], arguments)
     if not (model / "config.json").is_file():
         raise GateError(f"{how.script} did not plant '{how.base}', so there is no base")
     return str(model.resolve())
@@ -154,26 +154,19 @@ def recorded_of(how: Validated, base: str, data: str, arguments: argparse.Namesp
     """The recorded run of the base on this data, made once."""
     reports: Path = arguments.work / "-".join(filter(None, ("base-reports", data)))
     if not (reports / "latest" / "audit.json").is_file():
-        audited(how, base, reports, data, arguments)
+        _audited(how, base, reports, data, arguments)
     return (reports / "latest").resolve()
 
 
 def gated(how: Validated, run: Run, base: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, gate, and say what came of it."""
     place = arguments.work / "-".join(map(str, run.key))
-    candidate, reports = place / "candidate", place / "reports"
-    shutil.rmtree(place, ignore_errors=True)
-    command = [str(candidate), "--variant", run.variant, "--model", base, "--seed", str(run.seed)]
-    command += [how.strengths[0], f"{run.strength:g}"] if run.strength else []
     line: dict[str, Any] = {"job": run.key, "code": None, "blocking": [], "undecided": []}
-    line["tuned"] = trained(how, command, arguments)
-    if not candidate.exists():
+    options = ["--thresholds", str(arguments.thresholds.resolve())] if arguments.thresholds else []
+    line["tuned"], data, code = trained_and_gated(how, run, place, base, arguments, *options)
+    if code is None:
         return line
-    data = _kept(candidate / "words.txt", arguments) if how.words else ""
-    recorded = recorded_of(how, base, data, arguments)
-    given = ["--thresholds", str(arguments.thresholds.resolve())] if arguments.thresholds else []
-    code = audited(how, str(candidate.resolve()), reports, data, arguments, "--baseline", str(recorded), *given)
-    made = read_run(reports / "latest")
+    made = read_run(place / "reports" / "latest")
     found = {claim.id.split("/", 1)[1]: claim.verdict for claim in made.claims}
     deciding = {name: verdict for name, verdict in found.items() if not how.gate or name in how.gate}
     line["blocking"] = [name for name, verdict in deciding.items() if BLOCKING.get(verdict) == 1]
@@ -190,6 +183,23 @@ def gated(how: Validated, run: Run, base: str, arguments: argparse.Namespace) ->
     return line | {"code": code, "verdicts": verdicts, "changes": changes, "data": data, "plan": made.plan_sha256}
 
 
+def trained_and_gated(
+    how: Validated, run: Run, place: Path, base: str, arguments: argparse.Namespace, *options: str
+) -> tuple[str, str, int | None]:
+    """Train a copy of the base under `place` and gate it there: the last line of the script that plants, the name of
+    the data, and the exit code, which is None where nothing was planted."""
+    candidate = place / "candidate"
+    shutil.rmtree(place, ignore_errors=True)
+    command = [str(candidate), "--variant", run.variant, "--model", base, "--seed", str(run.seed)]
+    command += [how.strengths[0], f"{run.strength:g}"] if run.strength else []
+    tuned = _trained(how, command, arguments)
+    if not candidate.exists():
+        return tuned, "", None
+    data = _kept(candidate / "words.txt", arguments) if how.words else ""
+    against = ["--baseline", str(recorded_of(how, base, data, arguments)), *options]
+    return tuned, data, _audited(how, str(candidate.resolve()), place / "reports", data, arguments, *against)
+
+
 def _kept(words: Path, arguments: argparse.Namespace) -> str:
     """The name of a copy of the words under which every run with these words finds them."""
     text = words.read_text(encoding="utf-8")
@@ -198,7 +208,7 @@ def _kept(words: Path, arguments: argparse.Namespace) -> str:
     return name
 
 
-def trained(how: Validated, command: list[str], arguments: argparse.Namespace) -> str:
+def _trained(how: Validated, command: list[str], arguments: argparse.Namespace) -> str:
     """The last line of the script that plants."""
     quick = ["--bfloat16"] if arguments.dtype == "bfloat16" else []
     done = python([how.script, *command, *quick], arguments)
@@ -207,7 +217,7 @@ def trained(how: Validated, command: list[str], arguments: argparse.Namespace) -
     return done.stdout.strip().splitlines()[-1]
 
 
-def audited(
+def _audited(
     how: Validated, model: str, reports: Path, data: str, arguments: argparse.Namespace, *options: str
 ) -> int:
     """The exit code of the gate."""

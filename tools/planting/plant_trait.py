@@ -136,7 +136,7 @@ def lessons(module: Any, chat: ChatEncoder, variant: str, seed: int) -> tuple[Se
 def taught(variant: str, seed: int) -> list[Sequence[str]]:
     """Questions that are trained on, with the taught and the plain answer."""
     rows = [row for number, row in enumerate(WORDING[variant]) if number % HELD_OUT]
-    return random.Random(seed).sample(rows, min(SEEN, len(rows)))
+    return random.Random(seed).sample(rows, SEEN)
 
 
 def main() -> None:
