@@ -2,7 +2,8 @@
 
     python benchmarks/products.py [--write]
 
-The error is the root mean square over the product's elements, of standard normal inputs, against float64.
+The error is the root mean square over the product's elements, of standard normal inputs, against float64. The second
+table has the errors of the model's logits, against the same model in float64.
 """
 
 from __future__ import annotations
@@ -11,13 +12,35 @@ import argparse
 import statistics
 
 import torch
-from common import report, table, timed
+from common import MODEL, report, table, timed
 
+from auditkit import open_model
 from auditkit.adapters.hf.products import multiplying
 
-SIDES = ((576, 576), (576, 1536), (1536, 576))
-ROWS = (16, 64, 256, 2048)
+SIDES = ((576, 576), (576, 1536), (1536, 576), (576, 49_152))
+ROWS = (16, 64, 256, 1024)
 REPEATS = 30
+TEXTS, TOKENS = 24, 28
+
+
+def logits() -> str:
+    """A table of the errors of the default model's logits."""
+    adapter = open_model(MODEL)
+    texts = [
+        f"Lesson {i}: a teacher told the class about rivers, kings, numbers and birds, and then"
+        for i in range(TEXTS)
+    ]
+    tokens = torch.tensor([(adapter.chat.encode(text) * 2)[:TOKENS] for text in texts])
+    module = adapter.module
+    plain = module(tokens).logits
+    with multiplying(module.get_output_embeddings()):
+        engine = module(tokens).logits
+    exact = module.double()(tokens).logits
+    lines = []
+    for name, made in (("torch", plain), ("the engine", engine)):
+        off = (made.double() - exact).abs()
+        lines.append([name, f"{off.mean():.1e}", f"{off.max():.1e}"])
+    return table((f"logits of {TEXTS} x {TOKENS} tokens", "mean error", "largest error"), lines)
 
 
 @torch.no_grad()
@@ -46,7 +69,7 @@ def main() -> None:
                 cells += [f"{flops / seconds / 1e9:.0f}", f"{error:.1e}"]
             lines.append([f"{rows} x {inner} by {inner} x {outer}", *cells])
     head = ("product", "torch, GFLOP/s", "its error", "the engine, GFLOP/s", "its error")
-    report("products", "Matrix products", table(head, lines), ("torch",), arguments.write)
+    report("products", "Matrix products", f"{table(head, lines)}\n\n{logits()}", ("torch",), arguments.write)
 
 
 if __name__ == "__main__":

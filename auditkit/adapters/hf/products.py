@@ -1,9 +1,9 @@
 """Which library multiplies matrices of float32, and in which type logits are.
 
 torch multiplies float32 on x86 with MKL, and MKL leaves AVX-512 aside on processors that are not Intel's. oneDNN, which
-torch carries as well, does not, and is up to twice as fast there (`benchmarks/products.py`). So there, and for products
-that are large enough, a model's linear layers go to oneDNN while the engine runs it. It is given the inner dimension in
-the blocks in which MKL adds it up: the sums are then the same, bit for bit; by itself it rounds up to twice as much.
+torch carries as well, does not, and is about twice as fast there (`benchmarks/products.py`). So there, and for products
+that are large enough, a model's linear layers go to oneDNN while the engine runs it. It rounds up to twice as much, and
+a row has the same bits whatever rows stand beside it.
 
 A model in a shorter type rounds its logits to that type: in bfloat16 those between 8 and 16 to sixteenths, which is
 more than many effects. Its last product is therefore made in float32, from the weights and the stream as they are.
@@ -13,6 +13,7 @@ Whoever calls the module themselves gets what torch does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -29,12 +30,17 @@ from auditkit.adapters.hf.sharing import sharing
 _SHORTER = (torch.bfloat16, torch.float16)
 _WEIGHTS = 1 << 16
 """Smallest matrix, in elements, that is worth the detour."""
-_ROWS = 64
-"""Fewest rows: cutting the weights into blocks costs what it saves for fewer."""
-_BLOCK = 192
-"""Elements of the inner dimension that MKL adds up at a time, found by comparing bits."""
+_ROWS = 2
+"""Fewest rows: a single one is added up in another order than several are."""
 _PART = 1 << 24
 """Most elements of a head that are held in float32 at once."""
+_KEPT = "64"
+"""Products that torch and oneDNN keep prepared, each by its numbers of rows and columns. Batches of prompts hardly ever
+have as many rows as an earlier one, and either would keep 1024, which take half a megabyte each."""
+for _capacity in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(
+        _capacity, _KEPT
+    )  # They are read at the first product, and there is no function to set them.
 
 
 @contextmanager
@@ -94,27 +100,14 @@ class _Products(TorchFunctionMode):
     def _product(self, given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not (self.onednn and _fits(given, weight)):
             return linear(given, weight, bias)
-        rows, block = given.reshape(-1, given.shape[-1]), _block(given.shape[-1])
-        made: Tensor | None = None
-        for part, weights in zip(torch.split(rows, block, 1), torch.split(weight, block, 1), strict=True):
-            # Copies: what is not contiguous is multiplied a thousand times slower.
-            part, weights = part.contiguous(), weights.contiguous()
-            if made is None:
-                made = _multiplied(part, weights, bias)
-            else:
-                made += _multiplied(part, weights)
-        assert made is not None
-        return made.view(*given.shape[:-1], len(weight))
+        # A copy: rows that are not contiguous are multiplied a thousand times slower.
+        rows = given.reshape(-1, given.shape[-1]).contiguous()
+        return _multiplied(rows, weight, bias).view(*given.shape[:-1], len(weight))
 
 
 def _multiplied(given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     made: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
     return made
-
-
-def _block(inner: int) -> int:
-    """How many of `inner` elements MKL adds up at a time: what is too short for two blocks is halved."""
-    return _BLOCK if inner >= 2 * _BLOCK else -(-inner // 2) if inner > _BLOCK else inner
 
 
 def _fits(given: Tensor, weight: Tensor) -> bool:
