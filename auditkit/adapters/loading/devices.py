@@ -68,6 +68,26 @@ def _too_small(size: int, own: torch.dtype, wanted: torch.dtype) -> bool:
     return torch.cuda.device_count() > 1 and needed > ROOM * torch.cuda.mem_get_info(0)[0]
 
 
+def require_on_gpus(module: Any, source: str) -> None:
+    """Refuse a spread model of which the GPUs hold only a part.
+
+    The rest would be copied from the host, or read from the disk, for every single run of the model.
+
+    Raises:
+        ModelError: in one line that says how much is left over, and what to do.
+    """
+    places: dict[str, Any] = getattr(module, "hf_device_map", None) or {}
+    left = [name for name, place in places.items() if str(place) in ("cpu", "disk")]
+    if not left or len(left) == len(places):
+        return
+    whole = sum(one.nbytes for one in module.parameters())
+    over = sum(one.nbytes for name in left for one in module.get_submodule(name).parameters())
+    raise ModelError(
+        f"{source}: its weights take {whole / 1e9:.1f} GB, and {over / 1e9:.1f} GB of them do not fit on the GPUs; they "
+        f"would be copied there for every run. Give more GPUs, a shorter type (--dtype bfloat16), or --device cpu"
+    )
+
+
 def described(module: Any) -> str:
     """The device, or devices, that hold a module."""
     spread = getattr(module, "hf_device_map", None)

@@ -194,7 +194,9 @@ def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
     except BaseException as error:  # whatever a wrong config or damaged file runs into
         raise ModelError(f"cannot load {source}: {first_line(error)}") from error
     refuse_unlike(report, module, source)
-    if place is not None:  # a spread model is where it belongs
+    if place is None:
+        devices.require_on_gpus(module, source)
+    else:
         module = _moved(module, place, source)
     read_sha256 = combined_sha256(files)
     require_unchanged(before, source)

@@ -100,18 +100,20 @@ def of_baseline(
         keep: records this run's own direction.
 
     Raises:
-        NotAsked: the run has no baseline, and what was kept makes it one; or the baseline has another width.
+        NotAsked: the run has no baseline; or the baseline has another width.
+        NotApplicable: the run has no baseline, and its model does not show the behaviour.
         Unsupported: the baseline recorded no direction.
     """
-    known = None if items is None else KnownDirection.read(of, items, width, lacking)
+    known, use = None if items is None else KnownDirection.read(of, items, width, lacking), ""
     try:
         keep()
+        use = "; the values are recorded, so this run can be one"
     except (Inconclusive, NotApplicable) as missing:
-        if known is None:
-            raise
+        if known is None and isinstance(missing, NotApplicable):
+            raise  # the behaviour is not there, whatever it would be compared with
         note(f"this run records no direction of its own, so it can be no baseline of this claim: {missing}")
     if known is None:
-        raise NotAsked(f"{NO_BASELINE} (--baseline); the values are recorded, so this run can be one")
+        raise NotAsked(f"{NO_BASELINE} (--baseline){use}")
     own = known.direction
     note(f"direction of the baseline at layer {own.layer}, position {own.position} (-1 is the last token)")
     return known

@@ -93,6 +93,22 @@ def test_a_spread_model_is_loaded_by_map_and_never_moved(save_checkpoint, monkey
     assert adapter.info.device == "cpu"
 
 
+@pytest.mark.parametrize("elsewhere", ["cpu", "disk"])
+def test_a_model_that_does_not_fit_on_the_gpus_is_refused_with_what_is_left_over(elsewhere: str) -> None:
+    module: Any = torch.nn.ModuleList(
+        [torch.nn.Linear(25_000, 20_000, bias=False, device="meta") for _ in range(4)]
+    )
+    module.hf_device_map = {"0": 0, "1": 1, "2": elsewhere, "3": elsewhere}
+    with pytest.raises(
+        devices.ModelError, match=r"^big: its weights take 8.0 GB, and 4.0 GB of .*--dtype bfloat16"
+    ):
+        devices.require_on_gpus(module, "big")
+    module.hf_device_map = {"0": 0, "1": 1, "2": 0, "3": 1}
+    devices.require_on_gpus(module, "big")
+    module.hf_device_map = dict.fromkeys("0123", "cpu")  # as where there is no GPU at all
+    devices.require_on_gpus(module, "big")
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text", "gpt2"])
 def test_blocks_kept_elsewhere_change_no_number(kind: str, save_checkpoint, tmp_path: Path) -> None:
     """Accelerate fetches the middle block's weights from the disk for each call: the same hooks as between GPUs."""
