@@ -83,7 +83,7 @@ def require_on_gpus(module: Any, source: str) -> None:
     whole = sum(one.nbytes for one in module.parameters())
     over = sum(one.nbytes for name in left for one in module.get_submodule(name).parameters())
     raise ModelError(
-        f"{source}: its weights take {whole / 1e9:.1f} GB, and {over / 1e9:.1f} GB of them do not fit on the GPUs; they "
+        f"{source}: its weights take {whole / 1e9:.1f} GB, and {over / 1e9:.1f} GB of them do not fit on the GPUs and "
         f"would be copied there for every run. Give more GPUs, a shorter type (--dtype bfloat16), or --device cpu"
     )
 
