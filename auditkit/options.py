@@ -1,11 +1,35 @@
 """The options of an audit: what each is called, what it takes, and the words that every command says of it.
 
-pytest registers them, and the commands that hand some of them on show the same words. Nothing is imported here.
+pytest registers them, and the commands that hand some of them on show the same words. Nothing of auditkit is imported
+here.
 """
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from typing import Any
+
+_EFFORTS = ("quick", "standard", "thorough", "stepwise")
+
+
+def effort(text: str) -> str:
+    """What `--effort` may say.
+
+    Raises:
+        ArgumentTypeError: it does not, in one line.
+    """
+    general, *others = text.split(",")
+    for one in others:
+        suite, joined, own = one.partition("=")
+        if not (suite and joined and own in _EFFORTS[:-1]):
+            raise ArgumentTypeError(
+                f"{one!r} is no SUITE=EFFORT; give {', '.join(_EFFORTS[:-1])} to a suite by its name"
+            )
+    if general not in _EFFORTS or (others and general == _EFFORTS[-1]):
+        wanted = ", ".join(_EFFORTS[:-1] if others else _EFFORTS)
+        raise ArgumentTypeError(f"{general!r} is no effort{' for all suites' if others else ''}; give {wanted}")
+    return text
+
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "model": {
@@ -17,13 +41,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "seed": {"type": int, "metavar": "N", "help": "seed that every random stream derives from (default 0)"},
     "items": {"type": int, "metavar": "N", "help": "items per measurement (default: each suite's own)"},
     "effort": {
-        "choices": ["quick", "standard", "thorough", "stepwise"],
+        "type": effort,
+        "metavar": "EFFORT[,SUITE=EFFORT...]",
         "help": "how many of each suite's own number of items are measured: quick a quarter, standard all (default), "
-        "thorough twice as many; stepwise all, and three times as many for the claims that this leaves undecided",
+        "thorough twice as many; stepwise all, and three times as many for the claims that this leaves undecided; "
+        "single suites may have another: quick,traits=standard",
     },
     "budget": {
         "metavar": "TIME",
-        "help": "take the greatest --effort that fits into a time: 90s, 5m, 1h",
+        "help": "divide a time among the suites: 90s, 5m, 1h; each gets the --effort with which most is decided",
     },
     "data": {
         "action": "append",

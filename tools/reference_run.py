@@ -29,7 +29,7 @@ def main() -> None:
         f"{json.dumps(claim)}: {json.dumps([msgspec.to_builtins(bare(effect)) for effect in effects])}"
         for claim, effects in run.claims.items()
     )
-    head = f'"model": {json.dumps(run.model)}, "run": "", "share": {run.share}'
+    head = f'"model": {json.dumps(run.model)}, "run": "", "effort": {json.dumps(run.effort)}'
     FILE.write_text(f'{{{head}, "claims": {{\n{claims}\n}}}}\n', encoding="utf-8")
     print(f"{FILE}: {len(run.claims)} claims of {run.model}")
 

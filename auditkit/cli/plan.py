@@ -135,8 +135,16 @@ def _costs(run: Run) -> list[str]:
     from auditkit.record.escaping import plain
     from auditkit.record.plan import EFFORTS, STEPWISE
 
-    layers = sum(claim.cost.token_layers for claim in run.claims)
-    seconds = sum(claim.cost.seconds for claim in run.claims)
+    def sums(effort: str = "") -> tuple[float, float]:
+        """Token-layers and seconds, as they were or at an effort."""
+        times = [EFFORTS[effort] / own_share(run, claim.suite) if effort else 1.0 for claim in run.claims]
+        costs = [claim.cost for claim in run.claims]
+        return (
+            sum(by * cost.token_layers for by, cost in zip(times, costs, strict=True)),
+            sum(by * cost.seconds for by, cost in zip(times, costs, strict=True)),
+        )
+
+    layers, seconds = sums()
     lines = [
         f"{plain(run.model.name)}: {len(run.claims)} claims took {layers / 1e6:.1f} million token-layers and "
         f"{_time(seconds)} here"
@@ -144,11 +152,10 @@ def _costs(run: Run) -> list[str]:
     if run.plan.settings.get("effort") == STEPWISE:  # its cost is that of several numbers of items
         return lines
     for effort, label in _labels(run).items():
-        times = EFFORTS[effort] / own_share(run)
-        lines.append(
-            f"{label}: {times:g} times the items, about {layers * times / 1e6:.1f} million token-layers and "
-            f"{_time(seconds * times)}"
-        )
+        times = {EFFORTS[effort] / own_share(run, claim.suite) for claim in run.claims}
+        items = f"{times.pop():g} times the items, " if len(times) == 1 else ""
+        layers, seconds = sums(effort)
+        lines.append(f"{label}: {items}about {layers / 1e6:.1f} million token-layers and {_time(seconds)}")
     return lines
 
 

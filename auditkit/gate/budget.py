@@ -1,14 +1,15 @@
-"""Which effort fits into a time, by the tokens that suites say they run and the speed of the model.
+"""How a time is divided among suites, by the tokens that they say they run and the speed of the model.
 
-An effort is chosen, and nothing between two efforts, so that a run with a budget is the run with that effort: it can be
-continued, compared and gated like any other.
+Each suite gets an effort, and nothing between two efforts, so that a run with a budget is the run with these efforts:
+it can be continued, compared and gated like any other.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 
-from auditkit.record.plan import EFFORTS, LOOKS, STEPWISE
+from auditkit.record.plan import EFFORTS, LOOKS, OF_SUITE, STEPWISE, share_of
 
 REST = 2.0
 """Seconds of a run per second of plain batches with as many token-layers: also for logits, captures and intervals.
@@ -37,19 +38,21 @@ def duration(seconds: float) -> str:
     return f"{-int(-seconds // 60)}m" if seconds < 5400 else f"{-int(-seconds // 360) / 10:.1f}h"
 
 
-def taken(effort: str, token_layers: float, rate: float) -> str:
+def taken(effort: str, token_layers: Mapping[str, float], rate: float) -> str:
     """What an effort will take, as the terminal says it.
 
     Args:
-        token_layers: that the run takes at `standard`.
+        effort: of all suites, and perhaps others of some (`auditkit.record.plan.effort_of`).
+        token_layers: suite -> what it runs at `standard`.
         rate: token-layers per second in plain batches.
     """
     if effort == STEPWISE:
-        least, most = (token_layers * share for share in (LOOKS[0].share, sum(look.share for look in LOOKS)))
+        whole = sum(token_layers.values())
+        least, most = (whole * share for share in (LOOKS[0].share, sum(look.share for look in LOOKS)))
         times = f"between {duration(REST * least / rate)} and {duration(REST * most / rate)}"
         work = f"{_counted(least)} to {_counted(most)}"
     else:
-        most = token_layers * EFFORTS[effort]
+        most = sum(tokens * share_of(effort, suite) for suite, tokens in token_layers.items())
         times, work = f"about {duration(REST * most / rate)}", _counted(most)
     return f"{effort}, {times} ({work} token-layers, at {rate:,.0f} a second in plain batches)"
 
@@ -58,24 +61,63 @@ def _counted(token_layers: float) -> str:
     return f"{token_layers / 1e6:.2g} million" if token_layers >= 1e5 else f"{token_layers:,.0f}"
 
 
-def fitting(text: str, token_layers: float, rate: float) -> tuple[str, str]:
-    """The greatest effort that fits into the budget `text`, and a line that says what it will take.
+def fitting(
+    text: str, token_layers: Mapping[str, float], rate: float, decided: Mapping[str, Mapping[str, float]]
+) -> tuple[str, str]:
+    """The efforts that a budget is divided into, and a line that says what they will take.
+
+    All suites begin with the least effort. As long as some step up fits into what is left, the one that can be
+    expected to decide most claims per second is taken. Where nothing is known of a suite, its steps come last, the
+    cheapest first.
 
     Args:
+        text: the budget.
         token_layers, rate: see `taken`.
+        decided: suite -> effort -> claims that can be expected to be decided (`auditkit.gate.planned.decided`).
 
     Raises:
-        ValueError: none fits; the line says what the least takes.
+        ValueError: the least effort does not fit; the line says what it takes.
     """
-    takes = {effort: REST * token_layers * share / rate for effort, share in EFFORTS.items()}
-    fits = [effort for effort, seconds in takes.items() if seconds <= seconds_of(text)]
-    if not fits:
-        least = min(takes, key=lambda effort: takes[effort])
+    seconds = {
+        suite: {effort: REST * tokens * share / rate for effort, share in EFFORTS.items()}
+        for suite, tokens in token_layers.items()
+    }
+    least = min(EFFORTS, key=lambda effort: EFFORTS[effort])
+    chosen, left = dict.fromkeys(seconds, least), seconds_of(text) - sum(one[least] for one in seconds.values())
+    if left < 0:
+        needed = duration(sum(one[least] for one in seconds.values()))
         raise ValueError(
             f"--budget {text} is too short for the least effort on this model and machine: "
-            f"{taken(least, token_layers, rate)}; give --budget {duration(takes[least])}, or fewer suites"
+            f"{taken(least, token_layers, rate)}; give --budget {needed}, or fewer suites"
         )
-    best = max(fits, key=lambda effort: takes[effort])
-    more = [effort for effort in EFFORTS if takes[effort] > takes[best]]
-    further = f"; {more[0]} would take about {duration(takes[more[0]])}" if more else ""
+    while steps := list(_steps(chosen, seconds, decided, left)):
+        _, costs, suite, effort = max(steps)
+        chosen[suite], left = effort, left + costs
+    best = _said(chosen)
+    most = max(EFFORTS, key=lambda effort: EFFORTS[effort])
+    whole = sum(one[most] for one in seconds.values())
+    further = "" if best == most else f"; {most} would take about {duration(whole)}"
     return best, f"--budget {text}: {taken(best, token_layers, rate)}{further}"
+
+
+def _steps(
+    chosen: Mapping[str, str],
+    seconds: Mapping[str, Mapping[str, float]],
+    decided: Mapping[str, Mapping[str, float]],
+    left: float,
+) -> Iterator[tuple[float, float, str, str]]:
+    """Each step up that fits into the seconds that are left: claims per second, what it leaves less, suite, effort."""
+    for suite, now in chosen.items():
+        gains = decided.get(suite, {})
+        for effort, takes in seconds[suite].items():
+            costs = takes - seconds[suite][now]
+            if 0 < costs <= left:
+                yield (gains.get(effort, 0.0) - gains.get(now, 0.0)) / costs, -costs, suite, effort
+
+
+def _said(chosen: Mapping[str, str]) -> str:
+    """Efforts as `--effort` takes them: the commonest for all suites, and those of the others by name."""
+    general = max(EFFORTS, key=lambda effort: list(chosen.values()).count(effort))
+    return ",".join(
+        [general, *(f"{suite}{OF_SUITE}{own}" for suite, own in sorted(chosen.items()) if own != general)]
+    )

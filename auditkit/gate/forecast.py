@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from auditkit.record.plan import EFFORTS, LOOKS, STEPWISE
+from auditkit.record.plan import EFFORTS, LOOKS, STEPWISE, share_of
 from auditkit.record.schema import Claim, Effect, Run, Verdict
 from auditkit.stats.intervals import critical
 from auditkit.stats.quantiles import chance_below
@@ -40,14 +40,14 @@ def forecasts(run: Run) -> Iterator[ClaimForecast]:
     for claim in run.claims:
         if claim.verdict in (Verdict.NOT_APPLICABLE, Verdict.ERROR):
             continue
-        made = (_forecast(claim, effect, own_share(run, effect)) for effect in claim.compared)
+        made = (_forecast(claim, effect, own_share(run, claim.suite, effect)) for effect in claim.compared)
         found = [one for one in made if one is not None]
         if found:
             yield min(found, key=lambda one: one.power["standard"])
 
 
-def own_share(run: Run, effect: Effect | None = None) -> float:
-    """Items of a run's measurements as a share of the suites' own; 1 where `--items` set their number.
+def own_share(run: Run, suite: str, effect: Effect | None = None) -> float:
+    """Items of a suite's measurements as a share of its own; 1 where `--items` set their number.
 
     Args:
         effect: whose measurement is meant, where claims were looked at more than once.
@@ -55,7 +55,7 @@ def own_share(run: Run, effect: Effect | None = None) -> float:
     effort = run.plan.settings.get("effort", "standard")
     if effort == STEPWISE and effect is not None:
         return next((look.share for look in LOOKS if look.spends == effect.spent), 1.0)
-    return EFFORTS.get(effort, 1.0)
+    return share_of(effort, suite)
 
 
 def _forecast(claim: Claim, effect: Effect, own: float) -> ClaimForecast | None:

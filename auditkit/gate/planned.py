@@ -11,7 +11,7 @@ power is stated for no difference at all; that of every other comparison for the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from glob import escape
@@ -20,9 +20,9 @@ from pathlib import Path
 
 import msgspec
 
-from auditkit.gate.forecast import chance, own_share, towards
+from auditkit.gate.forecast import chance, towards
 from auditkit.record.escaping import path_part
-from auditkit.record.plan import EFFORTS, STEPWISE
+from auditkit.record.plan import EFFORTS, STEPWISE, share_of
 from auditkit.record.schema import Effect, Run, Verdict
 from auditkit.record.store import AUDIT_JSON, RecordError, read_run
 from auditkit.stats.intervals import critical
@@ -40,13 +40,13 @@ class EarlierRun(msgspec.Struct, frozen=True):
     Attributes:
         model: its name.
         run: of its folder; "" for the package's own.
-        share: items of its measurements as a share of the suites' own.
+        effort: as `--effort` named it; that of a run with `--items` stands for nothing.
         claims: claim -> its comparisons that have an interval and a threshold.
     """
 
     model: str
     run: str
-    share: float
+    effort: str
     claims: Mapping[str, tuple[Effect, ...]]
 
     @classmethod
@@ -57,7 +57,8 @@ class EarlierRun(msgspec.Struct, frozen=True):
         """
         sound = (one for one in run.claims if one.verdict is not Verdict.ERROR)
         claims = {one.id: tuple(effect for effect in one.compared if towards(effect)) for one in sound}
-        return cls(run.model.name, name, own_share(run), {claim: some for claim, some in claims.items() if some})
+        effort = run.plan.settings.get("effort", "standard")
+        return cls(run.model.name, name, effort, {claim: some for claim, some in claims.items() if some})
 
     def suites(self) -> set[str]:
         return {claim.split("/")[0] for claim in self.claims}
@@ -134,7 +135,7 @@ def _usable(path: Path, model: str) -> tuple[EarlierRun, set[str]] | None:
 def planned(before: EarlierRun, suite: str) -> Iterator[ClaimPlan]:
     """One plan for each claim of a suite that the earlier run compared by intervals."""
     for claim, effects in before.of_suite(suite).items():
-        made = [_planned(claim, effect, before.share) for effect in effects]
+        made = [_planned(claim, effect, share_of(before.effort, suite)) for effect in effects]
         yield min(made, key=lambda one: (not one.cannot_pass("standard"), one.power["standard"]))
 
 
@@ -157,6 +158,19 @@ def _half_width(half: float, effect: Effect, times: float) -> float:
     """Half-width of an interval with `times` the items."""
     df = None if effect.df is None else max(1.0, effect.df * times)
     return half / critical(effect.df, effect.alpha) * critical(df, effect.alpha) / math.sqrt(times)
+
+
+def decided(before: Mapping[str, EarlierRun], claims: Container[str]) -> dict[str, dict[str, float]]:
+    """Suite -> effort -> how many of these claims can be expected to be decided.
+
+    Args:
+        before: the earlier run of each suite, from `earlier`.
+    """
+    plans = {suite: [one for one in planned(run, suite) if one.claim in claims] for suite, run in before.items()}
+    return {
+        suite: {effort: sum(one.power[effort] for one in some) for effort in EFFORTS}
+        for suite, some in plans.items()
+    }
 
 
 def cannot_pass(plans: Iterable[ClaimPlan], effort: str) -> Sequence[str]:

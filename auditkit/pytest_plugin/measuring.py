@@ -137,6 +137,7 @@ def let_go() -> None:
 class _CurrentClaim:
     """One claim under way."""
 
+    suite: str
     evidence: Evidence
     started: float
     token_layers: int
@@ -188,7 +189,10 @@ class Measuring:
         """What suites may ask of the run, at the look under way."""
         options, look = self.options, 0 if self._looks is None else self._looks.look
         given = partial(read_data, self.config)
-        return Settings(options.seed, options.items, options.data, options.effort, look, given)
+        return Settings(options.seed, options.items, options.data, options.effort, self._suite, look, given)
+
+    def _suite(self) -> str:
+        return self._current.suite if self._current is not None else ""
 
     @contextmanager
     def model(self, spec: str | None) -> Iterator[Any]:
@@ -290,7 +294,9 @@ class Measuring:
         sampled = nullcontext() if self.sample is None else sampling(self.sample)
         first = LOOKS[0].spends if self._looks is not None and looked_at_again(item) else 1.0
         with gathering() as evidence, counting_edits() as edited, progress_to(stream), sampled, spending(first):
-            self._current = _CurrentClaim(evidence, time.perf_counter(), self._token_layers(item), edited)
+            self._current = _CurrentClaim(
+                claim_id(item).split("/")[0], evidence, time.perf_counter(), self._token_layers(item), edited
+            )
             try:
                 yield
             finally:

@@ -52,6 +52,7 @@ class RunOptions:
 
     Attributes:
         models: the models that are named; none where the command line names none.
+        effort: of all suites, and behind commas those of single suites (`auditkit.record.plan.effort_of`).
         budget: time that the run may take, as the user wrote it; the session chooses the effort by it.
         data: suite -> source of its questions.
         data_texts: the same as the user wrote it, SUITE=SOURCE.
@@ -68,7 +69,7 @@ class RunOptions:
     models: tuple[str, ...]
     seed: int
     items: int | None
-    effort: Literal["quick", "standard", "thorough", "stepwise"]
+    effort: str
     budget: str | None
     data: Mapping[str, str]
     data_texts: tuple[str, ...]

@@ -20,7 +20,7 @@ from auditkit.claims.verdicts import EXIT_INTEGRITY, WORST_FIRST
 from auditkit.engine.batching import speed
 from auditkit.engine.sampling import Sample
 from auditkit.gate.budget import fitting, taken
-from auditkit.gate.planned import cannot_pass, cannot_pass_in_words, earlier, planned
+from auditkit.gate.planned import cannot_pass, cannot_pass_in_words, decided, earlier, planned
 from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
 from auditkit.pytest_plugin.conditions import SLOW, slow_opening
@@ -40,12 +40,12 @@ from auditkit.pytest_plugin.run import (
     unasked,
 )
 from auditkit.pytest_plugin.selection import Seen
-from auditkit.pytest_plugin.settings import thresholds_of
+from auditkit.pytest_plugin.settings import check_efforts, thresholds_of
 from auditkit.record.begun import begin, finish
 from auditkit.record.escaping import plain
 from auditkit.record.identity import model_digest
 from auditkit.record.journal import Entry
-from auditkit.record.plan import STEPWISE
+from auditkit.record.plan import STEPWISE, effort_of
 from auditkit.record.schema import Claim, CrossCheck
 from auditkit.record.store import NotVerified, RecordError, require_writable
 from auditkit.report import wording
@@ -77,6 +77,7 @@ class Audit:
         self.options = options_of(config)
         self.items = [item for item in items if item not in others]
         check_data(config, self.options, [*items, *deselected])
+        check_efforts(self.options.effort, [*items, *deselected])
         self._collected = [*items, *deselected]
         self.thresholds = thresholds_of(self.options, self._collected)
         self.gate = Gate(self.options, self._collected)
@@ -174,10 +175,9 @@ class Audit:
         said = declared_tokens(self.config, self._suites)
         if None in said.values():
             return
-        tokens = sum(filter(None, said.values()))
         (opened,) = self._opened.values()
-        taking = taken(options.effort, tokens * opened.adapter.layers, speed(opened.adapter))
-        yield f"this run: {taking}"
+        layers = {suite: (tokens or 0) * opened.adapter.layers for suite, tokens in said.items()}
+        yield f"this run: {taken(options.effort, layers, speed(opened.adapter))}"
 
     def _cannot_pass(self) -> Iterator[str]:
         """Which claims of no difference the run cannot pass, by the variances of an earlier one."""
@@ -188,13 +188,14 @@ class Audit:
         (spec,) = self.planned
         own = set(self._claim_of.values())
         for suite, before in earlier(options.reports, self.gate.names(spec)[0], sorted(self._suites)).items():
-            cannot = [claim for claim in cannot_pass(planned(before, suite), options.effort) if claim in own]
+            effort = effort_of(options.effort, suite)
+            cannot = [claim for claim in cannot_pass(planned(before, suite), effort) if claim in own]
             if cannot:
-                said = cannot_pass_in_words(cannot, options.effort)
+                said = cannot_pass_in_words(cannot, effort)
                 yield plain(f"{suite}: {said} (by the variances of {before.named()}; auditkit plan)")
 
-    def _declared(self) -> int:
-        """Tokens of all suites of this run at `--effort standard`.
+    def _declared(self) -> dict[str, int]:
+        """Suite -> tokens of this run at `--effort standard`.
 
         Raises:
             ValueError: a suite does not say, in one line.
@@ -205,14 +206,14 @@ class Audit:
                 f"--budget: {missing} does not say how many tokens it runs (hook pytest_audit_tokens of its conftest); "
                 "give --effort or --items"
             )
-        return sum(filter(None, said.values()))
+        return {suite: tokens or 0 for suite, tokens in said.items()}
 
     @property
     def _suites(self) -> set[str]:
         return {claim_id(item).split("/")[0] for item in self.items}
 
     def _choose_effort(self, budget: str) -> None:
-        """Open the only model and take the greatest effort that fits, as if the command line had named it.
+        """Open the only model and divide the budget, as if the command line had named the efforts.
 
         Raises:
             pytest.UsageError: none fits, a suite does not say what it runs, or the model cannot be opened.
@@ -221,11 +222,13 @@ class Audit:
         try:
             tokens = self._declared()
             adapter = (opened := self._open(spec)).adapter
-            effort, line = fitting(budget, tokens * adapter.layers, speed(adapter))
+            layers = {suite: own * adapter.layers for suite, own in tokens.items()}
+            before = earlier(self.options.reports, self.gate.names(spec)[0], sorted(tokens))
+            effort, line = fitting(budget, layers, speed(adapter), decided(before, set(map(claim_id, self.items))))
         except (ModelError, ValueError) as error:
             raise refusal(error) from None
         self._opened[spec] = opened
-        self.options = self.config.stash[options_key] = replace(self.options, effort=effort)  # type: ignore[arg-type]  # a key of EFFORTS
+        self.options = self.config.stash[options_key] = replace(self.options, effort=effort)
         self.gate = Gate(self.options, self._collected)
         terminal.say(self.config, line)
 

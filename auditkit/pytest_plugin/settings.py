@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from auditkit.adapters.registry import DEFAULT_ADAPTER
+from auditkit.claims.suites import packaged
 from auditkit.gate.budget import seconds_of
 from auditkit.gate.thresholds import Thresholds, ThresholdsError, read_thresholds
 from auditkit.pytest_plugin.claims import claim_id
 from auditkit.pytest_plugin.options import DEFAULTS, RunOptions, refusal
 from auditkit.record.escaping import shell
-from auditkit.record.plan import EFFORTS, LOOKS, STEPWISE
+from auditkit.record.plan import LOOKS, OF_SUITE, STEPWISE, share_of
 from auditkit.stats.intervals import MIN_CLUSTERS
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Settings:
     data: Mapping[str, str]
     """Suite -> where its questions come from, where not the suite's own: see `auditkit.data.sources`."""
     effort: str = "standard"
+    """Of all suites, and behind commas those of single suites."""
+    suite: Callable[[], str] = str
+    """The suite of the claim under way."""
     look: int = 0
     """Which look at a claim is under way, from 0, where there are several."""
     given: Callable[[str], Any] = lambda _: None
@@ -54,7 +58,7 @@ class Settings:
         """
         if self.items is not None or own is None:
             return self.items
-        share = LOOKS[self.look].share if self.effort == STEPWISE else EFFORTS[self.effort]
+        share = LOOKS[self.look].share if self.effort == STEPWISE else share_of(self.effort, self.suite())
         return max(min(own, LEAST), round(own * share))
 
     def worst_case(
@@ -97,6 +101,18 @@ def check_budget(options: RunOptions, processes: object) -> None:
             f"--budget chooses an effort for one model in one process, and cannot go with {other}; give --effort: a "
             "run with --budget says which it chose"
         )
+
+
+def check_efforts(effort: str, collected: Iterable[pytest.Item]) -> None:
+    """Refuse an effort for a suite that does not exist. A run of some claims may name suites that it does not collect.
+
+    Raises:
+        pytest.UsageError: in one line.
+    """
+    named = {one.split(OF_SUITE)[0] for one in effort.split(",")[1:]}
+    known = {claim_id(item).split("/")[0] for item in collected} | packaged().keys() if named else set()
+    if missing := sorted(named - known):
+        raise refusal(f"--effort {effort}: there is no suite {missing[0]!r}, only {', '.join(sorted(known))}")
 
 
 def header_settings(options: RunOptions, spec: str, thresholds: Thresholds | None) -> dict[str, str]:

@@ -13,6 +13,19 @@ from auditkit.record.schema import Claim, Cost, FamilyPlace, Verdict
 
 EFFORTS = {"quick": 0.25, "standard": 1.0, "thorough": 2.0}
 """`--effort` -> items of a measurement as a share of its own number."""
+OF_SUITE = "="
+"""Joins a suite and its effort, as in "quick,traits=standard"."""
+
+
+def effort_of(asked: str, suite: str) -> str:
+    """The effort of a suite: `asked` names one for all suites, and behind commas those of single suites."""
+    general, *others = asked.split(",")
+    return dict(one.split(OF_SUITE, 1) for one in others).get(suite, general)
+
+
+def share_of(asked: str, suite: str) -> float:
+    """Items of a suite's measurements as a share of its own; 1 for an effort that looks more than once."""
+    return EFFORTS.get(effort_of(asked, suite), 1.0)
 
 
 @dataclass(frozen=True)

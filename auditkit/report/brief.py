@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from auditkit.claims.verdicts import blocks
 from auditkit.record.escaping import shell
-from auditkit.record.plan import EFFORTS, LOOKS, STEPWISE, UNREACHED
+from auditkit.record.plan import LOOKS, STEPWISE, UNREACHED, share_of
 from auditkit.record.schema import Claim, Run, Verdict
 from auditkit.report import wording
 from auditkit.report.answers.headline import answer
@@ -154,8 +154,8 @@ def _command(run: Run, claim: Claim, folder: str) -> str:
 def _decidable(run: Run, claim: Claim) -> bool:
     """Whether a second look may decide a claim by its own numbers; a gate has one look for all its items."""
     settings, effect = run.plan.settings, claim.effect
-    own = EFFORTS.get(settings.get("effort", "standard"))  # none: the run has looked twice
-    if run.baseline is not None or settings.get("items", "None") != "None" or own is None or effect is None:
+    effort = settings.get("effort", "standard")
+    if run.baseline is not None or settings.get("items", "None") != "None" or effort == STEPWISE or effect is None:
         return False
-    times = LOOKS[-1].share / own
+    times = LOOKS[-1].share / share_of(effort, claim.suite)
     return effect.items_range is not None and effect.items_range[0] <= times * effect.n

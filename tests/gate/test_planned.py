@@ -32,7 +32,7 @@ def effect_of(values: np.ndarray, relation: str, threshold: float) -> Effect:
 
 def plan_of(values: np.ndarray, relation: str, threshold: float):
     effect = effect_of(values, relation, threshold)
-    (one,) = planned(EarlierRun("m", "", 1.0, {"suite/claim": (effect,)}), "suite")
+    (one,) = planned(EarlierRun("m", "", "standard", {"suite/claim": (effect,)}), "suite")
     return one
 
 
@@ -74,7 +74,7 @@ def test_a_claim_whose_interval_is_wider_than_its_margin_is_named(capsys: pytest
         "suite/other": (other,),
         "else/wide": (wide,),
     }
-    plans = list(planned(EarlierRun("m", "", 1.0, claims), "suite"))
+    plans = list(planned(EarlierRun("m", "", "standard", claims), "suite"))
     assert [one.claim for one in plans] == ["suite/wide", "suite/narrow", "suite/other"]
     assert cannot_pass(plans, "standard") == ["suite/wide"], "its hardest comparison decides"
 
@@ -82,8 +82,8 @@ def test_a_claim_whose_interval_is_wider_than_its_margin_is_named(capsys: pytest
 def test_a_run_with_fewer_items_is_planned_by_its_share() -> None:
     effect = effect_of(np.random.default_rng(2).normal(size=16), ">=", 0.0)
     quick, whole = (
-        next(iter(planned(EarlierRun("m", "", share, {"suite/claim": (effect,)}), "suite")))
-        for share in (EFFORTS["quick"], 1.0)
+        next(iter(planned(EarlierRun("m", "", effort, {"suite/claim": (effect,)}), "suite")))
+        for effort in ("quick,other=thorough", "thorough,suite=standard")
     )
     assert quick.half_width["quick"] == pytest.approx(whole.half_width["standard"])
     assert quick.power["quick"] == whole.power["standard"]

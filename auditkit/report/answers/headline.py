@@ -13,7 +13,7 @@ from typing import Literal
 
 from auditkit.claims.verdicts import blocks, sits_at_threshold
 from auditkit.record.escaping import shell
-from auditkit.record.plan import EFFORTS, OTHER_SHARDS, STEPWISE
+from auditkit.record.plan import EFFORTS, OTHER_SHARDS, STEPWISE, share_of
 from auditkit.record.schema import Claim, Run, Untested, Verdict
 from auditkit.report import wording
 from auditkit.report.answers.kinds import asked, is_finding, needs_base
@@ -190,16 +190,16 @@ def _tone(findings: Sequence[Claim], checks: Sequence[Claim]) -> Tone:
 def _effort(run: Run, undecided: Sequence[Claim]) -> str:
     """ ", `--effort thorough` would take about 6 minutes": what more items would cost, if they can decide anything."""
     settings = run.plan.settings
-    now = EFFORTS.get(settings.get("effort", "standard"), 1.0)
-    times = EFFORTS[_MOST_EFFORT] / now
-    if settings.get("items", "None") != "None" or settings.get("effort") == STEPWISE or times <= 1:
+    effort = settings.get("effort", "standard")
+    suites = {claim.suite for claim in undecided}
+    times = {suite: EFFORTS[_MOST_EFFORT] / share_of(effort, suite) for suite in suites}
+    if settings.get("items", "None") != "None" or effort == STEPWISE or max(times.values(), default=1) <= 1:
         return ""
-    ranges = [(c.effect.items_range, c.effect.n) for c in undecided if c.effect is not None]
-    within_reach = sum(found is not None and found[0] <= times * n for found, n in ranges)
+    ranges = [(c.effect.items_range, c.effect.n * times[c.suite]) for c in undecided if c.effect is not None]
+    within_reach = sum(found is not None and found[0] <= most for found, most in ranges)
     if not within_reach:
         return ""
-    suites = {claim.suite for claim in undecided}
-    seconds = sum(claim.cost.seconds for claim in run.claims if claim.suite in suites) * times
+    seconds = sum(claim.cost.seconds * times[claim.suite] for claim in run.claims if claim.suite in suites)
     can = "" if within_reach == len(undecided) else f" and may decide {within_reach}"
     return f", `--effort {_MOST_EFFORT}` would take about {duration(seconds)}{can}"
 

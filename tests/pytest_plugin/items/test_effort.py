@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit import open_model
+from auditkit import open_model, options
 from auditkit.cli import main
 from auditkit.engine.batching import speed
 from auditkit.gate.budget import REST, duration, fitting, seconds_of
 from auditkit.pytest_plugin.settings import LEAST, Settings
 from auditkit.record.differences import plan_digest
-from auditkit.record.plan import EFFORTS
+from auditkit.record.plan import EFFORTS, effort_of
 
 pytestmark = pytest.mark.unit
 
@@ -44,6 +44,17 @@ def test_an_effort_is_a_share_of_the_measurements_own_number(own: int, effort: s
     assert abs(items - own * EFFORTS[effort]) <= max(0.5, LEAST)
     assert Settings(0, None, {}).sized(own) == own
     assert Settings(0, 7, {}).sized(own) == 7
+
+
+def test_a_suite_has_an_effort_of_its_own(audits: Any) -> None:
+    """Suites that are not part of this run may be named, as where one of its claims is measured again."""
+    (audits.suite / "test_finding.py").write_text(SUITE)
+    audits("--effort", "quick,traits=standard,suite=thorough")
+    claim = audits.claim("sized")
+    assert claim.effect.n == 48
+    assert "--effort quick,traits=standard,suite=thorough" in claim.rerun
+    audits("--effort", "thorough,suite=quick")
+    assert audits.claim("sized").effect.n == 6
 
 
 def test_more_effort_measures_more_items_and_is_another_plan(audits: Any) -> None:
@@ -109,7 +120,15 @@ def test_a_claim_of_no_difference_that_cannot_pass_is_named_before_anything_is_m
     ("options", "words"),
     [
         (("--items", "8", "--effort", "quick"), "--items and --effort both say how many items are measured"),
-        (("--effort", "huge"), "*invalid choice: 'huge'*"),
+        (("--effort", "huge"), "'huge' is no effort; give quick, standard, thorough, stepwise"),
+        (("--effort", "huge,suite=quick"), "'huge' is no effort for all suites; give quick, standard, thorough"),
+        (("--effort", "stepwise,suite=quick"), "'stepwise' is no effort for all suites; give quick,"),
+        (("--effort", "quick,suite"), "'suite' is no SUITE=EFFORT; give quick, standard, thorough to a suite"),
+        (("--effort", "quick,suite=stepwise"), "'suite=stepwise' is no SUITE=EFFORT; give quick,"),
+        (
+            ("--effort", "quick,suits=thorough"),
+            "--effort quick,suits=thorough: there is no suite 'suits', only *suite",
+        ),
     ],
 )
 def test_an_effort_that_means_nothing_is_refused_in_one_line(
@@ -138,19 +157,57 @@ def test_a_time_is_read_and_what_is_said_can_be_given(number: float, unit: str) 
     assert seconds * 0.999 <= seconds_of(duration(seconds)) <= 1.7 * seconds + 1
 
 
-@given(st.floats(1e3, 1e9), st.floats(10.0, 1e6), st.integers(1, 100_000))
-def test_the_greatest_effort_that_fits_is_taken(token_layers: float, rate: float, budget: int) -> None:
-    takes = {effort: REST * token_layers * share / rate for effort, share in EFFORTS.items()}
-    if min(takes.values()) > budget:
+NAMES = ("a", "b", "c", "d")
+GAINS = st.lists(st.floats(0, 9), min_size=3, max_size=3).map(
+    lambda some: dict(zip(EFFORTS, sorted(some), strict=True))
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES), st.floats(1e3, 1e9), min_size=1),
+    st.dictionaries(st.sampled_from(NAMES), GAINS),
+    st.floats(10.0, 1e6),
+    st.integers(1, 100_000),
+)
+def test_a_budget_is_kept_and_nothing_more_fits_into_it(
+    tokens: dict[str, float], decided: dict[str, dict[str, float]], rate: float, budget: int
+) -> None:
+    takes = {
+        suite: {e: REST * own * share / rate for e, share in EFFORTS.items()} for suite, own in tokens.items()
+    }
+    if sum(one["quick"] for one in takes.values()) > budget:
         with pytest.raises(
             ValueError, match=f"--budget {budget}s is too short for the least effort .*: quick, about "
         ):
-            fitting(f"{budget}s", token_layers, rate)
+            fitting(f"{budget}s", tokens, rate, decided)
         return
-    effort, line = fitting(f"{budget}s", token_layers, rate)
-    assert takes[effort] <= budget
-    assert all(seconds > budget for seconds in takes.values() if seconds > takes[effort])
-    assert line.startswith(f"--budget {budget}s: {effort}, about ")
+    efforts, line = fitting(f"{budget}s", tokens, rate, decided)
+    assert options.effort(efforts) == efforts, "it can be given to --effort"
+    chosen = {suite: effort_of(efforts, suite) for suite in tokens}
+    left = budget - sum(takes[suite][own] for suite, own in chosen.items())
+    assert left >= -1e-6 * budget
+    steps = (takes[suite][more] - takes[suite][own] for suite, own in chosen.items() for more in EFFORTS)
+    assert all(step > left - 1e-6 * budget for step in steps if step > 0)
+    assert line.startswith(f"--budget {budget}s: {efforts}, about ")
+
+
+def test_a_budget_goes_to_the_suite_that_decides_most_with_it() -> None:
+    tokens = {"dear": 1000.0, "cheap": 100.0, "sure": 100.0, "new": 100.0}
+    decided = {
+        "dear": {"quick": 1.0, "standard": 3.0, "thorough": 4.0},
+        "cheap": {"quick": 1.0, "standard": 3.0, "thorough": 4.0},
+        "sure": {"quick": 5.0, "standard": 5.0, "thorough": 5.0},
+    }
+    rate = REST  # so that a token takes a second
+    least = sum(tokens.values()) / 4
+    for more, expected in (
+        (0, "quick"),
+        (100, "quick,cheap=standard"),
+        (175, "quick,cheap=thorough"),
+        (175 + 750, "quick,cheap=thorough,dear=standard"),
+        (175 + 750 + 75, "standard,cheap=thorough,new=quick"),
+    ):
+        assert fitting(f"{least + more}s", tokens, rate, decided)[0] == expected
 
 
 def test_a_budget_chooses_an_effort_and_is_that_efforts_plan(audits: Any) -> None:
