@@ -194,10 +194,7 @@ def _read(folder: Path, source: str, asked: _Asked) -> Loaded:
     except BaseException as error:  # whatever a wrong config or damaged file runs into
         raise ModelError(f"cannot load {source}: {first_line(error)}") from error
     refuse_unlike(report, module, source)
-    if place is None:
-        devices.require_on_gpus(module, source)
-    else:
-        module = _moved(module, place, source)
+    module = _placed(module, place, source)
     read_sha256 = combined_sha256(files)
     require_unchanged(before, source)
     return Loaded(
@@ -255,7 +252,12 @@ def _allowed(folder: Path, source: str, trusted: bool) -> own_code.Ran:
     return own_code.allowed(folder, source, trusted, lambda name: fetched(name, [own_code.CODE_FILES]))
 
 
-def _moved(module: PreTrainedModel, place: torch.device, source: str) -> PreTrainedModel:
+def _placed(module: PreTrainedModel, place: torch.device | None, source: str) -> PreTrainedModel:
+    from auditkit.adapters.loading import devices
+
+    if place is None:  # a spread model is where it belongs
+        devices.require_on_gpus(module, source)
+        return module
     try:
         moved: PreTrainedModel = module.to(place)  # type: ignore[arg-type]  # transformers hides the signature
     except Exception as error:  # no such device, or not enough memory on it
