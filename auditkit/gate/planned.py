@@ -100,15 +100,19 @@ def reference() -> EarlierRun:
     return msgspec.json.decode((files("auditkit.gate") / "reference.json").read_bytes(), type=EarlierRun)
 
 
-def earlier(reports: Path, model: str, suites: Iterable[str]) -> dict[str, EarlierRun]:
+def earlier(reports: Path, model: str, suites: Iterable[str], *, but: int | None = None) -> dict[str, EarlierRun]:
     """Suite -> the recorded run of a model by name that compared most of its claims, the newest of several and one of
     the last `LOOKED_AT`; else the reference, and nothing for a suite that it does not have.
 
     Runs with `--items` or with a user's data for the suite do not count, since their number of items is no share of its
     own, and neither do those of `--effort stepwise`, whose claims have different shares.
+
+    Args:
+        but: a seed whose runs do not count. Whoever chooses a number of items by what a run decided must not have looked
+            at the same items.
     """
     newest = sorted(reports.glob(f"2*-{escape(path_part(model, 'model'))}*/{AUDIT_JSON}"), reverse=True)
-    runs = [one for path in newest[:LOOKED_AT] if (one := _usable(path, model)) is not None]
+    runs = [one for path in newest[:LOOKED_AT] if (one := _usable(path, model, but)) is not None]
     found = {}
     for suite in suites:
         of_suite = [one for one, given in runs if suite not in given and one.of_suite(suite)]
@@ -119,13 +123,16 @@ def earlier(reports: Path, model: str, suites: Iterable[str]) -> dict[str, Earli
     return found
 
 
-def _usable(path: Path, model: str) -> tuple[EarlierRun, set[str]] | None:
-    """The recorded run, if it is of that model and says how suites' own items vary; and the suites with a user's."""
+def _usable(path: Path, model: str, but: int | None) -> tuple[EarlierRun, set[str]] | None:
+    """The recorded run, if it is of that model and not of the seed, and says how suites' own items vary; and the suites
+    with a user's."""
     try:
         run = read_run(path)
     except RecordError:  # of an earlier schema, or damaged: whoever asks for it by name is told
         return None
     settings = run.plan.settings
+    if run.seed == but:
+        return None
     if run.model.name != model or settings.get("items", "None") != "None" or settings.get("effort") == STEPWISE:
         return None
     given = {name.removesuffix("/--data") for name in run.plan.data if name.endswith("/--data")}

@@ -223,7 +223,8 @@ class Audit:
             tokens = self._declared()
             adapter = (opened := self._open(spec)).adapter
             layers = {suite: own * adapter.layers for suite, own in tokens.items()}
-            before = earlier(self.options.reports, self.gate.names(spec)[0], sorted(tokens))
+            name, seed = self.gate.names(spec)[0], self.options.seed
+            before = earlier(self.options.reports, name, sorted(tokens), but=seed)
             effort, line = fitting(budget, layers, speed(adapter), decided(before, set(map(claim_id, self.items))))
         except (ModelError, ValueError) as error:
             raise refusal(error) from None

@@ -118,6 +118,8 @@ def test_the_newest_run_of_the_model_is_taken_and_else_the_reference(tmp_path: P
     found = earlier(tmp_path, a_run.model.name, [own]).get(own)
     assert (found.run, found.claims) == (f"20250712T000000Z-{a_run.model.name}", compared.claims)
     assert earlier(tmp_path, "another", [own]).get(own) is None
+    assert earlier(tmp_path, a_run.model.name, [own], but=a_run.seed + 1).get(own) == found
+    assert earlier(tmp_path, a_run.model.name, [own], but=a_run.seed).get(own) is None, "the same items"
 
 
 def test_the_reference_run_has_the_suites_of_the_project_and_nothing_of_its_items() -> None:
