@@ -111,23 +111,23 @@ share is paid by the first one that asks for it, and each of them alone gives th
 cases before they go to more items of the same ones ([the rule](statistics.md#which-combinations-are-run), and the
 coverage of every design that the suites deal, [simulated](statistics.md#how-often-it-errs)). `quick` runs a quarter of
 that and `thorough` twice as much; `stepwise` measures three times as much for what is left undecided, and measures the
-items of the first look again ([how much to measure](running.md#how-much-to-measure)). `--budget` chooses among them by
-the speed of the model, and `auditkit plan` says beforehand what each can decide.
+items of the first look again ([how much to measure](running.md#how-much-to-measure)). `--budget` divides a time among the
+suites by what each can be expected to decide, and `auditkit plan` says beforehand what that is.
 
 **Where they go.** SmolLM2-135M-Instruct (30 blocks) at `standard`, seed 0, in millions of token-layers and seconds on
-two idle cores: 10.2 and 476, at 220 GFLOP/s.
+two idle cores: 10.2 and 410, at 204 GFLOP/s.
 
 | suite | token-layers | seconds | most of it |
 |---|---|---|---|
-| persona_patching | 3.0 | 104 | 0.8 six bands on 144 items, 0.7 answers under personas, 0.4 sweeps |
-| persona_composition | 1.7 | 103 | 0.4 texts of 40 tokens, 0.6 exchanged states; divergences over the vocabulary |
-| identity_bias | 1.6 | 77 | 0.6 decisions on 30 cases under 50 identities, 0.2 the search for the worst swap |
-| traits | 1.5 | 67 | answers of five traits under steering and after examples |
-| sycophancy | 1.3 | 42 | 0.5 questions from five speakers, 0.1 three other wordings, 0.6 directions |
-| role_conditioning | 0.5 | 24 | 0.2 ablations of heads (20 random sets among them), 0.1 reading attention |
+| persona_patching | 3.0 | 84 | 0.8 six bands on 144 items, 0.7 answers under personas, 0.4 sweeps |
+| persona_composition | 1.7 | 81 | 0.4 texts of 40 tokens, 0.6 exchanged states; divergences over the vocabulary |
+| identity_bias | 1.6 | 83 | 0.6 decisions on 30 cases under 50 identities, 0.2 the search for the worst swap |
+| traits | 1.5 | 50 | answers of five traits under steering and after examples |
+| sycophancy | 1.3 | 34 | 0.5 questions from five speakers, 0.1 three other wordings, 0.6 directions |
+| role_conditioning | 0.5 | 19 | 0.2 ablations of heads (20 random sets among them), 0.1 reading attention |
 | persona_localization | 0.3 | 34 | steering; hulls and scans take time and no runs; 0.7 more with an empty cache |
 | induction | 0.2 | 9 | ablations of the found heads and of random ones |
-| refusal, finetune_traces | 0.1 | 4 | one ends at its capability gate on this model, the other needs a baseline |
+| refusal, finetune_traces | 0.1 | 3 | one ends at its capability gate on this model, the other needs a baseline |
 
 At `thorough` and seed 6 the nine suites without traits took 884 s and 11.8 million at 296 GFLOP/s, before the last
 savings; 33 of the 54 claims that apply were decided (61 %), and four more sit at their threshold.
@@ -147,12 +147,11 @@ are read by claims about a change alone, which make the run a baseline. Claims a
 controls and references, take the rest. An audit of 6 million has room for six tenths of the items, whose intervals are
 1.3 times as wide.
 
-**What the rest of the time is.** Plain batches of the same token-layers would take half of it. A row of logits
-over SmolLM2's vocabulary costs as much as eight token-layers and is not counted, and a divergence of two such rows as
-much again. In the decisions of identity_bias, which go on from beginnings that were run, products of linear layers are
-three fifths of the processor's time. Attention to the kept keys and values was a fifth while these were copied for
-every head; without the copies such a run takes a tenth less ([matrix products](engine.md#matrix-products)). Padding is
-1.4 % of the tokens of persona_composition, traits and role_conditioning together.
+**What the rest of the time is.** Plain batches of the same token-layers would take a little more than half of it. A row
+of logits over SmolLM2's vocabulary costs as much as eight token-layers and is not counted, and a divergence of two such
+rows as much again. Products of linear layers were two thirds of the time of a default audit until they were made whole
+([why](decisions/engine.md#products-go-to-onednn-whole)). Padding is 1.4 % of the tokens of persona_composition, traits
+and role_conditioning together.
 
 **What is not run.** An edited run begins at its first edited block and its first changed token; what prompts begin with
 is run once; a run that only gives activations ends behind the last of them

@@ -22,9 +22,9 @@ from pathlib import Path
 from auditkit.claims.suites import packaged
 from auditkit.engine.costs import LENGTH, RATE, SIZES, Size, memory
 
-HOST = 236.0
-"""Measured: seconds that all suites took on two cores beside their plain batches (476 s in all, 10.19 million
-token-layers at 42,401 a second: benchmarks/results/default_audit.md). They go to statistics, tokenizing and small
+HOST = 182.0
+"""Measured: seconds that all suites took on two cores beside their plain batches (410 s in all, 10.19 million
+token-layers at 44,631 a second: benchmarks/results/default_audit.md). They go to statistics, tokenizing and small
 batches, are the same for every model, and are not fewer on a GPU."""
 START = 15.0
 """Assumed: seconds from the start of a job to its first claim, without reading weights."""

@@ -14,7 +14,7 @@ from auditkit.record.plan import EFFORTS, LOOKS, OF_SUITE, STEPWISE, share_of
 REST = 2.0
 """Seconds of a run per second of plain batches with as many token-layers: also for logits, captures and intervals.
 
-Default audits of SmolLM2 took 1.65 to 1.80 times as long, and 2 leaves room; `benchmarks/default_audit.py` measures it.
+Default audits of SmolLM2 took 1.65 to 1.90 times as long, and 2 leaves room; `benchmarks/default_audit.py` measures it.
 """
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 

@@ -4,6 +4,7 @@ say of it, and with what it cannot be combined."""
 from __future__ import annotations
 
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from auditkit import open_model, options
 from auditkit.cli import main
 from auditkit.engine.batching import speed
 from auditkit.gate.budget import REST, duration, fitting, seconds_of
+from auditkit.gate.planned import decided, reference
 from auditkit.pytest_plugin.settings import LEAST, Settings
 from auditkit.record.differences import plan_digest
 from auditkit.record.plan import EFFORTS, effort_of
@@ -208,6 +210,22 @@ def test_a_budget_goes_to_the_suite_that_decides_most_with_it() -> None:
         (175 + 750 + 75, "standard,cheap=thorough,new=quick"),
     ):
         assert fitting(f"{least + more}s", tokens, rate, decided)[0] == expected
+
+
+@pytest.mark.parametrize("seconds", [150, 200, 300, 400, 600])
+def test_another_division_decides_hardly_more(seconds: int) -> None:
+    """Suites whose claims are expected as in the package's reference run, with tokens in proportion to their claims."""
+    decided_by = decided(dict.fromkeys(sorted(reference().suites()), reference()), reference().claims.keys())
+    tokens = {suite: 1000.0 * (1 + n) for n, suite in enumerate(decided_by)}
+    rate = REST * sum(tokens.values()) / 400  # `standard` for all takes 400 seconds
+    efforts, _ = fitting(f"{seconds}s", tokens, rate, decided_by)
+    found = sum(expected[effort_of(efforts, suite)] for suite, expected in decided_by.items())
+    most = 0.0
+    for some in product(EFFORTS, repeat=len(tokens)):
+        takes = sum(REST * own * EFFORTS[one] / rate for own, one in zip(tokens.values(), some, strict=True))
+        if takes <= seconds:
+            most = max(most, sum(one[own] for one, own in zip(decided_by.values(), some, strict=True)))
+    assert most - 0.7 <= found <= most + 1e-9
 
 
 def test_a_budget_chooses_an_effort_and_is_that_efforts_plan(audits: Any) -> None:
