@@ -181,11 +181,15 @@ def _tests(folder: Path) -> Iterator[ast.FunctionDef]:
 
 
 def _tokens(folder: Path) -> int | None:
-    """The number in the hook of a suite's conftest that says how many tokens it runs."""
+    """The number in the hook of a conftest that says how many tokens its suite runs; of several, that of `standard`."""
     for node in ast.walk(_parsed(folder / _CONFTEST)):
         if isinstance(node, ast.FunctionDef) and node.name == _TOKENS:
-            numbers = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
-            return next((number for number in numbers if type(number) is int), None)
+            values = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            several = [part for part in ast.walk(node) if isinstance(part, ast.Dict)]
+            for key, value in zip(several[0].keys, several[0].values, strict=True) if several else ():
+                if isinstance(key, ast.Constant) and isinstance(value, ast.Constant) and key.value == "standard":
+                    values = [value.value]
+            return next((number for number in values if type(number) is int), None)
     return None
 
 

@@ -109,10 +109,10 @@ share is paid by the first one that asks for it, and each of them alone gives th
 
 **How many items.** A suite's own size is that of `--effort standard`. Runs go to new questions, personas, words and
 cases before they go to more items of the same ones ([the rule](statistics.md#which-combinations-are-run), and the
-coverage of every design that the suites deal, [simulated](statistics.md#how-often-it-errs)). `quick` runs a quarter of
-that and `thorough` twice as much; `stepwise` measures three times as much for what is left undecided, and measures the
-items of the first look again ([how much to measure](running.md#how-much-to-measure)). `--budget` divides a time among the
-suites by what each can be expected to decide, and `auditkit plan` says beforehand what that is.
+coverage of every design that the suites deal, [simulated](statistics.md#how-often-it-errs)). `quick` runs a quarter
+of that and `thorough` twice as much; `stepwise` measures three times as much for what is left undecided, and measures
+the items of the first look again ([how much to measure](running.md#how-much-to-measure)). `--budget` divides a time
+among the suites by what each can be expected to decide, and `auditkit plan` says beforehand what that is.
 
 **Where they go.** SmolLM2-135M-Instruct (30 blocks) at `standard`, seed 0, in millions of token-layers and seconds on
 two idle cores: 10.2 and 410, at 204 GFLOP/s.
@@ -129,11 +129,11 @@ two idle cores: 10.2 and 410, at 204 GFLOP/s.
 | induction | 0.2 | 9 | ablations of the found heads and of random ones |
 | refusal, finetune_traces | 0.1 | 3 | one ends at its capability gate on this model, the other needs a baseline |
 
-At `thorough` and seed 6 the nine suites without traits took 884 s and 11.8 million at 296 GFLOP/s, before the last
-savings; 33 of the 54 claims that apply were decided (61 %), and four more sit at their threshold.
+At `thorough` ten suites took 625 and 587 s for 16.7 and 16.3 million (seeds 0 and 1), and decided 57 and 59 % of the
+claims that apply; six and five more sit at their threshold.
 
-**What more items would decide.** By the estimates of a default audit, twice the items would decide 53 % of its claims
-in place of 52 % (seed 0), four times 60 %, and ten times 71 %; at seed 1 they would decide 59, 65 and 73 % in place of
+**What more items would decide.** By the estimates of a default audit, twice the items would decide 54 % of its claims
+in place of 53 % (seed 0), four times 61 %, and ten times 72 %; at seed 1 they would decide 59, 65 and 73 % in place of
 59 %. The others lie at their threshold, or no number of items is known to decide them, as where a sensitivity
 reference falls short. So on this model 65 % takes four times the work or more, and 80 % needs effects that this model
 does not show.

@@ -31,7 +31,7 @@ START = 15.0
 DISK = 1e9
 """Assumed: bytes per second at which one job reads weights."""
 PARTS: dict[str, tuple[int, ...]] = {
-    "finetune_traces": (2,),
+    "finetune_traces": (3,),
     "identity_bias": (24, 5, 3, 3, 2, 2),
     "induction": (4, 4, 2),
     "persona_composition": (11, 2),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from auditkit.record.plan import EFFORTS, LOOKS, OF_SUITE, STEPWISE, share_of
+from auditkit.record.plan import EFFORTS, LOOKS, OF_SUITE, STEPWISE, effort_of
 
 REST = 2.0
 """Seconds of a run per second of plain batches with as many token-layers: also for logits, captures and intervals.
@@ -38,21 +38,21 @@ def duration(seconds: float) -> str:
     return f"{-int(-seconds // 60)}m" if seconds < 5400 else f"{-int(-seconds // 360) / 10:.1f}h"
 
 
-def taken(effort: str, token_layers: Mapping[str, float], rate: float) -> str:
+def taken(effort: str, token_layers: Mapping[str, Mapping[str, float]], rate: float) -> str:
     """What an effort will take, as the terminal says it.
 
     Args:
         effort: of all suites, and perhaps others of some (`auditkit.record.plan.effort_of`).
-        token_layers: suite -> what it runs at `standard`.
+        token_layers: suite -> effort -> what it runs.
         rate: token-layers per second in plain batches.
     """
     if effort == STEPWISE:
-        whole = sum(token_layers.values())
+        whole = sum(of["standard"] for of in token_layers.values())
         least, most = (whole * share for share in (LOOKS[0].share, sum(look.share for look in LOOKS)))
         times = f"between {duration(REST * least / rate)} and {duration(REST * most / rate)}"
         work = f"{_counted(least)} to {_counted(most)}"
     else:
-        most = sum(tokens * share_of(effort, suite) for suite, tokens in token_layers.items())
+        most = sum(of[effort_of(effort, suite)] for suite, of in token_layers.items())
         times, work = f"about {duration(REST * most / rate)}", _counted(most)
     return f"{effort}, {times} ({work} token-layers, at {rate:,.0f} a second in plain batches)"
 
@@ -62,7 +62,10 @@ def _counted(token_layers: float) -> str:
 
 
 def fitting(
-    text: str, token_layers: Mapping[str, float], rate: float, decided: Mapping[str, Mapping[str, float]]
+    text: str,
+    token_layers: Mapping[str, Mapping[str, float]],
+    rate: float,
+    decided: Mapping[str, Mapping[str, float]],
 ) -> tuple[str, str]:
     """The efforts that a budget is divided into, and a line that says what they will take.
 
@@ -79,8 +82,7 @@ def fitting(
         ValueError: the least effort does not fit; the line says what it takes.
     """
     seconds = {
-        suite: {effort: REST * tokens * share / rate for effort, share in EFFORTS.items()}
-        for suite, tokens in token_layers.items()
+        suite: {effort: REST * work / rate for effort, work in of.items()} for suite, of in token_layers.items()
     }
     least = min(EFFORTS, key=lambda effort: EFFORTS[effort])
     chosen, left = dict.fromkeys(seconds, least), seconds_of(text) - sum(one[least] for one in seconds.values())
@@ -109,7 +111,9 @@ def _steps(
     """Each step up that fits into the seconds that are left: claims per second, what it leaves less, suite, effort."""
     for suite, now in chosen.items():
         gains = decided.get(suite, {})
-        for effort, takes in seconds[suite].items():
+        # What measures no more than a lesser effort does, where a suite has no more items, is not offered.
+        offered = {takes: effort for effort, takes in reversed(list(seconds[suite].items()))}
+        for takes, effort in offered.items():
             costs = takes - seconds[suite][now]
             if 0 < costs <= left:
                 yield (gains.get(effort, 0.0) - gains.get(now, 0.0)) / costs, -costs, suite, effort

@@ -108,8 +108,8 @@ def earlier(reports: Path, model: str, suites: Iterable[str], *, but: int | None
     own, and neither do those of `--effort stepwise`, whose claims have different shares.
 
     Args:
-        but: a seed whose runs do not count. Whoever chooses a number of items by what a run decided must not have looked
-            at the same items.
+        but: a seed whose runs do not count. Whoever chooses a number of items by what a run decided must not have
+            looked at the same items.
     """
     newest = sorted(reports.glob(f"2*-{escape(path_part(model, 'model'))}*/{AUDIT_JSON}"), reverse=True)
     runs = [one for path in newest[:LOOKED_AT] if (one := _usable(path, model, but)) is not None]

@@ -16,7 +16,7 @@ import ast
 import difflib
 import inspect
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ import pytest
 from auditkit.pytest_plugin.claims import NO_XFAIL, claim_id
 from auditkit.pytest_plugin.options import asks_for_reruns, refusal
 from auditkit.record.escaping import plain
+from auditkit.record.plan import EFFORTS
 
 _MARKS = {"claim": ("id", "family"), "causal": ("edits", "control")}
 _UNMARKED = (
@@ -150,9 +151,45 @@ def remarks(config: pytest.Config, items: Iterable[pytest.Item]) -> Iterator[str
         yield f"xfail marks {expected} of the claims and changes no verdict: {NO_XFAIL}"
 
 
-def declared_tokens(config: pytest.Config, suites: Collection[str]) -> dict[str, int | None]:
+def declared_tokens(config: pytest.Config, suites: Collection[str]) -> dict[str, float | None]:
     """Suite -> tokens that it runs at `--effort standard`, by its own word; None where it does not say."""
-    return {suite: config.hook.pytest_audit_tokens(suite=suite) for suite in sorted(suites)}
+    said = declared_efforts(config, suites)
+    return {suite: None if of is None else of["standard"] for suite, of in said.items()}
+
+
+def declared_efforts(config: pytest.Config, suites: Collection[str]) -> dict[str, dict[str, float] | None]:
+    """Suite -> effort -> tokens that it runs, by its own word; None where it does not say."""
+    return {suite: _by_effort(config.hook.pytest_audit_tokens(suite=suite)) for suite in sorted(suites)}
+
+
+def _by_effort(said: int | Mapping[str, int] | None) -> dict[str, float] | None:
+    by_name = said if isinstance(said, Mapping) else {"standard": said}
+    whole = by_name.get("standard")
+    if whole is None:
+        return None
+    return {effort: by_name.get(effort) or whole * share for effort, share in EFFORTS.items()}
+
+
+def required_efforts(config: pytest.Config, suites: Collection[str]) -> dict[str, dict[str, float] | None]:
+    """The same, where no suite may keep silent.
+
+    Raises:
+        ValueError: one does, in one line.
+    """
+    said = declared_efforts(config, suites)
+    if missing := next((suite for suite, of in said.items() if of is None), None):
+        raise ValueError(
+            f"--budget: {missing} does not say how many tokens it runs (hook pytest_audit_tokens of its conftest); "
+            "give --effort or --items"
+        )
+    return said
+
+
+def token_layers(tokens: Mapping[str, Mapping[str, float] | None], layers: int) -> dict[str, dict[str, float]]:
+    """Suite -> effort -> token-layers on a model with so many layers."""
+    return {
+        suite: {effort: number * layers for effort, number in (of or {}).items()} for suite, of in tokens.items()
+    }
 
 
 def without_baseline(items: Iterable[pytest.Item]) -> Iterator[str]:

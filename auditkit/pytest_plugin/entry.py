@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +58,11 @@ class SuiteHooks:
         """
 
     @pytest.hookspec(firstresult=True)
-    def pytest_audit_tokens(self, suite: str) -> int | None:
-        """How many tokens the claims of a suite run at `--effort standard`, for `--budget`; any suite may be asked for.
+    def pytest_audit_tokens(self, suite: str) -> int | Mapping[str, int] | None:
+        """How many tokens the claims of a suite run, for `--budget`; any suite may be asked for.
 
         Returns:
+            At `--effort standard`, or effort -> tokens; what is not said of an effort is in proportion to its items.
             None: the suite is not this conftest's.
         """
 

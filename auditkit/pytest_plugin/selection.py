@@ -90,7 +90,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def elsewhere(
-    claims: Sequence[pytest.Item], which: int, number: int, tokens: Mapping[str, int | None]
+    claims: Sequence[pytest.Item], which: int, number: int, tokens: Mapping[str, float | None]
 ) -> set[pytest.Item]:
     """The claims that the other shards measure. Parts go, the largest first, to the shard with the least to run.
 
@@ -131,7 +131,7 @@ class ClaimPart:
 def parts(
     claims: Sequence[pytest.Item],
     number: int,
-    tokens: Mapping[str, int | None],
+    tokens: Mapping[str, float | None],
     model: Callable[[pytest.Item], str] = lambda item: "",
 ) -> list[ClaimPart]:
     """What one shard or worker measures together, the largest first: whole suites. One that is more than a process's

@@ -25,7 +25,14 @@ from auditkit.pytest_plugin import terminal
 from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
 from auditkit.pytest_plugin.conditions import SLOW, slow_opening
 from auditkit.pytest_plugin.crosscheck import cross_checked, other_than
-from auditkit.pytest_plugin.declared import check_declarations, declared_tokens, remarks, without_baseline
+from auditkit.pytest_plugin.declared import (
+    check_declarations,
+    declared_efforts,
+    remarks,
+    required_efforts,
+    token_layers,
+    without_baseline,
+)
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
@@ -172,12 +179,11 @@ class Audit:
         chosen = options.items is not None or options.data or options.budget is not None
         if chosen or not self._opened or self.resumed or len(self.items) < len(self._collected):
             return
-        said = declared_tokens(self.config, self._suites)
+        said = declared_efforts(self.config, self._suites)
         if None in said.values():
             return
         (opened,) = self._opened.values()
-        layers = {suite: (tokens or 0) * opened.adapter.layers for suite, tokens in said.items()}
-        yield f"this run: {taken(options.effort, layers, speed(opened.adapter))}"
+        yield f"this run: {taken(options.effort, token_layers(said, opened.adapter.layers), speed(opened.adapter))}"
 
     def _cannot_pass(self) -> Iterator[str]:
         """Which claims of no difference the run cannot pass, by the variances of an earlier one."""
@@ -194,20 +200,6 @@ class Audit:
                 said = cannot_pass_in_words(cannot, effort)
                 yield plain(f"{suite}: {said} (by the variances of {before.named()}; auditkit plan)")
 
-    def _declared(self) -> dict[str, int]:
-        """Suite -> tokens of this run at `--effort standard`.
-
-        Raises:
-            ValueError: a suite does not say, in one line.
-        """
-        said = declared_tokens(self.config, self._suites)
-        if missing := next((suite for suite, tokens in said.items() if tokens is None), None):
-            raise ValueError(
-                f"--budget: {missing} does not say how many tokens it runs (hook pytest_audit_tokens of its conftest); "
-                "give --effort or --items"
-            )
-        return {suite: tokens or 0 for suite, tokens in said.items()}
-
     @property
     def _suites(self) -> set[str]:
         return {claim_id(item).split("/")[0] for item in self.items}
@@ -220,12 +212,12 @@ class Audit:
         """
         (spec,) = self.options.specs
         try:
-            tokens = self._declared()
+            tokens = required_efforts(self.config, self._suites)
             adapter = (opened := self._open(spec)).adapter
-            layers = {suite: own * adapter.layers for suite, own in tokens.items()}
             name, seed = self.gate.names(spec)[0], self.options.seed
             before = earlier(self.options.reports, name, sorted(tokens), but=seed)
-            effort, line = fitting(budget, layers, speed(adapter), decided(before, set(map(claim_id, self.items))))
+            work, gains = token_layers(tokens, adapter.layers), decided(before, set(map(claim_id, self.items)))
+            effort, line = fitting(budget, work, speed(adapter), gains)
         except (ModelError, ValueError) as error:
             raise refusal(error) from None
         self._opened[spec] = opened

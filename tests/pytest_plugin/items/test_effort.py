@@ -145,7 +145,7 @@ def test_an_effort_that_means_nothing_is_refused_in_one_line(
 SAYS = "\n\ndef pytest_audit_tokens(suite):\n    return {tokens} if suite == 'suite' else None\n"
 
 
-def ready(audits: Any, tokens: int | None) -> None:
+def ready(audits: Any, tokens: int | dict[str, int] | None) -> None:
     (audits.suite / "test_finding.py").write_text(SUITE)
     if tokens is not None:
         with (audits.suite / "conftest.py").open("a") as conftest:
@@ -159,6 +159,13 @@ def test_a_time_is_read_and_what_is_said_can_be_given(number: float, unit: str) 
     assert seconds * 0.999 <= seconds_of(duration(seconds)) <= 1.7 * seconds + 1
 
 
+def shared(whole: float) -> dict[str, float]:
+    return {effort: whole * share for effort, share in EFFORTS.items()}
+
+
+WORK = st.lists(st.floats(1e3, 1e9), min_size=3, max_size=3).map(
+    lambda s: dict(zip(EFFORTS, sorted(s), strict=True))
+)
 NAMES = ("a", "b", "c", "d")
 GAINS = st.lists(st.floats(0, 9), min_size=3, max_size=3).map(
     lambda some: dict(zip(EFFORTS, sorted(some), strict=True))
@@ -166,7 +173,7 @@ GAINS = st.lists(st.floats(0, 9), min_size=3, max_size=3).map(
 
 
 @given(
-    st.dictionaries(st.sampled_from(NAMES), st.floats(1e3, 1e9), min_size=1),
+    st.dictionaries(st.sampled_from(NAMES), WORK, min_size=1),
     st.dictionaries(st.sampled_from(NAMES), GAINS),
     st.floats(10.0, 1e6),
     st.integers(1, 100_000),
@@ -174,9 +181,7 @@ GAINS = st.lists(st.floats(0, 9), min_size=3, max_size=3).map(
 def test_a_budget_is_kept_and_nothing_more_fits_into_it(
     tokens: dict[str, float], decided: dict[str, dict[str, float]], rate: float, budget: int
 ) -> None:
-    takes = {
-        suite: {e: REST * own * share / rate for e, share in EFFORTS.items()} for suite, own in tokens.items()
-    }
+    takes = {suite: {e: REST * own / rate for e, own in of.items()} for suite, of in tokens.items()}
     if sum(one["quick"] for one in takes.values()) > budget:
         with pytest.raises(
             ValueError, match=f"--budget {budget}s is too short for the least effort .*: quick, about "
@@ -194,20 +199,24 @@ def test_a_budget_is_kept_and_nothing_more_fits_into_it(
 
 
 def test_a_budget_goes_to_the_suite_that_decides_most_with_it() -> None:
-    tokens = {"dear": 1000.0, "cheap": 100.0, "sure": 100.0, "new": 100.0}
+    tokens = {
+        suite: shared(whole) for suite, whole in (("dear", 1000), ("cheap", 100), ("sure", 100), ("new", 100))
+    }
+    tokens["full"] = {"quick": 50.0, "standard": 50.0, "thorough": 50.0}
     decided = {
         "dear": {"quick": 1.0, "standard": 3.0, "thorough": 4.0},
         "cheap": {"quick": 1.0, "standard": 3.0, "thorough": 4.0},
         "sure": {"quick": 5.0, "standard": 5.0, "thorough": 5.0},
+        "full": {"quick": 1.0, "standard": 5.0, "thorough": 9.0},
     }
     rate = REST  # so that a token takes a second
-    least = sum(tokens.values()) / 4
+    least = sum(of["quick"] for of in tokens.values())
     for more, expected in (
         (0, "quick"),
         (100, "quick,cheap=standard"),
         (175, "quick,cheap=thorough"),
         (175 + 750, "quick,cheap=thorough,dear=standard"),
-        (175 + 750 + 75, "standard,cheap=thorough,new=quick"),
+        (175 + 750 + 75, "quick,cheap=thorough,dear=standard,sure=standard"),
     ):
         assert fitting(f"{least + more}s", tokens, rate, decided)[0] == expected
 
@@ -216,13 +225,13 @@ def test_a_budget_goes_to_the_suite_that_decides_most_with_it() -> None:
 def test_another_division_decides_hardly_more(seconds: int) -> None:
     """Suites whose claims are expected as in the package's reference run, with tokens in proportion to their claims."""
     decided_by = decided(dict.fromkeys(sorted(reference().suites()), reference()), reference().claims.keys())
-    tokens = {suite: 1000.0 * (1 + n) for n, suite in enumerate(decided_by)}
-    rate = REST * sum(tokens.values()) / 400  # `standard` for all takes 400 seconds
+    tokens = {suite: shared(1000 * (1 + n)) for n, suite in enumerate(decided_by)}
+    rate = REST * sum(of["standard"] for of in tokens.values()) / 400  # `standard` for all takes 400 seconds
     efforts, _ = fitting(f"{seconds}s", tokens, rate, decided_by)
     found = sum(expected[effort_of(efforts, suite)] for suite, expected in decided_by.items())
     most = 0.0
     for some in product(EFFORTS, repeat=len(tokens)):
-        takes = sum(REST * own * EFFORTS[one] / rate for own, one in zip(tokens.values(), some, strict=True))
+        takes = sum(REST * of[one] / rate for of, one in zip(tokens.values(), some, strict=True))
         if takes <= seconds:
             most = max(most, sum(one[own] for one, own in zip(decided_by.values(), some, strict=True)))
     assert most - 0.7 <= found <= most + 1e-9
@@ -238,6 +247,11 @@ def test_a_budget_chooses_an_effort_and_is_that_efforts_plan(audits: Any) -> Non
     assert "--budget" not in claim.rerun
     audits("--effort", "thorough")
     assert plan_digest(audits.run.plan) == plan
+
+
+def test_a_suite_that_has_no_more_items_is_not_given_more(audits: Any) -> None:
+    ready(audits, {"quick": 5, "standard": 10, "thorough": 10})
+    assert "--budget 1h: standard, about 1s (" in audits("--budget", "1h").stdout.str()
 
 
 def test_a_budget_that_nothing_fits_into_says_the_least(audits: Any) -> None:
