@@ -11,7 +11,7 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,12 +184,14 @@ def _tokens(folder: Path) -> int | None:
     """The number in the hook of a conftest that says how many tokens its suite runs; of several, that of `standard`."""
     for node in ast.walk(_parsed(folder / _CONFTEST)):
         if isinstance(node, ast.FunctionDef) and node.name == _TOKENS:
-            values = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
-            several = [part for part in ast.walk(node) if isinstance(part, ast.Dict)]
-            for key, value in zip(several[0].keys, several[0].values, strict=True) if several else ():
-                if isinstance(key, ast.Constant) and isinstance(value, ast.Constant) and key.value == "standard":
-                    values = [value.value]
-            return next((number for number in values if type(number) is int), None)
+            tables = [part for part in ast.walk(node) if isinstance(part, ast.Dict)]
+            said = [pair for table in tables for pair in zip(table.keys, table.values, strict=True)]
+            at_standard = [
+                value for key, value in said if isinstance(key, ast.Constant) and key.value == "standard"
+            ]
+            parts: Iterable[ast.AST] = at_standard or ast.walk(node)
+            numbers = [part.value for part in parts if isinstance(part, ast.Constant)]
+            return next((number for number in numbers if type(number) is int), None)
     return None
 
 

@@ -135,27 +135,23 @@ def _costs(run: Run) -> list[str]:
     from auditkit.record.escaping import plain
     from auditkit.record.plan import EFFORTS, STEPWISE
 
-    def sums(effort: str = "") -> tuple[float, float]:
-        """Token-layers and seconds, as they were or at an effort."""
-        times = [EFFORTS[effort] / own_share(run, claim.suite) if effort else 1.0 for claim in run.claims]
-        costs = [claim.cost for claim in run.claims]
-        return (
-            sum(by * cost.token_layers for by, cost in zip(times, costs, strict=True)),
-            sum(by * cost.seconds for by, cost in zip(times, costs, strict=True)),
-        )
+    def cost(times: Sequence[float]) -> str:
+        """What the claims take with so many times the items each."""
+        each = [
+            (by * claim.cost.token_layers, by * claim.cost.seconds)
+            for by, claim in zip(times, run.claims, strict=True)
+        ]
+        layers, seconds = map(sum, zip(*each, strict=True)) if each else (0, 0)
+        return f"{layers / 1e6:.1f} million token-layers and {_time(seconds)}"
 
-    layers, seconds = sums()
-    lines = [
-        f"{plain(run.model.name)}: {len(run.claims)} claims took {layers / 1e6:.1f} million token-layers and "
-        f"{_time(seconds)} here"
-    ]
+    name, count = plain(run.model.name), len(run.claims)
+    lines = [f"{name}: {count} claims took {cost([1.0] * count)} here"]
     if run.plan.settings.get("effort") == STEPWISE:  # its cost is that of several numbers of items
         return lines
     for effort, label in _labels(run).items():
-        times = {EFFORTS[effort] / own_share(run, claim.suite) for claim in run.claims}
-        items = f"{times.pop():g} times the items, " if len(times) == 1 else ""
-        layers, seconds = sums(effort)
-        lines.append(f"{label}: {items}about {layers / 1e6:.1f} million token-layers and {_time(seconds)}")
+        times = [EFFORTS[effort] / own_share(run, claim.suite) for claim in run.claims]
+        items = f"{times[0]:g} times the items, " if len(set(times)) == 1 else ""
+        lines.append(f"{label}: {items}about {cost(times)}")
     return lines
 
 

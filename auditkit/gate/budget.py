@@ -84,20 +84,18 @@ def fitting(
     seconds = {
         suite: {effort: REST * work / rate for effort, work in of.items()} for suite, of in token_layers.items()
     }
-    least = min(EFFORTS, key=lambda effort: EFFORTS[effort])
-    chosen, left = dict.fromkeys(seconds, least), seconds_of(text) - sum(one[least] for one in seconds.values())
+    least, *_, most = sorted(EFFORTS, key=lambda effort: EFFORTS[effort])
+    needed, whole = (sum(of[effort] for of in seconds.values()) for effort in (least, most))
+    chosen, left = dict.fromkeys(seconds, least), seconds_of(text) - needed
     if left < 0:
-        needed = duration(sum(one[least] for one in seconds.values()))
         raise ValueError(
             f"--budget {text} is too short for the least effort on this model and machine: "
-            f"{taken(least, token_layers, rate)}; give --budget {needed}, or fewer suites"
+            f"{taken(least, token_layers, rate)}; give --budget {duration(needed)}, or fewer suites"
         )
     while steps := list(_steps(chosen, seconds, decided, left)):
-        _, costs, suite, effort = max(steps)
-        chosen[suite], left = effort, left + costs
+        _, saved, suite, effort = max(steps)
+        chosen[suite], left = effort, left + saved
     best = _said(chosen)
-    most = max(EFFORTS, key=lambda effort: EFFORTS[effort])
-    whole = sum(one[most] for one in seconds.values())
     further = "" if best == most else f"; {most} would take about {duration(whole)}"
     return best, f"--budget {text}: {taken(best, token_layers, rate)}{further}"
 
@@ -108,7 +106,8 @@ def _steps(
     decided: Mapping[str, Mapping[str, float]],
     left: float,
 ) -> Iterator[tuple[float, float, str, str]]:
-    """Each step up that fits into the seconds that are left: claims per second, what it leaves less, suite, effort."""
+    """Each step up that fits into the seconds that are left, the best of which is the greatest: claims that it decides
+    per second, minus its seconds, suite, effort."""
     for suite, now in chosen.items():
         gains = decided.get(suite, {})
         # What measures no more than a lesser effort does, where a suite has no more items, is not offered.

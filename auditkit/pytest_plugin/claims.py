@@ -36,6 +36,11 @@ def claim_id(item: pytest.Item) -> str:
     return f"{item.path.parent.name}/{_without_model(item, item.name).removeprefix('test_')}"
 
 
+def suite_of(item: pytest.Item) -> str:
+    """The suite of a claim, by name."""
+    return claim_id(item).split("/")[0]
+
+
 def statement_of(item: pytest.Item) -> str:
     """The claim in words: the test function's docstring, in one line."""
     return " ".join((inspect.getdoc(getattr(item, "obj", None)) or "").split())

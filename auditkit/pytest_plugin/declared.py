@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from auditkit.pytest_plugin.claims import NO_XFAIL, claim_id
+from auditkit.pytest_plugin.claims import NO_XFAIL, suite_of
 from auditkit.pytest_plugin.options import asks_for_reruns, refusal
 from auditkit.record.escaping import plain
 from auditkit.record.plan import EFFORTS
@@ -163,15 +163,14 @@ def declared_efforts(config: pytest.Config, suites: Collection[str]) -> dict[str
 
 
 def _by_effort(said: int | Mapping[str, int] | None) -> dict[str, float] | None:
-    by_name = said if isinstance(said, Mapping) else {"standard": said}
-    whole = by_name.get("standard")
-    if whole is None:
+    by_name = said if isinstance(said, Mapping) else {} if said is None else {"standard": said}
+    if "standard" not in by_name:
         return None
-    return {effort: by_name.get(effort) or whole * share for effort, share in EFFORTS.items()}
+    return {effort: by_name.get(effort, by_name["standard"] * share) for effort, share in EFFORTS.items()}
 
 
-def required_efforts(config: pytest.Config, suites: Collection[str]) -> dict[str, dict[str, float] | None]:
-    """The same, where no suite may keep silent.
+def required_efforts(config: pytest.Config, suites: Collection[str]) -> dict[str, dict[str, float]]:
+    """Suite -> effort -> tokens, where no suite may keep silent.
 
     Raises:
         ValueError: one does, in one line.
@@ -182,14 +181,12 @@ def required_efforts(config: pytest.Config, suites: Collection[str]) -> dict[str
             f"--budget: {missing} does not say how many tokens it runs (hook pytest_audit_tokens of its conftest); "
             "give --effort or --items"
         )
-    return said
+    return {suite: of for suite, of in said.items() if of is not None}
 
 
-def token_layers(tokens: Mapping[str, Mapping[str, float] | None], layers: int) -> dict[str, dict[str, float]]:
+def token_layers(tokens: Mapping[str, Mapping[str, float]], layers: int) -> dict[str, dict[str, float]]:
     """Suite -> effort -> token-layers on a model with so many layers."""
-    return {
-        suite: {effort: number * layers for effort, number in (of or {}).items()} for suite, of in tokens.items()
-    }
+    return {suite: {effort: number * layers for effort, number in of.items()} for suite, of in tokens.items()}
 
 
 def without_baseline(items: Iterable[pytest.Item]) -> Iterator[str]:
@@ -198,7 +195,7 @@ def without_baseline(items: Iterable[pytest.Item]) -> Iterator[str]:
     compares: dict[str, list[bool]] = {}
     for item in items:
         arguments = inspect.signature(getattr(item, "function", without_baseline)).parameters
-        compares.setdefault(claim_id(item).split("/")[0], []).append("baseline" in arguments)
+        compares.setdefault(suite_of(item), []).append("baseline" in arguments)
     wholly = [suite for suite, claims in compares.items() if all(claims)]
     partly = [f"{suite} ({sum(some)} of {len(some)})" for suite, some in compares.items() if any(some) > all(some)]
     if wholly or (partly and len(compares) > 1):

@@ -35,7 +35,7 @@ from auditkit.engine.progress import progress_to
 from auditkit.engine.sampling import Sample, sampling
 from auditkit.gate.changes import Counterpart
 from auditkit.gate.thresholds import Thresholds
-from auditkit.pytest_plugin.claims import claim_id, conclude, model_of, planned
+from auditkit.pytest_plugin.claims import claim_id, conclude, model_of, planned, suite_of
 from auditkit.pytest_plugin.conditions import made_with
 from auditkit.pytest_plugin.declared import forgotten, promised_control
 from auditkit.pytest_plugin.gate import Gate
@@ -117,7 +117,7 @@ def _unreadable(item: pytest.Item, current: _CurrentClaim, error: BaseException 
 def give_back() -> None:
     """Give the system back what freed tensors took.
 
-    glibc keeps it, in pieces between what is still in use: a default audit would need half a gigabyte more.
+    glibc keeps it, in pieces between what is still in use, which the next claim's tensors may not fit into.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
@@ -294,9 +294,8 @@ class Measuring:
         sampled = nullcontext() if self.sample is None else sampling(self.sample)
         first = LOOKS[0].spends if self._looks is not None and looked_at_again(item) else 1.0
         with gathering() as evidence, counting_edits() as edited, progress_to(stream), sampled, spending(first):
-            self._current = _CurrentClaim(
-                claim_id(item).split("/")[0], evidence, time.perf_counter(), self._token_layers(item), edited
-            )
+            began, before = time.perf_counter(), self._token_layers(item)
+            self._current = _CurrentClaim(suite_of(item), evidence, began, before, edited)
             try:
                 yield
             finally:

@@ -22,12 +22,11 @@ from auditkit.engine.sampling import Sample
 from auditkit.gate.budget import fitting, taken
 from auditkit.gate.planned import cannot_pass, cannot_pass_in_words, decided, earlier, planned
 from auditkit.pytest_plugin import terminal
-from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of
+from auditkit.pytest_plugin.claims import check_claims, claim_id, model_of, suite_of
 from auditkit.pytest_plugin.conditions import SLOW, slow_opening
 from auditkit.pytest_plugin.crosscheck import cross_checked, other_than
 from auditkit.pytest_plugin.declared import (
     check_declarations,
-    declared_efforts,
     remarks,
     required_efforts,
     token_layers,
@@ -179,11 +178,12 @@ class Audit:
         chosen = options.items is not None or options.data or options.budget is not None
         if chosen or not self._opened or self.resumed or len(self.items) < len(self._collected):
             return
-        said = declared_efforts(self.config, self._suites)
-        if None in said.values():
+        try:
+            tokens = required_efforts(self.config, self._suites)
+        except ValueError:
             return
         (opened,) = self._opened.values()
-        yield f"this run: {taken(options.effort, token_layers(said, opened.adapter.layers), speed(opened.adapter))}"
+        yield f"this run: {taken(options.effort, token_layers(tokens, opened.adapter.layers), speed(opened.adapter))}"
 
     def _cannot_pass(self) -> Iterator[str]:
         """Which claims of no difference the run cannot pass, by the variances of an earlier one."""
@@ -202,7 +202,7 @@ class Audit:
 
     @property
     def _suites(self) -> set[str]:
-        return {claim_id(item).split("/")[0] for item in self.items}
+        return set(map(suite_of, self.items))
 
     def _choose_effort(self, budget: str) -> None:
         """Open the only model and divide the budget, as if the command line had named the efforts.

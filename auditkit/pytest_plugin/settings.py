@@ -13,10 +13,10 @@ from auditkit.adapters.registry import DEFAULT_ADAPTER
 from auditkit.claims.suites import packaged
 from auditkit.gate.budget import seconds_of
 from auditkit.gate.thresholds import Thresholds, ThresholdsError, read_thresholds
-from auditkit.pytest_plugin.claims import claim_id
+from auditkit.pytest_plugin.claims import claim_id, suite_of
 from auditkit.pytest_plugin.options import DEFAULTS, RunOptions, refusal
 from auditkit.record.escaping import shell
-from auditkit.record.plan import LOOKS, OF_SUITE, STEPWISE, share_of
+from auditkit.record.plan import LOOKS, STEPWISE, of_single_suites, share_of
 from auditkit.stats.intervals import MIN_CLUSTERS
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ def check_efforts(effort: str, collected: Iterable[pytest.Item]) -> None:
     Raises:
         pytest.UsageError: in one line.
     """
-    named = {one.split(OF_SUITE)[0] for one in effort.split(",")[1:]}
-    known = {claim_id(item).split("/")[0] for item in collected} | packaged().keys() if named else set()
+    named = of_single_suites(effort).keys()
+    known = {*map(suite_of, collected), *packaged()} if named else set()
     if missing := sorted(named - known):
         raise refusal(f"--effort {effort}: there is no suite {missing[0]!r}, only {', '.join(sorted(known))}")
 

@@ -19,8 +19,12 @@ OF_SUITE = "="
 
 def effort_of(asked: str, suite: str) -> str:
     """The effort of a suite: `asked` names one for all suites, and behind commas those of single suites."""
-    general, *others = asked.split(",")
-    return dict(one.split(OF_SUITE, 1) for one in others).get(suite, general)
+    return of_single_suites(asked).get(suite, asked.split(",")[0])
+
+
+def of_single_suites(asked: str) -> dict[str, str]:
+    """Suite -> its effort, of the suites that have one of their own."""
+    return dict(one.split(OF_SUITE, 1) for one in asked.split(",")[1:])
 
 
 def share_of(asked: str, suite: str) -> float:

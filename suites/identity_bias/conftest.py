@@ -58,7 +58,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_audit_tokens(suite):
-    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    """Tokens of this suite's claims by effort; `benchmarks/default_audit.py` measures them."""
     return {"quick": 24_000, "standard": 55_000, "thorough": 92_000} if suite == "identity_bias" else None
 
 

@@ -25,7 +25,7 @@ def pytest_audit_read_data(suite, source):
 
 
 def pytest_audit_tokens(suite):
-    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    """Tokens of this suite's claims by effort; `benchmarks/default_audit.py` measures them."""
     return {"quick": 1_000, "standard": 8_100, "thorough": 13_400} if suite == "induction" else None
 
 

@@ -25,7 +25,7 @@ def pytest_audit_read_data(suite, source):
 
 
 def pytest_audit_tokens(suite):
-    """Tokens of this suite's claims at the standard effort, 23,000 of them to cache the activations of statements;
+    """Tokens of this suite's claims by effort, up to 23,000 of them to cache the activations of statements;
     `benchmarks/default_audit.py` measures them."""
     return {"quick": 15_000, "standard": 34_000, "thorough": 34_000} if suite == "persona_localization" else None
 

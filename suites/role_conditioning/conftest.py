@@ -22,7 +22,7 @@ def pytest_audit_read_data(suite, source):
 
 
 def pytest_audit_tokens(suite):
-    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    """Tokens of this suite's claims by effort; `benchmarks/default_audit.py` measures them."""
     return {"quick": 1_300, "standard": 15_000, "thorough": 20_000} if suite == "role_conditioning" else None
 
 

@@ -21,7 +21,7 @@ def pytest_audit_read_data(suite, source):
 
 
 def pytest_audit_tokens(suite):
-    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    """Tokens of this suite's claims by effort; `benchmarks/default_audit.py` measures them."""
     return {"quick": 21_000, "standard": 42_000, "thorough": 64_000} if suite == "sycophancy" else None
 
 

@@ -39,7 +39,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_audit_tokens(suite):
-    """Tokens of this suite's claims at the standard effort; `benchmarks/default_audit.py` measures them."""
+    """Tokens of this suite's claims by effort; `benchmarks/default_audit.py` measures them."""
     return {"quick": 29_500, "standard": 50_000, "thorough": 80_000} if suite == "traits" else None
 
 

@@ -2,8 +2,8 @@
 
 torch multiplies float32 on x86 with MKL, and MKL leaves AVX-512 aside on processors that are not Intel's. oneDNN, which
 torch carries as well, does not, and is about twice as fast there (`benchmarks/products.py`). So there, and for products
-that are large enough, a model's linear layers go to oneDNN while the engine runs it. It rounds up to twice as much, and
-a row has the same bits whatever rows stand beside it.
+that are large enough, a model's linear layers go to oneDNN while the engine runs it. It rounds up to twice as much. A
+row among others has the same bits whatever these are.
 
 A model in a shorter type rounds its logits to that type: in bfloat16 those between 8 and 16 to sixteenths, which is
 more than many effects. Its last product is therefore made in float32, from the weights and the stream as they are.
@@ -38,9 +38,8 @@ _KEPT = "64"
 """Products that torch and oneDNN keep prepared, each by its numbers of rows and columns. Batches of prompts hardly ever
 have as many rows as an earlier one, and either would keep 1024, which take half a megabyte each."""
 for _capacity in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-    os.environ.setdefault(
-        _capacity, _KEPT
-    )  # They are read at the first product, and there is no function to set them.
+    # Both are read at the first product, and no function sets them.
+    os.environ.setdefault(_capacity, _KEPT)
 
 
 @contextmanager

@@ -81,7 +81,8 @@ def require_on_gpus(module: Any, source: str) -> None:
     if not left or len(left) == len(places):
         return
     whole = sum(one.nbytes for one in module.parameters())
-    over = sum(one.nbytes for name in left for one in module.get_submodule(name).parameters())
+    within = tuple(f"{name}." for name in left)
+    over = sum(one.nbytes for name, one in module.named_parameters() if f"{name}.".startswith(within))
     raise ModelError(
         f"{source}: its weights take {whole / 1e9:.1f} GB, and {over / 1e9:.1f} GB of them do not fit on the GPUs and "
         f"would be copied there for every run. Give more GPUs, a shorter type (--dtype bfloat16), or --device cpu"

@@ -159,7 +159,7 @@ def test_a_time_is_read_and_what_is_said_can_be_given(number: float, unit: str) 
     assert seconds * 0.999 <= seconds_of(duration(seconds)) <= 1.7 * seconds + 1
 
 
-def shared(whole: float) -> dict[str, float]:
+def in_proportion(whole: float) -> dict[str, float]:
     return {effort: whole * share for effort, share in EFFORTS.items()}
 
 
@@ -179,7 +179,7 @@ GAINS = st.lists(st.floats(0, 9), min_size=3, max_size=3).map(
     st.integers(1, 100_000),
 )
 def test_a_budget_is_kept_and_nothing_more_fits_into_it(
-    tokens: dict[str, float], decided: dict[str, dict[str, float]], rate: float, budget: int
+    tokens: dict[str, dict[str, float]], decided: dict[str, dict[str, float]], rate: float, budget: int
 ) -> None:
     takes = {suite: {e: REST * own / rate for e, own in of.items()} for suite, of in tokens.items()}
     if sum(one["quick"] for one in takes.values()) > budget:
@@ -200,7 +200,8 @@ def test_a_budget_is_kept_and_nothing_more_fits_into_it(
 
 def test_a_budget_goes_to_the_suite_that_decides_most_with_it() -> None:
     tokens = {
-        suite: shared(whole) for suite, whole in (("dear", 1000), ("cheap", 100), ("sure", 100), ("new", 100))
+        suite: in_proportion(whole)
+        for suite, whole in (("dear", 1000), ("cheap", 100), ("sure", 100), ("new", 100))
     }
     tokens["full"] = {"quick": 50.0, "standard": 50.0, "thorough": 50.0}
     decided = {
@@ -223,9 +224,9 @@ def test_a_budget_goes_to_the_suite_that_decides_most_with_it() -> None:
 
 @pytest.mark.parametrize("seconds", [150, 200, 300, 400, 600])
 def test_another_division_decides_hardly_more(seconds: int) -> None:
-    """Suites whose claims are expected as in the package's reference run, with tokens in proportion to their claims."""
+    """Suites whose claims are expected as in the package's reference run, each with more tokens than the one before."""
     decided_by = decided(dict.fromkeys(sorted(reference().suites()), reference()), reference().claims.keys())
-    tokens = {suite: shared(1000 * (1 + n)) for n, suite in enumerate(decided_by)}
+    tokens = {suite: in_proportion(1000 * (1 + n)) for n, suite in enumerate(decided_by)}
     rate = REST * sum(of["standard"] for of in tokens.values()) / 400  # `standard` for all takes 400 seconds
     efforts, _ = fitting(f"{seconds}s", tokens, rate, decided_by)
     found = sum(expected[effort_of(efforts, suite)] for suite, expected in decided_by.items())

@@ -25,9 +25,8 @@ def mebibytes() -> float:
 def test_memory_between_what_is_kept_goes_back() -> None:
     give_back()
     freed, kept = [], []
-    for _ in range(
-        3000
-    ):  # 60 KiB each: glibc asks the system for larger ones one by one, and gives these back itself
+    # 60 KiB each: glibc asks the system for larger ones one by one, and gives these back itself.
+    for _ in range(3000):
         freed.append(torch.ones(15_360))
         kept.append(torch.ones(16))
     full = mebibytes()
