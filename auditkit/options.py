@@ -99,6 +99,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "I/N",
         "help": "measure the I-th of N parts of the claims, by suite; 'auditkit merge' makes one run of all parts",
     },
+    "exchange": {
+        "metavar": "FOLDER",
+        "help": "folder that all shards of a run see: those that run side by side divide in it what is more than the "
+        "share of one ('auditkit fleet' names a folder)",
+    },
     "log-to": {
         "action": "append",
         "choices": ["mlflow", "wandb", "trackio"],

@@ -10,6 +10,7 @@ import torch
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
+from auditkit.engine.exchange.turns import Divided, Turns
 from auditkit.engine.progress import progress
 
 TOKEN_BUDGET = 1024
@@ -33,7 +34,11 @@ def batches(lengths: Sequence[int], budget: int | None = None) -> list[list[int]
 
 
 def in_batches(
-    work: Callable[[list[int]], None], lengths: Sequence[int], description: str, budget: int | None = None
+    work: Callable[[list[int]], None],
+    lengths: Sequence[int],
+    description: str,
+    budget: int | None = None,
+    divided: Divided | None = None,
 ) -> int:
     """Do `work` on all rows, batch by batch; where memory runs out, on half as many tokens from there on.
 
@@ -41,24 +46,45 @@ def in_batches(
         work: does some rows, given by index; a batch that ran out of memory is done again from its start.
         lengths: tokens of each row.
         budget: padded tokens per batch to start with; `TOKEN_BUDGET` where None.
+        divided: what the rows are of, where processes that exchange rows may divide the batches among them.
 
     Returns:
         The budget that it ended with.
 
     Raises:
         torch.OutOfMemoryError: a single row does not fit.
+        Unwanted: another process has decided the claim that this one helps with.
     """
     most = TOKEN_BUDGET if budget is None else budget
-    pending = batches(lengths, most)
+    pending, turns = batches(lengths, most), Turns(divided)
     for _ in progress(_until_empty(pending), description, len(pending)):
-        rows = pending[0]
-        if _fits(work, rows):
-            del pending[0]
-            continue
+        with turns.next(pending) as turn:
+            rows = turn.rows
+            if turn.there or _fits(work, rows):
+                turn.done()
+                pending.remove(rows)
+                continue
         most = len(rows) * max(lengths[i] for i in rows) // 2
         left = [i for batch in pending for i in batch]
         pending[:] = [[left[k] for k in batch] for batch in batches([lengths[i] for i in left], most)]
     return most
+
+
+def in_units(
+    work: Callable[[list[int]], None], units: Sequence[list[int]], description: str, divided: Divided | None
+) -> None:
+    """Do `work` on rows that are grouped already, group by group.
+
+    Raises:
+        Unwanted: as `in_batches`.
+    """
+    pending, turns = list(units), Turns(divided)
+    for _ in progress(_until_empty(pending), description, len(pending)):
+        with turns.next(pending) as turn:
+            if not turn.there:
+                work(turn.rows)
+            turn.done()
+            pending.remove(turn.rows)
 
 
 def _until_empty(pending: list[list[int]]) -> Iterator[None]:

@@ -28,6 +28,7 @@ from auditkit.engine.batching import TOKEN_BUDGET, in_batches
 from auditkit.engine.continuation.divergence import LOGIT_BUDGET
 from auditkit.engine.continuation.timed import GUARDED_ROWS, predicted
 from auditkit.engine.edits import Edit, Edited, touched, unchanging
+from auditkit.engine.exchange.turns import Divided, Rows
 from auditkit.engine.forward import donate, execute
 from auditkit.engine.guards import GuardTripped, pieces_floor
 from auditkit.engine.patching.streams import StreamRow, StreamRuns, stream_row
@@ -111,8 +112,11 @@ class ConditionRuns:
             else:
                 touched(self.adapter, plan)  # refuses, before anything runs, what donors cannot do
 
-    def run(self, take: Take, description: str) -> HowRun:
+    def run(self, take: Take, description: str, rows: Mapping[str, Rows]) -> HowRun:
         """Give `take` the logits of the plain runs, named `BASE`, and of every condition.
+
+        Args:
+            rows: name -> by prompt, what `take` fills; prompts that another process runs are filled without it.
 
         Raises:
             GuardTripped: a guard found the numbers not to be trusted.
@@ -128,7 +132,9 @@ class ConditionRuns:
         except MissesWholeRuns as missed:
             self._rows, reason = {}, f"restarted blocks do not give this model's whole runs: {missed}"
             errors = self._guards()
-        in_batches(lambda rows: self._some(rows, take), self._costs(), description)
+        of = ("conditions", self.prompts, self.plans, self.tokens, self.windows, list(self._rows))
+        divided = Divided(self.adapter, of, rows)
+        in_batches(lambda some: self._some(some, take), self._costs(), description, divided=divided)
         return HowRun(tuple(self._rows), reason, *errors)
 
     def _able(self) -> str:

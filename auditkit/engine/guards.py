@@ -87,11 +87,17 @@ def counting_edits() -> Iterator[EditedRuns]:
         _edited.reset(token)
 
 
-def note_edits() -> None:
-    """Say that a run has edits in place: called by everything in the engine that makes one."""
+def note_edits(runs: int = 1) -> None:
+    """Say that runs have edits in place: called by everything in the engine that makes one."""
     count = _edited.get()
     if count is not None:
-        count.runs += 1
+        count.runs += runs
+
+
+def edits_so_far() -> int:
+    """How many runs were counted so; 0 where nobody counts."""
+    count = _edited.get()
+    return 0 if count is None else count.runs
 
 
 @contextmanager
@@ -112,8 +118,26 @@ def spending(adapter: Adapter, declared: int) -> Iterator[None]:
     Raises:
         GuardTripped: the adapter's meter counted something else.
     """
-    before = adapter.meter.token_layers
-    yield
-    spent = adapter.meter.token_layers - before
-    if spent != declared:
-        raise GuardTripped(f"a run cost {spent} token-layers and had declared {declared}")
+    with spending_of(adapter) as spent:
+        spent.declared = declared
+        yield
+
+
+@dataclass
+class Spent:
+    """What a block of code declares, on the way, that it costs in token-layers."""
+
+    declared: int = 0
+
+
+@contextmanager
+def spending_of(adapter: Adapter) -> Iterator[Spent]:
+    """What runs in the block costs what it declares on the way.
+
+    Raises:
+        GuardTripped: it costs something else.
+    """
+    spent, before = Spent(), adapter.meter.token_layers
+    yield spent
+    if (cost := adapter.meter.token_layers - before) != spent.declared:
+        raise GuardTripped(f"a run cost {cost} token-layers and had declared {spent.declared}")

@@ -25,6 +25,7 @@ from auditkit.engine import arguments
 from auditkit.engine.conditions import BASE, ConditionRuns, Conditions, HowRun, edited_runs
 from auditkit.engine.continuation.divergence import nats
 from auditkit.engine.edits import Edit
+from auditkit.engine.exchange.turns import Rows
 from auditkit.engine.sites import SiteError, Span
 from auditkit.notebook import Showable, spreads
 from auditkit.record.figures import Figure
@@ -152,37 +153,40 @@ def losses(
     windows = [len(prompt) - start + 1 for prompt, (start, _) in zip(prompts, spans, strict=True)]
     runs = ConditionRuns(adapter, prompts, edited_runs(prompts, conditions, sites), None, windows)
     scored = [tuple(p.ids[start:stop]) for p, (start, stop) in zip(prompts, spans, strict=True)]
-    work = _Work(scored, len(conditions), compare)
-    ran = runs.run(work.take, description)
-    order = range(len(prompts))
+    work = _Work(scored, (BASE, *conditions), compare)
+    ran = runs.run(work.take, description, work.rows)
     return {
-        name: Losses(
-            tuple(work.found[name, i] for i in order),
-            tuple(work.moved[name, i] for i in order) if compare else (),
-            ran,
-        )
-        for name in (BASE, *conditions)
+        name: Losses(tuple(found), tuple(work.moved[name]) if compare else (), ran)
+        for name, found in work.found.items()
     }
 
 
 class _Work:
     """What logits say of the scored tokens; each prompt's plain logits come before its edited ones."""
 
-    def __init__(self, scored: Sequence[tuple[int, ...]], conditions: int, compare: bool) -> None:
-        self.scored, self.conditions, self.compare = scored, conditions, compare
-        self.found: dict[tuple[str, int], Tensor] = {}
-        self.moved: dict[tuple[str, int], Tensor] = {}
+    def __init__(self, scored: Sequence[tuple[int, ...]], names: Sequence[str], compare: bool) -> None:
+        self.scored, self.names, self.compare = scored, names, compare
+        self.found, self.moved = (
+            {name: [torch.empty(len(ids), dtype=torch.float64) for ids in scored] for name in names}
+            for _ in range(2)
+        )
         self._plain: dict[int, tuple[Tensor, int]] = {}
+
+    @property
+    def rows(self) -> dict[str, Rows]:
+        """What is filled, by prompt."""
+        rows: dict[str, Rows] = {f"found {name}": found for name, found in self.found.items()}
+        return rows | ({f"moved {name}": moved for name, moved in self.moved.items()} if self.compare else {})
 
     def take(self, name: str, i: int, logits: Tensor) -> None:
         ids = torch.tensor(self.scored[i], device=logits.device)
         some = logits[: len(ids)]
         wanted = some.gather(1, ids[:, None])[:, 0]
-        self.found[name, i] = (wanted - some.logsumexp(-1)).double().cpu()
+        self.found[name][i].copy_(wanted - some.logsumexp(-1))
         if not self.compare:
             return
-        plain, waiting = (some, self.conditions + 1) if name == BASE else self._plain[i]
-        self.moved[name, i] = nats(plain, some).cpu()
+        plain, waiting = (some, len(self.names)) if name == BASE else self._plain[i]
+        self.moved[name][i].copy_(nats(plain, some))
         self._plain[i] = plain, waiting - 1
         if waiting == 1:  # every condition has been compared with them
             del self._plain[i]

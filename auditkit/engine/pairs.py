@@ -17,7 +17,7 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Answers
 from auditkit.engine import arguments
-from auditkit.engine.continuation.shared_prefix import after
+from auditkit.engine.continuation.likelihoods import Taken, after
 from auditkit.engine.edits import Edit
 from auditkit.engine.guards import GuardTripped
 from auditkit.engine.sites import Site, SiteError, Span
@@ -105,7 +105,8 @@ def answered(
         probable[i] = picked[i, 0] - logits.logsumexp(0).cpu()
         said[i] = picked[i, 0] >= logits.max().cpu()
 
-    after(adapter, [prompt.ids for prompt in prompts], None, take, description)
+    taken = Taken(("answers", answers), {"picked": picked, "probable": probable, "said": said})
+    after(adapter, [prompt.ids for prompt in prompts], None, take, description, taken)
     return Answered(picked, probable, said)
 
 

@@ -112,7 +112,7 @@ def token_logits(
     def take(name: str, i: int, logits: Tensor) -> None:
         out[name][i] = logits.cpu()
 
-    ran = runs.run(take, description)
+    ran = runs.run(take, description, out)
     base = out.pop(BASE)
     if len(tokens) > 1:  # a second engine compares the first token's logit with the mean of the others
         named = [{}] * len(prompts) if spans is None else spans

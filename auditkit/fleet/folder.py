@@ -2,6 +2,7 @@
 
 FOLDER/fleet.json        what was asked: models, shards, suites, options
 FOLDER/jobs/NAME/        a job's run folders (of a shard), and log.txt
+FOLDER/jobs/MODEL-exchange/    what the shards of a model exchange, until they are merged
 FOLDER/runs/NAME/        the run of a model, merged of its shards
 FOLDER/compare.html      the page over the models, and compare.csv
 """

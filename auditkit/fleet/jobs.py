@@ -34,7 +34,7 @@ class Job:
         model: the model's spec.
         shard: (which, of how many), counted from 1.
         folder: for its run folders and its log.
-        options: pytest's arguments besides model, shard and folder.
+        options: pytest's arguments besides model, shard and folders.
         apart: modules in the current folder are not imported, as `auditkit audit` has it for the package's suites.
     """
 
@@ -44,13 +44,16 @@ class Job:
     folder: Path
     options: tuple[str, ...]
     apart: bool
+    exchange: Path | None = None
+    """Folder in which the shards of a model divide measurements; None for a model of one job."""
 
     @property
     def arguments(self) -> list[str]:
         """pytest's arguments, without those that go on with a run."""
         which, number = self.shard
         shard = [f"--audit-shard={which}/{number}"] if number > 1 else []
-        return [*self.options, f"--audit-model={self.model}", *shard, f"--audit-dir={self.folder}"]
+        exchange = [] if self.exchange is None else [f"--audit-exchange={self.exchange}"]
+        return [*self.options, f"--audit-model={self.model}", *shard, *exchange, f"--audit-dir={self.folder}"]
 
     def command(self, cpus: int, gpus: float) -> Command:
         """What is started now: the run that was cut off is gone on with."""
@@ -119,9 +122,9 @@ class Job:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def _is_own(self, run: Run) -> bool:
-        """Whether a record is that of this job; where its folder lies does not matter."""
+        """Whether a record is that of this job; where its folders lie does not matter."""
         own, other = (
-            [part for part in args if not part.startswith("--audit-dir=")]
+            [part for part in args if not part.startswith(("--audit-dir=", "--audit-exchange="))]
             for args in (("pytest", *self.arguments), run.command)
         )
         return own == other
@@ -157,6 +160,7 @@ def jobs_of(name: str, model: str, shards: int, top: Path, options: Sequence[str
             top / "jobs" / f"{name}-{which}of{shards}",
             tuple(options),
             apart,
+            top / "jobs" / f"{name}-exchange",
         )
         for which in range(1, shards + 1)
     ]

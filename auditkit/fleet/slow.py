@@ -121,5 +121,5 @@ class Watch:
         others = "" if usual is None else f", and jobs that have ended took {usual:.0f} s at the median"
         return (
             f"slow: it has run for {ran:.0f} s{others}. It has measured {claims} claims, and none for {silent:.0f} s "
-            f"({job.log}); if its process is ended, it is started again and goes on"
+            f"({job.log} ends with: {job.last_line()}); if its process is ended, it is started again and goes on"
         ), ran

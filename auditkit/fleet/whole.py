@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from auditkit.fleet.jobs import Job, jobs_of
 from auditkit.fleet.joined import ModelRun, model_run, planned_elsewhere
 from auditkit.fleet.launch import JobResult, Launch
 from auditkit.record.manifest import record_digest
+from auditkit.record.schema import Claim
 
 NOT_CARRIED_OUT = 4
 
@@ -52,7 +54,7 @@ class Fleet:
         results = dict(zip(every, self.launch.measure(every), strict=True))
         known = planned_elsewhere(results.values())
         models = [
-            model_run(model, [results[job] for job in some], self._runs(self.plan.names[model]), known)
+            self._joined(self.plan.names[model], model, [results[job] for job in some], known)
             for model, some in jobs.items()
         ]
         if all(result.refused for result in results.values()):
@@ -65,8 +67,14 @@ class Fleet:
     def _jobs(self, name: str, model: str, options: Sequence[str]) -> list[Job]:
         return jobs_of(name, model, self.plan.shards, self.folder, options, self.apart)
 
-    def _runs(self, name: str) -> Path:
-        return self.folder / "runs" / name
+    def _joined(self, name: str, model: str, results: Sequence[JobResult], known: Mapping[str, Claim]) -> ModelRun:
+        """The run of a model; what its shards exchanged is removed once all of them are in it."""
+        joined = model_run(model, results, self.folder / "runs" / name, known)
+        if joined.run is not None and not joined.reason:
+            for folder in {result.job.exchange for result in results}:
+                if folder is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
+        return joined
 
     def _against(self) -> list[str]:
         """The option that names the baseline's run, which is measured now if it was not yet.
@@ -80,7 +88,7 @@ class Fleet:
         self.say(f"measuring the baseline {model} first")
         jobs = self._jobs(BASELINE_NAME, model, [*self._common(), "--audit-as-baseline"])
         results: list[JobResult] = self.launch.measure(jobs)
-        measured = model_run(model, results, self._runs(BASELINE_NAME), planned_elsewhere(results))
+        measured = self._joined(BASELINE_NAME, model, results, planned_elsewhere(results))
         if measured.folder is None or measured.reason:
             raise BaselineError(f"the baseline {model} could not be measured: {measured.reason}")
         return [f"--audit-baseline={measured.folder}#{record_digest(measured.folder)}"]

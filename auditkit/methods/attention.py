@@ -35,6 +35,7 @@ from auditkit.engine.attention import QUERIES
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continuation.shared_prefix import Heads, by_beginning, moved, run_heads
 from auditkit.engine.edits import Edited, located
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.forward import Interventions, donate
 from auditkit.engine.guards import GuardTripped, costing
 from auditkit.engine.pairs import answer_rows
@@ -105,7 +106,11 @@ def shares(
     )
     for heads, among in by_beginning(adapter, [run.prompt.ids for run in runs], most):
         begun = run_heads(cast(Continuable, adapter), heads) if heads else None
-        in_batches(partial(reading.read, among, begun), [len(runs[i].prompt) for i in among], description)
+        rows = {"shares": [reading.shares[:, i] for i in among], "logits": [reading.logits[i] for i in among]}
+        of = ("shares of attention", [runs[i] for i in among], span, queries, answers, begun is not None)
+        divided = Divided(adapter, of, rows)
+        read = partial(reading.read, among, begun)
+        in_batches(read, [len(runs[i].prompt) for i in among], description, divided=divided)
     return reading.shares, reading.logits
 
 

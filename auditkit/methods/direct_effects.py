@@ -24,6 +24,7 @@ from auditkit.adapters.protocol import Adapter, Answers, Capability, Component, 
 from auditkit.claims.outcomes import Unsupported
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edited, layers_of, zero
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.forward import Donated, capture, execute
 from auditkit.engine.guards import noise_floor
 from auditkit.engine.pairs import PatchPair, answer_rows
@@ -86,7 +87,8 @@ def direct_effects(
                     for layer in layers_of(adapter, site):
                         out[number, i] += float(weight[row] @ change[site.component, layer][row])
 
-    in_batches(work, [len(pair.base) for pair in pairs], description)
+    divided = Divided(adapter, ("direct effects", pairs, sites), {"effects": out.T})
+    in_batches(work, [len(pair.base) for pair in pairs], description, divided=divided)
     return out
 
 

@@ -24,7 +24,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter
 from auditkit.engine.batching import TOKEN_BUDGET
 from auditkit.engine.continuation.generation import generate
-from auditkit.engine.continuation.shared_prefix import log_likelihoods
+from auditkit.engine.continuation.likelihoods import log_likelihoods
 from auditkit.engine.continuation.timed import Continued, Timed, When
 from auditkit.engine.edits import add
 from auditkit.engine.forward import means

@@ -46,6 +46,12 @@ def check_options(options: RunOptions, processes: object, dist: str) -> None:
             raise ValueError(f"--dist {dist}: claims that share measurements stay together; leave out --dist")
         if sites is not None:
             raise ValueError("--cross-check samples what one process has measured; leave out -n")
+    if options.exchange is not None and options.shard is None:
+        raise ValueError("--exchange is for shards; give --shard I/N too")
+    if options.exchange is not None and processes and dist != "no":
+        raise ValueError(
+            "--exchange divides measurements among shards, and -n among workers; leave one of them out"
+        )
     _check_trackers(options)
     _check_names(options)
 

@@ -214,7 +214,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         audit = config.stash[_audit_key] = Audit(config, claims, deselected, seen, others)
         config.pluginmanager.register(audit, "auditkit-audit")
     elif "auditkit" in config.workerinput:  # type: ignore[attr-defined]  # xdist's
-        from auditkit.pytest_plugin.distribute import measure_in_worker
+        from auditkit.pytest_plugin.processes.distribute import measure_in_worker
 
         config.stash[_measuring_key] = measure_in_worker(config, claims, deselected)
 
@@ -223,7 +223,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
     """Plan and open a distributed run before its workers are started."""
     if options_of(config).models:
-        from auditkit.pytest_plugin.distribute import plan_here
+        from auditkit.pytest_plugin.processes.distribute import plan_here
 
         plan_here(_audit_key, config, config.pluginmanager.getplugin("session"), specs)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import json
 import sys
 import time
@@ -26,10 +27,12 @@ from auditkit.adapters import sandbox
 from auditkit.adapters.errors import IntegrityError, ModelError
 from auditkit.adapters.loading.bounds import opening
 from auditkit.adapters.loading.load import Loaded
+from auditkit.adapters.protocol import Adapter
 from auditkit.adapters.registry import adapter_factory, loader_of
 from auditkit.adapters.rendering import rendered_prompt, rendered_sha256
 from auditkit.claims.evidence import Evidence, gathering
 from auditkit.claims.outcomes import Inconclusive, NotReadable, Threshold
+from auditkit.engine.exchange.folder import Exchange, exchanging
 from auditkit.engine.guards import EditedRuns, counting_edits
 from auditkit.engine.progress import progress_to
 from auditkit.engine.sampling import Sample, sampling
@@ -42,9 +45,11 @@ from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.looks import FurtherLooks, looked_at_again
 from auditkit.pytest_plugin.options import RunOptions, options_of, read_data
 from auditkit.pytest_plugin.outcomes import set_outcome
+from auditkit.pytest_plugin.processes.helping import Division, help_with
 from auditkit.pytest_plugin.settings import Settings, rerun_options
+from auditkit.pytest_plugin.terminal import say
 from auditkit.record.canonical import canonical
-from auditkit.record.identity import model_digest
+from auditkit.record.identity import has_digest, model_digest
 from auditkit.record.journal import Entry
 from auditkit.record.plan import LOOKS, STEPWISE
 from auditkit.record.schema import Cost, ModelInfo, Plan, Verdict
@@ -157,6 +162,7 @@ class Measuring:
         digests: model spec -> SHA-256 of the identity of the model that the run is about.
         plans: model spec -> what the run asks of the model.
         opened: models that are open already; others are opened when the first claim asks, and closed after the last.
+        division: how other processes divide measurements with this one; None where they do not.
     """
 
     def __init__(
@@ -170,6 +176,7 @@ class Measuring:
         thresholds: Thresholds | None,
         gate: Gate,
         sample: Sample | None = None,
+        division: Division | None = None,
     ) -> None:
         self.config = config
         self.options = options_of(config)
@@ -183,6 +190,17 @@ class Measuring:
         self._gate = gate
         self._current: _CurrentClaim | None = None
         self._plans = plans
+        self._division, self._exchange = division, None
+        if division is not None:
+            self._exchange = Exchange(division.folder, division.asked, self._identity)
+            self._exchange.join((model_of(item), claim_id(item)) for item in items if item.nodeid not in resumed)
+
+    def _identity(self, adapter: Adapter) -> str | None:
+        """The digest of a model that this run is about, where its weights have one."""
+        for spec, opened in self._opened.items():
+            if opened.adapter is adapter and has_digest(opened.info):
+                return self._digests[spec]
+        return None
 
     @property
     def settings(self) -> Settings:
@@ -239,7 +257,7 @@ class Measuring:
         """Run a claim as pytest itself does, and not through a plugin that runs failed tests again."""
         if item.nodeid not in self._claims:
             return None
-        with self._gathering(item):
+        with self._gathering(item, self.sample):
             item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
             runtestprotocol(item, nextitem=nextitem)
             item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -286,18 +304,47 @@ class Measuring:
             self._conclude(item, current, call, report)
         return report
 
+    def help_others(self) -> None:
+        """Measure what other processes have too much of, until they have decided their claims."""
+        exchange, division = self._exchange, self._division
+        if exchange is None or division is None:
+            return
+
+        def wanted(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+            said = exchange.wanted((model_of(item), claim_id(item)) for item in items)
+            return list(itertools.compress(items, said))
+
+        def measure(item: pytest.Item, after: pytest.Item | None) -> bool:
+            with exchange.helping(model_of(item), claim_id(item)), self._gathering(item, None) as current:
+                current.concluded = True  # whatever it comes to, another process decides it
+                reports = runtestprotocol(item, log=False, nextitem=after)
+            give_back()
+            return all(report.passed for report in reports)
+
+        if claims := wanted(division.from_here()):
+            say(self.config, "its own claims are measured; helping other processes with theirs")
+            begun = help_with(claims, wanted, measure)
+            say(self.config, f"helped with {begun} claims that other processes decide")
+
     @contextmanager
-    def _gathering(self, item: pytest.Item) -> Iterator[None]:
+    def _gathering(self, item: pytest.Item, sample: Sample | None) -> Iterator[_CurrentClaim]:
         """Gather the evidence of one claim over setup and call; long work shows its progress."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         stream = reporter._tw._file if reporter is not None else StringIO()
-        sampled = nullcontext() if self.sample is None else sampling(self.sample)
+        sampled = nullcontext() if sample is None else sampling(sample)
         first = LOOKS[0].spends if self._looks is not None and looked_at_again(item) else 1.0
-        with gathering() as evidence, counting_edits() as edited, progress_to(stream), sampled, spending(first):
+        with (
+            gathering() as evidence,
+            counting_edits() as edited,
+            progress_to(stream),
+            sampled,
+            spending(first),
+            exchanging(self._exchange),
+        ):
             began, before = time.perf_counter(), self._token_layers(item)
             self._current = _CurrentClaim(suite_of(item), evidence, began, before, edited)
             try:
-                yield
+                yield self._current
             finally:
                 self._current = None
 
@@ -328,6 +375,8 @@ class Measuring:
         # JSON text, so that the report can travel between processes like any other.
         entry = msgspec.json.encode(canonical(Entry(claim=claim, items=rows))).decode()
         vars(report).update(auditkit_entry=entry)
+        if self._exchange is not None:
+            self._exchange.decide(model_of(item), claim.id)
 
     def _token_layers(self, item: pytest.Item) -> int:
         opened = self._opened.get(model_of(item))

@@ -61,6 +61,7 @@ class RunOptions:
         tokenizer: whose tokenizer every model is given; None for its own.
         shard: (which, of how many), counted from 1.
         shard_text: the same as the user wrote it.
+        exchange: folder in which shards divide their largest measurements; None where they do not.
         resume: folder of the run to continue; "" for the newest one, None where nothing is continued.
         log_to: trackers that the run is logged to when it has ended.
         reports: folder for run folders.
@@ -86,6 +87,7 @@ class RunOptions:
     waivers: str | None
     shard: tuple[int, int] | None
     shard_text: str | None
+    exchange: Path | None
     resume: str | None
     log_to: tuple[str, ...]
     reports: Path
@@ -140,6 +142,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         seed=option.audit_seed,
         shard=None if option.audit_shard is None else _read_shard(option.audit_shard),
         shard_text=option.audit_shard,
+        exchange=None if option.audit_exchange is None else Path(option.audit_exchange),
         items=_at_least_one(option.audit_items, "--items", "item is needed to measure anything"),
         effort=option.audit_effort,
         budget=option.audit_budget,

@@ -35,6 +35,7 @@ from auditkit.pytest_plugin.declared import (
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring, Opened, let_go, open_model
 from auditkit.pytest_plugin.options import check_data, options_key, options_of, refusal
+from auditkit.pytest_plugin.processes.helping import HelpingShard, division_of_shard
 from auditkit.pytest_plugin.resume import ResumedClaims, Stop, go_on
 from auditkit.pytest_plugin.run import (
     IDENTITY,
@@ -81,6 +82,7 @@ class Audit:
     ) -> None:
         self.config = config
         self.options = options_of(config)
+        self._everywhere = items
         self.items = [item for item in items if item not in others]
         check_data(config, self.options, [*items, *deselected])
         check_efforts(self.options.effort, [*items, *deselected])
@@ -137,6 +139,8 @@ class Audit:
             known: dict[str, KnownModel] = {}
             for spec, before in earlier.items():
                 require_writable(self.options.reports if before is None else before.folder)
+                if self.options.exchange is not None:
+                    require_writable(self.options.exchange)
                 opened = self._opened.pop(spec, None) or self._open(spec)
                 support = opened.adapter.support()
                 require_digest(opened.info, self.options.profile)
@@ -239,7 +243,9 @@ class Audit:
             self.thresholds,
             self.gate,
             sample,
+            division_of_shard(self.options, (run.plan_sha256 for run in self.planned.values()), self._everywhere),
         )
+        self.config.pluginmanager.register(HelpingShard(measuring.help_others, self._is_whole), "auditkit-helping")
         self.config.pluginmanager.register(measuring, "auditkit-measuring")
         self.config.pluginmanager.register(ResumedClaims(self.items, resumed), "auditkit-resumed")
         return measuring
@@ -300,6 +306,11 @@ class Audit:
             session.exitstatus = 1 if self._foreign_failure else min(codes, key=WORST_FIRST.index)
         for run in self.written:
             self._logged += [] if run.cut_off else logged(self.options.log_to, run.folder, run.record)
+
+    def _is_whole(self) -> bool:
+        """Every claim is recorded."""
+        done = {claim.id for run in self.written for claim in run.record.claims}
+        return bool(self.written) and not self._interrupted and done >= set(self._claim_of.values())
 
     def _write(self, ended: str = "", *, stopped: bool) -> None:
         """Write every run; see `OpenRun.write`."""

@@ -164,9 +164,7 @@ def sweep_is_one_at_a_time(adapter: Adapter, prompts: Sequence[Prompt]) -> Large
     largest = Largest(adapter)
     if not (restarts := restartable(adapter, ())):
         raise Refused(restarts.reason)
-    components = [
-        component for component in Component if adapter.support()[component] and restartable(adapter, {component})
-    ]
+    components = [part for part in Component if adapter.support()[part] and restartable(adapter, {part})]
     pairs = example_pairs(prompts)
     sites = [
         site for component in components for site in grid([component], _some_layers(adapter, component), [1, -1])

@@ -67,7 +67,8 @@ def test_every_model_is_measured_in_jobs_of_the_ordinary_command_and_stands_on_o
     assert [value_of(one, "--audit-shard") for one in stage.commands] == ["1/2", "2/2"] * 2
     assert stage.commands[0].args == (
         *("-m", "pytest", "./suite", "-p", "no:cacheprovider", "--audit-seed=3", "--audit-effort=quick"),
-        *("--audit-model=./alpha", "--audit-shard=1/2", "--audit-dir=fleet/jobs/alpha-1of2"),
+        *("--audit-model=./alpha", "--audit-shard=1/2", "--audit-exchange=fleet/jobs/alpha-exchange"),
+        "--audit-dir=fleet/jobs/alpha-1of2",
     )
     runs = [merged(name) for name in ("alpha", "beta")]
     assert [run.summary.verdict for run in runs] == [Verdict.PASS, Verdict.FAIL]

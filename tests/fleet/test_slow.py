@@ -75,7 +75,8 @@ def test_a_job_that_takes_twice_as_long_as_the_others_is_named_with_its_progress
     clock.now = 205.0
     assert list(watch.slow([late])) == [
         "late: slow: it has run for 205 s, and jobs that have ended took 100 s at the median. It has measured 3 "
-        f"claims, and none for 115 s ({late.log}); if its process is ended, it is started again and goes on"
+        f"claims, and none for 115 s ({late.log} ends with: a line); if its process is ended, it is started again and "
+        "goes on"
     ]
     clock.now = 400.0
     assert not list(watch.slow([late])), "it is not named again until that time has doubled"

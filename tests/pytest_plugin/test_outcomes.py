@@ -253,7 +253,7 @@ def test_not_applicable_alone_decides_nothing(audit) -> None:
         ("estimate(1.0) >= 0.0; assert 1 == 2", "compares no effect failed"),
         ("1 / 0", "ZeroDivisionError"),
         (
-            "from auditkit.engine.patching.plain import GuardTripped; raise GuardTripped('guard: it moved')",
+            "from auditkit.engine.guards import GuardTripped; raise GuardTripped('guard: it moved')",
             "it moved",
         ),
     ],

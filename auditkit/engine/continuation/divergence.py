@@ -40,6 +40,7 @@ from auditkit.engine.continuation.timed import (
     settle,
 )
 from auditkit.engine.edits import Edit, replace
+from auditkit.engine.exchange.turns import Divided, Rows
 from auditkit.engine.guards import ROUNDING, GuardTripped
 from auditkit.engine.sites import Site, SiteError, block_input
 from auditkit.notebook import Showable, spreads
@@ -187,7 +188,7 @@ def compare(
         max(lengths) for lengths in zip(*(run.lengths for run in (reference, *conditions.values())), strict=True)
     ]
     as_tokens = [window * vocabulary * TOKEN_BUDGET // LOGIT_BUDGET for window in reference.windows]
-    in_batches(work.run, list(map(max, longest, as_tokens)), description)
+    in_batches(work.run, list(map(max, longest, as_tokens)), description, divided=work.divided(adapter))
     return {name: Divergence(tuple(work.nats[name]), tuple(work.agrees[name])) for name in conditions}
 
 
@@ -207,6 +208,15 @@ class _Work:
         for name, condition in self.conditions.items():
             if condition.windows != self.reference.windows:
                 raise ValueError(f"condition '{name}' is not over the continuations of the reference")
+
+    def divided(self, adapter: Adapter) -> Divided | None:
+        """How processes may divide the rows, where it is known of all runs what they are of."""
+        runs = [self.reference, *self.conditions.values()]
+        if any(run.of is None for run in runs):
+            return None
+        rows: dict[str, Rows] = {f"nats {name}": nats for name, nats in self.nats.items()}
+        rows |= {f"agrees {name}": agrees for name, agrees in self.agrees.items()}
+        return Divided(adapter, ("divergence", list(self.conditions), [run.of for run in runs]), rows)
 
     def run(self, rows: list[int]) -> None:
         known = self.reference.logits(rows)

@@ -54,6 +54,7 @@ from auditkit.engine.continuation.timed import (
     settle,
 )
 from auditkit.engine.edits import Edited, unchanging
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.forward import Donated, Interventions
 from auditkit.engine.guards import GuardTripped, costing, pieces_floor
 from auditkit.notebook import Showable
@@ -229,7 +230,21 @@ class _Work:
 
     def all(self, description: str) -> None:
         lengths = [len(run.prompt) + self.most for run in self.runs]
-        in_batches(self.some, lengths, description, GENERATING if self.cached else None)
+        ids = torch.full((len(lengths), self.most), -1)
+        scores = torch.zeros(ids.shape, dtype=torch.float64)
+
+        def work(rows: list[int]) -> None:
+            self.some(rows)
+            for row in rows:
+                written = len(self.tokens[row])
+                ids[row, :written] = torch.tensor(self.tokens[row])
+                scores[row, :written] = torch.tensor(self.scores[row], dtype=torch.float64)
+
+        of = ("generation", self.runs, self.most, sorted(self.ends), self.cached)
+        divided = Divided(self.adapter, of, {"tokens": ids, "scores": scores})
+        in_batches(work, lengths, description, GENERATING if self.cached else None, divided)
+        for row, written in enumerate((ids >= 0).sum(1).tolist()):
+            self.tokens[row], self.scores[row] = ids[row, :written].tolist(), scores[row, :written].tolist()
 
     def some(self, rows: list[int]) -> None:
         """All tokens of some rows; rows that have ended take no further part."""

@@ -19,6 +19,7 @@ from auditkit.engine.continuation.divergence import LOGIT_BUDGET, Divergence, co
 from auditkit.engine.continuation.prefix_cached import Edits, Tails
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Forced
 from auditkit.engine.edits import replace
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.guards import GuardTripped, pieces_floor
 from auditkit.engine.patching.walks import MissesWholeRuns, against_walks
 from auditkit.engine.sites import Position, Site, Span, block_input
@@ -75,19 +76,21 @@ def late_losses(
     arguments.named("conditions", conditions, arguments.EDITED)
     runs = _guarded(tails, conditions)
     _guard_full(tails.guarded())
-    losses: dict[str, dict[int, Tensor]] = {name: {} for name in conditions}
+    losses = {name: [torch.empty(n, dtype=torch.float64) for n in tails.windows] for name in conditions}
 
     def work(rows: list[int]) -> None:
         for name, run in runs.items():
             logits = run.logits(rows)
             for k, row in enumerate(rows):
                 ids = torch.tensor([tails.continuations[row]])
-                losses[name][row] = token_losses(logits[k : k + 1, -ids.shape[1] :], ids)[0]
+                losses[name][row].copy_(token_losses(logits[k : k + 1, -ids.shape[1] :], ids)[0])
 
     vocabulary = len(tails.adapter.chat.tokenizer)
-    in_batches(work, [max(n, w * vocabulary * TOKEN_BUDGET // LOGIT_BUDGET) for n, w in tails.sizes], description)
+    costs = [max(n, w * vocabulary * TOKEN_BUDGET // LOGIT_BUDGET) for n, w in tails.sizes]
+    divided = Divided(tails.adapter, ("losses", {name: run.of for name, run in runs.items()}), losses)
+    in_batches(work, costs, description, divided=divided)
     tails.forget()
-    return {name: [by_row[row] for row in range(len(tails.prompts))] for name, by_row in losses.items()}
+    return losses
 
 
 def _guarded(tails: Tails, conditions: Mapping[str, Edits]) -> dict[str, Forced]:

@@ -172,8 +172,11 @@ class Tails:
                 waiting.update({(one, tuple(rows)): part for one, part in zip(some, got, strict=True)})
             return waiting.pop(key)
 
-        lengths = tuple(map(len, self._rests))
-        return {name: Forced(lengths, self.windows, partial(logits, name)) for name in names}
+        lengths, tails = tuple(map(len, self._rests)), ("tails", self.prompts, self.continuations, self.cuts)
+        return {
+            name: Forced(lengths, self.windows, partial(logits, name), (*tails, self.restarts, made[name]))
+            for name in names
+        }
 
     def read(self, places: Collection[Place]) -> list[dict[Place, Tensor]]:
         """By row: the activations (position of the tail, ...) at some places, in one plain run."""

@@ -9,10 +9,10 @@ to rounding.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,16 +20,13 @@ from torch import Tensor
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.touches import keep
 from auditkit.adapters.protocol import Adapter, Batch, Capability, Continuable, Look, Memory, Place
-from auditkit.engine.batching import TOKEN_BUDGET, batches, in_batches
-from auditkit.engine.guards import GuardTripped, costing
-from auditkit.engine.progress import progress
+from auditkit.engine.batching import batches
+from auditkit.engine.guards import costing
 
 Ids = tuple[int, ...]
 
 KEPT_TOKENS = 4096
 """Tokens whose keys and values are held at once: 190 MB on a model of 30 layers and 192 dimensions of keys."""
-WINDOW = 256
-"""Rows of logits over the vocabulary made at once."""
 WORTH = 128
 """Tokens that must be saved for a beginning to be run by itself: half as many take as long as reading the weights."""
 
@@ -102,7 +99,7 @@ def by_beginning(
     """
     able = hasattr(adapter, "extend") and adapter.support().get(Capability.GENERATION)
     uses: dict[Ids, list[int]] = defaultdict(list)
-    for i, head in enumerate(_heads_of(prompts, None, most) if able else [()] * len(prompts)):
+    for i, head in enumerate(heads_of(prompts, None, most) if able else [()] * len(prompts)):
         uses[head].append(i)
     shared = {head: own for head, own in uses.items() if head and len(own) > 1}
     alone = sorted(i for head, own in uses.items() if head not in shared for i in own)
@@ -237,28 +234,13 @@ def shared_head(prompts: Sequence[Ids]) -> int:
     return min(short, _alike(min(prompts), max(prompts)))  # of sorted prompts the ends are alike where all are
 
 
-def after(
-    adapter: Adapter,
-    prompts: Sequence[Ids],
-    families: Sequence[object] | None,
-    take: Callable[[int, Tensor], None],
-    description: str = "answers",
-) -> None:
-    """Give `take` the index of each prompt and its logits (vocabulary,) after the last token, in float32.
+def heads_of(prompts: Sequence[Ids], families: Sequence[object] | None, most: int | None = None) -> list[Ids]:
+    """What each prompt begins with together with the others of its family.
 
     Args:
-        families: a label per prompt; those of one family are expected to begin alike. None: by what they begin with.
-
-    Raises:
-        GuardTripped: logits that are NaN or infinite.
+        families: a label per prompt; None: by what they begin with.
+        most: tokens at most.
     """
-    heads = _heads_of(prompts, families)
-    rows = [(head, prompt[len(head) :]) for head, prompt in zip(heads, prompts, strict=True)]
-    _read(adapter, rows, [1] * len(rows), lambda i, logits: take(i, logits[0]), description)
-
-
-def _heads_of(prompts: Sequence[Ids], families: Sequence[object] | None, most: int | None = None) -> list[Ids]:
-    """What each prompt begins with together with the others of its family; see `after`."""
     if families is None:
         cut = best_cut(prompts, most)
         families = [prompt[:cut] or i for i, prompt in enumerate(prompts)]
@@ -293,96 +275,3 @@ def _alike(one: Ids, other: Ids) -> int:
     """How many tokens two prompts begin with alike."""
     both = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(both) if a != b), min(len(one), len(other)))
-
-
-def log_likelihoods(
-    adapter: Adapter, prompts: Sequence[Ids], continuations: Sequence[Ids], description: str = "likelihoods"
-) -> list[Tensor]:
-    """For each prompt, the log probability of every token of its continuation, (tokens,) in nats.
-
-    Raises:
-        ValueError: an empty prompt or continuation.
-    """
-    if not all(prompts) or not all(continuations):
-        raise ValueError("a likelihood needs a prompt and a continuation of at least one token each")
-    rows = [(p[:-1], (p[-1], *c[:-1])) for p, c in zip(prompts, continuations, strict=True)]
-    found: list[Tensor] = [torch.empty(0)] * len(rows)
-
-    def take(i: int, logits: Tensor) -> None:
-        wanted = logits[torch.arange(len(logits)), torch.tensor(continuations[i], device=logits.device)]
-        found[i] = (wanted - logits.logsumexp(-1)).double().cpu()
-
-    _read(adapter, rows, [len(c) for c in continuations], take, description)
-    return found
-
-
-def _read(
-    adapter: Adapter,
-    rows: Sequence[tuple[Ids, Ids]],
-    windows: Sequence[int],
-    take: Callable[[int, Tensor], None],
-    description: str,
-) -> None:
-    """Give `take` the logits (window, vocabulary) after the last tokens of each row, head and tail together."""
-
-    def take_logits(i: int, logits: Tensor) -> None:
-        if not torch.isfinite(logits).all():
-            raise GuardTripped(
-                "logits contain NaN or infinity; nothing can be concluded from them (try --dtype float32)"
-            )
-        take(i, logits)
-
-    uses: dict[Ids, list[int]] = defaultdict(list)
-    for i, (head, _) in enumerate(rows):
-        uses[head].append(i)
-    able = bool(adapter.support()[Capability.GENERATION]) if hasattr(adapter, "extend") else False
-    shared = {head: own for head, own in uses.items() if able and head and len(own) > 1}
-    alone = [i for i, (head, _) in enumerate(rows) if head not in shared]
-
-    def whole(chosen: list[int]) -> None:
-        where = [alone[k] for k in chosen]
-        some = [Prompt("", rows[i][0] + rows[i][1]) for i in where]
-        most = max(windows[i] for i in where)
-        if able and most == 1 and saves([prompt.ids for prompt in some]):
-            logits = begin(cast("Continuable", adapter), some).logits
-        else:
-            batch = adapter.batch(some)
-            logits = adapter.run(batch)[:, None] if most == 1 else adapter.predict(batch, tokens=most)
-        for row, i in enumerate(where):
-            take_logits(i, logits[row, most - windows[i] :])
-
-    if alone:
-        costs = [len(rows[i][0]) + len(rows[i][1]) for i in alone]
-        in_batches(whole, [max(n, windows[i] * TOKEN_BUDGET // WINDOW) for n, i in zip(costs, alone, strict=True)],
-                   description)  # fmt: skip
-    heads = list(shared)
-    for group in progress(batches([len(head) for head in heads]), description, len(heads)) if heads else ():
-        some = [heads[k] for k in group]
-        _go_on(cast("Continuable", adapter), some, [shared[head] for head in some], rows, windows, take_logits)
-
-
-def _go_on(
-    adapter: Continuable,
-    heads: Sequence[Ids],
-    uses: Sequence[Sequence[int]],
-    rows: Sequence[tuple[Ids, Ids]],
-    windows: Sequence[int],
-    take_logits: Callable[[int, Tensor], None],
-) -> None:
-    """Rows that begin with one of these heads: the heads once, then tails of one length together."""
-    found = run_heads(adapter, heads)
-    order, memory = found.rows, found.memory
-    by_length: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for k, own in enumerate(uses):
-        for i in own:
-            by_length[len(rows[i][1])].append((k, i))
-    for length, same in sorted(by_length.items()):
-        most = max(windows[i] for _, i in same)
-        room = min(TOKEN_BUDGET // length, KEPT_TOKENS // (memory.batch.width + length), WINDOW // most)
-        step = max(1, room)
-        for start in range(0, len(same), step):
-            part = same[start : start + step]
-            batch = adapter.batch([Prompt("", rows[i][1]) for _, i in part])
-            logits, _ = adapter.extend(memory.rows([order[heads[k]] for k, _ in part]), batch, None, most)
-            for row, (_, i) in enumerate(part):
-                take_logits(i, logits[row, most - windows[i] :])

@@ -244,16 +244,19 @@ class Forced:
         windows: tokens of each row's continuation.
         logits: row indices -> (row, window, vocabulary) in float32: what is predicted for each token of the
             continuation, right-aligned at the longest window of these rows.
+        of: all that the logits depend on besides the model; None where it cannot be said.
     """
 
     lengths: tuple[int, ...]
     windows: tuple[int, ...]
     logits: Callable[[list[int]], Tensor]
+    of: tuple[object, ...] | None = None
 
     def chosen(self, rows: Sequence[int]) -> Forced:
         """Some of the rows, in the order given."""
         lengths, windows = (tuple(column[row] for row in rows) for column in (self.lengths, self.windows))
-        return Forced(lengths, windows, lambda some: self.logits([rows[k] for k in some]))
+        of = None if self.of is None else ("chosen", list(rows), *self.of)
+        return Forced(lengths, windows, lambda some: self.logits([rows[k] for k in some]), of)
 
 
 def forced(adapter: Adapter, runs: Sequence[Continued], continuations: Sequence[Sequence[int]]) -> Forced:
@@ -273,7 +276,7 @@ def forced(adapter: Adapter, runs: Sequence[Continued], continuations: Sequence[
         return predicted(adapter, whole, max(windows[i] for i in rows))
 
     lengths = (len(run.prompt) + window - 1 for run, window in zip(runs, windows, strict=True))
-    return Forced(tuple(lengths), windows, logits)
+    return Forced(tuple(lengths), windows, logits, ("forced", runs, continuations))
 
 
 def predicted(adapter: Adapter, runs: Sequence[Edited], tokens: int, donated: Donated | None = None) -> Tensor:

@@ -37,6 +37,7 @@ from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continuation.shared_prefix import begin, beginning, on
 from auditkit.engine.continuation.timed import GUARDED_ROWS, Continued, Forced, forced, window_lengths
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.guards import GuardTripped, costing, note_edits, pieces_floor
 from auditkit.engine.sites import SiteError, Span
 
@@ -186,7 +187,8 @@ def answers(adapter: Adapter, run: Forced, pairs: Sequence[tuple[int, int]]) -> 
         for k, row in enumerate(rows):
             out[row] = logits[k, -run.windows[row], list(pairs[row])].cpu()
 
-    in_batches(work, run.lengths, "answers")
+    divided = None if run.of is None else Divided(adapter, ("answers", pairs, *run.of), {"answers": out})
+    in_batches(work, run.lengths, "answers", divided=divided)
     if not torch.isfinite(out).all():
         raise GuardTripped("answer logits contain NaN or infinity (try --dtype float32)")
     return out
@@ -205,7 +207,7 @@ class _Prefixes:
             for graft, tokens in zip(grafts, continuations, strict=True)
         ]
         lengths = (graft.given + len(rest) for graft, rest in zip(grafts, self.rests, strict=True))
-        self.run = Forced(tuple(lengths), windows, self.logits)
+        self.run = Forced(tuple(lengths), windows, self.logits, ("prefixes", grafts, continuations))
 
     def logits(self, rows: list[int]) -> Tensor:
         note_edits()
@@ -232,7 +234,7 @@ class _Spans:
         self.adapter, self.grafts, self.continuations = adapter, grafts, continuations
         windows = window_lengths(len(grafts), continuations)
         lengths = (len(graft.host) + window - 1 for graft, window in zip(grafts, windows, strict=True))
-        self.run = Forced(tuple(lengths), windows, self.logits)
+        self.run = Forced(tuple(lengths), windows, self.logits, ("spans", grafts, continuations))
 
     def logits(self, rows: list[int]) -> Tensor:
         """One run in pieces: at the end of every span the donor's keys and values take their place."""

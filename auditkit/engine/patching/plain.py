@@ -31,8 +31,9 @@ from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edit, Edited, touched
 from auditkit.engine.edits import replace as restored
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.forward import Donated, donate, execute
-from auditkit.engine.guards import GuardTripped, within_noise
+from auditkit.engine.guards import spending_of, within_noise
 from auditkit.engine.pairs import Condition, PatchPair, answer_rows
 from auditkit.engine.sampling import offer
 from auditkit.engine.sites import Site, SiteError, block_input
@@ -142,31 +143,31 @@ def patch(
     lengths = [len(pair.base) for pair in pairs]
 
     def work(rows: list[int]) -> None:
-        before = adapter.meter.token_layers
         chunk = [pairs[i] for i in rows]
         answers = [pair.answers for pair in chunk]
         edited = {name: [plan[i] for i in rows] for name, plan in plans.items()}
         sources: dict[Prompt | Edited, Sequence[Place]] = {pair.source: () for pair in chunk}
-        room = len(rows) * max(lengths[i] for i in rows)
-        donated = donate(adapter, chain.from_iterable(edited.values()), room, sources, answered=True)
-        source[rows] = answer_rows(torch.stack([donated.logits[pair.source] for pair in chunk]), answers)
-        given = known or all(pair.base in donated.logits for pair in chunk)  # as where a source is its own base
-        if not known and given:
-            base[rows] = answer_rows(torch.stack([donated.logits[pair.base] for pair in chunk]), answers)
-        elif not known:
-            logits, _ = execute(adapter, [Edited(pair.base) for pair in chunk], Donated())
-            base[rows] = answer_rows(logits, answers)
-        for name, plan in edited.items():
-            logits, _ = execute(adapter, plan, donated)
-            results[name][rows] = answer_rows(logits, answers)
-        tokens = sum(lengths[i] for i in rows)
-        declared = adapter.layers * tokens * (len(plans) + (not given)) + donated.cost
-        spent = adapter.meter.token_layers - before
-        if spent != declared:
-            raise GuardTripped(f"patching ran {spent} token-layers and had declared {declared}")
+        with spending_of(adapter) as spent:
+            room = len(rows) * max(lengths[i] for i in rows)
+            donated = donate(adapter, chain.from_iterable(edited.values()), room, sources, answered=True)
+            source[rows] = answer_rows(torch.stack([donated.logits[pair.source] for pair in chunk]), answers)
+            # A base may be a source too, as where a source is its own base.
+            given = known or all(pair.base in donated.logits for pair in chunk)
+            if not known and given:
+                base[rows] = answer_rows(torch.stack([donated.logits[pair.base] for pair in chunk]), answers)
+            elif not known:
+                logits, _ = execute(adapter, [Edited(pair.base) for pair in chunk], Donated())
+                base[rows] = answer_rows(logits, answers)
+            for name, plan in edited.items():
+                logits, _ = execute(adapter, plan, donated)
+                results[name][rows] = answer_rows(logits, answers)
+            tokens = sum(lengths[i] for i in rows)
+            spent.declared = adapter.layers * tokens * (len(plans) + (not given)) + donated.cost
 
     guarding = guarded(adapter, pairs, places)
-    in_batches(work, lengths, description)
+    rows = {"base": base, "source": source, **{f"condition {name}": values for name, values in results.items()}}
+    of = ("patch", pairs, conditions, base if known else None)
+    in_batches(work, lengths, description, divided=Divided(adapter, of, rows))
     offer(pairs, ((conditions[name], logits) for name, logits in results.items()))
     return Patched(base, source, results, guarding.identity_error, guarding.full_patch_error)
 

@@ -14,8 +14,8 @@ each kind (the components that it edits) give the same answers in whole runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -27,8 +27,9 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Adapter, Capability, Component, Place, Restartable
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Edit, Edited, spots, touched
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.forward import execute
-from auditkit.engine.guards import GuardTripped, within_noise
+from auditkit.engine.guards import spending_of, within_noise
 from auditkit.engine.pairs import Condition, PatchPair, answer_rows
 from auditkit.engine.patching import plain as patching
 from auditkit.engine.patching.plain import GUARDED_PAIRS, Patched
@@ -77,7 +78,7 @@ def restarted(
         return Patched(*ends(adapter, pairs, description), {}, 0.0, 0.0)
     made = {name: [_row(adapter, run) for run in plan] for name, plan in plans.items()} if able else {}
     rows = {name: cast(list[WalkRow], mine) for name, mine in made.items() if all(mine)}
-    work = _Work(cast(Restartable, adapter), pairs, plans, rows) if rows else None
+    work = _Work(cast(Restartable, adapter), pairs, plans, rows, conditions) if rows else None
     if known is not None:
         known(*(work.ends(description) if work else ends(adapter, pairs, description)))
     if work is None:
@@ -103,14 +104,17 @@ class _Work:
         pairs: Sequence[PatchPair],
         plans: Mapping[str, Sequence[Edited]],
         rows: Mapping[str, Sequence[WalkRow]],
+        conditions: Mapping[str, Condition],
     ) -> None:
         self.adapter, self.pairs, self.plans, self.rows = adapter, pairs, plans, rows
+        self._of = (pairs, conditions)
         self.lengths = [len(pair.base) for pair in pairs]
         self.base, self.source = torch.empty(len(pairs), 2), torch.empty(len(pairs), 2)
         self.results = {name: torch.empty(len(pairs), 2) for name in rows}
         self._held: dict[tuple[int, ...], PairRuns] = {}
         self._room: int | None = None
-        self._errors: tuple[float, float] | None = None
+        self._errors = torch.zeros(len(pairs), 2, dtype=torch.float64)
+        """What the guards measured, at one of the pairs that they looked at."""
 
     def ends(self, description: str) -> tuple[Tensor, Tensor]:
         """Answers of base and source runs; as many as there is room for are held for the walks."""
@@ -123,8 +127,13 @@ class _Work:
             if (room := room - held.size) >= 0:
                 self._held[tuple(some)] = held
 
-        self._room = in_batches(work, self.lengths, description)
+        divided = Divided(self.adapter, ("restarted ends", *self._of), self._ends)
+        self._room = in_batches(work, self.lengths, description, divided=divided)
         return self.base, self.source
+
+    @property
+    def _ends(self) -> dict[str, Tensor]:
+        return {"base": self.base, "source": self.source}
 
     def walks(self, description: str) -> tuple[float, float]:
         """Every condition's answers, and those of base and source runs that are not held; the errors that the guards
@@ -136,16 +145,19 @@ class _Work:
 
         def work(some: list[int]) -> None:
             part = self._part(some)
-            with against_walks() if self._errors is None else nullcontext():
+            with against_walks() if part.guards else nullcontext():
                 runs = self._held.pop(tuple(some), None) or self._made(some, part)
-                if self._errors is None:
-                    self._errors = self._guarded(runs, part, some)
+                if part.guards:
+                    self._errors[some[0]] = torch.tensor(self._guarded(runs, part, some))
             for name, whole in part.rows.items():
                 with spending_of(self.adapter) as spent:
                     self.results[name][some], spent.declared = runs.walk(whole, part.chunk)
 
-        in_batches(work, self.lengths, description, self._room)
-        return self._errors or (0.0, 0.0)
+        rows = {**self._ends, "guards": self._errors, **{f"condition {k}": v for k, v in self.results.items()}}
+        divided = Divided(self.adapter, ("restarted walks", *self._of), rows, self._held)
+        in_batches(work, self.lengths, description, self._room, divided)
+        identity, full = self._errors.amax(0).tolist()
+        return identity, full
 
     def _made(self, some: Sequence[int], part: _Part) -> PairRuns:
         with spending_of(self.adapter) as spent:
@@ -195,24 +207,6 @@ class _Part:
         return [*self.rows.values(), *self.guards]
 
 
-@dataclass
-class _Spent:
-    declared: int = 0
-
-
-@contextmanager
-def spending_of(adapter: Adapter) -> Iterator[_Spent]:
-    """What is run in the block costs what it declares on the way.
-
-    Raises:
-        GuardTripped: it costs something else.
-    """
-    spent, before = _Spent(), adapter.meter.token_layers
-    yield spent
-    if (cost := adapter.meter.token_layers - before) != spent.declared:
-        raise GuardTripped(f"patching ran {cost} token-layers and had declared {spent.declared}")
-
-
 def _joined(names: Iterable[str], walked: Patched, whole: Patched) -> Patched:
     """Conditions of two measurements of the same pairs, in the order of `names`."""
     both = {**walked.conditions, **whole.conditions}
@@ -248,7 +242,8 @@ def ends(adapter: Adapter, pairs: Sequence[PatchPair], description: str = "answe
         runs = PairRuns.made(cast(Restartable, adapter), [pairs[i] for i in some], [])
         base[some], source[some] = runs.base, runs.source
 
-    in_batches(work, [len(pair.base) for pair in pairs], description)
+    divided = Divided(adapter, ("ends", pairs), {"base": base, "source": source})
+    in_batches(work, [len(pair.base) for pair in pairs], description, divided=divided)
     return base, source
 
 

@@ -28,6 +28,7 @@ from auditkit.claims.outcomes import Unsupported
 from auditkit.engine import arguments
 from auditkit.engine.batching import in_batches
 from auditkit.engine.edits import Donor, Edited, layers_of, located, replace
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.forward import donate, execute
 from auditkit.engine.pairs import PatchPair, right_minus_wrong
 from auditkit.engine.patching.rows import one_layer
@@ -181,7 +182,8 @@ def attribution(
             for row, i in enumerate(rows):
                 out[number, i] = linear.effect(site, row, *spans[number][i])
 
-    in_batches(work, [len(pair.base) for pair in pairs], description)
+    divided = Divided(adapter, ("attribution", pairs, sites), {"effects": out.T})
+    in_batches(work, [len(pair.base) for pair in pairs], description, divided=divided)
     if not torch.isfinite(out).all():
         raise SiteError("the gradient contains NaN or infinity; nothing can be ranked by it (try --dtype float32)")
     return out

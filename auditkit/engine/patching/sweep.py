@@ -23,7 +23,7 @@ wave front, and a block's weights are read once for all rows before it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, cast
 
@@ -46,6 +46,8 @@ from auditkit.adapters.protocol import (
     Touch,
 )
 from auditkit.engine import arguments
+from auditkit.engine.batching import in_units
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.forward import reached, words
 from auditkit.engine.guards import GuardTripped, note_edits, within_noise
 from auditkit.engine.pairs import PatchPair, answer_rows, right_and_wrong, right_minus_wrong
@@ -59,6 +61,12 @@ from auditkit.record.figures import Figure, Heatmap
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_GUARDS = {
+    IDENTITY: (0, "identity edit changes", "base"),
+    FULL: (1, "full patch misses the source run's", "source"),
+}
+"""Row of a guard -> its column among the errors, what is said where it fails, and the run that it must reproduce."""
 
 
 @dataclass(frozen=True)
@@ -184,20 +192,13 @@ def sweep(
         base, source, method = plain.base, plain.source, "plain"
         errors = (plain.identity_error, plain.full_patch_error)
     else:
-        work = _Work(cast(Restartable, adapter), pairs, len(sites))
-        walks = [(group, *walk) for group in plan.groups for walk in group.walks or [(0, ())]]
-        current: PairGroup | None = None
-        for group, tokens, rows in progress(walks, description, len(walks)):
-            if group is not current:
-                streams = work.streams(group)
-                current = group
-            if rows:
-                work.walk(streams, rows, tokens)
+        work = _Work(cast(Restartable, adapter), pairs, sites)
+        work.measure(plan.groups, description)
         for row in plan.idle:
             work.fill(row, work.base[row.pair])
-        work.confirm(sites, adapter.meter.token_layers - before, plan.token_layers)
+        work.confirm(adapter.meter.token_layers - before, plan.token_layers)
         values, base, source, method, reason = work.values, work.base, work.source, "wavefront", ""
-        errors = (work.identity_error, work.full_error)
+        errors = float(work.errors[:, 0].max()), float(work.errors[:, 1].max())
         offer(pairs, (([[site]] * len(pairs), logits) for site, logits in zip(sites, values, strict=True)))
     spent = adapter.meter.token_layers - before
     return Sweep(tuple(sites), values, base, source, method, reason, spent, plan.minimum, *errors)
@@ -230,34 +231,40 @@ class _Streams:
     cached: dict[Place, Tensor]
 
 
-@dataclass
 class _Work:
-    """The sweep under way: results so far, and what the guards have measured."""
+    """The sweep under way: results so far, and what the guards have measured, (pair, 2) of identity and full patch."""
 
-    adapter: Restartable
-    pairs: Sequence[PatchPair]
-    sites: int
-    values: Tensor = field(init=False)
-    filled: Tensor = field(init=False)
-    base: Tensor = field(init=False)
-    source: Tensor = field(init=False)
-    identity_error: float = 0.0
-    full_error: float = 0.0
-
-    def __post_init__(self) -> None:
-        n = len(self.pairs)
-        self.values, self.filled = torch.empty(self.sites, n, 2), torch.zeros(self.sites, n, dtype=torch.long)
+    def __init__(self, adapter: Restartable, pairs: Sequence[PatchPair], sites: Sequence[Site]) -> None:
+        self.adapter, self.pairs, self.sites = adapter, pairs, sites
+        n = len(pairs)
+        self.values, self.filled = torch.empty(len(sites), n, 2), torch.zeros(len(sites), n, dtype=torch.long)
         self.base, self.source = torch.empty(n, 2), torch.empty(n, 2)
+        self.errors = torch.zeros(n, 2, dtype=torch.float64)
+
+    def measure(self, groups: Sequence[PairGroup], description: str) -> None:
+        """Run every walk."""
+        by_pairs = {tuple(group.pairs): group for group in groups}
+
+        def work(pairs: list[int]) -> None:
+            group = by_pairs[tuple(pairs)]
+            streams = self.streams(group)
+            for tokens, rows in progress(group.walks, description, len(group.walks)):
+                self.walk(streams, rows, tokens)
+
+        rows = {"base": self.base, "source": self.source, "errors": self.errors}
+        rows |= {"values": self.values.transpose(0, 1), "filled": self.filled.transpose(0, 1)}
+        divided = Divided(self.adapter, ("sweep", self.pairs, self.sites), rows)
+        in_units(work, [list(pairs) for pairs in by_pairs], description, divided)
 
     def fill(self, row: SweepRow, value: Tensor) -> None:
         self.values[row.site, row.pair] = value
         self.filled[row.site, row.pair] += 1
 
-    def confirm(self, sites: Sequence[Site], spent: int, declared: int) -> None:
+    def confirm(self, spent: int, declared: int) -> None:
         """The work was that of the plan, and every site of every pair has exactly one value."""
         if spent != declared:
             raise GuardTripped(f"the sweep ran {spent} token-layers and had declared {declared}")
-        for site, counts in zip(sites, self.filled.tolist(), strict=True):
+        for site, counts in zip(self.sites, self.filled.tolist(), strict=True):
             for count in counts:
                 if count != 1:
                     raise GuardTripped(f"the edit at {site} was applied {count} times instead of once")
@@ -353,15 +360,12 @@ class _Work:
                 "(try --dtype float32)"
             )
         for row, value in zip(rows, logits, strict=True):
-            if row.site == IDENTITY:
-                error = within_noise(self.adapter, "identity edit changes", value, self.base[row.pair])
-                self.identity_error = max(self.identity_error, error)
-            elif row.site == FULL:
-                what = "full patch misses the source run's"
-                error = within_noise(self.adapter, what, value, self.source[row.pair])
-                self.full_error = max(self.full_error, error)
-            else:
+            if row.site not in _GUARDS:
                 self.fill(row, value)
+                continue
+            guard, what, known = _GUARDS[row.site]
+            error = within_noise(self.adapter, what, value, getattr(self, known)[row.pair])
+            self.errors[row.pair, guard] = max(float(self.errors[row.pair, guard]), error)
 
     def _restart(self, streams: _Streams, rows: Sequence[SweepRow], tokens: int) -> Tensor:
         note_edits()

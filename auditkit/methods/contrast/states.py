@@ -26,6 +26,7 @@ from auditkit.data.prompts import Chat
 from auditkit.engine.batching import in_batches
 from auditkit.engine.continuation.prefix_cached import Tails
 from auditkit.engine.edits import layers_of, located
+from auditkit.engine.exchange.turns import Divided
 from auditkit.engine.forward import reached
 from auditkit.engine.guards import costing
 from auditkit.engine.sites import Position, Site, SiteError, Span
@@ -166,7 +167,8 @@ def read_states(
         for number, place in enumerate(places):
             values[rows, number] = kept[place].cpu().numpy()
 
-    in_batches(some, [len(prompt) for prompt in prompts], "states")
+    divided = Divided(adapter, ("states", prompts, places, found), {"values": torch.from_numpy(values)})
+    in_batches(some, [len(prompt) for prompt in prompts], "states", divided=divided)
     return States(values, chosen, wanted)
 
 

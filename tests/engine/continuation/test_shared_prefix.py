@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component, Support
-from auditkit.engine.continuation import shared_prefix as bias_reading
-from auditkit.engine.continuation.shared_prefix import (
-    after,
-    begin,
-    by_beginning,
-    log_likelihoods,
-    run_heads,
-    shared_head,
-)
+from auditkit.engine.continuation import likelihoods, shared_prefix
+from auditkit.engine.continuation.likelihoods import after, log_likelihoods
+from auditkit.engine.continuation.shared_prefix import begin, by_beginning, run_heads, shared_head
 from auditkit.engine.forward import capture
 
 pytestmark = pytest.mark.unit
@@ -28,7 +22,7 @@ def whole(adapter, ids) -> torch.Tensor:
 
 
 def test_the_next_token_is_that_of_the_whole_prompt(circuit, monkeypatch) -> None:
-    monkeypatch.setattr(bias_reading, "KEPT_TOKENS", 40)  # several batches of one family
+    monkeypatch.setattr(likelihoods, "KEPT_TOKENS", 40)  # several batches of one family
     head = list(range(10, 20))
     prompts = [(*head, *tail) for tail in ([21], [22], [21, 23], [24, 25, 26], [27, 28])] + [
         (30, 31),
@@ -138,7 +132,7 @@ def test_without_families_prompts_are_cut_where_most_is_saved(circuit) -> None:
 def test_prompts_are_grouped_by_what_they_begin_with(circuit, monkeypatch) -> None:
     """Two that share most, three others that share little with them and each other, and one that begins with nothing
     that is worth running once."""
-    monkeypatch.setattr(bias_reading, "WORTH", 6)
+    monkeypatch.setattr(shared_prefix, "WORTH", 6)
     shared, few = tuple(range(1, 13)), (1, 2, 3)
     prompts = [
         (*shared, 50),

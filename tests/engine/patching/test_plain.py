@@ -11,8 +11,9 @@ from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component, Support
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.engine import batching
+from auditkit.engine.guards import GuardTripped
 from auditkit.engine.pairs import PatchPair, answer_logits, answered
-from auditkit.engine.patching.plain import GuardTripped, patch
+from auditkit.engine.patching.plain import patch
 from auditkit.engine.patching.screening import attribution
 from auditkit.engine.patching.sweep import sweep
 from auditkit.engine.sites import SiteError, attention, block_input, mlp, residual

@@ -10,9 +10,10 @@ import torch
 from auditkit.adapters.chat import Prompt
 from auditkit.adapters.protocol import Component, Support
 from auditkit.claims.outcomes import NotApplicable
+from auditkit.engine.guards import GuardTripped
 from auditkit.engine.pairs import PatchPair
 from auditkit.engine.patching import rows
-from auditkit.engine.patching.plain import GuardTripped, patch
+from auditkit.engine.patching.plain import patch
 from auditkit.engine.patching.rows import planned
 from auditkit.engine.patching.sweep import grid, sweep
 from auditkit.engine.sites import SiteError, block_input, embeddings, k, middle, mlp, q, residual, v, z

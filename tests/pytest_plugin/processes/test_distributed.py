@@ -230,7 +230,7 @@ class Worker:
 def test_the_part_that_takes_longest_is_started_first() -> None:
     from xdist.remote import Producer
 
-    from auditkit.pytest_plugin.distribute import PartScheduling
+    from auditkit.pytest_plugin.processes.distribute import PartScheduling
 
     tests = [f"f.py::t{number}" for number in range(7)]
     scopes = dict(zip(tests, "aabbbbc", strict=True))
@@ -250,7 +250,7 @@ def test_what_a_dead_worker_leaves_is_run_once_whatever_its_shape() -> None:
     """Every split of seven tests into suites, and a first worker that dies at every test: nothing waits for ever."""
     from xdist.remote import Producer
 
-    from auditkit.pytest_plugin.distribute import PartScheduling
+    from auditkit.pytest_plugin.processes.distribute import PartScheduling
 
     tests = [f"f.py::t{number}" for number in range(7)]
     option = SimpleNamespace(loadscopereorder=True)

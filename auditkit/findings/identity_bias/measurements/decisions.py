@@ -30,7 +30,7 @@ from auditkit.claims.outcomes import Inconclusive, Unsupported
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.items import select, single_token
 from auditkit.data.prompts import Chat
-from auditkit.engine.continuation.shared_prefix import after
+from auditkit.engine.continuation.likelihoods import Taken, after
 from auditkit.findings.identity_bias.measurements.groups import NOT_AN_AUDIT, decidable, differences, impact_table
 from auditkit.findings.identity_bias.prompts import items as bias_items
 from auditkit.findings.identity_bias.prompts.identities import Identity, identities, validity
@@ -384,5 +384,6 @@ def log_odds(
         if first in answers[0] or first in answers[1]:
             said[i] = float(first in answers[0])
 
-    after(adapter, prompts, families, take, description)
+    taken = Taken(("log odds", answers), {"odds": torch.from_numpy(odds), "said": torch.from_numpy(said)})
+    after(adapter, prompts, families, take, description, taken)
     return odds, said

@@ -14,7 +14,7 @@ import torch
 
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.personas import Persona
-from auditkit.engine.continuation.shared_prefix import after
+from auditkit.engine.continuation.likelihoods import after
 from auditkit.findings.asking.questions import PersonaQuestions
 from auditkit.notebook import Showable
 from auditkit.record.figures import Figure, Table

@@ -17,7 +17,7 @@ from auditkit.adapters.protocol import Adapter
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.order import shuffle_key
 from auditkit.data.prompts import Chat
-from auditkit.engine.continuation.shared_prefix import log_likelihoods
+from auditkit.engine.continuation.likelihoods import log_likelihoods
 from auditkit.findings.identity_bias.prompts import items as bias_items
 from auditkit.findings.identity_bias.prompts.dealing import pronoun_order
 from auditkit.findings.identity_bias.prompts.items import Items, PronounPair, dropped_note

@@ -19,7 +19,7 @@ from auditkit.adapters.chat import Prompt
 from auditkit.claims.outcomes import NotApplicable
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.prompts import Chat
-from auditkit.engine.continuation.shared_prefix import after, log_likelihoods
+from auditkit.engine.continuation.likelihoods import after, log_likelihoods
 from auditkit.findings.identity_bias.measurements.decisions import Decisions
 from auditkit.findings.identity_bias.measurements.personas import (
     ACCURACY,

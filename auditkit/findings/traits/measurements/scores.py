@@ -23,7 +23,7 @@ from auditkit.adapters.protocol import Adapter
 from auditkit.claims.outcomes import Inconclusive, NotApplicable, Unsupported
 from auditkit.claims.shared import shared_measurement
 from auditkit.data.prompts import Chat
-from auditkit.engine.continuation.shared_prefix import log_likelihoods
+from auditkit.engine.continuation.likelihoods import log_likelihoods
 from auditkit.findings.traits.prompts import NEGATIVE, NEUTRAL, POSITIVE, QUESTION, Trait, TraitQuestion, drawn
 from auditkit.record.figures import Dots, Figure
 from auditkit.stats.effects.mean import Estimate

@@ -8,7 +8,11 @@ worker, by the same parts as those of shards (`auditkit.pytest_plugin.selection.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,11 +20,13 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-from auditkit.pytest_plugin.claims import model_of
+from auditkit.engine.exchange.folder import Exchange
+from auditkit.pytest_plugin.claims import claim_id, model_of
 from auditkit.pytest_plugin.declared import declared_tokens
 from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.measuring import Measuring
 from auditkit.pytest_plugin.options import options_of
+from auditkit.pytest_plugin.processes.helping import Division, HelpingWorker, asked
 from auditkit.pytest_plugin.resume import ResumedClaims
 from auditkit.pytest_plugin.selection import parts
 from auditkit.pytest_plugin.session import Audit, is_crash
@@ -40,6 +46,9 @@ class WorkerInput(msgspec.Struct):
     resumed: dict[str, Claim]
     baseline: str | None
     """Folder of the recorded run to compare with."""
+    exchange: str
+    """Folder in which workers divide measurements; empty where they divide none."""
+    asked: tuple[str, ...]
 
 
 class PartScheduling(LoadScopeScheduling):  # type: ignore[misc]  # has no types
@@ -93,15 +102,21 @@ class Distributed:
         import torch
 
         self.audit = audit
+        self._claim_of = {item.nodeid: (model_of(item), claim_id(item)) for item in audit.items}
         tokens = declared_tokens(audit.config, {item.path.parent.name for item in audit.items})
         found = parts(audit.items, len(specs), tokens, model_of)
         names = {f"part {number}": part for number, part in enumerate(found)}
         self._load_of = {name: part.load for name, part in names.items()}
         self._scope_of = {item.nodeid: str(item.path) for item in items}  # of tests that are no claims
         self._scope_of |= {item.nodeid: name for name, part in names.items() for item in part.claims}
-        del specs[len(set(self._scope_of.values())) :]  # a worker more would have nothing to do
+        # One that stops at a failure is to end then, and a worker that helps would not.
+        shared = len(specs) > 1 and not audit.config.option.maxfail
+        if not shared:
+            del specs[len(set(self._scope_of.values())) :]  # a worker more would have nothing to do
         audit.workers = len(specs)
         audit.threads = max(1, torch.get_num_threads() // audit.workers)
+        self._asked = asked(run.plan_sha256 for run in audit.planned.values())
+        self._exchange = self._new_exchange() if shared else None
         self._worker_input = msgspec.json.encode(
             WorkerInput(
                 threads=audit.threads,
@@ -109,8 +124,16 @@ class Distributed:
                 plans=audit.plans,
                 resumed=audit.resumed,
                 baseline=None if audit.gate.baseline is None else str(audit.gate.baseline.folder),
+                exchange=str(self._exchange.folder) if self._exchange is not None else "",
+                asked=self._asked,
             )
         ).decode()
+
+    def _new_exchange(self) -> Exchange:
+        """A new folder in which workers exchange rows; it is removed at the end."""
+        folder = tempfile.mkdtemp(prefix="auditkit-exchange-")
+        self.audit.config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
+        return Exchange(Path(folder), self._asked, lambda _: None)
 
     def pytest_configure_node(self, node: WorkerController) -> None:
         node.workerinput[INPUT] = self._worker_input
@@ -122,6 +145,8 @@ class Distributed:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if is_crash(report):
             self.audit.lose(report.nodeid, "the worker process that measured it died")
+            if self._exchange is not None and report.nodeid in self._claim_of:
+                self._exchange.decide(*self._claim_of[report.nodeid])  # so that no other one dies of it
 
 
 def plan_here(
@@ -153,7 +178,22 @@ def measure_in_worker(
     thresholds = thresholds_of(options, [*claims, *deselected])
     gate = Gate(options, [*claims, *deselected])
     gate.take(told.baseline)
-    measuring = Measuring(config, claims, set(told.resumed), told.digests, told.plans, {}, thresholds, gate)
+    division = None
+    which, number = int(config.workerinput["workerid"].removeprefix("gw")), config.workerinput["workercount"]  # type: ignore[attr-defined]
+    if told.exchange and which < number:  # and not one that replaces a worker that died, perhaps while it helped
+        division = Division(Path(told.exchange), told.asked, claims, which / number)
+    measuring = Measuring(
+        config,
+        claims,
+        set(told.resumed),
+        told.digests,
+        told.plans,
+        {},
+        thresholds,
+        gate,
+        division=division,
+    )
     config.pluginmanager.register(measuring, "auditkit-measuring")
     config.pluginmanager.register(ResumedClaims(claims, told.resumed), "auditkit-resumed")
+    config.pluginmanager.register(HelpingWorker(measuring.help_others), "auditkit-helping")
     return measuring

@@ -1,0 +1,1 @@
+"""Claims in several processes: workers of one run, and shards that divide what is larger than a process's share."""

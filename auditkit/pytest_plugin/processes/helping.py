@@ -1,0 +1,163 @@
+"""What a process does when its own claims are decided: help those that are not done, and whose claims it can measure.
+
+A helper measures the claims of another process, each as the test that it is, and lets its verdicts go. What comes of it
+are rows of batches in the folder of the exchange (`auditkit.engine.exchange`), which the other process then need not
+measure itself. Helpers begin at different claims, so that they divide measurements as well as batches.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from auditkit.engine.exchange.folder import Unwanted
+from auditkit.pytest_plugin.conditions import made_with
+from auditkit.pytest_plugin.options import RunOptions
+from auditkit.pytest_plugin.terminal import say
+
+_EVERY = 0.5
+"""Seconds between two looks at whether anything is left to help with."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the processes of one run divide measurements.
+
+    Attributes:
+        folder: the one in which they exchange rows.
+        asked: what decides numbers besides models and a measurement's own arguments, such as the digests of plans.
+        claims: the claims of all of them.
+        place: where among these this process begins to help, as a share of them, from 0 to below 1.
+    """
+
+    folder: Path
+    asked: tuple[str, ...]
+    claims: Sequence[pytest.Item]
+    place: float
+
+    def from_here(self) -> list[pytest.Item]:
+        """All claims, in the order in which this process helps with them."""
+        first = int(self.place * len(self.claims))
+        return [*self.claims[first:], *self.claims[:first]]
+
+
+def help_with(
+    claims: Sequence[pytest.Item],
+    wanted: Callable[[Sequence[pytest.Item]], list[pytest.Item]],
+    measure: Callable[[pytest.Item, pytest.Item | None], bool],
+) -> int:
+    """Measure each claim that is wanted when its turn comes, until none is. How many were begun.
+
+    Args:
+        claims: at least one.
+        wanted: those of some claims that another process has yet to decide.
+        measure: measures a claim, and says whether it came to its end; its second argument is the claim that is going
+            to be next, for which fixtures are kept.
+    """
+    begun, left, state = 0, list(claims), claims[0].session._setupstate
+    try:
+        with suppress(Unwanted), _while_any(claims, wanted):
+            while left := wanted(left):
+                item, *left = left
+                begun += 1
+                whole = measure(item, left[0] if left else None)
+                if not whole or not wanted(left[:1]):  # fixtures that ended early, or that nobody will use
+                    state.teardown_exact(None)
+    finally:
+        state.teardown_exact(None)
+    return begun
+
+
+@contextmanager
+def _while_any(
+    claims: Sequence[pytest.Item], wanted: Callable[[Sequence[pytest.Item]], list[pytest.Item]]
+) -> Iterator[None]:
+    """End the block when no claim is wanted any more, whatever it does then: nobody waits for its results.
+
+    Raises:
+        Unwanted: in the block.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def look(number: int, frame: FrameType | None) -> None:
+        if not wanted(claims):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise Unwanted("all claims were decided")
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, _EVERY, _EVERY)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+
+
+def asked(plans: Iterable[str]) -> tuple[str, ...]:
+    """What decides numbers besides the models and what a measurement is of.
+
+    Args:
+        plans: digests of what is asked of each model.
+    """
+    return (*sorted(plans), made_with().get("gpu", "no GPU"))
+
+
+def division_of_shard(options: RunOptions, plans: Iterable[str], claims: Sequence[pytest.Item]) -> Division | None:
+    """How a shard divides measurements with the others, where they name a folder.
+
+    Args:
+        plans: as for `asked`.
+        claims: those of all shards.
+    """
+    folder, shard = options.exchange, options.shard
+    if folder is None or shard is None:
+        return None
+    return Division(folder, asked(plans), claims, (shard[0] - 1) / shard[1])
+
+
+class HelpingShard:
+    """Lets a shard help when its record is written, so that nothing that happens then can cost it a claim.
+
+    Args:
+        help_others: helps.
+        is_whole: whether every claim is recorded.
+    """
+
+    def __init__(self, help_others: Callable[[], None], is_whole: Callable[[], bool]) -> None:
+        self._help, self._is_whole = help_others, is_whole
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Registered behind the session's own, which writes the record, and so called behind it."""
+        if not self._is_whole():
+            return
+        try:
+            self._help()
+        except KeyboardInterrupt:
+            say(session.config, "stopped helping; its own claims are measured and recorded")
+
+
+class HelpingWorker:
+    """Lets a worker of xdist help when it has no tests left.
+
+    Args:
+        help_others: helps.
+    """
+
+    def __init__(self, help_others: Callable[[], None]) -> None:
+        self._help = help_others
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        result = yield
+        self._help()
+        return result
