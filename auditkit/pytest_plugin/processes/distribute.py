@@ -181,7 +181,7 @@ def measure_in_worker(
     division = None
     which, number = int(config.workerinput["workerid"].removeprefix("gw")), config.workerinput["workercount"]  # type: ignore[attr-defined]
     if told.exchange and which < number:  # and not one that replaces a worker that died, perhaps while it helped
-        division = Division(Path(told.exchange), told.asked, claims, which / number)
+        division = Division(Path(told.exchange), told.asked, claims, (which + 0.5) / number)
     measuring = Measuring(
         config,
         claims,

@@ -121,7 +121,7 @@ def division_of_shard(options: RunOptions, plans: Iterable[str], claims: Sequenc
     folder, shard = options.exchange, options.shard
     if folder is None or shard is None:
         return None
-    return Division(folder, asked(plans), claims, (shard[0] - 1) / shard[1])
+    return Division(folder, asked(plans), claims, (shard[0] - 0.5) / shard[1])
 
 
 class HelpingShard:

@@ -63,26 +63,35 @@ LARGE = '''"""A finding."""
 import os, time
 from pathlib import Path
 
+def asked():
+    """Do what a file asks for."""
+    if Path("interrupt.txt").exists():
+        raise KeyboardInterrupt
+    if Path("die.txt").exists():
+        Path("die.txt").unlink()
+        os._exit(9)
+    if Path("sleep.txt").exists():
+        time.sleep(60)
+
 def test_above(estimate):
     """Is above minus one."""
+    if Path("slow.txt").exists():
+        time.sleep(6)
     assert estimate > -1.0
 
 def test_below(estimate):
     """Is above one."""
+    asked()
     assert estimate > 1.0
 
 def test_ends(estimate):
     """Is above minus two."""
-    if Path("interrupt.txt").exists():
-        raise KeyboardInterrupt
-    if Path("die.txt").exists():
-        os._exit(9)
-    if Path("sleep.txt").exists():
-        time.sleep(60)
+    asked()
     assert estimate > -2.0
 
 def test_fails(estimate):
     """Is broken."""
+    asked()
     raise RuntimeError("broken")
 '''
 SMALL = '''"""Another finding."""
@@ -144,7 +153,7 @@ def test_a_shard_helps_the_other_and_records_its_own_claims_alone(
     helper.stdout.fnmatch_lines(
         ["*its own claims are measured; helping*", "*helped with 4 claims that other processes decide*"]
     )
-    assert logged("claim") == ["test_small", "test_ends", "test_fails", "test_above", "test_below"]
+    assert logged("claim") == ["test_small", "test_fails", "test_above", "test_below", "test_ends"]
     assert len(logged("batch")) == 4, "both suites measure the same"
     assert claims(read_run(Path("shards/2/latest"))) == {"small/small"}
     owner = suites(*shard(1))
@@ -184,7 +193,7 @@ def test_a_helper_ends_when_the_last_claim_is_decided_whatever_it_does(
     Path("log.txt").write_text("")
 
     def decide() -> None:
-        while "test_ends" not in logged("claim"):
+        while "test_fails" not in logged("claim"):
             time.sleep(0.05)
         for name in ("above", "below", "ends", "fails"):
             running.decide(str(tiny_llama), f"large/{name}")
@@ -195,7 +204,7 @@ def test_a_helper_ends_when_the_last_claim_is_decided_whatever_it_does(
     assert suites(*shard(2)).ret == 0
     deciding.join()
     assert time.monotonic() - began < 50, "the claim sleeps for a minute"
-    assert logged("claim") == ["test_small", "test_ends"]
+    assert logged("claim") == ["test_small", "test_fails"]
 
 
 @pytest.mark.unit
@@ -204,7 +213,7 @@ def test_a_helper_that_is_ended_has_recorded_its_own_claims(suites: Any, running
     Path(f"{how}.txt").touch()
     code = suites(*shard(2), apart=True).ret
     assert code == (9 if how == "die" else 0)
-    assert logged("claim") == ["test_small", "test_ends"]
+    assert logged("claim") == ["test_small", "test_fails"]
     own = read_run(Path("shards/2/latest"))
     assert claims(own) == {"small/small"}
     assert own.summary.verdict is Verdict.PASS
@@ -269,3 +278,17 @@ def test_two_workers_divide_one_measurement(suites: Any) -> None:
     whole, divided = Path("whole/latest"), Path("reports/latest")
     assert content(divided, processes=False) == content(whole, processes=False)
     assert read_items(divided).equals(read_items(whole))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_while_it_helps_costs_nothing(suites: Any) -> None:
+    """The owner of the claim is at another one for some seconds when its helper comes to it, and dies."""
+    pytest.importorskip("xdist", reason="-n belongs to pytest-xdist")
+    suites("--audit-dir", "whole")
+    Path("slow.txt").write_text("0.5")
+    Path("die.txt").touch()
+    result = suites("-n", "2")
+    assert not Path("die.txt").exists()
+    assert result.ret == 1
+    assert len({line.split()[0] for line in Path("log.txt").read_text().splitlines()}) == 2, "no third one helps"
+    assert content(Path("reports/latest"), processes=False) == content(Path("whole/latest"), processes=False)
