@@ -80,12 +80,14 @@ def audited(suites: Sequence[str], effort: str, into: Path, *options: str) -> tu
 
 
 def answers(into: Path) -> Any:
-    """What a run says, without times and what depends on processes."""
+    """What a run says of each claim, without its cost and what it was made with, and its items."""
+    from auditkit.record.schema import Claim
     from auditkit.record.store import read_items, read_run
 
     folder = into / "reports" / "latest"
-    run = read_run(folder)
-    return [(claim.id, claim.verdict, claim.effects, claim.notes) for claim in run.claims], read_items(folder)
+    fields = {*Claim.__struct_fields__} - {"cost", "made_with", "rerun"}
+    claims = [{name: getattr(claim, name) for name in fields} for claim in read_run(folder).claims]
+    return claims, read_items(folder)
 
 
 def token_layers(into: Path) -> int:

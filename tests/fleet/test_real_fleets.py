@@ -114,7 +114,8 @@ def command(*arguments: str) -> list[str]:
 
 def variables(home: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "RAY_"))}
-    return kept | {"HOME": str(home)} | more
+    # What a model's digest is remembered in is auditkit's own, and lies there once the files are some seconds old.
+    return kept | {"HOME": str(home), "AUDITKIT_CACHE": str(home.with_name("cache"))} | more
 
 
 def fleet(place: Path, home: Path, *arguments: str, code: int = 1, **more: str) -> str:
