@@ -196,10 +196,10 @@ class Measuring:
             self._exchange.join((model_of(item), claim_id(item)) for item in items if item.nodeid not in resumed)
 
     def _identity(self, adapter: Adapter) -> str | None:
-        """The digest of a model that this run is about, where its weights have one."""
+        """The digest of a model that this run is about, and where it runs; None where its weights have no digest."""
         for spec, opened in self._opened.items():
             if opened.adapter is adapter and has_digest(opened.info):
-                return self._digests[spec]
+                return f"{self._digests[spec]} on {opened.info.device.partition(':')[0]}"
         return None
 
     @property

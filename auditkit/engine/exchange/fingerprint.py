@@ -23,7 +23,7 @@ def fingerprint(value: object) -> str:
 
 
 def _digest(value: object, known: dict[int, bytes]) -> bytes:
-    """Args: known: id -> digest of objects that lasted from the start; prompts occur in many edits."""
+    """The digest of one part; `known` has those of objects that were met before, by id: prompts occur in many edits."""
     if isinstance(value, Enum):
         return _of(type(value).__qualname__, value.name.encode())
     if isinstance(value, _SINGLE):
@@ -36,7 +36,7 @@ def _digest(value: object, known: dict[int, bytes]) -> bytes:
         digest = _of_numbers(value)
     elif isinstance(value, Mapping):
         digest = _of("mapping", *(_digest(part, known) for item in value.items() for part in item))
-    elif isinstance(value, tuple | list):
+    elif isinstance(value, tuple | list | range):
         digest = _of("sequence", *(_digest(part, known) for part in value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = (getattr(value, field.name) for field in dataclasses.fields(value))

@@ -121,14 +121,15 @@ class Exchange:
         """What was run elsewhere and counted here."""
 
     def measurement(self, adapter: Adapter, of: object) -> str | None:
-        """A digest of a measurement: of the model, and of everything else that it depends on; None of a model that has
-        none.
-
-        Raises:
-            TypeError: a part of no known kind.
-        """
+        """A digest of a measurement: of the model, and of everything else that it depends on; None where one of these
+        has none, so that every process measures all of it."""
         model = self._model_of(adapter)
-        return None if model is None else fingerprint((self._asked, model, of))
+        if model is None:
+            return None
+        try:
+            return fingerprint((self._asked, model, of))
+        except TypeError:
+            return None
 
     def batch(self, measurement: str, rows: list[int]) -> BatchFile:
         """The file of some rows of a measurement."""
@@ -150,7 +151,7 @@ class Exchange:
     def wanted(self, claims: Iterable[tuple[str, str]]) -> list[bool]:
         """Of claims, each with its model: whether a process that runs is going to decide it, and has not yet."""
         running = [process for process in self.folder.glob(f"*{_PROCESS}") if is_locked(process)]
-        under_way = {mark for process in running for mark in process.read_text().split()}
+        under_way = {mark for process in running for mark in _lines(process)}
         marks = [self._mark(*claim) for claim in claims]
         return [mark.name in under_way and not mark.exists() for mark in marks]
 
@@ -183,6 +184,13 @@ class Exchange:
         """
         if self._helped is not None and self.is_decided(*self._helped):
             raise Unwanted(f"{self._helped[1]} was decided by another process")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
 
 
 _exchange: ContextVar[Exchange | None] = ContextVar("auditkit_exchange", default=None)

@@ -139,6 +139,17 @@ def test_more_rows_than_are_worth_carrying_are_measured_by_each(
     assert not list(tmp_path.iterdir())
 
 
+def test_what_has_no_digest_is_measured_by_each(tmp_path: Path) -> None:
+    """A suite of one's own may hand over what no digest is known of; its claims are the same, alone and divided."""
+    out, ran = torch.zeros(2), list[int]()
+    divided = Divided(model(), ("it", object()), {"out": out})
+    for _ in range(2):
+        with exchanging(exchange(tmp_path)):
+            in_units(ran.extend, [[0], [1]], "it", divided)
+    assert ran == [0, 1, 0, 1]
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_without_its_digest_holds_no_rows(tmp_path: Path) -> None:
     file = BatchFile(tmp_path / "batch")
     assert file.read() is None
