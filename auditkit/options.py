@@ -101,8 +101,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "exchange": {
         "metavar": "FOLDER",
-        "help": "folder that all shards of a run see: those that run side by side divide in it what is more than the "
-        "share of one ('auditkit fleet' names a folder)",
+        "help": "folder that all shards of a run see: those that are done help in it the others that run ('auditkit "
+        "fleet' names one)",
     },
     "log-to": {
         "action": "append",

@@ -45,7 +45,7 @@ from auditkit.pytest_plugin.gate import Gate
 from auditkit.pytest_plugin.looks import FurtherLooks, looked_at_again
 from auditkit.pytest_plugin.options import RunOptions, options_of, read_data
 from auditkit.pytest_plugin.outcomes import set_outcome
-from auditkit.pytest_plugin.processes.helping import Division, help_with
+from auditkit.pytest_plugin.processes.helping import Division, Helped, help_with
 from auditkit.pytest_plugin.settings import Settings, rerun_options
 from auditkit.pytest_plugin.terminal import say
 from auditkit.record.canonical import canonical
@@ -314,12 +314,14 @@ class Measuring:
             said = exchange.wanted((model_of(item), claim_id(item)) for item in items)
             return list(itertools.compress(items, said))
 
-        def measure(item: pytest.Item, after: pytest.Item | None) -> bool:
+        def measure(item: pytest.Item, after: pytest.Item | None) -> Helped:
+            before = exchange.handed
             with exchange.helping(model_of(item), claim_id(item)), self._gathering(item, None) as current:
                 current.concluded = True  # whatever it comes to, another process decides it
                 reports = runtestprotocol(item, log=False, nextitem=after)
             give_back()
-            return all(report.passed for report in reports)
+            whole = all(report.passed for report in reports)
+            return Helped(whole, exchange.gave_way, exchange.handed - before)
 
         if claims := wanted(division.from_here()):
             say(self.config, "its own claims are measured; helping other processes with theirs")

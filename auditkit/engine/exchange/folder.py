@@ -117,6 +117,10 @@ class Exchange:
         self.folder, self._asked, self._model_of = folder, fingerprint(asked), model_of
         self._helped: tuple[str, str] | None = None
         self._own: BinaryIO | None = None
+        self.gave_way = False
+        """The claim that was helped with last was left, since all of it was under way elsewhere."""
+        self.handed = 0
+        """Batches that were run here and handed on."""
         self.received = Meter()
         """What was run elsewhere and counted here."""
 
@@ -169,8 +173,8 @@ class Exchange:
 
     @contextmanager
     def helping(self, model: str, claim: str) -> Iterator[None]:
-        """Measure in the block only as long as another process has not decided the claim."""
-        self._helped = model, claim
+        """Measure in the block only as long as another process has not decided the claim, and wait for nobody."""
+        self._helped, self.gave_way = (model, claim), False
         try:
             yield
         finally:
@@ -184,6 +188,16 @@ class Exchange:
         """
         if self._helped is not None and self.is_decided(*self._helped):
             raise Unwanted(f"{self._helped[1]} was decided by another process")
+
+    def require_free(self) -> None:
+        """Refuse to wait for batches of other processes, for a claim that another one decides.
+
+        Raises:
+            Unwanted: this process only helps, and may be of use elsewhere.
+        """
+        if self._helped is not None:
+            self.gave_way = True
+            raise Unwanted(f"all that is left to run for {self._helped[1]} is under way in other processes")
 
 
 def _lines(path: Path) -> list[str]:

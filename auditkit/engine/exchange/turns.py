@@ -107,6 +107,7 @@ class Turn:
         if self._file is not None:
             spent = (now - before for now, before in zip(self._spent(), self._before, strict=True))
             cost = dict(zip(("token_layers", "runs", "edited"), spent, strict=True))
+            self._dividing.exchange.handed += 1
             self._file.write(BatchRows(values=self._dividing.divided.values(self.rows), **cost))
 
     def __enter__(self) -> Self:
@@ -135,7 +136,8 @@ class Turns:
         divided: what the batches measure; None where it cannot be divided.
 
     Raises:
-        Unwanted: another process has decided the claim that this one helps with.
+        Unwanted: this process helps with a claim that another one has decided, or of which all that is left is under
+            way elsewhere.
     """
 
     def __init__(self, divided: Divided | None) -> None:
@@ -180,6 +182,7 @@ class _Dividing:
             turn = self._there(pending) or self._taken(pending)
             if turn is not None:
                 return turn
+            self.exchange.require_free()
             if time.perf_counter() - began > max(PATIENCE, LONGER * self.longest):
                 return Turn(pending[0], self)
             time.sleep(_PAUSE)

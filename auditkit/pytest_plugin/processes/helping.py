@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import pytest
 
@@ -48,31 +51,56 @@ class Division:
         return [*self.claims[first:], *self.claims[:first]]
 
 
+class Helped(NamedTuple):
+    """What came of helping with a claim.
+
+    Attributes:
+        whole: it came to its end here.
+        gave_way: it was left, since all that was left to run was under way in other processes.
+        batches: that were run here.
+    """
+
+    whole: bool
+    gave_way: bool
+    batches: int
+
+
 def help_with(
     claims: Sequence[pytest.Item],
     wanted: Callable[[Sequence[pytest.Item]], list[pytest.Item]],
-    measure: Callable[[pytest.Item, pytest.Item | None], bool],
+    measure: Callable[[pytest.Item, pytest.Item | None], Helped],
 ) -> int:
-    """Measure each claim that is wanted when its turn comes, until none is. How many were begun.
+    """Measure claims as long as one is wanted. One that gave way comes again behind the others. How many were begun.
 
     Args:
         claims: at least one.
         wanted: those of some claims that another process has yet to decide.
-        measure: measures a claim, and says whether it came to its end; its second argument is the claim that is going
-            to be next, for which fixtures are kept.
+        measure: measures a claim; its second argument is the claim that is going to be next, for which fixtures are
+            kept.
     """
-    begun, left, state = 0, list(claims), claims[0].session._setupstate
+    begun, left, state = set[str](), deque(claims), claims[0].session._setupstate
+    in_vain, began = 0, time.monotonic()
     try:
         with suppress(Unwanted), _while_any(claims, wanted):
-            while left := wanted(left):
-                item, *left = left
-                begun += 1
-                whole = measure(item, left[0] if left else None)
-                if not whole or not wanted(left[:1]):  # fixtures that ended early, or that nobody will use
+            while left := deque(wanted(left)):
+                item = left.popleft()
+                begun.add(item.nodeid)
+                helped = measure(item, left[0] if left else None)
+                if helped.gave_way:
+                    left.append(item)
+                if not helped.whole or not wanted(
+                    [*left][:1]
+                ):  # fixtures that ended early, or that nobody will use
                     state.teardown_exact(None)
+                in_vain = in_vain + 1 if helped.gave_way and not helped.batches else 0
+                if in_vain == 0:
+                    began = time.monotonic()
+                elif in_vain >= len(left):  # all that is left is under way: another round as long as the last one
+                    time.sleep(max(_EVERY, time.monotonic() - began))
+                    in_vain, began = 0, time.monotonic()
     finally:
         state.teardown_exact(None)
-    return begun
+    return len(begun)
 
 
 @contextmanager

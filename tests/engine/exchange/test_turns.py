@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from auditkit.adapters.protocol import Meter
 from auditkit.engine.batching import in_units
 from auditkit.engine.exchange import turns
-from auditkit.engine.exchange.folder import BatchFile, BatchRows, Exchange, exchanging
+from auditkit.engine.exchange.folder import BatchFile, BatchRows, Exchange, Unwanted, exchanging
 from auditkit.engine.exchange.turns import Divided, Turns
 
 pytestmark = pytest.mark.unit
@@ -175,3 +175,24 @@ def test_claims_are_wanted_of_processes_that_run(tmp_path: Path) -> None:
     assert owner._own is not None
     owner._own.close()  # as the system does when its process ends
     assert other.wanted(claims) == [False] * 3
+
+
+def test_a_helper_waits_for_nobody(tmp_path: Path) -> None:
+    shared = exchange(tmp_path)
+    divided = Divided(model(), ("it",), {"out": torch.zeros(2)})
+    name = shared.measurement(divided.adapter, divided.of)
+    assert name is not None
+    other = shared.batch(name, [0])
+    assert other.take()
+    exchange(tmp_path).join([("model", "suite/claim")])
+    with exchanging(shared), shared.helping("model", "suite/claim"):
+        taking = Turns(divided)
+        with taking.next([[0], [1]]) as turn:
+            assert turn.rows == [1], "what is free is run"
+            turn.done()
+        assert not shared.gave_way
+        with pytest.raises(Unwanted, match="is under way in other processes"):
+            taking.next([[0]])
+    assert shared.gave_way
+    assert shared.handed == 1
+    other.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from recorded import content
 
 from auditkit.cli import main
 from auditkit.engine.exchange.folder import Exchange
-from auditkit.pytest_plugin.processes.helping import asked
+from auditkit.pytest_plugin.processes import helping
+from auditkit.pytest_plugin.processes.helping import Helped, asked
 from auditkit.record.schema import Run, Verdict
 from auditkit.record.store import read_items, read_run
 
@@ -261,6 +263,51 @@ def test_a_folder_that_cannot_be_is_one_line_and_exit_code_4(
     result = suites(*args)
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"ERROR: {said}"])
+
+
+class Claims:
+    """Claims of other processes, and what came of helping with each, in the order of time."""
+
+    def __init__(self, **script: list[Helped]) -> None:
+        state = SimpleNamespace(teardown_exact=lambda following: self.log.append("torn down"))
+        session = SimpleNamespace(_setupstate=state)
+        self.items: Any = [SimpleNamespace(nodeid=name, session=session) for name in script]
+        self.script, self.log, self.decided = script, list[str](), set[str]()
+
+    def wanted(self, items: Any) -> Any:
+        return [item for item in items if item.nodeid not in self.decided]
+
+    def measure(self, item: Any, following: Any) -> Helped:
+        self.log.append(item.nodeid)
+        return self.script[item.nodeid].pop(0)
+
+
+WHOLE, RAN, IN_VAIN = Helped(True, False, 1), Helped(False, True, 1), Helped(False, True, 0)
+
+
+@pytest.mark.unit
+def test_a_claim_that_gave_way_comes_again_behind_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = Claims(one=[RAN, WHOLE], two=[WHOLE], three=[RAN, RAN, WHOLE])
+    monkeypatch.setattr(helping.time, "sleep", lambda seconds: pytest.fail("something was run in every round"))
+    assert helping.help_with(claims.items, claims.wanted, claims.measure) == 3
+    assert [name for name in claims.log if name != "torn down"] == ["one", "two", "three", "one", "three", "three"]
+    assert claims.log[:2] == ["one", "torn down"], "what ended early is made anew"
+    assert claims.log[2:4] == ["two", "three"], "fixtures are kept for the next claim"
+
+
+@pytest.mark.unit
+def test_a_helper_pauses_when_all_that_is_left_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = Claims(one=[IN_VAIN] * 3, two=[IN_VAIN] * 3)
+    pauses: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(len([name for name in claims.log if name != "torn down"]))
+        if len(pauses) == 2:
+            claims.decided.update(claims.script)
+
+    monkeypatch.setattr(helping.time, "sleep", sleep)
+    assert helping.help_with(claims.items, claims.wanted, claims.measure) == 2
+    assert pauses[1] - pauses[0] == 2, "each claim is tried once in a round"
 
 
 @pytest.mark.slow
