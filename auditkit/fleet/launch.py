@@ -6,7 +6,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from auditkit.fleet.jobs import Job
 from auditkit.fleet.schedulers import LOST, Running, Scheduler
 from auditkit.fleet.slow import Watch
 from auditkit.gate.verified import Checked
+from auditkit.record.locks import QUEUED
 
 _USAGE = 4
 
@@ -52,6 +53,8 @@ class Launch:
         self.cpus, self.gpus, self.retries = cpus, gpus, retries
         self.say = say
         self._watch = Watch()
+        self._queued: bool | None = None
+        """Whether the shards were told that jobs wait for a place."""
         self._left: dict[str, int] = {}
         """Job -> times that it may still be started again."""
 
@@ -84,10 +87,24 @@ class Launch:
                     waiting.append(job)
                 else:
                     results[job.name] = result
+            self._tell_shards(jobs, bool(waiting) or not all(map(self._watch.has_started, running)))
             for line in self._watch.slow(running):
                 self.say(line)
             time.sleep(self.scheduler.pause)
         return [results[job.name] for job in jobs]
+
+    def _tell_shards(self, jobs: Sequence[Job], queued: bool) -> None:
+        """Let shards that are done make room for jobs that wait, or help others where none does."""
+        if queued == self._queued:
+            return
+        self._queued = queued
+        for folder in {job.exchange for job in jobs if job.exchange is not None}:
+            with suppress(OSError):
+                if queued:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / QUEUED).touch()
+                else:
+                    (folder / QUEUED).unlink(missing_ok=True)
 
     def _submit(self, waiting: deque[Job], running: dict[Job, Running]) -> None:
         """Submit every waiting job that there is room for."""

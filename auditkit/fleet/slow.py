@@ -78,6 +78,11 @@ class Watch:
         self._busy.pop(job.name, None)
         self._seen[job.name] = _Seen(now, job.printed(), job.claims_measured(), now)
 
+    def has_started(self, job: Job) -> bool:
+        """Whether a submitted job has printed something."""
+        seen = self._seen[job.name]
+        return seen.started is not None or job.printed() != seen.printed
+
     def ended(self, job: Job, *, measured: bool) -> float:
         """Seconds that a job took from its first line on, or from its submission where it printed none.
 
@@ -105,7 +110,7 @@ class Watch:
 
     def _line(self, job: Job, seen: _Seen, now: float) -> tuple[str, float]:
         """What is said of a job, empty where it is not slow, and the seconds it took."""
-        if seen.started is None and job.printed() == seen.printed:
+        if not self.has_started(job):
             waited = now - seen.submitted
             said = f"it was submitted {waited:.0f} s ago and has not started; its scheduler has no room for it"
             return (said if waited >= SILENT else ""), waited

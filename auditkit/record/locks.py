@@ -1,4 +1,4 @@
-"""Locks on files: which process writes a journal, and which launcher holds a fleet's folder.
+"""Locks on files, and marks: which process writes a journal, and which launcher holds a fleet's folder.
 
 The system releases a lock when its process ends, however it ends; so a lock tells a process that still goes on from one
 that was killed.
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import BinaryIO
+
+QUEUED = "queued"
+"""Name of a file in an exchange (`auditkit.engine.exchange`): jobs wait for a place, so a shard that is done is to make
+room and not to help others."""
 
 
 def lock(stream: BinaryIO) -> None:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from auditkit.fleet.folder import held
 from auditkit.fleet.schedulers import LOST
 from auditkit.fleet.slow import Watch
 from auditkit.record.journal import Entry, Header, Journal
+from auditkit.record.locks import QUEUED
 from auditkit.record.schema import ItemRow, Run, Verdict
 from auditkit.record.store import AUDIT_JSON, read_run
 
@@ -334,3 +336,40 @@ def test_a_disk_without_room_is_one_line(
     said = capsys.readouterr().err
     assert "cannot write to fleet: No space left on device; make room" in said
     assert fleets({}, "--shards", "2")[0] == 0
+
+
+def test_shards_that_are_done_make_room_as_long_as_jobs_wait_for_a_place(
+    fleets: Any, leaving: Callable[..., Act], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One job has a place; each prints a line when it starts, and is asked twice whether it has ended."""
+    seen: list[tuple[str, bool, bool]] = []
+
+    class Narrow(Scripted):
+        busy = False
+
+        def has_room(self, command: Command) -> bool:
+            return not self.busy
+
+        def submit(self, command: Command) -> Any:
+            with Path(command.log).open("a") as log:
+                log.write("begun\n")
+            self.busy = True
+            shard, ended = value_of(command, "--audit-shard"), super().submit(command)
+            folders = [Path("fleet/jobs") / f"{model}-exchange" for model in ("alpha", "beta")]
+
+            def status() -> int | None:
+                code = ended.status()
+                seen.append((shard, *((folder / QUEUED).exists() for folder in folders)))
+                self.busy = code is None
+                return code
+
+            return SimpleNamespace(status=status)
+
+    stage = Narrow(leaving(), {}, {"--audit-shard=1/2": 2, "--audit-shard=2/2": 2})
+    monkeypatch.setattr(choice, "open_scheduler", lambda *_, **__: stage)
+    code = main(["fleet", "./alpha", "./beta", "--shards", "2", "--into", "fleet", "--suites", "./suite"])
+    assert code == 0
+    *early, last = [entry for entry in seen if entry[0]]
+    assert all(alpha and beta for _, alpha, beta in early[1:-2]), "others wait for a place"
+    assert last[1:] == (False, False), "the last one may be helped"
+    assert not list(Path("fleet/jobs").glob("*-exchange")), "what shards exchanged goes when they are merged"

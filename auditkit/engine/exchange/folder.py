@@ -19,7 +19,7 @@ import msgspec
 
 from auditkit.adapters.protocol import Adapter, Meter
 from auditkit.engine.exchange.fingerprint import fingerprint
-from auditkit.record.locks import is_locked, lock
+from auditkit.record.locks import QUEUED, is_locked, lock
 
 _DIGEST = hashlib.sha256().digest_size
 _PROCESS, _DECIDED = ".process", ".decided"
@@ -153,10 +153,13 @@ class Exchange:
             self._own.flush()
 
     def wanted(self, claims: Iterable[tuple[str, str]]) -> list[bool]:
-        """Of claims, each with its model: whether a process that runs is going to decide it, and has not yet."""
+        """Of claims, each with its model: whether a process that runs is going to decide it, and has not yet. None is
+        where a launcher says that jobs wait for a place."""
+        marks = [self._mark(*claim) for claim in claims]
+        if (self.folder / QUEUED).exists():
+            return [False] * len(marks)
         running = [process for process in self.folder.glob(f"*{_PROCESS}") if is_locked(process)]
         under_way = {mark for process in running for mark in _lines(process)}
-        marks = [self._mark(*claim) for claim in claims]
         return [mark.name in under_way and not mark.exists() for mark in marks]
 
     def decide(self, model: str, claim: str) -> None:

@@ -23,6 +23,7 @@ from auditkit.engine.batching import in_units
 from auditkit.engine.exchange import turns
 from auditkit.engine.exchange.folder import BatchFile, BatchRows, Exchange, Unwanted, exchanging
 from auditkit.engine.exchange.turns import Divided, Turns
+from auditkit.record.locks import QUEUED
 
 pytestmark = pytest.mark.unit
 
@@ -170,6 +171,9 @@ def test_claims_are_wanted_of_processes_that_run(tmp_path: Path) -> None:
     assert other.wanted(claims) == [False] * 3
     owner.join(claims[:2])
     assert other.wanted(claims) == [True, True, False]
+    (tmp_path / QUEUED).touch()
+    assert other.wanted(claims) == [False] * 3, "whoever is done is to make room"
+    (tmp_path / QUEUED).unlink()
     owner.decide(*claims[0])
     assert other.wanted(claims) == [False, True, False]
     assert owner._own is not None
