@@ -55,12 +55,12 @@ class Helped(NamedTuple):
     """What came of helping with a claim.
 
     Attributes:
-        whole: it came to its end here.
+        set_up: its fixtures were made, and stand for the next claim.
         gave_way: it was left, since all that was left to run was under way in other processes.
         batches: that were run here.
     """
 
-    whole: bool
+    set_up: bool
     gave_way: bool
     batches: int
 
@@ -88,9 +88,7 @@ def help_with(
                 helped = measure(item, left[0] if left else None)
                 if helped.gave_way:
                     left.append(item)
-                if not helped.whole or not wanted(
-                    [*left][:1]
-                ):  # fixtures that ended early, or that nobody will use
+                if not helped.set_up or not wanted([*left][:1]):  # made in part, or for a claim that nobody wants
                     state.teardown_exact(None)
                 in_vain = in_vain + 1 if helped.gave_way and not helped.batches else 0
                 if in_vain == 0:
@@ -169,7 +167,7 @@ class HelpingShard:
         if not self._is_whole():
             return
         try:
-            self._help()
+            _in_good_order(session, self._help)
         except KeyboardInterrupt:
             say(session.config, "stopped helping; its own claims are measured and recorded")
 
@@ -185,7 +183,15 @@ class HelpingWorker:
         self._help = help_others
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self) -> Generator[None, object, object]:
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         result = yield
-        self._help()
+        _in_good_order(session, self._help)
         return result
+
+
+def _in_good_order(session: pytest.Session, help_others: Callable[[], None]) -> None:
+    """Help; whatever goes wrong is said, and costs no claim."""
+    try:
+        help_others()
+    except Exception as error:  # the claims of this process are decided, and those of others are not its own
+        say(session.config, f"stopped helping: {type(error).__name__}: {error}")

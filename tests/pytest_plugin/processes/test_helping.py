@@ -282,17 +282,31 @@ class Claims:
         return self.script[item.nodeid].pop(0)
 
 
-WHOLE, RAN, IN_VAIN = Helped(True, False, 1), Helped(False, True, 1), Helped(False, True, 0)
+WHOLE, RAN, IN_VAIN = Helped(True, False, 1), Helped(True, True, 1), Helped(True, True, 0)
 
 
 @pytest.mark.unit
 def test_a_claim_that_gave_way_comes_again_behind_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    claims = Claims(one=[RAN, WHOLE], two=[WHOLE], three=[RAN, RAN, WHOLE])
+    claims = Claims(one=[Helped(False, True, 1), WHOLE], two=[WHOLE], three=[RAN, RAN, WHOLE])
     monkeypatch.setattr(helping.time, "sleep", lambda seconds: pytest.fail("something was run in every round"))
     assert helping.help_with(claims.items, claims.wanted, claims.measure) == 3
     assert [name for name in claims.log if name != "torn down"] == ["one", "two", "three", "one", "three", "three"]
-    assert claims.log[:2] == ["one", "torn down"], "what ended early is made anew"
+    assert claims.log[:2] == ["one", "torn down"], "fixtures that were made in part are made anew"
     assert claims.log[2:4] == ["two", "three"], "fixtures are kept for the next claim"
+
+
+@pytest.mark.unit
+def test_help_that_goes_wrong_is_said_and_costs_nothing(
+    suites: Any, running: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> int:
+        raise RuntimeError("no setup state")
+
+    monkeypatch.setattr("auditkit.pytest_plugin.measuring.help_with", broken)
+    helper = suites(*shard(2))
+    assert helper.ret == 0
+    helper.stdout.fnmatch_lines(["stopped helping: RuntimeError: no setup state"])
+    assert claims(read_run(Path("shards/2/latest"))) == {"small/small"}
 
 
 @pytest.mark.unit
