@@ -153,12 +153,14 @@ def test_a_second_model_that_cannot_be_opened_leaves_nothing_behind(audits: Audi
 @pytest.mark.slow
 def test_two_workers_take_a_model_each(audits: Audits) -> None:
     pytest.importorskip("xdist", reason="-n belongs to pytest-xdist")
-    result = audits("--model", "small", "--model", "bigger", "-n", "3")  # no worker without work
+    result = audits("--model", "small", "--model", "bigger", "-n", "3")
     assert result.ret == 1
-    assert sorted((audits.path / "log.txt").read_text().split()) == ["bigger", "small"]
+    assert {*(audits.path / "log.txt").read_text().split()} == {"bigger", "small"}, (
+        "whoever is done helps with either"
+    )
     assert [len(audits.run(model)[0].claims) for model in ("small", "bigger")] == [3, 3]
     assert [str(audits.run(model)[0].summary.verdict) for model in ("small", "bigger")] == ["FAIL", "PASS"]
-    assert audits.run("small")[0].environment.workers == 2
+    assert audits.run("small")[0].environment.workers == 3, "one of which only helps"
 
 
 @pytest.mark.parametrize(
