@@ -98,7 +98,7 @@ def load(
         spec: alias, local directory, `.gguf` file (or a folder that holds one), or hub id; a directory or hub id may
             hold a PEFT adapter.
         device: "auto" (cuda where there is one, else cpu; over all GPUs where one is too small), "cpu", "cuda",
-            "cuda:1", ..., or "spread" (over all GPUs, and main memory where they are too small).
+            "cuda:1", ..., or "spread" (over all GPUs).
         dtype: "auto" (float32 on cpu, the checkpoint's own elsewhere), "float32", "bfloat16", "float16".
         template_arguments: variable of the chat template -> value.
         tokenizer: directory, alias or hub id whose tokenizer is used in place of the model's own.
