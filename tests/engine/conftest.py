@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from auditkit.adapters import open_model
-from auditkit.adapters.chat import Prompt
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.engine.pairs import PatchPair
+from tests.helpers.measurements import pairs_of_three_lengths
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +36,4 @@ def planted(tiny_llama: Path) -> HFAdapter:
 
 @pytest.fixture(scope="session")
 def pairs() -> list[PatchPair]:
-    """Pairs of three lengths that differ in one token at position 3."""
-    generator = torch.Generator().manual_seed(1)
-    made = []
-    for length in (9, 12, 9, 15, 12):
-        ids = torch.randint(10, 300, (length,), generator=generator).tolist()
-        other = [*ids[:3], 301 + len(made), *ids[4:]]
-        made.append(PatchPair(Prompt("", tuple(ids)), Prompt("", tuple(other)), (11, 12), {"word": (3, 4)}))
-    return made
+    return pairs_of_three_lengths()

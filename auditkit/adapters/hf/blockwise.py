@@ -125,7 +125,8 @@ class Blockwise:
     def _arrived(self, walk: Walk, logits: Tensor) -> Restarted:
         if walk.blocks != len(self.blocks) or len(logits) != len(walk.prompts):
             raise RuntimeError(f"a restart passed {walk.blocks} blocks and answered {len(logits)} rows")
-        return Restarted(logits, walk.token_layers)
+        # A spread model's head may be on another device; whole runs too give logits where their ids are.
+        return Restarted(logits.to(walk.tokens.device), walk.token_layers)
 
     def _forward(self, cache: Cache, tokens: int, stop: bool = False) -> Tensor:
         """The model's own forward on the last `tokens` positions: (row, window, vocabulary), or the last head input."""
@@ -250,7 +251,7 @@ class Blockwise:
         if not isinstance(self._head, nn.Linear) or not isinstance(weight, Tensor):
             return
         with multiplying(self._head):
-            linear = self._head(last).float()
+            linear = self._head(last).float().to(logits.device)
         config = self.module.config.get_text_config()
         cap = getattr(config, "final_logit_softcapping", None)
         scale = getattr(config, "logit_scale", None)

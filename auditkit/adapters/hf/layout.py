@@ -295,11 +295,12 @@ def adds_up(
     parts = [seen.get((layer, name)) for name in ("input", attention, mlp, "output")]
     if any(part is None for part in parts) or len({part.numel() for part in parts if part is not None}) != 1:
         return False
-    before, att, ffn, after = (part.float() for part in parts if part is not None)
+    dtype, place = seen[layer, "output"].dtype, seen[layer, "output"].device
+    # A block's input may still be on the device of the block before.
+    before, att, ffn, after = (part.to(place).float() for part in parts if part is not None)
     added = (att.reshape(before.shape) + ffn.reshape(before.shape)) * multiplier
     error = (before + added - after).abs().amax(-1)
     scale = after.abs().amax(-1).clamp(min=1e-6)  # by position: the first token's is often far larger
-    dtype = seen[layer, "output"].dtype
     return bool((error <= TOLERANCE.get(dtype, 1e-4) * scale).all())
 
 

@@ -1,0 +1,116 @@
+"""A model that is spread over GPUs is measured as on one. The GPUs are pretended (`tests.helpers.pretended`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.utils import backend_registration
+
+from auditkit.record.schema import Claim
+from auditkit.record.store import read_items, read_run
+from tests.adapters.conftest import FAMILIES
+from tests.helpers.measurements import NAMES
+from tests.helpers.pretended import GRADIENTS
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this torch lets no device be made in Python",
+)
+
+ROOT = Path(__file__).parents[3]
+DEVICES = "pretend:0 + pretend:1"
+ROUNDING = 1e-6
+"""Of gradients, which are taken on one GPU and the host."""
+
+
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def compared(save_checkpoint: Callable[..., Path]) -> Callable[..., dict[str, Any]]:
+    """(what, families) -> what `tests.helpers.pretended` says of each."""
+
+    def compare(what: str, families: list[str]) -> dict[str, Any]:
+        folders = [str(save_checkpoint(family)) for family in families]
+        ended = run("tests.helpers.pretended", what, *folders)
+        assert ended.returncode == 0, ended.stderr
+        return dict(zip(families, json.loads(ended.stdout).values(), strict=True))
+
+    return compare
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("llama", marks=pytest.mark.unit),
+        pytest.param("gemma3_text", marks=pytest.mark.slow),  # windows; the head is the embedding
+        pytest.param("gpt2", marks=pytest.mark.slow),
+        pytest.param("mixtral", marks=pytest.mark.slow),  # experts
+    ],
+)
+def test_every_measurement_on_two_gpus_is_that_on_one(kind: str, compared: Callable[..., dict[str, Any]]) -> None:
+    said = compared("measurements", [kind])[kind]
+    assert said["devices"] == DEVICES
+    assert said["mixed"] == "aten.add.Tensor was given tensors on pretend:0 and pretend:1", (
+        "nothing would be shown"
+    )
+    assert said["cannot"]["spread"] == said["cannot"]["one"]
+    assert said["differs"].keys() == {*NAMES}
+    others = {name: value for name, value in said["differs"].items() if name not in GRADIENTS}
+    assert others == dict.fromkeys(others, 0.0), "to the last bit"
+    assert all(isinstance(said["differs"][name], float) for name in GRADIENTS), said["differs"]
+    assert max(said["differs"][name] for name in GRADIENTS) < ROUNDING
+
+
+@pytest.mark.slow
+def test_a_model_can_on_two_gpus_what_it_can_on_one(compared: Callable[..., dict[str, Any]]) -> None:
+    said = compared("support", [name for name in FAMILIES if name != "biogpt"])  # whose blocks accelerate divides
+    assert len(said) > 50
+    for family, models in said.items():
+        assert models["devices"] == DEVICES, family
+        assert models["cannot"]["spread"] == models["cannot"]["one"], family
+
+
+@pytest.mark.slow
+def test_an_audit_on_two_gpus_says_what_it_says_on_one(tiny_llama: Path, tmp_path: Path) -> None:
+    """All suites; the few claims that take gradients ask more of a model than a random one shows."""
+    fields = {*Claim.__struct_fields__} - {"cost", "made_with", "rerun"}
+    devices, claims, items = [], [], []
+    for which in ("one", "spread"):
+        into = tmp_path / which
+        asked = (
+            "-p",
+            "tests.helpers.pretended",
+            "--model",
+            str(tiny_llama),
+            "--items",
+            "6",
+            "--audit-dir",
+            str(into),
+        )
+        variables = {"AUDITKIT_PRETENDED": which, "AUDITKIT_CACHE": str(tmp_path / f"{which}-cache")}
+        ended = run("pytest", "suites", "-q", *asked, **variables)
+        assert (into / "latest").exists(), ended.stdout + ended.stderr
+        audit = read_run(into / "latest")
+        devices.append(audit.model.device)
+        claims.append([{name: getattr(claim, name) for name in fields} for claim in audit.claims])
+        items.append(read_items(into / "latest"))
+    assert devices == ["pretend:0", DEVICES]
+    assert len(claims[0]) == len(claims[1]) > 100
+    assert [one["id"] for one, other in zip(*claims, strict=True) if one != other] == []
+    assert len(items[0]) > 1000
+    assert items[0].equals(items[1])
