@@ -26,11 +26,7 @@ aten = torch.ops.aten
 NAME = "pretend"
 CPU = torch.device("cpu")
 _MOVES = (aten._to_copy.default, aten.copy_.default)
-_INDEXED = (
-    aten.index.Tensor,
-    aten.index_put_.default,
-    aten.index_put.default,
-)  # by indices that may lie on the host
+_INDEXED = (aten.index.Tensor, aten.index_put_.default, aten.index_put.default)
 
 
 class Pretended(torch.Tensor):
@@ -75,7 +71,11 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)
     if func is aten._fused_sdp_choice.default:
         return 0  # the implementation in plain operations, which every device has
-    devices = {value.device for value in (given[:1] if func in _INDEXED else given) if value.dim()}
+    free = {
+        id(index) for index in tree_iter(args[1] if func in _INDEXED else ())
+    }  # indices may lie on the host, as may numbers
+    held = [value for value in given if value.device != CPU or (value.dim() and id(value) not in free)]
+    devices = {value.device for value in held}
     if len(devices) > 1 and func not in _MOVES:
         raise RuntimeError(f"{func} was given tensors on {' and '.join(sorted(map(str, devices)))}")
     args, kwargs = tree_map_only(Pretended, lambda value: value.held, (args, kwargs))
@@ -84,9 +84,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if func is aten.histc.default:
         args = (args[0].float(), *args[1:])  # of whole numbers, GPUs have it and processors do not
     got = func(*args, **kwargs)
-    place = (
-        asked or (given[0] if func in _MOVES or not devices else next(iter(v for v in given if v.dim()))).device
-    )
+    place = asked or (given if func in _MOVES else held)[0].device
     if place.type != NAME:
         return got
     changed = {id(value.held): value for value in given if isinstance(value, Pretended)}  # in place
@@ -179,8 +177,8 @@ def compared(folder: str, measure: bool) -> dict[str, Any]:
         measure: every measurement of the engine too.
 
     Returns:
-        The devices of the spread one; what is said where both are added; what each model cannot do; and for each
-        measurement the error that it failed with, or the largest difference.
+        The devices of the spread one; which operations on two devices are refused; what each model cannot do; and for
+        each measurement the error that it failed with, or the largest difference.
     """
     from tests.helpers.measurements import NAMES, of, pairs_of_three_lengths, plain
 
@@ -201,13 +199,30 @@ def compared(folder: str, measure: bool) -> dict[str, Any]:
     return {"devices": models["spread"].info.device, "mixed": mixed(), "cannot": cannot, "differs": differs}
 
 
-def mixed() -> str:
-    """What is said where tensors of both GPUs are added."""
+def mixed() -> dict[str, bool]:
+    """Operation on tensors of two devices -> whether it is refused, which makes everything here a test."""
     one, other = (torch.zeros(2, device=f"{NAME}:{which}") for which in (0, 1))
-    try:
-        return f"{(one + other).device}"
-    except RuntimeError as error:
-        return str(error)
+    index = torch.tensor([0, 1])
+    tried: dict[str, Callable[[], object]] = {
+        "add another's": lambda: one + other,
+        "add the host's": lambda: one + torch.ones(2),
+        "add another's number": lambda: one + other.sum(),
+        "add the host's number": lambda: one + torch.tensor(1.0),
+        "join another's": lambda: torch.cat([one, other]),
+        "index by another's": lambda: one[index.to(other.device)],
+        "index by the host's": lambda: one[index],
+        "put another's": lambda: one.__setitem__(index, other),
+        "copy another's": lambda: one.copy_(other),
+    }
+    refused = {}
+    for name, operation in tried.items():
+        try:
+            operation()
+        except RuntimeError as error:
+            refused[name] = "was given tensors on" in str(error)
+        else:
+            refused[name] = False
+    return refused
 
 
 def difference(one: Any, other: Any) -> float:

@@ -363,12 +363,12 @@ def opened(
         order = torch.tensor([1, 0, 1], device=batch.ids.device)
         expected = plain[order].gather(1, answers := whole.topk(2).indices[order])
         middle = (len(blocks) - 1) // 2
-        joining = {
-            -1: Joining(order[:2], streams[-1][order[:2], -2:]),
-            middle: Joining(order[2:], streams[middle][order[2:], -2:]),
-        }
 
-        last = {len(blocks) - 2: Joining(order, streams[len(blocks) - 2][order, -2:])}
+        def joined(layer: int, rows: Tensor) -> Joining:
+            return Joining(rows, streams[layer][rows.to(streams[layer].device), -2:])
+
+        joining = {-1: joined(-1, order[:2]), middle: joined(middle, order[2:])}
+        last = {len(blocks) - 2: joined(len(blocks) - 2, order)}
 
         def miss(walked: Mapping[int, Joining]) -> float:
             """How far restarts are from the model's own logits."""

@@ -66,8 +66,9 @@ def placed(accepts: set[str], mask: Tensor, width: int, tokens: int) -> dict[str
         options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
     if "logits_to_keep" in accepts:
         # Given a number, models slice, and torch makes one product per prompt from a slice, reading the whole matrix
-        # of the vocabulary each time (in bfloat16 even copying it). Rows that are picked make one product.
-        options["logits_to_keep"] = torch.arange(width - tokens, width)
+        # of the vocabulary each time (in bfloat16 even copying it). Rows that are picked make one product. A list has
+        # no device, and so suits whichever GPU the last block of a spread model is on.
+        options["logits_to_keep"] = [*range(width - tokens, width)]
     return options
 
 
