@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from measurements import pairs_of_three_lengths
 
 from auditkit.adapters import open_model
 from auditkit.adapters.hf.adapter import HFAdapter
 from auditkit.engine.pairs import PatchPair
-from tests.helpers.measurements import pairs_of_three_lengths
 
 
 @pytest.fixture(scope="session")

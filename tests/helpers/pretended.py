@@ -3,15 +3,16 @@
 PyTorch lets a kind of device be registered once in a process, and for ever, so all of this belongs into a process of
 its own:
 
-    python -m tests.helpers.pretended measurements FOLDER ...  what every measurement of the engine comes to there
-    python -m tests.helpers.pretended support FOLDER ...       what models can there
-    pytest suites -p tests.helpers.pretended ...               every model is spread over two of them, or with
+    python tests/helpers/pretended.py measurements FOLDER ...  what every measurement of the engine comes to there
+    python tests/helpers/pretended.py support FOLDER ...       what models can do there
+    PYTHONPATH=tests/helpers pytest suites -p pretended ...    every model is spread over two of them, or with
                                                                AUDITKIT_PRETENDED=one on one
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -71,9 +72,8 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)
     if func is aten._fused_sdp_choice.default:
         return 0  # the implementation in plain operations, which every device has
-    free = {
-        id(index) for index in tree_iter(args[1] if func in _INDEXED else ())
-    }  # indices may lie on the host, as may numbers
+    # Indices may lie on the host, and so may single numbers.
+    free = {id(index) for index in tree_iter(args[1] if func in _INDEXED else ())}
     held = [value for value in given if value.device != CPU or (value.dim() and id(value) not in free)]
     devices = {value.device for value in held}
     if len(devices) > 1 and func not in _MOVES:
@@ -180,9 +180,9 @@ def compared(folder: str, measure: bool) -> dict[str, Any]:
         The devices of the spread one; which operations on two devices are refused; what each model cannot do; and for
         each measurement the error that it failed with, or the largest difference.
     """
-    from tests.helpers.measurements import NAMES, of, pairs_of_three_lengths, plain
+    from measurements import NAMES, of, pairs_of_three_lengths, plain
 
-    models = {which: opened(folder, which) for which in PLACES}
+    models = {which: opened(folder, which) for which in PLACES if measure or which != "host"}
     cannot = {
         which: {str(name): can.reason for name, can in model.support().items() if not can}
         for which, model in models.items()
@@ -231,9 +231,10 @@ def difference(one: Any, other: Any) -> float:
         return max((difference(one[key], other[key]) for key in one), default=0.0)
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return max(map(difference, one, other), default=0.0)
-    if isinstance(one, float) and isinstance(other, float) and one == one and other == other:
-        return abs(one - other)
-    return 0.0 if repr(one) == repr(other) else float("inf")
+    if repr(one) == repr(other):
+        return 0.0
+    numbers = isinstance(one, float) and isinstance(other, float) and math.isfinite(one - other)
+    return abs(one - other) if numbers else math.inf
 
 
 def main(what: str, *folders: str) -> None:

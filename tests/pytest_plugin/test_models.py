@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -153,8 +154,11 @@ def test_a_second_model_that_cannot_be_opened_leaves_nothing_behind(audits: Audi
 @pytest.mark.slow
 def test_two_workers_take_a_model_each(audits: Audits) -> None:
     pytest.importorskip("xdist", reason="-n belongs to pytest-xdist")
-    result = audits("--model", "small", "--model", "bigger", "-n", "3")
+    result = audits("--model", "small", "--model", "bigger", "-n", "3", "-v")
     assert result.ret == 1
+    decided = {*re.findall(r"^\[(gw\d)\] .*\b(small|bigger)\]", result.stdout.str(), re.MULTILINE)}
+    assert sorted(model for _, model in decided) == ["bigger", "small"], "all claims of a model by one worker"
+    assert len({worker for worker, _ in decided}) == 2
     assert {*(audits.path / "log.txt").read_text().split()} == {"bigger", "small"}, (
         "whoever is done helps with either"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from measurements import NAMES, conditions, of, plain
 
 from auditkit.engine import batching
 from auditkit.engine.continuation import generation, likelihoods, shared_prefix
@@ -16,7 +17,6 @@ from auditkit.engine.exchange.folder import BatchFile, Exchange, Unwanted, excha
 from auditkit.engine.guards import counting_edits
 from auditkit.engine.patching.restarted import restarted
 from auditkit.engine.sites import mlp
-from tests.helpers.measurements import NAMES, conditions, of, plain
 
 pytestmark = pytest.mark.unit
 
